@@ -1,0 +1,121 @@
+"""LangChain chat model and media tools for Tencent Cloud TokenHub.
+
+Names are loaded when they are first used: importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from langchain_tokenhub._version import __version__
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.chat_models import ChatTokenHub
+    from langchain_tokenhub.errors import (
+        APIConnectionError,
+        APITimeoutError,
+        AuthenticationError,
+        ContentBlockedError,
+        ContextLengthError,
+        IncompleteStreamError,
+        InvalidRequestError,
+        JobBlockedError,
+        JobError,
+        JobFailedError,
+        JobNotFoundError,
+        JobTimeoutError,
+        ModelNotAvailableError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        RateLimitError,
+        ResponseFormatError,
+        ResultExpiredError,
+        ServerError,
+        SubmissionUnknownError,
+        TokenHubError,
+    )
+    from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+    from langchain_tokenhub.tools import (
+        Tokenhub3DTool,
+        TokenHubImageTool,
+        TokenHubToolkit,
+        TokenHubVideoTool,
+    )
+
+_PLACES = {
+    "chat_models": ("ChatTokenHub",),
+    "errors": (
+        "APIConnectionError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "ContentBlockedError",
+        "ContextLengthError",
+        "IncompleteStreamError",
+        "InvalidRequestError",
+        "JobBlockedError",
+        "JobError",
+        "JobFailedError",
+        "JobNotFoundError",
+        "JobTimeoutError",
+        "ModelNotAvailableError",
+        "PermissionDeniedError",
+        "QuotaExhaustedError",
+        "RateLimitError",
+        "ResponseFormatError",
+        "ResultExpiredError",
+        "ServerError",
+        "SubmissionUnknownError",
+        "TokenHubError",
+    ),
+    "jobs.job": ("Job", "MediaFile", "MediaResult"),
+    "tools": ("TokenHubImageTool", "TokenHubToolkit", "TokenHubVideoTool", "Tokenhub3DTool"),
+}
+_HOMES = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "APIConnectionError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "ChatTokenHub",
+    "ContentBlockedError",
+    "ContextLengthError",
+    "IncompleteStreamError",
+    "InvalidRequestError",
+    "Job",
+    "JobBlockedError",
+    "JobError",
+    "JobFailedError",
+    "JobNotFoundError",
+    "JobTimeoutError",
+    "MediaFile",
+    "MediaResult",
+    "ModelNotAvailableError",
+    "PermissionDeniedError",
+    "QuotaExhaustedError",
+    "RateLimitError",
+    "ResponseFormatError",
+    "ResultExpiredError",
+    "ServerError",
+    "SubmissionUnknownError",
+    "TokenHubError",
+    "TokenHubImageTool",
+    "TokenHubToolkit",
+    "TokenHubVideoTool",
+    "Tokenhub3DTool",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `name` from where it lives (PEP 562)."""
+    place = _HOMES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{place}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,288 @@
+"""The wire's answers to LangChain's. Pure.
+
+Whole:  {"id", "created", "model", "choices": [{"message": {"content", "reasoning_content",
+        "tool_calls"}, "finish_reason"}], "usage"}
+Stream: {"id", "model", "choices": [{"delta": {...}, "finish_reason"}]} …, then a chunk with
+        `choices: []` and `usage`, then `[DONE]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk
+from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic_core import from_json
+
+from langchain_tokenhub.chat.surrogates import Mender, whole
+from langchain_tokenhub.chat.tool_calls import ToolCallMender
+from langchain_tokenhub.chat.usage import decode_usage
+from langchain_tokenhub.errors import ServerError, clean
+
+PROVIDER = "tokenhub"
+"""The one name in `ls_provider` and `model_provider`: middleware trusts usage where they agree."""
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class Delta(NamedTuple):
+    """What one chunk of a stream adds."""
+
+    reasoning: str
+    text: str
+    tools: list[ToolCallChunk]
+
+
+@dataclass
+class Ending:
+    """What a stream says once: how it ended, and what it cost."""
+
+    metadata: dict[str, Any] = field(default_factory=lambda: {"model_provider": PROVIDER})
+    usage: UsageMetadata | None = None
+
+
+def decode_answer(data: object, *, model: str, request_id: str | None = None) -> ChatResult:
+    """Return LangChain's result for a whole answer.
+
+    Raises:
+        ServerError: There is no message in it.
+    """
+    choice = _choice(data)
+    message = choice.get("message") if choice else None
+    if choice is None or not isinstance(data, Mapping) or not isinstance(message, Mapping):
+        raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
+    reasoning, text = _thought(message)
+    calls, broken = _tool_calls(message.get("tool_calls"))
+    metadata = _metadata(data, model, request_id)
+    metadata["finish_reason"] = str(choice.get("finish_reason") or "stop")
+    made = AIMessage(
+        content=text,
+        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
+        tool_calls=calls,
+        invalid_tool_calls=broken,
+        response_metadata=metadata,
+        usage_metadata=decode_usage(data.get("usage")),
+    )
+    return ChatResult(generations=[ChatGeneration(message=made)])
+
+
+def _choice(data: object) -> Mapping[str, Any] | None:
+    choices = data.get("choices") if isinstance(data, Mapping) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, Mapping) else None
+
+
+def _metadata(data: Mapping[str, Any], model: str, request_id: str | None) -> dict[str, Any]:
+    found = {
+        "id": data.get("id"),
+        "created": data.get("created"),
+        "request_id": data.get("request_id") or request_id,
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    return {
+        "model_provider": PROVIDER,
+        "model_name": str(data.get("model") or model),
+        **known,
+    }
+
+
+def _thought(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return reasoning and text; models that think inside the text are taken apart."""
+    text = whole(_string(message.get("content")))
+    reasoning = whole(_reasoning(message))
+    if not reasoning and text.startswith(_OPEN) and _CLOSE in text:
+        reasoning, _, text = text.removeprefix(_OPEN).partition(_CLOSE)
+        return reasoning.strip(), text.lstrip()
+    return reasoning, text
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    return _string(message.get("reasoning_content") or message.get("reasoning"))
+
+
+def _string(value: object) -> str:
+    """Return text however it is wrapped: a string, null, or a list of text parts."""
+    match value:
+        case str():
+            return value
+        case list():
+            return "".join(_string(part.get("text")) for part in value if isinstance(part, Mapping))
+        case _:
+            return ""
+
+
+def _tool_calls(calls: object) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    whole_calls: list[ToolCall] = []
+    broken: list[InvalidToolCall] = []
+    mender = ToolCallMender()
+    # mended as if streamed: missing ids and objects for arguments are the same trouble
+    for chunk in [*mender.feed(_numbered(calls)), *mender.finish()]:
+        args = arguments(chunk["args"] or "")
+        if args is not None and chunk["name"]:
+            whole_calls.append(
+                ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"])
+            )
+        else:
+            raw = {
+                "id": chunk["id"],
+                "function": {"name": chunk["name"], "arguments": chunk["args"]},
+            }
+            broken.append(make_invalid_tool_call(raw, "the arguments are not a JSON object"))
+    return whole_calls, broken
+
+
+def _numbered(calls: object) -> list[dict[str, Any]]:
+    known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    return [{**call, "index": number} for number, call in enumerate(known)]
+
+
+def arguments(args: str) -> dict[str, Any] | None:
+    """Return a call's arguments, or None if they are not a JSON object."""
+    if not args.strip():
+        return {}
+    try:
+        value = from_json(args)
+    except ValueError:
+        return None
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else None
+
+
+class StreamReader:
+    """Reads the chunks of one stream, and remembers what may be said only once."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._tools = ToolCallMender()
+        self._text, self._thought = Mender(), Mender()
+        self._tagged = _Tags()
+        self._metadata: dict[str, Any] = {}
+        self._finish_reason: str | None = None
+        self._usage: object = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model said how it ended."""
+        return self._finish_reason is not None
+
+    def read(self, value: object) -> Delta | None:
+        """Return what a chunk adds, or None if it adds nothing.
+
+        Raises:
+            ServerError: It is not a chunk at all.
+        """
+        if not isinstance(value, dict):
+            raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
+        if not self._metadata:
+            self._metadata = _metadata(value, self._model, None)
+        if value.get("usage"):
+            self._usage = value["usage"]  # a running total: the last one counts
+        choice = _choice(value)
+        if choice is None:
+            return None
+        if choice.get("finish_reason"):
+            self._finish_reason = str(choice["finish_reason"])
+        # a server that ignores `stream` answers whole: its message is one large delta
+        delta = choice.get("delta") or choice.get("message")
+        return self._delta(delta) if isinstance(delta, dict) else None
+
+    def _delta(self, delta: dict[str, Any]) -> Delta | None:
+        content, thought = delta.get("content"), _reasoning(delta)
+        if type(content) is str and not thought and not self._tagged.active:
+            text = self._text.feed(content)
+        else:
+            more, text = self._tagged.feed(_string(content))
+            text = self._text.feed(text)
+            thought = self._thought.feed(thought + more)
+        calls = delta.get("tool_calls")
+        tools = self._tools.feed(calls) if calls else []
+        return Delta(thought, text, tools) if text or thought or tools else None
+
+    def finish(self) -> tuple[Delta | None, Ending]:
+        """Return what was held back, and what the stream says once."""
+        more, text = self._tagged.finish()
+        rest = Delta(
+            self._thought.finish() + more, self._text.finish() + text, self._tools.finish()
+        )
+        ending = Ending(usage=decode_usage(self._usage))
+        ending.metadata.update(self._metadata)
+        if self._finish_reason is not None:
+            ending.metadata["finish_reason"] = self._finish_reason
+        return (rest if any(rest) else None), ending
+
+
+class _Tags:
+    """Takes `<think>…</think>` at the beginning of a text apart, split anywhere."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._state = "start"
+
+    @property
+    def active(self) -> bool:
+        """Whether a text has to go through here."""
+        return self._state != "text"
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Return reasoning and text in `text`."""
+        if self._state == "text" or not text:
+            return "", text
+        self._held += text
+        if self._state == "start":
+            return self._begin()
+        return self._inside()
+
+    def _begin(self) -> tuple[str, str]:
+        if len(self._held) < len(_OPEN) and _OPEN.startswith(self._held):
+            return "", ""
+        if not self._held.startswith(_OPEN):
+            self._state = "text"
+            return "", self._take()
+        self._held = self._held.removeprefix(_OPEN).lstrip("\n")
+        self._state = "inside"
+        return self._inside()
+
+    def _inside(self) -> tuple[str, str]:
+        reasoning, found, text = self._held.partition(_CLOSE)
+        if found:
+            self._state, self._held = "text", ""
+            return reasoning, text.lstrip("\n")
+        keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if self._held.endswith(_CLOSE[:n]))
+        ready = self._held[: len(self._held) - keep]
+        self._held = self._held[len(ready) :]
+        return ready, ""
+
+    def finish(self) -> tuple[str, str]:
+        """Return what was held back."""
+        inside = self._state == "inside"
+        self._state, rest = "text", self._take()
+        return (rest, "") if inside else ("", rest)
+
+    def _take(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
+    """Return LangChain's chunk; finish reason, names and usage stand on the last one alone."""
+    if isinstance(item, Ending):
+        message = AIMessageChunk(
+            content="",
+            response_metadata=item.metadata,
+            usage_metadata=item.usage,
+            chunk_position="last",
+        )
+    else:
+        message = AIMessageChunk(
+            content=item.text,
+            additional_kwargs={"reasoning_content": item.reasoning} if item.reasoning else {},
+            tool_call_chunks=item.tools,
+            response_metadata={"model_provider": PROVIDER},
+        )
+    return ChatGenerationChunk(message=message)

@@ -1,0 +1,155 @@
+"""Content blocks of every provider to the wire's parts. Pure.
+
+The wire knows `text`, `image_url`, `video_url` and `file_url` (`tokenhub` chat completions,
+multimodal input); everything that LangChain users hold is turned into one of them, dropped where
+it says nothing to a model, or refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_tokenhub.errors import InvalidRequestError
+
+Part = dict[str, Any]
+Block = Mapping[str, Any]
+
+_SILENT = frozenset(
+    {
+        "reasoning",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_call",
+        "tool_call_chunk",
+        "invalid_tool_call",
+        "input_json_delta",
+        "function_call",
+        "server_tool_call",
+        "server_tool_call_chunk",
+        "server_tool_result",
+    }
+)
+"""Blocks whose meaning travels elsewhere in the message, or belongs to another provider."""
+
+
+def content_of(content: Any) -> str | list[Part]:
+    """Return a user's content: a string where it is all text, else parts."""
+    if isinstance(content, str):
+        return content
+    parts = [part for block in _blocks(content) for part in _part(block)]
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
+
+
+def text_of(content: Any) -> str:
+    """Return the text in a content; whatever else it holds is left out."""
+    match content:
+        case str():
+            return content
+        case None:
+            return ""
+        case Mapping():
+            return json.dumps(content, ensure_ascii=False, default=str)
+    return "".join(_text(block) for block in _blocks(content))
+
+
+def media_of(content: Any) -> list[Part]:
+    """Return the pictures, videos and files in a tool's result, as parts."""
+    if isinstance(content, (str, Mapping)) or content is None:
+        return []
+    parts = [part for block in _blocks(content) if not _text(block) for part in _part(block)]
+    return [part for part in parts if part["type"] != "text"]
+
+
+def split_results(content: Any) -> tuple[list[Block], Any]:
+    """Return the Anthropic `tool_result` blocks in a user's content, and the rest."""
+    if isinstance(content, str):
+        return [], content
+    blocks = _blocks(content)
+    results = [block for block in blocks if block.get("type") == "tool_result"]
+    return results, [block for block in blocks if block.get("type") != "tool_result"]
+
+
+def _blocks(content: Any) -> list[Block]:
+    if not isinstance(content, Sequence):
+        raise InvalidRequestError(f"content is a {type(content).__name__}, not text or blocks")
+    return [
+        {"type": "text", "text": block} if isinstance(block, str) else block for block in content
+    ]
+
+
+def _text(block: Block) -> str:
+    match block:
+        case {"type": "text" | "text-plain" | "output_text" | "input_text", "text": str(text)}:
+            return text
+        case {"type": "json", **rest}:
+            return json.dumps(rest.get("json", rest), ensure_ascii=False, default=str)
+        case {"type": "tool_result", "content": content}:
+            return text_of(content)
+        case {"type": "refusal", "refusal": str(text)}:
+            return text
+        case _:
+            return ""
+
+
+def _part(block: Block) -> list[Part]:
+    """Return the wire's part for a block, or none where it has nothing to say."""
+    text = _text(block)
+    if text:
+        return [{"type": "text", "text": text}]
+    match block:
+        case {"type": "text" | "text-plain"}:
+            return []
+        case {"type": "image_url", "image_url": str(url)}:
+            return [_link("image_url", url)]
+        case {"type": "image_url" | "video_url" | "file_url" as kind}:
+            return [{"type": kind, kind: dict(block[kind])}]
+        case {"type": "image" | "input_image"}:
+            return [_link("image_url", _address(block, "image/png"))]
+        case {"type": "video"}:
+            return [_link("video_url", _address(block, "video/mp4"))]
+        case {"type": "file" | "document"}:
+            return [_file(block)]
+        case {"type": "non_standard", "value": Mapping() as value}:
+            return _part(value)
+        case {"type": kind} if kind in _SILENT:
+            return []
+        case {"type": "audio" | "input_audio"}:
+            raise InvalidRequestError("TokenHub's chat takes no audio; send a transcript")
+        case _:
+            raise InvalidRequestError(f"cannot send a block of type {block.get('type')!r}")
+
+
+def _link(kind: str, url: str) -> Part:
+    return {"type": kind, kind: {"url": url}}
+
+
+def _address(block: Block, media_type: str) -> str:
+    """Return the URL in a block, or its bytes as a data URL, whichever provider wrote it."""
+    match block:
+        case {"source": Mapping() as source}:  # Anthropic
+            return _address(source, media_type)
+        case {"image_url": str(url)} | {"url": str(url)}:
+            return url
+        case {"base64": str(data)} | {"data": str(data)}:
+            kind = block.get("mime_type") or block.get("media_type") or media_type
+            return data if data.startswith("data:") else f"data:{kind};base64,{data}"
+        case {"file_id": _}:
+            raise InvalidRequestError("file ids of other services mean nothing to TokenHub")
+        case _:
+            raise InvalidRequestError(f"a block of type {block.get('type')!r} has no url or base64")
+
+
+def _file(block: Block) -> Part:
+    """Return a file by its link; the wire has no base64 for files."""
+    inner = block.get("file")
+    address = _address(inner if isinstance(inner, Mapping) else block, "application/pdf")
+    if not address.startswith(("http://", "https://")):
+        raise InvalidRequestError(
+            "TokenHub takes files by http(s) link only; upload it, or send its text"
+        )
+    return _link("file_url", address)

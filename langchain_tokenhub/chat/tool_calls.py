@@ -1,0 +1,133 @@
+"""Streamed tool calls, mended. Pure.
+
+Servers behind the gateway repeat ids and names in every delta, leave `index` out, give it to each
+call as 0, send arguments whole, or as an object. LangChain's merge adds strings, so each of these
+would double a name or break the JSON. Here every call gets one number, its id and name once, and
+of its arguments only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from pydantic_core import from_json
+
+from langchain_tokenhub.chat.surrogates import Mender
+
+
+@dataclass
+class _Slot:
+    number: int
+    id: str | None = None
+    name: str | None = None
+    args: str = ""
+    announced: bool = False
+
+
+class ToolCallMender:
+    """Turns the deltas of one answer's tool calls into chunks that merge rightly."""
+
+    def __init__(self) -> None:
+        self._slots: list[_Slot] = []
+        self._by_index: dict[int, _Slot] = {}
+        self._menders: dict[int, Mender] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether there was a call at all."""
+        return bool(self._slots)
+
+    def feed(self, deltas: object) -> list[ToolCallChunk]:
+        """Return the chunks for the `tool_calls` of one delta."""
+        if not isinstance(deltas, list):
+            return []
+        chunks = [self._chunk(delta) for delta in deltas if isinstance(delta, Mapping)]
+        return [chunk for chunk in chunks if chunk is not None]
+
+    def finish(self) -> list[ToolCallChunk]:
+        """Return what is left: calls that never had a name or an id, and held-back characters."""
+        left = []
+        for slot in self._slots:
+            rest = self._mender(slot).finish()
+            if rest or not slot.announced:
+                left.append(self._emit(slot, rest))
+        return left
+
+    def _chunk(self, delta: Mapping[str, Any]) -> ToolCallChunk | None:
+        function = delta.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        slot = self._slot(delta, function)
+        slot.id = slot.id or _word(delta.get("id"))
+        slot.name = slot.name or _word(function.get("name"))
+        args = self._mender(slot).feed(_fragment(function.get("arguments")))
+        if slot.name is None and not slot.announced:
+            slot.args += args
+            return None  # its name is still to come
+        return self._emit(slot, args)
+
+    def _emit(self, slot: _Slot, args: str) -> ToolCallChunk:
+        if slot.announced:
+            slot.args += args
+            return tool_call_chunk(args=args, index=slot.number)
+        slot.announced = True
+        slot.id = slot.id or f"call_{uuid.uuid4().hex}"
+        waiting, slot.args = slot.args, slot.args + args
+        return tool_call_chunk(name=slot.name, args=waiting + args, id=slot.id, index=slot.number)
+
+    def _slot(self, delta: Mapping[str, Any], function: Mapping[str, Any]) -> _Slot:
+        """Return whose delta this is."""
+        index, call_id = delta.get("index"), _word(delta.get("id"))
+        if isinstance(index, int) and not isinstance(index, bool):
+            known = self._by_index.get(index)
+            if known is None or (call_id and known.id and call_id != known.id):
+                known = self._by_index[index] = self._by_id(call_id) or self._new()
+            return known
+        if call_id:
+            return self._by_id(call_id) or self._continued(function, call_id) or self._new()
+        return self._continued(function, None) or self._new()
+
+    def _by_id(self, call_id: str | None) -> _Slot | None:
+        return next((slot for slot in self._slots if call_id and slot.id == call_id), None)
+
+    def _continued(self, function: Mapping[str, Any], call_id: str | None) -> _Slot | None:
+        """Return the last call, unless this is the beginning of another."""
+        last = self._slots[-1] if self._slots else None
+        if last is None or (call_id and last.id):
+            return None
+        named = _word(function.get("name"))
+        return None if named and last.name and _whole(last.args) else last
+
+    def _new(self) -> _Slot:
+        self._slots.append(_Slot(number=len(self._slots)))
+        return self._slots[-1]
+
+    def _mender(self, slot: _Slot) -> Mender:
+        return self._menders.setdefault(slot.number, Mender())
+
+
+def _word(value: object) -> str | None:
+    return str(value) if value not in (None, "") else None
+
+
+def _fragment(arguments: object) -> str:
+    match arguments:
+        case None:
+            return ""
+        case str():
+            return arguments
+        case _:
+            return json.dumps(arguments, ensure_ascii=False)
+
+
+def _whole(args: str) -> bool:
+    """Say whether `args` is complete JSON, so that what follows is another call's."""
+    try:
+        from_json(args)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,465 @@
+"""`ChatTokenHub`: LangChain's chat model over TokenHub's chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, Self, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    SystemMessage,
+    message_chunk_to_message,
+)
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils import get_pydantic_field_names
+from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
+from langchain_protocol.protocol import MessagesData
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
+
+from langchain_tokenhub._version import __version__
+from langchain_tokenhub.catalogue import chat_model, profile
+from langchain_tokenhub.chat import requests, structured, tokens
+from langchain_tokenhub.chat.answers import (
+    PROVIDER,
+    Delta,
+    Ending,
+    StreamReader,
+    chunk_of,
+    decode_answer,
+)
+from langchain_tokenhub.chat.blocks import EventWriter
+from langchain_tokenhub.chat.messages import Rules, encode_messages
+from langchain_tokenhub.errors import IncompleteStreamError, ResponseFormatError
+from langchain_tokenhub.settings import Connected
+from langchain_tokenhub.transport import Call, Patience, Transport, drain, finish
+
+_ALIASES = {"model_name", "stop_sequences", "request_timeout"}
+_OURS = frozenset(
+    {"timeout", "stream_usage", "extra_body", "ls_structured_output_format", "answer_schema"}
+)
+"""Keywords of a call that are for us, not for the body."""
+PATH = "/v1/chat/completions"
+_WHOLE = Patience(read=600.0)
+_STREAM = Patience(read=60.0)
+
+
+class ChatTokenHub(Connected, BaseChatModel):
+    """Chat with any text model of Tencent Cloud TokenHub.
+
+    ```python
+    from langchain_tokenhub import ChatTokenHub
+
+    model = ChatTokenHub(model="deepseek-v3.1-terminus")
+    model.invoke("你好,请介绍一下你自己").content
+    ```
+
+    Source: the guide, text generation (文本生成).
+    """
+
+    model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
+
+    model: str = Field(min_length=1, validation_alias=AliasChoices("model", "model_name"))
+    """Service id: a model's name, or `ep-…` of a service of your own."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Randomness, 0 to 2."""
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    """Nucleus sampling, 0 to 1."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of an answer, reasoning included."""
+    stop: list[str] | str | None = Field(
+        default=None, validation_alias=AliasChoices("stop", "stop_sequences")
+    )
+    """Up to 4 sequences at which to stop."""
+    seed: int | None = None
+    """The same seed with the same request gives a similar answer."""
+    n: Literal[1] | None = None
+    """One answer per call; here for those who pass it everywhere."""
+    thinking: bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None = None
+    """Whether to think; None is the service's default."""
+    reasoning_effort: str | None = None
+    """How hard to think; words differ by model (catalogue)."""
+    streaming: bool = False
+    """Stream under the hood even for `invoke`."""
+    stream_usage: bool = True
+    """Ask for token counts at the end of a stream."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More fields of the body."""
+    extra_body: dict[str, Any] | None = None
+    """More fields of the body, merged last."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_unknown(cls, values: Any) -> Any:
+        """Move keywords that are no fields to `model_kwargs`, with LangChain's warning."""
+        if not isinstance(values, dict):
+            return values
+        for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
+            if name in values and alias in values:
+                raise ValueError(f"{name} and {alias} are one field; give one of them")
+        return _build_model_kwargs(dict(values), get_pydantic_field_names(cls) | _ALIASES)
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        requests.check_parameters({"stop": self.stop, **self.model_kwargs})
+        return self
+
+    @model_validator(mode="after")
+    def _note_version(self) -> Self:
+        self._add_version("langchain-tokenhub", __version__)
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The model's id, by its LangChain alias."""
+        return self.model
+
+    # -- who this is ------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "tokenhub-chat"
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Where the key comes from when this is loaded."""
+        return {"api_key": "TOKENHUB_API_KEY"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return True: `load(..., allowed_objects=[ChatTokenHub])` brings it back."""
+        return True
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """What changes an answer, and no secret."""
+        return {
+            "model": self.model,
+            "site": self.site,
+            "base_url": self.base_url,
+            **self._set_parameters(),
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        body = {**self._set_parameters(), **kwargs}
+        limit = body.get("max_tokens")
+        stops = stop or body.get("stop")
+        params = LangSmithParams(
+            ls_provider=PROVIDER,
+            ls_model_name=str(kwargs.get("model") or self.model),
+            ls_model_type="chat",
+        )
+        if body.get("temperature") is not None:
+            params["ls_temperature"] = body["temperature"]
+        if limit is not None:
+            params["ls_max_tokens"] = limit
+        if stops:
+            params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        known = ModelProfile.__annotations__
+        found = {k: v for k, v in profile(self.model).items() if k in known}
+        return cast("ModelProfile", found) if found else None
+
+    def __copy__(self) -> Self:
+        """Copy without core's cached `_serialized`: it would answer from the original's cache."""
+        copied = super().__copy__()
+        copied.__dict__.pop("_serialized", None)
+        return copied
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def _set_parameters(self) -> dict[str, Any]:
+        """Return the body's fields that the caller set."""
+        names = (
+            "temperature",
+            "top_p",
+            "max_tokens",
+            "stop",
+            "seed",
+            "n",
+            "thinking",
+            "reasoning_effort",
+        )
+        given = {name: getattr(self, name) for name in names}
+        known = {name: value for name, value in given.items() if value not in (None, [])}
+        return {**known, **self.model_kwargs, **(self.extra_body or {})}
+
+    def _body(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        stream: bool,
+    ) -> dict[str, Any]:
+        """Return what is sent for these messages."""
+        asked = {name: value for name, value in kwargs.items() if name not in _OURS}
+        body = {"model": self.model, **self._set_parameters(), **asked}
+        body |= {"stop": stop} if stop else {}
+        body |= kwargs.get("extra_body") or {}
+        requests.check_parameters(body)
+        row = chat_model(str(body["model"]))
+        body = requests.with_thinking(body, row)
+        body = requests.with_forced_tools(body, row)
+        rules = Rules(model=str(body["model"]), row=row, thinking=requests.thinks(row, body))
+        if schema := kwargs.get("answer_schema"):
+            messages = [SystemMessage(requests.schema_prompt(schema)), *messages]
+        body = {"model": body.pop("model"), "messages": encode_messages(messages, rules), **body}
+        body.pop("stream", None)
+        if stream:
+            body["stream"] = True
+            if kwargs.get("stream_usage", self.stream_usage):
+                body.setdefault("stream_options", {"include_usage": True})
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _call(self, body: dict[str, Any], timeout: Any) -> Call:
+        default = _STREAM if body.get("stream") else _WHOLE
+        patience = Patience.of(self.timeout if timeout is None else timeout, default)
+        return Call(path=PATH, body=body, safety="chat", patience=patience)
+
+    # -- what waits, written once -------------------------------------------------------------
+
+    async def _complete(
+        self,
+        transport: Transport,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+    ) -> ChatResult:
+        body = self._body(messages, stop, kwargs, stream=False)
+        answer = await transport.json(self._call(body, kwargs.get("timeout")))
+        return decode_answer(answer.data, model=body["model"], request_id=answer.request_id)
+
+    async def _deltas(
+        self,
+        transport: Transport,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+    ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
+        """Yield what the stream adds, as it comes; the last is its ending."""
+        body = self._body(messages, stop, kwargs, stream=True)
+        reader = StreamReader(body["model"])
+        said: list[Delta] = []
+        try:
+            call = self._call(body, kwargs.get("timeout"))
+            async with aclosing(transport.events(call)) as events:
+                async for values in events:
+                    found = [delta for value in values if (delta := reader.read(value))]
+                    if found:
+                        said += found
+                        yield found
+        except IncompleteStreamError as cut:
+            if not reader.complete:  # all was said; only the farewell is missing
+                cut.partial = _partial(said)
+                raise
+        rest, ending = reader.finish()
+        yield [*([rest] if rest else []), ending]
+
+    async def _chunks(
+        self, transport: Transport, *request: Any
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        async with aclosing(self._deltas(transport, *request)) as stream:
+            async for items in stream:
+                for item in items:
+                    yield chunk_of(item)
+
+    async def _events(
+        self, transport: Transport, run_id: object, *request: Any
+    ) -> AsyncGenerator[MessagesData, None]:
+        writer = EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "")
+        begun = False
+        async with aclosing(self._deltas(transport, *request)) as stream:
+            async for items in stream:
+                if not begun:
+                    begun = True
+                    yield writer.begin(self.model)
+                for item in items:
+                    for event in writer.write(item):
+                        yield event
+
+    # -- LangChain's faces --------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        **kwargs: Any,
+    ) -> ChatResult:
+        return finish(self._complete(self._sync(), messages, stop, kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await self._complete(self._async(), messages, stop, kwargs)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        return drain(self._chunks(self._sync(), messages, stop, kwargs))
+
+    def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return self._chunks(self._async(), messages, stop, kwargs)
+
+    def _stream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[MessagesData]:
+        run_id = run_manager.run_id if run_manager else None
+        return drain(self._events(self._sync(), run_id, messages, stop, kwargs))
+
+    def _astream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[MessagesData]:
+        run_id = run_manager.run_id if run_manager else None
+        return self._events(self._async(), run_id, messages, stop, kwargs)
+
+    # -- tools and shapes ---------------------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[requests.Tool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return this model with tools it may call.
+
+        Args:
+            tools: Functions, classes, schemas, LangChain tools, or dicts in the wire's form.
+            tool_choice: `"auto"`, `"none"`, `"any"`, `"required"` or True, or a tool's name.
+            strict: Whether arguments must match the schema, where the model knows that.
+            parallel_tool_calls: Whether several calls may come at once.
+            response_format: The shape of the text answer, as `create_agent` asks for it.
+            **kwargs: More fields of the body.
+
+        Raises:
+            InvalidRequestError: `tool_choice` names no tool.
+        """
+        wire = requests.encode_tools(tools, tool_choice, strict=strict)
+        if wire and parallel_tool_calls is not None:
+            wire["parallel_tool_calls"] = parallel_tool_calls
+        if response_format is not None:
+            wire["response_format"] = response_format
+        return self.bind(**wire, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: structured.Schema | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[requests.Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a chain that answers in a given shape.
+
+        Args:
+            schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in the wire's form.
+            method: How to ask; None takes what is known to work for the model, and another way
+                where the service refuses it or the model answers with prose.
+            include_raw: Return `raw`, `parsed` and `parsing_error`; never raise for an answer.
+            strict: Whether the schema must be kept, where the model knows that.
+            tools: Tools that may be called as well.
+            **kwargs: More fields of the body.
+
+        Raises:
+            InvalidRequestError: There is no such method, or it needs a schema.
+        """
+        row = chat_model(self.model)
+        chosen = method or (row and row.structured_method) or "function_calling"
+        structured.check_method(chosen)
+        options = {"include_raw": include_raw, "strict": strict, "tools": tools or (), **kwargs}
+        chain = self._structured(schema, chosen, **options)
+        if method is not None or chosen == "function_calling" or schema is None:
+            return chain
+        other = self._structured(schema, "function_calling", **options)
+        failures = (ResponseFormatError, OutputParserException)
+        return chain.with_fallbacks([other], exceptions_to_handle=failures)
+
+    def _structured(
+        self,
+        schema: structured.Schema | None,
+        method: structured.Method,
+        *,
+        include_raw: bool,
+        strict: bool | None,
+        tools: Sequence[requests.Tool],
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        parser = structured.parser_for(schema, method)
+        kwargs["ls_structured_output_format"] = structured.tracing_format(schema, method)
+        if method == "function_calling":
+            assert schema is not None  # noqa: S101 - `parser_for` refused that
+            name = None if tools else structured.tool_name(schema)
+            wanted = cast("requests.Tool", schema)
+            model = self.bind_tools(
+                [wanted, *tools], tool_choice=name or "any", strict=strict, **kwargs
+            )
+        else:
+            shape = structured.response_format(schema, method, strict=strict)
+            if method == "json_mode" and schema is not None:
+                kwargs["answer_schema"] = structured.json_schema(schema)
+            model = self.bind_tools(tools, strict=strict, response_format=shape, **kwargs)
+        return structured.with_raw(model, parser) if include_raw else model | parser
+
+    # -- counting -----------------------------------------------------------------------------
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return about how many tokens `text` is; offline, fit for Chinese."""
+        return tokens.estimate(text)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Return about how many tokens a request with these messages and tools is."""
+        rules = Rules(model=self.model, row=None, thinking=True)
+        wire = encode_messages(messages, rules, complete=False)
+        sent = requests.encode_tools(tools or (), None, strict=None)
+        return tokens.estimate_messages(wire, sent.get("tools"))
+
+
+def _partial(said: Sequence[Delta]) -> AIMessage:
+    """Return the message as far as it came."""
+    chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in said]
+    whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
+    return cast("AIMessage", message_chunk_to_message(whole))

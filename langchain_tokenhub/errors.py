@@ -1,0 +1,370 @@
+"""The errors, one class a cause.
+
+    TokenHubError                       (ModelError)
+    ├── AuthenticationError             401             (ModelAuthenticationError)
+    ├── PermissionDeniedError           403             (ModelPermissionDeniedError)
+    ├── QuotaExhaustedError             402, arrears    (ModelPermissionDeniedError)
+    ├── ModelNotAvailableError          404, 400004     (ModelNotFoundError)
+    ├── InvalidRequestError             400, 413, ours  (ModelInvalidRequestError)
+    │   ├── ContextLengthError          400003          (ContextOverflowError)
+    │   └── ResponseFormatError         400006
+    ├── ContentBlockedError             451, moderation
+    ├── RateLimitError                  429             (ModelRateLimitError)
+    ├── ServerError                     5xx, nonsense   (ModelAPIError)
+    ├── APIConnectionError              not reached, cut (ModelConnectionError)
+    │   └── IncompleteStreamError       ended unsaid
+    ├── APITimeoutError                 silence         (ModelTimeoutError)
+    └── JobError
+        ├── JobFailedError
+        │   └── JobBlockedError         (also a ContentBlockedError)
+        ├── JobTimeoutError
+        ├── JobNotFoundError
+        ├── SubmissionUnknownError
+        └── ResultExpiredError
+
+Every one is LangChain's `ModelError`, because LangChain's retry middleware repeats whatever is not.
+None holds a key, a prompt, or the query of a signed URL, nor anything of the HTTP library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+
+from langchain_tokenhub.catalogue import ErrorRow, error_row
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+    from langchain_tokenhub.jobs.job import Job
+
+Phase = Literal["not sent", "sent", "answered", "streaming"]
+"""How far a request had come: `not sent` is proven, `sent` may have reached the service."""
+
+MESSAGE_LIMIT = 2048
+"""Characters of server text that go into a message; the rest is cut."""
+
+_SECRETS = re.compile(
+    r"Bearer\s+[^\s\"',]+"
+    r"|\bsk-[A-Za-z0-9_\-]{4,}"
+    r"|(?<=://)[^/\s@\"']+:[^/\s@\"']+(?=@)"
+    r"|(?<=\?)[^\s\"'<>]*(?:sign|signature|token|q-ak|q-key-time)[^\s\"'<>]*",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
+
+
+def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return `text` fit for a message or a log: no secrets, no control characters, not too long."""
+    text = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    text = _SECRETS.sub("[redacted]", text)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the service answered, as a value of our own: LangChain's tracer reads it."""
+
+    status_code: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    def json(self) -> Any:
+        """Return the body as parsed JSON, or raise ValueError."""
+        return json.loads(self.text)
+
+
+class TokenHubError(ModelError):
+    """Something failed between this package and TokenHub.
+
+    Args:
+        message: What failed and with what.
+        status: HTTP status of the answer, if there was one.
+        code: The service's own code, a word or six digits.
+        request_id: The service's id of the request; quote it to support.
+        host: Name of the host that was asked.
+        attempts: How many requests were made.
+        hint: What to do next.
+        response: The answer, for tracing.
+        phase: How far the request had come.
+        elapsed: Seconds since the call began.
+        retry_after: Seconds that the service asked to wait.
+        job: The job this is about, if one is known.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        host: str | None = None,
+        attempts: int = 0,
+        hint: str | None = None,
+        response: Response | None = None,
+        phase: Phase | None = None,
+        elapsed: float | None = None,
+        retry_after: float | None = None,
+        job: Job | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.host = host
+        self.attempts = attempts
+        self.hint = hint
+        self.response = response
+        self.phase = phase
+        self.elapsed = elapsed
+        self.retry_after = retry_after
+        self.job = job
+
+    @property
+    def message(self) -> str:
+        """What failed, without the facts around it."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        """Return message, facts and next step on one line."""
+        facts = [
+            self.host and f"host {self.host}",
+            self.request_id and f"request id {self.request_id}",
+            self.attempts > 1 and f"{self.attempts} attempts",
+            self.job and f"job {self.job.model}/{self.job.id}",
+        ]
+        around = ", ".join(str(fact) for fact in facts if fact)
+        parts = [self.message, f"[{around}]" if around else "", self.hint or ""]
+        return " ".join(part for part in parts if part)
+
+
+class AuthenticationError(TokenHubError, ModelAuthenticationError):
+    """The key is missing, wrong, expired or belongs to another site (HTTP 401)."""
+
+
+class PermissionDeniedError(TokenHubError, ModelPermissionDeniedError):
+    """The key or account may not do this (HTTP 403)."""
+
+
+class QuotaExhaustedError(TokenHubError, ModelPermissionDeniedError):
+    """The package is used up or the account in arrears; waiting does not help."""
+
+
+class ModelNotAvailableError(TokenHubError, ModelNotFoundError):
+    """The model or service id is unknown, retired, or not opened in the console."""
+
+
+class InvalidRequestError(TokenHubError, ModelInvalidRequestError):
+    """The request is refused as it stands, by the service or before it was sent."""
+
+
+class ContextLengthError(InvalidRequestError, ContextOverflowError):
+    """The input does not fit the model's context (code 400003)."""
+
+
+class ResponseFormatError(InvalidRequestError):
+    """The model does not have this `response_format` (code 400006)."""
+
+
+class ContentBlockedError(TokenHubError):
+    """The safety policy refused input or output (HTTP 451 and moderation codes)."""
+
+
+class RateLimitError(TokenHubError, ModelRateLimitError):
+    """Too many requests, tokens or jobs at once (HTTP 429); `retry_after` is in seconds."""
+
+
+class ServerError(TokenHubError, ModelAPIError):
+    """The service failed (HTTP 5xx) or answered what nobody can read."""
+
+
+class APIConnectionError(TokenHubError, ModelConnectionError):
+    """The service could not be reached, or the connection was cut."""
+
+
+class APITimeoutError(TokenHubError, ModelTimeoutError):
+    """No answer in time, or a stream fell silent."""
+
+
+class IncompleteStreamError(APIConnectionError):
+    """A stream ended without saying so; `partial` is the message so far."""
+
+    partial: AIMessage | None = None
+
+
+class JobError(TokenHubError):
+    """A paid job is concerned; `job` is what is known of it. Never repeated by itself."""
+
+
+class JobFailedError(JobError):
+    """The service says that the job failed."""
+
+
+class JobBlockedError(JobFailedError, ContentBlockedError):
+    """The job was stopped by moderation."""
+
+
+class JobTimeoutError(JobError):
+    """The job did not end within `wait_timeout`; it goes on, and can be collected later."""
+
+
+class JobNotFoundError(JobError):
+    """The service does not know the job: wrong id, other site or model, or older than a day."""
+
+
+class SubmissionUnknownError(JobError):
+    """A submit may have arrived and may have been charged; it was not sent again."""
+
+    ledger_key: str | None = None
+    """Under which the ledger remembers the attempt, if there is a ledger."""
+
+
+class ResultExpiredError(JobError):
+    """The link to a result is dead."""
+
+
+CLASSES: dict[str, type[TokenHubError]] = {
+    cls.__name__: cls
+    for cls in (
+        AuthenticationError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        ModelNotAvailableError,
+        InvalidRequestError,
+        ContextLengthError,
+        ResponseFormatError,
+        ContentBlockedError,
+        RateLimitError,
+        ServerError,
+        APIConnectionError,
+        APITimeoutError,
+        JobNotFoundError,
+        JobFailedError,
+    )
+}
+"""The classes that a row of `error_codes.toml` may name."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an error body says, whatever its shape."""
+
+    code: str | None
+    message: str
+    request_id: str | None = None
+
+
+def fault_in(body: object) -> Fault | None:
+    """Return what `body` complains of, or None if it does not.
+
+    The shapes, all seen whatever the HTTP status: `{"error": {"code", "message", "message_zh",
+    "request_id"}}`, `{"error": "text"}`, `{"id": "", "status": "failed", "error": {...}}`,
+    `{"error_code", "error_message"}`, `{"ErrorMsg": {"Code", "Msg"}}` and
+    `{"Response": {"Error": {"Code", "Message"}, "RequestId"}}`.
+    """
+    if not isinstance(body, Mapping):
+        return None
+    match body:
+        case {"Response": Mapping() as inner}:
+            return fault_in(inner)
+        case {"error": Mapping() as error} if error:
+            pass
+        case {"Error": Mapping() as error} | {"ErrorMsg": Mapping() as error}:
+            pass
+        case {"error": str() as text} if text:
+            error = {"message": text, "code": body.get("error_code")}
+        case {"error_code": code} | {"ErrorCode": code} if code:
+            message = body.get("error_message") or body.get("ErrorMessage")
+            error = {"code": code, "message": message or body.get("message")}
+        case _:
+            return None
+    return _fault(error, body)
+
+
+def _fault(error: Mapping[str, Any], body: Mapping[str, Any]) -> Fault:
+    code = _first(error, "code", "Code", "type")
+    texts = [_first(error, "message", "Message", "Msg", "msg"), _first(error, "message_zh")]
+    request_id = (
+        _first(error, "request_id")
+        or _first(body, "request_id", "RequestId")
+        or (_first(body, "id") if "choices" not in body else None)
+    )
+    return Fault(
+        code=code,
+        message=" / ".join(dict.fromkeys(text for text in texts if text)),
+        request_id=request_id,
+    )
+
+
+def _first(values: Mapping[str, Any], *names: str) -> str | None:
+    found = (values.get(name) for name in names)
+    return next((str(value) for value in found if value not in (None, "", [])), None)
+
+
+def error_from(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | Mapping[str, Any],
+    *,
+    host: str | None = None,
+) -> TokenHubError:
+    """Return the error that an answer stands for.
+
+    Status and code decide together, by the rows of `error_codes.toml`; `type` never does.
+    """
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
+    fault = fault_in(_parse(text)) or Fault(code=None, message=_excerpt(text))
+    row = error_row(status, fault.code)
+    said = ": ".join(part for part in (fault.code, fault.message) if part)
+    return CLASSES[row.name](
+        clean(f"HTTP {status} {said}".strip()),
+        status=status,
+        code=fault.code,
+        request_id=fault.request_id or headers.get("x-request-id"),
+        host=host,
+        hint=hint_text(row),
+        response=Response(status, _safe(headers), clean(text, 65536)),
+        phase="answered",
+    )
+
+
+def hint_text(row: ErrorRow) -> str | None:
+    """Return the next step in both languages, or None."""
+    return " / ".join(part for part in (row.hint, row.hint_zh) if part) or None
+
+
+def _safe(headers: Mapping[str, str]) -> dict[str, str]:
+    return {k: clean(v) for k, v in headers.items() if k.lower() not in _UNSAFE_HEADERS}
+
+
+def _dump(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, default=str)
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _excerpt(text: str) -> str:
+    return clean(text.strip(), 200) or "no body"

@@ -1,0 +1,7 @@
+"""Paid jobs: submit, watch, collect, keep. Nothing here knows LangChain's tools."""
+
+from __future__ import annotations
+
+from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+
+__all__ = ["Job", "MediaFile", "MediaResult"]

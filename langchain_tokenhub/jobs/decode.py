@@ -1,0 +1,234 @@
+"""From the service's answers to jobs. Pure, and tolerant: what is paid for is not lost to spelling."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+from langchain_tokenhub.catalogue import MediaKind
+from langchain_tokenhub.errors import clean, fault_in
+from langchain_tokenhub.jobs.job import Job, JobFault, MediaFile, Status
+from langchain_tokenhub.jobs.sniff import TYPES, sniff
+
+logger = logging.getLogger("langchain_tokenhub.jobs")
+
+# documented words and those that clients met (spec, tokenhub_media 1.1)
+_WORDS: dict[Status, str] = {
+    "queued": "queued pending wait waiting submitted",
+    "in_progress": "in_progress processing running run",
+    "completed": "completed succeeded success done finished",
+    "failed": "failed fail error banned expired",
+    "cancelled": "cancelled canceled",
+}
+_STATUS: dict[str, Status] = {w: status for status, words in _WORDS.items() for w in words.split()}
+_URLS = ("url", "model_url", "image_url", "video_url")
+_PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
+_BASE64 = ("b64_json", "base64", "image_base64", "image")
+_PLACES = ("data", "output", "result", "result_files", "videos", "images")
+_DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
+_odd_words: set[str] = set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """Where and when an answer came.
+
+    Args:
+        host: Name of the host that answered.
+        request_id: The service's id of the request.
+        at: Now, with a zone.
+    """
+
+    host: str | None
+    request_id: str | None
+    at: datetime
+
+
+def decode_submitted(
+    data: Any, facts: MediaKind, model: str, arrival: Arrival, *, submitted_at: datetime
+) -> Job | None:
+    """Return the job that the answer to a submit speaks of, or None where it has no id.
+
+    An answer that holds its files already (hy-image-lite) is a completed job whose id is the
+    request's.
+    """
+    if not isinstance(data, Mapping):
+        return None
+    files = decode_files(data, facts, arrival.at)
+    job_id = _text(data.get("id")) or (arrival.request_id if files else None)
+    if not job_id or not job_id.strip("0-"):
+        return None
+    return Job(
+        kind=facts.kind,
+        model=model,
+        id=job_id,
+        status="completed" if files else _status(data, "queued"),
+        host=arrival.host,
+        request_id=arrival.request_id,
+        submitted_at=submitted_at,
+        completed_at=arrival.at if files else None,
+        files=files,
+        raw_revised_prompt=_revised(data),
+    )
+
+
+def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> Job:
+    """Return `job` as the answer to a query shows it."""
+    if not isinstance(data, Mapping):
+        return job
+    files = decode_files(data, facts, arrival.at)
+    status = _status(data, "completed" if files else "unknown")
+    ended = status in {"completed", "failed", "cancelled"}
+    return Job(
+        **{
+            **job.model_dump(exclude={"files"}),
+            "status": status,
+            "host": job.host or arrival.host,
+            "request_id": job.request_id or arrival.request_id,
+            "completed_at": (_time(data.get("completed_at")) or arrival.at) if ended else None,
+            "progress": _percent(data.get("progress")),
+            "error": _fault(data) if status == "failed" else None,
+            "files": files if status == "completed" else [],
+            "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
+        }
+    )
+
+
+def refused(data: Any) -> bool:
+    """Say whether a submit's answer without an error body is a refusal all the same."""
+    if not isinstance(data, Mapping):
+        return False
+    job_id = data.get("id")
+    empty = job_id is not None and not str(job_id).strip("0-")
+    return empty or _status(data, "queued") in {"failed", "cancelled"}
+
+
+def reports_failure(data: Any) -> bool:
+    """Say whether an answer is about a job that failed, rather than a failure to look at it."""
+    return isinstance(data, Mapping) and _status(data, "unknown") in {"failed", "cancelled"}
+
+
+def decode_files(data: Mapping[str, Any], facts: MediaKind, now: datetime) -> list[MediaFile]:
+    """Return the files of an answer, in the order in which they stand."""
+    return [file for entry in _entries(data) if (file := _file(entry, facts, now))]
+
+
+def revised_text(raw: str | None) -> str | None:
+    """Return the service's rewriting of a prompt without its thoughts and marks."""
+    if not raw:
+        return None
+    text = re.split(r"<answer>", raw, maxsplit=1)[0]
+    kept = text.rpartition("<recaption>")[2] if "<recaption>" in text else text
+    kept = re.sub(r"<think>.*?</think>", "", kept, flags=re.DOTALL)
+    return re.sub(r"</?[a-z][a-z0-9_]*>", "", kept).strip() or None
+
+
+def _status(data: Mapping[str, Any], silent: Status) -> Status:
+    word = _text(data.get("status"))
+    if not word:
+        return silent
+    known = _STATUS.get(word.lower())
+    if known is None and word not in _odd_words:
+        _odd_words.add(word)
+        logger.warning("a job's state is %r, which nobody documented; waiting on", clean(word, 40))
+    return known or "unknown"
+
+
+def _fault(data: Mapping[str, Any]) -> JobFault:
+    fault = fault_in(data)
+    message = fault.message if fault else _text(data.get("message")) or "no reason was given"
+    return {"code": fault.code if fault else None, "message": clean(message)}
+
+
+def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    place = next((data[name] for name in _PLACES if data.get(name)), None)
+    for entry in place if isinstance(place, list) else [place]:
+        match entry:
+            case str() if re.match(r"https?://", entry):
+                yield {"url": entry}
+            case str() if entry:
+                yield {"base64": entry}
+            case Mapping():
+                yield entry
+
+
+def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFile | None:
+    url = _first(entry, _URLS)
+    data = None if url else _decoded(_first(entry, _BASE64))
+    if url is None and data is None:
+        return None
+    dies = now + timedelta(seconds=facts.link_life)
+    fields = {
+        "url": url,
+        "type": _type(entry, url, data, facts),
+        "preview_url": _first(entry, _PREVIEWS),
+        "expires_at": (_signed_until(url) or dies) if url else None,
+    }
+    return MediaFile(**fields) if data is None else MediaFile.holding(data, **fields)  # type: ignore[arg-type]  # checked by pydantic
+
+
+def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
+    said = (_text(entry.get("type")) or "").lower().lstrip(".")
+    suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
+    known = next((name for name in (said, suffix) if name in TYPES), None)
+    found = sniff(data) if data else None
+    return known or found or _DEFAULT_TYPES[facts.kind]
+
+
+def _signed_until(url: str | None) -> datetime | None:
+    """Return when a signed link dies: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
+    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()}
+    if span := re.fullmatch(r"\d+;(\d+)", query.get("q-sign-time", "")):
+        return _time(span[1])
+    if "x-amz-date" in query and query.get("x-amz-expires", "").isdecimal():
+        try:
+            since = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return since + timedelta(seconds=int(query["x-amz-expires"]))
+    return _time(query.get("expires"))
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        seconds = float(value)
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _percent(value: Any) -> int | None:
+    try:
+        return max(0, min(100, round(float(value))))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _decoded(text: str | None) -> bytes | None:
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _revised(data: Mapping[str, Any]) -> str | None:
+    texts = (_text(entry.get("revised_prompt")) for entry in _entries(data))
+    return next((text for text in texts if text), None)
+
+
+def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    found = (entry.get(name) for name in names)
+    return next((cast("str", value) for value in found if isinstance(value, str) and value), None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,94 @@
+"""Jobs in flight: no more than the account may have, first come first served.
+
+One gate an account, site and model, shared by every thread and task of the process. It counts the
+jobs that this process waits for; what others run is the service's word (`JobNumExceed`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+
+from langchain_tokenhub.errors import RateLimitError
+from langchain_tokenhub.transport import Wire
+
+Ticket = Future[None]
+
+
+class Gate:
+    """Lets so many in, and the others wait in order."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+        """How often a place was given back: a queue that moves is worth waiting in."""
+        self._inside = 0
+        self._queue: deque[tuple[Ticket, int]] = deque()
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def place(self, wire: Wire, most: int, patience: float) -> AsyncGenerator[None, None]:
+        """Hold a place.
+
+        Args:
+            wire: What waits.
+            most: Places there are, as this holder sees it.
+            patience: Seconds to wait in a queue that does not move.
+
+        Raises:
+            RateLimitError: The queue did not move for so long.
+        """
+        ticket = self._enter(most)
+        try:
+            await self._admitted(wire, ticket, patience)
+            yield
+        finally:
+            self._leave(ticket)
+
+    async def _admitted(self, wire: Wire, ticket: Ticket, patience: float) -> None:
+        moves = self.moves
+        while not ticket.done() and not await wire.wait(ticket, patience):
+            if self.moves == moves:
+                raise RateLimitError(
+                    f"no job of this account ended for {patience:g} s, none was submitted",
+                    phase="not sent",
+                    hint="raise wait_timeout or max_in_flight; nothing was charged",
+                )
+            moves = self.moves
+
+    def _enter(self, most: int) -> Ticket:
+        ticket: Ticket = Future()
+        with self._lock:
+            self._queue.append((ticket, most))
+            self._admit()
+        return ticket
+
+    def _leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            if not ticket.cancel():
+                self._inside -= 1
+                self.moves += 1
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._queue:
+            ticket, most = self._queue[0]
+            if ticket.cancelled():
+                self._queue.popleft()
+                continue
+            if self._inside >= most:
+                return
+            self._queue.popleft()
+            if ticket.set_running_or_notify_cancel():
+                self._inside += 1
+                ticket.set_result(None)
+
+
+_gates: dict[tuple[object, ...], Gate] = {}
+
+
+def shared_gate(*owner: object) -> Gate:
+    """Return the one gate of `owner` (hash of the key, hosts, model) in this process."""
+    return _gates.get(owner) or _gates.setdefault(owner, Gate())

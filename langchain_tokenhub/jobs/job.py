@@ -1,0 +1,232 @@
+"""The values: a job, its files, and the result of both. They hold no key and survive JSON."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from typing_extensions import TypedDict
+
+from langchain_tokenhub.transport import AsyncWire, SyncWire, Wire, finish
+from langchain_tokenhub.transport.wire import loopback
+
+Kind = Literal["image", "video", "3d"]
+Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
+
+ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
+"""States that a job does not leave."""
+
+
+class JobFault(TypedDict):
+    """Why a job failed, in the service's words."""
+
+    code: str | None
+    message: str
+
+
+def bare(url: str | None) -> str | None:
+    """Return `url` without its query: a signature opens the file to whoever reads it."""
+    return url and url.partition("?")[0]
+
+
+class MediaFile(BaseModel):
+    """One file of a result: a link that dies, or a path that stays.
+
+    Args:
+        url: Where the service keeps it; None when the bytes came inside the answer.
+        type: What it is: `png`, `mp4`, `glb`, `obj` …
+        preview_url: A picture of a 3D model.
+        expires_at: When the links die.
+        path: Where it was saved.
+        unpacked: Folder of an OBJ that came as a ZIP.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str | None = None
+    type: str
+    preview_url: str | None = None
+    expires_at: datetime | None = None
+    path: Path | None = None
+    unpacked: Path | None = None
+
+    _data: bytes | None = PrivateAttr(default=None)
+    _at_home: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def holding(cls, data: bytes, **fields: Any) -> MediaFile:
+        """Return a file whose bytes came inside the answer."""
+        made = cls(**fields)
+        made._data = data
+        return made
+
+    def with_path(self, path: Path, *, unpacked: Path | None = None) -> MediaFile:
+        """Return the same file, saved."""
+        return self.model_copy(update={"path": path, "unpacked": unpacked})
+
+    def expired(self, now: datetime | None = None) -> bool:
+        """Say whether the links are dead."""
+        return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
+
+    def read(self) -> bytes:
+        """Return the bytes: from the answer, the saved file or the link."""
+        return finish(self._read(SyncWire()))
+
+    async def aread(self) -> bytes:
+        """Return the bytes: from the answer, the saved file or the link."""
+        return await self._read(AsyncWire())
+
+    def save(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
+        """Save into the folder `to`, or under the file name `to`; nothing is overwritten.
+
+        Returns:
+            The file with its `path`.
+        """
+        return finish(self._save(SyncWire(), to, name))
+
+    async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
+        """Save into the folder `to`, or under the file name `to`; nothing is overwritten.
+
+        Returns:
+            The file with its `path`.
+        """
+        return await self._save(AsyncWire(), to, name)
+
+    async def _read(self, wire: Wire) -> bytes:
+        from langchain_tokenhub.jobs.files import read
+
+        return await read(wire, self)
+
+    async def _save(self, wire: Wire, to: str | Path, name: str | None) -> MediaFile:
+        from langchain_tokenhub.jobs.files import save, stem_of
+
+        target = Path(to)
+        if target.suffix and not target.is_dir():
+            return await save(wire, self, target.parent, target.stem)
+        return await save(wire, self, target, stem_of(name or "tokenhub"))
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        if self._data is not None and self.path is None:
+            caution("bytes that came inside the answer are not dumped; save() the file first")
+        return dict(handler(self))
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        shown = {**self.__dict__, "url": bare(self.url), "preview_url": bare(self.preview_url)}
+        return [(name, value) for name, value in shown.items() if value is not None]
+
+    def _repr_html_(self) -> str:
+        from langchain_tokenhub.jobs.show import file_html
+
+        return file_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+class Job(BaseModel):
+    """What is known of a job. Keep it as JSON, and collect it later in another process.
+
+    Args:
+        kind: `image`, `video` or `3d`.
+        model: Model id as it was sent.
+        id: The service's id: an opaque text. Empty never.
+        status: `unknown` for a word that nobody documented: the job is then still waited for.
+        host: Name of the host that took it; asked first.
+        request_id: The service's id of the submit, for its support.
+        submitted_at: By this machine's clock.
+        completed_at: By the service's clock, or this machine's.
+        progress: Percent, where the service says it.
+        error: Why it failed.
+        files: What it made.
+        raw_revised_prompt: The service's rewriting, with its markup.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+    kind: Kind
+    model: str
+    id: str = Field(min_length=1)
+    status: Status = "queued"
+    host: str | None = None
+    request_id: str | None = None
+    submitted_at: datetime | None = None
+    completed_at: datetime | None = None
+    progress: int | None = None
+    error: JobFault | None = None
+    files: list[MediaFile] = Field(default_factory=list)
+    raw_revised_prompt: str | None = Field(default=None, repr=False)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Let links lead to loopback where the API itself is there."""
+        at_home = loopback((self.host or "").rpartition(":")[0] or (self.host or ""))
+        for file in self.files:
+            file._at_home = at_home
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ENDED
+
+    def age(self, now: datetime) -> float | None:
+        """Return the seconds since the submit, if that is known."""
+        return self.submitted_at and max(0.0, (now - self.submitted_at).total_seconds())
+
+
+class MediaResult(BaseModel):
+    """What a job made. `str(result)` is the short text that a language model sees.
+
+    Args:
+        job: The job.
+        files: What it made, with paths where it was saved.
+        revised_prompt: The service's rewriting of the prompt, without markup.
+        raw_revised_prompt: The same as it came.
+        seconds: From submit to completion.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job: Job
+    files: list[MediaFile]
+    revised_prompt: str | None = Field(default=None, repr=False)
+    raw_revised_prompt: str | None = Field(default=None, repr=False)
+    seconds: float | None = None
+
+    def model_post_init(self, _context: Any) -> None:
+        """Give the files what the job knows."""
+        home = any(file._at_home for file in self.job.files)
+        for file in self.files:
+            file._at_home = file._at_home or home
+
+    def __str__(self) -> str:
+        from langchain_tokenhub.jobs.show import result_text
+
+        return result_text(self)
+
+    def _repr_html_(self) -> str:
+        from langchain_tokenhub.jobs.show import result_html
+
+        return result_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def caution(text: str) -> None:
+    """Warn, and never raise: a filter that makes warnings errors must not cost a paid result."""
+    import logging
+
+    try:
+        warnings.warn(text, UserWarning, stacklevel=3)
+    except UserWarning:
+        logging.getLogger("langchain_tokenhub.jobs").warning("%s", text)

@@ -1,0 +1,185 @@
+"""The connection fields, with one meaning on the chat model and on every tool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SecretStr,
+)
+
+from langchain_tokenhub.catalogue import site as site_row
+from langchain_tokenhub.errors import AuthenticationError
+from langchain_tokenhub.transport import AsyncWire, Endpoint, SyncWire, Transport
+from langchain_tokenhub.transport.hosts import shared_hosts
+from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
+from langchain_tokenhub.transport.retry import shared_budget
+from langchain_tokenhub.transport.wire import loopback
+
+M = TypeVar("M", bound="Connected")
+
+KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
+SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
+
+_PRIVATE = frozenset({"api_key", "default_headers", "http_client", "http_async_client"})
+"""Fields that no pickle holds."""
+_SHARED = frozenset({"http_client", "http_async_client"})
+"""Fields that a deep copy shares: they belong to the caller."""
+
+
+def origin_of(address: str) -> str:
+    """Return scheme, host and port of a base URL, with or without a trailing `/v1`.
+
+    Raises:
+        ValueError: The key would travel unprotected, or it is not an address.
+    """
+    parts = urlsplit(address.strip())
+    if parts.username or parts.password:
+        raise ValueError("base_url holds a user name or password; the key goes in `api_key`")
+    if not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
+    if parts.scheme == "http" and not loopback(parts.hostname):
+        raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    if parts.query or parts.fragment:
+        raise ValueError(f"base_url {address!r} has a query or fragment")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _addresses(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    if value is None or value == "":
+        return None
+    addresses = [value] if isinstance(value, str) else list(value)
+    if not addresses:
+        raise ValueError("base_url is an empty list; leave it out to use `site`")
+    for address in addresses:
+        origin_of(address)
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _key_from_environment() -> SecretStr | None:
+    found = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    return next((SecretStr(key) for key in found if key), None)
+
+
+class Connected(BaseModel):
+    """Where to connect, with which key, and how patiently."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+
+    api_key: SecretStr | None = Field(default_factory=_key_from_environment, repr=False)
+    """TokenHub key; else `TOKENHUB_API_KEY`, then `TENCENT_TOKENHUB_API_KEY`."""
+    site: SiteName = Field(
+        default_factory=lambda: os.environ.get("TOKENHUB_SITE") or "mainland",
+        validate_default=True,
+    )
+    """Which of TokenHub's sites the key belongs to; fail-over stays inside it."""
+    base_url: Annotated[str | Sequence[str] | None, AfterValidator(_addresses)] = Field(
+        default_factory=lambda: os.environ.get("TOKENHUB_BASE_URL"), validate_default=True
+    )
+    """Overrides `site`: an address, or the primary and its backups."""
+    timeout: float | httpx.Timeout | None = Field(
+        default=None, validation_alias=AliasChoices("timeout", "request_timeout")
+    )
+    """Seconds of silence that one request may keep, per read; the wait for a job is another."""
+    max_retries: NonNegativeInt = 2
+    """How often one call is repeated; 0 means never."""
+    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
+    """Headers for every API request."""
+    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    """The caller's own client for sync calls; used as it is and never closed."""
+    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    """The same for async calls."""
+
+    @property
+    def request_timeout(self) -> float | httpx.Timeout | None:
+        """The timeout, by its LangChain alias."""
+        return self.timeout
+
+    def _key(self) -> str:
+        """Return the key; after unpickling it comes from the environment."""
+        key = self.api_key or _key_from_environment()
+        if key is None or not key.get_secret_value().strip():
+            raise AuthenticationError(
+                "no TokenHub API key",
+                hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}",
+            )
+        value = key.get_secret_value().strip()
+        if not value.isascii() or not value.isprintable():
+            raise AuthenticationError(
+                "the API key holds characters that no key has",
+                hint="copy it again; a key is plain ASCII without line breaks",
+            )
+        return value
+
+    def _origins(self) -> tuple[str, ...]:
+        if not self.base_url:
+            return site_row(self.site).hosts
+        addresses = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        return tuple(dict.fromkeys(origin_of(address) for address in addresses))
+
+    def _at_home(self) -> bool:
+        """Say whether the API itself is on loopback, so that its links may be there too."""
+        return all(loopback(urlsplit(origin).hostname or "") for origin in self._origins())
+
+    def _endpoint(self) -> Endpoint:
+        origins = self._origins()
+        key = self.api_key.get_secret_value() if self.api_key else None
+        return Endpoint(
+            hosts=shared_hosts(origins),
+            budget=shared_budget(origins, hash(key)),
+            key=self._key,
+            headers=self.default_headers or {},
+            max_retries=self.max_retries,
+        )
+
+    def _sync(self) -> Transport:
+        return Transport(self._endpoint(), SyncWire(self.http_client))
+
+    def _async(self) -> Transport:
+        return Transport(self._endpoint(), AsyncWire(self.http_async_client))
+
+    def close(self) -> None:
+        """Give idle connections back; a later call opens new ones. Optional."""
+        sync_lanes().close()
+
+    async def aclose(self) -> None:
+        """Give the running loop's idle connections back; a later call opens new ones. Optional."""
+        await async_lanes().aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what a pickle holds: no key, no headers, no client."""
+        state = super().__getstate__()
+        fields = {k: None if k in _PRIVATE else v for k, v in state["__dict__"].items()}
+        return {**state, "__dict__": fields}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy deeply, but share the caller's clients, which cannot be copied."""
+        memo = {} if memo is None else memo
+        for name in _SHARED:
+            client = self.__dict__.get(name)
+            if client is not None:
+                memo[id(client)] = client
+        return super().__deepcopy__(memo)

@@ -1,0 +1,27 @@
+"""A TokenHub on loopback, for tests and for trying things without a key.
+
+It shares no code with the package it tests, so that a mistake cannot hide on both sides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.testing.server import Emulator
+
+__all__ = ["Emulator"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server on first use: the pytest plugin lives here and has to stay light."""
+    if name != "Emulator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from langchain_tokenhub.testing.server import Emulator
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'The emulator needs {error.name}: pip install "langchain-tokenhub[emulator]"'
+        ) from error
+    globals()[name] = Emulator
+    return Emulator

@@ -1,0 +1,40 @@
+"""The routes of the emulator."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from langchain_tokenhub.testing import chat_app, media_app
+from langchain_tokenhub.testing.errors import RefusedError
+from langchain_tokenhub.testing.files_app import serve_file
+from langchain_tokenhub.testing.media_hub import MediaHub
+from langchain_tokenhub.testing.wire import endpoint, refusal, take_fault
+
+
+def build_app(hub: MediaHub) -> Starlette:
+    """Wire the paths of the guide, and of the result links, to their handlers."""
+    posts = {
+        "/v1/chat/completions": chat_app.chat,
+        "/v1/api/image/lite": media_app.lite,
+        **{f"/v1/api/{kind}/submit": media_app.submit for kind in ("image", "video", "3d")},
+        **{f"/v1/api/{kind}/query": media_app.query for kind in ("image", "video", "3d")},
+    }
+
+    async def not_here(request: Request, error: Exception) -> Response:
+        take_fault(hub, request, await request.body())
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        return refusal(hub, RefusedError(status, f"{status}001", "No such path or method."))
+
+    routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
+    return Starlette(
+        routes=[
+            *routes,
+            Route("/v1/models", endpoint(hub, chat_app.models), methods=["GET"]),
+            Route("/files/{name}", serve_file(hub), methods=["GET"]),
+        ],
+        exception_handlers={404: not_here, 405: not_here},
+    )

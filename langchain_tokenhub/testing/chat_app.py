@@ -1,0 +1,107 @@
+"""POST /v1/chat/completions and GET /v1/models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+from starlette.responses import Response
+
+from langchain_tokenhub.testing.brain import answer
+from langchain_tokenhub.testing.chat import check_chat
+from langchain_tokenhub.testing.families import listed
+from langchain_tokenhub.testing.faults import Fault
+from langchain_tokenhub.testing.stream import Envelope, Json, frame, frames, whole
+from langchain_tokenhub.testing.tables import table
+from langchain_tokenhub.testing.usage import usage
+from langchain_tokenhub.testing.wire import (
+    FOREVER,
+    Exchange,
+    cut_short,
+    inner_error,
+    json_response,
+    streamed,
+)
+
+_DELTA_SECONDS = 0.03
+_CREATED = 1774800000
+
+
+async def models(_: Exchange) -> Response:
+    """List what the key may use, of every modality."""
+    media = [{"id": name, "status": "online"} for name in table("media_rules")["model"]]
+    rows = [
+        {"id": row["id"], "object": "model", "name": row["id"], "created": _CREATED}
+        | {"status": row["status"]}
+        for row in [*listed(), *media]
+    ]
+    return json_response({"object": "list", "data": rows})
+
+
+async def chat(x: Exchange) -> Response:
+    """Answer a chat request, whole or as a stream."""
+    row = check_chat(x.body, x.hub.era)
+    reply = answer(x.body, row)
+    bill = usage(x.hub.era, x.body, reply, x.hub.cache.tokens(x.body))
+    envelope = Envelope(
+        id=x.hub.uuid(),
+        model=x.body["model"],
+        created=int(x.hub.now()),
+        era=x.hub.era,
+        call_ids=tuple(f"call_{x.hub.uuid()[:13]}" for _ in reply.calls),
+        repeats_calls=row.repeats_calls,
+    )
+    if not x.body.get("stream"):
+        await x.hub.sleep(_DELTA_SECONDS * reply.tokens)
+        return _whole(x, whole(reply, envelope, bill))
+    asked = (x.body.get("stream_options") or {}).get("include_usage")
+    events = frames(reply, envelope, bill if asked else None)
+    return streamed(_paced(x, events), {"content-type": "text/event-stream"})
+
+
+def _whole(x: Exchange, data: Json) -> Response:
+    match x.fault:
+        case Fault(kind="error-in-200"):
+            return json_response(inner_error(x.hub, x.fault))
+        case Fault(kind="cut"):
+            raw = json.dumps(data, ensure_ascii=False).encode()
+            headers = {"content-type": "application/json", "content-length": str(len(raw))}
+            return streamed(cut_short(raw, len(raw) // 2, x.request), headers)
+        case _:
+            return json_response(data)
+
+
+async def _paced(x: Exchange, events: Iterable[bytes]) -> AsyncIterator[bytes]:
+    at_fault = x.fault.after if x.fault else -1
+    for number, event in enumerate(events):
+        if x.fault and number == at_fault:
+            async for odd in _broken(x, x.fault):
+                yield odd
+            if x.fault.kind == "error-in-200":
+                return
+        yield event
+        await x.hub.sleep(_DELTA_SECONDS)
+
+
+async def _broken(x: Exchange, fault: Fault) -> AsyncIterator[bytes]:
+    """Do what a fault wants in the middle of a stream."""
+    match fault.kind:
+        case "bad-sse":
+            yield b'data: {"choices": [{"index": 0, "delta\n\n'
+        case "error-in-200":
+            yield frame(inner_error(x.hub, fault))
+        case "keep-alive":
+            for comment in _comments():
+                yield comment
+                await asyncio.sleep(0.02)
+        case "cut":
+            x.request.state.transport.close()
+            await asyncio.sleep(FOREVER)
+        case _:
+            await asyncio.sleep(FOREVER)
+
+
+def _comments() -> Iterator[bytes]:
+    while True:
+        yield b": keep-alive\n\n"

@@ -1,0 +1,103 @@
+"""Failures made to order."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+FaultKind = Literal[
+    "status",
+    "reset",
+    "hang",
+    "garbage",
+    "error-in-200",
+    "cut",
+    "stall",
+    "keep-alive",
+    "bad-sse",
+    "job",
+    "refuse",
+    "lost-answer",
+]
+
+
+class FaultDetails(TypedDict, total=False):
+    """How a failure looks.
+
+    `status`: HTTP status. `code`, `message`: of the error. `retry_after`: the header, seconds or
+    a date. `body`: sent as it is instead of a JSON error. `after`: events (of a stream) or bytes
+    (of a file) before it strikes. `times`: how often. `path`: only for paths that begin so.
+    """
+
+    status: int
+    code: str
+    message: str
+    retry_after: float | str | None
+    body: str | None
+    after: int
+    times: int
+    path: str | None
+
+
+@dataclass
+class Fault:
+    """One order; `times` counts down."""
+
+    kind: FaultKind
+    status: int = 500
+    code: str = ""
+    message: str = "made by the emulator on request"
+    retry_after: float | str | None = None
+    body: str | None = None
+    after: int = 0
+    times: int = 1
+    path: str | None = None
+
+    def strikes(self, method: str, path: str) -> bool:
+        """Tell whether it is meant for a request."""
+        where = self.path or _WHERE.get(self.kind, "")
+        return path.startswith(where) if where != "submit" else _is_submit(method, path)
+
+
+_CHAT = "/v1/chat/completions"
+_WHERE: dict[str, str] = {
+    "cut": _CHAT,
+    "stall": _CHAT,
+    "keep-alive": _CHAT,
+    "bad-sse": _CHAT,
+    "job": "submit",
+    "refuse": "submit",
+    "lost-answer": "submit",
+}
+
+
+def _is_submit(method: str, path: str) -> bool:
+    return method == "POST" and path.endswith(("/submit", "/lite"))
+
+
+@dataclass
+class Faults:
+    """The orders still open, first come first served."""
+
+    _orders: list[Fault] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def order(self, fault: Fault) -> None:
+        """Add an order."""
+        with self._lock:
+            self._orders.append(fault)
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Return the fault for a request, if one is open."""
+        with self._lock:
+            for fault in self._orders:
+                if fault.times > 0 and fault.strikes(method, path):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def clear(self) -> None:
+        """Forget all orders."""
+        with self._lock:
+            self._orders.clear()

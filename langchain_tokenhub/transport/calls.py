@@ -1,0 +1,145 @@
+"""What a caller says to the transport, and what it gets back. Values only."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from langchain_tokenhub.errors import InvalidRequestError, clean
+from langchain_tokenhub.transport.hosts import Hosts
+from langchain_tokenhub.transport.retry import Budget, Safety
+from langchain_tokenhub.transport.wire import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait for what, in seconds; None waits for ever.
+
+    Args:
+        connect: For a connection, one host.
+        read: For bytes, each time.
+        write: For bytes to leave, each time.
+        content: For an event of a stream; comments that keep it alive do not count.
+        first: For the first event of a stream.
+    """
+
+    connect: float | None = 5.0
+    read: float | None = 30.0
+    write: float | None = 30.0
+    content: float | None = 300.0
+    first: float | None = 300.0
+
+    @classmethod
+    def of(cls, timeout: float | httpx.Timeout | None, default: Patience) -> Patience:
+        """Return what the user's `timeout` means, of whom None says nothing."""
+        match timeout:
+            case None:
+                return default
+            case httpx.Timeout():
+                read = timeout.read
+                return cls(
+                    connect=timeout.connect,
+                    read=read,
+                    write=timeout.write,
+                    content=read,
+                    first=read,
+                )
+            case _:
+                seconds = float(timeout)
+                connect = min(seconds, default.connect or seconds)
+                return cls(
+                    connect=connect, read=seconds, write=seconds, content=seconds, first=seconds
+                )
+
+    def within(self, left: float | None) -> dict[str, float | None]:
+        """Return httpx's timeouts, none longer than what is `left` of the whole call."""
+        limits = {"connect": self.connect, "read": self.read, "write": self.write, "pool": 30.0}
+        if left is None:
+            return limits
+        return {name: min(limit or left, left) for name, limit in limits.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request, as its caller means it.
+
+    Args:
+        path: Path and nothing else.
+        body: What is sent as JSON; None makes a GET.
+        safety: What a repetition would cost.
+        patience: How long to wait for what.
+        faults: Whether an error body inside a 2xx is an error. It is not for a job's query,
+            where it is the job's state.
+        prefer: Host name that is asked first: the one that took the job.
+        deadline: Monotonic seconds at which the whole call, retries included, ends.
+        progress: Told how far the request came.
+    """
+
+    path: str
+    body: Mapping[str, Any] | None = None
+    safety: Safety = "read"
+    patience: Patience = field(default_factory=Patience)
+    faults: bool = True
+    prefer: str | None = None
+    deadline: float | None = None
+    progress: Progress | None = None
+
+    @functools.cached_property
+    def content(self) -> bytes | None:
+        """The body's bytes: made once, the same in every attempt."""
+        if self.body is None:
+            return None
+        try:
+            text = json.dumps(self.body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            return text.encode()
+        except UnicodeEncodeError:
+            # half an emoji has no UTF-8; the escape is what JSON has for it
+            return json.dumps(self.body, separators=(",", ":")).encode()
+        except (TypeError, ValueError) as problem:
+            reason = clean(str(problem), 200)
+        raise InvalidRequestError(f"the request cannot be written as JSON: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A JSON answer and where it came from.
+
+    Args:
+        data: The body.
+        status: HTTP status, some 2xx.
+        host: Name of the host that answered.
+        request_id: The service's id of the request.
+        attempts: How many requests were made.
+        retry_after: Seconds after which the service asks to be asked again: for polls.
+    """
+
+    data: Any
+    status: int
+    host: str
+    request_id: str | None
+    attempts: int
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Whom to ask, and in whose name.
+
+    Args:
+        hosts: The site's hosts and their health, shared in the process.
+        budget: The purse of retries, shared by site and key.
+        key: Returns the key when a request is made; it is kept nowhere else.
+        headers: The user's own headers.
+        max_retries: Repetitions of one call; 0 means none.
+    """
+
+    hosts: Hosts
+    budget: Budget
+    key: Callable[[], str] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_retries: int = 2

@@ -1,0 +1,98 @@
+"""Bytes to server-sent events. Pure: fed what came, it returns what is complete.
+
+Follows the WHATWG specification where it matters: UTF-8 whatever the header says, lines that end
+in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
+Works in linear time, however small the pieces.
+"""
+
+from __future__ import annotations
+
+from langchain_tokenhub.errors import ServerError
+
+LARGEST_EVENT = 16 * 1024 * 1024
+"""Bytes of one event; a picture in base64 fits."""
+
+_BOM = b"\xef\xbb\xbf"
+
+Event = tuple[bytes, bytes]
+"""Name (empty for a message) and data of an event."""
+
+
+class EventDecoder:
+    """Turns the pieces of a stream into events."""
+
+    def __init__(self, largest: int = LARGEST_EVENT) -> None:
+        self._largest = largest
+        self._head: bytes | None = b""  # what may be a BOM; None once that is settled
+        self._after_cr = False
+        self._tail: list[bytes] = []  # pieces of the line that is not yet complete
+        self._name = b""
+        self._tail_size = 0
+        self._data: list[bytes] = []
+        self._data_size = 0
+
+    def feed(self, piece: bytes) -> list[Event]:
+        """Return the events that `piece` completes.
+
+        Raises:
+            ServerError: An event is larger than the limit.
+        """
+        if self._head is not None:
+            piece = self._without_bom(piece)
+        if b"\r" in piece or self._after_cr:
+            piece = self._with_line_feeds(piece)
+        events: list[Event] = []
+        if b"\n" in piece:
+            *lines, rest = piece.split(b"\n")
+            if self._tail:
+                lines[0] = b"".join((*self._tail, lines[0]))
+            self._tail = [rest] if rest else []
+            self._tail_size = len(rest)
+            for line in lines:
+                self._line(line, events)
+        elif piece:
+            self._tail.append(piece)
+            self._tail_size += len(piece)
+        if self._tail_size + self._data_size > self._largest:
+            raise ServerError(f"an event of the stream is larger than {self._largest} bytes")
+        return events
+
+    @property
+    def pending(self) -> bool:
+        """Whether the stream stopped in the middle of an event."""
+        return bool(self._tail or self._data)
+
+    def _without_bom(self, piece: bytes) -> bytes:
+        head = (self._head or b"") + piece
+        if len(head) < len(_BOM) and _BOM.startswith(head):
+            self._head = head
+            return b""
+        self._head = None
+        return head.removeprefix(_BOM)
+
+    def _with_line_feeds(self, piece: bytes) -> bytes:
+        """Turn CRLF and CR to LF; an LF that follows a CR of the last piece was counted then."""
+        if not piece:
+            return piece
+        ends_in_cr = piece.endswith(b"\r")
+        if self._after_cr:
+            piece = piece.removeprefix(b"\n")
+        self._after_cr = ends_in_cr
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _line(self, line: bytes, events: list[Event]) -> None:
+        if not line:
+            if self._data:
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                events.append((self._name, data))
+                self._data = []
+                self._data_size = 0
+            self._name = b""
+        elif line.startswith(b"data:"):
+            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            self._data_size += len(line)
+        elif line.startswith(b"event:"):
+            self._name = line[6:].strip()
+        elif line == b"data":
+            self._data.append(b"")
+        # comments, `id`, `retry` and unknown fields carry nothing for us

@@ -1,0 +1,100 @@
+"""A site's hosts and their health. Pure: the time is an argument.
+
+A host that cannot be connected to is left alone for a while, doubling with each relapse; after
+that, one request tries it again while the others stay with the backup. Fail-over never leaves the
+site: other sites have other keys, other models, other laws.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass
+
+FIRST_REST = 30.0
+"""Seconds that a host rests after it was found unavailable; doubles up to `LONGEST_REST`."""
+LONGEST_REST = 300.0
+PROBE_TIME = 15.0
+"""Seconds after which a probe that never reported is forgotten."""
+STRIKES = 2
+"""Gateway pages in a row that count as unavailable."""
+
+
+@dataclass
+class _Health:
+    strikes: int = 0
+    relapses: int = 0
+    rests_until: float = 0.0
+    probed_until: float = 0.0
+
+
+class Hosts:
+    """The origins of one site, the primary first, shared by all who use the site."""
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        self.origins = origins
+        self._health = {origin: _Health() for origin in origins}
+        self._lock = threading.Lock()
+
+    def order(self, now: float, *, prefer: str | None = None) -> tuple[str, ...]:
+        """Return the origins in the order in which to try them.
+
+        Args:
+            now: Monotonic seconds.
+            prefer: Host name that took a job: its polls go there first.
+        """
+        ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
+        if len(ranked) == 1:
+            return self.origins
+        with self._lock:
+            return tuple(sorted(ranked, key=lambda origin: not self._usable(origin, now)))
+
+    def _usable(self, origin: str, now: float) -> bool:
+        health = self._health[origin]
+        if not health.rests_until:
+            return True
+        if now < max(health.rests_until, health.probed_until):
+            return False
+        health.probed_until = now + PROBE_TIME
+        return True
+
+    def worked(self, origin: str) -> bool:
+        """Note that `origin` answered; say whether that is news."""
+        with self._lock:
+            was_down = self._health[origin].rests_until > 0
+            if was_down or self._health[origin].strikes:
+                self._health[origin] = _Health()
+        return was_down
+
+    def failed(self, origin: str, now: float, *, proven: bool) -> bool:
+        """Note that `origin` is unavailable; say whether it rests from now on.
+
+        Args:
+            origin: Who failed.
+            now: Monotonic seconds.
+            proven: No connection could be made; otherwise a gateway's page, which counts half.
+        """
+        with self._lock:
+            health = self._health[origin]
+            health.strikes += 1
+            if not proven and health.strikes < STRIKES:
+                return False
+            rest = min(FIRST_REST * 2**health.relapses, LONGEST_REST)
+            news = not health.rests_until
+            health.rests_until = now + rest * random.uniform(0.8, 1.2)  # noqa: S311 - not secret
+            health.probed_until = 0.0
+            health.relapses += 1
+            return news
+
+
+_shared: dict[tuple[str, ...], Hosts] = {}
+
+
+def shared_hosts(origins: tuple[str, ...]) -> Hosts:
+    """Return the one `Hosts` of these origins in this process."""
+    return _shared.get(origins) or _shared.setdefault(origins, Hosts(origins))
+
+
+def host_name(origin: str) -> str:
+    """Return the name in `origin`, without scheme; the port stays, it tells emulators apart."""
+    return origin.split("://", 1)[1]

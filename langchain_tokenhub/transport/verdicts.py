@@ -1,0 +1,154 @@
+"""What an answer, or the lack of one, means: from the HTTP library's words to our errors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    Phase,
+    ServerError,
+    SubmissionUnknownError,
+    TokenHubError,
+    clean,
+    error_from,
+    fault_in,
+)
+from langchain_tokenhub.transport.bodies import parse, parse_event
+from langchain_tokenhub.transport.calls import Call
+from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
+from langchain_tokenhub.transport.wire import Progress
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.InvalidURL,
+    httpx.UnsupportedProtocol,
+)
+
+
+def after(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
+    """Return the error to report when a round met several: the primary's, if all are the same."""
+    if first is None or error.phase != "not sent":
+        return error
+    first.add_note(f"the backup failed too: {error}")
+    return first
+
+
+def final(call: Call, failure: TokenHubError) -> TokenHubError:
+    """Return `failure`, or for a submit that may have arrived what says so."""
+    if not outcome_unknown(call.safety, failure):
+        return failure
+    unknown = SubmissionUnknownError(
+        f"the submit may have been accepted and charged, no job id came back: {failure.message}",
+        status=failure.status,
+        code=failure.code,
+        request_id=failure.request_id,
+        host=failure.host,
+        attempts=failure.attempts,
+        response=failure.response,
+        phase=failure.phase,
+        elapsed=failure.elapsed,
+        hint="it was not sent again; look at the console's usage before you submit once more",
+    )
+    unknown.__cause__ = failure
+    return unknown
+
+
+def unavailable(error: TokenHubError) -> bool:
+    """Say whether `error` speaks of the host rather than of the request."""
+    if error.phase == "not sent":
+        return not isinstance(error, InvalidRequestError)
+    gateway = error.status in {502, 503, 504}
+    return gateway and error.code is None and error.request_id is None
+
+
+def phase_of(failure: Exception, progress: Progress) -> Phase:
+    """Return how far the request came before `failure`."""
+    if isinstance(failure, _NOT_SENT):
+        return "not sent"
+    if progress.answered:
+        return "answered"
+    return "sent" if progress.body_sent or not progress.traced else "not sent"
+
+
+def translated(failure: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> TokenHubError:
+    """Return the library's error as one of ours, holding nothing of the library."""
+    reason = clean(str(failure), 200) or type(failure).__name__
+    match failure:
+        case httpx.ConnectTimeout():
+            return APITimeoutError(f"no connection in time: {reason}", phase=phase)
+        case httpx.TimeoutException():
+            hint = "raise `timeout` if it may take that long"
+            return APITimeoutError(f"no answer in time: {reason}", phase=phase, hint=hint)
+        case httpx.ProxyError():
+            hint = "check HTTPS_PROXY and NO_PROXY"
+            return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+            return InvalidRequestError(f"the request cannot be sent: {reason}", phase=phase)
+        case _ if phase == "streaming":
+            return IncompleteStreamError(f"the connection was cut: {reason}", phase=phase)
+        case _ if phase == "not sent":
+            return APIConnectionError(f"the service cannot be reached: {reason}", phase=phase)
+        case _:
+            return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
+
+
+def values_of(
+    events: list[tuple[bytes, bytes]], response: httpx.Response
+) -> tuple[list[Any], bool]:
+    """Return the values of `events`, and whether `[DONE]` was among them."""
+    values: list[Any] = []
+    for name, data in events:
+        if data.strip() == b"[DONE]":
+            return values, True
+        for value in parse_event(data):
+            if name == b"error" or (type(value) is dict and _complains(value)):
+                raise refusal(response, value)
+            values.append(value)
+    return values, False
+
+
+def _complains(value: dict[str, Any]) -> bool:
+    # a chunk of a completion always has choices: asked first, because it is asked for every chunk
+    return "choices" not in value and fault_in(value) is not None
+
+
+def refusal(response: httpx.Response, data: Any) -> TokenHubError:
+    """Return the error that an error body inside a 2xx stands for."""
+    body = data if isinstance(data, Mapping) else {"error": str(data)}
+    error = error_from(response.status_code, response.headers, body)
+    error.retry_after = retry_after(response.headers)
+    return error
+
+
+def is_stream(response: httpx.Response) -> bool:
+    """Say whether the answer is one of events; a server may answer whole instead."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind not in {"application/json", "text/html"}
+
+
+def readable(response: httpx.Response, body: bytes) -> Any:
+    """Return the body's JSON value, or raise ServerError with what came instead."""
+    try:
+        data = parse(body)
+    except ServerError as error:
+        kind = clean(response.headers.get("content-type", "no content type"), 60)
+        problem = f"HTTP {response.status_code}, {kind}: {error.message}"
+    else:
+        return data
+    raise ServerError(problem, status=response.status_code, phase="answered")
+
+
+def request_id(response: httpx.Response, data: Any) -> str | None:
+    """Return the service's id of the request."""
+    found = data.get("request_id") if isinstance(data, Mapping) else None
+    return str(found) if found else response.headers.get("x-request-id")

@@ -1,0 +1,124 @@
+"""What all tests share: the emulator, both faces, and a wire whose clock only counts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+import httpx
+import pytest
+
+from langchain_tokenhub.transport import Endpoint, Transport
+from langchain_tokenhub.transport.hosts import Hosts
+from langchain_tokenhub.transport.retry import Budget
+
+
+async def _collect(stream: Any) -> list[Any]:
+    return [item async for item in stream]
+
+
+def sync(thing: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method; a generator comes back as a list."""
+    result = getattr(thing, verb)(*args, **kwargs)
+    return list(result) if inspect.isgenerator(result) else result
+
+
+def asynchronous(thing: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
+    """Call the async twin `a` + verb in a loop of its own."""
+    result = getattr(thing, f"a{verb}")(*args, **kwargs)
+    return asyncio.run(_collect(result) if hasattr(result, "__aiter__") else result)
+
+
+@pytest.fixture(params=[sync, asynchronous])
+def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Call a verb of a thing in both faces: `call(model, "invoke", "hi")`."""
+    return request.param
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch):
+    """A TokenHub on loopback, quick, with the environment pointing at it."""
+    from langchain_tokenhub.testing import Emulator
+
+    with Emulator(speed=1000) as emulator:
+        monkeypatch.setenv("TOKENHUB_BASE_URL", emulator.url)
+        monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
+        yield emulator
+
+
+class ScriptedWire:
+    """A wire that answers from a script; its clock only counts, nothing waits.
+
+    A script line is an exception to raise or a response to give. `sent` is what was asked.
+    """
+
+    def __init__(self, *script: httpx.Response | Exception) -> None:
+        self.script = list(script)
+        self.sent: list[httpx.Request] = []
+        self.slept: list[float] = []
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def plain(self) -> ScriptedWire:
+        return self
+
+    def trace(self, progress: Any) -> Callable[..., Any]:
+        return progress.note
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(request)
+        line = self.script.pop(0)
+        if isinstance(line, Exception):
+            raise line
+        return line
+
+    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        for chunk in response.iter_raw():
+            yield chunk
+
+    async def close(self, response: httpx.Response) -> None:
+        response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+    async def resolve(self, host: str) -> tuple[Any, ...]:
+        raise OSError(host)
+
+    async def blocking(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    async def wait(self, future: Any, seconds: float | None) -> bool:
+        if not future.done():
+            await self.sleep(seconds or 0.0)
+        return future.done()
+
+    async def shielded(self, work: Any, progress: Any) -> tuple[Any, None]:
+        return await work, None
+
+
+def scripted(
+    *script: httpx.Response | Exception,
+    origins: Iterable[str] = ("https://a.test", "https://b.test"),
+    max_retries: int = 2,
+) -> Transport:
+    """Return a transport over a scripted wire, with hosts and a budget of its own."""
+    endpoint = Endpoint(
+        hosts=Hosts(tuple(origins)),
+        budget=Budget(),
+        key=lambda: "sk-test-canary",
+        max_retries=max_retries,
+    )
+    return Transport(endpoint, ScriptedWire(*script))
+
+
+def answer(data: Any = None, *, status: int = 200, **headers: str) -> httpx.Response:
+    """Return a JSON answer as the service would give it, unread."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    whole = httpx.Response(status, json={} if data is None else data, headers=names)
+    return httpx.Response(status, headers=whole.headers, stream=httpx.ByteStream(whole.content))

@@ -1,0 +1,125 @@
+"""What a failed validation says, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from langchain_tokenhub.media import explain, params_class, shown, without_query
+
+SIGNED = "https://bucket.cos.example.com/a/b.png?q-signature=SECRET"
+
+
+def failure(model, **params):
+    with pytest.raises(ValidationError) as caught:
+        params_class(model)(**params)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "sentence"),
+    [
+        (
+            "hy-video-1.5",
+            {"prompt": "猫" * 203},
+            "prompt: 203 characters, at most 200 (hy-video-1.5); shorten it",
+        ),
+        ("hy-video-1.5", {}, "prompt: missing (hy-video-1.5); it is required"),
+        (
+            "hy-video-1.5",
+            {"prompt": "猫", "duration": 5},
+            "duration: not a parameter of hy-video-1.5; check its name, or put it into extra=",
+        ),
+        (
+            "hy-image-v3.0",
+            {"prompt": "猫", "resolution": "1280:1024"},
+            (
+                "resolution: 1280:1024: 1310720 pixels, at most 1048576 (hy-image-v3.0); "
+                "choose another, such as 1024:1024"
+            ),
+        ),
+        (
+            "hy-image-lite",
+            {"prompt": "猫", "logo_add": True},
+            "logo_add: True, only 0 or 1 (hy-image-lite); choose one of them",
+        ),
+        (
+            "hy-3d-3.0",
+            {"prompt": "猫", "face_count": 100},
+            "face_count: 100, a whole number from 3000 to 1500000 is needed (hy-3d-3.0); change it",
+        ),
+        (
+            "yt-video-2.0",
+            {"image": 7},
+            (
+                "image: int is no file (yt-video-2.0); give a link, a path, bytes, a picture or an "
+                "earlier result"
+            ),
+        ),
+    ],
+)
+def test_a_sentence_names_field_value_limit_and_next_step(model, params, sentence):
+    assert explain(failure(model, **params), model=model) == sentence
+
+
+def test_each_problem_has_a_line():
+    told = explain(failure("hy-image-lite", seed=-1, logo_add=3), model="hy-image-lite")
+    assert [line.split(":")[0] for line in told.splitlines()] == ["prompt", "seed", "logo_add"]
+
+
+@pytest.mark.parametrize("prompt", ["秘密" * 3000, ["秘密"], {"text": "秘密"}])
+@pytest.mark.parametrize(
+    "model", ["hy-image-lite", "hy-video-1.5", "hy-3d-3.0", "yt-video-humanactor"]
+)
+def test_a_prompt_never_appears_in_an_error(model, prompt):
+    error = failure(model, prompt=prompt)
+    assert "秘密" not in explain(error, model=model) + str(error) + repr(error)
+
+
+def test_a_good_prompt_does_not_appear_beside_anothers_error():
+    error = failure("hy-3d-3.0", prompt="秘密", image_url=SIGNED)
+    told = explain(error, model="hy-3d-3.0") + str(error) + repr(error)
+    assert "秘密" not in told
+    assert "SECRET" not in told
+
+
+def test_a_link_is_cut_to_host_and_path():
+    error = failure("hy-video-1.5", prompt="猫", resolution=SIGNED)
+    told = explain(error, model="hy-video-1.5") + str(error)
+    assert "https://bucket.cos.example.com/a/b.png" in told
+    assert "SECRET" not in told
+
+
+def test_a_repr_names_the_fields_and_keeps_their_values():
+    params = params_class("yt-video-2.0")(
+        prompt="秘密", image=SIGNED, logo_param={"logo_url": SIGNED}
+    )
+    assert repr(params) == "YtVideo2('prompt', 'image', 'logo_param')"
+    assert "SECRET" not in repr(params.logo_param)
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        (f"see {SIGNED}, then", "see https://bucket.cos.example.com/a/b.png then"),
+        ("https://me:pass@host.cn/a#b", "https://host.cn/a"),
+        ("http://[broken?x=1", "http://[broken"),
+        ("no link", "no link"),
+    ],
+)
+def test_the_query_and_the_password_of_a_link_are_cut(text, cut):
+    assert without_query(text) == cut
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(5, "5"), (True, "True"), (b"secret", "bytes"), ("x" * 100, f"'{'x' * 57}...'")],
+)
+def test_a_value_is_shown_short(value, told):
+    assert shown(value) == told
+
+
+def test_what_is_no_mapping_is_refused_without_its_text():
+    with pytest.raises(ValidationError) as caught:
+        params_class("hy-video-1.5").model_validate("秘密")
+    assert "秘密" not in explain(caught.value, model="hy-video-1.5") + str(caught.value)

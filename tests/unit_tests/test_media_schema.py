@@ -1,0 +1,211 @@
+"""What a language model sees of the parameters."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_tokenhub.media import (
+    LogoParam,
+    Text,
+    ViewImage,
+    file_fields,
+    params_class,
+    schema_class,
+)
+
+VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
+# the service's parameters, prompt first; ours, job_id, last
+NAMES = {
+    "hy-image-lite": "prompt negative_prompt resolution seed logo_add logo_param rsp_img_type",
+    "hy-image-v3.0": "prompt images resolution seed revise logo_add logo_param job_id",
+    "hy-video-1.5": "prompt image resolution logo_add logo_param job_id",
+    "yt-video-2.0": "prompt image resolution fps logo_add logo_param job_id",
+    "yt-video-fx": "template images resolution bgm logo_add logo_param extra_param job_id",
+    "yt-video-humanactor": "prompt audio_url image_url image_base64 resolution frame_rate logo_add "
+    "logo_param job_id",
+    "hy-3d-3.0": "prompt image_url image_base64 multi_view_images enable_pbr face_count "
+    "generate_type polygon_type result_format job_id",
+    "hy-3d-3.1": "prompt image_url image_base64 multi_view_images enable_pbr face_count "
+    "generate_type result_format job_id",
+    "hy-3d-express": "prompt image_url image_base64 result_format enable_pbr enable_geometry "
+    "job_id",
+}
+REQUIRED = {
+    "hy-image-lite": ["prompt"],
+    "hy-image-v3.0": ["prompt"],
+    "hy-video-1.5": ["prompt"],
+    "yt-video-2.0": ["image"],
+    "yt-video-fx": ["template", "images"],
+    "yt-video-humanactor": ["prompt", "audio_url"],
+}
+EVERY = [(model, language) for model in NAMES for language in ("zh", "en")]
+KINDS = [("ep-1", kind) for kind in ("image", "video", "3d")]
+
+
+class Shell(BaseTool):
+    name: str = "shell"
+    description: str = "A tool."
+
+    def _run(self, **params):
+        return params
+
+
+def seen(model, language):
+    """Return what LangChain sends of the parameters."""
+    tool = Shell(args_schema=schema_class(model, language))
+    return convert_to_openai_tool(tool)["function"]["parameters"]
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_the_schema_has_exactly_the_services_parameters_and_job_id_last(model, language):
+    assert list(seen(model, language)["properties"]) == NAMES[model].split()
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_the_schema_lists_what_is_required(model, language):
+    assert seen(model, language).get("required", []) == REQUIRED.get(model, [])
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_every_optional_field_defaults_to_none(model):
+    fields = params_class(model).model_fields
+    required = [name for name, field in fields.items() if field.is_required()]
+    assert required == REQUIRED.get(model, [])
+    assert all(field.default is None for name, field in fields.items() if name not in required)
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_every_parameter_is_described_in_the_language(model, language):
+    for name, field in seen(model, language)["properties"].items():
+        chinese = any("一" <= sign <= "鿿" for sign in field["description"])
+        assert chinese is (language == "zh"), name
+
+
+@pytest.mark.parametrize(("model", "kind"), KINDS)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_an_unknown_model_has_a_described_schema_too(model, kind, language):
+    properties = schema_class(model, language, kind).model_json_schema()["properties"]
+    assert next(iter(properties)) == "prompt"
+    assert list(properties)[-1] == "job_id"
+    assert all(field["description"] for field in properties.values())
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_a_services_default_stands_in_the_description(model):
+    text = json.dumps(seen(model, "en"))
+    assert text.count("efault") >= 1
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_a_schema_is_short(model, language):
+    assert len(json.dumps(seen(model, language), ensure_ascii=False)) < 2500
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_no_parameter_is_a_riddle_of_alternatives(model, language):
+    text = json.dumps(seen(model, language))
+    assert "anyOf" not in text
+    assert "$ref" not in text
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_only_objects_have_definitions(model):
+    definitions = schema_class(model, "zh").model_json_schema().get("$defs", {})
+    assert set(definitions) <= {
+        "LogoParam",
+        "LogoRect",
+        "FxExtraParam",
+        "ViewImage",
+        "ViewImage31",
+    }
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_a_file_is_a_string_to_a_language_model(model):
+    properties = seen(model, "en")["properties"]
+    for name, field in file_fields(params_class(model)).items():
+        shown = properties[name]["items"] if field.many else properties[name]
+        assert shown["type"] == "string", name
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "part"),
+    [
+        ("hy-video-1.5", "prompt", {"minLength": 1, "maxLength": 200}),
+        ("hy-image-v3.0", "images", {"maxItems": 3}),
+        ("hy-image-v3.0", "seed", {"minimum": 1, "maximum": 4_294_967_295}),
+        ("hy-image-lite", "logo_add", {"type": "integer", "enum": [0, 1]}),
+        ("yt-video-fx", "images", {"minItems": 1, "maxItems": 10}),
+        ("yt-video-2.0", "fps", {"enum": [16, 24, 30]}),
+        ("hy-3d-3.0", "face_count", {"minimum": 3000, "maximum": 1_500_000}),
+        ("hy-3d-3.0", "generate_type", {"enum": ["Normal", "LowPoly", "Geometry", "Sketch"]}),
+        ("hy-3d-express", "enable_pbr", {"type": "boolean"}),
+    ],
+)
+def test_limits_stand_in_the_schema(model, name, part):
+    assert seen(model, "zh")["properties"][name].items() >= part.items()
+
+
+def test_each_3d_model_shows_its_own_views():
+    for model, most in (("hy-3d-3.0", 3), ("hy-3d-3.1", 7)):
+        items = seen(model, "zh")["properties"]["multi_view_images"]["items"]
+        assert items["properties"]["view_type"]["enum"] == VIEWS[:most]
+
+
+@pytest.mark.parametrize(("model", "language"), EVERY)
+def test_the_schema_class_is_built_once_and_is_the_parameter_class(model, language):
+    cls = schema_class(model, language)
+    assert cls is schema_class(model.upper(), language)
+    assert issubclass(cls, params_class(model))
+
+
+def test_a_tool_keeps_parts_and_files_as_they_are():
+    tool = Shell(args_schema=schema_class("hy-video-1.5", "zh"))
+    told = tool.invoke({"prompt": " 猫 ", "logo_param": {"logo_url": "https://a.cn/b.png"}})
+    assert told["prompt"] == "猫"
+    assert isinstance(told["logo_param"], LogoParam)
+
+
+def test_a_tool_may_be_called_with_a_job_id_alone():
+    tool = Shell(args_schema=schema_class("yt-video-fx", "zh"))
+    assert tool.invoke({"job_id": "1437"})["job_id"] == "1437"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "shape", "base64_field"),
+    [
+        ("hy-image-v3.0", "images", "string_list", None),
+        ("hy-video-1.5", "image", "url_or_base64_object", None),
+        ("yt-video-2.0", "image", "url_or_base64_object", None),
+        ("yt-video-fx", "images", "object_list", None),
+        ("yt-video-humanactor", "image_url", "url", "image_base64"),
+        ("yt-video-humanactor", "audio_url", "url", None),
+        ("hy-3d-3.0", "image_url", "url", "image_base64"),
+        ("hy-3d-3.1", "image_url", "url", "image_base64"),
+        ("hy-3d-express", "image_url", "url", "image_base64"),
+    ],
+)
+def test_a_file_field_says_how_it_is_sent(model, name, shape, base64_field):
+    field = file_fields(params_class(model))[name]
+    assert (field.shape, field.base64_field) == (shape, base64_field)
+    assert field.formats
+
+
+def test_a_view_is_a_file_field_of_its_own():
+    assert file_fields(ViewImage)["view_image_url"].base64_field == "view_image_base64"
+
+
+def test_how_a_file_is_sent_does_not_leak_into_the_schema():
+    assert "shape" not in json.dumps(seen("hy-3d-3.0", "en"))
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_both_languages_stand_beside_each_field(model):
+    for name, field in params_class(model).model_fields.items():
+        text = next(item for item in field.metadata if isinstance(item, Text))
+        assert text.en, name
+        assert text.zh, name
