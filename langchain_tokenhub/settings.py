@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -20,7 +19,15 @@ from pydantic import (
 
 from langchain_tokenhub.catalogue import site as site_row
 from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.transport import AsyncWire, Endpoint, SyncWire, Transport
+from langchain_tokenhub.transport import (
+    AsyncClient,
+    AsyncWire,
+    Client,
+    Endpoint,
+    SyncWire,
+    Timeout,
+    Transport,
+)
 from langchain_tokenhub.transport.hosts import shared_hosts
 from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
 from langchain_tokenhub.transport.retry import shared_budget
@@ -88,7 +95,7 @@ class Connected(BaseModel):
         default_factory=lambda: os.environ.get("TOKENHUB_BASE_URL"), validate_default=True
     )
     """Overrides `site`: an address, or the primary and its backups."""
-    timeout: float | httpx.Timeout | None = Field(
+    timeout: float | Timeout | None = Field(
         default=None, validation_alias=AliasChoices("timeout", "request_timeout")
     )
     """Seconds of silence that one request may keep, per read; the wait for a job is another."""
@@ -96,13 +103,13 @@ class Connected(BaseModel):
     """How often one call is repeated; 0 means never."""
     default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
     """Headers for every API request."""
-    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    http_client: Client | None = Field(default=None, exclude=True, repr=False)
     """The caller's own client for sync calls; used as it is and never closed."""
-    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
     """The same for async calls."""
 
     @property
-    def request_timeout(self) -> float | httpx.Timeout | None:
+    def request_timeout(self) -> float | Timeout | None:
         """The timeout, by its LangChain alias."""
         return self.timeout
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from langchain_tokenhub.catalogue import MediaKind
+from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import clean, fault_in
 from langchain_tokenhub.jobs.job import Job, JobFault, MediaFile, Status
 from langchain_tokenhub.jobs.sniff import TYPES, sniff
@@ -33,6 +33,8 @@ _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
 _PLACES = ("data", "output", "result", "result_files", "videos", "images")
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
+_VERDICTS = frozenset({"ContentBlockedError", "JobFailedError"})
+"""Classes of codes that say that the job is over, whether or not its state is said too."""
 _odd_words: set[str] = set()
 
 
@@ -84,7 +86,8 @@ def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> J
     if not isinstance(data, Mapping):
         return job
     files = decode_files(data, facts, arrival.at)
-    status = _status(data, "completed" if files else "unknown")
+    silent: Status = "failed" if reports_failure(data) else "unknown"
+    status = _status(data, "completed" if files else silent)
     ended = status in {"completed", "failed", "cancelled"}
     return Job(
         **{
@@ -112,7 +115,11 @@ def refused(data: Any) -> bool:
 
 def reports_failure(data: Any) -> bool:
     """Say whether an answer is about a job that failed, rather than a failure to look at it."""
-    return isinstance(data, Mapping) and _status(data, "unknown") in {"failed", "cancelled"}
+    if not isinstance(data, Mapping):
+        return False
+    fault = fault_in(data)
+    blocked = bool(fault and fault.code) and error_row(None, fault.code).name in _VERDICTS
+    return blocked or _status(data, "unknown") in {"failed", "cancelled"}
 
 
 def decode_files(data: Mapping[str, Any], facts: MediaKind, now: datetime) -> list[MediaFile]:

@@ -16,7 +16,7 @@ from langchain_tokenhub.testing.refusals import MediaRefusedError, wrong
 Row = Mapping[str, Any]
 _LINK = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?")
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def check_link(name: str, value: Any) -> None:

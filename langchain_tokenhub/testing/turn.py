@@ -89,10 +89,9 @@ def _pictures(message: Message) -> int:
 
 
 def _results(messages: list[Message]) -> Iterator[Result]:
-    names = {
-        call["id"]: call["function"]["name"] for m in messages for call in m.get("tool_calls") or []
-    }
+    names: dict[str, str] = {}
     for message in messages:
+        names |= {c["id"]: c["function"]["name"] for c in message.get("tool_calls") or []}
         if message["role"] == "tool":
             yield Result(names.get(message["tool_call_id"], ""), text_of(message))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
+from httpx import AsyncClient, Client, Timeout
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
@@ -56,12 +57,15 @@ from langchain_tokenhub.transport.wire import (
 
 __all__ = [
     "Answer",
+    "AsyncClient",
     "AsyncWire",
     "Call",
+    "Client",
     "Endpoint",
     "Patience",
     "Progress",
     "SyncWire",
+    "Timeout",
     "Transport",
     "Wire",
     "drain",

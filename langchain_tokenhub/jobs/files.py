@@ -1,0 +1,255 @@
+"""Read and save results: whole or not at all, never over another file, byte for byte.
+
+What blocks goes through the wire's `blocking`, so that a slow disk holds up no event loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidRequestError,
+    ResultExpiredError,
+    TokenHubError,
+)
+from langchain_tokenhub.jobs.job import MediaFile, caution
+from langchain_tokenhub.jobs.names import numbered, stem_of
+from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, VIDEOS, complains, sniff
+from langchain_tokenhub.jobs.unpack import unpack
+from langchain_tokenhub.transport import Wire
+from langchain_tokenhub.transport.fetch import Fetched, fetch
+
+__all__ = ["read", "save", "stem_of", "write_sidecar"]
+
+MOST_BYTES = 2 * 1024**3
+"""Of one file."""
+PIECE = 1024 * 1024
+"""Bytes gathered before they are written."""
+TRIES = 5
+"""Of a download that is cut; it goes on where it was."""
+_SUFFIXES = {"jpeg": "jpg"}
+_ZIPPED = frozenset({"zip", "usdz"})
+"""Types whose bytes may well begin as a ZIP."""
+
+
+@dataclass
+class _Sink:
+    """Bytes on their way into memory or a file, and how many there are."""
+
+    file: BinaryIO | None = None
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+    head: bytes = b""
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        if len(self.head) < HEAD:
+            self.head = (self.head + data)[:HEAD]
+        if self.file is None:
+            self.pieces.append(data)
+        else:
+            self.file.write(data)
+
+    def restart(self) -> None:
+        self.size, self.head, self.pieces = 0, b"", []
+        if self.file is not None:
+            self.file.seek(0)
+            self.file.truncate()
+
+
+async def read(wire: Wire, file: MediaFile) -> bytes:
+    """Return a file's bytes: from the answer, from disk, or from its link."""
+    if file._data is not None:  # noqa: SLF001 - the two modules are one thing in two files
+        return file._data  # noqa: SLF001
+    if file.path is not None and await wire.blocking(file.path.is_file):
+        return await wire.blocking(file.path.read_bytes)
+    sink = _Sink()
+    await _download(wire, file, sink)
+    return b"".join(sink.pieces)
+
+
+async def save(wire: Wire, file: MediaFile, folder: Path, stem: str) -> MediaFile:
+    """Save a file in `folder` as `stem` and its suffix, and return it with its path.
+
+    A name that is taken gets a number. An OBJ that comes as a ZIP is also unpacked beside.
+
+    Raises:
+        ResultExpiredError: The link is dead.
+        OSError: The disk refuses.
+    """
+    part = await wire.blocking(functools.partial(_part, folder, stem))
+    try:
+        head = await _fill(wire, file, part)
+        suffix = _suffix(file.type, sniff(head))
+        path = await wire.blocking(functools.partial(_settle, part, folder, stem, suffix))
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return file.with_path(path, unpacked=await _unpacked(wire, file, path))
+
+
+async def _fill(wire: Wire, file: MediaFile, part: Path) -> bytes:
+    """Write the bytes into `part`, and return the first of them."""
+    with part.open("r+b") as opened:
+        sink = _Sink(opened)
+        if file.url is None or file._data is not None:  # noqa: SLF001 - see `read`
+            data = await read(wire, file)
+            await wire.blocking(functools.partial(sink.write, data))
+        else:
+            await _download(wire, file, sink)
+        await wire.blocking(functools.partial(_flush, opened))
+    return sink.head
+
+
+async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
+    """Fetch into `sink`; a cut download goes on where it was."""
+    if file.url is None:
+        raise InvalidRequestError("the file has neither link nor path; its bytes were not kept")
+    etag: str | None = None
+    for attempt in range(1, TRIES + 1):
+        try:
+            fetched = await fetch(
+                wire,
+                file.url,
+                at_home=file._at_home,  # noqa: SLF001 - see `read`
+                start=sink.size if etag else 0,
+                etag=etag,
+            )
+            etag = fetched.etag
+            await _take(wire, fetched, sink)
+        except (APIConnectionError, APITimeoutError):
+            if attempt == TRIES:
+                raise
+            await wire.sleep(0.5 * attempt)
+        except TokenHubError as error:
+            raise _dead(error) from None
+        else:
+            return _judge(sink)
+
+
+async def _take(wire: Wire, fetched: Fetched, sink: _Sink) -> None:
+    if fetched.status != 206:
+        sink.restart()
+    wanted = sink.size + (fetched.size or 0)
+    if wanted > MOST_BYTES:
+        raise InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
+    gathered = bytearray()
+    try:
+        async with aclosing(fetched.pieces) as pieces:
+            async for piece in pieces:
+                gathered += piece
+                if sink.size + len(gathered) > MOST_BYTES:
+                    raise InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
+                if len(gathered) >= PIECE:
+                    await _put(wire, sink, gathered)
+    finally:
+        sink.write(bytes(gathered))  # what came before a cut is kept, and continued
+    if fetched.size is not None and sink.size < wanted:
+        raise APIConnectionError(f"the file ended after {sink.size} of {wanted} bytes")
+
+
+async def _put(wire: Wire, sink: _Sink, gathered: bytearray) -> None:
+    data = bytes(gathered)
+    gathered.clear()
+    await wire.blocking(functools.partial(sink.write, data))
+
+
+def _dead(error: TokenHubError) -> TokenHubError:
+    """Return `error`, or what it means where it is the file host's way to say that time is up."""
+    if error.status not in {403, 404, 410}:
+        return error
+    return ResultExpiredError(
+        f"the link to the file is dead (HTTP {error.status})",
+        status=error.status,
+        hint="result(job) asks for a fresh one while the job is known, for 24 hours",
+    )
+
+
+def _judge(sink: _Sink) -> None:
+    if sink.size == 0:
+        raise APIConnectionError("the file is empty")
+    if complains(sink.head):
+        raise ResultExpiredError("the file host answered with a page instead of the file")
+
+
+def _suffix(said: str, found: str | None) -> str:
+    """Return the suffix for what a file really is, where that can be told."""
+    said = _SUFFIXES.get(said, said)
+    if found is None or found == said or said in _ZIPPED:
+        return said
+    same_kind = {said, found} <= PICTURES or {said, found} <= VIDEOS
+    if not same_kind and found != "zip":
+        caution(f"a file that should be {said} begins like {found}; saved as {found}")
+    return found
+
+
+async def _unpacked(wire: Wire, file: MediaFile, path: Path) -> Path | None:
+    if path.suffix != ".zip" or file.type == "zip":
+        return None
+    try:
+        return await wire.blocking(functools.partial(unpack, path))
+    except (InvalidRequestError, OSError, zipfile.BadZipFile, RuntimeError) as problem:
+        caution(f"{path.name} was saved and not unpacked: {problem}")
+        return None
+
+
+def _part(folder: Path, stem: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{stem}.part-{secrets.token_hex(4)}"
+    part.open("xb").close()
+    return part
+
+
+def _flush(opened: BinaryIO) -> None:
+    opened.flush()
+    os.fsync(opened.fileno())
+
+
+def _settle(part: Path, folder: Path, stem: str, suffix: str) -> Path:
+    """Give `part` the first free name; the name is claimed first, so nothing is overwritten."""
+    for count in range(1, 10_000):
+        target = folder / f"{numbered(stem, count)}.{suffix}"
+        try:
+            target.open("xb").close()
+        except FileExistsError:
+            continue
+        try:
+            return part.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+    raise FileExistsError(f"no free name for {stem!r}")
+
+
+def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write what is known of a saved file beside it, as `<name>.json`."""
+    whole = {
+        "schema": 1,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": _digest(path),
+        "saved_at": datetime.now(UTC).isoformat(),
+        **facts,
+    }
+    text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
+    part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
+    part.write_text(text, "utf-8")
+    part.replace(path.with_name(f"{path.name}.json"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

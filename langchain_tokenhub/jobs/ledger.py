@@ -1,0 +1,266 @@
+"""The ledger: what was submitted, so that a call can be repeated without paying twice.
+
+An entry is written before a submit, completed with the job's id right after, and kept. Whoever
+makes the same call again finds it: an entry with a job is resumed, one without means that a submit
+may have been charged, and that is told instead of trying again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from langchain_core.stores import BaseStore
+from pydantic import ValidationError
+
+from langchain_tokenhub.errors import SubmissionUnknownError
+from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.lifecycle import Log
+from langchain_tokenhub.transport import Wire
+
+T = TypeVar("T")
+
+OTHER_WORKER = 30.0
+"""Seconds to wait for the id of a submit that another worker may be sending right now."""
+_NAMESPACE = "tokenhub"
+
+
+class Keeper(Protocol):
+    """Where entries lie. Its methods may block."""
+
+    def claim(self, key: str, text: str) -> str | None:
+        """Write `text` if there is no entry; else return what is there."""
+
+    def put(self, key: str, text: str) -> None:
+        """Write, in place of what is there."""
+
+    def get(self, key: str) -> str | None:
+        """Return what is there."""
+
+    def drop(self, key: str) -> None:
+        """Forget the entry."""
+
+    def texts(self) -> Iterator[str]:
+        """Yield every entry."""
+
+
+class Folder:
+    """Entries as files; claims are atomic on local disks and current NFS."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _file(self, key: str) -> Path:
+        return self._path / f"{key}.json"
+
+    def claim(self, key: str, text: str) -> str | None:  # noqa: D102
+        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(self._file(key), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return self.get(key) or ""
+        _write(handle, text)
+        return None
+
+    def put(self, key: str, text: str) -> None:  # noqa: D102
+        self._path.mkdir(parents=True, exist_ok=True)
+        part = self._path / f"{key}.part-{secrets.token_hex(4)}"
+        _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
+        part.replace(self._file(key))
+
+    def get(self, key: str) -> str | None:  # noqa: D102
+        with suppress(FileNotFoundError):
+            return self._file(key).read_text("utf-8")
+        return None
+
+    def drop(self, key: str) -> None:  # noqa: D102
+        self._file(key).unlink(missing_ok=True)
+
+    def texts(self) -> Iterator[str]:  # noqa: D102
+        for file in self._path.glob("*.json"):
+            with suppress(OSError):
+                yield file.read_text("utf-8")
+
+
+class Shelf:
+    """Entries in a store of LangChain's, which cannot claim atomically.
+
+    Two workers that start the same call at the same moment may both submit.
+    """
+
+    def __init__(self, store: BaseStore[str, Any]) -> None:
+        self._store = store
+
+    def claim(self, key: str, text: str) -> str | None:  # noqa: D102
+        found = self.get(key)
+        if found is None:
+            self.put(key, text)
+        return found
+
+    def put(self, key: str, text: str) -> None:  # noqa: D102
+        self._store.mset([(f"{_NAMESPACE}/{key}", text.encode())])
+
+    def get(self, key: str) -> str | None:  # noqa: D102
+        found = self._store.mget([f"{_NAMESPACE}/{key}"])[0]
+        return found.decode() if isinstance(found, bytes) else found
+
+    def drop(self, key: str) -> None:  # noqa: D102
+        self._store.mdelete([f"{_NAMESPACE}/{key}"])
+
+    def texts(self) -> Iterator[str]:  # noqa: D102
+        keys = list(self._store.yield_keys(prefix=_NAMESPACE))
+        for found in self._store.mget(keys):
+            if found is not None:
+                yield found.decode() if isinstance(found, bytes) else found
+
+
+def _write(handle: int, text: str) -> None:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows of a call: without a job, a submit was begun and never ended."""
+
+    job: Job | None
+    at: datetime | None = None
+
+
+class TakenError(Exception):
+    """The call is in the ledger already."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__("the call is in the ledger")
+        self.entry = entry
+
+
+class Ledger:
+    """Reads and writes entries over a wire."""
+
+    def __init__(self, keeper: Keeper, wire: Wire) -> None:
+        self._keeper = keeper
+        self._wire = wire
+
+    async def look(self, key: str) -> Entry | None:
+        """Return the entry of a call."""
+        found = await self._do(self._keeper.get, key)
+        return None if found is None else _entry(found)
+
+    async def claim(self, key: str) -> Entry | None:
+        """Write that a submit begins; return the entry that was there already."""
+        found = await self._do(self._keeper.claim, key, _text(None))
+        return None if found is None else _entry(found)
+
+    async def keep(self, key: str, job: Job) -> None:
+        """Write down the job of a call."""
+        await self._do(self._keeper.put, key, _text(job))
+
+    async def drop(self, key: str) -> None:
+        """Forget a call that was not accepted."""
+        await self._do(self._keeper.drop, key)
+
+    async def find(self, job_id: str) -> Job | None:
+        """Return the job of that id, if any entry holds it."""
+        return await self._do(self._find, job_id)
+
+    def _find(self, job_id: str) -> Job | None:
+        jobs = (_entry(text).job for text in self._keeper.texts() if job_id in text)
+        return next((job for job in jobs if job and job.id == job_id), None)
+
+    async def settled(self, key: str, entry: Entry) -> Job:
+        """Return the job of an entry, for whose id another worker may still be waiting.
+
+        Raises:
+            SubmissionUnknownError: There is no id, and none comes.
+        """
+        until = self._wire.now() + max(0.0, OTHER_WORKER - _age(entry))
+        while entry.job is None and self._wire.now() < until:
+            await self._wire.sleep(0.5)
+            entry = await self.look(key) or entry
+        if entry.job is not None:
+            return entry.job
+        unknown = SubmissionUnknownError(
+            "an earlier submit of this call never reported its job; it may have been charged",
+            phase="sent",
+            hint="look at the console's usage; generate(..., again=True) submits and pays anew",
+        )
+        unknown.ledger_key = key
+        raise unknown
+
+    async def _do(self, verb: Callable[..., T], *args: Any) -> T:
+        return await self._wire.blocking(functools.partial(verb, *args))
+
+
+class Written(Log):
+    """A log that writes one call into a ledger."""
+
+    def __init__(self, ledger: Ledger, key: str) -> None:
+        self.key = key
+        self._ledger = ledger
+
+    async def begin(self) -> None:  # noqa: D102
+        entry = await self._ledger.claim(self.key or "")
+        if entry is not None:
+            raise TakenError(entry)
+
+    async def accepted(self, job: Job) -> None:  # noqa: D102
+        await self._ledger.keep(self.key or "", job)
+
+    async def refused(self) -> None:  # noqa: D102
+        await self._ledger.drop(self.key or "")
+
+
+def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:
+    """Return what keeps entries in a folder or a store."""
+    return Shelf(place) if isinstance(place, BaseStore) else Folder(Path(place))
+
+
+def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
+    """Return the key of a call.
+
+    Args:
+        model: Model id.
+        sites: Hosts: an account has other jobs elsewhere.
+        what: The request.
+        scope: Thread and tool call, when inside a graph.
+    """
+    whole = json.dumps([model, list(sites), what, scope], sort_keys=True, default=repr)
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+    return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
+
+
+def _text(job: Job | None) -> str:
+    whole = {
+        "schema": 1,
+        "state": "submitted" if job else "submitting",
+        "at": datetime.now(UTC).isoformat(),
+        "job": job.model_dump(mode="json") if job else None,
+    }
+    return json.dumps(whole, ensure_ascii=False, indent=1)
+
+
+def _entry(text: str) -> Entry:
+    """Return what `text` says; a file that was cut in writing says that a submit began."""
+    try:
+        whole = json.loads(text)
+        job = Job.model_validate(whole["job"]) if whole["job"] else None
+        return Entry(job, datetime.fromisoformat(whole["at"]))
+    except (ValueError, KeyError, TypeError, ValidationError):
+        return Entry(None)
+
+
+def _age(entry: Entry) -> float:
+    return (datetime.now(UTC) - entry.at).total_seconds() if entry.at else OTHER_WORKER

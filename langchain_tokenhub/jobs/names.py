@@ -1,0 +1,32 @@
+"""File names that every system takes. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MOST_BYTES = 80
+"""Of a stem: Linux takes 255 bytes a name, eCryptfs 143, and a suffix and a number come behind."""
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{n}{i}" for n in ("com", "lpt") for i in range(10)}
+
+
+def stem_of(text: str, job_id: str | None = None) -> str:
+    """Return a file name without suffix, from a prompt and the job's id.
+
+    Args:
+        text: What the file shows; cut at a character, counted in bytes.
+        job_id: Its end tells two pictures of one prompt apart.
+    """
+    plain = unicodedata.normalize("NFC", text)
+    plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
+    plain = re.sub(r"_+", "_", plain)
+    plain = plain.encode("utf-8", "ignore")[:MOST_BYTES].decode("utf-8", "ignore").strip("._- ")
+    tail = re.sub(r"[^A-Za-z0-9-]", "", job_id or "")[-12:].strip("-")
+    if plain.partition(".")[0].lower() in _RESERVED:
+        plain = f"_{plain}"
+    return "-".join(part for part in (plain, tail) if part) or "tokenhub"
+
+
+def numbered(stem: str, count: int) -> str:
+    """Return `stem`, with a number where it is not the first."""
+    return stem if count < 2 else f"{stem}-{count}"

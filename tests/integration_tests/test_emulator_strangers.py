@@ -1,0 +1,202 @@
+"""Clients that know nothing of this package talk to the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import openai
+import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+from langchain_tokenhub.testing import Emulator
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "获取指定城市的天气信息",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+STUDIO = (
+    "请为一家名叫“云上茶馆”的店做一套素材："
+    "一张水墨风格的招牌图，把这张图变成一段短视频，再做一个茶壶的3D模型。"
+)
+
+
+@pytest.fixture
+def hub():
+    with Emulator(speed=1e6) as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub):
+    with openai.OpenAI(base_url=f"{hub.url}/v1", api_key="any", max_retries=0) as made:
+        yield made
+
+
+def ask(client, text, model="ep-1", **more):
+    messages = [{"role": "user", "content": text}]
+    return client.chat.completions.create(model=model, messages=messages, **more)
+
+
+def test_the_openai_sdk_reads_an_answer_and_its_bill(client):
+    answer = ask(client, "计算 1+1", model="hy3")
+    assert answer.choices[0].message.content == "1+1=2"
+    assert answer.model == "hy3"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_the_openai_sdk_reads_a_stream_with_thinking(client):
+    chunks = list(ask(client, "你好", model="glm-5", stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    kinds = ["think" if hasattr(d, "reasoning_content") else "say" for d in deltas[1:-1]]
+    assert kinds == sorted(kinds, reverse=True)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_stream_has_usage_only_on_request(client, asked):
+    more = {"stream_options": {"include_usage": True}} if asked else {}
+    chunks = list(ask(client, "Hello", stream=True, **more))
+    assert [bool(chunk.usage) for chunk in chunks[-1:]] == [asked]
+
+
+def test_the_openai_sdk_reads_tool_calls(client):
+    (call,) = ask(client, "北京今天天气怎么样?", tools=[WEATHER]).choices[0].message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("get_weather", '{"city": "北京"}')
+
+
+def test_a_repeated_beginning_is_read_from_the_cache(client):
+    first, second = (ask(client, "Hello").usage.prompt_tokens_details for _ in range(2))
+    assert first.cached_tokens == 0 < second.cached_tokens
+
+
+def test_the_guide_writes_cached_token_without_an_s():
+    with Emulator(speed=1e6, era="guide") as hub, httpx.Client(base_url=hub.url) as client:
+        body = {"model": "hy3", "messages": [{"role": "user", "content": "你好"}]}
+        head = {"authorization": "Bearer any"}
+        answer = client.post("/v1/chat/completions", json=body, headers=head).json()
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_token": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "good"), [("sk-any", True), ("wrong", False), ("sk-wrong-1", False)]
+)
+def test_a_key_that_begins_with_wrong_is_refused(hub, key, good):
+    with openai.OpenAI(base_url=f"{hub.url}/v1", api_key=key, max_retries=0) as client:
+        if good:
+            assert client.models.list().data
+            return
+        with pytest.raises(openai.AuthenticationError) as caught:
+            client.models.list()
+    assert caught.value.code == "401002"
+
+
+def test_only_the_keys_given_are_good():
+    with Emulator(api_key=["a", "b"]) as hub:
+        answers = [
+            httpx.get(f"{hub.url}/v1/models", headers={"authorization": f"Bearer {key}"})
+            for key in ("a", "b", "c")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 401]
+
+
+def test_a_missing_key_is_refused(hub):
+    assert httpx.get(f"{hub.url}/v1/models").status_code == 401
+
+
+def test_the_list_of_models_holds_every_modality(client):
+    ids = {model.id for model in client.models.list()}
+    assert ids >= {"hy3", "glm-5", "hy-image-v3.0", "hy-video-1.5", "hy-3d-3.0"}
+
+
+def test_an_unknown_model_is_a_bad_request_today(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "hi", model="unknown-1")
+    assert caught.value.code == "400004"
+
+
+def test_an_unknown_path_and_a_wrong_method_answer_in_json(hub):
+    answers = httpx.get(f"{hub.url}/v2"), httpx.options(f"{hub.url}/v1/chat/completions")
+    assert [answer.status_code for answer in answers] == [404, 405]
+    assert all("error" in answer.json() for answer in answers)
+
+
+def test_a_stream_says_no_charset(hub):
+    body = {"model": "hy3", "stream": True, "messages": [{"role": "user", "content": "你好"}]}
+    head = {"authorization": "Bearer any"}
+    answer = httpx.post(f"{hub.url}/v1/chat/completions", json=body, headers=head)
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert "你好".encode() in answer.content
+
+
+def test_what_arrived_is_recorded(hub, client):
+    ask(client, "你好", model="hy3")
+    (request,) = hub.requests
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert request.headers["authorization"] == "Bearer any"
+    assert request.body["messages"] == [{"role": "user", "content": "你好"}]
+
+
+def test_chat_open_ai_streams_a_tool_call(hub):
+    model = ChatOpenAI(model="ep-1", base_url=f"{hub.url}/v1", api_key="any")
+    chunks = list(model.bind_tools([WEATHER]).stream("北京今天天气怎么样?"))
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    assert whole.tool_calls[0]["args"] == {"city": "北京"}
+
+
+def test_an_agent_is_led_through_image_video_and_3d(hub):
+    seen = []
+
+    @tool
+    def tokenhub_image(prompt: str) -> str:
+        """Make an image from a prompt."""
+        seen.append(("image", prompt))
+        return "1259388371-1764399486-11111111-2222-3333-4444-555555555555-0 completed"
+
+    @tool
+    def tokenhub_video(prompt: str, image: str | None = None) -> str:
+        """Make a video from a prompt or an image."""
+        seen.append(("video", image))
+        return "1429890795996585984 completed"
+
+    @tool
+    def tokenhub_3d(prompt: str | None = None) -> str:
+        """Make a 3D model from a prompt or an image."""
+        seen.append(("3d", prompt))
+        return "1429890795996585985 completed"
+
+    model = ChatOpenAI(model="ep-1", base_url=f"{hub.url}/v1", api_key="any")
+    agent = create_agent(model, [tokenhub_image, tokenhub_video, tokenhub_3d])
+    result = agent.invoke({"messages": [{"role": "user", "content": STUDIO}]})
+    assert [kind for kind, _ in sorted(seen)] == ["3d", "image", "video"]
+    assert dict(seen)["video"].startswith("1259388371-")
+    assert "1429890795996585985" in result["messages"][-1].text
+
+
+async def test_it_stands_many_open_streams():
+    body = {"model": "hy3", "stream": True, "messages": [{"role": "user", "content": "你好"}]}
+    raw = httpx.Request("POST", "http://x", json=body).read()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
+    request = head.encode() + b"content-length: %d\r\n\r\n" % len(raw) + raw
+    async with Emulator(speed=1e6) as hub:
+        hub.fail("stall", after=2, times=300)
+        host, port = hub.url.removeprefix("http://").split(":")
+        pairs = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+        for _, writer in pairs:
+            writer.write(request)
+        for reader, _ in pairs:
+            await reader.readuntil(b"data: ")
+        for _, writer in pairs:
+            writer.close()

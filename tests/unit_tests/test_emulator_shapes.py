@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import av
+import pytest
+import trimesh
+from PIL import Image
+
+from langchain_tokenhub.testing.mesh_files import fbx, glb, obj, stl, usdz
+from langchain_tokenhub.testing.pictures import picture, preview
+from langchain_tokenhub.testing.shapes import mesh_of
+from langchain_tokenhub.testing.tables import blob
+
+PROMPTS = ["一个茶壶", "花瓶", "a ring"]
+
+
+def opened(raw: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(raw))
+    image.load()
+    return image
+
+
+def test_a_picture_keeps_the_shape_asked_for_and_the_prompt():
+    image = opened(picture("雨中竹林", 1280, 720))
+    assert image.size == (512, 288)
+    assert image.text["prompt"] == "雨中竹林"
+
+
+def test_pictures_differ_by_prompt_and_are_the_same_for_the_same():
+    assert picture("雨", 512, 512) != picture("雪", 512, 512)
+    assert picture("雨", 512, 512) == picture.__wrapped__("雨", 512, 512)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_glb_loads_with_faces_and_colours(prompt):
+    scene = trimesh.load(io.BytesIO(glb(mesh_of(prompt))), file_type="glb")
+    (mesh,) = scene.geometry.values()
+    assert len(mesh.faces) == len(mesh_of(prompt).faces)
+    assert len({tuple(c) for c in mesh.visual.vertex_attributes["color"]}) > 1
+
+
+def test_a_white_model_has_one_colour():
+    assert len(set(mesh_of("塔", white=True).colours)) == 1
+
+
+def test_an_stl_loads():
+    mesh = trimesh.load(io.BytesIO(stl(mesh_of("塔"))), file_type="stl")
+    assert len(mesh.faces) == len(mesh_of("塔").faces)
+
+
+def test_an_obj_is_a_zip_with_its_material():
+    archive = zipfile.ZipFile(io.BytesIO(obj(mesh_of("塔"))))
+    assert archive.namelist() == ["model.obj", "model.mtl"]
+    mesh = trimesh.load(io.BytesIO(archive.read("model.obj")), file_type="obj")
+    assert len(mesh.faces) == len(mesh_of("塔").faces)
+
+
+def test_a_usdz_is_stored_and_aligned():
+    raw = usdz(mesh_of("塔"))
+    (member,) = zipfile.ZipFile(io.BytesIO(raw)).infolist()
+    assert member.compress_type == zipfile.ZIP_STORED
+    assert raw.index(b"#usda") % 64 == 0
+
+
+def test_an_fbx_says_its_version():
+    assert b"FBXVersion: 7400" in fbx(mesh_of("塔"))
+
+
+def test_a_preview_is_a_picture():
+    assert opened(preview(mesh_of("一个茶壶"))).size == (256, 256)
+
+
+def test_the_film_plays_and_can_start_before_it_is_whole():
+    raw = blob("clip.mp4")
+    with av.open(io.BytesIO(raw)) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+        assert film.streams.video[0].codec_context.name == "h264"
+    assert frames == 72
+    assert raw.index(b"moov") < raw.index(b"mdat")
+    assert len(raw) < 40_000
