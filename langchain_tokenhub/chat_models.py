@@ -7,17 +7,9 @@ from contextlib import aclosing
 from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    BaseMessage,
-    SystemMessage,
-    message_chunk_to_message,
-)
-from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -28,26 +20,24 @@ from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import chat_model, profile
-from langchain_tokenhub.chat import requests, structured, tokens
+from langchain_tokenhub.chat import listing, requests, structured, thinking, tokens
 from langchain_tokenhub.chat.answers import (
-    PROVIDER,
     Delta,
     Ending,
     StreamReader,
     chunk_of,
     decode_answer,
+    message_of,
 )
 from langchain_tokenhub.chat.blocks import EventWriter
+from langchain_tokenhub.chat.listing import ListedModel
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.errors import IncompleteStreamError, ResponseFormatError
+from langchain_tokenhub.chat.tracing import ls_params
+from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.transport import Call, Patience, Transport, drain, finish
 
 _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
-_OURS = frozenset(
-    {"timeout", "stream_usage", "extra_body", "ls_structured_output_format", "answer_schema"}
-)
-"""Keywords of a call that are for us, not for the body."""
 PATH = "/v1/chat/completions"
 _WHOLE = Patience(read=600.0)
 _STREAM = Patience(read=60.0)
@@ -70,11 +60,11 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     model: str = Field(min_length=1, validation_alias=AliasChoices("model", "model_name"))
     """Service id: a model's name, or `ep-…` of a service of your own."""
-    temperature: float | None = Field(default=None, ge=0, le=2)
+    temperature: float | None = None
     """Randomness, 0 to 2."""
-    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_p: float | None = None
     """Nucleus sampling, 0 to 1."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = None
     """Most tokens of an answer, reasoning included."""
     stop: list[str] | str | None = Field(
         default=None, validation_alias=AliasChoices("stop", "stop_sequences")
@@ -82,7 +72,7 @@ class ChatTokenHub(Connected, BaseChatModel):
     """Up to 4 sequences at which to stop."""
     seed: int | None = None
     """The same seed with the same request gives a similar answer."""
-    n: Literal[1] | None = None
+    n: int | None = None
     """One answer per call; here for those who pass it everywhere."""
     thinking: bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None = None
     """Whether to think; None is the service's default."""
@@ -110,7 +100,10 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        requests.check_parameters({"stop": self.stop, **self.model_kwargs})
+        try:
+            requests.check_parameters(self._set_parameters())
+        except InvalidRequestError as problem:
+            raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
         return self
 
     @model_validator(mode="after")
@@ -150,21 +143,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        body = {**self._set_parameters(), **kwargs}
-        limit = body.get("max_tokens")
-        stops = stop or body.get("stop")
-        params = LangSmithParams(
-            ls_provider=PROVIDER,
-            ls_model_name=str(kwargs.get("model") or self.model),
-            ls_model_type="chat",
-        )
-        if body.get("temperature") is not None:
-            params["ls_temperature"] = body["temperature"]
-        if limit is not None:
-            params["ls_max_tokens"] = limit
-        if stops:
-            params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
-        return params
+        return ls_params({"model": self.model, **self._set_parameters(), **kwargs}, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -198,30 +177,16 @@ class ChatTokenHub(Connected, BaseChatModel):
     def _body(
         self,
         messages: Sequence[BaseMessage],
-        stop: list[str] | None,
+        stop: Sequence[str] | None,
         kwargs: Mapping[str, Any],
         *,
         stream: bool,
     ) -> dict[str, Any]:
         """Return what is sent for these messages."""
-        asked = {name: value for name, value in kwargs.items() if name not in _OURS}
-        body = {"model": self.model, **self._set_parameters(), **asked}
-        body |= {"stop": stop} if stop else {}
-        body |= kwargs.get("extra_body") or {}
-        requests.check_parameters(body)
-        row = chat_model(str(body["model"]))
-        body = requests.with_thinking(body, row)
-        body = requests.with_forced_tools(body, row)
-        rules = Rules(model=str(body["model"]), row=row, thinking=requests.thinks(row, body))
-        if schema := kwargs.get("answer_schema"):
-            messages = [SystemMessage(requests.schema_prompt(schema)), *messages]
-        body = {"model": body.pop("model"), "messages": encode_messages(messages, rules), **body}
-        body.pop("stream", None)
-        if stream:
-            body["stream"] = True
-            if kwargs.get("stream_usage", self.stream_usage):
-                body.setdefault("stream_options", {"include_usage": True})
-        return {name: value for name, value in body.items() if value is not None}
+        settings = {"model": self.model, **self._set_parameters()}
+        body = requests.build_body(settings, messages, stop, kwargs)
+        usage = kwargs.get("stream_usage", self.stream_usage)
+        return requests.with_stream(body, usage=usage) if stream else body
 
     def _call(self, body: dict[str, Any], timeout: Any) -> Call:
         default = _STREAM if body.get("stream") else _WHOLE
@@ -262,7 +227,7 @@ class ChatTokenHub(Connected, BaseChatModel):
                         yield found
         except IncompleteStreamError as cut:
             if not reader.complete:  # all was said; only the farewell is missing
-                cut.partial = _partial(said)
+                cut.partial = message_of(said)
                 raise
         rest, ending = reader.finish()
         yield [*([rest] if rest else []), ending]
@@ -295,7 +260,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
         return finish(self._complete(self._sync(), messages, stop, kwargs))
@@ -304,7 +269,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
         return await self._complete(self._async(), messages, stop, kwargs)
@@ -313,7 +278,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         return drain(self._chunks(self._sync(), messages, stop, kwargs))
@@ -322,7 +287,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports by itself
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         return self._chunks(self._async(), messages, stop, kwargs)
@@ -404,41 +369,51 @@ class ChatTokenHub(Connected, BaseChatModel):
             InvalidRequestError: There is no such method, or it needs a schema.
         """
         row = chat_model(self.model)
-        chosen = method or (row and row.structured_method) or "function_calling"
-        structured.check_method(chosen)
-        options = {"include_raw": include_raw, "strict": strict, "tools": tools or (), **kwargs}
-        chain = self._structured(schema, chosen, **options)
-        if method is not None or chosen == "function_calling" or schema is None:
-            return chain
-        other = self._structured(schema, "function_calling", **options)
-        failures = (ResponseFormatError, OutputParserException)
-        return chain.with_fallbacks([other], exceptions_to_handle=failures)
+        methods = structured.methods_for(
+            method,
+            row.structured_method if row else None,
+            schema,
+            sure=thinking.can_force(row),
+        )
+        options = {"strict": strict, "tools": tools or (), **kwargs}
+        ways = [self._way(schema, each, **options) for each in methods]
+        return structured.chain_of(ways, include_raw=include_raw)
 
-    def _structured(
+    def _way(
         self,
         schema: structured.Schema | None,
         method: structured.Method,
         *,
-        include_raw: bool,
         strict: bool | None,
         tools: Sequence[requests.Tool],
         **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, Any]:
+    ) -> structured.Way:
+        """Return this model asked for a shape in one way, and what parses its answers."""
         parser = structured.parser_for(schema, method)
         kwargs["ls_structured_output_format"] = structured.tracing_format(schema, method)
         if method == "function_calling":
-            assert schema is not None  # noqa: S101 - `parser_for` refused that
-            name = None if tools else structured.tool_name(schema)
-            wanted = cast("requests.Tool", schema)
-            model = self.bind_tools(
-                [wanted, *tools], tool_choice=name or "any", strict=strict, **kwargs
-            )
-        else:
-            shape = structured.response_format(schema, method, strict=strict)
-            if method == "json_mode" and schema is not None:
-                kwargs["answer_schema"] = structured.json_schema(schema)
-            model = self.bind_tools(tools, strict=strict, response_format=shape, **kwargs)
-        return structured.with_raw(model, parser) if include_raw else model | parser
+            wanted = cast("structured.Schema", schema)  # `parser_for` refused to go without
+            kwargs["tool_choice"] = "any" if tools else structured.tool_name(wanted)
+            return self.bind_tools([wanted, *tools], strict=strict, **kwargs), parser
+        kwargs["response_format"] = structured.response_format(schema, method, strict=strict)
+        if method == "json_mode" and schema is not None:
+            kwargs["answer_schema"] = structured.json_schema(schema)
+        return self.bind_tools(tools, strict=strict, **kwargs), parser
+
+    # -- the service's list -------------------------------------------------------------------
+
+    def list_models(self) -> list[ListedModel]:
+        """Return the models that the key may use, of every modality, as the service lists them."""
+        return finish(self._listed(self._sync()))
+
+    async def alist_models(self) -> list[ListedModel]:
+        """Return the models that the key may use, of every modality, as the service lists them."""
+        return await self._listed(self._async())
+
+    async def _listed(self, transport: Transport) -> list[ListedModel]:
+        patience = Patience.of(self.timeout, Patience())
+        answer = await transport.json(Call(path=listing.PATH, patience=patience))
+        return listing.decode_models(answer.data)
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -456,10 +431,3 @@ class ChatTokenHub(Connected, BaseChatModel):
         wire = encode_messages(messages, rules, complete=False)
         sent = requests.encode_tools(tools or (), None, strict=None)
         return tokens.estimate_messages(wire, sent.get("tools"))
-
-
-def _partial(said: Sequence[Delta]) -> AIMessage:
-    """Return the message as far as it came."""
-    chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in said]
-    whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
-    return cast("AIMessage", message_chunk_to_message(whole))

@@ -60,22 +60,40 @@ Phase = Literal["not sent", "sent", "answered", "streaming"]
 MESSAGE_LIMIT = 2048
 """Characters of server text that go into a message; the rest is cut."""
 
+_TEXT_LIMIT = 65536
+"""Characters of an error body that are kept for the tracer."""
 _SECRETS = re.compile(
-    r"Bearer\s+[^\s\"',]+"
+    r"Bearer\s+[^\s\"',\\]+"
     r"|\bsk-[A-Za-z0-9_\-]{4,}"
-    r"|(?<=://)[^/\s@\"']+:[^/\s@\"']+(?=@)"
-    r"|(?<=\?)[^\s\"'<>]*(?:sign|signature|token|q-ak|q-key-time)[^\s\"'<>]*",
+    r"|(?<=://)[^/\s@\"'<>]+(?=@)"
+    r"|\?[^\s\"'<>\\]+",
     re.IGNORECASE,
 )
+"""Keys, user names with passwords in addresses, and queries; each is matched in linear time."""
+_SIGNED = re.compile(r"sign|token|q-ak|q-key-time|credential|expires|key=", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
 
 
+def redacted(text: str) -> str:
+    """Return `text` without keys, passwords and the queries of signed links."""
+    return _SECRETS.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    secret = found.group()
+    if not secret.startswith("?"):
+        return "[redacted]"
+    return "?[redacted]" if _SIGNED.search(secret) else secret
+
+
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Return `text` fit for a message or a log: no secrets, no control characters, not too long."""
-    text = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-    text = _SECRETS.sub("[redacted]", text)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    shown = redacted(text[: 2 * limit])
+    shown = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), shown)
+    if len(text) <= 2 * limit and len(shown) <= limit:
+        return shown
+    return f"{shown[:limit]}… ({len(text)} characters)"
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,11 @@ class TokenHubError(ModelError):
         elapsed: Seconds since the call began.
         retry_after: Seconds that the service asked to wait.
         job: The job this is about, if one is known.
+        client_request_id: Our id of the call, sent with every attempt as `X-Client-Request-Id`.
     """
+
+    host_unavailable: bool = False
+    """Whether no connection to the host could be made, so that its backup is asked."""
 
     def __init__(
         self,
@@ -124,6 +146,7 @@ class TokenHubError(ModelError):
         elapsed: float | None = None,
         retry_after: float | None = None,
         job: Job | None = None,
+        client_request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -137,6 +160,7 @@ class TokenHubError(ModelError):
         self.elapsed = elapsed
         self.retry_after = retry_after
         self.job = job
+        self.client_request_id = client_request_id
 
     @property
     def message(self) -> str:
@@ -331,17 +355,18 @@ def error_from(
     Status and code decide together, by the rows of `error_codes.toml`; `type` never does.
     """
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
-    fault = fault_in(_parse(text)) or Fault(code=None, message=_excerpt(text))
+    said = _parse(text) if isinstance(body, bytes) else body
+    fault = fault_in(said) or Fault(code=None, message=_excerpt(text))
     row = error_row(status, fault.code)
-    said = ": ".join(part for part in (fault.code, fault.message) if part)
+    words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
-        clean(f"HTTP {status} {said}".strip()),
+        clean(f"HTTP {status} {words}".strip()),
         status=status,
         code=fault.code,
         request_id=fault.request_id or headers.get("x-request-id"),
         host=host,
         hint=hint_text(row),
-        response=Response(status, _safe(headers), clean(text, 65536)),
+        response=Response(status, _safe(headers), redacted(text[:_TEXT_LIMIT])),
         phase="answered",
     )
 

@@ -79,10 +79,29 @@ def _key_from_environment() -> SecretStr | None:
     return next((SecretStr(key) for key in found if key), None)
 
 
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    for name, value in (headers or {}).items():
+        if not _plain(name + value):
+            raise ValueError(f"default_headers: {name!r} is not plain ASCII on one line")
+    return headers
+
+
+def _seconds(timeout: float | Timeout | None) -> float | Timeout | None:
+    if isinstance(timeout, float | int) and not timeout > 0:
+        raise ValueError(f"timeout is a number of seconds above 0, not {timeout}")
+    return timeout
+
+
 class Connected(BaseModel):
     """Where to connect, with which key, and how patiently."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     api_key: SecretStr | None = Field(default_factory=_key_from_environment, repr=False)
     """TokenHub key; else `TOKENHUB_API_KEY`, then `TENCENT_TOKENHUB_API_KEY`."""
@@ -95,13 +114,15 @@ class Connected(BaseModel):
         default_factory=lambda: os.environ.get("TOKENHUB_BASE_URL"), validate_default=True
     )
     """Overrides `site`: an address, or the primary and its backups."""
-    timeout: float | Timeout | None = Field(
+    timeout: Annotated[float | Timeout | None, AfterValidator(_seconds)] = Field(
         default=None, validation_alias=AliasChoices("timeout", "request_timeout")
     )
     """Seconds of silence that one request may keep, per read; the wait for a job is another."""
     max_retries: NonNegativeInt = 2
     """How often one call is repeated; 0 means never."""
-    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
+    default_headers: Annotated[Mapping[str, str] | None, AfterValidator(_headers)] = Field(
+        default=None, repr=False
+    )
     """Headers for every API request."""
     http_client: Client | None = Field(default=None, exclude=True, repr=False)
     """The caller's own client for sync calls; used as it is and never closed."""
@@ -121,13 +142,12 @@ class Connected(BaseModel):
                 "no TokenHub API key",
                 hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}",
             )
-        value = key.get_secret_value().strip()
-        if not value.isascii() or not value.isprintable():
+        if not _plain(key.get_secret_value().strip()):
             raise AuthenticationError(
                 "the API key holds characters that no key has",
                 hint="copy it again; a key is plain ASCII without line breaks",
             )
-        return value
+        return key.get_secret_value().strip()
 
     def _origins(self) -> tuple[str, ...]:
         if not self.base_url:

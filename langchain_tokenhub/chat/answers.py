@@ -8,18 +8,24 @@ Stream: {"id", "model", "choices": [{"delta": {...}, "finish_reason"}]} …, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    InvalidToolCall,
+    ToolCall,
+    message_chunk_to_message,
+)
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic_core import from_json
 
-from langchain_tokenhub.chat.surrogates import Mender, whole
+from langchain_tokenhub.chat.surrogates import Mender
 from langchain_tokenhub.chat.tool_calls import ToolCallMender
 from langchain_tokenhub.chat.usage import decode_usage
 from langchain_tokenhub.errors import ServerError, clean
@@ -56,17 +62,20 @@ def decode_answer(data: object, *, model: str, request_id: str | None = None) ->
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(data, Mapping) or not isinstance(message, Mapping):
         raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
-    reasoning, text = _thought(message)
-    calls, broken = _tool_calls(message.get("tool_calls"))
-    metadata = _metadata(data, model, request_id)
-    metadata["finish_reason"] = str(choice.get("finish_reason") or "stop")
+    # read as a stream of one chunk: whatever the face, the content is the same
+    reader = StreamReader(model)
+    said, (rest, ending) = reader.read(data), reader.finish()
+    deltas = [delta for delta in (said, rest) if delta]
+    reasoning = "".join(delta.reasoning for delta in deltas)
+    calls, broken = _tool_calls([chunk for delta in deltas for chunk in delta.tools])
+    found = {"request_id": request_id, "finish_reason": "stop", **ending.metadata}
     made = AIMessage(
-        content=text,
+        content="".join(delta.text for delta in deltas),
         additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
         tool_calls=calls,
         invalid_tool_calls=broken,
-        response_metadata=metadata,
-        usage_metadata=decode_usage(data.get("usage")),
+        response_metadata={name: value for name, value in found.items() if value is not None},
+        usage_metadata=ending.usage,
     )
     return ChatResult(generations=[ChatGeneration(message=made)])
 
@@ -77,32 +86,18 @@ def _choice(data: object) -> Mapping[str, Any] | None:
     return first if isinstance(first, Mapping) else None
 
 
-def _metadata(data: Mapping[str, Any], model: str, request_id: str | None) -> dict[str, Any]:
-    found = {
-        "id": data.get("id"),
-        "created": data.get("created"),
-        "request_id": data.get("request_id") or request_id,
-    }
-    known = {name: value for name, value in found.items() if value is not None}
-    return {
-        "model_provider": PROVIDER,
-        "model_name": str(data.get("model") or model),
-        **known,
-    }
-
-
-def _thought(message: Mapping[str, Any]) -> tuple[str, str]:
-    """Return reasoning and text; models that think inside the text are taken apart."""
-    text = whole(_string(message.get("content")))
-    reasoning = whole(_reasoning(message))
-    if not reasoning and text.startswith(_OPEN) and _CLOSE in text:
-        reasoning, _, text = text.removeprefix(_OPEN).partition(_CLOSE)
-        return reasoning.strip(), text.lstrip()
-    return reasoning, text
+def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: data.get(name) for name in ("id", "created", "request_id")}
+    found["model_name"] = data.get("model")
+    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
-    return _string(message.get("reasoning_content") or message.get("reasoning"))
+    return _string(
+        message.get("reasoning_content")
+        or message.get("reasoning")
+        or message.get("reasoning_details")
+    )
 
 
 def _string(value: object) -> str:
@@ -116,27 +111,36 @@ def _string(value: object) -> str:
             return ""
 
 
-def _tool_calls(calls: object) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    whole_calls: list[ToolCall] = []
+def _tool_calls(
+    chunks: list[ToolCallChunk],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Return the calls whose arguments are a JSON object, and the others."""
+    calls: list[ToolCall] = []
     broken: list[InvalidToolCall] = []
-    mender = ToolCallMender()
-    # mended as if streamed: missing ids and objects for arguments are the same trouble
-    for chunk in [*mender.feed(_numbered(calls)), *mender.finish()]:
+    for chunk in _joined(chunks):
         args = arguments(chunk["args"] or "")
         if args is not None and chunk["name"]:
-            whole_calls.append(
-                ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"])
-            )
+            calls.append(ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"]))
         else:
             raw = {
                 "id": chunk["id"],
                 "function": {"name": chunk["name"], "arguments": chunk["args"]},
             }
             broken.append(make_invalid_tool_call(raw, "the arguments are not a JSON object"))
-    return whole_calls, broken
+    return calls, broken
+
+
+def _joined(chunks: list[ToolCallChunk]) -> list[ToolCallChunk]:
+    """Return one chunk a call."""
+    whole_calls: dict[Any, ToolCallChunk] = {}
+    for chunk in chunks:
+        known = whole_calls.setdefault(chunk["index"], {**chunk, "args": ""})
+        known["args"] = (known["args"] or "") + (chunk["args"] or "")
+    return list(whole_calls.values())
 
 
 def _numbered(calls: object) -> list[dict[str, Any]]:
+    """Return the calls of a whole message, each with a number: none of them goes on another's."""
     known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
     return [{**call, "index": number} for number, call in enumerate(known)]
 
@@ -163,6 +167,7 @@ class StreamReader:
         self._text, self._thought = Mender(), Mender()
         self._tagged = _Tags()
         self._metadata: dict[str, Any] = {}
+        self._introduced = False
         self._finish_reason: str | None = None
         self._usage: object = None
 
@@ -179,8 +184,9 @@ class StreamReader:
         """
         if not isinstance(value, dict):
             raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
-        if not self._metadata:
-            self._metadata = _metadata(value, self._model, None)
+        if not self._introduced:
+            self._metadata = _metadata(value) | self._metadata
+            self._introduced = "id" in self._metadata and "model_name" in self._metadata
         if value.get("usage"):
             self._usage = value["usage"]  # a running total: the last one counts
         choice = _choice(value)
@@ -189,7 +195,9 @@ class StreamReader:
         if choice.get("finish_reason"):
             self._finish_reason = str(choice["finish_reason"])
         # a server that ignores `stream` answers whole: its message is one large delta
-        delta = choice.get("delta") or choice.get("message")
+        delta = choice.get("delta")
+        if not delta and isinstance(message := choice.get("message"), dict):
+            delta = {**message, "tool_calls": _numbered(message.get("tool_calls"))}
         return self._delta(delta) if isinstance(delta, dict) else None
 
     def _delta(self, delta: dict[str, Any]) -> Delta | None:
@@ -207,14 +215,20 @@ class StreamReader:
     def finish(self) -> tuple[Delta | None, Ending]:
         """Return what was held back, and what the stream says once."""
         more, text = self._tagged.finish()
-        rest = Delta(
-            self._thought.finish() + more, self._text.finish() + text, self._tools.finish()
-        )
+        thought = self._thought.feed(more) + self._thought.finish()
+        said = self._text.feed(text) + self._text.finish()
+        rest = Delta(thought, said, self._tools.finish())
         ending = Ending(usage=decode_usage(self._usage))
-        ending.metadata.update(self._metadata)
+        ending.metadata["model_name"] = self._model
+        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
         if self._finish_reason is not None:
             ending.metadata["finish_reason"] = self._finish_reason
         return (rest if any(rest) else None), ending
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
+    return value if isinstance(value, (str, int)) else str(value)
 
 
 class _Tags:
@@ -222,7 +236,7 @@ class _Tags:
 
     def __init__(self) -> None:
         self._held = ""
-        self._state = "start"
+        self._state: Literal["start", "opened", "inside", "after", "text"] = "start"
 
     @property
     def active(self) -> bool:
@@ -235,34 +249,42 @@ class _Tags:
             return "", text
         self._held += text
         if self._state == "start":
-            return self._begin()
-        return self._inside()
+            self._begin()
+        return self._think(), self._say()
 
-    def _begin(self) -> tuple[str, str]:
-        if len(self._held) < len(_OPEN) and _OPEN.startswith(self._held):
-            return "", ""
-        if not self._held.startswith(_OPEN):
+    def _begin(self) -> None:
+        said = self._held.lstrip()
+        if said.startswith(_OPEN):
+            self._state, self._held = "opened", said.removeprefix(_OPEN)
+        elif not _OPEN.startswith(said):
             self._state = "text"
-            return "", self._take()
-        self._held = self._held.removeprefix(_OPEN).lstrip("\n")
-        self._state = "inside"
-        return self._inside()
 
-    def _inside(self) -> tuple[str, str]:
-        reasoning, found, text = self._held.partition(_CLOSE)
+    def _think(self) -> str:
+        if self._state == "opened":
+            self._held = self._held.lstrip()
+            self._state = "inside" if self._held else "opened"
+        if self._state != "inside":
+            return ""
+        reasoning, found, rest = self._held.partition(_CLOSE)
         if found:
-            self._state, self._held = "text", ""
-            return reasoning, text.lstrip("\n")
+            self._state, self._held = "after", rest
+            return reasoning
         keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if self._held.endswith(_CLOSE[:n]))
         ready = self._held[: len(self._held) - keep]
         self._held = self._held[len(ready) :]
-        return ready, ""
+        return ready
+
+    def _say(self) -> str:
+        if self._state == "after":
+            self._held = self._held.lstrip("\n")
+            self._state = "text" if self._held else "after"
+        return self._take() if self._state == "text" else ""
 
     def finish(self) -> tuple[str, str]:
         """Return what was held back."""
-        inside = self._state == "inside"
+        thinking = self._state == "inside"
         self._state, rest = "text", self._take()
-        return (rest, "") if inside else ("", rest)
+        return (rest, "") if thinking else ("", rest)
 
     def _take(self) -> str:
         held, self._held = self._held, ""
@@ -286,3 +308,10 @@ def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
             response_metadata={"model_provider": PROVIDER},
         )
     return ChatGenerationChunk(message=message)
+
+
+def message_of(deltas: Sequence[Delta]) -> AIMessage:
+    """Return the message as far as it came."""
+    chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in deltas]
+    whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
+    return cast("AIMessage", message_chunk_to_message(whole))

@@ -24,10 +24,19 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub.catalogue import ChatModel
-from langchain_tokenhub.chat.parts import Part, content_of, media_of, split_results, text_of
+from langchain_tokenhub.chat.parts import (
+    Part,
+    calls_of,
+    content_of,
+    result_text,
+    shown_in,
+    split_results,
+    text_of,
+)
 from langchain_tokenhub.errors import InvalidRequestError
 
 WireMessage = dict[str, Any]
+_ASSISTANTS = frozenset({"ai", "AIMessageChunk", "chat"})
 
 
 @dataclass(frozen=True)
@@ -77,18 +86,18 @@ def encode_messages(
         try:
             wire += _encode(message, rules)
         except InvalidRequestError as problem:
-            reason = problem.message
+            reason, hint = problem.message, problem.hint
         else:
             continue
-        raise InvalidRequestError(f"message {position} ({message.type}): {reason}")
+        raise InvalidRequestError(f"message {position} ({message.type}): {reason}", hint=hint)
     wire = _merged(_paired(_system_first(wire)))
-    return _checked(wire) if complete else wire
+    return _checked(wire, messages) if complete else wire
 
 
 def _encode(message: BaseMessage, rules: Rules) -> list[WireMessage]:
     match message:
         case SystemMessage():
-            return [{"role": "system", "content": text_of(message.content)}]
+            return _system(message)
         case HumanMessage():
             return _user(message, rules)
         case AIMessage():
@@ -96,7 +105,7 @@ def _encode(message: BaseMessage, rules: Rules) -> list[WireMessage]:
         case ToolMessage():
             return _tool(message.tool_call_id, message.content, rules)
         case ChatMessage(role="system" | "developer"):
-            return [{"role": "system", "content": text_of(message.content)}]
+            return _system(message)
         case ChatMessage(role="user"):
             return _user(message, rules)
         case ChatMessage(role="assistant"):
@@ -107,6 +116,12 @@ def _encode(message: BaseMessage, rules: Rules) -> list[WireMessage]:
             raise InvalidRequestError("function messages are not spoken here; use ToolMessage")
         case _:
             raise InvalidRequestError(f"cannot send a {type(message).__name__}")
+
+
+def _system(message: BaseMessage) -> list[WireMessage]:
+    if shown_in(message.content):
+        raise InvalidRequestError("the system speaks in text; move the media to a HumanMessage")
+    return [{"role": "system", "content": text_of(message.content)}]
 
 
 def _user(message: BaseMessage, rules: Rules) -> list[WireMessage]:
@@ -139,9 +154,9 @@ def _allowed(content: str | list[Part], rules: Rules) -> str | list[Part]:
 def _tool(call_id: str, content: Any, rules: Rules) -> list[WireMessage]:
     """Return a tool's result as text; what it shows follows as a user's turn."""
     wire: list[WireMessage] = [
-        {"role": "tool", "tool_call_id": call_id, "content": text_of(content)}
+        {"role": "tool", "tool_call_id": call_id, "content": result_text(content)}
     ]
-    shown = media_of(content)
+    shown = shown_in(content)
     seen = [part for part in shown if not rules.refuses(part["type"])]
     if len(seen) < len(shown):
         warnings.warn(f"{rules.model!r} cannot look at what a tool returned", stacklevel=2)
@@ -170,19 +185,25 @@ def _assistant(message: AIMessage, rules: Rules) -> list[WireMessage]:
 
 def tool_calls_of(message: AIMessage) -> list[dict[str, Any]]:
     """Return the wire's tool calls of a message, those with broken arguments included."""
-    whole = [(call, _arguments(call["args"])) for call in message.tool_calls]
-    broken = [(call, call["args"] or "{}") for call in message.invalid_tool_calls]
+    calls: list[tuple[str, Any, str | None]]
+    calls = [(call["name"], call["args"], call["id"]) for call in message.tool_calls]
+    calls += [
+        (call["name"] or "unknown", call["args"] or "{}", call["id"])
+        for call in message.invalid_tool_calls
+    ]
     return [
         {
-            "id": call.get("id") or f"call_{number}",
+            "id": call_id or f"call_{number}",
             "type": "function",
-            "function": {"name": call["name"] or "unknown", "arguments": arguments},
+            "function": {"name": name, "arguments": _arguments(args)},
         }
-        for number, (call, arguments) in enumerate([*whole, *broken])
+        for number, (name, args, call_id) in enumerate(calls or calls_of(message.content))
     ]
 
 
 def _arguments(args: Any) -> str:
+    if isinstance(args, str):
+        return args
     return json.dumps(args, ensure_ascii=False, default=str)
 
 
@@ -226,9 +247,8 @@ def _paired(wire: list[WireMessage]) -> list[WireMessage]:
             del open_calls[message["tool_call_id"]]
             paired.append(message)
         elif message["role"] == "tool":
-            close()
             said = f"(result of an earlier tool call)\n{message['content']}"
-            paired.append({"role": "user", "content": said})
+            shown.append({"role": "user", "content": said})
         elif message.pop("_shows", False):
             shown.append(message)
         else:
@@ -276,21 +296,24 @@ def _parts(content: str | list[Part]) -> list[Part]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _checked(wire: list[WireMessage]) -> list[WireMessage]:
+def _checked(wire: list[WireMessage], messages: Sequence[BaseMessage]) -> list[WireMessage]:
     """Return the history if the service accepts its order."""
     turns = [message for message in wire if message["role"] != "system"]
+    spoken = [place for place, message in enumerate(messages) if message.type in _ASSISTANTS]
     if not turns:
         raise InvalidRequestError(
             "the history has no user message", hint="append a HumanMessage with the question"
         )
     if turns[0]["role"] == "assistant":
         raise InvalidRequestError(
-            "the history begins with the assistant; TokenHub's first turn is the user's",
+            f"message {spoken[0]} (ai): the history begins with the assistant; "
+            "TokenHub's first turn is the user's",
             hint="put a HumanMessage first, or move a greeting into the SystemMessage",
         )
     if turns[-1]["role"] == "assistant":
         raise InvalidRequestError(
-            "the history ends with the assistant; TokenHub's last turn is the user's or a tool's",
+            f"message {spoken[-1]} (ai): the history ends with the assistant; "
+            "TokenHub's last turn is the user's or a tool's",
             hint="append a HumanMessage, or drop the last AIMessage",
         )
     return wire

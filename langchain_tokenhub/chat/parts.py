@@ -7,6 +7,7 @@ it says nothing to a model, or refused by name.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ _SILENT = frozenset(
     }
 )
 """Blocks whose meaning travels elsewhere in the message, or belongs to another provider."""
+_KINDS = {"image": "image", "video": "video", "audio": "audio"}
 
 
 def content_of(content: Any) -> str | list[Part]:
@@ -57,14 +59,6 @@ def text_of(content: Any) -> str:
     return "".join(_text(block) for block in _blocks(content))
 
 
-def media_of(content: Any) -> list[Part]:
-    """Return the pictures, videos and files in a tool's result, as parts."""
-    if isinstance(content, (str, Mapping)) or content is None:
-        return []
-    parts = [part for block in _blocks(content) if not _text(block) for part in _part(block)]
-    return [part for part in parts if part["type"] != "text"]
-
-
 def split_results(content: Any) -> tuple[list[Block], Any]:
     """Return the Anthropic `tool_result` blocks in a user's content, and the rest."""
     if isinstance(content, str):
@@ -74,18 +68,70 @@ def split_results(content: Any) -> tuple[list[Block], Any]:
     return results, [block for block in blocks if block.get("type") != "tool_result"]
 
 
+def result_text(content: Any) -> str:
+    """Return the text of a tool's result; blocks that nobody knows are data, and go as JSON."""
+    if isinstance(content, str) or not isinstance(content, Sequence):
+        return text_of(content)
+    return "".join(_text(block) or _data(block) for block in _blocks(content))
+
+
+def shown_in(content: Any) -> list[Part]:
+    """Return the pictures, videos and files in a tool's result, as parts."""
+    if isinstance(content, (str, Mapping)) or content is None:
+        return []
+    blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
+    return [part for block in blocks for part in _part(block) if part["type"] != "text"]
+
+
+def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
+    """Return name, arguments and id of the calls that stand in an assistant's blocks."""
+    if isinstance(content, str):
+        return []
+    found = []
+    for block in _blocks(content):
+        match block:
+            case {"type": "tool_use", "name": str(name), "input": args}:
+                found.append((name, args, block.get("id")))
+            case {"type": "tool_call", "name": str(name), "args": args}:
+                found.append((name, args, block.get("id")))
+    return found
+
+
+def _data(block: Block) -> str:
+    """Return a tool's own data as JSON: what has no type means nothing to any provider."""
+    if "type" in block or "text" in block:
+        return ""
+    return json.dumps(block, ensure_ascii=False, default=str)
+
+
 def _blocks(content: Any) -> list[Block]:
     if not isinstance(content, Sequence):
         raise InvalidRequestError(f"content is a {type(content).__name__}, not text or blocks")
-    return [
-        {"type": "text", "text": block} if isinstance(block, str) else block for block in content
-    ]
+    return [_block(block) for block in content]
+
+
+def _block(block: Any) -> Block:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if isinstance(block, Mapping):
+        return block
+    raise InvalidRequestError(f"content holds a {type(block).__name__}, not text or blocks")
 
 
 def _text(block: Block) -> str:
     match block:
         case {"type": "text" | "text-plain" | "output_text" | "input_text", "text": str(text)}:
             return text
+        case {"type": "file", "source_type": "text", "text": str(text)}:
+            return text  # LangChain's blocks before v1
+        case {"type": "document", "source": {"type": "text", "data": str(text)}}:
+            return text  # Anthropic
+        case {"type": "document", "source": {"type": "content", "content": content}}:
+            return text_of(content)
+        case {"text": str(text)} if "type" not in block:
+            return text  # Bedrock, Google
+        case {"type": "text-plain" | "file", "base64": str(data)} if _is_plain(block):
+            return base64.b64decode(data).decode("utf-8", "replace")
         case {"type": "json", **rest}:
             return json.dumps(rest.get("json", rest), ensure_ascii=False, default=str)
         case {"type": "tool_result", "content": content}:
@@ -102,18 +148,19 @@ def _part(block: Block) -> list[Part]:
     if text:
         return [{"type": "text", "text": text}]
     match block:
-        case {"type": "text" | "text-plain"}:
+        case {"type": "text" | "output_text" | "input_text"}:
             return []
-        case {"type": "image_url", "image_url": str(url)}:
-            return [_link("image_url", url)]
-        case {"type": "image_url" | "video_url" | "file_url" as kind}:
-            return [{"type": kind, kind: dict(block[kind])}]
+        case {"type": "image_url" | "video_url" | "file_url" as kind} if kind in block:
+            value = block[kind]
+            return [_link(kind, value) if isinstance(value, str) else {"type": kind, kind: value}]
         case {"type": "image" | "input_image"}:
             return [_link("image_url", _address(block, "image/png"))]
         case {"type": "video"}:
             return [_link("video_url", _address(block, "video/mp4"))]
-        case {"type": "file" | "document"}:
+        case {"type": "file" | "document" | "input_file" | "text-plain"}:
             return [_file(block)]
+        case {"type": "media", "mime_type": str(kind)}:
+            return _part({**block, "type": _KINDS.get(kind.split("/")[0], "file")})  # Google
         case {"type": "non_standard", "value": Mapping() as value}:
             return _part(value)
         case {"type": kind} if kind in _SILENT:
@@ -121,7 +168,10 @@ def _part(block: Block) -> list[Part]:
         case {"type": "audio" | "input_audio"}:
             raise InvalidRequestError("TokenHub's chat takes no audio; send a transcript")
         case _:
-            raise InvalidRequestError(f"cannot send a block of type {block.get('type')!r}")
+            raise InvalidRequestError(
+                f"cannot send a block of type {block.get('type')!r}; "
+                "use text, image_url, video_url or file_url"
+            )
 
 
 def _link(kind: str, url: str) -> Part:
@@ -133,15 +183,22 @@ def _address(block: Block, media_type: str) -> str:
     match block:
         case {"source": Mapping() as source}:  # Anthropic
             return _address(source, media_type)
-        case {"image_url": str(url)} | {"url": str(url)}:
+        case {"image_url": {"url": str(url)}} | {"image_url": str(url)} | {"url": str(url)}:
             return url
-        case {"base64": str(data)} | {"data": str(data)}:
+        case {"file_uri": str(url)} | {"file_url": str(url)}:
+            return url
+        case {"base64": str(data)} | {"data": str(data)} | {"file_data": str(data)}:
             kind = block.get("mime_type") or block.get("media_type") or media_type
             return data if data.startswith("data:") else f"data:{kind};base64,{data}"
-        case {"file_id": _}:
+        case {"file_id": _} | {"id": str(_), "type": "file"}:
             raise InvalidRequestError("file ids of other services mean nothing to TokenHub")
         case _:
             raise InvalidRequestError(f"a block of type {block.get('type')!r} has no url or base64")
+
+
+def _is_plain(block: Block) -> bool:
+    kind = block.get("mime_type") or ("text/plain" if block["type"] == "text-plain" else "")
+    return str(kind).startswith("text/")
 
 
 def _file(block: Block) -> Part:

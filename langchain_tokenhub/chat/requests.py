@@ -1,20 +1,21 @@
 """What is sent: the body of a chat request, from what the caller set. Pure.
 
-Sources: the guide, text generation, request parameters; for thinking the catalogue's rows, which
-name theirs.
+Source: the guide, text generation, request parameters. Thinking is in `thinking.py`.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub.catalogue import chat_model
+from langchain_tokenhub.chat import thinking
+from langchain_tokenhub.chat.messages import Rules, encode_messages
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
@@ -22,14 +23,50 @@ Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
 MOST_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_THINKING_WORDS = {
-    True: "enabled",
-    False: "disabled",
-    "enabled": "enabled",
-    "disabled": "disabled",
-    "adaptive": "adaptive",
-}
+OURS = frozenset(
+    {"timeout", "stream_usage", "extra_body", "ls_structured_output_format", "answer_schema"}
+)
+"""Keywords of a call that are for us, not for the body."""
+
+
+def build_body(
+    settings: Mapping[str, Any],
+    messages: Sequence[BaseMessage],
+    stop: Sequence[str] | None,
+    kwargs: Mapping[str, Any],
+) -> Body:
+    """Return what is sent for these messages, without what only a stream says.
+
+    Args:
+        settings: The model's id and the body's fields that the caller set on it.
+        messages: The history, oldest first.
+        stop: Stop sequences of this call.
+        kwargs: Fields of this call; they win over the settings.
+
+    Raises:
+        InvalidRequestError: The service or the model would refuse it.
+    """
+    body = {**settings, **{name: v for name, v in kwargs.items() if name not in OURS}}
+    body |= {"stop": stop} if stop else {}
+    body |= kwargs.get("extra_body") or {}
+    check_parameters(body)
+    row = chat_model(str(body["model"]))
+    body = without_empty_tools(body)
+    body = thinking.with_forced_tools(thinking.with_thinking(body, row), row)
+    rules = Rules(model=str(body["model"]), row=row, thinking=thinking.thinks(row, body))
+    if schema := kwargs.get("answer_schema"):
+        messages = [SystemMessage(schema_prompt(schema)), *messages]
+    body = {"model": body.pop("model"), "messages": encode_messages(messages, rules), **body}
+    body.pop("stream", None)
+    limit = body.pop("max_tokens", None)
+    body |= {row.max_tokens_field if row else "max_tokens": limit} if limit is not None else {}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def with_stream(body: Body, *, usage: bool) -> Body:
+    """Return the body of a stream; without being asked the service sends no usage in it."""
+    asked = {"stream_options": {"include_usage": True}} if usage else {}
+    return {**asked, **body, "stream": True}
 
 
 def check_parameters(body: Mapping[str, Any]) -> None:
@@ -45,7 +82,7 @@ def check_parameters(body: Mapping[str, Any]) -> None:
     _stops(body.get("stop"))
     if body.get("n") not in (None, 1):
         raise InvalidRequestError(
-            f"n: {body['n']!r}; one answer per call",
+            f"n: {body['n']!r}; at most 1 answer per call",
             hint="call `batch` with the same prompt for several answers",
         )
 
@@ -76,83 +113,6 @@ def _stops(stop: object) -> None:
         raise InvalidRequestError(f"stop: {stop!r} is not a string, or a list of strings")
     if len(stops) > MOST_STOPS:
         raise InvalidRequestError(f"stop: {len(stops)} sequences, at most {MOST_STOPS}")
-
-
-def thinks(row: ChatModel | None, body: Mapping[str, Any]) -> bool:
-    """Say whether the model thinks in a request with this body."""
-    asked = body.get("thinking")
-    if isinstance(asked, Mapping):
-        return asked.get("type") != "disabled"
-    default = row.thinking_default if row else None
-    return default in {"enabled", "adaptive"} or (row is None and asked is None)
-
-
-def with_thinking(body: Body, row: ChatModel | None) -> Body:
-    """Return the body with `thinking` and `reasoning_effort` as the model takes them.
-
-    Raises:
-        InvalidRequestError: The model cannot do what is asked.
-    """
-    body = {**body}
-    asked = body.pop("thinking", None)
-    if asked is not None:
-        wire = _thinking(asked, row, str(body.get("model")))
-        body |= {"thinking": wire} if wire else {}
-    if body.get("reasoning_effort") is not None:
-        body["reasoning_effort"] = _effort(str(body["reasoning_effort"]), row)
-    return body
-
-
-def _thinking(asked: object, row: ChatModel | None, model: str) -> Body | None:
-    if isinstance(asked, Mapping):
-        return dict(asked)
-    word = _THINKING_WORDS.get(asked) if isinstance(asked, (bool, str)) else None
-    if word is None:
-        raise InvalidRequestError(
-            f"thinking: {asked!r}; use True, False, 'enabled', 'disabled', 'adaptive' or a dict"
-        )
-    if row is None:
-        return {"type": word}
-    thinker = row.thinking_default in {"enabled", "adaptive"}
-    if word == "disabled":
-        if thinker and row.thinking_switchable is False:
-            raise InvalidRequestError(
-                f"thinking: {model!r} cannot stop thinking", hint="choose another model"
-            )
-        return {"type": word} if row.thinking_switchable else None
-    if row.thinking_default == "none" and not row.thinking_switchable:
-        raise InvalidRequestError(
-            f"thinking: {model!r} has no thinking mode", hint="choose a model that thinks"
-        )
-    if not row.thinking_field or (thinker and not row.thinking_switchable):
-        return None  # it thinks anyway
-    return {"type": row.thinking_on if word == "enabled" else word}
-
-
-def _effort(asked: str, row: ChatModel | None) -> str:
-    """Return the nearest effort that the model knows; others it would ignore without a word."""
-    known = row.reasoning_effort if row else ()
-    if not known or asked in known or asked not in _EFFORTS:
-        return asked
-    place = _EFFORTS.index(asked)
-    nearest = min(known, key=lambda word: abs(_EFFORTS.index(word) - place))
-    warnings.warn(f"reasoning_effort {asked!r} is sent as {nearest!r}: {known}", stacklevel=2)
-    return nearest
-
-
-def with_forced_tools(body: Body, row: ChatModel | None) -> Body:
-    """Return a body whose forced tool call the model accepts while it would think."""
-    if body.get("tool_choice") in (None, "auto", "none") or row is None:
-        return body
-    if row.forced_tools_while_thinking or not thinks(row, body):
-        return body
-    if row.thinking_switchable and row.thinking_field:
-        return {**body, "thinking": {"type": "disabled"}}
-    warnings.warn(
-        f"{body.get('model')!r} thinks and cannot be forced to call a tool; asked with 'auto'",
-        stacklevel=2,
-    )
-    return {**body, "tool_choice": "auto"}
 
 
 def schema_prompt(schema: Mapping[str, Any]) -> str:
@@ -188,13 +148,21 @@ def encode_tools(
     return {"tools": chosen, "tool_choice": "required"}
 
 
+def without_empty_tools(body: Body) -> Body:
+    """Return the body without an empty list of tools and what only goes with tools."""
+    if body.get("tools", True):
+        return body
+    idle = {"tools", "tool_choice", "parallel_tool_calls"}
+    return {name: value for name, value in body.items() if name not in idle}
+
+
 def _tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type") not in (None, "function", "object"):
         return dict(tool)  # a tool of the server's: its own business
-    wire = convert_to_openai_tool(tool, strict=strict)
+    wire = {**convert_to_openai_tool(tool, strict=strict)}  # a copy: it may be the caller's dict
     function = wire.get("function")
-    if isinstance(function, dict):
-        function.setdefault("parameters", {"type": "object", "properties": {}})
+    if isinstance(function, Mapping):
+        wire["function"] = {"parameters": {"type": "object", "properties": {}}, **function}
     return wire
 
 

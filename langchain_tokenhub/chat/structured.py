@@ -6,12 +6,18 @@ some, with prose by others): the catalogue's rows tell which method is known to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.output_parsers import BaseOutputParser, JsonOutputParser, PydanticOutputParser
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import (
+    BaseCumulativeTransformOutputParser,
+    BaseOutputParser,
+    JsonOutputParser,
+    PydanticOutputParser,
+)
 from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
@@ -20,21 +26,13 @@ from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import SkipValidation
 
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
 METHODS = ("function_calling", "json_schema", "json_mode")
 Schema = dict[str, Any] | type
-
-UNSUPPORTED = "400006"
-"""The service's code for a `response_format` that the model does not have."""
-
-
-def check_method(method: str) -> None:
-    """Refuse a method that does not exist."""
-    if method not in METHODS:
-        raise InvalidRequestError(f"method: {method!r}; use one of {', '.join(METHODS)}, or None")
 
 
 def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
@@ -70,24 +68,89 @@ def tool_name(schema: Schema) -> str:
     return str(convert_to_openai_tool(schema)["function"]["name"])
 
 
-class _OneTool(PydanticToolsParser):
-    """Parses the one tool that was asked for, and refuses an answer without it."""
+def methods_for(
+    asked: Method | None, known: Method | None, schema: Schema | None, *, sure: bool
+) -> tuple[Method, ...]:
+    """Return the ways to ask for a shape, the best first.
+
+    Args:
+        asked: What the caller wants; there is no other way then.
+        known: What is known to work for the model.
+        schema: The shape, None for any JSON object.
+        sure: Whether the model can be made to call a tool.
+
+    Raises:
+        InvalidRequestError: There is no such method.
+    """
+    if asked is not None:
+        if asked not in METHODS:
+            raise InvalidRequestError(
+                f"method: {asked!r}; use one of {', '.join(METHODS)}, or None"
+            )
+        return (asked,)
+    if schema is None:
+        return ("json_mode",)
+    best = known or "function_calling"
+    if best != "function_calling":
+        return (best, "function_calling")
+    return ("function_calling",) if sure else ("function_calling", "json_mode")
+
+
+class _Insisting(BaseCumulativeTransformOutputParser[Any]):
+    """Refuses an answer without the shape, also where a stream ends without it."""
+
+    required: frozenset[str] = frozenset()
+    """Keys that a dict must have."""
+    kind: type = dict
+    """What the shape is in Python: dicts for schemas that are no classes."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        return _found(super().parse_result(result, partial=partial), partial=partial)
+        parsed = super().parse_result(result, partial=partial)
+        return parsed if partial else self._checked(parsed)
+
+    def _transform(self, chunks: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        parsed = None
+        for parsed in super()._transform(chunks):
+            yield parsed
+        self._checked(parsed)
+
+    async def _atransform(self, chunks: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        parsed = None
+        async for parsed in super()._atransform(chunks):
+            yield parsed
+        self._checked(parsed)
+
+    def _checked(self, parsed: Any) -> Any:
+        if parsed is None:
+            raise OutputParserException("the model answered without the shape it was asked for")
+        if not isinstance(parsed, self.kind):
+            raise OutputParserException(f"the model answered with {type(parsed).__name__}")
+        missing = sorted(self.required - parsed.keys()) if isinstance(parsed, dict) else ()
+        if missing:
+            raise OutputParserException(f"the model left out {', '.join(missing)}")
+        return parsed
 
 
-class _OneDict(JsonOutputKeyToolsParser):
-    """The same for schemas that are no classes; partial dicts while it streams."""
+class _OneDict(_Insisting, JsonOutputKeyToolsParser):
+    """Parses the one tool that was asked for; partial dicts while it streams."""
+
+
+class _OneTool(_Insisting, PydanticToolsParser):
+    """The same for pydantic classes."""
+
+
+class _Inner(BaseCumulativeTransformOutputParser[Any]):
+    inner: Annotated[BaseOutputParser[Any], SkipValidation()]
+
+    def parse(self, text: str) -> Any:
+        return self.inner.parse(text)
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        return _found(super().parse_result(result, partial=partial), partial=partial)
+        return self.inner.parse_result(result, partial=partial)
 
 
-def _found(parsed: Any, *, partial: bool) -> Any:
-    if parsed is None and not partial:
-        raise OutputParserException("the model answered without the structure it was asked for")
-    return parsed
+class _Json(_Insisting, _Inner):
+    """Parses an answer that is JSON, by one of core's parsers."""
 
 
 def parser_for(schema: Schema | None, method: Method) -> BaseOutputParser[Any]:
@@ -96,21 +159,59 @@ def parser_for(schema: Schema | None, method: Method) -> BaseOutputParser[Any]:
         if schema is None:
             raise InvalidRequestError("schema: needed for function_calling")
         if _is_model(schema):
-            return _OneTool(tools=[schema], first_tool_only=True)
-        return _OneDict(key_name=tool_name(schema), first_tool_only=True)
-    if schema is not None and _is_model(schema):
-        return PydanticOutputParser(pydantic_object=schema)
-    return JsonOutputParser()
+            return _OneTool(tools=[schema], first_tool_only=True, kind=object)
+        name, required = tool_name(schema), _required(schema)
+        return _OneDict(key_name=name, first_tool_only=True, required=required)
+    if schema is None:
+        return _Json(inner=JsonOutputParser())
+    if _is_model(schema):
+        return _Json(inner=PydanticOutputParser(pydantic_object=schema), kind=object)
+    return _Json(inner=JsonOutputParser(), required=_required(schema))
+
+
+def _required(schema: Schema) -> frozenset[str]:
+    return frozenset(json_schema(schema).get("required", ()))
 
 
 def _is_model(schema: Schema) -> bool:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
-def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a chain that gives raw, parsed and parsing_error, and never raises for an answer."""
-    parse = RunnablePassthrough.assign(
+Model = Runnable[Any, AIMessage]
+Way = tuple[Model, BaseOutputParser[Any]]
+
+_FAILURES = (ResponseFormatError, ValueError)
+"""What makes another way worth trying: 400006, and an answer without the shape."""
+
+
+def chain_of(ways: Sequence[Way], *, include_raw: bool) -> Runnable[Any, Any]:
+    """Return a chain that asks in the first way, and in the others where it fails.
+
+    With `include_raw` it gives raw, parsed and parsing_error, and never raises for an answer.
+    """
+    if include_raw:
+        return _raw_chain(ways)
+    first, *others = [model | parser for model, parser in ways]
+    return first.with_fallbacks(others, exceptions_to_handle=_FAILURES) if others else first
+
+
+def _raw_chain(ways: Sequence[Way]) -> Runnable[Any, Any]:
+    (model, parser), *others = ways
+    if not others:
+        return _with_raw(model, parser, forgiving=True)
+    ((other, other_parser),) = others
+    # where the second way is refused outright, the first one's answer is what there is
+    safe = other.with_fallbacks([model], exceptions_to_handle=(ResponseFormatError,))
+    return _with_raw(model, parser, forgiving=False).with_fallbacks(
+        [_with_raw(safe, other_parser, forgiving=True)], exceptions_to_handle=_FAILURES
+    )
+
+
+def _with_raw(model: Model, parser: Runnable[Any, Any], *, forgiving: bool) -> Runnable[Any, Any]:
+    parse: Runnable[Any, Any] = RunnablePassthrough.assign(
         parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
     )
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parse.with_fallbacks([failed], exception_key="parsing_error")
+    if forgiving:
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        parse = parse.with_fallbacks([failed], exception_key="parsing_error")
+    return RunnableMap(raw=model) | parse

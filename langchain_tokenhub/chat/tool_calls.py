@@ -81,26 +81,21 @@ class ToolCallMender:
 
     def _slot(self, delta: Mapping[str, Any], function: Mapping[str, Any]) -> _Slot:
         """Return whose delta this is."""
-        index, call_id = delta.get("index"), _word(delta.get("id"))
-        if isinstance(index, int) and not isinstance(index, bool):
-            known = self._by_index.get(index)
-            if known is None or (call_id and known.id and call_id != known.id):
-                known = self._by_index[index] = self._by_id(call_id) or self._new()
-            return known
-        if call_id:
-            return self._by_id(call_id) or self._continued(function, call_id) or self._new()
-        return self._continued(function, None) or self._new()
+        index, call_id = _number(delta.get("index")), _word(delta.get("id"))
+        known = self._by_id(call_id)
+        if known is None:
+            known = self._by_index.get(index) if index is not None else self._last()
+            if known is None or _begins(known, call_id, function):
+                known = self._new()
+        if index is not None:
+            self._by_index[index] = known
+        return known
 
     def _by_id(self, call_id: str | None) -> _Slot | None:
         return next((slot for slot in self._slots if call_id and slot.id == call_id), None)
 
-    def _continued(self, function: Mapping[str, Any], call_id: str | None) -> _Slot | None:
-        """Return the last call, unless this is the beginning of another."""
-        last = self._slots[-1] if self._slots else None
-        if last is None or (call_id and last.id):
-            return None
-        named = _word(function.get("name"))
-        return None if named and last.name and _whole(last.args) else last
+    def _last(self) -> _Slot | None:
+        return self._slots[-1] if self._slots else None
 
     def _new(self) -> _Slot:
         self._slots.append(_Slot(number=len(self._slots)))
@@ -110,14 +105,40 @@ class ToolCallMender:
         return self._menders.setdefault(slot.number, Mender())
 
 
+def _begins(known: _Slot, call_id: str | None, function: Mapping[str, Any]) -> bool:
+    """Say whether a delta without a known id begins another call than the one in its place."""
+    name = _word(function.get("name"))
+    if name is None:
+        return False  # no call begins without a name: some servers invent an id for each delta
+    if known.name is None:
+        return bool(call_id and known.id)
+    if name != known.name or (call_id and known.id):
+        return True
+    # the same name again: another call only where the first one's arguments are complete
+    more = _fragment(function.get("arguments")).lstrip()
+    return more.startswith("{") and _whole(known.args)
+
+
+def _number(index: object) -> int | None:
+    match index:
+        case bool():
+            return None
+        case int():
+            return index
+        case str() if index.isdecimal():
+            return int(index)
+        case _:
+            return None
+
+
 def _word(value: object) -> str | None:
     return str(value) if value not in (None, "") else None
 
 
 def _fragment(arguments: object) -> str:
     match arguments:
-        case None:
-            return ""
+        case None | {} if not arguments:
+            return ""  # an empty object stands for what is still to come
         case str():
             return arguments
         case _:

@@ -1,4 +1,4 @@
-"""From the service's answers to jobs. Pure, and tolerant: what is paid for is not lost to spelling."""
+"""From the service's answers to jobs. Pure, and tolerant: spelling must not cost a paid result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from langchain_tokenhub.catalogue import MediaKind, error_row
@@ -118,8 +118,11 @@ def reports_failure(data: Any) -> bool:
     if not isinstance(data, Mapping):
         return False
     fault = fault_in(data)
-    blocked = bool(fault and fault.code) and error_row(None, fault.code).name in _VERDICTS
-    return blocked or _status(data, "unknown") in {"failed", "cancelled"}
+    row = error_row(None, fault.code) if fault and fault.code else None
+    return (row is not None and row.name in _VERDICTS) or _status(data, "unknown") in {
+        "failed",
+        "cancelled",
+    }
 
 
 def decode_files(data: Mapping[str, Any], facts: MediaKind, now: datetime) -> list[MediaFile]:
@@ -178,7 +181,7 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
         "preview_url": _first(entry, _PREVIEWS),
         "expires_at": (_signed_until(url) or dies) if url else None,
     }
-    return MediaFile(**fields) if data is None else MediaFile.holding(data, **fields)  # type: ignore[arg-type]  # checked by pydantic
+    return MediaFile(**fields) if data is None else MediaFile.holding(data, **fields)
 
 
 def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
@@ -191,7 +194,9 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
 
 def _signed_until(url: str | None) -> datetime | None:
     """Return when a signed link dies: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
-    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()}
+    query = {
+        name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
+    }
     if span := re.fullmatch(r"\d+;(\d+)", query.get("q-sign-time", "")):
         return _time(span[1])
     if "x-amz-date" in query and query.get("x-amz-expires", "").isdecimal():
@@ -234,7 +239,7 @@ def _revised(data: Mapping[str, Any]) -> str | None:
 
 def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     found = (entry.get(name) for name in names)
-    return next((cast("str", value) for value in found if isinstance(value, str) and value), None)
+    return next((value for value in found if isinstance(value, str) and value), None)
 
 
 def _text(value: Any) -> str | None:

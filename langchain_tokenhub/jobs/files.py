@@ -53,6 +53,7 @@ class _Sink:
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
     head: bytes = b""
+    etag: str | None = None
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -72,8 +73,8 @@ class _Sink:
 
 async def read(wire: Wire, file: MediaFile) -> bytes:
     """Return a file's bytes: from the answer, from disk, or from its link."""
-    if file._data is not None:  # noqa: SLF001 - the two modules are one thing in two files
-        return file._data  # noqa: SLF001
+    if file.held is not None:
+        return file.held
     if file.path is not None and await wire.blocking(file.path.is_file):
         return await wire.blocking(file.path.read_bytes)
     sink = _Sink()
@@ -105,7 +106,7 @@ async def _fill(wire: Wire, file: MediaFile, part: Path) -> bytes:
     """Write the bytes into `part`, and return the first of them."""
     with part.open("r+b") as opened:
         sink = _Sink(opened)
-        if file.url is None or file._data is not None:  # noqa: SLF001 - see `read`
+        if file.url is None or file.held is not None:
             data = await read(wire, file)
             await wire.blocking(functools.partial(sink.write, data))
         else:
@@ -118,26 +119,25 @@ async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
     """Fetch into `sink`; a cut download goes on where it was."""
     if file.url is None:
         raise InvalidRequestError("the file has neither link nor path; its bytes were not kept")
-    etag: str | None = None
     for attempt in range(1, TRIES + 1):
         try:
-            fetched = await fetch(
-                wire,
-                file.url,
-                at_home=file._at_home,  # noqa: SLF001 - see `read`
-                start=sink.size if etag else 0,
-                etag=etag,
-            )
-            etag = fetched.etag
-            await _take(wire, fetched, sink)
+            await _continue(wire, file.url, sink, at_home=file.at_home)
+            break
         except (APIConnectionError, APITimeoutError):
             if attempt == TRIES:
                 raise
             await wire.sleep(0.5 * attempt)
         except TokenHubError as error:
             raise _dead(error) from None
-        else:
-            return _judge(sink)
+    _judge(sink)
+
+
+async def _continue(wire: Wire, url: str, sink: _Sink, *, at_home: bool) -> None:
+    """Fetch what `sink` does not have yet, or all of it where the host cannot continue."""
+    start = sink.size if sink.etag else 0
+    fetched = await fetch(wire, url, at_home=at_home, start=start, etag=sink.etag)
+    sink.etag = fetched.etag
+    await _take(wire, fetched, sink)
 
 
 async def _take(wire: Wire, fetched: Fetched, sink: _Sink) -> None:

@@ -70,6 +70,20 @@ class MediaFile(BaseModel):
         made._data = data
         return made
 
+    @property
+    def held(self) -> bytes | None:
+        """The bytes, where they came inside the answer; JSON does not keep them."""
+        return self._data
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the link may lead to loopback, because the API itself is there."""
+        return self._at_home
+
+    def place(self, *, at_home: bool) -> None:
+        """Say whether the API is on loopback."""
+        self._at_home = at_home
+
     def with_path(self, path: Path, *, unpacked: Path | None = None) -> MediaFile:
         """Return the same file, saved."""
         return self.model_copy(update={"path": path, "unpacked": unpacked})
@@ -111,7 +125,7 @@ class MediaFile(BaseModel):
         from langchain_tokenhub.jobs.files import save, stem_of
 
         target = Path(to)
-        if target.suffix and not target.is_dir():
+        if target.suffix and not await wire.blocking(target.is_dir):
             return await save(wire, self, target.parent, target.stem)
         return await save(wire, self, target, stem_of(name or "tokenhub"))
 
@@ -171,7 +185,7 @@ class Job(BaseModel):
         """Let links lead to loopback where the API itself is there."""
         at_home = loopback((self.host or "").rpartition(":")[0] or (self.host or ""))
         for file in self.files:
-            file._at_home = at_home
+            file.place(at_home=at_home)
 
     @property
     def ended(self) -> bool:
@@ -180,7 +194,8 @@ class Job(BaseModel):
 
     def age(self, now: datetime) -> float | None:
         """Return the seconds since the submit, if that is known."""
-        return self.submitted_at and max(0.0, (now - self.submitted_at).total_seconds())
+        since = self.submitted_at
+        return None if since is None else max(0.0, (now - since).total_seconds())
 
 
 class MediaResult(BaseModel):
@@ -204,9 +219,9 @@ class MediaResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Give the files what the job knows."""
-        home = any(file._at_home for file in self.job.files)
+        at_home = any(file.at_home for file in self.job.files)
         for file in self.files:
-            file._at_home = file._at_home or home
+            file.place(at_home=file.at_home or at_home)
 
     def __str__(self) -> str:
         from langchain_tokenhub.jobs.show import result_text

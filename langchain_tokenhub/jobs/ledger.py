@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,8 +50,9 @@ class Keeper(Protocol):
     def drop(self, key: str) -> None:
         """Forget the entry."""
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterable[str]:
         """Yield every entry."""
+        ...
 
 
 class Folder:

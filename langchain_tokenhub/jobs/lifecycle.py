@@ -160,7 +160,7 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: Log) -> Job:
     await log.begin()
     try:
         work = _send(service, body, log, progress)
-        job, interruption = await service.transport.wire.shielded(work, progress)
+        job, late = await service.transport.wire.shielded(work, progress)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
         raise
@@ -173,16 +173,14 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: Log) -> Job:
         else:
             await log.refused()
         raise
-    if interruption is not None:
+    if late is not None:
         logger.warning("interrupted while submitting; %s", left_running(job))
-        interruption.add_note(left_running(job))
-        raise interruption
+        late.add_note(left_running(job))
+        raise late
     return job
 
 
-async def _send(
-    service: Service, body: Mapping[str, Any], log: Log, progress: Progress
-) -> Job:
+async def _send(service: Service, body: Mapping[str, Any], log: Log, progress: Progress) -> Job:
     at_once = service.facts.query_path is None
     call = Call(
         path=service.facts.submit_path,
@@ -201,9 +199,7 @@ async def _send(
             request_id=answer.request_id,
             host=answer.host,
         )
-    job = decode_submitted(
-        answer.data, service.facts, service.model, arrival, submitted_at=begun
-    )
+    job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
     if job is None:
         raise _unreadable(answer)
     await log.accepted(job)
@@ -230,9 +226,7 @@ async def query(service: Service, job: Job, *, deadline: float | None = None) ->
         return (await _ask(service, job, deadline))[0]
 
 
-async def _ask(
-    service: Service, job: Job, deadline: float | None
-) -> tuple[Job, float | None]:
+async def _ask(service: Service, job: Job, deadline: float | None) -> tuple[Job, float | None]:
     """Return the job as it stands, and in how many seconds the service wants to be asked again."""
     if service.facts.query_path is None:
         raise JobNotFoundError(
@@ -261,7 +255,7 @@ class Watch:
         self.job = job
         self._service = service
         self._begun = service.transport.wire.now()
-        self._born = self._begun - (service.typical if age is None else age)
+        self._born = self._begun - (age or 0.0)
         self._since_submit = age is not None and age < FRESH
         self._young = age is not None
         self._trouble: float | None = None

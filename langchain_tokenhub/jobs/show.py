@@ -1,4 +1,4 @@
-"""What a result looks like: to a language model, and in a notebook. Pure, apart from small files."""
+"""What a result looks like, to a language model and in a notebook."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ def file_html(file: MediaFile) -> str:
 def result_html(result: MediaResult) -> str:
     """Return the files, one below the other, over a line that names the job."""
     job = html.escape(f"{result.job.model}/{result.job.id}")
-    return "".join(f"<div>{file_html(file)}</div>" for file in result.files) + f"<small>{job}</small>"
+    return (
+        "".join(f"<div>{file_html(file)}</div>" for file in result.files) + f"<small>{job}</small>"
+    )
 
 
 def _source(file: MediaFile) -> str | None:
     """Return where a browser finds the file: in the page if it is small, else its link."""
-    data = file._data  # noqa: SLF001 - the two modules are one thing in two files
+    data = file.held
     if data is None and file.path is not None and file.path.is_file():
         data = file.path.read_bytes() if file.path.stat().st_size <= INLINE else None
     if data is not None and len(data) <= INLINE:

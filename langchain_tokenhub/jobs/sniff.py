@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import struct
 
-TYPES = frozenset(
-    "png jpg jpeg webp gif bmp tiff mp4 webm mov glb gltf obj fbx stl usdz zip mp3 wav".split()
-)
-"""File types that results and inputs have."""
-
 MEDIA_TYPES = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -26,6 +21,9 @@ MEDIA_TYPES = {
 }
 PICTURES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
 VIDEOS = frozenset({"mp4", "webm", "mov"})
+MESHES = frozenset({"glb", "gltf", "obj", "fbx", "stl", "usdz"})
+TYPES = PICTURES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
+"""File types that results and inputs have."""
 
 HEAD = 64
 """Bytes that `sniff` needs."""

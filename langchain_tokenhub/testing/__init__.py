@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator"]
 
+_EXTRA = {"starlette", "uvicorn", "PIL"}
+
 
 def __getattr__(name: str) -> Any:
     """Import the server on first use: the pytest plugin lives here and has to stay light."""
@@ -20,6 +22,8 @@ def __getattr__(name: str) -> Any:
     try:
         from langchain_tokenhub.testing.server import Emulator
     except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _EXTRA:
+            raise
         raise ImportError(
             f'The emulator needs {error.name}: pip install "langchain-tokenhub[emulator]"'
         ) from error

@@ -29,6 +29,9 @@ def build_app(hub: MediaHub) -> Starlette:
         status = error.status_code if isinstance(error, HTTPException) else 404
         return refusal(hub, RefusedError(status, f"{status}001", "No such path or method."))
 
+    async def crashed(_: Request, error: Exception) -> Response:
+        return refusal(hub, RefusedError(500, "500001", f"The emulator itself failed: {error!r}"))
+
     routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
     return Starlette(
         routes=[
@@ -36,5 +39,5 @@ def build_app(hub: MediaHub) -> Starlette:
             Route("/v1/models", endpoint(hub, chat_app.models), methods=["GET"]),
             Route("/files/{name}", serve_file(hub), methods=["GET"]),
         ],
-        exception_handlers={404: not_here, 405: not_here},
+        exception_handlers={404: not_here, 405: not_here, Exception: crashed},
     )

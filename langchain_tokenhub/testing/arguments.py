@@ -83,11 +83,13 @@ def _choice(schema: Schema, clues: Clues) -> Any:
 
 
 def _object(schema: Schema, root: Schema, clues: Clues, depth: int) -> dict[str, Any]:
+    if depth > _DEEP:
+        return {}
     required = schema.get("required", [])
     return {
         key: _value(key, inner, root, clues, depth + 1)
         for key, inner in schema.get("properties", {}).items()
-        if key in required or (depth < _DEEP and _spoken_of(key, resolve(inner, root), clues))
+        if key in required or _spoken_of(key, resolve(inner, root), clues)
     }
 
 
@@ -102,7 +104,21 @@ def _spoken_of(name: str, schema: Schema, clues: Clues) -> bool:
         return True
     told = re.search(rf"\b{re.escape(name.lower())}\b", text)
     denied = re.search(rf"\b(no|without) (a |any |the )?{re.escape(name.lower())}\b", text)
-    return bool(told) and not denied and kind_of(schema) != "object"
+    return (
+        bool(told) and not denied and (_field_kind(name) != "other" or _is_told(name, schema, text))
+    )
+
+
+def _is_told(name: str, schema: Schema, text: str) -> bool:
+    """Tell whether the text gives a value: any will do, except for strings and objects."""
+    if kind_of(schema) in {"string", "object"}:
+        return bool(re.search(rf"\b{re.escape(name.lower())}\s*[=:：]", text))
+    return True
+
+
+def _field_kind(name: str) -> str:
+    fields: dict[str, str] = table("phrases")["fields"]
+    return next((k for k, words in fields.items() if re.search(words, name.lower())), "other")
 
 
 def _array(name: str, schema: Schema, root: Schema, clues: Clues, depth: int) -> list[Any]:
@@ -147,9 +163,7 @@ def _is_picture(name: str, schema: Schema) -> bool:
 def _by_name(name: str, schema: Schema, clues: Clues) -> str:
     if _is_picture(name, schema):
         return clues.picture or find.link(clues.text) or ""
-    fields: dict[str, str] = table("phrases")["fields"]
-    kind = next((k for k, words in fields.items() if re.search(words, name.lower())), "other")
-    match kind:
+    match kind := _field_kind(name):
         case "place":
             found = next(iter(find.places(clues.text)), None)
         case "name":

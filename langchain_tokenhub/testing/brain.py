@@ -69,7 +69,7 @@ def _calls(body: Body, turn: Turn) -> list[Call]:
 
 
 def _text(body: Body, row: ChatModel, turn: Turn) -> str:
-    asked = body.get("response_format") or {"type": "text"}
+    asked: dict[str, Any] = body.get("response_format") or {"type": "text"}
     match asked["type"]:
         case "json_schema" if row.json_schema == "fills":
             return _filled(asked["json_schema"]["schema"], turn)

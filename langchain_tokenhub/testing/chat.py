@@ -10,6 +10,7 @@ from typing import Any
 from langchain_tokenhub.testing.errors import Era, bad
 from langchain_tokenhub.testing.families import ChatModel, chat_model
 from langchain_tokenhub.testing.messages import Body, check_messages
+from langchain_tokenhub.testing.tables import table
 from langchain_tokenhub.testing.text import count
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -39,6 +40,8 @@ def _check_model(body: Body) -> ChatModel:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise bad("Missing required parameter: 'model'.")
+    if model in table("media_rules")["model"]:
+        raise bad(f"{model} is not served on this path.", code="400005")
     row = chat_model(model)
     if not row.served:
         raise bad(f"The model or service ID {model} does not exist.", code="400004")
@@ -142,7 +145,15 @@ def _is_tool(tool: Any) -> bool:
         isinstance(function, dict)
         and bool(_NAME.fullmatch(str(function.get("name", ""))))
         and isinstance(function.get("description", ""), str)
-        and (function.get("parameters") or {"type": "object"}).get("type") == "object"
+        and _is_parameters(function.get("parameters") or {"type": "object"})
+    )
+
+
+def _is_parameters(schema: Any) -> bool:
+    return (
+        isinstance(schema, dict)
+        and schema.get("type") == "object"
+        and isinstance(schema.get("properties", {}), dict)
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 
 from starlette.responses import Response
 
@@ -57,7 +58,7 @@ async def chat(x: Exchange) -> Response:
         return _whole(x, whole(reply, envelope, bill))
     asked = (x.body.get("stream_options") or {}).get("include_usage")
     events = frames(reply, envelope, bill if asked else None)
-    return streamed(_paced(x, events), {"content-type": "text/event-stream"})
+    return streamed(_counted(x, _paced(x, events)), {"content-type": "text/event-stream"})
 
 
 def _whole(x: Exchange, data: Json) -> Response:
@@ -72,7 +73,17 @@ def _whole(x: Exchange, data: Json) -> Response:
             return json_response(data)
 
 
-async def _paced(x: Exchange, events: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _counted(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    x.hub.streams += 1
+    try:
+        async with aclosing(events) as open_events:
+            async for event in open_events:
+                yield event
+    finally:
+        x.hub.streams -= 1
+
+
+async def _paced(x: Exchange, events: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
     at_fault = x.fault.after if x.fault else -1
     for number, event in enumerate(events):
         if x.fault and number == at_fault:

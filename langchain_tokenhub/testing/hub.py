@@ -37,12 +37,18 @@ class Received:
 
 
 class Hub:
-    """Everything the emulator knows; safe to use from any thread."""
+    """Everything the emulator knows; safe to use from any thread.
+
+    Attributes:
+        requests: What it received, in order.
+        streams: How many chat streams are open now.
+    """
 
     def __init__(
         self, *, speed: float, seed: int, api_key: str | Sequence[str] | None, era: Era
     ) -> None:
         self.requests: list[Received] = []
+        self.streams = 0
         self.speed = speed
         self.seed = seed
         self.era: Era = era

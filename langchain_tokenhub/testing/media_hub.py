@@ -51,6 +51,7 @@ class MediaHub(Hub):
         super().__init__(speed=speed, seed=seed, api_key=api_key, era=era)
         self.quotas = quotas
         self._jobs: dict[str, Job] = {}
+        self._in_flight: dict[tuple[str, str], list[Job]] = {}
         self._files: dict[str, Result] = {}
         self._drawing: Counter[tuple[str, str]] = Counter()
         self._cost = 0.0
@@ -85,15 +86,19 @@ class MediaHub(Hub):
             self._check_room(row, body["model"], key)
             job = self._job(kind, row, body, key, fault)
             self._jobs[job.id] = job
+            self._in_flight.setdefault((job.model, key), []).append(job)
         if job.error is None:
             self._cost += price(row, body)
         return job
 
     def _check_room(self, row: Mapping[str, Any], model: str, key: str) -> None:
+        if not self.quotas:
+            return
         clock = self.clock()
-        mine = [j for j in self._jobs.values() if (j.model, j.key) == (model, key)]
-        busy = sum(is_open(j, clock) for j in mine) + self._drawing[model, key]
-        if self.quotas and busy >= row["in_flight"]:
+        still = [job for job in self._in_flight.get((model, key), ()) if is_open(job, clock)]
+        self._in_flight[model, key] = still
+        busy = len(still) + self._drawing[model, key]
+        if busy >= row["in_flight"]:
             raise MediaRefusedError(
                 "RequestLimitExceeded.JobNumExceed",
                 f"{busy} jobs are running, the limit is {row['in_flight']}.",

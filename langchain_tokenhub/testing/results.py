@@ -11,6 +11,7 @@ from typing import Any
 from langchain_tokenhub.testing.media import size_of
 from langchain_tokenhub.testing.mesh_files import WRITERS
 from langchain_tokenhub.testing.pictures import picture, preview
+from langchain_tokenhub.testing.refusals import MediaRefusedError
 from langchain_tokenhub.testing.shapes import Mesh, mesh_of
 from langchain_tokenhub.testing.tables import blob
 
@@ -34,8 +35,16 @@ class Result:
 
 def image_of(job_id: str, body: Body) -> Result:
     """Draw an image job's picture."""
-    width, height = size_of(body.get("resolution") or "1024:1024")
+    width, height = _size(body)
     return Result("png", _name(job_id, "png"), partial(picture, prompt_of(body), width, height))
+
+
+def _size(body: Body) -> tuple[int, int]:
+    """Read the size; of models that are not listed it may have another form."""
+    try:
+        return size_of(str(body.get("resolution") or "1024:1024"))
+    except MediaRefusedError:
+        return 1024, 1024
 
 
 def video_of(job_id: str) -> Result:
@@ -83,7 +92,9 @@ def _formats(body: Body) -> Iterator[str]:
 def prompt_of(body: Body) -> str:
     """Return the prompt, or something that stands for the pictures given instead."""
     given = body.get("prompt") or body.get("template")
-    return str(given or hashlib.sha256(repr(sorted(body.items())).encode()).hexdigest()[:12])
+    seen = repr(sorted(body.items())).encode(errors="replace")
+    text = str(given or hashlib.sha256(seen).hexdigest()[:12])
+    return text.encode(errors="replace").decode()
 
 
 def _name(job_id: str, kind: str) -> str:

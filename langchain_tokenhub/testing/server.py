@@ -111,9 +111,14 @@ class _Running:
         )
         self._thread.start()
         self._server.ready.wait()
+        if not self._server.started:
+            raise RuntimeError("The emulator could not start.")
 
     def _serve(self, listener: socket.socket) -> None:
-        asyncio.run(self._server.serve(sockets=[listener]))
+        try:
+            asyncio.run(self._server.serve(sockets=[listener]))
+        finally:
+            self._server.ready.set()
 
     def stop(self) -> None:
         self._server.wake()
@@ -137,7 +142,10 @@ def _config(hub: MediaHub) -> uvicorn.Config:
 class _Protocol(H11Protocol):
     """Hands the transport to the application, which has to be able to hang up."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override]  # narrowed by the base class too
+    ) -> None:
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 

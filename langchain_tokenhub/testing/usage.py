@@ -25,7 +25,7 @@ class Cache:
     def tokens(self, body: Mapping[str, Any]) -> int:
         """Count the tokens of the longest known beginning, and remember this one."""
         digest, known, total, marks = hashlib.sha1(usedforsecurity=False), 0, 0, []
-        digest.update(str(body["model"]).encode())
+        digest.update(str(body["model"]).encode(errors="replace"))
         with self._lock:
             for message in body["messages"]:
                 digest.update(json.dumps(message, sort_keys=True).encode())

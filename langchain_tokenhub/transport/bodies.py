@@ -62,9 +62,13 @@ class Inflater:
         if self._engine is None:
             yield piece
             return
-        while piece:
+        while True:
             try:
-                yield self._engine.decompress(piece, _STEP)
+                plain = self._engine.decompress(piece, _STEP)
             except zlib.error:
                 raise ServerError("the answer's compression is broken") from None
+            if plain:
+                yield plain
             piece = self._engine.unconsumed_tail
+            if not piece and len(plain) < _STEP:  # a full step may hide more
+                return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ class Patience:
 
     Args:
         connect: For a connection, one host.
+        connect_backed: The same while a backup host stands ready.
         read: For bytes, each time.
         write: For bytes to leave, each time.
         content: For an event of a stream; comments that keep it alive do not count.
@@ -29,6 +31,7 @@ class Patience:
     """
 
     connect: float | None = 5.0
+    connect_backed: float | None = 3.0
     read: float | None = 30.0
     write: float | None = 30.0
     content: float | None = 300.0
@@ -41,9 +44,10 @@ class Patience:
             case None:
                 return default
             case httpx.Timeout():
-                read = timeout.read
+                read, connect = timeout.read, timeout.connect
                 return cls(
-                    connect=timeout.connect,
+                    connect=connect,
+                    connect_backed=connect,
                     read=read,
                     write=timeout.write,
                     content=read,
@@ -51,17 +55,26 @@ class Patience:
                 )
             case _:
                 seconds = float(timeout)
-                connect = min(seconds, default.connect or seconds)
                 return cls(
-                    connect=connect, read=seconds, write=seconds, content=seconds, first=seconds
+                    connect=min(seconds, default.connect or seconds),
+                    connect_backed=min(seconds, default.connect_backed or seconds),
+                    read=seconds,
+                    write=seconds,
+                    content=seconds,
+                    first=seconds,
                 )
 
-    def within(self, left: float | None) -> dict[str, float | None]:
+    def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
         """Return httpx's timeouts, none longer than what is `left` of the whole call."""
-        limits = {"connect": self.connect, "read": self.read, "write": self.write, "pool": 30.0}
+        limits = {
+            "connect": self.connect_backed if backed else self.connect,
+            "read": self.read,
+            "write": self.write,
+            "pool": 30.0,
+        }
         if left is None:
             return limits
-        return {name: min(limit or left, left) for name, limit in limits.items()}
+        return {name: left if limit is None else min(limit, left) for name, limit in limits.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +94,23 @@ class Call:
     """
 
     path: str
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     safety: Safety = "read"
     patience: Patience = field(default_factory=Patience)
     faults: bool = True
     prefer: str | None = None
     deadline: float | None = None
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a path that would change the host, and with it who gets the key."""
+        if not self.path.startswith("/"):
+            raise InvalidRequestError(f"a path begins with a slash, unlike {self.path!r}")
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Our name of this call, the same in every attempt."""
+        return uuid.uuid4().hex
 
     @functools.cached_property
     def content(self) -> bytes | None:
@@ -143,3 +166,8 @@ class Endpoint:
     key: Callable[[], str] = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_retries: int = 2
+
+    @property
+    def backed(self) -> bool:
+        """Whether another host can take over."""
+        return len(self.hosts.origins) > 1

@@ -54,7 +54,9 @@ class EventDecoder:
             self._tail.append(piece)
             self._tail_size += len(piece)
         if self._tail_size + self._data_size > self._largest:
-            raise ServerError(f"an event of the stream is larger than {self._largest} bytes")
+            raise ServerError(
+                f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
+            )
         return events
 
     @property
@@ -90,9 +92,10 @@ class EventDecoder:
             self._name = b""
         elif line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            self._data_size += len(line)
+            self._data_size += len(line) + 1
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line == b"data":
             self._data.append(b"")
+            self._data_size += len(line) + 1
         # comments, `id`, `retry` and unknown fields carry nothing for us

@@ -18,11 +18,14 @@ PROBE_TIME = 15.0
 """Seconds after which a probe that never reported is forgotten."""
 STRIKES = 2
 """Gateway pages in a row that count as unavailable."""
+STRIKE_TIME = 30.0
+"""Seconds within which they must come."""
 
 
 @dataclass
 class _Health:
     strikes: int = 0
+    struck_at: float = 0.0
     relapses: int = 0
     rests_until: float = 0.0
     probed_until: float = 0.0
@@ -76,7 +79,8 @@ class Hosts:
         """
         with self._lock:
             health = self._health[origin]
-            health.strikes += 1
+            health.strikes = 1 if now - health.struck_at > STRIKE_TIME else health.strikes + 1
+            health.struck_at = now
             if not proven and health.strikes < STRIKES:
                 return False
             rest = min(FIRST_REST * 2**health.relapses, LONGEST_REST)
@@ -93,6 +97,11 @@ _shared: dict[tuple[str, ...], Hosts] = {}
 def shared_hosts(origins: tuple[str, ...]) -> Hosts:
     """Return the one `Hosts` of these origins in this process."""
     return _shared.get(origins) or _shared.setdefault(origins, Hosts(origins))
+
+
+def forget() -> None:
+    """Start anew, in a forked child: another thread of the parent may have held a lock."""
+    _shared.clear()
 
 
 def host_name(origin: str) -> str:

@@ -14,21 +14,30 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import functools
+import logging
 import os
 import socket
 import ssl
 import time
 import urllib.request
 import weakref
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Generic, TypeVar
 
 import httpx
 
+from langchain_tokenhub.errors import redacted
+from langchain_tokenhub.transport import hosts, retry
+
 IDLE = 30.0
 """Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""
+FRESH = 1.0
+"""Seconds that a lane may have been idle to carry a submit. A server that closes an idle connection
+while a request is on its way leaves it open whether the request was taken; servers keep idle
+connections for 5 s and more, so a younger lane is safe, and else a new one costs a handshake."""
 MOST_IDLE = 128
 """Idle lanes kept an origin; more are closed when they come back."""
 
@@ -43,38 +52,51 @@ def _origin(request: httpx.Request) -> Origin:
 
 
 class _Stacks(Generic[L]):
-    """Idle lanes by origin, the freshest on top."""
+    """Idle lanes by origin, the freshest on top. No locks: each step is one of CPython's own."""
 
     def __init__(self) -> None:
-        self._idle: defaultdict[Origin, deque[tuple[float, L]]] = defaultdict(deque)
+        self._idle: dict[Origin, deque[tuple[float, L]]] = {}
+        self._swept = time.monotonic()
 
-    def take(self, origin: Origin) -> L | None:
-        """Return the freshest idle lane that is young enough."""
+    def take(self, origin: Origin, youth: float) -> L | None:
+        """Return the freshest idle lane, if it was idle for less than `youth` seconds."""
+        stack = self._idle.get(origin)
         try:
-            since, lane = self._idle[origin].pop()
-        except IndexError:
+            since, lane = stack.pop() if stack else _NOTHING
+        except IndexError:  # another thread took the last one meanwhile
             return None
-        if time.monotonic() - since < IDLE:
-            return lane
-        self._idle[origin].append((since, lane))  # `put` sweeps it out
-        return None
+        if lane is not None and time.monotonic() - since >= youth:
+            self._idle[origin].append((since, lane))
+            return None
+        return lane
 
     def put(self, origin: Origin, lane: L) -> list[L]:
         """Keep `lane`, and return those that are too old or too many."""
-        stack = self._idle[origin]
         now = time.monotonic()
+        stack = self._idle.setdefault(origin, deque())
         stack.append((now, lane))
-        swept: list[L] = []
-        with contextlib.suppress(IndexError):  # another thread took the last one meanwhile
-            while len(stack) > MOST_IDLE or now - stack[0][0] >= IDLE:
-                swept.append(stack.popleft()[1])
+        swept = _old(stack, now, MOST_IDLE)
+        if now - self._swept >= IDLE:  # hosts that nobody asks any more hold lanes too
+            self._swept = now
+            for other in list(self._idle.values()):
+                swept += _old(other, now, MOST_IDLE)
         return swept
 
     def clear(self) -> list[L]:
         """Return all lanes, and keep none."""
-        lanes = [lane for stack in self._idle.values() for _, lane in stack]
-        self._idle.clear()
-        return lanes
+        return [lane for stack in list(self._idle.values()) for lane in _old(stack, 0.0, 0)]
+
+
+_NOTHING: tuple[float, None] = (0.0, None)
+
+
+def _old(stack: deque[tuple[float, L]], now: float, most: int) -> list[L]:
+    """Take the lanes that are too old or too many from `stack`."""
+    swept: list[L] = []
+    with contextlib.suppress(IndexError):  # another thread took the last one meanwhile
+        while stack and (len(stack) > most or now - stack[0][0] >= IDLE):
+            swept.append(stack.popleft()[1])
+    return swept
 
 
 class SyncLanes(httpx.BaseTransport):
@@ -86,9 +108,10 @@ class SyncLanes(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send on a free lane."""
         origin = _origin(request)
-        lane = self._stacks.take(origin) or _open(httpx.HTTPTransport, origin)
+        lane = self._stacks.take(origin, _youth(request)) or _open(httpx.HTTPTransport, origin)
         try:
-            response = lane.handle_request(request)
+            with _discreet():
+                response = lane.handle_request(request)
         except BaseException:
             lane.close()
             raise
@@ -96,7 +119,8 @@ class SyncLanes(httpx.BaseTransport):
         return response
 
     def _back(self, origin: Origin, lane: httpx.HTTPTransport, reusable: bool) -> None:  # noqa: FBT001
-        for swept in self._stacks.put(origin, lane) if reusable else [lane]:
+        keep = reusable and _keeps(origin)
+        for swept in self._stacks.put(origin, lane) if keep else [lane]:
             swept.close()
 
     def close(self) -> None:
@@ -111,6 +135,7 @@ class AsyncLanes(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self._stacks: _Stacks[httpx.AsyncHTTPTransport] = _Stacks()
         self._keeper: AsyncGenerator[None, None] | None = None
+        self._over = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send on a free lane."""
@@ -118,9 +143,10 @@ class AsyncLanes(httpx.AsyncBaseTransport):
             self._keeper = self._until_the_loop_ends()
             await anext(self._keeper)
         origin = _origin(request)
-        lane = self._stacks.take(origin) or _open(httpx.AsyncHTTPTransport, origin)
+        lane = self._stacks.take(origin, _youth(request)) or _open(httpx.AsyncHTTPTransport, origin)
         try:
-            response = await lane.handle_async_request(request)
+            with _discreet():
+                response = await lane.handle_async_request(request)
         except BaseException:
             await lane.aclose()
             raise
@@ -128,7 +154,8 @@ class AsyncLanes(httpx.AsyncBaseTransport):
         return response
 
     async def _back(self, origin: Origin, lane: httpx.AsyncHTTPTransport, reusable: bool) -> None:  # noqa: FBT001
-        for swept in self._stacks.put(origin, lane) if reusable else [lane]:
+        keep = reusable and _keeps(origin) and not self._over
+        for swept in self._stacks.put(origin, lane) if keep else [lane]:
             await swept.aclose()
 
     async def aclose(self) -> None:
@@ -141,6 +168,7 @@ class AsyncLanes(httpx.AsyncBaseTransport):
         try:
             yield
         finally:
+            self._over = True
             await self.aclose()
 
 
@@ -159,11 +187,12 @@ class _SyncHeld(httpx.SyncByteStream):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed = True
+        self._closed, reusable = True, False
         try:
             self._body.close()
+            reusable = self._ended
         finally:
-            self._back(self._ended)
+            self._back(reusable)
 
 
 class _AsyncHeld(httpx.AsyncByteStream):
@@ -182,21 +211,39 @@ class _AsyncHeld(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if self._closed:
             return
-        self._closed = True
+        self._closed, reusable = True, False
         try:
             await self._body.aclose()
+            reusable = self._ended
         finally:
-            await self._back(self._ended)
+            await self._back(reusable)
+
+
+def _youth(request: httpx.Request) -> float:
+    """Return how long a lane may have been idle: a paid submit must not meet a closing one."""
+    return FRESH if request.extensions.get("fresh") else IDLE
+
+
+def _keeps(origin: Origin) -> bool:
+    """Say whether lanes to `origin` are kept: pinned ones are many addresses, each asked once."""
+    return not origin[3]
 
 
 def _open(make: Callable[..., L], origin: Origin) -> L:
     scheme, host, _, sni = origin
     return make(
         verify=_tls() if scheme == "https" else _no_tls(),
-        proxy=None if sni else proxy_for(scheme, host),  # a pinned address is asked directly
+        proxy=None if sni else _proxy(scheme, host),  # a pinned address is asked directly
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE),
         socket_options=_socket_options(),
     )
+
+
+def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
+    address = proxy_for(scheme, host)
+    if address is None:
+        return None
+    return httpx.Proxy(address, ssl_context=_tls() if address.startswith("https:") else None)
 
 
 @functools.cache
@@ -215,7 +262,9 @@ def proxy_for(scheme: str, host: str) -> str | None:
     """Return the environment's proxy for `host`: giving httpx a transport switches its own off."""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
-    return proxy if proxy and not urllib.request.proxy_bypass(host) else None
+    if not proxy or urllib.request.proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 @functools.cache
@@ -256,8 +305,33 @@ def _forget() -> None:
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = SyncLanes(), weakref.WeakKeyDictionary()
+    hosts.forget()
+    retry.forget()
 
 
+_ours: contextvars.ContextVar[bool] = contextvars.ContextVar("tokenhub_ours", default=False)
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """Mark what runs inside as ours, for `_redact`."""
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    """Take signed links (a redirect's Location) and passwords out of the library's own lines."""
+    if not _ours.get():
+        return True
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return record.name != "httpcore.socks"  # whose lines quote the proxy's password
+
+
+for _name in ("http11", "connection", "proxy", "socks"):
+    logging.getLogger(f"httpcore.{_name}").addFilter(_redact)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 atexit.register(lambda: sync_lanes().close())

@@ -9,11 +9,13 @@ not sent (proven)              retry   retry                       retry
 sent, cut without an answer    retry   once                        unknown
 sent, no answer in time        retry   raise                       unknown
 429 with a rate code           retry   retry                       retry
+a rate code inside a 2xx       retry   retry                       raise: jobs wait for room
 500                            retry   once                        unknown
 502, 504                       retry   retry                       unknown
 503                            retry   retry                       retry with Retry-After, else
                                                                    unknown
-2xx that cannot be read        retry   once                        unknown
+other 5xx, unreadable 2xx      retry   once                        unknown
+error body in a 2xx, 408, 499  retry   once                        raise: it was refused
 anything else                  raise   raise                       raise
 =============================  ======  ==========================  ==============================
 
@@ -33,7 +35,7 @@ from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
     RateLimitError,
-    ServerError,
+    Response,
     TokenHubError,
 )
 
@@ -41,7 +43,17 @@ Safety = Literal["read", "chat", "submit"]
 """What a repeated request costs: nothing, tokens, or a second paid job."""
 
 Failure = Literal[
-    "not sent", "cut", "timeout", "rate", "busy", "500", "gateway", "503", "nonsense", "refused"
+    "not sent",
+    "cut",
+    "timeout",
+    "rate",
+    "busy",
+    "500",
+    "gateway",
+    "503",
+    "nonsense",
+    "said",
+    "refused",
 ]
 
 LONGEST_PAUSE = 8.0
@@ -56,49 +68,56 @@ _REPEATS: dict[Safety, dict[Failure, int]] = {
         "cut": _ALWAYS,
         "timeout": _ALWAYS,
         "rate": _ALWAYS,
+        "busy": _ALWAYS,
         "500": _ALWAYS,
         "gateway": _ALWAYS,
         "503": _ALWAYS,
         "nonsense": _ALWAYS,
+        "said": _ALWAYS,
     },
     "chat": {
         "not sent": _ALWAYS,
         "cut": _ONCE,
         "rate": _ALWAYS,
+        "busy": _ALWAYS,
         "500": _ONCE,
         "gateway": _ALWAYS,
         "503": _ALWAYS,
         "nonsense": _ONCE,
+        "said": _ONCE,
     },
     "submit": {"not sent": _ALWAYS, "rate": _ALWAYS, "503": _ALWAYS},
 }
 _AMBIGUOUS = frozenset({"cut", "timeout", "500", "gateway", "503", "nonsense"})
-_FIRST_PAUSE: dict[Failure, float] = {"not sent": 0.1, "cut": 0.1, "timeout": 0.1, "rate": 1.0}
+_BY_STATUS: dict[int | None, Failure] = {500: "500", 502: "gateway", 504: "gateway", 503: "503"}
+_FIRST_PAUSE: dict[Failure, float] = {
+    "not sent": 0.1,
+    "cut": 0.1,
+    "timeout": 0.1,
+    "rate": 1.0,
+    "busy": 1.0,
+}
 
 
 def failure_of(error: TokenHubError) -> Failure:
     """Return which row of the table `error` stands in."""
     match error:
-        case APIConnectionError(phase="not sent") | APITimeoutError(phase="not sent"):
+        case TokenHubError(is_retryable=False):
+            return "refused"
+        case TokenHubError(phase="not sent"):
             return "not sent"
-        case APIConnectionError():
-            return "cut"
-        case APITimeoutError():
-            return "timeout"
         case RateLimitError(status=429):
             return "rate"
         case RateLimitError():
             return "busy"  # a full account, said inside a 2xx: jobs wait that out themselves
-        case ServerError(status=500):
-            return "500"
-        case ServerError(status=502 | 504):
-            return "gateway"
-        case ServerError(status=503):
-            return "503"
-        case ServerError():
-            return "nonsense"
+        case TokenHubError(response=Response(status_code=status)) if status < 500:
+            return "said"
+        case APIConnectionError():
+            return "cut"
+        case APITimeoutError():
+            return "timeout"
         case _:
-            return "refused"
+            return _BY_STATUS.get(error.status, "nonsense")
 
 
 def outcome_unknown(safety: Safety, error: TokenHubError) -> bool:
@@ -165,8 +184,9 @@ def _until(date: str) -> float | None:
 class Budget:
     """A purse of retries, one a site and key: it bounds the product of all retry layers above."""
 
-    size = 20.0
-    earned = 0.1
+    size = 200
+    """Tenths of a retry; a success earns one, a retry costs ten."""
+    cost = 10
 
     def __init__(self) -> None:
         self._left = self.size
@@ -175,16 +195,16 @@ class Budget:
     def spend(self) -> bool:
         """Take one retry; say whether there was one."""
         with self._lock:
-            if self._left < 1:
+            if self._left < self.cost:
                 return False
-            self._left -= 1
+            self._left -= self.cost
             return True
 
     def earn(self) -> None:
         """Put a tenth of a retry back, for a request that succeeded."""
         if self._left < self.size:
             with self._lock:
-                self._left = min(self.size, self._left + self.earned)
+                self._left = min(self.size, self._left + 1)
 
 
 _budgets: dict[tuple[object, ...], Budget] = {}
@@ -193,3 +213,8 @@ _budgets: dict[tuple[object, ...], Budget] = {}
 def shared_budget(*owner: object) -> Budget:
     """Return the one purse of `owner` (hosts and a hash of the key) in this process."""
     return _budgets.get(owner) or _budgets.setdefault(owner, Budget())
+
+
+def forget() -> None:
+    """Start anew, in a forked child: another thread of the parent may have held a lock."""
+    _budgets.clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -30,16 +32,17 @@ _NOT_SENT = (
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
-    httpx.InvalidURL,
     httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
 )
 
 
 def after(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
     """Return the error to report when a round met several: the primary's, if all are the same."""
-    if first is None or error.phase != "not sent":
+    if first is None or not error.host_unavailable:
         return error
     first.add_note(f"the backup failed too: {error}")
+    first.__context__ = error
     return first
 
 
@@ -57,16 +60,15 @@ def final(call: Call, failure: TokenHubError) -> TokenHubError:
         response=failure.response,
         phase=failure.phase,
         elapsed=failure.elapsed,
+        client_request_id=failure.client_request_id,
         hint="it was not sent again; look at the console's usage before you submit once more",
     )
     unknown.__cause__ = failure
     return unknown
 
 
-def unavailable(error: TokenHubError) -> bool:
-    """Say whether `error` speaks of the host rather than of the request."""
-    if error.phase == "not sent":
-        return not isinstance(error, InvalidRequestError)
+def gateway_page(error: TokenHubError) -> bool:
+    """Say whether a gateway answered for a service that is not there."""
     gateway = error.status in {502, 503, 504}
     return gateway and error.code is None and error.request_id is None
 
@@ -77,10 +79,39 @@ def phase_of(failure: Exception, progress: Progress) -> Phase:
         return "not sent"
     if progress.answered:
         return "answered"
+    if isinstance(failure, httpx.WriteTimeout):
+        return "sent"  # what the socket still holds may yet go out
     return "sent" if progress.body_sent or not progress.traced else "not sent"
 
 
-def translated(failure: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> TokenHubError:
+def unsendable(failure: Exception) -> TokenHubError:
+    """Return the error for a request that cannot be written as HTTP; it quotes nothing."""
+    kind = type(failure).__name__
+    hint = "check base_url and default_headers: addresses and headers are plain ASCII"
+    return InvalidRequestError(f"the request cannot be sent: {kind}", phase="not sent", hint=hint)
+
+
+def failure_to_send(failure: httpx.HTTPError, progress: Progress) -> TokenHubError:
+    """Return the error for a request that got no answer."""
+    error = translated(failure, phase_of(failure, progress))
+    if _distrusted(failure):
+        error.is_retryable = False  # someone may be in between: neither again nor elsewhere
+        error.hint = "check the clock and SSL_CERT_FILE; a proxy may be reading along"
+    elif isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
+        error.host_unavailable = not progress.by_proxy
+    return error
+
+
+def _distrusted(failure: BaseException | None) -> bool:
+    """Say whether the host's certificate was refused."""
+    while failure is not None:
+        if isinstance(failure, ssl.SSLCertVerificationError):
+            return True
+        failure = failure.__cause__ or failure.__context__
+    return False
+
+
+def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
     """Return the library's error as one of ours, holding nothing of the library."""
     reason = clean(str(failure), 200) or type(failure).__name__
     match failure:
@@ -92,29 +123,23 @@ def translated(failure: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> Tok
         case httpx.ProxyError():
             hint = "check HTTPS_PROXY and NO_PROXY"
             return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
-            return InvalidRequestError(f"the request cannot be sent: {reason}", phase=phase)
+        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+            return unsendable(failure)
         case _ if phase == "streaming":
-            return IncompleteStreamError(f"the connection was cut: {reason}", phase=phase)
+            return IncompleteStreamError(f"the stream was cut: {reason}", phase=phase)
         case _ if phase == "not sent":
             return APIConnectionError(f"the service cannot be reached: {reason}", phase=phase)
         case _:
             return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
 
 
-def values_of(
-    events: list[tuple[bytes, bytes]], response: httpx.Response
-) -> tuple[list[Any], bool]:
-    """Return the values of `events`, and whether `[DONE]` was among them."""
-    values: list[Any] = []
-    for name, data in events:
-        if data.strip() == b"[DONE]":
-            return values, True
-        for value in parse_event(data):
-            if name == b"error" or (type(value) is dict and _complains(value)):
-                raise refusal(response, value)
-            values.append(value)
-    return values, False
+def value_of(name: bytes, data: bytes, response: httpx.Response) -> list[Any]:
+    """Return the values of an event, or raise what it complains of."""
+    values = parse_event(data)
+    for value in values:
+        if name == b"error" or (type(value) is dict and _complains(value)):
+            raise refusal(response, value)
+    return values
 
 
 def _complains(value: dict[str, Any]) -> bool:
@@ -133,7 +158,7 @@ def refusal(response: httpx.Response, data: Any) -> TokenHubError:
 def is_stream(response: httpx.Response) -> bool:
     """Say whether the answer is one of events; a server may answer whole instead."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind not in {"application/json", "text/html"}
+    return not kind.endswith("json") and kind != "text/html"
 
 
 def readable(response: httpx.Response, body: bytes) -> Any:
@@ -152,3 +177,13 @@ def request_id(response: httpx.Response, data: Any) -> str | None:
     """Return the service's id of the request."""
     found = data.get("request_id") if isinstance(data, Mapping) else None
     return str(found) if found else response.headers.get("x-request-id")
+
+
+def without(error: TokenHubError, secret: str) -> None:
+    """Take `secret` out of what a server, or a library, put into `error`."""
+    if secret in error.message:
+        error.args = (error.message.replace(secret, "[redacted]"),)
+    if (told := error.response) is not None and secret in str((told.text, told.headers)):
+        headers = {name: v.replace(secret, "[redacted]") for name, v in told.headers.items()}
+        text = told.text.replace(secret, "[redacted]")
+        error.response = replace(told, headers=headers, text=text)

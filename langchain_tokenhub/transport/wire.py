@@ -13,7 +13,15 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar, cast
 
@@ -58,31 +66,51 @@ class AbandonedError(Exception):
 class Progress:
     """How far a request has come, told by the HTTP library's trace."""
 
-    __slots__ = ("abandoned", "answered", "body_sent", "started", "traced")
+    __slots__ = (
+        "_goal",
+        "_peer",
+        "_tunnel",
+        "abandoned",
+        "answered",
+        "body_sent",
+        "started",
+        "traced",
+    )
 
     def __init__(self) -> None:
         self.abandoned = False
-        self.traced = False
-        self.started = False
-        self.body_sent = False
-        self.answered = False
+        self.renew()
+
+    def renew(self, goal: tuple[str, int] | None = None) -> None:
+        """Begin anew, for another attempt at `goal` (host and port)."""
+        self._goal = self._peer = goal
+        self._tunnel = self.traced = self.started = self.body_sent = self.answered = False
+
+    @property
+    def by_proxy(self) -> bool:
+        """Whether it was somebody else than the host who was connected to."""
+        return self._peer != self._goal
 
     def note(self, name: str, info: dict[str, Any]) -> None:
         """Take one event of the trace."""
         self.traced = True
-        step = name.partition(".")[2]
-        if not step.startswith(("send_request", "receive_response_headers")):
-            return
-        if getattr(info.get("request"), "method", None) == b"CONNECT":
-            return  # a proxy's tunnel, not our request
-        if step == "send_request_headers.started":
-            self.started = True
-            if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
-                raise AbandonedError("interrupted before anything was sent")
-        elif step == "send_request_body.complete":
-            self.body_sent = True
-        elif step == "receive_response_headers.complete":
-            self.answered = True
+        match name.partition(".")[2]:
+            case "connect_tcp.started":
+                self._peer = info["host"], info["port"]
+            case "send_request_headers.started":
+                # a proxy's tunnel is opened by a request of its own, which is not ours
+                self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+                if not self._tunnel:
+                    self._start()
+            case "send_request_body.complete":
+                self.body_sent = not self._tunnel
+            case "receive_response_headers.complete":
+                self.answered = not self._tunnel
+
+    def _start(self) -> None:
+        self.started = True
+        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
+            raise AbandonedError("interrupted before anything was sent")
 
 
 class Wire(Protocol):
@@ -114,6 +142,9 @@ class Wire(Protocol):
 
     async def blocking(self, work: Callable[[], T]) -> T:
         """Run what blocks (files, a user's store) where it holds up nobody else."""
+
+    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:
+        """Finish all of `works`, at once where this wire can."""
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
         """Wait at most `seconds` until another thread or task ends `future`; say whether it did.
@@ -148,10 +179,11 @@ class SyncWire:
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
             return sync_lanes().handle_request(request)
+        request = _as_theirs(self._client, request)
         return self._client.send(request, stream=True, follow_redirects=False)
 
     async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        for chunk in response.iter_raw():
+        for chunk in cast("Iterable[bytes]", response.stream):
             yield chunk
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
@@ -165,6 +197,9 @@ class SyncWire:
 
     async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
         return work()
+
+    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:  # noqa: D102
+        return [finish(work) for work in works]
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
         try:
@@ -182,7 +217,7 @@ class SyncWire:
         worker = _Worker(work)
         try:
             worker.join(None)
-        except KeyboardInterrupt as interruption:
+        except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             # set before `started` is read, while the worker does it the other way round: one sees
             progress.abandoned = True
             if not progress.started:
@@ -197,30 +232,22 @@ class _Worker:
 
     def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
         self._work = work
-        self._value: list[Any] = []
-        self._error: BaseException | None = None
+        self._ended: Future[Any] = Future()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._value.append(finish(self._work))
-        except BaseException as error:  # noqa: BLE001 - raised again by `result` on the caller's thread
-            self._error = error
+            self._ended.set_result(finish(self._work))
+        except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
+            self._ended.set_exception(error)
 
     def join(self, seconds: float | None) -> None:
         self._thread.join(seconds)
 
     def result(self, interruption: BaseException | None) -> Any:
-        if self._value:
-            return self._value[0]
-        error = self._error or interruption
-        self._error = None
-        if error is None or error is interruption or interruption is None:
-            raise error or RuntimeError("the submit's thread ended with nothing")
-        interruption.add_note(f"the submit that was under way: {error}")
-        raise interruption
+        return self._ended.result() if interruption is None else _settled(self._ended, interruption)
 
 
 class AsyncWire:
@@ -244,11 +271,12 @@ class AsyncWire:
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
             return await async_lanes().handle_async_request(request)
+        request = _as_theirs(self._client, request)
         return await self._client.send(request, stream=True, follow_redirects=False)
 
-    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        async for chunk in response.aiter_raw():
-            yield chunk
+    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
+        body = aiter(cast("AsyncIterable[bytes]", response.stream))
+        return body if isinstance(body, AsyncGenerator) else _generated(body)
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
         await response.aclose()
@@ -262,6 +290,9 @@ class AsyncWire:
 
     async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
         return await asyncio.to_thread(work)
+
+    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:  # noqa: D102
+        return await asyncio.gather(*works)
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
         twin = asyncio.wrap_future(future)
@@ -279,6 +310,7 @@ class AsyncWire:
         try:
             return await asyncio.shield(task), None
         except asyncio.CancelledError as interruption:
+            task.add_done_callback(_witness)
             if task.cancelled() or not progress.started:
                 task.cancel()
                 raise
@@ -286,11 +318,26 @@ class AsyncWire:
             return _settled(task, interruption), interruption
 
 
-def _settled(task: asyncio.Future[T], interruption: BaseException) -> T:
+async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    async for chunk in body:
+        yield chunk
+
+
+def _as_theirs(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
+    """Return `request` with what the caller set on their own client: headers, cookies."""
+    return client.build_request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content,
+        extensions=request.extensions,
+    )
+
+
+def _settled(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
     """Return what `task` brought, or raise `interruption` with a note of why it brought nothing."""
     if not task.done():
-        task.cancel()
-        interruption.add_note("a submit was under way and may have been charged")
+        interruption.add_note(f"the submit that was under way has no answer after {GRACE:g} s")
         raise interruption
     if (error := task.exception()) is not None:
         interruption.add_note(f"the submit that was under way: {error}")
@@ -298,29 +345,34 @@ def _settled(task: asyncio.Future[T], interruption: BaseException) -> T:
     return task.result()
 
 
+def _witness(task: asyncio.Future[Any] | Future[Any]) -> None:
+    """Look at an error that nobody waits for: asyncio complains of those never looked at."""
+    if not task.cancelled():
+        task.exception()
+
+
 def _addresses(found: list[Any]) -> tuple[Address, ...]:
     names = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-def hasten(response: httpx.Response, seconds: float) -> None:
-    """Let the rest of an HTTP/1.1 answer come within `seconds`, then give up.
+def hasten(response: httpx.Response, seconds: float) -> bool:
+    """Let the rest of an HTTP/1.1 answer come within `seconds` each read; say whether that works.
 
     The library fixes the read timeout when the body is begun; the network stream that it hands out
     is the one place where a shorter one can still be set.
     """
     stream = response.extensions.get("network_stream")
     if stream is None or response.http_version != "HTTP/1.1":
-        return
+        return False
     read = stream.read
     stream.read = lambda size, timeout=None: read(size, timeout=min(seconds, timeout or seconds))
+    return True
 
 
 def relax(response: httpx.Response) -> None:
     """Take back `hasten`, for the next request on the connection."""
-    stream = response.extensions.get("network_stream")
-    if stream is not None:
-        vars(stream).pop("read", None)
+    vars(response.extensions["network_stream"]).pop("read", None)
 
 
 def loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import httpx
 import pytest
@@ -13,6 +14,12 @@ BODY = {"model": "ep-1", "messages": [{"role": "user", "content": "Hello"}]}
 STREAM = {**BODY, "stream": True}
 VIDEO = {"model": "hy-video-1.5", "prompt": "小河流水"}
 SUBMIT = "/v1/api/video/submit"
+
+
+def wait_for(true):
+    """Let the hub's own thread notice; the test's time limit is pytest's."""
+    while not true():
+        threading.Event().wait(0.001)
 
 
 @pytest.fixture
@@ -109,6 +116,14 @@ def test_a_stream_can_stall(hub, client):
         client.stream("POST", CHAT, json=STREAM, timeout=0.05) as answer,
     ):
         list(answer.iter_lines())
+
+
+def test_it_sees_a_client_leave_an_open_stream(hub, client):
+    hub.fail("stall", after=1)
+    with client.stream("POST", CHAT, json=STREAM) as answer:
+        next(answer.iter_lines())
+        assert hub.streams == 1
+    wait_for(lambda: hub.streams == 0)
 
 
 def test_a_stream_can_be_kept_alive_with_comments_alone(hub, client):

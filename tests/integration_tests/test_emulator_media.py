@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import signal
 import subprocess
 import sys
 
@@ -263,5 +264,19 @@ def test_the_command_prints_its_address_and_serves():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
         answer = get(f"{url}/v1/models", authorization="Bearer k")
-        process.terminate()
-    assert answer.status_code == 200
+        process.send_signal(signal.SIGINT)
+    assert (answer.status_code, process.returncode) == (200, 0)
+
+
+def test_what_is_missing_is_named_with_the_extra_that_brings_it():
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; from langchain_tokenhub.testing import Emulator"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "langchain-tokenhub[emulator]"' in done.stderr
+
+
+def test_the_pytest_plugin_loads_nothing_heavy():
+    code = "import sys, langchain_tokenhub.testing.plugin; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"starlette", "uvicorn", "PIL", "httpx", "langchain_core"} & set(done.stdout.split())

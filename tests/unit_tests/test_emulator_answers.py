@@ -161,10 +161,27 @@ def test_enums_bounds_nested_objects_and_references_are_respected():
     assert len(made["tags"]) == 2
 
 
+def test_a_schema_that_holds_itself_comes_to_an_end():
+    tool = function("grow", "", tree={"$ref": "#/$defs/Tree"})
+    tree = {
+        "type": "object",
+        "properties": {"name": TEXT, "left": {"$ref": "#/$defs/Tree"}},
+        "required": ["name", "left"],
+    }
+    tool["function"]["parameters"]["$defs"] = {"Tree": tree}
+    assert ask("grow an oak", tools=[tool], tool_choice="required").finish == "tool_calls"
+
+
 def test_optional_fields_are_left_out_unless_spoken_of():
     tool = function("greet", "", ["name"], name=TEXT, tone=TEXT, volume={"type": "integer"})
     ((_, made),) = calls(ask("greet Ann with volume 7", tools=[tool], tool_choice="required"))
     assert made.keys() == {"name", "volume"}
+
+
+def test_a_word_that_happens_to_be_a_field_fills_nothing():
+    tool = function("tokenhub_image", "", ["prompt"], prompt=TEXT, resolution=TEXT)
+    ((_, made),) = calls(ask("Draw a poster in high resolution", tools=[tool]))
+    assert made.keys() == {"prompt"}
 
 
 def test_the_studio_is_led_through_image_then_video_and_3d_then_a_summary():

@@ -171,6 +171,7 @@ JSON_SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"t
         ("kimi-k2.6", [U], {"temperature": 0.2}, "400002"),
         ("deepseek-v4-pro", [U], {"response_format": JSON_SCHEMA}, "400006"),
         ("deepseek-v4-pro", [U], {"response_format": {"type": "json_object"}}, "400002"),
+        ("hy-image-v3.0", [U], {}, "400005"),
         ("hy-role", [U], {"tools": [TOOL]}, "400005"),
         ("hy-mt2-pro", [U], {"tools": [TOOL]}, "400005"),
         ("hy-mt2-pro", [{"role": "user", "content": "字" * 9000}], {}, "400003"),

@@ -15,15 +15,14 @@ VALUES = {"_version", "catalogue", "errors"}
 MAY_IMPORT = {
     "__init__": None,  # re-exports all of it, lazily
     "catalogue": {"catalogue"},
-    "errors": {"catalogue", "jobs"},  # jobs.job for its type alone, see below
+    "errors": {"catalogue"},
     "transport": VALUES | {"transport"},
     "settings": VALUES | {"transport"},
     "chat": VALUES | {"chat"},
     "media": VALUES | {"media"},
     "jobs": VALUES | {"media", "jobs", "transport"},
     "chat_models": VALUES | {"chat", "settings", "transport"},
-    "tools": VALUES | {"jobs", "media", "settings", "tools", "toolkit", "transport"},
-    "toolkit": VALUES | {"jobs", "media", "settings", "tools", "transport"},
+    "tools": VALUES | {"jobs", "media", "settings", "tools", "transport"},
     "testing": {"testing"},
 }
 

@@ -1,0 +1,422 @@
+"""The made parts of the pages: tables of parameters, prices, models, errors. Pure.
+
+Each function takes a language and returns Markdown. Facts come from the package: its catalogue, its
+parameter classes, its error tree. What only a page needs (why a code comes) is in `errors.toml`.
+"""
+
+# ruff: noqa: INP001 - a script's neighbour, no package
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.fields import FieldInfo
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import (
+    SITE_NAMES,
+    ChatModel,
+    FxTemplate,
+    MediaModel,
+    Price,
+    chat_models,
+    error_row,
+    fx_templates,
+    media_model,
+    site,
+)
+from langchain_tokenhub.media import FileField, LogoParam, MediaParams, Text, params_class
+from langchain_tokenhub.media import checks as kinds
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+HERE = Path(__file__).parent
+MB = 1024 * 1024
+NO_CODE = ("status 0", "status 4", "status 5")
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; a bar inside a cell is escaped."""
+    cells = [list(heads), *(list(row) for row in rows)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    lines.insert(1, "| " + " | ".join("---" for _ in cells[0]) + " |")
+    return "\n".join(lines)
+
+
+def code(words: Iterable[object]) -> str:
+    """Return words as code, with commas between them."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def pick(language: Language, en: str, zh: str) -> str:
+    """Return the text of a language."""
+    return zh if language == "zh" else en
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+def parameters(language: Language, model: str) -> str:
+    """Return the table of a media model's parameters with their limits."""
+    heads = pick(language, "Parameter,Takes,Meaning", "参数,取值,说明").split(",")
+    fields = params_class(model).model_fields
+    return table(heads, (_parameter(language, name, field) for name, field in fields.items()))
+
+
+def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, str, str]:
+    text = next(item for item in field.metadata if isinstance(item, Text))
+    must = pick(language, "required", "必填")
+    return (
+        f"`{name}`" + (f" **{must}**" if field.is_required() else ""),
+        "; ".join(_limits(language, field)),
+        pick(language, text.en, text.zh),
+    )
+
+
+def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
+    found = [item for item in field.metadata if isinstance(item, kinds.Check)]
+    if found:
+        yield from _check(language, found[0])
+        return
+    annotation = str(field.annotation)
+    if LogoParam.__name__ in annotation:
+        yield pick(
+            language,
+            "object: `logo_url`, `logo_image`, `logo_rect` (`x`, `y`, `width`, `height`)",
+            "对象：`logo_url`、`logo_image`、`logo_rect`（`x`、`y`、`width`、`height`）",
+        )
+    elif "ViewImage" in annotation:
+        yield from _views(language, annotation)
+    else:
+        yield pick(language, "object", "对象")
+
+
+def _views(language: Language, annotation: str) -> Iterator[str]:
+    from langchain_tokenhub.media import ViewImage, ViewImage31
+
+    view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
+    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Word))
+    yield pick(
+        language,
+        f"list of objects: `view_type` ({code(words.values)}), `view_image_url` or "
+        "`view_image_base64` (jpg, jpeg, png)",
+        f"对象列表：`view_type`（{code(words.values)}）、`view_image_url` 或 "
+        "`view_image_base64`（jpg、jpeg、png）",
+    )
+
+
+def _check(language: Language, check: kinds.Check) -> Iterator[str]:
+    match check:
+        case kinds.Length(most=most):
+            yield pick(language, "text", "文本")
+            if most:
+                yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
+        case kinds.Whole(least=least, most=None):
+            yield pick(language, f"whole number from {least}", f"不小于 {least} 的整数")
+        case kinds.Whole(least=least, most=most):
+            yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
+        case kinds.Number(values=values) | kinds.Word(values=values):
+            yield code(values)
+        case kinds.Flag():
+            yield "`true`, `false`"
+        case kinds.Size():
+            yield from _size(language, check)
+        case kinds.Base64(most_bytes=most):
+            yield pick(
+                language,
+                f"base64 text of at most {most // MB} MB",
+                f"base64 文本，不超过 {most // MB} MB",
+            )
+        case kinds.JobId():
+            yield pick(language, "job id", "任务 ID")
+        case FileField():
+            yield from _file(language, check)
+        case _:
+            raise TypeError(f"{type(check).__name__}: say what it takes in docs/tables.py")
+
+
+def _size(language: Language, size: kinds.Size) -> Iterator[str]:
+    yield pick(language, "`width:height` in pixels", "`宽:高`，单位像素")
+    if size.most:
+        yield pick(language, f"each {size.least} to {size.most}", f"各 {size.least}–{size.most}")
+    if size.pixels:
+        yield pick(language, f"product at most {size.pixels}", f"乘积不超过 {size.pixels}")
+    if size.long_sides:
+        sides = ", ".join(map(str, size.long_sides))
+        yield pick(language, f"long side one of {sides}", f"长边取值：{sides}")
+
+
+def _file(language: Language, field: FileField) -> Iterator[str]:
+    if field.many:
+        count = f"{field.least}–{field.most}"
+        yield pick(language, f"list of {count} files", f"{count} 个文件的列表")
+    else:
+        yield pick(language, "a file", "一个文件")
+    yield ", ".join(field.formats)
+    if field.max_bytes_url:
+        most = field.max_bytes_url // MB
+        yield pick(language, f"at most {most} MB", f"不超过 {most} MB")
+    if field.max_bytes_base64:
+        most = field.max_bytes_base64 // MB
+        yield pick(language, f"as base64 at most {most} MB", f"base64 后不超过 {most} MB")
+    if field.side_min:
+        sides = f"{field.side_min}–{field.side_max}"
+        yield pick(language, f"sides {sides} px", f"边长 {sides} 像素")
+    if field.ratio_max:
+        ratio = f"{field.ratio_max:g}:1"
+        yield pick(language, f"ratio up to {ratio}", f"长宽比不超过 {ratio}")
+    if field.seconds_max:
+        span = f"{field.seconds_min:g}–{field.seconds_max:g}"
+        yield pick(language, f"{span} s", f"{span} 秒")
+
+
+def defaults(language: Language, model: str) -> dict[str, Any]:
+    """Return what is sent unless told otherwise."""
+    del language
+    cls: type[MediaParams] = params_class(model)
+    return dict(cls.wire_defaults)
+
+
+# --- what a job costs -----------------------------------------------------------------------------
+
+
+def facts(language: Language, model: str) -> str:
+    """Return price, time and limits of a media model."""
+    row = media_model(model)
+    if row is None:
+        raise ValueError(f"{model!r} is not in the catalogue")
+    heads = pick(language, "Fact,Value", "项目,数值").split(",")
+    return table(heads, _facts(language, row))
+
+
+def _facts(language: Language, row: MediaModel) -> Iterator[tuple[str, str]]:
+    yield pick(language, "Tool name", "工具名"), f"`{row.tool_name}`"
+    yield pick(language, "Price estimate", "价格估算"), _price(language, row.price)
+    if row.typical_seconds:
+        yield (
+            pick(language, "Usual time", "通常耗时"),
+            pick(language, f"{row.typical_seconds:g} s", f"{row.typical_seconds:g} 秒"),
+        )
+    wait = pick(language, f"{row.wait_timeout:g} s", f"{row.wait_timeout:g} 秒")
+    yield pick(language, "`wait_timeout`", "`wait_timeout` 默认值"), wait
+    yield pick(language, "Jobs at once per account", "账号并发任务数"), str(row.max_in_flight)
+    hours = row.link_life // 3600
+    yield (
+        pick(language, "Links live", "链接有效期"),
+        pick(language, f"{hours} h", f"{hours} 小时"),
+    )
+
+
+def _price(language: Language, price: Price | None) -> str:
+    if price is None:
+        return pick(language, "not known", "未知")
+    money = [amount * price.cny_per_credit for amount in (price.low, price.high)]
+    span = "–".join(dict.fromkeys(f"{amount:g}" for amount in money))
+    per = dict(zip(("job", "image", "second", "template"), _PER[language], strict=True))[price.per]
+    parts = [pick(language, f"about {span} CNY {per}", f"{per}约 {span} 元")]
+    if price.variants:
+        some = ", ".join(f"`{word}` {amount:g}" for word, amount in price.variants.items())
+        parts.append(pick(language, f"credits by `{price.by}`: {some}", f"积分（按 `{price.by}`）：{some}"))
+    if price.extras:
+        some = ", ".join(f"`{word}` +{amount:g}" for word, amount in price.extras.items())
+        parts.append(pick(language, f"extra credits: {some}", f"附加积分：{some}"))
+    parts.append(
+        pick(language, f"1 credit ≈ {price.cny_per_credit:g} CNY", f"1 积分 ≈ {price.cny_per_credit:g} 元")
+    )
+    return "; ".join(parts)
+
+
+_PER: dict[Language, tuple[str, ...]] = {
+    "en": ("a job", "a picture", "a second of audio", "a job, by template"),
+    "zh": ("每个任务", "每张图片", "每秒音频", "每个任务（由模板决定）"),
+}
+
+
+def templates(language: Language) -> str:
+    """Return the effect templates of yt-video-fx."""
+    heads = pick(
+        language,
+        "Template,Chinese name,Pictures,Credits",
+        "模板,名称,图片张数,积分",
+    ).split(",")
+    return table(heads, (_template(language, row) for row in fx_templates()))
+
+
+def _template(language: Language, row: FxTemplate) -> tuple[str, str, str, str]:
+    least, most = row.images_min, row.images_max
+    count = f"{least}" if least == most else f"{least}–{most}"
+    if not row.images_known:
+        count += pick(language, " (assumed)", "（推测）")
+    credits = ", ".join(f"{size} {amount:g}" for size, amount in row.credits.items())
+    if row.per_extra_image:
+        credits += pick(language, ", times (pictures − 1)", "，乘以（图片数 − 1）")
+    return f"`{row.id}`", row.name_zh or "–", count, credits or "–"
+
+
+# --- chat models ----------------------------------------------------------------------------------
+
+
+def models(language: Language) -> str:
+    """Return every chat model, by provider."""
+    providers = dict.fromkeys(row.provider for row in chat_models())
+    parts = []
+    for provider in providers:
+        rows = [row for row in chat_models() if row.provider == provider]
+        parts.append(f"### {provider}\n\n{table(_HEADS[language], map(_model(language), rows))}")
+    return "\n\n".join(parts)
+
+
+_HEADS: dict[Language, list[str]] = {
+    "en": ["Model", "Context", "Output", "Thinks", "Effort", "Tools", "Sees", "Structured", "Price", "State"],
+    "zh": ["模型", "上下文", "输出", "思考", "思考强度", "工具", "视觉", "结构化输出", "价格", "状态"],
+}
+
+
+def _model(language: Language) -> Any:
+    def row_of(row: ChatModel) -> tuple[str, ...]:
+        return (
+            f"`{row.id}`",
+            _tokens(row.context),
+            _tokens(row.max_output),
+            _thinking(language, row),
+            ", ".join(row.reasoning_effort) or "–",
+            _yes(row.tools),
+            _sees(language, row),
+            f"`{row.structured_method}`" if row.structured_method else "–",
+            _token_price(row),
+            _state(language, row),
+        )
+
+    return row_of
+
+
+def _tokens(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count / 1_000_000:g}M" if count >= 1_000_000 else f"{count // 1000}k"
+
+
+def _yes(known: bool | None) -> str:  # noqa: FBT001 - a cell of a table
+    return "?" if known is None else ("✓" if known else "–")
+
+
+def _sees(language: Language, row: ChatModel) -> str:
+    seen = [
+        pick(language, "images", "图片") if row.image else "",
+        pick(language, "video", "视频") if row.video else "",
+    ]
+    found = ", ".join(part for part in seen if part)
+    return found or ("?" if row.image is None else "–")
+
+
+def _thinking(language: Language, row: ChatModel) -> str:
+    match row.thinking_default, row.thinking_switchable:
+        case None, _:
+            return "?"
+        case "none", _:
+            return "–"
+        case "disabled", _:
+            return pick(language, "on request", "按需开启")
+        case _, True:
+            return pick(language, "yes, can be switched off", "默认开启，可关闭")
+        case _:
+            return pick(language, "always", "始终")
+
+
+def _token_price(row: ChatModel) -> str:
+    for price, sign in ((row.price_cny_per_m, "¥"), (row.price_usd_per_m, "$")):
+        if price:
+            return f"{sign}{price[0]:g} / {sign}{price[1]:g}"
+    return "?"
+
+
+def _state(language: Language, row: ChatModel) -> str:
+    words = {
+        "online": ("online", "在线"),
+        "listed": ("listed", "已列出"),
+        "retiring": ("retiring", "即将下线"),
+        "pre-offline": ("going offline", "预下线"),
+        "retired": ("retired", "已下线"),
+    }
+    return pick(language, *words[row.status])
+
+
+def sites(language: Language) -> str:
+    """Return the sites with their hosts."""
+    heads = pick(language, "`site`,Default host,Backup host", "`site`,默认域名,备用域名").split(",")
+    rows = ((f"`{name}`", *(f"`{host}`" for host in site(name).hosts)) for name in SITE_NAMES)
+    return table(heads, rows)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def causes() -> dict[str, Any]:
+    """Return what `errors.toml` says of classes and codes."""
+    return tomllib.loads((HERE / "errors.toml").read_text("utf-8"))
+
+
+def error_classes(language: Language) -> str:
+    """Return one entry a class: cause, fix, LangChain's class; then its codes."""
+    known = causes()["class"]
+    tree = [cls for cls in vars(errors).values() if isinstance(cls, type)]
+    ours = [cls for cls in tree if issubclass(cls, errors.TokenHubError)]
+    missing = {cls.__name__ for cls in ours} ^ set(known)
+    if missing:
+        raise ValueError(f"docs/errors.toml and errors.py differ in {sorted(missing)}")
+    return "\n\n".join(_error_class(language, cls, known[cls.__name__]) for cls in ours)
+
+
+def _error_class(language: Language, cls: type, row: dict[str, Any]) -> str:
+    bases = [b.__name__ for b in cls.__mro__[1:] if b.__module__ == "langchain_core.exceptions"]
+    parents = [base.__name__ for base in cls.__bases__ if base.__module__ == errors.__name__]
+    lines = [
+        f"### {cls.__name__}",
+        pick(language, f"**Cause.** {row['cause']}", f"**原因。** {row['cause_zh']}"),
+        pick(language, f"**Fix.** {row['fix']}", f"**处理。** {row['fix_zh']}"),
+        pick(
+            language,
+            f"Also caught as {code([*parents, *bases[:1]])}.",
+            f"也可按 {code([*parents, *bases[:1]])} 捕获。",
+        ),
+    ]
+    rows = list(_codes(language, cls.__name__))
+    if rows:
+        heads = pick(language, "Code,Cause,Fix", "错误码,原因,处理").split(",")
+        lines.append(table(heads, rows))
+    return "\n\n".join(lines)
+
+
+def _codes(language: Language, name: str) -> Iterator[tuple[str, str, str]]:
+    for key, cause in causes()["code"].items():
+        row = error_row(*_status_and_code(key))
+        if row.name != name:
+            continue
+        anchor = key.replace(" ", "-").replace("@", "-").lower()
+        yield (
+            f'<a id="{anchor}"></a>`{key.removeprefix("status ")}`',
+            pick(language, cause["en"], cause["zh"]),
+            pick(language, row.hint, row.hint_zh),
+        )
+
+
+def _status_and_code(key: str) -> tuple[int | None, str | None]:
+    if key.startswith("status "):
+        return int(key.removeprefix("status ")), None
+    word, _, status = key.partition("@")
+    return (int(status) if status else None), word
+
+
+def known_codes() -> set[str]:
+    """Return every key of the catalogue's rows, as `errors.toml` names them."""
+    from langchain_tokenhub.catalogue._rows import rows
+
+    keys: set[str] = set()
+    for raw in rows("error_codes")["row"]:
+        keys |= {*raw.get("codes", ()), *raw.get("words", ())}
+        keys |= {f"status {status}" for status in raw.get("status", ()) if status >= 100}
+    return keys

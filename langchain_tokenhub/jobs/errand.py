@@ -1,0 +1,251 @@
+"""A job from the request to the saved files: ledger, gate, lifecycle and files put together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_tokenhub.errors import (
+    JobFailedError,
+    JobNotFoundError,
+    ResultExpiredError,
+    TokenHubError,
+)
+from langchain_tokenhub.jobs.decode import revised_text
+from langchain_tokenhub.jobs.files import save, write_sidecar
+from langchain_tokenhub.jobs.gate import Gate
+from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult, caution
+from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written
+from langchain_tokenhub.jobs.lifecycle import Log, Service, about, finished, polls, query, submit
+from langchain_tokenhub.jobs.memory import Memory
+from langchain_tokenhub.jobs.names import stem_of
+from langchain_tokenhub.jobs.progress import Reporter
+
+_PLAIN = 2000
+"""Characters of a parameter that a sidecar holds; longer ones are files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is wanted.
+
+    Args:
+        body: The parameters as they are sent.
+        title: What a saved file is called after.
+        key: The call's key in the ledger.
+    """
+
+    body: Mapping[str, Any]
+    title: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """Who does it, and how.
+
+    Args:
+        service: Model and transport.
+        gate: Jobs in flight of this account and model.
+        most: Places of the gate.
+        wait: Seconds to wait for a job.
+        memory: Where ended jobs are remembered.
+        ledger: Where calls are remembered.
+        reporter: Who is told.
+        folder: Where files are saved.
+    """
+
+    service: Service
+    gate: Gate
+    most: int
+    wait: float
+    memory: Memory
+    reporter: Reporter
+    ledger: Ledger | None = None
+    folder: Path | None = None
+
+    @property
+    def _now(self) -> float:
+        return self.service.transport.wire.now()
+
+    async def generate(self, order: Order, *, again: bool = False) -> MediaResult:
+        """Submit, wait and save; or resume what the ledger knows of the same call."""
+        try:
+            await self._known(order, again=again)
+            async with self._place():
+                job = await self.ended(await self._submitted(order))
+        except TakenError as taken:
+            job = await self._resumed(order, taken)
+        except JobFailedError:
+            await self._forgotten(order)
+            raise
+        return await self.kept(job, order)
+
+    async def submit(self, order: Order, *, again: bool = False) -> Job:
+        """Submit, and return the job; or what the ledger knows of the same call."""
+        try:
+            await self._known(order, again=again)
+            async with self._place():
+                job = await self._submitted(order)
+        except TakenError as taken:
+            assert self.ledger is not None  # noqa: S101 - it has raised
+            return await self.ledger.settled(order.key, taken.entry)
+        if job.status == "completed":
+            self.memory.keep(job)
+        return job
+
+    async def result(self, job: Job, order: Order) -> MediaResult:
+        """Wait for a job that was submitted earlier, and save."""
+        return await self.kept(await self.ended(job), order)
+
+    async def ended(self, job: Job) -> Job:
+        """Wait until a job ended well."""
+        if job.status == "completed":
+            return await self._alive(job)
+        if job.ended:
+            return finished(job)
+        async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+            async for state in states:
+                await self.reporter.tell(state)
+                job = state
+        return finished(job)
+
+    async def kept(self, job: Job, order: Order) -> MediaResult:
+        """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
+        self.memory.keep(job)
+        with about(job):
+            files = [await self._saved(job, i, order) for i in range(len(job.files))]
+        job = _with_files(job, files)
+        self.memory.keep(job)
+        if self.ledger is not None and order.key:
+            await self.ledger.keep(order.key, job)
+        return made(job)
+
+    async def _known(self, order: Order, *, again: bool) -> None:
+        """Look into the ledger before queueing.
+
+        Raises:
+            TakenError: The call was made already.
+        """
+        if self.ledger is None:
+            return
+        if again:
+            await self.ledger.drop(order.key)
+        elif entry := await self.ledger.look(order.key):
+            raise TakenError(entry)
+
+    async def _resumed(self, order: Order, taken: TakenError) -> Job:
+        """Go on with the job of an earlier call."""
+        assert self.ledger is not None  # noqa: S101 - it has raised
+        job = await self.ledger.settled(order.key, taken.entry)
+        try:
+            return await self.ended(job)
+        except JobFailedError:
+            await self._forgotten(order)
+            raise
+        except JobNotFoundError as gone:
+            gone.hint = "generate(..., again=True) submits and pays anew"
+            raise
+
+    async def _forgotten(self, order: Order) -> None:
+        """Let a call whose job failed be made anew: failed jobs are not charged."""
+        if self.ledger is not None:
+            await self.ledger.drop(order.key)
+
+    async def _submitted(self, order: Order) -> Job:
+        log = Written(self.ledger, order.key) if self.ledger else Log()
+        return await submit(self.service, order.body, deadline=self._now + self.wait, log=log)
+
+    async def _alive(self, job: Job) -> Job:
+        """Return an ended job whose files can be had, with fresh links where they are dead."""
+        here = [file.path is not None and file.path.is_file() for file in job.files]
+        dead = [file.expired() for file in job.files]
+        if job.files and all(mine or not gone for mine, gone in zip(here, dead, strict=True)):
+            return job
+        return await self._refreshed(job)
+
+    async def _refreshed(self, job: Job) -> Job:
+        """Ask for a job's files once more, because their links are dead."""
+        try:
+            return finished(await query(self.service, _with_files(job, [])))
+        except JobNotFoundError as gone:
+            raise ResultExpiredError(
+                "the links are dead and the service has forgotten the job",
+                job=job,
+                hint="generate(..., again=True) submits and pays anew",
+            ) from gone
+
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        return self.gate.place(self.service.transport.wire, self.most, self.wait)
+
+    async def _saved(self, job: Job, index: int, order: Order) -> MediaFile:
+        """Save one file; what goes wrong is told, and the file is returned as it was."""
+        file = job.files[index]
+        if self.folder is None or (file.path is not None and file.path.is_file()):
+            return file
+        try:
+            file = await self._save(job, index, order, self.folder)
+            note = functools.partial(_write_sidecar, job, file, order)
+            await self.service.transport.wire.blocking(note)
+        except (TokenHubError, OSError, IndexError) as problem:
+            what = "has no sidecar" if file.path else "was not saved, its link is in the result"
+            caution(f"job {job.id}: {file.type} {what}: {problem}")
+        return file
+
+    async def _save(self, job: Job, index: int, order: Order, folder: Path) -> MediaFile:
+        wire = self.service.transport.wire
+        stem = stem_of(order.title or job.model, job.id)
+        try:
+            return await save(wire, job.files[index], folder, stem)
+        except ResultExpiredError:
+            fresh = (await self._refreshed(job)).files[index]
+            return await save(wire, fresh, folder, stem)
+
+
+def made(job: Job) -> MediaResult:
+    """Return the result of a job that ended well."""
+    seconds = None
+    if job.completed_at and job.submitted_at:
+        seconds = max(0.0, round((job.completed_at - job.submitted_at).total_seconds(), 3))
+    return MediaResult(
+        job=job,
+        files=job.files,
+        revised_prompt=revised_text(job.raw_revised_prompt),
+        raw_revised_prompt=job.raw_revised_prompt,
+        seconds=seconds,
+    )
+
+
+def _with_files(job: Job, files: list[MediaFile]) -> Job:
+    return job.model_copy(update={"files": files})
+
+
+def _write_sidecar(job: Job, file: MediaFile, order: Order) -> None:
+    assert file.path is not None  # noqa: S101 - it was saved
+    facts = {
+        "type": file.type,
+        "kind": job.kind,
+        "model": job.model,
+        "parameters": _short(order.body),
+        "revised_prompt": revised_text(job.raw_revised_prompt),
+        "unpacked": file.unpacked and file.unpacked.name,
+        "job": _with_files(job, [file]).model_dump(mode="json"),
+    }
+    write_sidecar(file.path, facts)
+
+
+def _short(value: Any) -> Any:
+    """Return parameters without the files inside them."""
+    match value:
+        case Mapping():
+            return {name: _short(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_short(inner) for inner in value]
+        case str() if len(value) > _PLAIN and " " not in value[:200]:
+            return f"({len(value)} characters of base64)"
+        case _:
+            return value

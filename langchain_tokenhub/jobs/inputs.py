@@ -1,0 +1,301 @@
+"""File inputs: from whatever names a file to the shape that a parameter wants.
+
+Two kinds of callers. Plain code may pass links, data URLs, paths, bytes, pictures and earlier
+results. What a language model wrote is a string, and may only be a link, a data URL, the id of a
+job that is known here, or a path inside folders that were allowed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import io
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError
+from langchain_tokenhub.jobs.files import read
+from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, sides, sniff
+from langchain_tokenhub.media import FileField, MediaParams, Part, file_fields, shown, wire
+from langchain_tokenhub.transport import Wire
+
+Find = Callable[[str], Awaitable[Job | None]]
+"""Looks a job up by its id."""
+
+_LINK = re.compile(r"https?://\S+", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
+_MANY_BYTES = 64 * 1024**2
+"""A file larger than this is not read to learn that it is too large."""
+_SAME = {"jpg": "jpeg", "tif": "tiff"}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file that the service fetches."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """A file that is sent."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Finds what a value names.
+
+    Args:
+        wire: What waits.
+        find: Looks up an earlier job.
+        folders: Where a language model's paths may lead; None where plain code asks.
+    """
+
+    wire: Wire
+    find: Find
+    folders: tuple[Path, ...] | None = None
+
+    async def body(self, params: MediaParams) -> dict[str, Any]:
+        """Return the parameters as they are sent, files in their wire shapes."""
+        body = await self._placed(wire(params), file_fields(type(params)))
+        for name, value in params:
+            if isinstance(value, list) and value and isinstance(value[0], Part):
+                body[name] = [
+                    await self._placed(sent, file_fields(type(part)), f"{name}[{number}].")
+                    for number, (part, sent) in enumerate(zip(value, body[name], strict=True))
+                ]
+        return body
+
+    async def _placed(
+        self, values: dict[str, Any], fields: Mapping[str, FileField], where: str = ""
+    ) -> dict[str, Any]:
+        placed = dict(values)
+        for name, field in fields.items():
+            if placed.get(name) is not None:
+                value = placed.pop(name)
+                placed |= await self._field(where + name, name, value, field)
+        return placed
+
+    async def _field(self, place: str, name: str, value: Any, field: FileField) -> dict[str, Any]:
+        if field.many:
+            files = [await self._file(f"{place}[{i}]", one, field) for i, one in enumerate(value)]
+            strings = field.shape == "string_list"
+            return {name: [_text(file) if strings else _object(file) for file in files]}
+        file = await self._file(place, value, field)
+        if field.shape == "url_or_base64_object":
+            return {name: _object(file)}
+        if isinstance(file, Link):
+            return {name: file.url}
+        if field.base64_field is None:
+            raise _refuse(place, value, "only a public link is taken here")
+        return {field.base64_field: _text(file)}
+
+    async def _file(self, place: str, value: Any, field: FileField) -> Link | Data:
+        file = await self._find(place, value, field)
+        if isinstance(file, Data):
+            _check(place, file.data, field)
+        return file
+
+    async def _find(self, place: str, value: Any, field: FileField) -> Link | Data:
+        match value:
+            case str():
+                return await self._from_text(place, value, field)
+            case Mapping():
+                return await self._from_block(place, value, field)
+            case _ if self.folders is not None:
+                raise _refuse(place, value, "a string is needed")
+            case bytes() | bytearray() | memoryview():
+                return Data(bytes(value))
+            case Path():
+                return Data(await self._load(place, value.expanduser()))
+            case MediaFile():
+                return await self._from_file(place, value)
+            case MediaResult():
+                return await self._from_files(place, value.files, field)
+            case Job():
+                return await self._from_files(place, value.files, field)
+            case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
+                return Data(_drawn(value))
+            case _ if callable(getattr(value, "read", None)):
+                return Data(await self.wire.blocking(value.read))
+            case _:
+                raise _refuse(place, value, _TAKEN)
+
+    async def _from_text(self, place: str, text: str, field: FileField) -> Link | Data:
+        text = text.strip()
+        if _LINK.fullmatch(text):
+            return Link(text)
+        if head := _DATA_URL.match(text):
+            return Data(_decoded(place, text[head.end() :]))
+        if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
+            return await self._from_files(place, job.files, field)
+        path = await self._path(text)
+        if path is not None:
+            return Data(await self._load(place, path))
+        if self.folders is None and len(text) > 64:
+            return Data(_decoded(place, text))
+        raise _refuse(place, text, _TAKEN if self.folders is None else _TAKEN_FROM_MODEL)
+
+    async def _from_block(
+        self, place: str, block: Mapping[str, Any], field: FileField
+    ) -> Link | Data:
+        """Take an image block of LangChain's, or the shape that the service itself wants."""
+        match block:
+            case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
+                return await self._from_text(place, text, field)
+            case {"url": str() as text}:
+                return await self._from_text(place, text, field)
+            case {"base64": str() as text} | {"data": str() as text}:
+                return Data(_decoded(place, _DATA_URL.sub("", text)))
+            case _:
+                raise _refuse(place, block, _TAKEN)
+
+    async def _from_files(
+        self, place: str, files: list[MediaFile], field: FileField
+    ) -> Link | Data:
+        """Take the first file of an earlier result that fits, or a picture of it."""
+        fitting = [file for file in files if _normal(file.type) in map(_normal, field.formats)]
+        if fitting:
+            return await self._from_file(place, fitting[0])
+        previews = [f.preview_url for f in files if f.preview_url and not f.expired()]
+        if previews and PICTURES & set(field.formats):
+            return Link(previews[0])
+        found = ", ".join(file.type for file in files) or "no file"
+        raise _refuse(place, None, f"the earlier job made {found}; {_formats(field)} is needed")
+
+    async def _from_file(self, place: str, file: MediaFile) -> Link | Data:
+        if file.url and not file.expired():
+            return Link(file.url)
+        try:
+            return Data(await read(self.wire, file))
+        except (ResultExpiredError, OSError):
+            advice = "its link is dead and it was not saved; make it again, or call result(job)"
+        raise _refuse(place, None, advice)
+
+    async def _path(self, text: str) -> Path | None:
+        return await self.wire.blocking(functools.partial(_path, text, self.folders))
+
+    async def _load(self, place: str, path: Path) -> bytes:
+        try:
+            return await self.wire.blocking(functools.partial(_load, path))
+        except OSError as problem:
+            reason = problem.strerror or type(problem).__name__
+        raise _refuse(place, str(path), f"the file cannot be read: {reason}")
+
+
+_TAKEN = "a link, data URL, path, bytes, picture, or an earlier result or its job id is taken"
+_TAKEN_FROM_MODEL = (
+    "a link, a data URL, the id of an earlier job, or a path in an allowed folder is taken"
+)
+
+
+def sidecar_job(folder: Path, job_id: str) -> Job | None:
+    """Return the job of that id from the sidecars in `folder`, its files where they were saved."""
+    for sidecar in folder.glob("*.json") if folder.is_dir() else ():
+        with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
+            text = sidecar.read_text("utf-8")
+            if job_id in text and (job := Job.model_validate(json.loads(text)["job"])).id == job_id:
+                return job
+    return None
+
+
+def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
+    """Return the file that `text` names, if it is one and may be read."""
+    if len(text) > 4096 or "\x00" in text:
+        return None
+    with suppress(OSError, ValueError, RuntimeError):
+        if folders is None:
+            path = Path(text).expanduser()
+            return path if path.is_file() else None
+        for folder in folders:
+            home = folder.expanduser().resolve()
+            for path in (Path(text).resolve(), (home / text).resolve()):
+                if path.is_relative_to(home) and path.is_file():
+                    return path
+    return None
+
+
+def _load(path: Path) -> bytes:
+    if path.stat().st_size > _MANY_BYTES:
+        raise OSError(0, f"it is larger than {_MANY_BYTES // 1024**2} MB")
+    return path.read_bytes()
+
+
+def _drawn(picture: Any) -> bytes:
+    """Return a PIL picture as a PNG, without importing Pillow."""
+    buffer = io.BytesIO()
+    plain = (
+        picture if picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else picture.convert("RGB")
+    )
+    plain.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _decoded(place: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise _refuse(place, None, _TAKEN)
+
+
+def _check(place: str, data: bytes, field: FileField) -> None:
+    """Refuse bytes that the service would refuse."""
+    size = (len(data) + 2) // 3 * 4
+    if field.max_bytes_base64 and size > field.max_bytes_base64:
+        most = field.max_bytes_base64 / 1024**2
+        what = f"{size / 1024**2:.1f} MB as base64, {most:.0f} MB is the most"
+        raise _refuse(place, None, f"{what}; make it smaller or pass a link")
+    found = sniff(data[:HEAD])
+    if found is None or _normal(found) not in map(_normal, field.formats):
+        raise _refuse(
+            place, None, f"the file is {found or 'of no known type'}; {_formats(field)} is needed"
+        )
+    if (measured := sides(data)) is not None:
+        _check_sides(place, measured, field)
+
+
+def _check_sides(place: str, measured: tuple[int, int], field: FileField) -> None:
+    short, long = sorted(measured)
+    least, most = field.side_min or 0, field.side_max or long
+    if short < least or long > most:
+        what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
+        raise _refuse(place, None, f"{what}; scale the picture")
+    if field.ratio_max and long > short * field.ratio_max:
+        what = (
+            f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
+        )
+        raise _refuse(place, None, f"{what}; crop the picture")
+
+
+def _normal(name: str) -> str:
+    return _SAME.get(name, name)
+
+
+def _formats(field: FileField) -> str:
+    return ", ".join(field.formats)
+
+
+def _text(file: Link | Data) -> str:
+    return file.url if isinstance(file, Link) else base64.b64encode(file.data).decode()
+
+
+def _object(file: Link | Data) -> dict[str, str]:
+    return {"url" if isinstance(file, Link) else "base64": _text(file)}
+
+
+def _refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
+    what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")

@@ -1,0 +1,138 @@
+"""Who is told how a job stands: a function or a bar, LangChain's events, LangGraph's stream."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks.manager import CallbackManager
+from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
+
+from langchain_tokenhub.jobs.job import Job
+
+logger = logging.getLogger("langchain_tokenhub.jobs")
+
+EVENT = "tokenhub_job"
+"""Name of the custom event; its data is a plain dict."""
+
+Progress = Callable[[Job], Any] | Literal[True] | None
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def emit(data: dict[str, Any]) -> None:
+    """Dispatch a custom event of the running tool, from sync code."""
+    if _inside_a_run():
+        dispatch_custom_event(EVENT, data)
+
+
+async def aemit(data: dict[str, Any]) -> None:
+    """Dispatch a custom event of the running tool, from async code."""
+    if _inside_a_run():
+        await adispatch_custom_event(EVENT, data)
+
+
+def _inside_a_run() -> bool:
+    manager: CallbackManager = get_callback_manager_for_config(ensure_config())
+    return manager.parent_run_id is not None
+
+
+class Reporter:
+    """Tells all who listen; what they do wrong does not cost a paid result."""
+
+    def __init__(self, emit: Emit, listener: Progress, expected: float) -> None:
+        self._emit = emit
+        self._bar = Bar(expected) if listener is True else None
+        self._call = listener if callable(listener) else None
+        self._last: tuple[Any, ...] | None = None
+
+    async def tell(self, job: Job) -> None:
+        """Report how `job` stands; what did not change is told to the bar alone."""
+        if self._bar:
+            self._bar.show(job)
+        now = (job.id, job.status, job.progress)
+        if now == self._last:
+            return
+        self._last = now
+        if self._call:
+            self._listen(job)
+        data = event_data(job)
+        _write_to_graph(data)
+        await self._emit(data)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.close()
+
+    def _listen(self, job: Job) -> None:
+        assert self._call is not None  # noqa: S101 - asked by `tell`
+        try:
+            self._call(job)
+        except Exception:
+            # the caller's function: whatever it raises, the job is paid for and is waited for
+            logger.warning("the progress function failed; job %s goes on", job.id, exc_info=True)
+
+
+def event_data(job: Job) -> dict[str, Any]:
+    """Return what listeners are told: no link, no prompt."""
+    return {
+        "job_id": job.id,
+        "kind": job.kind,
+        "model": job.model,
+        "status": job.status,
+        "progress": job.progress,
+        "seconds": job.age(datetime.now(UTC)),
+        "error": job.error,
+    }
+
+
+def _write_to_graph(data: dict[str, Any]) -> None:
+    """Write to LangGraph's custom stream; outside a graph there is none."""
+    config = sys.modules.get("langgraph.config")
+    if config is None:
+        return
+    try:
+        writer = config.get_stream_writer()
+    except (RuntimeError, KeyError):
+        return
+    writer({"type": EVENT, **data})
+
+
+class Bar:
+    """A bar of `tqdm.auto` where tqdm is installed, else a line on stderr a state."""
+
+    def __init__(self, expected: float) -> None:
+        self._expected = max(1.0, expected)
+        self._bar: Any = None
+        self._said = ""
+
+    def show(self, job: Job) -> None:
+        """Show how a job stands; without the service's percent, by the time it usually takes."""
+        age = job.age(datetime.now(UTC)) or 0.0
+        guess = round(100 * age / (age + self._expected))
+        percent = 100 if job.status == "completed" else (job.progress or guess)
+        try:
+            from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]  # no stubs
+        except ImportError:
+            self._print(job, percent)
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=100, desc=f"{job.model} {job.id}", unit="%")
+        self._bar.set_postfix_str(f"{job.status}, usually {self._expected:.0f}s", refresh=False)
+        self._bar.update(max(0, percent - self._bar.n))
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _print(self, job: Job, percent: int) -> None:
+        line = f"{job.model} {job.id}: {job.status}"
+        if line != self._said:
+            self._said = line
+            print(f"{line} {percent}%", file=sys.stderr)  # noqa: T201 - asked for by progress=True

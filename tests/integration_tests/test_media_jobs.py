@@ -1,0 +1,327 @@
+"""The nine models over real HTTP: files that open, errors with their jobs, nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+
+import pytest
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.job import Job, MediaResult
+from langchain_tokenhub.tools import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
+
+URL = "https://example.com/a.png"
+CASES = {
+    "hy-image-v3.0": (TokenHubImageTool, {"prompt": "雪地里的猫"}),
+    "hy-image-lite": (TokenHubImageTool, {"prompt": "雪地里的猫"}),
+    "hy-video-1.5": (TokenHubVideoTool, {"prompt": "雪地里的猫"}),
+    "yt-video-2.0": (TokenHubVideoTool, {"image": URL}),
+    "yt-video-fx": (TokenHubVideoTool, {"template": "befigure", "images": [URL]}),
+    "yt-video-humanactor": (
+        TokenHubVideoTool,
+        {"prompt": "说话", "audio_url": "https://example.com/a.mp3", "image_url": URL},
+    ),
+    "hy-3d-3.0": (Tokenhub3DTool, {"prompt": "椅子"}),
+    "hy-3d-3.1": (Tokenhub3DTool, {"prompt": "椅子"}),
+    "hy-3d-express": (Tokenhub3DTool, {"prompt": "椅子", "result_format": "GLB"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def used_to_quick_jobs(monkeypatch):
+    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
+    experience = schedule.Experience()
+    for model in media_models():
+        for _ in range(schedule.MOST_SEEN):
+            experience.learn(model.id, 0.05, 0.05)
+    monkeypatch.setattr(schedule, "shared", experience)
+    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+
+
+def submits(hub):
+    return [r for r in hub.requests if r.path.endswith(("/submit", "/lite"))]
+
+
+def opens(file):
+    match file.path.suffix:
+        case ".png":
+            from PIL import Image
+
+            with Image.open(file.path) as picture:
+                return min(picture.size) >= 64
+        case ".mp4":
+            import av
+
+            with av.open(str(file.path)) as video:
+                return next(video.decode(video=0)).width > 0
+        case ".glb" | ".obj":
+            import trimesh
+
+            return len(trimesh.load_scene(file.path).geometry) > 0
+        case ".zip":
+            import trimesh
+
+            (mesh,) = file.unpacked.rglob("*.obj")
+            return len(trimesh.load_scene(mesh).geometry) > 0
+    return False
+
+
+@pytest.mark.parametrize("model", CASES)
+def test_every_model_generates_files_that_open(hub, call, tmp_path, model):
+    tool, params = CASES[model]
+    result = call(tool(model=model, save_to=tmp_path), "generate", **params)
+    assert result.job.status == "completed"
+    assert result.files
+    assert all(opens(file) for file in result.files)
+    assert len(submits(hub)) == 1
+
+
+def test_every_saved_file_has_a_sidecar(hub, tmp_path):
+    result = TokenHubImageTool(save_to=tmp_path).generate(prompt="雪地里的猫")
+    path = result.files[0].path
+    facts = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
+    assert facts["parameters"] == {"prompt": "雪地里的猫"}
+    assert Job.model_validate(facts["job"]).id == result.job.id
+
+
+def test_the_saved_bytes_are_the_services(hub, call, tmp_path):
+    result = call(TokenHubImageTool(save_to=tmp_path), "generate", prompt="猫")
+    bare = result.files[0].model_copy(update={"path": None})
+    assert call(bare, "read") == result.files[0].path.read_bytes()
+
+
+def test_the_file_host_never_sees_the_key(hub, tmp_path):
+    TokenHubImageTool(save_to=tmp_path).generate(prompt="猫")
+    fetched = [r for r in hub.requests if r.path.startswith("/files/")]
+    assert fetched
+    assert all("authorization" not in r.headers for r in fetched)
+
+
+def test_a_revised_prompt_comes_without_its_markup(hub):
+    result = TokenHubImageTool().generate(prompt="猫")
+    assert "<" not in result.revised_prompt
+    assert "<think>" in result.raw_revised_prompt
+
+
+def test_base64_answers_are_kept_as_bytes(hub, call, tmp_path):
+    tool = TokenHubImageTool(model="hy-image-lite", save_to=tmp_path)
+    result = call(tool, "generate", prompt="猫", rsp_img_type="base64")
+    assert result.files[0].url is None
+    assert opens(result.files[0])
+
+
+def test_lite_answers_at_once_and_asks_no_more(hub, call):
+    tool = TokenHubImageTool(model="hy-image-lite")
+    job = call(tool, "submit", prompt="猫")
+    assert job.status == "completed"
+    assert call(tool, "query", job) == job
+    assert call(tool, "result", job).files == job.files
+    assert len(hub.requests) == 1
+
+
+def test_one_results_file_is_anothers_input(hub, call, tmp_path):
+    picture = TokenHubImageTool(save_to=tmp_path).generate(prompt="猫")
+    for value in [picture, picture.files[0], picture.files[0].path, picture.job.id]:
+        assert call(TokenHubVideoTool(), "generate", prompt="跑", image=value).files
+
+
+def test_a_job_is_submitted_here_and_collected_there(hub, call):
+    job = call(TokenHubVideoTool(), "submit", prompt="猫")
+    kept = Job.model_validate_json(job.model_dump_json())
+    assert "sk-test-canary" not in job.model_dump_json()
+    assert call(TokenHubVideoTool(), "result", kept).files
+    assert len(submits(hub)) == 1
+
+
+@pytest.mark.parametrize("how", ["result", "generate", "invoke"])
+def test_a_job_id_resumes_and_submits_nothing(hub, call, how):
+    job = TokenHubVideoTool().submit(prompt="猫")
+    tool = TokenHubVideoTool()
+    match how:
+        case "result":
+            call(tool, "result", job.id)
+        case "generate":
+            call(tool, "generate", job_id=job.id)
+        case "invoke":
+            assert job.id in call(tool, "invoke", {"job_id": job.id})
+    assert len(submits(hub)) == 1
+
+
+def test_watching_yields_changes_and_ends(hub, call):
+    job = TokenHubVideoTool().submit(prompt="猫")
+    states = call(TokenHubVideoTool(), "watch", job)
+    assert states[0] == job
+    assert states[-1].status == "completed"
+    assert len({(s.status, s.progress) for s in states}) == len(states)
+
+
+def test_results_come_as_they_end_with_errors_among_them(hub, call):
+    tool = TokenHubVideoTool()
+    hub.fail("job")
+    jobs = [tool.submit(prompt=f"猫{i}") for i in range(5)]
+    found = call(tool, "results", jobs)
+    failed = [one for one in found if isinstance(one, errors.JobFailedError)]
+    assert [error.job.id for error in failed] == [jobs[0].id]
+    assert {one.job.id for one in found} == {job.id for job in jobs}
+    assert sum(isinstance(one, MediaResult) for one in found) == 4
+
+
+def test_a_refusal_inside_a_200_is_never_polled(hub, call):
+    hub.fail("refuse", code="InvalidParameterValue.UrlIllegal")
+    with pytest.raises(errors.InvalidRequestError):
+        call(TokenHubVideoTool(), "generate", prompt="猫")
+    assert [r.path for r in hub.requests] == ["/v1/api/video/submit"]
+
+
+def test_a_lost_answer_is_told_and_nothing_is_sent_twice(hub, call):
+    hub.fail("lost-answer")
+    with pytest.raises(errors.SubmissionUnknownError) as caught:
+        call(TokenHubVideoTool(), "generate", prompt="猫")
+    assert len(hub.requests) == 1
+    assert caught.value.host in hub.url
+
+
+def test_a_failed_job_raises_with_its_job(hub, call):
+    hub.fail("job")
+    with pytest.raises(errors.JobBlockedError) as caught:
+        call(TokenHubVideoTool(), "generate", prompt="猫")
+    assert caught.value.job.id in hub.jobs
+
+
+def test_passing_trouble_while_polling_loses_nothing(hub, call):
+    job = TokenHubVideoTool().submit(prompt="猫")
+    hub.fail("status", status=503, path="/v1/api/video/query")
+    hub.fail("reset", path="/v1/api/video/query")
+    hub.fail("garbage", path="/v1/api/video/query")
+    assert call(TokenHubVideoTool(), "result", job).files
+
+
+def test_a_wait_that_is_too_short_names_the_job(hub, call):
+    hub.speed = 0.001
+    with pytest.raises(errors.JobTimeoutError) as caught:
+        call(TokenHubVideoTool(), "generate", prompt="猫", wait_timeout=0.2)
+    assert caught.value.job.id in str(caught.value)
+    assert len(submits(hub)) == 1
+
+
+def test_more_jobs_than_the_account_takes_wait_for_each_other(hub):
+    tool = TokenHubImageTool()
+
+    async def six():
+        return await asyncio.gather(*(tool.agenerate(prompt=f"猫{i}") for i in range(6)))
+
+    results = asyncio.run(six())
+    assert len({result.job.id for result in results}) == 6
+    assert len(submits(hub)) == 6
+
+
+def test_a_full_account_is_waited_out(hub, call):
+    hub.fail("refuse", code="RequestLimitExceeded.JobNumExceed", times=2)
+    assert call(TokenHubImageTool(max_retries=0), "generate", prompt="猫").files
+    assert len(hub.jobs) == 1
+
+
+def test_cancelling_a_wait_notes_the_job(hub):
+    hub.speed = 0.001
+
+    async def cancelled():
+        task = asyncio.create_task(TokenHubVideoTool().agenerate(prompt="猫"))
+        while not hub.jobs:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as stopped:
+            return stopped.__notes__
+
+    (note,) = asyncio.run(cancelled())
+    assert next(iter(hub.jobs)) in note
+
+
+def test_a_failed_save_loses_nothing(hub, call, tmp_path):
+    hub.fail("status", status=500, path="/files", times=9)
+    with pytest.warns(UserWarning, match="not saved"):
+        result = call(TokenHubImageTool(save_to=tmp_path), "generate", prompt="猫")
+    assert result.files[0].path is None
+    assert result.files[0].url
+
+
+def test_a_folder_that_cannot_be_loses_nothing(hub, call, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="not saved"):
+        result = call(TokenHubImageTool(save_to=tmp_path / "file"), "generate", prompt="猫")
+    assert result.files[0].url
+
+
+def test_dead_links_are_asked_for_again(hub, call):
+    tool = TokenHubImageTool()
+    result = tool.generate(prompt="猫")
+    dead = [f.model_copy(update={"expires_at": result.job.submitted_at}) for f in result.files]
+    old = result.job.model_copy(update={"files": dead})
+    assert call(tool, "result", old).files[0].expired() is False
+
+
+def test_a_link_that_died_before_it_was_fetched_is_refreshed_once(hub, call, tmp_path):
+    hub.fail("status", status=403, path="/files")
+    result = call(TokenHubImageTool(save_to=tmp_path), "generate", prompt="猫")
+    assert opens(result.files[0])
+
+
+@pytest.mark.parametrize("place", ["folder", "store"])
+def test_a_ledger_pays_once_for_the_same_request(hub, call, tmp_path, place):
+    from langchain_core.stores import InMemoryByteStore
+
+    ledger = tmp_path / "ledger" if place == "folder" else InMemoryByteStore()
+    first = TokenHubVideoTool(ledger=ledger).generate(prompt="猫")
+    second = call(TokenHubVideoTool(ledger=ledger), "generate", prompt="猫")
+    assert second.job.id == first.job.id
+    assert len(submits(hub)) == 1
+    assert call(TokenHubVideoTool(ledger=ledger), "generate", prompt="猫", again=True).job.id
+    assert len(submits(hub)) == 2
+
+
+def test_a_ledger_resumes_what_was_only_submitted(hub, call, tmp_path):
+    job = TokenHubVideoTool(ledger=tmp_path).submit(prompt="猫")
+    assert call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫").job.id == job.id
+    assert len(submits(hub)) == 1
+
+
+def test_a_ledger_forgets_what_failed_and_what_was_refused(hub, call, tmp_path):
+    tool = TokenHubVideoTool(ledger=tmp_path)
+    for trouble in ("job", "refuse"):
+        hub.fail(trouble)
+        with pytest.raises(errors.TokenHubError):
+            call(tool, "generate", prompt="猫")
+    assert call(tool, "generate", prompt="猫").files
+
+
+def test_a_ledger_remembers_a_lost_answer(hub, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_tokenhub.jobs.ledger.OTHER_WORKER", 0.0)
+    tool = TokenHubVideoTool(ledger=tmp_path)
+    hub.fail("lost-answer")
+    for _ in range(2):
+        with pytest.raises(errors.SubmissionUnknownError) as caught:
+            call(tool, "generate", prompt="猫")
+        assert (tmp_path / f"{caught.value.ledger_key}.json").exists()
+    assert len(submits(hub)) == 1
+
+
+def test_two_threads_with_one_folder_pay_once(hub, tmp_path):
+    results = []
+
+    def work():
+        results.append(TokenHubVideoTool(ledger=tmp_path).generate(prompt="猫").job.id)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 6
+    assert len(set(results)) == 1
+    assert len(submits(hub)) == 1

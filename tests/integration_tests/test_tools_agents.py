@@ -1,0 +1,214 @@
+"""The tools as agents call them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.job import MediaResult
+from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit, TokenHubVideoTool
+
+
+@pytest.fixture(autouse=True)
+def used_to_quick_jobs(monkeypatch):
+    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
+    experience = schedule.Experience()
+    for model in media_models():
+        for _ in range(schedule.MOST_SEEN):
+            experience.learn(model.id, 0.05, 0.05)
+    monkeypatch.setattr(schedule, "shared", experience)
+    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+
+
+def tool_call(name="tokenhub_video", number=1, **args):
+    return {"type": "tool_call", "id": f"c{number}", "name": name, "args": args}
+
+
+def graph(*tools, checkpointer=None):
+    made = StateGraph(MessagesState)
+    made.add_node("tools", ToolNode([*tools]))
+    made.add_edge(START, "tools")
+    return made.compile(checkpointer=checkpointer)
+
+
+def asked(*calls):
+    return {"messages": [HumanMessage("画"), AIMessage("", tool_calls=[*calls])]}
+
+
+def answers(state):
+    return [one for one in state["messages"] if isinstance(one, ToolMessage)]
+
+
+def test_content_is_a_plain_string_and_the_artifact_a_plain_dict(hub, call):
+    message = call(TokenHubVideoTool(), "invoke", tool_call(prompt="猫"))
+    assert isinstance(message.content, str)
+    assert message.content.startswith("job ")
+    assert json.loads(json.dumps(message.artifact)) == message.artifact
+    assert MediaResult.model_validate(message.artifact).files[0].url in message.content
+
+
+def test_a_plain_call_returns_the_text(hub, call):
+    assert call(TokenHubVideoTool(), "invoke", {"prompt": "猫"}).startswith("job ")
+    assert call(TokenHubVideoTool(), "invoke", "猫").startswith("job ")
+
+
+def fails(hub, kind):
+    match kind:
+        case "refuse":
+            hub.fail("refuse")
+        case "quota":
+            hub.fail("status", status=402, code="401008")
+        case _:
+            hub.fail(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("refuse", ["InvalidRequestError", "Nothing was charged", "Correct the input"]),
+        ("quota", ["QuotaExhaustedError", "Nothing was charged", "Do not call again"]),
+        ("lost-answer", ["SubmissionUnknownError", "may have been charged", "Do not call again"]),
+        ("job", ["JobBlockedError", "Job id: ", "The content was refused"]),
+    ],
+)
+def test_an_error_answers_the_call_that_made_it(hub, call, kind, words):
+    fails(hub, kind)
+    message = call(TokenHubVideoTool(), "invoke", tool_call(prompt="猫"))
+    assert message.status == "error"
+    assert message.tool_call_id == "c1"
+    assert [word for word in words if word not in message.content] == []
+
+
+def test_a_timeout_tells_how_to_go_on(hub, call):
+    hub.speed = 0.001
+    message = call(TokenHubVideoTool(wait_timeout=0.1), "invoke", tool_call(prompt="猫"))
+    job_id = next(iter(hub.jobs))
+    assert message.status == "error"
+    assert f"job_id={job_id!r}" in message.content
+    hub.speed = 1000
+    hub.advance(60)
+    resumed = call(TokenHubVideoTool(), "invoke", tool_call(job_id=job_id))
+    assert resumed.status == "success"
+    assert len(hub.jobs) == 1
+
+
+def test_without_a_call_id_an_error_raises(hub, call):
+    hub.fail("refuse")
+    with pytest.raises(errors.InvalidRequestError):
+        call(TokenHubVideoTool(), "invoke", {"prompt": "猫"})
+
+
+def test_a_wrong_key_raises_even_to_a_call(hub, call):
+    with pytest.raises(errors.AuthenticationError):
+        call(TokenHubVideoTool(api_key="wrong"), "invoke", tool_call(prompt="猫"))
+
+
+def test_one_failing_call_does_not_cost_its_siblings(hub, call):
+    hub.fail("refuse")
+    calls = [tool_call(number=n, prompt=f"猫{n}") for n in range(4)]
+    found = answers(call(graph(TokenHubVideoTool()), "invoke", asked(*calls)))
+    assert sorted(one.status for one in found) == ["error", "success", "success", "success"]
+    assert len(hub.jobs) == 3
+
+
+def test_a_bad_argument_is_left_to_the_tool_node(hub, call):
+    (message,) = answers(call(graph(TokenHubVideoTool()), "invoke", asked(tool_call(prompt=""))))
+    assert message.status == "error"
+    assert hub.requests == []
+
+
+def test_one_tools_job_id_is_anothers_picture(hub, call):
+    image, video, _ = TokenHubToolkit().get_tools()
+    picture = call(image, "invoke", tool_call("tokenhub_image", prompt="猫"))
+    job_id = picture.artifact["job"]["id"]
+    moving = call(video, "invoke", tool_call(prompt="跑", image=job_id))
+    assert moving.status == "success"
+    sent = [r.body for r in hub.requests if r.path == "/v1/api/video/submit"]
+    assert sent[0]["image"] == {"url": picture.artifact["files"][0]["url"]}
+
+
+def test_a_model_may_send_what_a_sibling_saved_and_nothing_else(hub, tmp_path):
+    kit = TokenHubToolkit(options={"image": {"save_to": tmp_path}})
+    image, video, _ = kit.get_tools()
+    saved = image.invoke(tool_call("tokenhub_image", prompt="猫")).artifact["files"][0]["path"]
+    assert video.invoke(tool_call(prompt="跑", image=saved)).status == "success"
+    refused = video.invoke(tool_call(prompt="跑", image="/etc/hostname"))
+    assert refused.status == "error"
+    assert "Nothing was charged" in refused.content
+
+
+def test_progress_reaches_langchains_events(hub):
+    async def events():
+        stream = TokenHubVideoTool().astream_events({"prompt": "猫"}, version="v2")
+        return [event["data"] async for event in stream if event["event"] == "on_custom_event"]
+
+    found = asyncio.run(events())
+    assert [data["status"] for data in found][-1] == "completed"
+    assert found[0]["job_id"] in hub.jobs
+
+
+@pytest.mark.parametrize("face", ["stream", "astream"])
+def test_progress_reaches_langgraphs_custom_stream(hub, call, face):
+    made = graph(TokenHubVideoTool())
+    config = {"stream_mode": "custom"}
+    if face == "stream":
+        found = list(made.stream(asked(tool_call(prompt="猫")), **config))
+    else:
+
+        async def collect():
+            return [one async for one in made.astream(asked(tool_call(prompt="猫")), **config)]
+
+        found = asyncio.run(collect())
+    assert found[-1]["type"] == "tokenhub_job"
+    assert found[-1]["status"] == "completed"
+
+
+def test_a_progress_function_sees_the_job_and_cannot_harm_it(hub, call, caplog):
+    seen = []
+
+    def listen(job):
+        seen.append(job.status)
+        raise ZeroDivisionError
+
+    assert call(TokenHubVideoTool(progress=listen), "generate", prompt="猫").files
+    assert seen[0] == "queued"
+    assert seen[-1] == "completed"
+    assert "goes on" in caplog.text
+
+
+def test_a_bar_goes_to_its_end(hub, call, capsys):
+    call(TokenHubVideoTool(progress=True), "generate", prompt="猫")
+    assert "100%" in capsys.readouterr().err
+
+
+def test_the_same_call_in_a_thread_is_resumed_and_another_is_not(hub, call, tmp_path):
+    made = graph(TokenHubVideoTool(ledger=tmp_path), checkpointer=InMemorySaver())
+    first, second = ({"configurable": {"thread_id": name}} for name in "ab")
+    ids = [
+        answers(call(made, "invoke", asked(tool_call(prompt="猫")), config))[-1].artifact["job"]["id"]
+        for config in (first, first, second)
+    ]
+    assert ids[0] == ids[1] != ids[2]
+    assert len(hub.jobs) == 2
+
+
+def test_parallel_calls_of_one_prompt_are_two_jobs_in_a_thread(hub, call, tmp_path):
+    made = graph(TokenHubVideoTool(ledger=tmp_path), checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "a"}}
+    calls = [tool_call(number=n, prompt="猫") for n in range(3)]
+    found = answers(call(made, "invoke", asked(*calls), config))
+    assert len({one.artifact["job"]["id"] for one in found}) == 3
+
+
+def test_no_secret_reaches_a_message(hub, call):
+    message = call(TokenHubImageTool(), "invoke", tool_call(prompt="猫"))
+    assert "sk-test-canary" not in message.model_dump_json()

@@ -1,0 +1,258 @@
+"""Saved whole or not at all, under a name that every system takes, over nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import zipfile
+
+import httpx
+import pytest
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.jobs.files import read, save, write_sidecar
+from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.names import stem_of
+from langchain_tokenhub.jobs.sniff import sides, sniff
+from langchain_tokenhub.jobs.unpack import unpack
+from langchain_tokenhub.transport import finish
+from tests.conftest import ScriptedWire
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (7).to_bytes(4) + (9).to_bytes(4) + b"rest"
+GLB = b"glTF\x02\x00\x00\x00" + b"x" * 200
+
+
+def at_home(**fields):
+    file = MediaFile(**{"url": "http://127.0.0.1:1/f?q=1", "type": "png", **fields})
+    file.place(at_home=True)
+    return file
+
+
+def body(data, status=200, **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, headers=names, stream=httpx.ByteStream(data))
+
+
+def wire(*script):
+    return ScriptedWire(*script)
+
+
+class Cut(httpx.SyncByteStream):
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        yield self.data
+        raise httpx.ReadError("cut")
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        ("一只橘猫，在雪地里奔跑", "一只橘猫_在雪地里奔跑"),
+        ("a/b\\c:d*e?f", "a_b_c_d_e_f"),
+        ("../../etc/passwd", "etc_passwd"),
+        ("con", "_con"),
+        ("LPT1.txt", "_LPT1.txt"),
+        ("  .hidden. ", "hidden"),
+        ("\x00\x1f", "tokenhub"),
+        ("🐱", "tokenhub"),
+    ],
+)
+def test_a_name_is_safe_everywhere(text, stem):
+    assert stem_of(text) == stem
+
+
+@pytest.mark.parametrize("text", ["猫" * 500, "🐈猫" * 300, "a" * 9000])
+def test_a_name_is_cut_by_bytes(text):
+    assert len(stem_of(text, "1429890795996585984").encode()) <= 100
+
+
+def test_a_name_ends_with_the_jobs_id():
+    assert stem_of("猫", "1429890795996585984") == "猫-996585984"[:1] + "-795996585984"
+
+
+def test_a_file_is_saved_byte_for_byte(tmp_path):
+    saved = finish(save(wire(body(PNG)), at_home(), tmp_path, "cat"))
+    assert saved.path == tmp_path / "cat.png"
+    assert saved.path.read_bytes() == PNG
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    names = [finish(save(wire(body(PNG)), at_home(), tmp_path, "cat")).path.name for _ in range(3)]
+    assert names == ["cat.png", "cat-2.png", "cat-3.png"]
+
+
+def test_a_cut_download_goes_on_where_it_was(tmp_path):
+    first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(PNG[:10]))
+    w = wire(first, body(PNG[10:], 206, etag='"v1"'))
+    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert w.sent[1].headers["range"] == "bytes=10-"
+    assert w.sent[1].headers["if-range"] == '"v1"'
+
+
+def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
+    first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
+    w = wire(first, body(PNG, 200, etag='"v2"'))
+    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+
+
+def test_a_failed_download_leaves_no_file(tmp_path):
+    with pytest.raises(errors.APIConnectionError):
+        finish(save(wire(*[httpx.ConnectError("no")] * 9), at_home(), tmp_path, "cat"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [body(b"", 403), body(b"", 404), body(b"<?xml version='1.0'?><Error>expired</Error>")],
+)
+def test_a_dead_link_is_an_expired_result(tmp_path, reply):
+    with pytest.raises(errors.ResultExpiredError):
+        finish(save(wire(reply), at_home(), tmp_path, "cat"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_named_by_what_it_is(tmp_path):
+    saved = finish(save(wire(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), at_home(), tmp_path, "cat"))
+    assert saved.path.name == "cat.jpg"
+
+
+def zipped(**files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("__", "/"), data)
+    return buffer.getvalue()
+
+
+def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
+    data = zipped(**{"model.obj": "v 0 0 0", "tex__skin.png": "x"})
+    saved = finish(save(wire(body(data)), at_home(type="obj"), tmp_path, "chair"))
+    assert saved.path.name == "chair.zip"
+    assert saved.path.read_bytes() == data
+    assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
+    assert (saved.unpacked / "tex" / "skin.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:evil", "..\\evil"])
+def test_an_archive_never_writes_outside_its_folder(tmp_path, name):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, "x")
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "a.zip").write_bytes(buffer.getvalue())
+    with pytest.raises(errors.InvalidRequestError, match="outside"):
+        unpack(inside / "a.zip")
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.zip"]
+
+
+def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_tokenhub.jobs.unpack.MOST_BYTES", 1000)
+    (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
+    with pytest.raises(errors.InvalidRequestError, match="beyond"):
+        unpack(tmp_path / "a.zip")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
+    with pytest.warns(UserWarning, match="not unpacked"):
+        saved = finish(
+            save(wire(body(b"PK\x03\x04 broken")), at_home(type="obj"), tmp_path, "chair")
+        )
+    assert saved.path.exists()
+    assert saved.unpacked is None
+
+
+def test_a_link_that_is_not_public_is_refused():
+    with pytest.raises(errors.InvalidRequestError):
+        finish(read(wire(body(PNG)), MediaFile(url="http://127.0.0.1:1/f", type="png")))
+
+
+def test_bytes_from_the_answer_need_no_request(tmp_path, call):
+    file = MediaFile.holding(PNG, type="png")
+    assert call(file, "read") == PNG
+    assert call(file, "save", tmp_path).path.read_bytes() == PNG
+
+
+def test_a_file_name_may_be_given(tmp_path, call):
+    file = MediaFile.holding(PNG, type="png")
+    assert call(file, "save", tmp_path / "mine.png").path == tmp_path / "mine.png"
+
+
+def test_a_saved_file_is_read_from_disk(tmp_path, call):
+    (tmp_path / "a.png").write_bytes(PNG)
+    assert call(MediaFile(type="png", path=tmp_path / "a.png"), "read") == PNG
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda file: pickle.loads(pickle.dumps(file))])
+def test_a_file_can_be_read_after_copying_and_pickling(again):
+    assert again(MediaFile.holding(PNG, type="png")).read() == PNG
+
+
+def test_bytes_lost_by_json_are_lost_with_a_warning():
+    with pytest.warns(UserWarning, match="not dumped"):
+        dumped = MediaFile.holding(PNG, type="png").model_dump(mode="json")
+    assert "PNG" not in str(dumped)
+
+
+def test_a_repr_cuts_a_links_query():
+    file = MediaFile(url="https://x.test/a.png?q-signature=secret", type="png")
+    assert "secret" not in repr(file)
+    assert "https://x.test/a.png" in repr(file)
+
+
+def test_a_result_leads_with_its_job_id():
+    file = MediaFile(url="https://x.test/a.mp4?s=1", type="mp4")
+    job = Job(kind="video", model="hy-video-1.5", id="143", status="completed", files=[file])
+    result = MediaResult(job=job, files=[file], seconds=90)
+    assert str(result) == (
+        "job 143 (hy-video-1.5) completed in 90 s: mp4 url: https://x.test/a.mp4?s=1"
+    )
+
+
+def test_a_notebook_shows_picture_and_player():
+    picture = MediaFile.holding(PNG, type="png")._repr_mimebundle_()
+    video = MediaFile(url='https://x.test/a.mp4?"><script>', type="mp4")._repr_html_()
+    assert picture["text/html"].startswith('<img src="data:image/png;base64,')
+    assert "<video" in video
+    assert "<script>" not in video
+
+
+def test_a_sidecar_says_what_the_file_is(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    write_sidecar(path, {"model": "hy-image-v3.0"})
+    text = (tmp_path / "a.png.json").read_text("utf-8")
+    assert '"sha256"' in text
+    assert '"model": "hy-image-v3.0"' in text
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (PNG, "png"),
+        (GLB, "glb"),
+        (b"\xff\xd8\xff\xe0", "jpg"),
+        (b"RIFF1234WEBPVP8 ", "webp"),
+        (b"RIFF1234WAVEfmt ", "wav"),
+        (b"\x00\x00\x00\x20ftypisom", "mp4"),
+        (b"PK\x03\x04", "zip"),
+        (b"v 0.1 0.2 0.3", None),
+        (b"", None),
+    ],
+)
+def test_a_type_is_known_by_its_first_bytes(head, name):
+    assert sniff(head) == name
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_sides_are_read_from_the_header(kind):
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (37, 21)).save(buffer, format=kind)
+    assert sides(buffer.getvalue()) == (37, 21)

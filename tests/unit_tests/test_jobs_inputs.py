@@ -1,0 +1,200 @@
+"""File inputs: whatever names a file, in the shape that its parameter wants."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from PIL import Image
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.jobs.inputs import Reader, sidecar_job
+from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+from langchain_tokenhub.media import params_class
+from langchain_tokenhub.transport import finish
+from tests.conftest import ScriptedWire
+
+URL = "https://x.test/cat.png?q-signature=s"
+
+
+def png(width=400, height=400):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+DATA = png()
+TEXT = base64.b64encode(DATA).decode()
+FILE = MediaFile(url=URL, type="png", expires_at=datetime.now(UTC) + timedelta(hours=1))
+JOB = Job(kind="image", model="hy-image-v3.0", id="143000", status="completed", files=[FILE])
+
+
+def body(model, *, folders=None, jobs=(), **params):
+    known = {job.id: job for job in jobs}
+
+    async def find(job_id):
+        return known.get(job_id)
+
+    reader = Reader(wire=ScriptedWire(), find=find, folders=folders)
+    return finish(reader.body(params_class(model)(**params)))
+
+
+def image(value, **kwargs):
+    return body("hy-video-1.5", prompt="雪", image=value, **kwargs)["image"]
+
+
+def test_each_model_gets_its_own_shape_of_a_link():
+    assert image(URL) == {"url": URL}
+    assert body("yt-video-fx", template="befigure", images=[URL])["images"] == [{"url": URL}]
+    assert body("hy-image-v3.0", prompt="雪", images=[URL])["images"] == [URL]
+    assert body("hy-3d-3.0", image_url=URL) == {"image_url": URL}
+
+
+def test_each_model_gets_its_own_shape_of_bytes():
+    assert image(DATA) == {"base64": TEXT}
+    assert body("yt-video-fx", template="befigure", images=[DATA])["images"] == [{"base64": TEXT}]
+    assert body("hy-image-v3.0", prompt="雪", images=[DATA])["images"] == [TEXT]
+    assert body("hy-3d-3.0", image_url=DATA) == {"image_base64": TEXT}
+
+
+def test_a_view_is_a_file_too():
+    views = [{"view_type": "left", "view_image_url": DATA}]
+    sent = body("hy-3d-3.0", image_url=URL, multi_view_images=views)
+    assert sent["multi_view_images"] == [{"view_type": "left", "view_image_base64": TEXT}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        DATA,
+        bytearray(DATA),
+        f"data:image/png;base64,{TEXT}",
+        TEXT,
+        io.BytesIO(DATA),
+        {"base64": TEXT},
+        {"type": "image", "base64": TEXT, "mime_type": "image/png"},
+        {"type": "image", "source_type": "base64", "data": TEXT},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}},
+        MediaFile.holding(DATA, type="png"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_bytes_come_in_many_wrappings(value):
+    assert image(value) == {"base64": TEXT}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        URL,
+        {"url": URL},
+        {"type": "image", "url": URL},
+        {"type": "image_url", "image_url": {"url": URL}},
+        FILE,
+        JOB,
+        MediaResult(job=JOB, files=[FILE]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_so_do_links(value):
+    assert image(value) == {"url": URL}
+
+
+def test_a_path_is_read(tmp_path):
+    (tmp_path / "猫.png").write_bytes(DATA)
+    assert image(tmp_path / "猫.png") == {"base64": TEXT}
+    assert image(str(tmp_path / "猫.png")) == {"base64": TEXT}
+
+
+def test_a_picture_becomes_a_png():
+    sent = image(Image.new("CMYK", (100, 100)))
+    assert base64.b64decode(sent["base64"]).startswith(b"\x89PNG")
+
+
+def test_a_job_id_stands_for_its_file():
+    assert image("143000", jobs=[JOB]) == {"url": URL}
+
+
+def test_a_3d_job_gives_its_preview():
+    file = MediaFile(url="https://x.test/a.glb", type="glb", preview_url="https://x.test/p.png")
+    job = Job(kind="3d", model="hy-3d-3.0", id="990000", status="completed", files=[file])
+    assert image("990000", jobs=[job]) == {"url": "https://x.test/p.png"}
+
+
+def test_a_job_of_the_wrong_kind_is_refused():
+    file = MediaFile(url="https://x.test/a.mp4", type="mp4")
+    job = Job(kind="video", model="hy-video-1.5", id="550000", status="completed", files=[file])
+    with pytest.raises(errors.InvalidRequestError, match="made mp4"):
+        image("550000", jobs=[job])
+
+
+def test_a_dead_link_is_replaced_by_the_saved_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(DATA)
+    past = datetime.now(UTC) - timedelta(hours=1)
+    assert image(MediaFile(url=URL, type="png", expires_at=past, path=tmp_path / "a.png")) == {
+        "base64": TEXT
+    }
+
+
+def test_a_model_may_not_read_what_was_not_allowed(tmp_path):
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(DATA)
+    allowed = tmp_path / "in"
+    allowed.mkdir()
+    (allowed / "link.png").symlink_to(outside)
+    for path in [outside, allowed / ".." / "outside.png", allowed / "link.png", "../outside.png"]:
+        with pytest.raises(errors.InvalidRequestError, match="allowed folder"):
+            image(str(path), folders=(allowed,))
+
+
+def test_a_model_may_read_what_was_allowed(tmp_path):
+    (tmp_path / "in.png").write_bytes(DATA)
+    assert image(str(tmp_path / "in.png"), folders=(tmp_path,)) == {"base64": TEXT}
+    assert image("in.png", folders=(tmp_path,)) == {"base64": TEXT}
+
+
+def test_a_model_may_not_pass_raw_base64():
+    with pytest.raises(errors.InvalidRequestError):
+        image(TEXT, folders=())
+
+
+def test_audio_is_taken_as_a_link_alone():
+    wav = b"RIFF\x00\x00\x00\x00WAVEfmt " + b"\x00" * 64
+    with pytest.raises(errors.InvalidRequestError, match="public link"):
+        body("yt-video-humanactor", prompt="说", audio_url=wav, image_url=URL)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (b"%PDF-1.7", "no known type"),
+        (b"glTF" + b"\x00" * 60, "the file is glb"),
+        (png(20, 20), "20x20 pixels"),
+        (png(1000, 100), "4 times"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 7 * 1024**2, "MB"),
+        ("nowhere.png", "is taken"),
+        ({"type": "text"}, "is taken"),
+        (object(), "is taken"),
+    ],
+    ids=["pdf", "glb", "small", "long", "heavy", "no file", "no image", "object"],
+)
+def test_what_the_service_would_refuse_is_refused_before(value, words):
+    with pytest.raises(errors.InvalidRequestError, match=words) as caught:
+        image(value)
+    assert str(caught.value).startswith("image: ")
+
+
+def test_a_refusal_shows_no_signature():
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        image("ftp://x.test/a?q-signature=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_sidecar_knows_its_job(tmp_path):
+    (tmp_path / "a.png.json").write_text('{"job": ' + JOB.model_dump_json() + "}")
+    (tmp_path / "b.json").write_text("[143000")
+    assert sidecar_job(tmp_path, "143000") == JOB
+    assert sidecar_job(tmp_path, "999") is None
+    assert sidecar_job(tmp_path / "none", "143000") is None

@@ -1,0 +1,91 @@
+"""The ledger: the same call pays once."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_core.stores import InMemoryByteStore, InMemoryStore
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written, keeper_of, key_of
+from langchain_tokenhub.transport import finish
+from tests.conftest import ScriptedWire
+
+JOB = Job(kind="video", model="hy-video-1.5", id="143")
+
+
+@pytest.fixture(params=["folder", "bytes", "anything"])
+def ledger(request, tmp_path):
+    places = {
+        "folder": tmp_path / "ledger",
+        "bytes": InMemoryByteStore(),
+        "anything": InMemoryStore(),
+    }
+    wire = ScriptedWire()
+    return Ledger(keeper_of(places[request.param]), wire)
+
+
+def test_a_call_is_claimed_once(ledger):
+    assert finish(ledger.claim("k")) is None
+    assert finish(ledger.claim("k")).job is None
+
+
+def test_a_jobs_id_is_found_again(ledger):
+    finish(ledger.keep("k", JOB))
+    assert finish(ledger.look("k")).job == JOB
+    assert finish(ledger.find("143")) == JOB
+    assert finish(ledger.find("144")) is None
+
+
+def test_a_dropped_call_can_be_claimed_again(ledger):
+    finish(ledger.claim("k"))
+    finish(ledger.drop("k"))
+    assert finish(ledger.claim("k")) is None
+
+
+def test_a_log_refuses_to_begin_what_is_there(ledger):
+    finish(ledger.keep("k", JOB))
+    with pytest.raises(TakenError) as caught:
+        finish(Written(ledger, "k").begin())
+    assert caught.value.entry.job == JOB
+
+
+def test_an_entry_without_a_job_may_have_been_charged(ledger):
+    finish(ledger.claim("k"))
+    with pytest.raises(errors.SubmissionUnknownError, match="may have been charged") as caught:
+        finish(ledger.settled("k", finish(ledger.look("k"))))
+    assert caught.value.ledger_key == "k"
+    assert "again=True" in caught.value.hint
+
+
+def test_another_worker_may_bring_the_id_meanwhile(ledger):
+    finish(ledger.claim("k"))
+    entry = finish(ledger.look("k"))
+    finish(ledger.keep("k", JOB))
+    assert finish(ledger.settled("k", entry)) == JOB
+
+
+def test_a_file_cut_in_writing_says_that_a_submit_began(tmp_path):
+    (tmp_path / "k.json").write_text('{"schema": 1, "st')
+    wire = ScriptedWire()
+    assert finish(Ledger(keeper_of(tmp_path), wire).look("k")).job is None
+
+
+def test_keys_tell_calls_apart():
+    body = {"prompt": "雪"}
+    keys = {
+        key_of("m", ["a"], body),
+        key_of("n", ["a"], body),
+        key_of("m", ["b"], body),
+        key_of("m", ["a"], {"prompt": "雨"}),
+        key_of("m", ["a"], body, "thread", "call"),
+        key_of("m", ["a"], body, "thread", "call2"),
+    }
+    assert len(keys) == 6
+    assert key_of("m", ["a"], dict(reversed({"a": 1, "b": 2}.items()))) == key_of(
+        "m", ["a"], {"a": 1, "b": 2}
+    )
+
+
+def test_a_key_is_a_file_name():
+    assert "/" not in key_of("ep-../../x", ["a"], {})

@@ -1,0 +1,386 @@
+"""Paid jobs, sentence by sentence (contract, section 5), over a wire whose clock only counts."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextlib import aclosing
+
+import httpx
+import pytest
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import media_model
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.lifecycle import Log, Service, finished, polls, query, submit
+from langchain_tokenhub.transport import finish
+from tests.conftest import answer, scripted
+
+SUBMITTED = {
+    "id": "1430000000000000128",
+    "request_id": "r-1",
+    "object": "video",
+    "status": "queued",
+}
+RUNNING = {"request_id": "r-2", "status": "in_progress", "progress": 30}
+DONE = {
+    "request_id": "r-3",
+    "status": "completed",
+    "completed_at": 1774807628,
+    "progress": 100,
+    "data": {"url": "https://vc.test/a.mp4?q-signature=secret"},
+}
+FULL = {
+    "id": "",
+    "status": "failed",
+    "error": {"code": "RequestLimitExceeded.JobNumExceed", "message": "too many jobs"},
+    "request_id": "r-9",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_learnt(monkeypatch):
+    monkeypatch.setattr(schedule, "shared", schedule.Experience())
+
+
+def service(*script, **kwargs):
+    """A line that is called makes its answer anew: an answer is read once."""
+    model = media_model("hy-video-1.5")
+    lines = [line() if callable(line) else line for line in script]
+    return Service(transport=scripted(*lines, **kwargs), model="hy-video-1.5", facts=model)
+
+
+def again(*args, **kwargs):
+    return functools.partial(answer, *args, **kwargs)
+
+
+def order(where, *, wait=60.0, log=None):
+    deadline = where.transport.wire.now() + wait
+    return finish(submit(where, {"prompt": "雪"}, deadline=deadline, log=log))
+
+
+def wait_for(where, job, wait=1800.0):
+    async def all_of_it():
+        async with aclosing(polls(where, job, wait=wait)) as states:
+            return [state async for state in states]
+
+    return finish(all_of_it())
+
+
+def bodies(where):
+    return [request.url.path for request in where.transport.wire.sent]
+
+
+JOB = Job(kind="video", model="hy-video-1.5", id="143", host="a.test")
+
+
+def test_a_submit_brings_a_job_with_id_host_and_time():
+    job = order(service(answer(SUBMITTED)))
+    assert (job.id, job.status, job.host, job.request_id) == (
+        "1430000000000000128",
+        "queued",
+        "a.test",
+        "r-1",
+    )
+    assert job.submitted_at.tzinfo
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        answer({}, status=500),
+        answer({}, status=502),
+        answer({}, status=503),
+        answer({}, status=504),
+        answer([1, 2]),
+        answer({"request_id": "r"}),
+        answer("<html>"),
+    ],
+    ids=["timeout", "cut", "500", "502", "503", "504", "a list", "no id", "a text"],
+)
+def test_a_submit_that_may_have_arrived_is_not_sent_again(trouble):
+    where = service(trouble, answer(SUBMITTED))
+    with pytest.raises(errors.SubmissionUnknownError) as caught:
+        order(where)
+    assert len(where.transport.wire.sent) == 1
+    assert caught.value.job is None
+    assert caught.value.host == "a.test"
+    assert caught.value.is_retryable is False
+
+
+def test_a_submit_that_never_left_is_sent_again():
+    where = service(httpx.ConnectError("no"), answer(SUBMITTED))
+    assert order(where).host == "b.test"
+
+
+def test_a_503_with_retry_after_is_sent_again():
+    assert order(service(answer({}, status=503, retry_after="1"), answer(SUBMITTED))).id
+
+
+def test_a_refusal_inside_a_200_raises_its_own_class_and_is_not_repeated():
+    error = {"code": "InvalidParameter.InvalidParameter", "message": "no"}
+    where = service(answer({"id": "", "status": "failed", "error": error, "request_id": "r-7"}))
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        order(where)
+    assert caught.value.request_id == "r-7"
+    assert len(where.transport.wire.sent) == 1
+
+
+@pytest.mark.parametrize("job_id", ["", "0", "00000000-0000-0000"])
+def test_an_empty_or_zero_id_is_a_refusal(job_id):
+    with pytest.raises(errors.JobFailedError, match="refused"):
+        order(service(answer({"id": job_id, "status": "queued"})))
+
+
+def test_a_full_account_is_waited_out_apart_from_max_retries():
+    where = service(*[again(FULL)] * 4, answer(SUBMITTED), max_retries=0)
+    assert order(where).id
+    assert len(where.transport.wire.slept) == 4
+
+
+def test_a_full_account_is_not_waited_for_beyond_the_deadline():
+    where = service(*[again(FULL)] * 50)
+    with pytest.raises(errors.RateLimitError, match="too many jobs"):
+        order(where, wait=10)
+    assert sum(where.transport.wire.slept) <= 10
+
+
+def test_an_interrupted_submit_keeps_its_id(caplog):
+    where = service(answer(SUBMITTED))
+    wire = where.transport.wire
+
+    async def interrupted(work, progress):
+        progress.started = True
+        return await work, KeyboardInterrupt()
+
+    wire.shielded = interrupted
+    log = Remembering()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        order(where, log=log)
+    assert log.told == ["begin", "accepted 1430000000000000128"]
+    assert "1430000000000000128" in caught.value.__notes__[0]
+    assert "1430000000000000128" in caplog.text
+
+
+def test_an_interruption_before_the_first_byte_leaves_no_trace():
+    where = service(answer(SUBMITTED))
+
+    async def interrupted(work, progress):
+        work.close()
+        raise asyncio.CancelledError
+
+    where.transport.wire.shielded = interrupted
+    log = Remembering()
+    with pytest.raises(asyncio.CancelledError):
+        order(where, log=log)
+    assert log.told == ["begin", "refused"]
+
+
+class Remembering(Log):
+    def __init__(self):
+        self.told = []
+        self.key = "k-1"
+
+    async def begin(self):
+        self.told.append("begin")
+
+    async def accepted(self, job):
+        self.told.append(f"accepted {job.id}")
+
+    async def refused(self):
+        self.told.append("refused")
+
+
+def test_a_refused_submit_is_taken_out_of_the_log():
+    log = Remembering()
+    with pytest.raises(errors.QuotaExhaustedError):
+        order(service(answer({"error": {"code": "401008"}}, status=402)), log=log)
+    assert log.told == ["begin", "refused"]
+
+
+def test_an_unknown_submit_stays_in_the_log_under_its_key():
+    log = Remembering()
+    with pytest.raises(errors.SubmissionUnknownError) as caught:
+        order(service(httpx.ReadTimeout("slow")), log=log)
+    assert log.told == ["begin"]
+    assert caught.value.ledger_key == "k-1"
+
+
+def test_a_query_is_one_request_with_model_and_id():
+    where = service(answer(RUNNING))
+    job = finish(query(where, JOB))
+    assert (job.status, job.progress) == ("in_progress", 30)
+    assert where.transport.wire.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
+
+
+def test_a_query_of_a_completed_job_with_files_asks_nobody():
+    where = service(answer(DONE))
+    done = finish(query(where, JOB))
+    assert finish(query(where, done)) is done
+    assert len(where.transport.wire.sent) == 1
+
+
+def test_a_query_of_a_failed_job_returns_it():
+    failed = {"status": "failed", "error": {"code": "FailedOperation.InnerError", "message": "x"}}
+    job = finish(query(service(answer(failed)), JOB))
+    assert job.error == {"code": "FailedOperation.InnerError", "message": "x"}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_job_nobody_knows_is_not_found(status):
+    body = {"error": {"code": "FailedOperation.JobNotFound", "message": "gone"}}
+    with pytest.raises(errors.JobNotFoundError) as caught:
+        finish(query(service(answer(body, status=status)), JOB))
+    assert caught.value.job == JOB
+
+
+def test_polls_go_first_to_the_host_that_took_the_job():
+    where = service(answer(DONE))
+    finish(query(where, JOB.model_copy(update={"host": "b.test"})))
+    assert where.transport.wire.sent[0].url.host == "b.test"
+
+
+def test_the_job_is_told_before_the_first_poll():
+    where = service(answer(SUBMITTED))
+    job = order(where)
+    sent = len(where.transport.wire.sent)
+
+    async def first():
+        async with aclosing(polls(where, job, wait=10)) as states:
+            return await anext(states)
+
+    assert finish(first()) == job
+    assert len(where.transport.wire.sent) == sent
+
+
+def test_a_wait_ends_with_the_files():
+    where = service(answer(SUBMITTED), answer(RUNNING), answer(RUNNING), answer(DONE))
+    states = wait_for(where, order(where))
+    assert [state.status for state in states] == [
+        "queued",
+        "in_progress",
+        "in_progress",
+        "completed",
+    ]
+    assert states[-1].files[0].url.endswith("q-signature=secret")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        httpx.ConnectError("no"),
+        httpx.ReadTimeout("slow"),
+        again({}, status=500),
+        again({}, status=502),
+        again({}, status=408),
+        again({}, status=429),
+        again("nonsense"),
+        again({"error": {"code": "FailedOperation.RpcFail", "message": "again"}}),
+        again({"error": {"code": "RequestLimitExceeded", "message": "slow down"}}),
+    ],
+    ids=["connect", "timeout", "500", "502", "408", "429", "nonsense", "inner", "busy"],
+)
+def test_a_poll_that_fails_for_a_passing_reason_does_not_end_the_wait(trouble):
+    # twice: a host that cannot be connected to is followed by its backup at once
+    where = service(trouble, trouble, answer(DONE), max_retries=0)
+    assert wait_for(where, JOB)[-1].status == "completed"
+
+
+def test_polls_that_fail_for_two_minutes_end_the_wait_with_the_job():
+    where = service(*[again({}, status=500)] * 500, max_retries=0)
+    with pytest.raises(errors.ServerError) as caught:
+        wait_for(where, JOB)
+    assert caught.value.job.id == "143"
+    assert 120 <= sum(where.transport.wire.slept) < 140
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_poll_that_may_not_ends_the_wait_at_once(status):
+    where = service(answer({}, status=status))
+    with pytest.raises(errors.TokenHubError) as caught:
+        wait_for(where, JOB)
+    assert caught.value.job.id == "143"
+    assert len(where.transport.wire.sent) == 1
+
+
+def test_a_young_job_may_be_unknown_for_a_while():
+    gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
+    where = service(answer(SUBMITTED), answer(gone), answer(gone), answer(DONE))
+    assert wait_for(where, order(where))[-1].status == "completed"
+
+
+def test_an_old_job_may_not():
+    gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
+    with pytest.raises(errors.JobNotFoundError):
+        wait_for(service(answer(gone)), JOB)
+
+
+def test_a_wait_polls_once_more_at_its_deadline_and_never_sleeps_past_it():
+    where = service(answer(SUBMITTED), *[again(RUNNING)] * 100)
+    job = order(where)
+    with pytest.raises(errors.JobTimeoutError) as caught:
+        wait_for(where, job, wait=30)
+    assert sum(where.transport.wire.slept) == pytest.approx(30)
+    assert caught.value.job.status == "in_progress"
+    assert "nothing is charged again" in caught.value.hint
+
+
+def test_the_poll_at_the_deadline_may_bring_the_result():
+    where = service(answer(SUBMITTED), answer(DONE))
+    job = order(where)
+    assert wait_for(where, job, wait=0.25)[-1].status == "completed"
+    assert where.transport.wire.slept == [0.25]
+
+
+def test_a_hint_of_the_service_decides_when_to_look_again():
+    where = service(answer(SUBMITTED), answer(RUNNING, retry_after="7"), answer(DONE))
+    wait_for(where, order(where))
+    assert where.transport.wire.slept[-1] == pytest.approx(7, rel=0.06)
+
+
+def test_an_unknown_word_is_waited_for_with_one_warning(caplog):
+    odd = {"status": "MARINATING"}
+    where = service(answer(odd), answer(odd), answer(DONE))
+    states = wait_for(where, JOB)
+    assert [state.status for state in states] == ["queued", "unknown", "unknown", "completed"]
+    assert caplog.text.count("MARINATING") == 1
+
+
+def test_cancellation_names_the_job():
+    where = service(answer(RUNNING))
+
+    async def cancelled(seconds):
+        raise asyncio.CancelledError
+
+    where.transport.wire.sleep = cancelled
+    with pytest.raises(asyncio.CancelledError) as caught:
+        wait_for(where, JOB)
+    assert "143" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "cls"),
+    [
+        ("FailedOperation.ModerationFailed", errors.JobBlockedError),
+        ("OperationDenied.TextIllegalDetected", errors.JobBlockedError),
+        ("FailedOperation.InnerError", errors.JobFailedError),
+        (None, errors.JobFailedError),
+    ],
+)
+def test_a_failed_job_raises_its_class_with_the_services_words(code, cls):
+    failed = JOB.model_copy(
+        update={"status": "failed", "error": {"code": code, "message": "因故失败"}}
+    )
+    with pytest.raises(cls, match="因故失败") as caught:
+        finished(failed)
+    assert type(caught.value) is cls
+    assert caught.value.job is failed
+    assert caught.value.is_retryable is False
+
+
+def test_moderation_without_a_state_ends_the_job_too():
+    body = {"error": {"code": "FailedOperation.ModerationFailed", "message": "no"}}
+    assert wait_for(service(answer(body)), JOB)[-1].status == "failed"

@@ -1,0 +1,66 @@
+"""When a job is looked at: often enough, seldom enough."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+
+from langchain_tokenhub.jobs.schedule import LATEST, SOONEST, Experience, Prior, pause
+
+
+def simulate(seconds, prior):
+    """Return requests and lateness of one job that takes so many seconds."""
+    age = requests = 0
+    while age < seconds:
+        age += pause(prior, age)
+        requests += 1
+    return requests, (age - seconds) / seconds
+
+
+def test_a_90_s_video_needs_at_most_20_requests_and_5_percent_lateness():
+    dice = random.Random(7)
+    prior, requests, late = Prior.around(90), [], []
+    for number in range(150):
+        seconds = dice.lognormvariate(math.log(90), 0.3)
+        asked, lateness = simulate(seconds, prior)
+        prior = prior.learn(seconds)
+        if number >= 5:
+            requests.append(asked)
+            late.append(lateness)
+    assert statistics.mean(requests) <= 20
+    assert statistics.median(late) <= 0.05
+
+
+@pytest.mark.parametrize("typical", [0.1, 12, 90, 180, 2000])
+@pytest.mark.parametrize("age", [0, 0.5, 10, 90, 1000, 100000])
+def test_a_pause_stays_within_its_limits(typical, age):
+    assert SOONEST <= pause(Prior.around(typical), age) <= LATEST
+
+
+def test_early_failures_are_seen_early():
+    assert pause(Prior.around(180), 0) < 3
+
+
+def test_it_learns_how_long_a_model_takes():
+    prior = Prior.around(90)
+    for _ in range(40):
+        prior = prior.learn(10)
+    assert math.exp(prior.mean) == pytest.approx(10, rel=0.15)
+
+
+def test_a_crowd_polls_less_often():
+    prior = Prior.around(90)
+    assert pause(prior, 60, crowd=5) > 2 * pause(prior, 60)
+
+
+def test_the_crowd_is_counted_by_site_and_leaves_nothing_behind():
+    load = Experience()
+    rates = [load.polling("a", 0.0, 0.5) for _ in range(80)]
+    assert load.crowd("a") == pytest.approx(10)
+    assert load.crowd("b") == 1
+    for rate in rates:
+        load.polling("a", rate, math.inf)
+    assert load.crowd("a") == 1

@@ -1,0 +1,137 @@
+"""Bytes to values: odd JSON, and compression that must not burst."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_tokenhub.errors import InvalidRequestError, ServerError
+from langchain_tokenhub.transport import Call
+from langchain_tokenhub.transport.bodies import Inflater, parse, parse_event
+
+MIB = 1024 * 1024
+
+
+def test_half_an_emoji_is_parsed():
+    """orjson, msgspec and pydantic-core refuse it; a model streams it over two deltas."""
+    assert parse(rb'{"a": "\ud83d"}') == {"a": "\ud83d"}
+
+
+def test_raw_control_characters_are_parsed():
+    assert parse(b'{"a": "x\ty"}') == {"a": "x\ty"}
+
+
+def test_nan_is_parsed():
+    assert math.isnan(parse(b"NaN"))
+
+
+def test_a_byte_order_mark_is_skipped():
+    assert parse(b"\xef\xbb\xbf[1]") == [1]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 100_000]
+)
+def test_what_is_not_json_is_a_typed_error(data):
+    """A depth of 2 000 is a bare RecursionError in the standard library."""
+    with pytest.raises(ServerError, match="not JSON"):
+        parse(data)
+
+
+def test_an_unreadable_body_is_quoted_short_and_without_control_characters():
+    with pytest.raises(ServerError) as caught:
+        parse(b"\x1b[31m" + b"x" * 5000)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_values_or_a_typed_error(data):
+    with contextlib.suppress(ServerError):
+        parse_event(data)
+
+
+def test_data_lines_that_stand_alone_are_values_of_their_own():
+    assert parse_event(b'{"a": 1}\n{"b": 2}') == [{"a": 1}, {"b": 2}]
+
+
+def test_one_value_over_several_data_lines_is_one_value():
+    assert parse_event(b'{"a":\n1}') == [{"a": 1}]
+
+
+def inflated(encoding, *pieces):
+    inflater = Inflater(encoding)
+    return [plain for piece in pieces for plain in inflater.feed(piece)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)],
+)
+def test_compression_is_undone_byte_by_byte(encoding, pack):
+    packed = pack(b"hello " * 100)
+    pieces = [packed[i : i + 1] for i in range(len(packed))]
+    assert b"".join(inflated(encoding, *pieces)) == b"hello " * 100
+
+
+@pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 3 * MIB + 7])
+def test_nothing_is_lost_where_a_step_ends(size):
+    assert sum(map(len, inflated("gzip", gzip.compress(b"x" * size)))) == size
+
+
+def test_a_bomb_comes_in_small_steps():
+    """httpx 0.28 hands out 64 MiB at once."""
+    bomb = gzip.compress(b"\0" * (64 * MIB))
+    assert len(bomb) < MIB // 10
+    assert max(map(len, inflated("gzip", bomb))) <= MIB
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip, deflate", "gzip, deflate"])
+def test_an_encoding_nobody_asked_for_is_refused(encoding):
+    with pytest.raises(ServerError, match="unasked"):
+        Inflater(encoding)
+
+
+def test_broken_compression_is_a_typed_error():
+    with pytest.raises(ServerError, match="broken"):
+        inflated("gzip", b"not gzip at all")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_inflated_or_a_typed_error(data):
+    with contextlib.suppress(ServerError):
+        inflated("gzip", data)
+
+
+def test_a_request_is_written_as_utf_8():
+    assert Call(path="/", body={"a": "你好"}).content == '{"a":"你好"}'.encode()
+
+
+def test_half_an_emoji_is_sent_as_its_escape():
+    assert Call(path="/", body={"a": "\ud83d"}).content == rb'{"a":"\ud83d"}'
+
+
+def test_the_bytes_of_a_request_are_made_once():
+    call = Call(path="/", body={"a": 1})
+    assert call.content is call.content
+
+
+@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}])
+def test_what_json_cannot_say_is_refused_before_it_is_sent(value):
+    with pytest.raises(InvalidRequestError, match="JSON"):
+        _ = Call(path="/", body={"a": value}).content
+
+
+def test_a_path_cannot_change_the_host():
+    with pytest.raises(InvalidRequestError, match="slash"):
+        Call(path=".evil.test/v1")
+
+
+def test_a_call_shows_no_prompt():
+    assert "secret prompt" not in repr(Call(path="/", body={"prompt": "secret prompt"}))

@@ -1,0 +1,444 @@
+"""The whole transport over a scripted wire: what is repeated, where, and what an error says."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import ssl
+import traceback
+
+import httpx
+import pytest
+
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    RateLimitError,
+    ServerError,
+    SubmissionUnknownError,
+    TokenHubError,
+)
+from langchain_tokenhub.transport import Call, Progress, drain, finish
+from tests.conftest import answer, scripted
+
+CANARY = "sk-test-canary"
+DONE = b"data: [DONE]\n\n"
+
+
+def refused():
+    return httpx.ConnectError("refused")
+
+
+def distrusted():
+    try:
+        try:
+            raise ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED")
+        except ssl.SSLError as inner:
+            raise httpx.ConnectError("CERTIFICATE_VERIFY_FAILED") from inner
+    except httpx.ConnectError as error:
+        return error
+
+
+def stream(*pieces, kind="text/event-stream", **headers):
+    body = httpx.ByteStream(b"".join(pieces))
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(200, headers={"content-type": kind, **names}, stream=body)
+
+
+def ask(transport, safety="read", **details):
+    return finish(transport.json(Call(path="/v1/x", body={"a": 1}, safety=safety, **details)))
+
+
+def failure(transport, safety="read", **details):
+    with pytest.raises(TokenHubError) as caught:
+        ask(transport, safety, **details)
+    return caught.value
+
+
+def hosts_of(transport):
+    return [request.url.host for request in transport.wire.sent]
+
+
+def heard(transport):
+    return list(drain(transport.events(Call(path="/v1/x", body={}, safety="chat"))))
+
+
+def cut_off(transport):
+    with pytest.raises(TokenHubError) as caught:
+        heard(transport)
+    return caught.value
+
+
+# -- hosts ------------------------------------------------------------------------------------
+
+
+def test_a_refused_primary_fails_over_within_the_attempt():
+    transport = scripted(refused(), answer({"ok": 1}), max_retries=0)
+    assert ask(transport, "submit").host == "b.test"
+
+
+def test_fail_over_is_sticky():
+    transport = scripted(refused(), *[answer() for _ in range(3)])
+    for _ in range(3):
+        ask(transport)
+    assert hosts_of(transport) == ["a.test", "b.test", "b.test", "b.test"]
+
+
+def test_fail_over_is_logged_once(caplog):
+    transport = scripted(refused(), *[answer() for _ in range(3)])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            ask(transport)
+    assert [record.getMessage() for record in caplog.records] == [
+        "host a.test is unavailable and rests"
+    ]
+
+
+def test_when_both_are_down_the_primarys_error_is_raised_with_the_backups_beside():
+    error = failure(scripted(refused(), httpx.ConnectTimeout("slow"), max_retries=0))
+    assert error.host == "a.test"
+    assert isinstance(error.__context__, APITimeoutError)
+    assert "b.test" in error.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        httpx.ReadTimeout("silent"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.ProxyError("407"),
+        httpx.PoolTimeout("ours"),
+        answer({"error": {"code": "429001", "message": "m"}}, status=429),
+        answer({"error": {"code": "503001", "message": "m"}}, status=503),
+        answer({"error": {"code": "401001", "message": "m"}}, status=401),
+    ],
+    ids=["silence", "cut", "proxy", "pool", "429", "503 by the service", "401"],
+)
+def test_what_is_not_unavailability_never_fails_over(first):
+    transport = scripted(first, answer(), answer())
+    try:
+        ask(transport)
+        ask(transport)
+    except AuthenticationError:
+        pass
+    assert set(hosts_of(transport)) == {"a.test"}
+
+
+def test_an_untrusted_certificate_is_neither_repeated_nor_evaded():
+    transport = scripted(distrusted())
+    assert isinstance(failure(transport), APIConnectionError)
+    assert hosts_of(transport) == ["a.test"]
+
+
+def page(status=502):
+    return httpx.Response(status, stream=httpx.ByteStream(b"<html>bad gateway</html>"))
+
+
+def test_two_gateway_pages_send_reads_to_the_backup():
+    transport = scripted(page(), page(), answer())
+    assert ask(transport).host == "b.test"
+
+
+def test_gateway_pages_do_not_send_chats_elsewhere():
+    transport = scripted(page(), page(), answer())
+    assert ask(transport, "chat").host == "a.test"
+
+
+def test_a_job_is_polled_where_it_was_taken():
+    transport = scripted(answer())
+    assert ask(transport, prefer="b.test").host == "b.test"
+
+
+# -- repetitions ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first", [httpx.ReadTimeout("silent"), httpx.RemoteProtocolError("cut"), page(500), page(502)]
+)
+def test_a_submit_whose_outcome_is_unknown_is_one_post(first):
+    transport = scripted(first)
+    error = failure(transport, "submit")
+    assert isinstance(error, SubmissionUnknownError)
+    assert len(transport.wire.sent) == 1
+    assert (error.host, error.attempts, error.job) == ("a.test", 1, None)
+
+
+def test_an_unknown_submit_is_logged(caplog):
+    failure(scripted(httpx.ReadTimeout("silent")), "submit")
+    assert "may have been accepted" in caplog.text
+
+
+def test_an_error_inside_a_200_refuses_a_submit():
+    body = {"error": {"code": "InternalError", "message": "m"}}
+    assert type(failure(scripted(answer(body)), "submit")) is ServerError
+
+
+def test_a_submit_answered_with_nonsense_is_unknown():
+    transport = scripted(stream(b"<html>", kind="text/html"))
+    assert isinstance(failure(transport, "submit"), SubmissionUnknownError)
+
+
+def test_the_same_bytes_are_sent_in_every_attempt_under_one_id():
+    transport = scripted(page(502), page(502), answer())
+    ask(transport, "chat")
+    assert len({request.content for request in transport.wire.sent}) == 1
+    assert len({request.headers["x-client-request-id"] for request in transport.wire.sent}) == 1
+
+
+def test_retry_after_is_waited():
+    transport = scripted(answer(status=429, retry_after="7"), answer())
+    ask(transport)
+    assert 7 <= transport.wire.slept[0] <= 8
+
+
+def test_no_retries_means_one_request():
+    transport = scripted(page(500), max_retries=0)
+    failure(transport)
+    assert len(transport.wire.sent) == 1
+
+
+def test_the_deadline_ends_the_repetitions():
+    transport = scripted(*[page(500) for _ in range(99)], max_retries=99)
+    error = failure(transport, deadline=transport.wire.now() + 20)
+    assert transport.wire.now() <= 1020
+    assert error.elapsed <= 20
+
+
+def test_an_empty_budget_makes_the_first_error_final(caplog):
+    transport = scripted(page(500), page(500), max_retries=9)
+    while transport.endpoint.budget.spend():
+        pass
+    error = failure(transport)
+    assert len(transport.wire.sent) == 1
+    assert "too many retries" in error.__notes__[0]
+    assert "too many retries" in caplog.text
+
+
+def test_a_repetition_renews_the_progress_so_that_an_interruption_need_not_wait():
+    progress = Progress()
+    transport = scripted(answer(status=429), answer())
+    seen = []
+    transport.wire.sleep = lambda seconds: _note(seen, progress)
+    progress.started = True
+    ask(transport, "submit", progress=progress)
+    assert seen == [False]
+
+
+async def _note(seen, progress):
+    seen.append(progress.started)
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused(status):
+    """httpx would strip Authorization, and forward the body and custom key headers."""
+    transport = scripted(answer(status=status, location="https://evil.test/"))
+    assert isinstance(failure(transport, "submit"), InvalidRequestError)
+    assert len(transport.wire.sent) == 1
+
+
+def test_a_gateways_html_in_a_200_is_quoted_in_the_error():
+    error = failure(scripted(stream(b"<html>login</html>", kind="text/html"), max_retries=0))
+    assert isinstance(error, ServerError)
+    assert "text/html" in str(error)
+
+
+def test_the_request_id_of_the_header_is_in_the_answer():
+    assert ask(scripted(answer(x_request_id="r-1"))).request_id == "r-1"
+
+
+def test_an_error_says_where_when_and_how_often():
+    error = failure(scripted(*[answer(status=500, x_request_id=f"r-{n}") for n in range(3)]))
+    assert (error.host, error.attempts, error.request_id) == ("a.test", 3, "r-2")
+    assert (error.phase, error.status) == ("answered", 500)
+    assert error.elapsed > 0
+    assert len(error.client_request_id) == 32
+
+
+def test_an_answer_that_outgrows_its_limit_is_cut(monkeypatch):
+    monkeypatch.setattr("langchain_tokenhub.transport.exchange.LARGEST_ANSWER", 10)
+    assert "larger than 10" in failure(scripted(answer("x" * 20), max_retries=0)).message
+
+
+def test_a_long_complaint_is_read_in_part():
+    long = httpx.Response(400, stream=httpx.ByteStream(b'{"error": "' + b"x" * 200_000 + b'"}'))
+    error = failure(scripted(long))
+    assert isinstance(error, InvalidRequestError)
+    assert len(error.response.text) <= 65536
+
+
+# -- streams ----------------------------------------------------------------------------------
+
+
+def test_a_stream_is_its_values():
+    assert heard(scripted(stream(b'data: {"choices": 1}\n\n', DONE))) == [[{"choices": 1}]]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [b": ping\n\n"], [b'data: {"choices": 1}\n\n'], [b'data: {"choices": 1}\n\ndata: {"ch']],
+    ids=["nothing", "comments", "no DONE", "inside an event"],
+)
+def test_a_stream_that_ends_without_done_is_incomplete(pieces):
+    """openai and ChatOpenAI end in silence with what they have."""
+    transport = scripted(stream(*pieces), max_retries=0)
+    assert isinstance(cut_off(transport), IncompleteStreamError)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"error": {"code": "429001", "message": "m"}}\n\n',
+        b'event: error\ndata: {"code": "x", "error_code": "429001"}\n\n',
+        b'data: {"Response": {"Error": {"Code": "429001", "Message": "m"}}}\n\n',
+        b'data: {"ErrorMsg": {"Code": "429001", "Msg": "m"}}\n\n',
+    ],
+)
+def test_an_error_frame_has_the_class_of_its_code(frame):
+    """openai knows the first form alone."""
+    error = cut_off(scripted(stream(frame, DONE), max_retries=0))
+    assert isinstance(error, RateLimitError)
+    assert (error.status, error.host) == (200, "a.test")
+
+
+def test_what_comes_before_an_error_frame_is_said_first():
+    frame = b'data: {"error": {"code": "500001", "message": "m"}}\n\n'
+    events = drain(
+        scripted(stream(b'data: {"choices": 1}\n\n', frame)).events(Call(path="/", safety="chat"))
+    )
+    assert next(events) == [{"choices": 1}]
+    with pytest.raises(ServerError):
+        next(events)
+
+
+def test_a_json_error_instead_of_a_stream_is_that_error():
+    """openai yields nothing and raises nothing."""
+    whole = answer({"error": {"code": "401001", "message": "m"}})
+    assert isinstance(cut_off(scripted(whole)), AuthenticationError)
+
+
+def test_a_whole_completion_instead_of_a_stream_is_its_one_value():
+    assert heard(scripted(answer({"choices": [1]}))) == [[{"choices": [1]}]]
+
+
+def test_a_failure_before_the_first_event_is_repeated_once():
+    transport = scripted(stream(), stream(b'data: {"choices": 1}\n\n', DONE))
+    assert heard(transport) == [[{"choices": 1}]]
+
+
+def test_nothing_is_repeated_after_the_first_event():
+    transport = scripted(stream(b'data: {"choices": 1}\n\n'))
+    error = cut_off(transport)
+    assert len(transport.wire.sent) == 1
+    assert (error.attempts, error.phase) == (1, "streaming")
+    assert error.elapsed is not None
+
+
+class Slow(httpx.SyncByteStream):
+    """Comments, and a clock that goes on between them."""
+
+    def __init__(self, pieces, seconds):
+        self.pieces, self.seconds, self.wire = pieces, seconds, None
+
+    def __iter__(self):
+        for piece in self.pieces:
+            self.wire.time += self.seconds
+            yield piece
+
+
+def slow(pieces, seconds):
+    body = Slow(pieces, seconds)
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
+    transport = scripted(response, max_retries=0)
+    body.wire = transport.wire
+    return transport
+
+
+def test_comments_do_not_keep_a_silent_stream_alive():
+    """openai's and httpx's read timeouts are fed by each comment."""
+    assert isinstance(cut_off(slow([b": ping\n\n"] * 99, 10.0)), APITimeoutError)
+
+
+def test_silence_after_the_first_event_is_noticed_too():
+    transport = slow([b'data: {"choices": 1}\n\n', *[b": ping\n\n"] * 99], 10.0)
+    assert isinstance(cut_off(transport), APITimeoutError)
+
+
+def test_the_readers_own_time_is_not_the_streams_silence():
+    transport = slow([b'data: {"choices": 1}\n\n', b": ping\n\n", DONE], 1.0)
+    events = drain(transport.events(Call(path="/", safety="chat")))
+    next(events)
+    transport.wire.time += 10_000
+    assert list(events) == []
+
+
+# -- what an error holds ----------------------------------------------------------------------
+
+
+def chain(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+WAYS = {
+    "refused": lambda: [refused(), refused()],
+    "silence": lambda: [
+        httpx.ReadTimeout(f"key {CANARY}", request=httpx.Request("GET", "https://x"))
+    ],
+    "401 that echoes the key": lambda: [answer({"error": {"message": f"no {CANARY}"}}, status=401)],
+    "401 in a header": lambda: [answer(status=401, x_echo=CANARY)],
+    "html that echoes the key": lambda: [stream(f"<b>{CANARY}".encode(), kind="text/html")],
+    "200 that echoes the key": lambda: [answer({"error": {"code": "c", "message": CANARY}})],
+    "untrusted": lambda: [distrusted()],
+}
+
+
+@pytest.mark.parametrize("safety", ["read", "submit"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_an_error_holds_no_key_and_nothing_of_the_http_library(way, safety):
+    """openai's exceptions hold the request with its live Authorization header."""
+    error = failure(scripted(*way(), max_retries=0), safety)
+    shown = "".join(
+        traceback.TracebackException.from_exception(error, capture_locals=True).format()
+    )
+    data = pickle.dumps(error)
+    assert CANARY not in shown
+    assert CANARY not in repr((error, error.args, vars(error)))
+    assert CANARY.encode() not in data
+    assert b"httpx" not in data
+    modules = {type(each).__module__.split(".")[0] for each in chain(error)}
+    assert modules == {"langchain_tokenhub"}
+
+
+def test_a_key_that_looks_like_none_is_cut_too():
+    transport = scripted(answer({"error": {"message": "no such key: plain-key-7"}}, status=401))
+    object.__setattr__(transport.endpoint, "key", lambda: "plain-key-7")
+    assert "plain-key-7" not in str(failure(transport))
+
+
+def test_the_users_headers_cannot_double_the_authorization():
+    transport = scripted(answer())
+    object.__setattr__(transport.endpoint, "headers", {"authorization": "Bearer x", "X-A": "b"})
+    ask(transport)
+    (request,) = transport.wire.sent
+    assert request.headers.get_list("authorization") == [f"Bearer {CANARY}"]
+    assert request.headers["x-a"] == "b"
+
+
+def test_an_address_that_is_none_is_refused_as_our_error():
+    transport = scripted(origins=["https://h.test:port"])
+    assert isinstance(failure(transport), InvalidRequestError)
+
+
+def test_each_attempt_is_a_line_for_the_debugger_without_query_and_key(caplog):
+    with caplog.at_level(logging.DEBUG, "langchain_tokenhub.transport"):
+        ask(scripted(page(502), answer()))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("POST /v1/x at a.test: 502 in ")
+    assert CANARY not in caplog.text
