@@ -28,7 +28,14 @@ from langchain_tokenhub.catalogue import (
     media_model,
     site,
 )
-from langchain_tokenhub.media import FileField, LogoParam, MediaParams, Text, params_class
+from langchain_tokenhub.media import (
+    FileField,
+    LogoParam,
+    Text,
+    ViewImage,
+    ViewImage31,
+    params_class,
+)
 from langchain_tokenhub.media import checks as kinds
 
 Language = Literal["en", "zh"]
@@ -36,7 +43,6 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 HERE = Path(__file__).parent
 MB = 1024 * 1024
-NO_CODE = ("status 0", "status 4", "status 5")
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -47,9 +53,9 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines)
 
 
-def code(words: Iterable[object]) -> str:
+def code(language: Language, words: Iterable[object]) -> str:
     """Return words as code, with commas between them."""
-    return ", ".join(f"`{word}`" for word in words)
+    return pick(language, ", ", "、").join(f"`{word}`" for word in words)
 
 
 def pick(language: Language, en: str, zh: str) -> str:
@@ -72,7 +78,7 @@ def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, st
     must = pick(language, "required", "必填")
     return (
         f"`{name}`" + (f" **{must}**" if field.is_required() else ""),
-        "; ".join(_limits(language, field)),
+        pick(language, "; ", "；").join(_limits(language, field)),
         pick(language, text.en, text.zh),
     )
 
@@ -96,15 +102,13 @@ def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
 
 
 def _views(language: Language, annotation: str) -> Iterator[str]:
-    from langchain_tokenhub.media import ViewImage, ViewImage31
-
     view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
     words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Word))
     yield pick(
         language,
-        f"list of objects: `view_type` ({code(words.values)}), `view_image_url` or "
+        f"list of objects: `view_type` ({code(language, words.values)}), `view_image_url` or "
         "`view_image_base64` (jpg, jpeg, png)",
-        f"对象列表：`view_type`（{code(words.values)}）、`view_image_url` 或 "
+        f"对象列表：`view_type`（{code(language, words.values)}）、`view_image_url` 或 "
         "`view_image_base64`（jpg、jpeg、png）",
     )
 
@@ -120,7 +124,7 @@ def _check(language: Language, check: kinds.Check) -> Iterator[str]:
         case kinds.Whole(least=least, most=most):
             yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
         case kinds.Number(values=values) | kinds.Word(values=values):
-            yield code(values)
+            yield code(language, values)
         case kinds.Flag():
             yield "`true`, `false`"
         case kinds.Size():
@@ -174,13 +178,6 @@ def _file(language: Language, field: FileField) -> Iterator[str]:
         yield pick(language, f"{span} s", f"{span} 秒")
 
 
-def defaults(language: Language, model: str) -> dict[str, Any]:
-    """Return what is sent unless told otherwise."""
-    del language
-    cls: type[MediaParams] = params_class(model)
-    return dict(cls.wire_defaults)
-
-
 # --- what a job costs -----------------------------------------------------------------------------
 
 
@@ -227,7 +224,7 @@ def _price(language: Language, price: Price | None) -> str:
     parts.append(
         pick(language, f"1 credit ≈ {price.cny_per_credit:g} CNY", f"1 积分 ≈ {price.cny_per_credit:g} 元")
     )
-    return "; ".join(parts)
+    return pick(language, "; ", "；").join(parts)
 
 
 _PER: dict[Language, tuple[str, ...]] = {
@@ -380,8 +377,8 @@ def _error_class(language: Language, cls: type, row: dict[str, Any]) -> str:
         pick(language, f"**Fix.** {row['fix']}", f"**处理。** {row['fix_zh']}"),
         pick(
             language,
-            f"Also caught as {code([*parents, *bases[:1]])}.",
-            f"也可按 {code([*parents, *bases[:1]])} 捕获。",
+            f"Also caught as {code(language, [*parents, *bases[:1]])}.",
+            f"也可按 {code(language, [*parents, *bases[:1]])} 捕获。",
         ),
     ]
     rows = list(_codes(language, cls.__name__))

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from langchain_tokenhub.tools import (
         Tokenhub3DTool,
         TokenHubImageTool,
+        TokenHubJobTool,
         TokenHubToolkit,
         TokenHubVideoTool,
+        approve_above,
     )
 
 _PLACES = {
@@ -69,7 +71,14 @@ _PLACES = {
         "TokenHubError",
     ),
     "jobs.job": ("Job", "MediaFile", "MediaResult"),
-    "tools": ("TokenHubImageTool", "TokenHubToolkit", "TokenHubVideoTool", "Tokenhub3DTool"),
+    "tools": (
+        "TokenHubImageTool",
+        "TokenHubJobTool",
+        "TokenHubToolkit",
+        "TokenHubVideoTool",
+        "Tokenhub3DTool",
+        "approve_above",
+    ),
 }
 _HOMES = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -100,10 +109,12 @@ __all__ = [
     "SubmissionUnknownError",
     "TokenHubError",
     "TokenHubImageTool",
+    "TokenHubJobTool",
     "TokenHubToolkit",
     "TokenHubVideoTool",
     "Tokenhub3DTool",
     "__version__",
+    "approve_above",
 ]
 
 

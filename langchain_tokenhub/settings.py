@@ -121,9 +121,9 @@ class Connected(BaseModel):
     max_retries: NonNegativeInt = 2
     """How often one call is repeated; 0 means never."""
     default_headers: Annotated[Mapping[str, str] | None, AfterValidator(_headers)] = Field(
-        default=None, repr=False
+        default=None, exclude=True, repr=False
     )
-    """Headers for every API request."""
+    """Headers for every API request; as secret as the key, so no dump or trace holds them."""
     http_client: Client | None = Field(default=None, exclude=True, repr=False)
     """The caller's own client for sync calls; used as it is and never closed."""
     http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)

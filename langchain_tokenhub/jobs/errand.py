@@ -94,8 +94,6 @@ class Errand:
         except TakenError as taken:
             assert self.ledger is not None  # noqa: S101 - it has raised
             return await self.ledger.settled(order.key, taken.entry)
-        if job.status == "completed":
-            self.memory.keep(job)
         return job
 
     async def result(self, job: Job, order: Order) -> MediaResult:
@@ -112,6 +110,7 @@ class Errand:
             async for state in states:
                 await self.reporter.tell(state)
                 job = state
+        self.memory.keep(job)
         return finished(job)
 
     async def kept(self, job: Job, order: Order) -> MediaResult:
@@ -158,7 +157,9 @@ class Errand:
 
     async def _submitted(self, order: Order) -> Job:
         log = Written(self.ledger, order.key) if self.ledger else Log()
-        return await submit(self.service, order.body, deadline=self._now + self.wait, log=log)
+        job = await submit(self.service, order.body, deadline=self._now + self.wait, log=log)
+        self.memory.keep(job)
+        return job
 
     async def _alive(self, job: Job) -> Job:
         """Return an ended job whose files can be had, with fresh links where they are dead."""

@@ -172,7 +172,7 @@ class Reader:
         previews = [f.preview_url for f in files if f.preview_url and not f.expired()]
         if previews and PICTURES & set(field.formats):
             return Link(previews[0])
-        found = ", ".join(file.type for file in files) or "no file"
+        found = ", ".join(file.type for file in files) or "no file yet"
         raise _refuse(place, None, f"the earlier job made {found}; {_formats(field)} is needed")
 
     async def _from_file(self, place: str, file: MediaFile) -> Link | Data:

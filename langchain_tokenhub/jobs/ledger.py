@@ -177,6 +177,13 @@ class Ledger:
         """Return the job of that id, if any entry holds it."""
         return await self._do(self._find, job_id)
 
+    async def jobs(self) -> list[Job]:
+        """Return the jobs of all entries, the newest first."""
+        entries = await self._do(lambda: [_entry(text) for text in self._keeper.texts()])
+        found = [entry for entry in entries if entry.job is not None]
+        found.sort(key=_age)
+        return [entry.job for entry in found if entry.job is not None]
+
     def _find(self, job_id: str) -> Job | None:
         jobs = (_entry(text).job for text in self._keeper.texts() if job_id in text)
         return next((job for job in jobs if job and job.id == job_id), None)

@@ -12,14 +12,14 @@ MOST = 4096
 
 
 class Memory:
-    """The jobs of one account that ended well."""
+    """The jobs of one account, as they were last seen."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
 
     def keep(self, job: Job) -> None:
-        """Remember a job with its files."""
+        """Remember a job as it stands."""
         with self._lock:
             self._jobs[job.id] = job
             self._jobs.move_to_end(job.id)
@@ -29,6 +29,11 @@ class Memory:
     def find(self, job_id: str) -> Job | None:
         """Return the job of that id."""
         return self._jobs.get(job_id)
+
+    def jobs(self) -> list[Job]:
+        """Return what is remembered, the newest first."""
+        with self._lock:
+            return list(reversed(self._jobs.values()))
 
 
 _memories: dict[tuple[object, ...], Memory] = {}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from langchain_tokenhub.tools.approval import approve_above
+from langchain_tokenhub.tools.job_tool import TokenHubJobTool
 from langchain_tokenhub.tools.kinds import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
-__all__ = ["TokenHubImageTool", "TokenHubToolkit", "TokenHubVideoTool", "Tokenhub3DTool"]
+__all__ = [
+    "TokenHubImageTool",
+    "TokenHubJobTool",
+    "TokenHubToolkit",
+    "TokenHubVideoTool",
+    "Tokenhub3DTool",
+    "approve_above",
+]

@@ -322,6 +322,25 @@ class MediaClient(Connected):
             )
         return job
 
+    async def known_job(self, transport: Transport, job_id: str) -> Job | None:
+        """Return a job that is known here."""
+        return await self._find(transport, job_id)
+
+    async def known_jobs(self, transport: Transport) -> list[Job]:
+        """Return the account's jobs that this process and the ledger know."""
+        ledger = self._ledger(transport)
+        written = await ledger.jobs() if ledger is not None else []
+        jobs = {job.id: job for job in [*written[::-1], *self._memory().jobs()[::-1]]}
+        return list(jobs.values())[::-1]
+
+    async def looked_at(self, transport: Transport, job: Job) -> Job:
+        """Return a job as it stands."""
+        return await self._query(transport, job)
+
+    async def collected(self, transport: Transport, emit: Emit, job: Job) -> MediaResult:
+        """Return a job's result."""
+        return await self._result(transport, emit, job, None)
+
     async def _find(self, transport: Transport, job_id: str) -> Job | None:
         """Return a job that this process, the ledger or a sidecar knows."""
         job = self._memory().find(job_id)

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from langchain_core.messages import ToolMessage
-from langchain_core.tools import ArgsSchema, BaseTool
+from langchain_core.tools import ArgsSchema
 from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 
 from langchain_tokenhub.catalogue import MediaModel
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, TokenHubError
+from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.descriptions import Language, description_of
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.jobs.telling import told
 from langchain_tokenhub.media import params_class, schema_class
-from langchain_tokenhub.tools.client import MediaClient, call_id
+from langchain_tokenhub.tools.answering import Answering
+from langchain_tokenhub.tools.client import MediaClient
 from langchain_tokenhub.transport import Transport, finish
 
 
-class MediaTool(MediaClient, BaseTool):
+class MediaTool(MediaClient, Answering):
     """A media model as a tool for agents, and as plain methods for code."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
@@ -47,30 +46,6 @@ class MediaTool(MediaClient, BaseTool):
             self.args_schema = schema_class(self.model, self.language, self.kind)
         return self
 
-    def run(
-        self, tool_input: Any, *args: Any, tool_call_id: str | None = None, **kwargs: Any
-    ) -> Any:
-        """Run the tool; to a tool call, an error is an answer too (contract, section 6)."""
-        token = call_id.set(tool_call_id)
-        try:
-            return super().run(tool_input, *args, tool_call_id=tool_call_id, **kwargs)
-        except TokenHubError as error:
-            return self._said(error, tool_call_id)
-        finally:
-            call_id.reset(token)
-
-    async def arun(
-        self, tool_input: Any, *args: Any, tool_call_id: str | None = None, **kwargs: Any
-    ) -> Any:
-        """As `run`."""
-        token = call_id.set(tool_call_id)
-        try:
-            return await super().arun(tool_input, *args, tool_call_id=tool_call_id, **kwargs)
-        except TokenHubError as error:
-            return self._said(error, tool_call_id)
-        finally:
-            call_id.reset(token)
-
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
         return finish(self._answer(self._sync(), emit, params))
 
@@ -95,12 +70,6 @@ class MediaTool(MediaClient, BaseTool):
             hint=f"its fields: {', '.join(fields)}",
             phase="not sent",
         )
-
-    def _said(self, error: TokenHubError, tool_call_id: str | None) -> ToolMessage:
-        """Answer a tool call with an error: a raise would lose its siblings' results."""
-        if tool_call_id is None or isinstance(error, AuthenticationError):
-            raise error
-        return ToolMessage(told(error), name=self.name, tool_call_id=tool_call_id, status="error")
 
     async def _answer(
         self, transport: Transport, emit: Emit, params: Mapping[str, Any]

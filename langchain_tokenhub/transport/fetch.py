@@ -71,9 +71,10 @@ async def fetch(
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     wire = wire.plain()
     for _ in range(MOST_REDIRECTS + 1):
-        response = await _open(wire, await _checked(wire, url, at_home=at_home), headers)
+        request = await _checked(wire, url, at_home=at_home)
+        response = await _open(wire, request, headers)
         if not response.is_redirect:
-            return await _fetched(wire, response)
+            return await _fetched(wire, response, request)
         url = str(httpx.URL(url).join(response.headers.get("location", "")))
         await wire.close(response)
     raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
@@ -95,11 +96,15 @@ async def _checked(wire: Wire, url: str, *, at_home: bool) -> httpx.Request:
         addresses = await wire.resolve(target.host)
     except OSError:
         raise APIConnectionError(f"{target.host!r} has no address", phase="not sent") from None
-    if not addresses or not all(address.is_global for address in addresses):
+    if not addresses or not all(_public(address) for address in addresses):
         raise InvalidRequestError(
             f"a result's link leads to {target.host!r}, which is not public", hint=_HINT
         )
     return _pinned(target, addresses[0])
+
+
+def _public(address: Address) -> bool:
+    return address.is_global and not address.is_multicast
 
 
 def _pinned(target: httpx.URL, address: Address) -> httpx.Request:
@@ -125,35 +130,52 @@ async def _open(wire: Wire, request: httpx.Request, headers: dict[str, str]) -> 
         return await wire.send(request)
     except httpx.HTTPError as caught:
         failure = caught
-    raise translated(failure, phase_of(failure, progress))
+    raise _named(translated(failure, phase_of(failure, progress)), request)
 
 
-async def _fetched(wire: Wire, response: httpx.Response) -> Fetched:
+def _named(error: TokenHubError, request: httpx.Request) -> TokenHubError:
+    """Return `error` with the name of the host that was asked; the rest of a link is secret."""
+    error.host = request.headers.get("host") or request.url.host
+    return error
+
+
+async def _fetched(wire: Wire, response: httpx.Response, request: httpx.Request) -> Fetched:
     if not response.is_success:
-        raise await _refused(wire, response)
+        raise _named(await _refused(wire, response), request)
     length = response.headers.get("content-length", "")
+    pieces = _pieces(wire, response, request)
+    await anext(pieces)  # begun, so that closing it closes the answer
     return Fetched(
         status=response.status_code,
         size=int(length) if length.isdecimal() else None,
         etag=response.headers.get("etag"),
         media_type=response.headers.get("content-type", ""),
-        pieces=_pieces(wire, response),
+        pieces=pieces,
     )
 
 
 async def _refused(wire: Wire, response: httpx.Response) -> TokenHubError:
-    body = b""
-    async with aclosing(_pieces(wire, response)) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > LARGEST_COMPLAINT:
-                break
-    return error_from(response.status_code, response.headers, body)
+    body = bytearray()
+    try:
+        async with aclosing(wire.chunks(response)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > LARGEST_COMPLAINT:
+                    break
+    except httpx.HTTPError:
+        pass  # the status says enough
+    finally:
+        await wire.close(response)
+    return error_from(response.status_code, response.headers, bytes(body[:LARGEST_COMPLAINT]))
 
 
-async def _pieces(wire: Wire, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def _pieces(
+    wire: Wire, response: httpx.Response, request: httpx.Request
+) -> AsyncGenerator[bytes, None]:
+    """Yield nothing at first, then the bytes."""
     failure: httpx.HTTPError
     try:
+        yield b""
         async with aclosing(wire.chunks(response)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -163,4 +185,4 @@ async def _pieces(wire: Wire, response: httpx.Response) -> AsyncGenerator[bytes,
         return
     finally:
         await wire.close(response)
-    raise translated(failure, "streaming")
+    raise _named(translated(failure, "answered"), request)

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -90,15 +90,18 @@ class Peer:
         self.answer = answer or plain
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
+        self.arrived = threading.Event()
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+        self.url = (
+            f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,6 +134,7 @@ class Peer:
             while not writer.is_closing():
                 request = await self._request(connection)
                 self.requests.append(request)
+                self.arrived.set()
                 await self.answer(connection, request)
         connection.gone.set()
         writer.transport.abort()
@@ -199,7 +203,7 @@ def black_hole():
         address = listener.getsockname()
         for _ in range(8):
             filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
+            filler.settimeout(0)
             filler.connect_ex(address)
         time.sleep(0.05)
         yield f"http://127.0.0.1:{address[1]}"
@@ -222,4 +226,5 @@ def model(peer):
         defaults = {"model": "m", "api_key": "sk-canary-0123456789", "base_url": peer.url}
         return ChatTokenHub(**{**defaults, **fields})
 
+    make.peer = peer
     return make

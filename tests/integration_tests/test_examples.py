@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SCRIPTS = [path for path in EXAMPLES if path.stem not in {"service", "test_my_agent"}]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
-def run(script: Path, folder: Path) -> str:
+def without_key() -> dict[str, str]:
     drop = {"TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY", "TOKENHUB_BASE_URL"}
-    env = {name: value for name, value in os.environ.items() if name not in drop}
+    kept = {name: value for name, value in os.environ.items() if name not in drop}
+    return kept | {"PYTHONUTF8": "1"}
+
+
+def run(script: Path, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=folder,
-        env=env | {"PYTHONUTF8": "1"},
+        env=without_key(),
         capture_output=True,
         text=True,
         timeout=120,
@@ -37,9 +44,35 @@ def blocks(readme: Path, language: str = "[a-z]*") -> list[str]:
     return fence.findall(readme.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs_without_a_key(script, tmp_path):
     assert run(script, tmp_path).strip()
+
+
+def test_the_durable_agent_submits_once(tmp_path):
+    assert "submitted 1 job(s) in all" in run(ROOT / "examples/durable_agent.py", tmp_path)
+
+
+def test_the_example_of_a_users_own_tests_passes(tmp_path):
+    command = [sys.executable, "-m", "pytest", "-q", str(ROOT / "examples/test_my_agent.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "4 passed" in done.stdout, done.stdout
+
+
+def test_the_service_streams_tokens_and_progress(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "examples/service.py"), str(port)]
+    server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=without_key())
+    try:
+        url = f"http://127.0.0.1:{port}/ask"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
+            told = client.get(url, params={"text": "画一只橘猫"}).text
+    finally:
+        server.terminate()
+        server.wait(10)
+    assert [f"event: {name}" in told for name in ("token", "job", "done")] == [True] * 3
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)

@@ -229,10 +229,10 @@ def test_cancelling_a_wait_notes_the_job(hub):
     hub.speed = 0.001
 
     async def cancelled():
-        task = asyncio.create_task(TokenHubVideoTool().agenerate(prompt="猫"))
-        while not hub.jobs:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        asked = asyncio.Event()
+        tool = TokenHubVideoTool(progress=lambda _: asked.set())
+        task = asyncio.create_task(tool.agenerate(prompt="猫"))
+        await asked.wait()
         task.cancel()
         try:
             await task

@@ -194,7 +194,9 @@ def test_the_same_call_in_a_thread_is_resumed_and_another_is_not(hub, call, tmp_
     made = graph(TokenHubVideoTool(ledger=tmp_path), checkpointer=InMemorySaver())
     first, second = ({"configurable": {"thread_id": name}} for name in "ab")
     ids = [
-        answers(call(made, "invoke", asked(tool_call(prompt="猫")), config))[-1].artifact["job"]["id"]
+        answers(call(made, "invoke", asked(tool_call(prompt="猫")), config))[-1].artifact["job"][
+            "id"
+        ]
         for config in (first, first, second)
     ]
     assert ids[0] == ids[1] != ids[2]

@@ -104,7 +104,7 @@ def test_nothing_is_guessed_for_unknown_and_service_ids(model):
         ("kimi-k2.5", "echo_reasoning", "always"),
         ("kimi-k2.5", "reasoning_filler", " "),
         ("deepseek-v4-pro", "echo_reasoning", "tool_calls"),
-        ("deepseek-v4-pro", "reasoning_filler", None),
+        ("deepseek-v4-pro", "reasoning_filler", " "),
         ("hy-mt2-pro", "echo_reasoning", "never"),
         ("deepseek-v4-flash", "forced_tools_while_thinking", False),
         ("deepseek-v3.2", "forced_tools_while_thinking", False),

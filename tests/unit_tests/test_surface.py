@@ -16,6 +16,8 @@ CONTRACT = {
     "TokenHubVideoTool",
     "Tokenhub3DTool",
     "TokenHubToolkit",
+    "TokenHubJobTool",
+    "approve_above",
     "Job",
     "MediaFile",
     "MediaResult",

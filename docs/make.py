@@ -1,0 +1,247 @@
+"""Makes the documentation: fills the made parts of the pages, and builds the site.
+
+    python docs/make.py            fill the made parts of docs/en, docs/zh and docs/llms.txt
+    python docs/make.py --check    say which are not up to date
+    python docs/make.py pictures   draw the example pictures anew, with the emulator
+    python docs/make.py site       fill, then build both languages into site/
+
+Zensical has one language a site, so there is one build a language. What lies in docs/ itself
+(pictures, and pages that others write) belongs to both: it is laid beside the pages of each.
+"""
+
+# ruff: noqa: INP001 - a script, no package
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tables
+from tables import LANGUAGES, Language, pick
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+STAGE = ROOT / "build" / "docs"
+SITE = ROOT / "site"
+
+SHARED = ("architecture.md", "comparison.md", "performance.md")
+"""Pages that lie in docs/ itself, in English; a page of the same name in docs/zh comes before."""
+_MADE = re.compile(
+    r"^( *)(<!-- made: (.+?) -->\n)(?:.*?)^ *(<!-- /made -->)", re.DOTALL | re.MULTILINE
+)
+_UP = re.compile(r"(\]\()((?:\.\./)*)\.\./(?=img/|architecture\.md|comparison\.md|performance\.md)")
+"""A link from a language's page to what lies in docs/ itself: one step less in the site."""
+
+MAKERS: dict[str, Callable[..., str]] = {
+    "parameters": tables.parameters,
+    "facts": tables.facts,
+    "templates": tables.templates,
+    "models": tables.models,
+    "sites": tables.sites,
+    "errors": tables.error_classes,
+}
+"""What a made part may ask for: `<!-- made: parameters hy-3d-3.0 -->`."""
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def pages(language: Language) -> dict[str, Path]:
+    """Return a language's pages, by their place in the site."""
+    shared = {name: HERE / name for name in SHARED if (HERE / name).exists()}
+    own = (HERE / language).rglob("*.md")
+    return shared | {path.relative_to(HERE / language).as_posix(): path for path in sorted(own)}
+
+
+def filled(language: Language, text: str) -> str:
+    """Return a page with its made parts."""
+
+    def made(found: re.Match[str]) -> str:
+        word, *arguments = found[3].split()
+        part = f"{found[2]}\n{MAKERS[word](language, *arguments)}\n\n{found[4]}"
+        return textwrap.indent(part, found[1])
+
+    return _MADE.sub(made, text)
+
+
+def outputs() -> Iterator[tuple[Path, str]]:
+    """Yield each file that is made, wholly or in part, with what it should hold."""
+    for language in LANGUAGES:
+        for path in pages(language).values():
+            if path.parent != HERE:
+                yield path, filled(language, path.read_text("utf-8"))
+    yield HERE / "llms.txt", llms()
+
+
+def llms() -> str:
+    """Return the list of pages for language models."""
+    intro, _, rest = (HERE / "en" / "index.md").read_text("utf-8").partition("\n\n")
+    lines = [intro, "", f"> {rest.partition(chr(10) * 2)[0]}"]
+    for language in LANGUAGES:
+        lines += ["", pick(language, "## English", "## 简体中文"), ""]
+        for path in pages(language).values():
+            title, first = _head(path.read_text("utf-8"))
+            lines.append(f"- [{title}]({path.relative_to(HERE).as_posix()}): {first}")
+    return "\n".join(lines) + "\n"
+
+
+def _head(text: str) -> tuple[str, str]:
+    """Return a page's title and its first sentence."""
+    title, *rest = [line for line in text.splitlines() if line.strip()]
+    plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", rest[0])
+    return title.removeprefix("# "), re.split(r"(?<=[.。：])(?:\s|(?<=[。：]))", plain)[0]
+
+
+def fill() -> int:
+    """Write what is made."""
+    for path, text in outputs():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            say(f"made {path.relative_to(ROOT)}")
+    return 0
+
+
+def check() -> int:
+    """Say what is not up to date; 1 if anything is."""
+    stale = [p for p, text in outputs() if not p.exists() or p.read_text("utf-8") != text]
+    for path in stale:
+        say(f"{path.relative_to(ROOT)} is not up to date: run python docs/make.py")
+    return int(bool(stale))
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def pictures() -> int:
+    """Draw what the pages show, each below 60 kB."""
+    from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
+    from langchain_tokenhub.testing import Emulator
+
+    with Emulator(speed=1000) as hub:
+        at = {"base_url": hub.url, "api_key": "emulator"}
+        picture = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
+        film = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=picture)
+        shape = Tokenhub3DTool(**at).generate(prompt="一把紫砂茶壶")
+        preview = next(file.preview_url for file in shape.files if file.preview_url)
+        _write("image.png", picture.files[0].read())
+        _write("3d.png", picture.files[0].model_copy(update={"url": preview}).read())
+        _write("video.png", _frame(film.files[0].read()))
+    return 0
+
+
+def _frame(video: bytes) -> bytes:
+    """Return the middle picture of a video, as a PNG."""
+    import io
+
+    import av
+
+    with av.open(io.BytesIO(video)) as film:
+        frames = [frame.to_image() for frame in film.decode(video=0)]
+    out = io.BytesIO()
+    frames[len(frames) // 2].save(out, "PNG")
+    return out.getvalue()
+
+
+def _write(name: str, data: bytes) -> None:
+    (HERE / "img" / name).write_bytes(data)
+    say(f"docs/img/{name}: {len(data) // 1000} kB")
+
+
+# --- site -----------------------------------------------------------------------------------------
+
+
+def site() -> int:
+    """Build both languages into site/, with a first page that leads to one of them."""
+    import yaml
+
+    fill()
+    shutil.rmtree(SITE, ignore_errors=True)
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    for language in LANGUAGES:
+        stage(language)
+        config = ROOT / f".mkdocs-{language}.yml"
+        try:
+            config.write_text(yaml.safe_dump(localised(settings, language), allow_unicode=True))
+            build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f"]
+            subprocess.run([*build, str(config)], cwd=ROOT, check=True)  # noqa: S603 - our own words
+        finally:
+            config.unlink(missing_ok=True)
+    (SITE / "index.html").write_text(_FIRST, "utf-8")
+    shutil.copy(HERE / "llms.txt", SITE / "llms.txt")
+    return 0
+
+
+_FIRST = """<!doctype html>
+<meta charset="utf-8">
+<title>langchain-tokenhub</title>
+<script>location.replace(navigator.language.startsWith("zh") ? "zh/" : "en/")</script>
+<p><a href="zh/">简体中文</a> · <a href="en/">English</a></p>
+"""
+
+
+def stage(language: Language, to: Path | None = None) -> Path:
+    """Lay a language's pages and what belongs to both side by side."""
+    folder = to or STAGE / language
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE / "img", folder / "img")
+    for place, path in pages(language).items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(_UP.sub(r"\1\2", path.read_text("utf-8")), "utf-8")
+    return folder
+
+
+def localised(settings: dict[str, Any], language: Language) -> dict[str, Any]:
+    """Return the settings of one language's build."""
+    words = settings["extra"].get(f"words_{language}", {})
+    return settings | {
+        "docs_dir": f"build/docs/{language}",
+        "site_dir": f"site/{language}",
+        "theme": settings["theme"] | {"language": language},
+        "nav": [_entry(item, words, pages(language)) for item in nav(settings, language)],
+    }
+
+
+def nav(settings: dict[str, Any], language: Language) -> list[Any]:
+    """Return the navigation without pages that do not exist."""
+    there = pages(language)
+    kept: list[Any] = []
+    for item in settings["nav"]:
+        if isinstance(item, dict):
+            kept.append({k: [page for page in v if page in there] for k, v in item.items()})
+        elif item in there:
+            kept.append(item)
+    return kept
+
+
+def _entry(item: Any, words: dict[str, str], there: dict[str, Path]) -> Any:
+    """Return an item of the navigation with its title: a section's word, or a page's heading."""
+    if isinstance(item, dict):
+        return {words.get(k, k): [_entry(page, words, there) for page in v] for k, v in item.items()}
+    return {_head(there[item].read_text("utf-8"))[0]: item}
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stdout.write(f"{text}\n")
+
+
+def main() -> int:
+    """Do what the command line asks."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", nargs="?", choices=("fill", "pictures", "site"), default="fill")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.check:
+        return check()
+    return {"fill": fill, "pictures": pictures, "site": site}[options.what]()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`tokenhub emulator` and `tokenhub gallery`."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from langchain_tokenhub.cli.console import Console
+from langchain_tokenhub.cli.failures import UsageError
+from langchain_tokenhub.cli.parser import FOLDER, add_output
+from langchain_tokenhub.cli.words import Words
+from langchain_tokenhub.gallery import fetch_previews, write_gallery
+
+
+def add_emulator(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
+    """Add the options of `tokenhub emulator`."""
+    del arguments
+    parser.add_argument("--host", default="127.0.0.1", help=words("host"))
+    parser.add_argument("--port", type=int, default=0, help=words("port"))
+    parser.add_argument("--speed", type=float, default=1.0, help=words("speed"))
+    add_output(parser, words)
+    parser.set_defaults(run=emulate)
+
+
+def emulate(options: argparse.Namespace, console: Console) -> int:
+    """Run the emulator until Ctrl-C."""
+    try:
+        from langchain_tokenhub.testing import Emulator
+    except ImportError:
+        raise UsageError(console.words("emulator-missing")) from None
+    with Emulator(host=options.host, port=options.port, speed=options.speed) as hub:
+        if console.as_json:
+            console.data({"url": hub.url})
+        else:
+            console.note(console.words("emulator-on"))
+            console.say(f"export TOKENHUB_BASE_URL={hub.url} TOKENHUB_API_KEY=emulator")
+        console.flush()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return 0
+
+
+def add_gallery(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
+    """Add the options of `tokenhub gallery`."""
+    del arguments
+    told = words("folder", default=f"./{FOLDER}")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, metavar="FOLDER", help=told)
+    parser.add_argument("--title", metavar="TEXT", help=words("title"))
+    parser.add_argument("--offline", action="store_true", help=words("offline"))
+    parser.add_argument("--force", action="store_true", help=words("force"))
+    parser.add_argument("--open", action="store_true", help=words("open"))
+    add_output(parser, words)
+    parser.set_defaults(run=show)
+
+
+def show(options: argparse.Namespace, console: Console) -> int:
+    """Write the page."""
+    if not options.offline:
+        fetch_previews(options.folder)
+    title, language = options.title, console.words.language
+    page, count = write_gallery(
+        options.folder, title=title, language=language, replace=options.force
+    )
+    if console.as_json:
+        console.data({"page": str(page), "results": count})
+    else:
+        console.say(str(page))
+        console.note(console.words("page", count=count, page=page.resolve().as_uri()))
+    if options.open:
+        webbrowser.open(page.resolve().as_uri())
+    return 0

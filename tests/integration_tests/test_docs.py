@@ -1,0 +1,118 @@
+"""What the documentation says is so: its code runs, its languages agree, its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BOTH = [*sorted((DOCS / "en").rglob("*.md")), ROOT / "README.md"]
+"""The English pages: the Chinese ones hold the same code."""
+ALL = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "README.zh-CN.md"]
+BLOCKS = Sybil([PythonCodeBlockParser()])
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def twin(path: Path) -> Path:
+    if path.parent == ROOT:
+        return ROOT / "README.zh-CN.md"
+    return DOCS / "zh" / path.relative_to(DOCS / "en")
+
+
+def pages(language: str) -> set[str]:
+    return {path.relative_to(DOCS / language).as_posix() for path in (DOCS / language).rglob("*.md")}
+
+
+def code(path: Path) -> list[str]:
+    """Return a page's Python without its comments, which are in the page's language."""
+    fences = re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [ast.dump(ast.parse(fence)) for fence in fences]
+
+
+def prose(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """Return what a link may point to inside a page."""
+    text = prose(path)
+    named = set(re.findall(r'<a id="([^"]+)"', text)) | set(re.findall(r"\{ #(\S+) \}", text))
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", head).strip().lower() for head in heads]
+    return named | {re.sub(r"[\s-]+", "-", head) for head in plain}
+
+
+def dead_links(path: Path) -> list[str]:
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / unquote(place)).resolve() if place else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", BOTH, ids=name)
+def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS.parse(page):
+        block.evaluate()
+
+
+def test_both_languages_have_the_same_pages():
+    shared = {"architecture.md", "comparison.md", "performance.md"}
+    assert pages("en") - shared == pages("zh") - shared
+
+
+@pytest.mark.parametrize("page", BOTH, ids=name)
+def test_both_languages_of_a_page_hold_the_same_code(page):
+    assert code(page) == code(twin(page))
+
+
+@pytest.mark.parametrize("page", BOTH, ids=name)
+def test_both_languages_of_a_page_have_as_many_headings_and_links(page):
+    for mark in (r"^#+ ", r"\]\("):
+        ours, theirs = (re.findall(mark, prose(p), re.MULTILINE) for p in (page, twin(page)))
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("page", ALL, ids=name)
+def test_every_link_of_a_page_leads_somewhere(page):
+    assert dead_links(page) == []
+
+
+def test_the_made_parts_are_up_to_date():
+    script = [sys.executable, str(DOCS / "make.py"), "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_list_for_language_models_names_every_page():
+    listed = set(re.findall(r"\]\(([^)]+)\)", (DOCS / "llms.txt").read_text("utf-8")))
+    assert {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} == listed
+
+
+def test_the_navigation_names_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    named = {page for section in nav for pages in section.values() for page in pages}
+    assert pages("en") <= named
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "img").iterdir()), ids=name)
+def test_a_picture_is_small(picture):
+    assert picture.stat().st_size < 60_000

@@ -1,0 +1,194 @@
+"""The caller's own clients, and proxies from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+
+from langchain_tokenhub import APIConnectionError, InvalidRequestError
+from langchain_tokenhub.transport import lanes
+
+
+async def plain(connection, request):
+    await connection.json({"choices": [{"message": {"content": "hi"}}]})
+
+
+def test_the_callers_client_is_used_as_it_is_and_never_closed(model, peer):
+    with httpx.Client(headers={"X-Gate": "1"}, cookies={"c": "2"}) as own:
+        with model(http_client=own) as chat:
+            assert chat.invoke("q").content == "hi"
+        assert not own.is_closed
+        assert "".join(chunk.content for chunk in chat.stream("q")) == "hi"
+    headers = peer.requests[0].headers
+    assert (headers["x-gate"], headers["cookie"]) == ("1", "c=2")
+    assert headers["authorization"].endswith("sk-canary-0123456789")
+
+
+async def test_the_callers_async_client_is_used_as_it_is_and_never_closed(model, peer):
+    async with httpx.AsyncClient(headers={"X-Gate": "1"}) as own:
+        async with model(http_async_client=own) as chat:
+            assert (await chat.ainvoke("q")).content == "hi"
+        assert not own.is_closed
+        assert "".join([chunk.content async for chunk in chat.astream("q")]) == "hi"
+    assert peer.requests[0].headers["x-gate"] == "1"
+
+
+def test_streams_over_the_callers_client_use_one_connection(model, peer):
+    with httpx.Client() as own:
+        for _ in range(10):
+            list(model(http_client=own).stream("q"))
+    assert len(peer.connections) == 1
+
+
+def test_the_callers_client_follows_no_redirect_for_us(model, peers):
+    thief = peers()
+
+    async def redirect(connection, request):
+        await connection.json({}, status=307, Location=thief.url)
+
+    with (
+        httpx.Client(follow_redirects=True) as own,
+        pytest.raises(InvalidRequestError, match="redirects"),
+    ):
+        model(http_client=own, base_url=peers(redirect).url).invoke("q")
+    assert thief.connections == []
+
+
+def test_a_transport_of_the_callers_without_sockets_works(model):
+    def answer(request):
+        return httpx.Response(200, json={"choices": [{"message": {"content": "mock"}}]})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as own:
+        assert model(http_client=own).invoke("q").content == "mock"
+
+
+# -- proxies ----------------------------------------------------------------------------------
+
+
+class Proxy:
+    """A proxy's answer: it forwards plain requests and opens tunnels."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def __call__(self, connection, request):
+        self.asked.append((request.method, request.path))
+        if request.method == "CONNECT":
+            await self.tunnel(connection, request)
+        else:
+            await plain(connection, request)
+
+    async def tunnel(self, connection, request):
+        host, port = request.path.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            await asyncio.gather(copy(connection.reader, writer), copy(reader, connection.writer))
+        finally:
+            writer.transport.abort()
+
+
+async def copy(reader, writer):
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+def proxy(peers):
+    answer = Proxy()
+    server = peers(answer)
+    server.asked = answer.asked
+    return server
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_the_environments_proxy_is_used(scheme, model, proxy, call, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", scheme + proxy.url.removeprefix("http://"))
+    assert call(model(), "invoke", "q").content == "hi"
+    assert proxy.asked == [("POST", f"{model.peer.url}/v1/chat/completions")]
+    assert model.peer.connections == []
+
+
+@pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "example.com,127.0.0.1"])
+def test_no_proxy_is_honoured(bypass, model, proxy, call, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", bypass)
+    call(model(), "invoke", "q")
+    assert (len(model.peer.requests), proxy.asked) == (1, [])
+
+
+@pytest.fixture
+def secure(peers, raw, monkeypatch):
+    """A TLS peer, its certificate trusted."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+    lanes._tls.cache_clear()
+    yield peers(tls=True)
+    lanes._tls.cache_clear()
+
+
+def test_a_tunnel_is_opened_through_the_proxy(model, secure, proxy, call, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    chat = model(base_url=secure.url)
+    assert call(chat, "invoke", "q").content == "hi"
+    assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
+    assert {method for method, _ in proxy.asked} == {"CONNECT"}
+    assert len(secure.requests) == 2
+
+
+def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    model(base_url=secure.url).invoke("q")
+    assert "authorization" not in proxy.requests[0].headers
+
+
+def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monkeypatch):
+    """fal counts it as the host's and goes to its backup domain."""
+    monkeypatch.setenv("HTTPS_PROXY", refused)
+    chat = model(base_url=[secure.url, model.peer.url], max_retries=0)
+    with pytest.raises(APIConnectionError) as caught:
+        call(chat, "invoke", "q")
+    assert (caught.value.attempts, caught.value.phase) == (1, "not sent")
+    assert model.peer.connections == []
+
+
+async def never(connection, request):
+    await connection.until_gone()
+
+
+async def denies(connection, request):
+    await connection.send(
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize("answer", [never, denies])
+def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
+    answer, peers, secure, call, monkeypatch
+):
+    from langchain_tokenhub.transport import AsyncWire, Call, Patience, SyncWire, Transport, finish
+    from tests.conftest import Budget, Endpoint, Hosts
+
+    class Client:
+        endpoint = Endpoint(
+            hosts=Hosts((secure.url,)), budget=Budget(), key=lambda: "sk", max_retries=1
+        )
+        what = Call(
+            path="/v1/x", body={}, safety="submit", patience=Patience(connect=0.3, read=0.3)
+        )
+
+        def ask(self):
+            return finish(Transport(self.endpoint, SyncWire()).json(self.what))
+
+        async def aask(self):
+            return await Transport(self.endpoint, AsyncWire()).json(self.what)
+
+    monkeypatch.setenv("HTTPS_PROXY", peers(answer).url)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
+        call(Client(), "ask")
+    assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)

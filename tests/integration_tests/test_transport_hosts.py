@@ -1,0 +1,138 @@
+"""Hosts that cannot be reached, and paid submits that may have arrived, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from langchain_tokenhub import APIConnectionError, InvalidRequestError, SubmissionUnknownError
+from langchain_tokenhub.transport import AsyncWire, Call, Patience, SyncWire, Transport, finish
+from tests.conftest import Budget, Endpoint, Hosts
+
+QUICK = Patience(connect=0.3, connect_backed=0.3, read=0.3)
+
+
+class Client:
+    """A transport's two faces, for the `call` fixture."""
+
+    def __init__(self, *origins, max_retries=2):
+        self.endpoint = Endpoint(
+            hosts=Hosts(origins), budget=Budget(), key=lambda: "sk-test", max_retries=max_retries
+        )
+
+    def ask(self, call):
+        return finish(Transport(self.endpoint, SyncWire()).json(call))
+
+    async def aask(self, call):
+        return await Transport(self.endpoint, AsyncWire()).json(call)
+
+
+def a_call(safety="read", **details):
+    return Call(path="/v1/x", body={}, safety=safety, patience=QUICK, **details)
+
+
+def test_a_black_holed_primary_costs_one_connect_timeout(call, black_hole, peer):
+    """fal pays it on every new connection; openai has no backup."""
+    client = Client(black_hole, peer.url)
+    answers = [call(client, "ask", a_call("submit")) for _ in range(5)]
+    assert [answer.attempts for answer in answers] == [2, 1, 1, 1, 1]
+
+
+def test_a_refused_primary_fails_over_and_stays_there(call, refused, peer):
+    client = Client(refused, peer.url)
+    answers = [call(client, "ask", a_call("submit")) for _ in range(3)]
+    assert [answer.attempts for answer in answers] == [2, 1, 1]
+    assert {answer.host for answer in answers} == {peer.url.removeprefix("http://")}
+
+
+def test_a_name_that_nobody_knows_fails_over(call, peer):
+    client = Client("http://nobody.invalid", peer.url)
+    assert call(client, "ask", a_call()).attempts == 2
+
+
+def test_without_a_backup_a_refused_connection_is_told(call, refused):
+    with pytest.raises(APIConnectionError) as caught:
+        call(Client(refused), "ask", a_call())
+    assert (caught.value.phase, caught.value.attempts) == ("not sent", 3)
+
+
+def test_a_job_is_polled_on_the_host_that_took_it(call, peers):
+    primary, backup = peers(), peers()
+    client = Client(primary.url, backup.url)
+    for _ in range(3):
+        call(client, "ask", a_call(prefer=backup.url.removeprefix("http://")))
+    assert (len(primary.requests), len(backup.requests)) == (0, 3)
+
+
+async def hang(connection, request):
+    await connection.until_gone()
+
+
+async def close(connection, request):
+    connection.writer.close()
+
+
+async def reset(connection, request):
+    connection.reset()
+
+
+async def garbage(connection, request):
+    await connection.send(b"\x00\x01\x02 not http\r\n\r\n")
+    connection.writer.close()
+
+
+@pytest.mark.parametrize("answer", [hang, close, reset, garbage])
+def test_a_submit_without_an_answer_is_exactly_one_post(answer, call, peers):
+    """fal sends four paid posts after three read timeouts, openai's images three."""
+    primary, backup = peers(answer), peers()
+    with pytest.raises(SubmissionUnknownError) as caught:
+        call(Client(primary.url, backup.url), "ask", a_call("submit"))
+    assert (len(primary.requests), len(backup.requests)) == (1, 0)
+    assert caught.value.phase in {"sent", "answered"}
+
+
+async def half(connection, request):
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+    connection.writer.close()
+
+
+def test_a_submit_whose_answer_is_cut_is_unknown(call, peers):
+    with pytest.raises(SubmissionUnknownError):
+        call(Client(peers(half).url), "ask", a_call("submit"))
+
+
+def test_a_read_that_is_cut_is_repeated(call, peers):
+    flaky = peers()
+
+    async def serve(connection, request):
+        if len(flaky.requests) < 3:
+            return connection.reset()
+        return await connection.json({"ok": 1})
+
+    flaky.answer = serve
+    assert call(Client(flaky.url), "ask", a_call()).data == {"ok": 1}
+
+
+def test_a_redirect_to_another_site_gets_neither_key_nor_body(call, peers):
+    """httpx follows with the body and custom key headers; openai follows by default."""
+    thief = peers()
+
+    async def redirect(connection, request):
+        await connection.json({}, status=307, Location=f"{thief.url}/v1/x")
+
+    with pytest.raises(InvalidRequestError, match="redirects"):
+        call(Client(peers(redirect).url), "ask", a_call("submit"))
+    assert thief.connections == []
+
+
+def test_an_answer_that_trickles_past_the_deadline_is_left(call, peers):
+    async def trickle(connection, request):
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+        while not connection.gone.is_set():
+            await connection.send(b" ")
+            await asyncio.sleep(0.02)
+
+    wire = SyncWire()
+    with pytest.raises(Exception, match="deadline"):
+        call(Client(peers(trickle).url), "ask", a_call(deadline=wire.now() + 0.3))

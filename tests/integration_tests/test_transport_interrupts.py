@@ -1,0 +1,199 @@
+"""Interruptions of a paid submit, and the end of a process, each in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from langchain_tokenhub.transport import AsyncWire, Call, Progress, Transport
+from tests.conftest import Budget, Endpoint, Hosts
+
+SUBMIT = """
+    import sys
+    from langchain_tokenhub.transport import *
+    from langchain_tokenhub.transport.hosts import Hosts
+    from langchain_tokenhub.transport.retry import Budget
+    endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
+    progress = Progress()
+    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+    transport = Transport(endpoint, SyncWire())
+"""
+WAIT = """
+    from langchain_tokenhub.transport import wire
+    wire.GRACE = float(sys.argv[2])
+    try:
+        answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
+        print("answered", answer.data, type(stop).__name__)
+    except KeyboardInterrupt as stop:
+        print("stopped", getattr(stop, "__notes__", []))
+"""
+
+
+def python(code, *args):
+    """Start a Python that makes every warning an error and tells of unclosed things."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), *args]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=30)
+    return out.strip(), err.strip()
+
+
+@pytest.fixture
+def submitted(peers):
+    """Start a submit in a process of its own; return it once its request has arrived."""
+
+    async def start(answer, grace):
+        arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def serve(connection, request):
+            loop.call_soon_threadsafe(arrived.set)
+            await answer(connection, request)
+
+        server = peers(serve)
+        process = python(SUBMIT + WAIT, server.url, str(grace))
+        await asyncio.wait_for(arrived.wait(), 20)
+        return process
+
+    return start
+
+
+async def test_ctrl_c_waits_for_the_answer_of_a_submit_under_way(submitted):
+    released = asyncio.Event()
+    loops = []
+
+    async def later(connection, request):
+        loops.append(asyncio.get_running_loop())
+        await released.wait()
+        await connection.json({"id": "job-1"})
+
+    process = await submitted(later, 10.0)
+    process.send_signal(signal.SIGINT)
+    await asyncio.sleep(0.1)
+    loops[0].call_soon_threadsafe(released.set)
+    out, err = await asyncio.to_thread(ended, process)
+    assert (out, err) == ("answered {'id': 'job-1'} KeyboardInterrupt", "")
+
+
+async def test_ctrl_c_waits_no_longer_than_its_grace(submitted):
+    async def never(connection, request):
+        await connection.until_gone()
+
+    process = await submitted(never, 0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.to_thread(ended, process)
+    assert out.startswith("stopped ['the submit that was under way has no answer")
+
+
+async def test_ctrl_c_while_waiting_to_repeat_a_refused_submit_is_honoured_at_once(submitted):
+    async def busy(connection, request):
+        error = {"error": {"code": "429001", "message": "m"}}
+        await connection.json(error, status=429, Retry_After="30")
+
+    process = await submitted(busy, 10.0)
+    await asyncio.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.to_thread(ended, process)
+    assert out == "stopped []"
+
+
+def transport_to(url):
+    endpoint = Endpoint(hosts=Hosts((url,)), budget=Budget(), key=lambda: "sk")
+    return Transport(endpoint, AsyncWire())
+
+
+async def shielded(url, progress):
+    transport = transport_to(url)
+    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+    return await transport.wire.shielded(transport.json(call), progress)
+
+
+async def test_a_cancelled_submit_is_finished_first(peers):
+    """A job whose id nobody learns is paid for and lost: every peer's submit ends so."""
+
+    async def soon(connection, request):
+        await asyncio.sleep(0.2)
+        await connection.json({"id": "job-1"})
+
+    server, progress = peers(soon), Progress()
+    task = asyncio.ensure_future(shielded(server.url, progress))
+    await asyncio.to_thread(server.arrived.wait, 5)
+    task.cancel()
+    answer, interruption = await task
+    assert answer.data == {"id": "job-1"}
+    assert isinstance(interruption, asyncio.CancelledError)
+
+
+async def test_a_submit_cancelled_before_its_first_byte_is_not_sent(black_hole):
+    progress = Progress()
+    task = asyncio.ensure_future(shielded(black_hole, progress))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not progress.started
+
+
+async def test_a_submit_that_fails_while_its_caller_is_cancelled_leaves_a_note(peers):
+    async def later_cut(connection, request):
+        await asyncio.sleep(0.1)
+        connection.reset()
+
+    server = peers(later_cut)
+    task = asyncio.ensure_future(shielded(server.url, Progress()))
+    await asyncio.to_thread(server.arrived.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert "may have been accepted" in caught.value.__notes__[0]
+
+
+EVERYTHING = """
+    import asyncio, gc, sys, threading
+    from langchain_tokenhub import ChatTokenHub
+    chat = ChatTokenHub(model="m", api_key="sk", base_url=sys.argv[1])
+    chat.invoke("q")
+    for chunk in chat.stream("q"):
+        break
+    left = chat.stream("q")
+    next(left)
+    async def main():
+        await chat.ainvoke("q")
+        async for chunk in chat.astream("q"):
+            break
+        left = chat.astream("q")
+        await anext(left)
+        task = asyncio.ensure_future(chat.ainvoke("q"))
+        await asyncio.sleep(0)
+        task.cancel()
+    asyncio.run(main())
+    asyncio.run(main())
+    thread = threading.Thread(target=chat.invoke, args=("q",))
+    thread.start()
+    thread.join()
+    gc.collect()
+    print("done")
+"""
+
+
+def test_a_process_ends_clean_whatever_was_left_open(peer):
+    """openai: "Task exception was never retrieved … Event loop is closed"."""
+    assert ended(python(EVERYTHING, peer.url)) == ("done", "")
+
+
+def test_importing_the_package_opens_nothing(peer):
+    code = (
+        "import sys, langchain_tokenhub; print([m for m in ('httpx', 'ssl') if m in sys.modules])"
+    )
+    out, err = ended(python(code))
+    assert ("httpx" in out, err) == (False, "")

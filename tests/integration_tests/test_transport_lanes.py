@@ -1,0 +1,375 @@
+"""Lanes on real sockets: reused, freed at once, hurt by nobody else, per loop and per process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+
+import pytest
+
+from langchain_tokenhub.transport import Call, SyncWire, Transport, finish, lanes
+
+STORM = 2000
+
+
+def streamed(model):
+    return "".join(chunk.content for chunk in model.stream("q"))
+
+
+async def astreamed(model):
+    return "".join([chunk.content async for chunk in model.astream("q")])
+
+
+# -- reuse ------------------------------------------------------------------------------------
+
+
+def test_twenty_sync_streams_use_one_connection(model, peer):
+    """openai's sync client closes the connection after each `[DONE]`: twenty handshakes."""
+    assert [streamed(model()) for _ in range(20)] == ["hi"] * 20
+    assert len(peer.connections) == 1
+
+
+async def test_twenty_async_streams_use_one_connection(model, peer):
+    assert [await astreamed(model()) for _ in range(20)] == ["hi"] * 20
+    assert len(peer.connections) == 1
+
+
+def test_models_and_keys_share_connections(model, peer):
+    for number in range(5):
+        model(api_key=f"sk-{number}-key").invoke("q")
+    assert len(peer.connections) == 1
+    assert len({request.headers["authorization"] for request in peer.requests}) == 5
+
+
+@pytest.mark.parametrize("tail", [b"", b": bye\n\n"], ids=["nothing", "a comment"])
+def test_what_follows_done_at_once_does_not_cost_the_connection(model, peer, raw, tail):
+    async def serve(connection, request):
+        await connection.stream(
+            raw.event("hi", "stop"), raw.DONE, *[piece for piece in [tail] if piece]
+        )
+
+    peer.answer = serve
+    assert [streamed(model()) for _ in range(3)] == ["hi"] * 3
+    assert len(peer.connections) == 1
+
+
+def test_a_stream_whose_end_never_comes_is_left_after_its_last_word(model, peer, raw):
+    """A client that waits for the body's end hangs here until its read timeout of 60 s."""
+
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+        await connection.chunks(raw.event("hi", "stop"), raw.DONE)
+        await connection.until_gone()
+
+    peer.answer = serve
+    assert streamed(model()) == "hi"
+    assert peer.connections[0].gone.wait(5)
+
+
+def test_the_short_patience_of_a_streams_end_is_taken_back(model, peer, raw):
+    async def serve(connection, request):
+        if len(peer.requests) > 1:
+            await asyncio.sleep(0.25)  # longer than the end of a stream may take
+        await connection.stream(raw.event("hi", "stop"), raw.DONE)
+
+    peer.answer = serve
+    assert [streamed(model(max_retries=0)) for _ in range(2)] == ["hi", "hi"]
+    assert len(peer.connections) == 1
+
+
+async def test_the_short_patience_is_taken_back_in_async_too(model, peer, raw):
+    async def serve(connection, request):
+        if len(peer.requests) > 1:
+            await asyncio.sleep(0.25)
+        await connection.stream(raw.event("hi", "stop"), raw.DONE)
+
+    peer.answer = serve
+    assert [await astreamed(model(max_retries=0)) for _ in range(2)] == ["hi", "hi"]
+    assert len(peer.connections) == 1
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used(model, peer):
+    async def serve(connection, request):
+        await connection.json({"choices": [{"message": {"content": "hi"}}]})
+        connection.writer.close()
+
+    peer.answer = serve
+    for _ in range(3):
+        model(max_retries=0).invoke("q")
+        assert peer.connections[-1].gone.wait(5)
+    assert len(peer.connections) == 3
+
+
+def submit(peer, wire):
+    from tests.conftest import Budget, Endpoint, Hosts
+
+    endpoint = Endpoint(hosts=Hosts((peer.url,)), budget=Budget(), key=lambda: "sk-test")
+    return Transport(endpoint, wire).json(Call(path="/v1/submit", body={}, safety="submit"))
+
+
+def test_a_paid_submit_takes_no_lane_that_the_server_may_be_closing(peer, monkeypatch):
+    """Every client with a pool sends on it, and meets "disconnected without a response"."""
+    finish(submit(peer, SyncWire()))
+    finish(submit(peer, SyncWire()))
+    assert len(peer.connections) == 1
+    monkeypatch.setattr(lanes, "FRESH", 0.0)
+    finish(submit(peer, SyncWire()))
+    assert len(peer.connections) == 2
+
+
+def test_idle_lanes_expire(model, peer, monkeypatch):
+    monkeypatch.setattr(lanes, "IDLE", 0.0)
+    for _ in range(3):
+        model().invoke("q")
+    assert len(peer.connections) == 3
+    assert all(connection.gone.wait(5) for connection in peer.connections[:2])
+
+
+def test_idle_lanes_are_capped(model, peer, monkeypatch):
+    monkeypatch.setattr(lanes, "MOST_IDLE", 3)
+    gate = asyncio.Barrier(12)
+
+    async def serve(connection, request):
+        await gate.wait()
+        await connection.json({"choices": [{"message": {"content": "hi"}}]})
+
+    peer.answer = serve
+    threads = [threading.Thread(target=model().invoke, args=("q",)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(len(stack) for stack in lanes.sync_lanes()._stacks._idle.values()) == 3
+
+
+def test_closing_gives_connections_back_and_a_later_call_opens_new_ones(model, peer):
+    with model() as chat:
+        chat.invoke("q")
+    assert peer.connections[0].gone.wait(5)
+    assert chat.invoke("q").content == "hi"
+
+
+# -- leaving early ----------------------------------------------------------------------------
+
+
+async def endless(connection, raw):
+    await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+    await connection.chunks(raw.event("word"))
+    await connection.until_gone()
+
+
+@pytest.fixture
+def talker(peer, raw):
+    async def serve(connection, request):
+        await endless(connection, raw)
+
+    peer.answer = serve
+    return peer
+
+
+def test_a_break_frees_the_socket_at_once(model, talker):
+    for chunk in model().stream("q"):
+        assert chunk.content == "word"
+        break
+    assert talker.connections[0].gone.wait(5)
+
+
+async def test_a_break_frees_the_socket_within_a_few_turns(model, talker):
+    async for chunk in model().astream("q"):
+        assert chunk.content == "word"
+        break
+    del chunk
+    gc.collect()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+async def test_closing_an_async_stream_frees_the_socket(model, talker):
+    stream = model().astream("q")
+    await anext(stream)
+    await stream.aclose()
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+async def test_closing_v3_events_frees_the_socket(model, talker):
+    events = await model().astream_events("q", version="v3")
+    async for _ in events:
+        break
+    await events.aclose()
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+async def test_a_cancelled_call_closes_its_connection_and_no_other(model, talker, peer):
+    streams = [model().astream("q") for _ in range(3)]
+    for stream in streams:
+        await anext(stream)
+    task = asyncio.ensure_future(anext(streams[0]))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+    assert not talker.connections[1].gone.is_set()
+    for stream in streams[1:]:
+        await stream.aclose()
+
+
+async def test_after_a_storm_of_cancellations_calls_work(model, peer):
+    """httpx's pool is dead after it: all slots taken, each later request a PoolTimeout."""
+    answer = peer.answer
+
+    async def hang(connection, request):
+        await connection.until_gone()
+
+    peer.answer = hang
+    chat = model(max_retries=0)
+
+    async def one(turns):
+        task = asyncio.ensure_future(chat.ainvoke("q"))
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for begin in range(0, STORM, 200):
+        await asyncio.gather(*[one(begin + number) for number in range(200)])
+    peer.answer = answer
+    answers = await asyncio.gather(*[chat.ainvoke("q") for _ in range(30)])
+    assert [found.content for found in answers] == ["hi"] * 30
+
+
+# -- loops, threads, processes ----------------------------------------------------------------
+
+
+def test_one_model_serves_loop_after_loop(model, peer):
+    """langchain-openai's cached client: "Event loop is closed" in the second `asyncio.run`."""
+    chat = model()
+    assert [asyncio.run(chat.ainvoke("q")).content for _ in range(3)] == ["hi"] * 3
+    assert [asyncio.run(astreamed(chat)) for _ in range(2)] == ["hi"] * 2
+    assert all(connection.gone.wait(5) for connection in peer.connections)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_loop_that_ended_badly_leaves_the_next_one_alone(model, peer):
+    chat = model()
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(chat.ainvoke("q")).content == "hi"
+        loop.close()  # without shutdown_asyncgens: nobody could close its connections in time
+    assert asyncio.run(chat.ainvoke("q")).content == "hi"
+    gc.collect()
+    assert all(connection.gone.wait(5) for connection in peer.connections)
+
+
+def in_threads(work, count=8):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(work())) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_threads_share_a_model(model):
+    chat = model()
+    assert in_threads(lambda: [streamed(chat) for _ in range(10)]) == [["hi"] * 10] * 8
+
+
+def test_several_loops_at_once_share_a_model(model):
+    chat = model()
+
+    async def many():
+        found = await asyncio.gather(*[chat.ainvoke("q") for _ in range(10)])
+        return [message.content for message in found]
+
+    assert in_threads(lambda: asyncio.run(many())) == [["hi"] * 10] * 8
+
+
+def test_sync_calls_work_inside_a_running_loop(model):
+    async def main():
+        return streamed(model()), model().invoke("q").content
+
+    assert asyncio.run(main()) == ("hi", "hi")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_uses_no_connection_of_its_parent(model, peer):
+    """An httpx client used before `fork`: children read each other's answers."""
+    chat = model()
+    chat.invoke("q")
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if chat.invoke("q").content == "hi" else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert chat.invoke("q").content == "hi"
+    assert [request.connection for request in peer.requests].count(0) == 2
+    assert len(peer.connections) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_a_lock_is_held_does_not_hang_the_child(model):
+    chat = model()
+    endpoint = chat._endpoint()
+    with endpoint.hosts._lock, endpoint.budget._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if chat.invoke("q").content == "hi" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+async def test_the_lanes_of_a_loop_go_with_it(model):
+    chat = model()
+
+    def once():
+        asyncio.run(chat.ainvoke("q"))
+
+    for _ in range(20):
+        await asyncio.to_thread(once)
+    await chat.ainvoke("q")
+    assert len([loop for loop in lanes._by_loop if loop.is_closed()]) == 0
+
+
+# -- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusted(raw, monkeypatch):
+    """Trust the tests' certificate by SSL_CERT_FILE, in a TLS context of this test alone."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+    lanes._tls.cache_clear()
+    yield
+    lanes._tls.cache_clear()
+
+
+def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, call):
+    secure = peers(tls=True)
+    chat = model(base_url=secure.url)
+    assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
+    assert [streamed(chat) for _ in range(5)] == ["hi"] * 5
+    assert len(secure.connections) <= 2  # one of the loop, one of the thread
+    assert lanes._tls() is lanes._tls()
+
+
+async def test_async_tls_streams_use_one_connection(model, peers, trusted):
+    secure = peers(tls=True)
+    assert [await astreamed(model(base_url=secure.url)) for _ in range(5)] == ["hi"] * 5
+    assert len(secure.connections) == 1
+
+
+def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, call):
+    from langchain_tokenhub import APIConnectionError
+
+    secure, backup = peers(tls=True), peers()
+    lanes._tls.cache_clear()
+    chat = model(base_url=[secure.url, backup.url])
+    with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        call(chat, "invoke", "q")
+    assert (caught.value.attempts, backup.connections) == (1, [])

@@ -1,0 +1,237 @@
+"""Streams on real sockets: five ways to be cut, three ways to be silent, and odd answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+
+import pytest
+
+from langchain_tokenhub import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    IncompleteStreamError,
+    RateLimitError,
+    ServerError,
+)
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def answering(peer):
+    """Make `peer` answer with what the decorated coroutine function sends."""
+
+    def take(serve):
+        peer.answer = serve
+        return serve
+
+    return take
+
+
+def error_of(call, chat, verb="stream"):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the tests look at its class
+        call(chat, verb, "q")
+    return caught.value
+
+
+async def chunked(connection, raw):
+    await connection.send(raw.STREAM + CHUNKED)
+    await connection.chunks(raw.event("你好"))
+    connection.writer.close()
+
+
+async def of_known_length(connection, raw):
+    await connection.send(raw.STREAM + b"Content-Length: 9999\r\n\r\n" + raw.event("你好"))
+    connection.writer.close()
+
+
+async def until_closed(connection, raw):
+    """ChatOpenAI and openai end in silence with partial text."""
+    await connection.send(raw.STREAM + b"Connection: close\r\n\r\n" + raw.event("你好"))
+    await connection.send(b'data: {"choices": [{"del')
+    connection.writer.close()
+
+
+async def whole_without_done(connection, raw):
+    """ChatOpenAI and openai end in silence with partial text."""
+    await connection.stream(raw.event("你好"))
+
+
+async def gzipped(connection, raw):
+    """ChatOpenAI and openai end in silence with partial text."""
+    packed = gzip.compress(raw.event("你好") * 400)
+    await connection.send(raw.STREAM + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n")
+    await connection.send(packed[: len(packed) - 20])
+    connection.writer.close()
+
+
+async def reset(connection, raw):
+    await connection.send(raw.STREAM + CHUNKED)
+    await connection.chunks(raw.event("你好"))
+    await asyncio.sleep(0.1)  # else the reset may overtake what was sent
+    connection.reset()
+
+
+@pytest.mark.parametrize(
+    "cut", [chunked, of_known_length, until_closed, whole_without_done, gzipped, reset]
+)
+def test_a_cut_stream_is_an_error_with_what_was_said(cut, model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await cut(connection, raw)
+
+    error = error_of(call, model())
+    assert isinstance(error, IncompleteStreamError)
+    assert error.partial.content.startswith("你好")
+    assert (error.phase, len(peer.requests)) == ("streaming", 1)
+
+
+def test_a_stream_cut_after_its_finish_reason_is_whole(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        await connection.chunks(raw.event("hi"), raw.event(finish="stop"))
+        connection.writer.close()
+
+    chunks = call(model(), "stream", "q")
+    assert "".join(chunk.content for chunk in chunks) == "hi"
+
+
+def test_a_stream_cut_before_its_first_event_is_asked_for_once_more(model, peer, raw, call):
+    async def serve(connection, request):
+        if len(peer.requests) > 1:
+            return await connection.stream(raw.event("hi", "stop"), raw.DONE)
+        await connection.send(raw.STREAM + CHUNKED)
+        return connection.writer.close()
+
+    peer.answer = serve
+    assert "".join(chunk.content for chunk in call(model(), "stream", "q")) == "hi"
+    assert len(peer.requests) == 2
+
+
+def test_keep_alive_comments_do_not_count_as_an_answer(model, peer, raw, call):
+    """openai waits for ever: each comment feeds the HTTP library's read timeout."""
+
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        while not connection.gone.is_set():
+            await connection.chunks(b": ping\n\n")
+            await asyncio.sleep(0.05)
+
+    error = error_of(call, model(timeout=0.3, max_retries=0))
+    assert isinstance(error, APITimeoutError)
+    assert "said nothing" in str(error)
+    assert peer.connections[0].gone.wait(5)
+
+
+def test_a_stall_after_the_first_word_is_noticed(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        await connection.chunks(raw.event("word"))
+        await connection.until_gone()
+
+    error = error_of(call, model(timeout=0.2))
+    assert isinstance(error, APITimeoutError)
+    assert error.phase == "streaming"
+
+
+def test_no_answer_in_time_is_a_timeout(model, peer, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.until_gone()
+
+    error = error_of(call, model(timeout=0.2), "invoke")
+    assert isinstance(error, APITimeoutError)
+    assert (error.phase, len(peer.requests)) == ("sent", 1)
+
+
+def test_a_json_error_instead_of_a_stream_is_raised(model, peer, call):
+    """openai yields nothing; ChatOpenAI says "No generation chunks were returned"."""
+
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.json({"error": {"code": "401001", "message": "bad key"}})
+
+    assert isinstance(error_of(call, model()), AuthenticationError)
+
+
+def test_an_error_frame_in_the_middle_comes_after_what_was_said(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        frame = json.dumps({"error": {"code": "429001", "message": "slow down"}}).encode()
+        await connection.stream(raw.event("hi") + b"data: " + frame + b"\n\n")
+
+    error = error_of(call, model())
+    assert isinstance(error, RateLimitError)
+    assert len(peer.requests) == 1
+
+
+def test_a_page_instead_of_a_stream_is_a_server_error(model, peer, call):
+    @answering(peer)
+    async def serve(connection, request):
+        page = b"<html>please log in</html>"
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: ")
+        await connection.send(b"%d\r\n\r\n%s" % (len(page), page))
+
+    error = error_of(call, model(max_retries=0))
+    assert isinstance(error, ServerError)
+    assert "text/html" in str(error)
+
+
+def test_a_whole_completion_instead_of_a_stream_is_one_chunk(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.json(raw.WHOLE)
+
+    assert "".join(chunk.content for chunk in call(model(), "stream", "q")) == "hi"
+
+
+def test_an_event_of_four_mebibytes_passes_in_little_time(model, peer, raw, call):
+    """mistral's decoder needs minutes (it rescans), httpx2's refuses more than 1 MiB."""
+
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.stream(raw.event("x" * (4 << 20), "stop"), raw.DONE)
+
+    begun = time.process_time()
+    chunks = call(model(), "stream", "q")
+    assert sum(len(chunk.content) for chunk in chunks) == 4 << 20
+    assert time.process_time() - begun < 10
+
+
+def test_a_compressed_bomb_is_refused_before_it_bursts(model, peer, call, monkeypatch):
+    """httpx 0.28 inflates 200 KB to one piece of 64 MiB."""
+    monkeypatch.setattr("langchain_tokenhub.transport.exchange.LARGEST_ANSWER", 4 << 20)
+    bomb = gzip.compress(b" " * (64 << 20))
+
+    @answering(peer)
+    async def serve(connection, request):
+        head = f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+        await connection.send(head.encode() + bomb)
+
+    error = error_of(call, model(max_retries=0), "invoke")
+    assert "larger than" in str(error)
+
+
+def test_a_whole_answer_that_is_cut_is_no_stream_error(model, peer, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+        connection.writer.close()
+
+    error = error_of(call, model(max_retries=0), "invoke")
+    assert type(error) is APIConnectionError
+
+
+def test_streams_ask_for_events_uncompressed(model, peer, call):
+    call(model(), "stream", "q")
+    headers = peer.requests[0].headers
+    assert headers["accept"] == "text/event-stream"
+    assert headers["accept-encoding"] == "identity"
+    assert headers["cache-control"] == "no-store"

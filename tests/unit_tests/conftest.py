@@ -1,0 +1,65 @@
+"""A service that says what a test tells it to, under the real chat model and without a socket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from langchain_tokenhub import ChatTokenHub
+
+
+def _response(body: Any, status: int) -> httpx.Response:
+    """Return an answer, unread: a list of chunks is a stream, a dict is a whole answer."""
+    kind = "text/event-stream" if isinstance(body, list) else "application/json"
+    raw = _events(body) if isinstance(body, list) else json.dumps(body).encode()
+    return httpx.Response(status, headers={"content-type": kind}, stream=httpx.ByteStream(raw))
+
+
+def _events(chunks: list[Any]) -> bytes:
+    lines = [c if isinstance(c, str) else json.dumps(c, ensure_ascii=False) for c in chunks]
+    return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+class Service:
+    """Answers requests one after another, the last answer for ever; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[Any, int]] = []
+        self.bodies: list[Any] = []
+        transport = httpx.MockTransport(self._answer)
+        self.clients = {
+            "http_client": httpx.Client(transport=transport, trust_env=False),
+            "http_async_client": httpx.AsyncClient(transport=transport, trust_env=False),
+        }
+
+    def __call__(self, *bodies: Any, status: int = 200) -> Service:
+        """Add answers."""
+        self.answers += [(body, status) for body in bodies]
+        return self
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(json.loads(request.content) if request.content else None)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return _response(*answer)
+
+    def model(self, model: str = "glm-5", **fields: Any) -> ChatTokenHub:
+        """Return the chat model that talks to this service."""
+        defaults = {"api_key": "sk-test-canary", "base_url": "https://hub.test", "max_retries": 0}
+        return ChatTokenHub(**defaults | self.clients | fields, model=model)
+
+
+@pytest.fixture
+def service() -> Service:
+    """A scripted service: `service(answer, …).model("glm-5")`; a list is streamed."""
+    return Service()
+
+
+@pytest.fixture(scope="session")
+def services() -> type[Service]:
+    """Make a service anew wherever one for the whole test is too few."""
+    return Service

@@ -1,0 +1,209 @@
+"""Content blocks of every provider become the wire's parts, or are refused by name."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from langchain_tokenhub import InvalidRequestError
+from langchain_tokenhub.chat.parts import content_of, result_text, shown_in, text_of
+
+LINK = "https://pictures.test/cat.png"
+DATA = "data:image/png;base64,aGk="
+
+
+def _image(url):
+    return [{"type": "image_url", "image_url": {"url": url}}]
+
+
+IMAGES = {
+    "LangChain v1, by link": ({"type": "image", "url": LINK}, LINK),
+    "LangChain v1, by bytes": ({"type": "image", "base64": "aGk=", "mime_type": "image/png"}, DATA),
+    "LangChain v0, by link": ({"type": "image", "source_type": "url", "url": LINK}, LINK),
+    "LangChain v0, by bytes": (
+        {"type": "image", "source_type": "base64", "data": "aGk=", "mime_type": "image/png"},
+        DATA,
+    ),
+    "OpenAI chat": ({"type": "image_url", "image_url": {"url": LINK}}, LINK),
+    "OpenAI chat, short": ({"type": "image_url", "image_url": LINK}, LINK),
+    "OpenAI responses": ({"type": "input_image", "image_url": LINK}, LINK),
+    "Anthropic, by link": ({"type": "image", "source": {"type": "url", "url": LINK}}, LINK),
+    "Anthropic, by bytes": (
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
+        },
+        DATA,
+    ),
+    "Google": ({"type": "media", "mime_type": "image/png", "data": "aGk="}, DATA),
+    "already a data URL": ({"type": "image", "base64": DATA}, DATA),
+    "wrapped as non-standard": (
+        {"type": "non_standard", "value": {"type": "image", "url": LINK}},
+        LINK,
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "url"), IMAGES.values(), ids=IMAGES)
+def test_an_image_of_any_provider_becomes_an_image_url(block, url):
+    assert content_of([block]) == _image(url)
+
+
+VIDEOS = {
+    "LangChain v1, by link": (
+        {"type": "video", "url": "https://v.test/a.mp4"},
+        "https://v.test/a.mp4",
+    ),
+    "LangChain v1, by bytes": (
+        {"type": "video", "base64": "aGk=", "mime_type": "video/webm"},
+        "data:video/webm;base64,aGk=",
+    ),
+    "the wire's own": (
+        {"type": "video_url", "video_url": {"url": "https://v.test/a.mp4"}},
+        "https://v.test/a.mp4",
+    ),
+    "the wire's own, short": (
+        {"type": "video_url", "video_url": "https://v.test/a.mp4"},
+        "https://v.test/a.mp4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "url"), VIDEOS.values(), ids=VIDEOS)
+def test_row_62_a_video_of_any_provider_becomes_a_video_url(block, url):
+    assert content_of([block]) == [{"type": "video_url", "video_url": {"url": url}}]
+
+
+FILES = {
+    "LangChain v1": {"type": "file", "url": "https://f.test/a.pdf"},
+    "LangChain v0": {"type": "file", "source_type": "url", "url": "https://f.test/a.pdf"},
+    "Anthropic": {"type": "document", "source": {"type": "url", "url": "https://f.test/a.pdf"}},
+    "OpenAI responses": {"type": "input_file", "file_url": "https://f.test/a.pdf"},
+    "the wire's own": {"type": "file_url", "file_url": {"url": "https://f.test/a.pdf"}},
+    "Google": {
+        "type": "media",
+        "mime_type": "application/pdf",
+        "file_uri": "https://f.test/a.pdf",
+    },
+}
+
+
+@pytest.mark.parametrize("block", FILES.values(), ids=FILES)
+def test_row_63_a_file_by_link_becomes_a_file_url(block):
+    assert content_of([block]) == [
+        {"type": "file_url", "file_url": {"url": "https://f.test/a.pdf"}}
+    ]
+
+
+TEXTS = {
+    "plain": {"type": "text", "text": "雨中竹林"},
+    "LangChain v1 plain text": {"type": "text-plain", "text": "雨中竹林"},
+    "LangChain v1 plain text, by bytes": {
+        "type": "text-plain",
+        "base64": base64.b64encode("雨中竹林".encode()).decode(),
+        "mime_type": "text/plain",
+    },
+    "a text file, by bytes": {
+        "type": "file",
+        "base64": base64.b64encode("雨中竹林".encode()).decode(),
+        "mime_type": "text/markdown",
+    },
+    "LangChain v0": {"type": "file", "source_type": "text", "text": "雨中竹林"},
+    "Anthropic's document": {
+        "type": "document",
+        "source": {"type": "text", "media_type": "text/plain", "data": "雨中竹林"},
+    },
+    "Anthropic's cached text": {
+        "type": "text",
+        "text": "雨中竹林",
+        "cache_control": {"type": "ephemeral"},
+    },
+    "OpenAI responses": {"type": "input_text", "text": "雨中竹林"},
+    "Bedrock, without a type": {"text": "雨中竹林"},
+    "a bare string": "雨中竹林",
+}
+
+
+@pytest.mark.parametrize("block", TEXTS.values(), ids=TEXTS)
+def test_text_of_any_provider_is_sent_as_a_string(block):
+    assert content_of([block]) == "雨中竹林"
+
+
+SILENT = [
+    {"type": "reasoning", "reasoning": "…"},
+    {"type": "thinking", "thinking": "…", "signature": "x"},
+    {"type": "redacted_thinking", "data": "x"},
+    {"type": "tool_use", "id": "1", "name": "f", "input": {}},
+    {"type": "tool_call", "id": "1", "name": "f", "args": {}},
+    {"type": "input_json_delta", "partial_json": "{"},
+    {"type": "text", "text": ""},
+]
+
+
+@pytest.mark.parametrize("block", SILENT, ids=lambda block: block["type"])
+def test_row_44_blocks_that_say_nothing_to_a_model_are_left_out(block):
+    assert content_of([block, {"type": "text", "text": "hi"}]) == "hi"
+
+
+REFUSED = {
+    "row 64 audio, LangChain": ({"type": "audio", "base64": "aGk="}, "audio; send a transcript"),
+    "row 64 audio, OpenAI": ({"type": "input_audio", "input_audio": {}}, "audio"),
+    "row 64 audio, Google": ({"type": "media", "mime_type": "audio/wav", "data": "aGk="}, "audio"),
+    "row 64 a PDF's bytes": (
+        {"type": "file", "base64": "aGk=", "mime_type": "application/pdf"},
+        r"http\(s\) link only",
+    ),
+    "an OpenAI file's bytes": (
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,aGk="}},
+        r"http\(s\) link only",
+    ),
+    "another service's file": ({"type": "file", "file": {"file_id": "f-1"}}, "file ids"),
+    "an image without anything": ({"type": "image"}, "has no url or base64"),
+    "a kind that nobody knows": ({"type": "hologram"}, "'hologram'"),
+    "no block at all": (7, "content holds a int"),
+}
+
+
+@pytest.mark.parametrize(("block", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_the_service_cannot_take_is_refused_by_name(block, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        content_of([block])
+
+
+def test_text_and_an_image_stay_in_their_order():
+    blocks = ["看", {"type": "image", "url": LINK}, "是什么?"]
+
+    kinds = [part["type"] for part in content_of(blocks)]
+
+    assert kinds == ["text", "image_url", "text"]
+
+
+def test_text_blocks_alone_become_one_string():
+    assert content_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]) == "a\nb"
+
+
+def test_an_images_detail_reaches_the_wire():
+    block = {"type": "image_url", "image_url": {"url": LINK, "detail": "low"}}
+
+    assert content_of([block]) == [block]
+
+
+def test_a_tools_list_of_records_goes_as_json():
+    records = [{"city": "北京", "t": 22}, {"city": "上海", "t": 25}]
+
+    assert result_text(records) == '{"city": "北京", "t": 22}{"city": "上海", "t": 25}'
+    assert shown_in(records) == []
+
+
+def test_a_tools_picture_is_no_text_and_is_shown():
+    content = [{"type": "text", "text": "here"}, {"type": "image", "url": LINK}]
+
+    assert (result_text(content), shown_in(content)) == ("here", _image(LINK))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(None, ""), ("a", "a"), ([], ""), ({"a": "北"}, '{"a": "北"}')]
+)
+def test_the_text_of_any_content_is_a_string(content, text):
+    assert text_of(content) == text
