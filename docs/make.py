@@ -3,7 +3,7 @@
     python docs/make.py            fill the made parts of docs/en, docs/zh and docs/llms.txt
     python docs/make.py --check    say which are not up to date
     python docs/make.py pictures   draw the example pictures anew, with the emulator
-    python docs/make.py site       fill, then build both languages into site/
+    python docs/make.py site       fill, then build both languages into build/site/
 
 Zensical has one language a site, so there is one build a language. What lies in docs/ itself
 (pictures, and pages that others write) belongs to both: it is laid beside the pages of each.
@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import tables
+import yaml
 from tables import LANGUAGES, Language, pick
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-STAGE = ROOT / "build" / "docs"
-SITE = ROOT / "site"
+BUILD = ROOT / "build"
+STAGE = BUILD / "docs"
+SITE = BUILD / "site"
 
 SHARED = ("architecture.md", "comparison.md", "performance.md")
 """Pages that lie in docs/ itself, in English; a page of the same name in docs/zh comes before."""
@@ -46,6 +48,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "models": tables.models,
     "sites": tables.sites,
     "errors": tables.error_classes,
+    "help": tables.command_help,
 }
 """What a made part may ask for: `<!-- made: parameters hy-3d-3.0 -->`."""
 
@@ -80,23 +83,43 @@ def outputs() -> Iterator[tuple[Path, str]]:
     yield HERE / "llms.txt", llms()
 
 
-def llms() -> str:
-    """Return the list of pages for language models."""
+def llms(*, built: bool = False) -> str:
+    """Return the list of pages for language models, in the order of the navigation.
+
+    Args:
+        built: Whether links lead to the pages of the site instead of the files of this folder.
+    """
     intro, _, rest = (HERE / "en" / "index.md").read_text("utf-8").partition("\n\n")
     lines = [intro, "", f"> {rest.partition(chr(10) * 2)[0]}"]
     for language in LANGUAGES:
         lines += ["", pick(language, "## English", "## 简体中文"), ""]
-        for path in pages(language).values():
-            title, first = _head(path.read_text("utf-8"))
-            lines.append(f"- [{title}]({path.relative_to(HERE).as_posix()}): {first}")
+        there = pages(language)
+        for place in ordered(language):
+            title, first = _head(there[place].read_text("utf-8"))
+            link = there[place].relative_to(HERE).as_posix()
+            if built:
+                link = f"{language}/{re.sub(r'(index)?[.]md$', '', place)}".rstrip("/") + "/"
+            lines.append(f"- [{title}]({link}): {first}")
     return "\n".join(lines) + "\n"
+
+
+def ordered(language: Language) -> list[str]:
+    """Return a language's pages in the order of the navigation."""
+    sections = nav(settings(), language)
+    return [page for section in sections for part in section.values() for page in part]
+
+
+def settings() -> dict[str, Any]:
+    """Return what mkdocs.yml says."""
+    read: dict[str, Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    return read
 
 
 def _head(text: str) -> tuple[str, str]:
     """Return a page's title and its first sentence."""
     title, *rest = [line for line in text.splitlines() if line.strip()]
     plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", rest[0])
-    return title.removeprefix("# "), re.split(r"(?<=[.。：])(?:\s|(?<=[。：]))", plain)[0]
+    return title.removeprefix("# "), re.split(r"(?<=。)|(?<=\.)\s", plain)[0]
 
 
 def fill() -> int:
@@ -158,26 +181,24 @@ def _write(name: str, data: bytes) -> None:
 
 
 def site() -> int:
-    """Build both languages into site/, with a first page that leads to one of them."""
-    import yaml
-
+    """Build both languages into build/site/, with a first page that leads to one of them."""
     fill()
     shutil.rmtree(SITE, ignore_errors=True)
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
     for language in LANGUAGES:
         stage(language)
-        config = ROOT / f".mkdocs-{language}.yml"
-        try:
-            config.write_text(yaml.safe_dump(localised(settings, language), allow_unicode=True))
-            build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f"]
-            subprocess.run([*build, str(config)], cwd=ROOT, check=True)  # noqa: S603 - our own words
-        finally:
-            config.unlink(missing_ok=True)
+        config = BUILD / f"mkdocs-{language}.yml"
+        text = yaml.safe_dump(localised(settings(), language), allow_unicode=True)
+        config.write_text(text.replace(SLUGIFY, _SLUGIFY), "utf-8")
+        build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f"]
+        subprocess.run([*build, str(config)], cwd=BUILD, check=True)  # noqa: S603 - our own words
     (SITE / "index.html").write_text(_FIRST, "utf-8")
-    shutil.copy(HERE / "llms.txt", SITE / "llms.txt")
+    (SITE / "llms.txt").write_text(llms(built=True), "utf-8")
     return 0
 
 
+SLUGIFY = "as-written"
+_SLUGIFY = "!!python/object/apply:pymdownx.slugs.slugify {kwds: {case: lower}}"
+"""Lets a Chinese heading's anchor be the heading; a function has no form in plain YAML."""
 _FIRST = """<!doctype html>
 <meta charset="utf-8">
 <title>langchain-tokenhub</title>
@@ -193,38 +214,45 @@ def stage(language: Language, to: Path | None = None) -> Path:
     shutil.copytree(HERE / "img", folder / "img")
     for place, path in pages(language).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).write_text(_UP.sub(r"\1\2", path.read_text("utf-8")), "utf-8")
+        text = _UP.sub(r"\1\2", path.read_text("utf-8"))
+        if language == "zh" and path.parent == HERE:
+            text = text.replace("\n\n", "\n\n*本页目前只有英文。*\n\n", 1)
+        (folder / place).write_text(text, "utf-8")
     return folder
 
 
-def localised(settings: dict[str, Any], language: Language) -> dict[str, Any]:
+def localised(read: dict[str, Any], language: Language) -> dict[str, Any]:
     """Return the settings of one language's build."""
-    words = settings["extra"].get(f"words_{language}", {})
-    return settings | {
-        "docs_dir": f"build/docs/{language}",
+    words = read["extra"].get(f"words_{language}", {})
+    there = pages(language)
+    return read | {
+        "docs_dir": f"docs/{language}",
         "site_dir": f"site/{language}",
-        "theme": settings["theme"] | {"language": language},
-        "nav": [_entry(item, words, pages(language)) for item in nav(settings, language)],
+        "markdown_extensions": [
+            {"toc": item["toc"] | {"slugify": SLUGIFY}} if "toc" in item else item
+            for item in read["markdown_extensions"]
+        ],
+        "theme": read["theme"] | {"language": language},
+        "nav": [
+            {words.get(name, name): [_entry(page, there) for page in part]}
+            for section in nav(read, language)
+            for name, part in section.items()
+        ],
     }
 
 
-def nav(settings: dict[str, Any], language: Language) -> list[Any]:
-    """Return the navigation without pages that do not exist."""
+def nav(read: dict[str, Any], language: Language) -> list[dict[str, list[str]]]:
+    """Return the navigation's sections without pages that do not exist."""
     there = pages(language)
-    kept: list[Any] = []
-    for item in settings["nav"]:
-        if isinstance(item, dict):
-            kept.append({k: [page for page in v if page in there] for k, v in item.items()})
-        elif item in there:
-            kept.append(item)
-    return kept
+    return [
+        {name: [page for page in part if page in there] for name, part in section.items()}
+        for section in read["nav"]
+    ]
 
 
-def _entry(item: Any, words: dict[str, str], there: dict[str, Path]) -> Any:
-    """Return an item of the navigation with its title: a section's word, or a page's heading."""
-    if isinstance(item, dict):
-        return {words.get(k, k): [_entry(page, words, there) for page in v] for k, v in item.items()}
-    return {_head(there[item].read_text("utf-8"))[0]: item}
+def _entry(page: str, there: dict[str, Path]) -> dict[str, str]:
+    """Return a page of the navigation with its title, which is its heading."""
+    return {_head(there[page].read_text("utf-8"))[0]: page}
 
 
 def say(text: str) -> None:

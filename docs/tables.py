@@ -8,6 +8,9 @@ parameter classes, its error tree. What only a page needs (why a code comes) is 
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -217,12 +220,18 @@ def _price(language: Language, price: Price | None) -> str:
     parts = [pick(language, f"about {span} CNY {per}", f"{per}约 {span} 元")]
     if price.variants:
         some = ", ".join(f"`{word}` {amount:g}" for word, amount in price.variants.items())
-        parts.append(pick(language, f"credits by `{price.by}`: {some}", f"积分（按 `{price.by}`）：{some}"))
+        parts.append(
+            pick(language, f"credits by `{price.by}`: {some}", f"积分（按 `{price.by}`）：{some}")
+        )
     if price.extras:
         some = ", ".join(f"`{word}` +{amount:g}" for word, amount in price.extras.items())
         parts.append(pick(language, f"extra credits: {some}", f"附加积分：{some}"))
     parts.append(
-        pick(language, f"1 credit ≈ {price.cny_per_credit:g} CNY", f"1 积分 ≈ {price.cny_per_credit:g} 元")
+        pick(
+            language,
+            f"1 credit ≈ {price.cny_per_credit:g} CNY",
+            f"1 积分 ≈ {price.cny_per_credit:g} 元",
+        )
     )
     return pick(language, "; ", "；").join(parts)
 
@@ -248,10 +257,10 @@ def _template(language: Language, row: FxTemplate) -> tuple[str, str, str, str]:
     count = f"{least}" if least == most else f"{least}–{most}"
     if not row.images_known:
         count += pick(language, " (assumed)", "（推测）")
-    credits = ", ".join(f"{size} {amount:g}" for size, amount in row.credits.items())
+    amounts = ", ".join(f"{size} {amount:g}" for size, amount in row.credits.items())
     if row.per_extra_image:
-        credits += pick(language, ", times (pictures − 1)", "，乘以（图片数 − 1）")
-    return f"`{row.id}`", row.name_zh or "–", count, credits or "–"
+        amounts += pick(language, ", times (pictures − 1)", "，乘以（图片数 − 1）")
+    return f"`{row.id}`", row.name_zh or "–", count, amounts or "–"
 
 
 # --- chat models ----------------------------------------------------------------------------------
@@ -267,9 +276,15 @@ def models(language: Language) -> str:
     return "\n\n".join(parts)
 
 
-_HEADS: dict[Language, list[str]] = {
-    "en": ["Model", "Context", "Output", "Thinks", "Effort", "Tools", "Sees", "Structured", "Price", "State"],
-    "zh": ["模型", "上下文", "输出", "思考", "思考强度", "工具", "视觉", "结构化输出", "价格", "状态"],
+_HEADS: dict[Language, tuple[str, ...]] = {
+    "en": (
+        *("Model", "Context", "Output", "Thinks", "Effort"),
+        *("Tools", "Sees", "Structured", "Price", "State"),
+    ),
+    "zh": (
+        *("模型", "上下文", "输出", "思考", "思考强度"),
+        *("工具", "视觉", "结构化输出", "价格", "状态"),
+    ),
 }
 
 
@@ -347,6 +362,20 @@ def sites(language: Language) -> str:
     heads = pick(language, "`site`,Default host,Backup host", "`site`,默认域名,备用域名").split(",")
     rows = ((f"`{name}`", *(f"`{host}`" for host in site(name).hosts)) for name in SITE_NAMES)
     return table(heads, rows)
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+def command_help(language: Language) -> str:
+    """Return what `tokenhub --help` prints."""
+    from langchain_tokenhub.cli import main
+
+    os.environ["COLUMNS"] = "100"  # argparse asks for the terminal's width
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main(["--lang", language, "--help"])
+    return f"```text\n{out.getvalue().rstrip()}\n```"
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -135,12 +135,8 @@ class ChatTokenHub(Connected, BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """What changes an answer, and no secret."""
-        return {
-            "model": self.model,
-            "site": self.site,
-            "base_url": self.base_url,
-            **self._set_parameters(),
-        }
+        where = {"site": self.site, "base_url": self.base_url}
+        return {"model": self.model, **where, **self._set_parameters()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return ls_params({"model": self.model, **self._set_parameters(), **kwargs}, stop)
@@ -160,17 +156,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def _set_parameters(self) -> dict[str, Any]:
         """Return the body's fields that the caller set."""
-        names = (
-            "temperature",
-            "top_p",
-            "max_tokens",
-            "stop",
-            "seed",
-            "n",
-            "thinking",
-            "reasoning_effort",
-        )
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in requests.SETTINGS}
         known = {name: value for name, value in given.items() if value not in (None, [])}
         return {**known, **self.model_kwargs, **(self.extra_body or {})}
 
@@ -243,13 +229,10 @@ class ChatTokenHub(Connected, BaseChatModel):
     async def _events(
         self, transport: Transport, run_id: object, *request: Any
     ) -> AsyncGenerator[MessagesData, None]:
-        writer = EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "")
-        begun = False
+        model = str(request[-1].get("model") or self.model)
+        writer = EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
         async with aclosing(self._deltas(transport, *request)) as stream:
             async for items in stream:
-                if not begun:
-                    begun = True
-                    yield writer.begin(self.model)
                 for item in items:
                     for event in writer.write(item):
                         yield event
@@ -281,7 +264,9 @@ class ChatTokenHub(Connected, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return drain(self._chunks(self._sync(), messages, stop, kwargs))
+        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+            for items in stream:
+                yield from map(chunk_of, items)
 
     def _astream(
         self,

@@ -221,7 +221,7 @@ def _card(folder: Path, files: list[Shown]) -> str:
 def _prompt(facts: Mapping[str, Any]) -> str:
     parameters = facts.get("parameters")
     given = parameters if isinstance(parameters, Mapping) else {}
-    return str(given.get("prompt") or given.get("template") or "")
+    return without_query(str(given.get("prompt") or given.get("template") or ""))
 
 
 def _stage(folder: Path, files: list[Shown]) -> str:
@@ -281,12 +281,14 @@ def _facts(file: Shown) -> str:
     job = file.job
     moment = job.completed_at or job.submitted_at
     when = f"<span>{_time(moment)}</span>" if moment else ""
-    took = ""
-    if job.completed_at and job.submitted_at:
-        took = (
-            f"<span>{max(0.0, (job.completed_at - job.submitted_at).total_seconds()):.0f} s</span>"
-        )
-    return f'<div class="facts"><b>{html.escape(job.model)}</b>{when}{took}</div>'
+    return f'<div class="facts"><b>{html.escape(job.model)}</b>{when}{_took(job)}</div>'
+
+
+def _took(job: Job) -> str:
+    if job.completed_at is None or job.submitted_at is None:
+        return ""
+    seconds = max(0.0, (job.completed_at - job.submitted_at).total_seconds())
+    return f"<span>{seconds:.{0 if seconds >= 10 else 1}f} s</span>"
 
 
 def _download(folder: Path, file: Shown) -> str:
@@ -301,7 +303,7 @@ def _details(folder: Path, first: Shown, files: list[Shown]) -> str:
         (html.escape(str(name)), _value(value)) for name, value in given.items() if name != "prompt"
     ]
     if revised := first.facts.get("revised_prompt"):
-        rows.append((_said("revised"), html.escape(str(revised))))
+        rows.append((_said("revised"), _value(str(revised))))
     for file in files:
         if (unpacked := file.facts.get("unpacked")) and (target := _inside(file.path, unpacked)):
             name = html.escape(target.name)
@@ -318,9 +320,10 @@ def _value(value: Any) -> str:
 
 
 def _inside(path: Path, name: Any) -> Path | None:
-    """Return the folder of that name beside `path`."""
-    target = path.with_name(Path(str(name)).name or ".")
-    return target if target.is_dir() and target.parent == path.parent else None
+    """Return the folder of that name beside `path`, and no other."""
+    named = isinstance(name, str) and Path(name).name == name and name != ".."
+    target = path.with_name(str(name)) if named else path
+    return target if target.is_dir() else None
 
 
 def _link(folder: Path, path: Path) -> str:

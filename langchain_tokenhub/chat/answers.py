@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -23,16 +23,20 @@ from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import BaseModel
 from pydantic_core import from_json
 
 from langchain_tokenhub.chat.surrogates import Mender
-from langchain_tokenhub.chat.tool_calls import ToolCallMender
+from langchain_tokenhub.chat.tool_calls import ToolCallMender, joined
 from langchain_tokenhub.chat.usage import decode_usage
 from langchain_tokenhub.errors import ServerError, clean
 
 PROVIDER = "tokenhub"
 """The one name in `ls_provider` and `model_provider`: middleware trusts usage where they agree."""
 
+M = TypeVar("M", bound=BaseModel)
+
+_set = object.__setattr__  # pydantic's own `__setattr__` validates
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -80,10 +84,10 @@ def decode_answer(data: object, *, model: str, request_id: str | None = None) ->
     return ChatResult(generations=[ChatGeneration(message=made)])
 
 
-def _choice(data: object) -> Mapping[str, Any] | None:
-    choices = data.get("choices") if isinstance(data, Mapping) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, Mapping) else None
+def _choice(data: object) -> dict[str, Any] | None:
+    choices = data.get("choices") if type(data) is dict else None
+    first = choices[0] if type(choices) is list and choices else None
+    return first if type(first) is dict else None
 
 
 def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +121,7 @@ def _tool_calls(
     """Return the calls whose arguments are a JSON object, and the others."""
     calls: list[ToolCall] = []
     broken: list[InvalidToolCall] = []
-    for chunk in _joined(chunks):
+    for chunk in joined(chunks):
         args = arguments(chunk["args"] or "")
         if args is not None and chunk["name"]:
             calls.append(ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"]))
@@ -128,15 +132,6 @@ def _tool_calls(
             }
             broken.append(make_invalid_tool_call(raw, "the arguments are not a JSON object"))
     return calls, broken
-
-
-def _joined(chunks: list[ToolCallChunk]) -> list[ToolCallChunk]:
-    """Return one chunk a call."""
-    whole_calls: dict[Any, ToolCallChunk] = {}
-    for chunk in chunks:
-        known = whole_calls.setdefault(chunk["index"], {**chunk, "args": ""})
-        known["args"] = (known["args"] or "") + (chunk["args"] or "")
-    return list(whole_calls.values())
 
 
 def _numbered(calls: object) -> list[dict[str, Any]]:
@@ -293,6 +288,8 @@ class _Tags:
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
     """Return LangChain's chunk; finish reason, names and usage stand on the last one alone."""
+    if type(item) is Delta and not item.reasoning and not item.tools:
+        return _text_chunk(item.text)
     if isinstance(item, Ending):
         message = AIMessageChunk(
             content="",
@@ -308,6 +305,39 @@ def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
             response_metadata={"model_provider": PROVIDER},
         )
     return ChatGenerationChunk(message=message)
+
+
+_EMPTY = AIMessageChunk(
+    content="",
+    additional_kwargs={},
+    tool_call_chunks=[],
+    response_metadata={"model_provider": PROVIDER},
+)
+_EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
+
+
+def _text_chunk(text: str) -> ChatGenerationChunk:
+    """Return a chunk of text, equal to a validated one at a third of its cost."""
+    message = _like(
+        _EMPTY,
+        content=text,
+        additional_kwargs={},
+        response_metadata={"model_provider": PROVIDER},
+        tool_calls=[],
+        invalid_tool_calls=[],
+        tool_call_chunks=[],
+    )
+    return _like(_EMPTY_GENERATION, message=message, text=text)
+
+
+def _like(pattern: M, **fields: Any) -> M:
+    """Return a copy of a valid model with other fields, made as `model_construct` makes it."""
+    made = pattern.__class__.__new__(pattern.__class__)
+    _set(made, "__dict__", {**pattern.__dict__, **fields})
+    _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
+    _set(made, "__pydantic_extra__", None if pattern.__pydantic_extra__ is None else {})
+    _set(made, "__pydantic_private__", None)
+    return made
 
 
 def message_of(deltas: Sequence[Delta]) -> AIMessage:

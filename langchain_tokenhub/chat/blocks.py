@@ -79,23 +79,27 @@ register_translator(
 class EventWriter:
     """Writes a stream as v3 events: every block starts once, grows, and is finished at the end."""
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str, model: str) -> None:
         self._id = message_id
+        self._model = model
+        self._begun = False
         self._places: dict[str, int] = {}
         self._blocks: list[Block] = []
         self._pieces: list[list[str]] = []
 
-    def begin(self, model: str) -> MessagesData:
-        """Return the event that opens the message."""
+    def _begin(self) -> MessagesData:
+        self._begun = True
         return {
             "event": "message-start",
             "role": "ai",
             "id": self._id,
-            "metadata": {"provider": PROVIDER, "model": model},
+            "metadata": {"provider": PROVIDER, "model": self._model},
         }
 
     def write(self, delta: Delta | Ending) -> Iterator[MessagesData]:
-        """Yield the events for what came; the ending finishes the blocks and the message."""
+        """Yield the events for what came; the first opens the message, the ending finishes it."""
+        if not self._begun:
+            yield self._begin()
         if isinstance(delta, Ending):
             yield from self._end(delta)
             return

@@ -24,6 +24,7 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub.chat.limits import check_image, check_number
 from langchain_tokenhub.chat.parts import (
     Part,
     calls_of,
@@ -91,7 +92,11 @@ def encode_messages(
             continue
         raise InvalidRequestError(f"message {position} ({message.type}): {reason}", hint=hint)
     wire = _merged(_paired(_system_first(wire)))
-    return _checked(wire, messages) if complete else wire
+    if not complete:
+        return wire
+    if rules.row:
+        check_number(wire)
+    return _checked(wire, messages)
 
 
 def _encode(message: BaseMessage, rules: Rules) -> list[WireMessage]:
@@ -148,6 +153,8 @@ def _allowed(content: str | list[Part], rules: Rules) -> str | list[Part]:
             raise InvalidRequestError(
                 f"{rules.model!r} takes no {kind} input; choose another model"
             )
+        if rules.row and part["type"] == "image_url":
+            check_image(str(part["image_url"].get("url")))
     return content
 
 

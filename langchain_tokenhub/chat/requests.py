@@ -23,6 +23,17 @@ Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
 MOST_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
+SETTINGS = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "stop",
+    "seed",
+    "n",
+    "thinking",
+    "reasoning_effort",
+)
+"""Fields of the model that are fields of the body too."""
 OURS = frozenset(
     {"timeout", "stream_usage", "extra_body", "ls_structured_output_format", "answer_schema"}
 )

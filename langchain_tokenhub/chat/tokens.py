@@ -1,7 +1,8 @@
 """How many tokens a text is, without a tokenizer. Pure.
 
 An estimate that is fit for Chinese: LangChain's own counts four characters a token, which is three
-times too few for it. Weights are tokens a character, by the kind of character.
+times too few for it. Weights are tokens for each kind of piece, fitted to what DeepSeek's tokenizer
+counts on Chinese, English, mixed and code texts (`tests/data/token_counts.json` holds some).
 """
 
 from __future__ import annotations
@@ -12,14 +13,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _PIECES = re.compile(
-    r"(?P<cjk>[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]+)"
-    r"|(?P<word>[A-Za-z]+)"
+    r"(?P<han>[\u3400-\u9fff\uf900-\ufaff]+)"
+    r"|(?P<kana>[\u3040-\u30ff\uac00-\ud7af]+)"
+    r"|(?P<acronym>[A-Z]{2,}(?![a-z]))"
+    r"|(?P<word>[A-Z]+(?![a-z])|[A-Z]?[a-z]+)"
     r"|(?P<digits>[0-9]+)"
-    r"|(?P<space>[ \t\r\n]+)"
-    r"|(?P<mark>[\x21-\x7e\u2010-\u2027\u3000-\u303f\uff00-\uffef])"
+    r"|(?P<line>[ \t]*[\r\n]\s*)"
+    r"|(?P<space>[ \t]+)"
+    r"|(?P<wide>[\u00b7\u2010-\u2027\u3000-\u303f\uff00-\uffef])"
+    r"|(?P<marks>[!-/:-@\[-`{-~]+)"
     r"|(?P<other>.)",
     re.DOTALL,
 )
+_ALONE = frozenset(
+    "的一是在了不和有我他这你们也就到说要她都着很还它又把被从给让向与或但而及其之以为于则且者所已将"
+    "自此那几每另该各若如何可能会应当再只先后起过去来上下中里外前对个两三二四五六七八九十"
+)
+"""Characters that mostly stand by themselves, and so make a token of their own."""
+_RARE = 0xD8
+"""First GB 2312 byte of its second level: rarer characters, which share no token with others."""
 MESSAGE_TOKENS = 4
 """What role and delimiters of a message cost."""
 IMAGE_TOKENS = 1024
@@ -32,20 +44,36 @@ def estimate(text: str) -> int:
 
 
 def _weight(found: re.Match[str]) -> float:
-    size = len(found.group())
+    piece = found.group()
+    size = len(piece)
     match found.lastgroup:
-        case "cjk":
-            return 0.62 * size
+        case "han":
+            return 1.53 + sum(map(_character, piece))
+        case "kana":
+            return 0.7 * size
+        case "acronym":
+            return 0.32 * size
         case "word":
-            return 1.0 if size <= 7 else 1.0 + (size - 7) / 5
+            return 1.02 + 0.12 * max(0, size - 6)
         case "digits":
-            return (size + 2) // 3
+            return 1.3 * ((size + 2) // 3)
+        case "line":
+            return 0.65 + (0.34 if piece[-1] in " \t" else 0.0)
         case "space":
-            return 0.0 if size == 1 else 0.6
-        case "mark":
-            return 0.8
+            return 1.5 if size > 1 else 0.0
+        case "wide":
+            return 0.5
+        case "marks":
+            return 0.76 + 0.24 * (size - 1)
         case _:
-            return 1.5
+            return 0.4 * len(piece.encode(errors="replace"))
+
+
+def _character(character: str) -> float:
+    if character in _ALONE:
+        return 0.51
+    lead = character.encode("gb2312", "ignore")[:1]
+    return 0.41 if lead and lead[0] < _RARE else 0.75
 
 
 def estimate_messages(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> int:

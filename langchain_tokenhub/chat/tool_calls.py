@@ -46,8 +46,9 @@ class ToolCallMender:
         """Return the chunks for the `tool_calls` of one delta."""
         if not isinstance(deltas, list):
             return []
-        chunks = [self._chunk(delta) for delta in deltas if isinstance(delta, Mapping)]
-        return [chunk for chunk in chunks if chunk is not None]
+        found = [self._chunk(delta) for delta in deltas if isinstance(delta, Mapping)]
+        chunks = [chunk for chunk in found if chunk is not None]
+        return joined(chunks) if len(chunks) > 1 else chunks
 
     def finish(self) -> list[ToolCallChunk]:
         """Return what is left: calls that never had a name or an id, and held-back characters."""
@@ -103,6 +104,15 @@ class ToolCallMender:
 
     def _mender(self, slot: _Slot) -> Mender:
         return self._menders.setdefault(slot.number, Mender())
+
+
+def joined(chunks: list[ToolCallChunk]) -> list[ToolCallChunk]:
+    """Return one chunk a call: LangChain merges messages, not the chunks inside one."""
+    whole: dict[Any, ToolCallChunk] = {}
+    for chunk in chunks:
+        known = whole.setdefault(chunk["index"], {**chunk, "args": ""})
+        known["args"] = (known["args"] or "") + (chunk["args"] or "")
+    return list(whole.values())
 
 
 def _begins(known: _Slot, call_id: str | None, function: Mapping[str, Any]) -> bool:

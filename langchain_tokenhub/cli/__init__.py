@@ -72,6 +72,9 @@ def _run(options: object, console: Console) -> int:
     except OSError as error:
         console.note(f"tokenhub: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return 1
+    except UnicodeError:
+        console.note(f"tokenhub: {console.words('locale')}")
+        return 1
     except KeyboardInterrupt:
         console.note(f"tokenhub: {console.words('stopped')}")
         return failures.INTERRUPTED

@@ -7,7 +7,7 @@ import base64
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,23 +88,12 @@ class Talk:
 
     def _answer(self, messages: list[Any]) -> Any:
         whole: Any = None
-        begun = False
-        try:
+        with closing(Pen(self._console, aloud=self._options.show_thinking)) as pen:
             for chunk in self._model.stream(messages):
                 whole = chunk if whole is None else whole + chunk
-                self._think_aloud(chunk)
-                if chunk.text and not self._console.as_json:
-                    self._console.stream(chunk.text)
-                    begun = True
-        finally:
-            if begun:
-                self._console.stream("\n")
+                pen.think(chunk.additional_kwargs.get("reasoning_content") or "")
+                pen.write(chunk.text)
         return whole
-
-    def _think_aloud(self, chunk: Any) -> None:
-        thought = chunk.additional_kwargs.get("reasoning_content")
-        if thought and self._options.show_thinking:
-            self._console.murmur(thought)
 
     def converse(self, lines: Iterator[str]) -> int:
         """Answer line by line; an error ends an answer, not the conversation."""
@@ -123,6 +112,41 @@ class Talk:
             self._console.note(self._console.words("stopped"))
         except TokenHubError as error:
             failed(self._console, error, self._options)
+
+
+class Pen:
+    """Writes an answer as it comes: its thinking to stderr, the rest to stdout."""
+
+    def __init__(self, console: Console, *, aloud: bool) -> None:
+        self._console = console
+        self._aloud = aloud
+        self._thinking = False
+        self._writing = False
+
+    def think(self, text: str) -> None:
+        """Write a piece of the thinking, if it is wanted."""
+        if text and self._aloud:
+            self._console.murmur(text)
+            self._thinking = True
+
+    def write(self, text: str) -> None:
+        """Write a piece of the answer."""
+        if not text or self._console.as_json:
+            return
+        self._rest()
+        self._console.stream(text)
+        self._writing = True
+
+    def close(self) -> None:
+        """End the line."""
+        self._rest()
+        if self._writing:
+            self._console.stream("\n")
+
+    def _rest(self) -> None:
+        if self._thinking:
+            self._console.murmur("\n\n")
+            self._thinking = False
 
 
 def _typed(console: Console) -> Iterator[str]:

@@ -23,6 +23,7 @@ from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written
 from langchain_tokenhub.jobs.lifecycle import Log, Service, about, finished, polls, query, submit
 from langchain_tokenhub.jobs.memory import Memory
 from langchain_tokenhub.jobs.names import stem_of
+from langchain_tokenhub.jobs.places import Places
 from langchain_tokenhub.jobs.progress import Reporter
 
 _PLAIN = 2000
@@ -52,6 +53,7 @@ class Errand:
         service: Model and transport.
         gate: Jobs in flight of this account and model.
         most: Places of the gate.
+        places: Where other processes count their jobs in flight too.
         wait: Seconds to wait for a job.
         memory: Where ended jobs are remembered.
         ledger: Where calls are remembered.
@@ -67,6 +69,7 @@ class Errand:
     reporter: Reporter
     ledger: Ledger | None = None
     folder: Path | None = None
+    places: Places | None = None
 
     @property
     def _now(self) -> float:
@@ -74,26 +77,29 @@ class Errand:
 
     async def generate(self, order: Order, *, again: bool = False) -> MediaResult:
         """Submit, wait and save; or resume what the ledger knows of the same call."""
-        try:
-            await self._known(order, again=again)
-            async with self._place():
-                job = await self.ended(await self._submitted(order))
-        except TakenError as taken:
-            job = await self._resumed(order, taken)
-        except JobFailedError:
-            await self._forgotten(order)
-            raise
+        job = None
+        while job is None:
+            try:
+                await self._known(order, again=again)
+                async with self._place():
+                    job = await self.ended(await self._submitted(order))
+            except TakenError as taken:
+                job, again = await self._resumed(order, taken), False
+            except JobFailedError:
+                await self._forgotten(order)
+                raise
         return await self.kept(job, order)
 
     async def submit(self, order: Order, *, again: bool = False) -> Job:
         """Submit, and return the job; or what the ledger knows of the same call."""
-        try:
-            await self._known(order, again=again)
-            async with self._place():
-                job = await self._submitted(order)
-        except TakenError as taken:
-            assert self.ledger is not None  # noqa: S101 - it has raised
-            return await self.ledger.settled(order.key, taken.entry)
+        job = None
+        while job is None:
+            try:
+                await self._known(order, again=again)
+                async with self._place():
+                    job = await self._submitted(order)
+            except TakenError as taken:
+                job, again = await self._settled(order, taken), False
         return job
 
     async def result(self, job: Job, order: Order) -> MediaResult:
@@ -137,12 +143,15 @@ class Errand:
         elif entry := await self.ledger.look(order.key):
             raise TakenError(entry)
 
-    async def _resumed(self, order: Order, taken: TakenError) -> Job:
-        """Go on with the job of an earlier call."""
+    async def _settled(self, order: Order, taken: TakenError) -> Job | None:
         assert self.ledger is not None  # noqa: S101 - it has raised
-        job = await self.ledger.settled(order.key, taken.entry)
+        return await self.ledger.settled(order.key, taken.entry)
+
+    async def _resumed(self, order: Order, taken: TakenError) -> Job | None:
+        """Go on with the job of an earlier call; None where that was refused."""
+        job = await self._settled(order, taken)
         try:
-            return await self.ended(job)
+            return job and await self.ended(job)
         except JobFailedError:
             await self._forgotten(order)
             raise
@@ -153,7 +162,7 @@ class Errand:
     async def _forgotten(self, order: Order) -> None:
         """Let a call whose job failed be made anew: failed jobs are not charged."""
         if self.ledger is not None:
-            await self.ledger.drop(order.key)
+            await self.ledger.refuse(order.key)
 
     async def _submitted(self, order: Order) -> Job:
         log = Written(self.ledger, order.key) if self.ledger else Log()
@@ -181,7 +190,8 @@ class Errand:
             ) from gone
 
     def _place(self) -> AbstractAsyncContextManager[None]:
-        return self.gate.place(self.service.transport.wire, self.most, self.wait)
+        wire = self.service.transport.wire
+        return self.gate.place(wire, self.most, self.wait, self.places)
 
     async def _saved(self, job: Job, index: int, order: Order) -> MediaFile:
         """Save one file; what goes wrong is told, and the file is returned as it was."""

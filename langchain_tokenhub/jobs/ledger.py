@@ -23,8 +23,8 @@ from typing import Any, Protocol, TypeVar
 from langchain_core.stores import BaseStore
 from pydantic import ValidationError
 
-from langchain_tokenhub.errors import SubmissionUnknownError
-from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
+from langchain_tokenhub.jobs.job import Job, caution
 from langchain_tokenhub.jobs.lifecycle import Log
 from langchain_tokenhub.transport import Wire
 
@@ -134,10 +134,22 @@ def _write(handle: int, text: str) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger knows of a call: without a job, a submit was begun and never ended."""
+    """What the ledger knows of a call: without a job, a submit was begun and never ended.
+
+    Args:
+        job: What was accepted.
+        at: When it was written.
+        lost: Whether it is known that the job's id will never come.
+    """
 
     job: Job | None
-    at: datetime | None = None
+    at: datetime
+    lost: bool = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether a worker may be waiting for the id."""
+        return self.job is None and not self.lost
 
 
 class TakenError(Exception):
@@ -166,12 +178,21 @@ class Ledger:
         return None if found is None else _entry(found)
 
     async def keep(self, key: str, job: Job) -> None:
-        """Write down the job of a call."""
-        await self._do(self._keeper.put, key, _text(job))
+        """Write down the job of a call; it is paid for, so a full disk must not lose it."""
+        await self._try(f"job {job.id} is not in the ledger", self._keeper.put, key, _text(job))
+
+    async def lose(self, key: str) -> None:
+        """Write down that the id of a call will never come."""
+        text = _text(None, "unknown")
+        await self._try("a lost submit is not in the ledger", self._keeper.put, key, text)
 
     async def drop(self, key: str) -> None:
-        """Forget a call that was not accepted."""
+        """Forget a call, so that it can be made anew."""
         await self._do(self._keeper.drop, key)
+
+    async def refuse(self, key: str) -> None:
+        """Forget a call that was not accepted; the reason why not is the error to see."""
+        await self._try("a refused submit stays in the ledger", self._keeper.drop, key)
 
     async def find(self, job_id: str) -> Job | None:
         """Return the job of that id, if any entry holds it."""
@@ -188,18 +209,21 @@ class Ledger:
         jobs = (_entry(text).job for text in self._keeper.texts() if job_id in text)
         return next((job for job in jobs if job and job.id == job_id), None)
 
-    async def settled(self, key: str, entry: Entry) -> Job:
+    async def settled(self, key: str, entry: Entry | None) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
+
+        Returns:
+            None where the other worker was refused: the call is free again.
 
         Raises:
             SubmissionUnknownError: There is no id, and none comes.
         """
         until = self._wire.now() + max(0.0, OTHER_WORKER - _age(entry))
-        while entry.job is None and self._wire.now() < until:
+        while entry and entry.pending and self._wire.now() < until:
             await self._wire.sleep(0.5)
-            entry = await self.look(key) or entry
-        if entry.job is not None:
-            return entry.job
+            entry = await self.look(key)
+        if entry is None or entry.job is not None:
+            return entry.job if entry else None
         unknown = SubmissionUnknownError(
             "an earlier submit of this call never reported its job; it may have been charged",
             phase="sent",
@@ -208,8 +232,23 @@ class Ledger:
         unknown.ledger_key = key
         raise unknown
 
+    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> None:
+        """Write, and only warn where that fails."""
+        try:
+            await self._do(verb, *args)
+        except TokenHubError as problem:
+            caution(f"{trouble}: {problem.message}")
+
     async def _do(self, verb: Callable[..., T], *args: Any) -> T:
-        return await self._wire.blocking(functools.partial(verb, *args))
+        try:
+            return await self._wire.blocking(functools.partial(verb, *args))
+        except Exception as problem:  # noqa: BLE001 - a store of the user's raises what it likes
+            reason = getattr(problem, "strerror", None) or type(problem).__name__
+        raise InvalidRequestError(
+            f"the ledger cannot be used: {reason}",
+            phase="not sent",
+            hint="mend the folder or store given as `ledger`",
+        )
 
 
 class Written(Log):
@@ -227,8 +266,11 @@ class Written(Log):
     async def accepted(self, job: Job) -> None:  # noqa: D102
         await self._ledger.keep(self.key or "", job)
 
+    async def lost(self) -> None:  # noqa: D102
+        await self._ledger.lose(self.key or "")
+
     async def refused(self) -> None:  # noqa: D102
-        await self._ledger.drop(self.key or "")
+        await self._ledger.refuse(self.key or "")
 
 
 def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:
@@ -250,10 +292,10 @@ def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: st
     return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
 
 
-def _text(job: Job | None) -> str:
+def _text(job: Job | None, without: str = "submitting") -> str:
     whole = {
         "schema": 1,
-        "state": "submitted" if job else "submitting",
+        "state": "submitted" if job else without,
         "at": datetime.now(UTC).isoformat(),
         "job": job.model_dump(mode="json") if job else None,
     }
@@ -261,14 +303,14 @@ def _text(job: Job | None) -> str:
 
 
 def _entry(text: str) -> Entry:
-    """Return what `text` says; a file that was cut in writing says that a submit began."""
+    """Return what `text` says; one that is cut off is being written, or its writer died."""
     try:
         whole = json.loads(text)
         job = Job.model_validate(whole["job"]) if whole["job"] else None
-        return Entry(job, datetime.fromisoformat(whole["at"]))
+        return Entry(job, datetime.fromisoformat(whole["at"]), whole["state"] == "unknown")
     except (ValueError, KeyError, TypeError, ValidationError):
-        return Entry(None)
+        return Entry(None, datetime.now(UTC))
 
 
-def _age(entry: Entry) -> float:
-    return (datetime.now(UTC) - entry.at).total_seconds() if entry.at else OTHER_WORKER
+def _age(entry: Entry | None) -> float:
+    return (datetime.now(UTC) - entry.at).total_seconds() if entry else OTHER_WORKER

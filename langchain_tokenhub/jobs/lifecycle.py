@@ -71,6 +71,9 @@ class Log:
     async def accepted(self, job: Job) -> None:
         """Note the job: called before an interruption is honoured."""
 
+    async def lost(self) -> None:
+        """Note that it may have been accepted, and that its id will never come."""
+
     async def refused(self) -> None:
         """Note that nothing was accepted."""
 
@@ -163,6 +166,7 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: Log) -> Job:
         job, late = await service.transport.wire.shielded(work, progress)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
+        await log.lost()
         raise
     except TokenHubError:
         await log.refused()

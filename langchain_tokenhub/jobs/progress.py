@@ -19,6 +19,8 @@ logger = logging.getLogger("langchain_tokenhub.jobs")
 EVENT = "tokenhub_job"
 """Name of the custom event; its data is a plain dict."""
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+
 Progress = Callable[[Job], Any] | Literal[True] | None
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -121,7 +123,8 @@ class Bar:
             self._print(job, percent)
             return
         if self._bar is None:
-            self._bar = tqdm(total=100, desc=f"{job.model} {job.id}", unit="%")
+            desc = f"{job.model} {job.id}"
+            self._bar = tqdm(total=100, desc=desc, bar_format=_BAR)
         self._bar.set_postfix_str(f"{job.status}, usually {self._expected:.0f}s", refresh=False)
         self._bar.update(max(0, percent - self._bar.n))
         self._bar.refresh()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from langchain_tokenhub.jobs.sniff import MEDIA_TYPES, PICTURES, VIDEOS
+from langchain_tokenhub.jobs.viewer import viewer_page
 
 if TYPE_CHECKING:
     from langchain_tokenhub.jobs.job import MediaFile, MediaResult
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
 INLINE = 2 * 1024**2
 """Bytes up to which a saved file is put into the notebook itself; more bloats it."""
 MOST_MESH = 8 * 1024**2
+"""Bytes of a 3D model up to which the notebook holds its viewer: nothing else can show it."""
+_SEEN = PICTURES - {"tiff"}
+"""Pictures that browsers show."""
+_SIZE = 'style="max-width:100%;max-height:480px"'
 
 
 def result_text(result: MediaResult) -> str:
@@ -41,53 +49,67 @@ def _clock(moment: datetime) -> str:
 def file_html(file: MediaFile) -> str:
     """Return what a notebook shows: the picture, the player, the model, or a link."""
     source = html.escape(_source(file) or "", quote=True)
-    name = html.escape(file.path.name if file.path else file.type)
-    if not source:
-        return f"<p>{name}</p>"
-    if file.type in PICTURES:
-        return f'<img src="{source}" alt="{name}" style="max-width:100%;max-height:480px">'
-    if file.type in VIDEOS:
-        return f'<video src="{source}" controls style="max-width:100%;max-height:480px"></video>'
-    return _mesh(file) or _preview(file) + f'<a href="{source}" download>{name}</a>'
+    name = html.escape(str(file.path) if file.path else file.type)
+    if page := _page(file):
+        inside = html.escape(page, quote=True)
+        frame = 'width="100%" height="480" style="border:0" sandbox="allow-scripts"'
+        return f'<iframe srcdoc="{inside}" {frame}></iframe>'
+    if source and file.type in _SEEN:
+        return f'<img src="{source}" alt="{name}" {_SIZE}>'
+    if source and file.type in VIDEOS:
+        return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'
+    link = f'<a href="{source}" download="{_name(file)}">{name}</a>' if source else name
+    return f"{_preview(file)}<div>{link}</div>"
 
 
 def result_html(result: MediaResult) -> str:
     """Return the files, one below the other, over a line that names the job."""
     job = html.escape(f"{result.job.model}/{result.job.id}")
-    return (
-        "".join(f"<div>{file_html(file)}</div>" for file in result.files) + f"<small>{job}</small>"
-    )
+    files = "".join(f"<div>{file_html(file)}</div>" for file in result.files)
+    return f"{files}<small>{job}</small>"
+
+
+def _name(file: MediaFile) -> str:
+    return html.escape(file.path.name if file.path else f"tokenhub.{file.type}", quote=True)
 
 
 def _source(file: MediaFile) -> str | None:
-    """Return where a browser finds the file: in the page if it is small, else its link."""
-    data = file.held
-    if data is None and file.path is not None and file.path.is_file():
-        data = file.path.read_bytes() if file.path.stat().st_size <= INLINE else None
-    if data is not None and len(data) <= INLINE:
+    """Return where a browser finds the file: in the page if it is small, else on disk, else afar.
+
+    A notebook serves what lies below its own folder, and nothing else of the disk.
+    """
+    data = _bytes(file, INLINE)
+    if data is not None:
         kind = MEDIA_TYPES.get(file.type, "application/octet-stream")
         return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    if file.url and not file.expired():
-        return file.url
-    return file.path.as_posix() if file.path else file.url
+    if file.path is not None and file.path.is_file():
+        with suppress(ValueError):
+            return quote(file.path.resolve().relative_to(Path.cwd()).as_posix())
+    return _remote(file, file.url)
+
+
+def _remote(file: MediaFile, url: str | None) -> str | None:
+    """Return a link that is alive and of the web."""
+    fit = url is not None and url.startswith(("https://", "http://")) and not file.expired()
+    return url if fit else None
+
+
+def _bytes(file: MediaFile, most: int) -> bytes | None:
+    """Return the bytes that are here, if they are few."""
+    if file.held is not None:
+        return file.held if len(file.held) <= most else None
+    with suppress(OSError):
+        if file.path is not None and file.path.stat().st_size <= most:
+            return file.path.read_bytes()
+    return None
 
 
 def _preview(file: MediaFile) -> str:
-    if not file.preview_url or file.expired():
-        return ""
-    return f'<img src="{html.escape(file.preview_url, quote=True)}" style="max-height:240px"><br>'
+    url = _remote(file, file.preview_url)
+    return f'<img src="{html.escape(url, quote=True)}" alt="" {_SIZE}>' if url else ""
 
 
-def _mesh(file: MediaFile) -> str | None:
-    """Return a viewer that needs no network, where trimesh is installed and the file is here."""
-    if file.type != "glb" or file.path is None or not file.path.is_file():
-        return None
-    if file.path.stat().st_size > MOST_MESH:
-        return None
-    try:
-        import trimesh
-        from trimesh.viewer.notebook import scene_to_html
-    except ImportError:
-        return None
-    page = scene_to_html(trimesh.load_scene(file.path))
-    return f'<iframe srcdoc="{html.escape(page, quote=True)}" width="100%" height="480"></iframe>'
+def _page(file: MediaFile) -> str | None:
+    """Return a viewer that needs no network, where trimesh is installed and the model is here."""
+    data = _bytes(file, MOST_MESH) if file.type == "glb" else None
+    return viewer_page(data) if data is not None else None

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from langchain_tokenhub.catalogue import MediaKind, media_kind, media_model
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.jobs.errand import Errand, Order
 from langchain_tokenhub.jobs.gate import shared_gate
 from langchain_tokenhub.jobs.inputs import Reader, sidecar_job
@@ -32,6 +32,7 @@ from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
 from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
 from langchain_tokenhub.jobs.many import Outcome, outcomes
 from langchain_tokenhub.jobs.memory import Memory, shared_memory
+from langchain_tokenhub.jobs.places import Places, places_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
 from langchain_tokenhub.media import MediaParams, explain, params_class
 from langchain_tokenhub.settings import Connected
@@ -61,6 +62,12 @@ class MediaClient(Connected):
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once an account and model; None is the catalogue's default."""
+    in_flight_store: str | Path | None = Field(default=None, exclude=True, repr=False)
+    """Folder or `redis://…` where processes count their jobs in flight together (extra `scale`).
+
+    Places come back when a process dies: from a folder at once, from Redis within a minute. A job
+    of the dead may still run then; the service's refusal is waited out.
+    """
     allow_local_files: Sequence[Path] = ()
     """Folders from which a language model may send files."""
     ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
@@ -230,7 +237,10 @@ class MediaClient(Connected):
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        known = [await self._job(transport, job) for job in jobs]
+        jobs = list(jobs)
+        ledger = self._ledger(transport) if any(isinstance(job, str) for job in jobs) else None
+        written = {job.id: job for job in await ledger.jobs()} if ledger is not None else {}
+        known = [await self._job(transport, written.get(str(job), job)) for job in jobs]
         found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
         try:
             async for outcome in found:
@@ -297,7 +307,13 @@ class MediaClient(Connected):
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
             folder=self.save_to,
+            places=self._places(service.model),
         )
+
+    def _places(self, model: str) -> Places | None:
+        if self.in_flight_store is None:
+            return None
+        return places_of(self.in_flight_store, self._account(), model, self._origins())
 
     def _service(self, transport: Transport, job: Job | None = None) -> Service:
         model = job.model if job else self.model
@@ -358,8 +374,14 @@ class MediaClient(Connected):
         return (*self.allow_local_files, *own, *self._folders)
 
     def _owner(self) -> tuple[object, ...]:
-        key = self.api_key.get_secret_value() if self.api_key else None
-        return hash(key), self._origins()
+        return hash(self._account()), self._origins()
+
+    def _account(self) -> str:
+        """Return the key that calls will use; none where there is none."""
+        try:
+            return self._key()
+        except AuthenticationError:
+            return ""
 
     def _memory(self) -> Memory:
         return shared_memory(*self._owner())

@@ -37,6 +37,27 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
+        if (
+            self._head is None
+            and piece.endswith(b"\n\n")
+            and not (self._tail or self._data or self._name or self._after_cr or b"\r" in piece)
+        ):
+            return self._whole(piece)
+        return self._feed(piece)
+
+    def _whole(self, piece: bytes) -> list[Event]:
+        """Return the events of a piece that begins and ends with one, as nearly all do."""
+        events: list[Event] = []
+        for block in piece[:-2].split(b"\n\n"):
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append((b"", block[6:]))
+            else:
+                events += self._feed(block + b"\n\n")
+        if len(piece) > self._largest and any(len(data) > self._largest for _, data in events):
+            raise self._too_large()
+        return events
+
+    def _feed(self, piece: bytes) -> list[Event]:
         if self._head is not None:
             piece = self._without_bom(piece)
         if b"\r" in piece or self._after_cr:
@@ -54,10 +75,13 @@ class EventDecoder:
             self._tail.append(piece)
             self._tail_size += len(piece)
         if self._tail_size + self._data_size > self._largest:
-            raise ServerError(
-                f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
-            )
+            raise self._too_large()
         return events
+
+    def _too_large(self) -> ServerError:
+        return ServerError(
+            f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
+        )
 
     @property
     def pending(self) -> bool:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
     APITimeoutError,
     IncompleteStreamError,
     InvalidRequestError,
-    Phase,
     ServerError,
     TokenHubError,
     error_from,
@@ -35,7 +35,7 @@ from langchain_tokenhub.transport.verdicts import (
     request_id,
     translated,
     unsendable,
-    value_of,
+    values_of,
     without,
 )
 from langchain_tokenhub.transport.wire import Progress, Wire, hasten, relax
@@ -98,13 +98,15 @@ class Exchange:
         """Open a stream and read its first event, so that what fails before it can be repeated."""
         stream = self._stream(await self._send(stream=True))
         try:
-            return stream, await anext(stream)
+            first = await anext(stream)
         except StopAsyncIteration:
-            pass
+            raise ServerError("the stream ended before its first event", phase="answered") from None
         except BaseException:
             await stream.aclose()
             raise
-        raise ServerError("the stream ended before its first event", phase="answered")
+        if self._server_id and type(first[0]) is dict:  # a stream has no other place for it
+            first[0].setdefault("request_id", self._server_id)
+        return stream, first
 
     # -- the request ------------------------------------------------------------------------
 
@@ -179,39 +181,35 @@ class Exchange:
 
     # -- the answer -------------------------------------------------------------------------
 
-    async def _pieces(self, response: httpx.Response, phase: Phase) -> AsyncGenerator[bytes, None]:
-        """Yield the body's plain bytes, with the library's errors as ours."""
+    def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield the body's plain bytes."""
         encoding = response.headers.get("content-encoding", "")
-        inflater = Inflater(encoding) if encoding else None
-        failure: httpx.HTTPError
-        try:
-            async with aclosing(self.wire.chunks(response)) as chunks:
-                async for chunk in chunks:
-                    if inflater is None:
-                        yield chunk
-                    else:
-                        for piece in inflater.feed(chunk):
-                            yield piece
-        except httpx.HTTPError as caught:
-            failure = caught
-        else:
-            return
-        raise translated(failure, phase)
+        chunks = self.wire.chunks(response)
+        return _inflated(chunks, Inflater(encoding)) if encoding else chunks
 
     async def _whole(self, response: httpx.Response) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        async with aclosing(self._pieces(response, "answered")) as body:
-            async for piece in body:
-                pieces.append(piece)
-                size += len(piece)
-                if size > LARGEST_ANSWER:
-                    problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
-                    raise ServerError(problem, phase="answered")
-                if self.call.deadline is not None and self.wire.now() > self.call.deadline:
-                    problem = "the answer did not come to its end before the deadline"
-                    raise APITimeoutError(problem, phase="answered")
-        return b"".join(pieces)
+        failure: httpx.HTTPError
+        try:
+            async with aclosing(self._body(response)) as body:
+                async for piece in body:
+                    pieces.append(piece)
+                    size += len(piece)
+                    self._check_size(size)
+        except httpx.HTTPError as caught:
+            failure = caught
+        else:
+            return b"".join(pieces)
+        raise translated(failure, "answered")
+
+    def _check_size(self, size: int) -> None:
+        if size > LARGEST_ANSWER:
+            problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
+            raise ServerError(problem, phase="answered")
+        if self.call.deadline is not None and self.wire.now() > self.call.deadline:
+            problem = "the answer did not come to its end before the deadline"
+            raise APITimeoutError(problem, phase="answered")
 
     async def _complaint(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
@@ -219,12 +217,12 @@ class Exchange:
         try:
             if response.is_redirect:
                 return _redirect(response.status_code)
-            async with aclosing(self._pieces(response, "answered")) as pieces:
+            async with aclosing(self._body(response)) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > LARGEST_COMPLAINT:
                         break
-        except TokenHubError:
+        except (httpx.HTTPError, ServerError):
             pass  # the status says enough
         finally:
             await self.wire.close(response)
@@ -237,12 +235,13 @@ class Exchange:
 
     async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
         """Yield values, and give the connection back at the end, or when left."""
+        failure: TokenHubError
         try:
             if not is_stream(response):
                 yield await self._instead(response)
                 return
             ear = _Ear(response, self.call.patience, self.wire.now)
-            async with aclosing(self._pieces(response, "streaming")) as pieces:
+            async with aclosing(self._body(response)) as pieces:
                 async for piece in pieces:
                     if values := ear.hear(piece):
                         yield values
@@ -251,11 +250,15 @@ class Exchange:
                         break
                 ear.judge()
                 await self._drain(response, pieces)
+        except httpx.HTTPError as caught:
+            failure = translated(caught, "streaming")
         except TokenHubError as error:
-            self.mark(error)
-            raise
+            failure = error
+        else:
+            return
         finally:
             await self.wire.close(response)
+        raise self.mark(failure)  # outside `except`: it is to hold nothing of the library
 
     async def _instead(self, response: httpx.Response) -> Batch:
         """Return what a server that ignores `stream` answered."""
@@ -274,10 +277,19 @@ class Exchange:
                 size += len(piece)
                 if size > DRAIN_BYTES or self.wire.now() > until:
                     break  # more than the end of the body: not worth the wait
-        except TokenHubError:
+        except (httpx.HTTPError, ServerError):
             return  # the answer is whole; only its connection is lost
         finally:
             relax(response)
+
+
+async def _inflated(
+    chunks: AsyncGenerator[bytes, None], inflater: Inflater
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for piece in inflater.feed(chunk):
+                yield piece
 
 
 class _Ear:
@@ -296,17 +308,29 @@ class _Ear:
         """Return the values that `piece` completes; what comes before a complaint is one."""
         values: Batch = []
         for name, data in self._decoder.feed(piece):
-            if data.strip() == b"[DONE]":
-                self.stopped = True
-                return values
             try:
-                values += value_of(name, data, self._response)
-            except TokenHubError as error:
-                self.stopped, self._failure = True, error
+                value = from_json(data)
+            except ValueError:
+                value = None
+            if type(value) is dict and "choices" in value and not name:
+                values.append(value)  # as nearly all are
+            else:
+                self._odd(name, data, values)
+            if self.stopped:
                 return values
         if not values:
             self._check_silence()
         return values
+
+    def _odd(self, name: bytes, data: bytes, values: Batch) -> None:
+        """Take an event that is no chunk of a completion."""
+        if data.strip() == b"[DONE]":
+            self.stopped = True
+            return
+        try:
+            values += values_of(name, data, self._response)
+        except TokenHubError as error:
+            self.stopped, self._failure = True, error
 
     def rest(self) -> None:
         """Start the clock again; the time that the reader took is not the service's."""

@@ -133,18 +133,13 @@ def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
             return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
 
 
-def value_of(name: bytes, data: bytes, response: httpx.Response) -> list[Any]:
+def values_of(name: bytes, data: bytes, response: httpx.Response) -> list[Any]:
     """Return the values of an event, or raise what it complains of."""
     values = parse_event(data)
     for value in values:
-        if name == b"error" or (type(value) is dict and _complains(value)):
+        if name == b"error" or fault_in(value):
             raise refusal(response, value)
     return values
-
-
-def _complains(value: dict[str, Any]) -> bool:
-    # a chunk of a completion always has choices: asked first, because it is asked for every chunk
-    return "choices" not in value and fault_in(value) is not None
 
 
 def refusal(response: httpx.Response, data: Any) -> TokenHubError:

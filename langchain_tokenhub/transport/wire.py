@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import functools
 import ipaddress
+import os
 import socket
 import threading
 import time
@@ -19,8 +21,8 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
+    Generator,
     Iterable,
-    Iterator,
 )
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar, cast
@@ -32,6 +34,8 @@ from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+CREW = 16
+"""Threads of a process that work beside sync callers, however many jobs they wait for."""
 GRACE = 10.0
 """Seconds that an interrupted submit may take to learn its job's id."""
 
@@ -48,11 +52,17 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         work.close()
 
 
-def drain(stream: AsyncGenerator[T, None]) -> Iterator[T]:
+def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Iterate `stream` on this thread, with no event loop, and close it when left."""
     try:
         while True:
-            yield finish(stream.__anext__())
+            try:
+                stream.__anext__().send(None)
+            except StopIteration as stop:
+                value = stop.value
+            else:
+                raise RuntimeError(f"{stream!r} waited for something that is not its wire")
+            yield value
     except StopAsyncIteration:
         return
     finally:
@@ -143,8 +153,11 @@ class Wire(Protocol):
     async def blocking(self, work: Callable[[], T]) -> T:
         """Run what blocks (files, a user's store) where it holds up nobody else."""
 
-    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:
-        """Finish all of `works`, at once where this wire can."""
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin `work` beside what this wire does; at most `CREW` of a sync process run at once.
+
+        Cancelling the future stops the work where it can be stopped.
+        """
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
         """Wait at most `seconds` until another thread or task ends `future`; say whether it did.
@@ -198,8 +211,11 @@ class SyncWire:
     async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
         return work()
 
-    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:  # noqa: D102
-        return [finish(work) for work in works]
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
+        context = contextvars.copy_context()
+        future = _crew(os.getpid()).submit(context.run, finish, work)
+        future.add_done_callback(lambda ended: work.close() if ended.cancelled() else None)
+        return future
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
         try:
@@ -227,6 +243,12 @@ class SyncWire:
         return worker.result(None), None
 
 
+@functools.cache
+def _crew(_process: int) -> concurrent.futures.ThreadPoolExecutor:
+    """Return the few threads of this process that poll and fetch for sync callers."""
+    return concurrent.futures.ThreadPoolExecutor(CREW, thread_name_prefix="tokenhub")
+
+
 class _Worker:
     """Runs a coroutine on a thread of its own and keeps what came of it."""
 
@@ -234,8 +256,7 @@ class _Worker:
         self._work = work
         self._ended: Future[Any] = Future()
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
-        self._thread.start()
+        threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -244,7 +265,8 @@ class _Worker:
             self._ended.set_exception(error)
 
     def join(self, seconds: float | None) -> None:
-        self._thread.join(seconds)
+        # not the thread's own join: before Python 3.13 a Ctrl-C in it marks the thread as ended
+        concurrent.futures.wait([self._ended], seconds)
 
     def result(self, interruption: BaseException | None) -> Any:
         return self._ended.result() if interruption is None else _settled(self._ended, interruption)
@@ -291,8 +313,8 @@ class AsyncWire:
     async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
         return await asyncio.to_thread(work)
 
-    async def together(self, works: list[Coroutine[Any, Any, T]]) -> list[T]:  # noqa: D102
-        return await asyncio.gather(*works)
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
+        return asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
         twin = asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""What the documentation says is so: its code runs, its languages agree, its links lead somewhere."""
+"""The documentation: its code runs, its languages agree, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BOTH = [*sorted((DOCS / "en").rglob("*.md")), ROOT / "README.md"]
-"""The English pages: the Chinese ones hold the same code."""
+"""English pages: their Chinese twins hold the same code."""
 ALL = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "README.zh-CN.md"]
 BLOCKS = Sybil([PythonCodeBlockParser()])
 
@@ -33,7 +33,9 @@ def twin(path: Path) -> Path:
 
 
 def pages(language: str) -> set[str]:
-    return {path.relative_to(DOCS / language).as_posix() for path in (DOCS / language).rglob("*.md")}
+    return {
+        path.relative_to(DOCS / language).as_posix() for path in (DOCS / language).rglob("*.md")
+    }
 
 
 def code(path: Path) -> list[str]:
@@ -70,8 +72,11 @@ def dead_links(path: Path) -> list[str]:
 @pytest.mark.parametrize("page", BOTH, ids=name)
 def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for block in BLOCKS.parse(page):
+    document = BLOCKS.parse(page)
+    for block in document:
         block.evaluate()
+    for test in [thing for word, thing in document.namespace.items() if word.startswith("test_")]:
+        test(hub)  # a page may show a test
 
 
 def test_both_languages_have_the_same_pages():

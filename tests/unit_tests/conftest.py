@@ -12,9 +12,11 @@ from langchain_tokenhub import ChatTokenHub
 
 
 def _response(body: Any, status: int) -> httpx.Response:
-    """Return an answer, unread: a list of chunks is a stream, a dict is a whole answer."""
-    kind = "text/event-stream" if isinstance(body, list) else "application/json"
-    raw = _events(body) if isinstance(body, list) else json.dumps(body).encode()
+    """Return an answer, unread: a list is streamed, text is a stream as it is, a dict is whole."""
+    streamed = isinstance(body, (list, str))
+    text = body if isinstance(body, str) else json.dumps(body)
+    raw = _events(body) if isinstance(body, list) else text.encode()
+    kind = "text/event-stream" if streamed else "application/json"
     return httpx.Response(status, headers={"content-type": kind}, stream=httpx.ByteStream(raw))
 
 

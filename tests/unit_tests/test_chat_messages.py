@@ -312,6 +312,35 @@ def test_row_65_a_part_that_a_model_cannot_take_is_refused_with_its_name(block, 
         _wire(HumanMessage([block]))
 
 
+def _picture(kind="image/png", size=9):
+    return {"type": "image", "base64": "A" * (size * 4 // 3), "mime_type": kind}
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (_picture("image/tiff"), "image/tiff; send jpeg, png or webp"),
+        (_picture(size=12_000_000), r"12\.0 MB, at most 10 MB"),
+    ],
+    ids=["kind", "size"],
+)
+def test_row_65_a_picture_that_the_service_refuses_is_refused_before_a_request(block, said):
+    with pytest.raises(InvalidRequestError, match=f"message 0 .*{said}"):
+        _wire(HumanMessage([block]), model="kimi-k2.6")
+
+
+def test_row_65_more_pictures_than_a_request_may_hold_are_refused():
+    with pytest.raises(InvalidRequestError, match="21 pictures, at most 20"):
+        _wire(HumanMessage([IMAGE] * 21), model="kimi-k2.6")
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "image/webp"])
+def test_row_61_pictures_of_the_services_kinds_are_sent(kind):
+    wire = _wire(HumanMessage([_picture(kind)] * 20), model="kimi-k2.6")
+
+    assert len(wire[0]["content"]) == 20
+
+
 def test_nothing_is_guessed_of_a_model_that_nobody_knows():
     assert _wire(HumanMessage([IMAGE]), model="ep-1234")[0]["content"] == [SHOWN]
 

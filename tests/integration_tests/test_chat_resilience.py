@@ -1,0 +1,129 @@
+"""The chat model over time: loops that come and go, threads, silence, streams that are left."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from langchain_tokenhub import APITimeoutError, ChatTokenHub
+
+
+def _model(**fields):
+    return ChatTokenHub(**{"model": "hy3", "max_retries": 0} | fields)
+
+
+def test_row_2_async_is_native_and_uses_no_thread(hub):
+    async def ask():
+        asyncio.get_running_loop().set_default_executor(_Refusing())
+        chunks = [chunk async for chunk in _model().astream("Hello")]
+        return await _model().ainvoke("Hello"), chunks
+
+    answer, chunks = asyncio.run(ask())
+
+    assert answer.text
+    assert len(chunks) > 2
+
+
+class _Refusing(ThreadPoolExecutor):
+    def submit(self, fn, /, *args, **kwargs):
+        # the loop itself looks names up and shuts down on threads; the package must not
+        raise AssertionError(f"{fn} on a thread")
+
+
+def test_row_79_one_instance_serves_several_loops_one_after_another(hub):
+    model = _model()
+
+    answers = [asyncio.run(model.ainvoke("Hello")).text for _ in range(3)]
+
+    assert len(set(answers)) == 1
+
+
+def test_row_80_a_new_instance_in_each_loop_works(hub):
+    assert all(asyncio.run(_model().ainvoke("Hello")).text for _ in range(3))
+
+
+def test_one_instance_serves_threads_and_loops_at_once(hub):
+    model = _model()
+
+    with ThreadPoolExecutor(8) as pool:
+        sync = [pool.submit(model.invoke, "Hello") for _ in range(8)]
+        loops = [pool.submit(lambda: asyncio.run(model.ainvoke("Hello"))) for _ in range(8)]
+
+    assert all(work.result().text for work in [*sync, *loops])
+
+
+def test_a_pickled_model_answers_on_the_other_side(hub, call):
+    assert call(pickle.loads(pickle.dumps(_model())), "invoke", "Hello").text
+
+
+def test_row_86_requests_say_who_sends_them(hub, call):
+    call(_model(), "invoke", "Hello")
+
+    assert hub.requests[-1].headers["user-agent"].startswith("langchain-tokenhub/")
+
+
+@pytest.mark.parametrize("kind", ["stall", "keep-alive"])
+def test_row_33_a_stream_that_falls_silent_is_a_timeout(hub, call, kind):
+    hub.fail(kind, after=2)
+
+    with pytest.raises(APITimeoutError):
+        call(_model(timeout=0.2), "stream", "Hello")
+
+
+def test_row_75_a_timeout_may_be_a_fraction_of_a_second(hub, call):
+    hub.fail("hang")
+
+    with pytest.raises(APITimeoutError):
+        call(_model(timeout=0.2), "invoke", "Hello")
+
+
+def test_a_calls_own_timeout_wins(hub, call):
+    hub.fail("hang")
+
+    with pytest.raises(APITimeoutError):
+        call(_model(timeout=60), "invoke", "Hello", timeout=0.2)
+
+
+def test_row_35_a_stream_that_is_left_early_leaves_the_model_usable(hub):
+    model = _model()
+
+    for _ in model.stream("Write a story about a cat."):
+        break
+
+    assert model.invoke("Hello").text
+
+
+async def test_row_36_a_stream_that_is_cancelled_leaves_the_model_usable(hub):
+    model = _model()
+    stream = model.astream("Write a story about a cat.")
+    await anext(stream)
+    await stream.aclose()
+
+    assert (await model.ainvoke("Hello")).text
+
+
+async def test_an_async_v3_stream_can_be_closed_early(hub):
+    stream = await _model().astream_events("Write a story about a cat.", version="v3")
+    await anext(aiter(stream))
+
+    await stream.aclose()
+
+    assert (await _model().ainvoke("Hello")).text
+
+
+def test_row_72_a_busy_service_is_asked_again(hub, call):
+    hub.fail(status=429, code="429001", retry_after=0)
+
+    assert call(_model(max_retries=1), "invoke", "Hello").text
+    assert len(hub.requests) == 2
+
+
+async def test_a_context_manager_gives_connections_back(hub):
+    """Row 78."""
+    async with _model() as model:
+        assert (await model.ainvoke("Hello")).text
+
+    assert (await model.ainvoke("Hello")).text

@@ -1,0 +1,384 @@
+"""The command against the emulator: files, exit codes, and jobs that are never paid twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.chat_models import ChatTokenHub
+from langchain_tokenhub.cli import main, records
+from langchain_tokenhub.cli.chat import Talk
+from langchain_tokenhub.cli.console import Console
+from langchain_tokenhub.cli.words import Words
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.job import MediaResult
+from langchain_tokenhub.testing import Emulator
+
+COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli"]
+OUT = Path("tokenhub-out")
+
+
+@pytest.fixture(autouse=True)
+def _used_to_quick_jobs(monkeypatch, tmp_path):
+    """Poll as a process does that has seen many quick jobs; work in a folder of one's own."""
+    experience = schedule.Experience()
+    for model in media_models():
+        for _ in range(schedule.MOST_SEEN):
+            experience.learn(model.id, 0.05, 0.05)
+    monkeypatch.setattr(schedule, "shared", experience)
+    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """A TokenHub whose jobs stand still until it is told to go on."""
+    with Emulator(speed=0) as emulator:
+        monkeypatch.setenv("TOKENHUB_BASE_URL", emulator.url)
+        monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
+        yield emulator
+
+
+def submits(hub):
+    return [r for r in hub.requests if r.path.endswith(("/submit", "/lite"))]
+
+
+def sidecar(path):
+    return json.loads(Path(f"{path}.json").read_text("utf-8"))
+
+
+def collecting_command(text):
+    """Return the arguments of the command that a message advises."""
+    return shlex.split(text[text.index("tokenhub resume") :].splitlines()[0])[1:]
+
+
+# --- media ----------------------------------------------------------------------------------------
+
+
+def test_an_image_is_saved_and_its_path_alone_is_on_stdout(hub, capsys):
+    assert main(["image", "雪地里的猫", "--resolution", "1024:1024"]) == 0
+    said = capsys.readouterr()
+    path = Path(said.out.strip())
+    assert path.parent == OUT
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert sidecar(path)["parameters"] == {"prompt": "雪地里的猫", "resolution": "1024:1024"}
+    assert "completed" in said.err
+
+
+def test_json_is_the_whole_result(hub, capsys):
+    assert main(["image", "cat", "--json", "-q"]) == 0
+    said = capsys.readouterr()
+    result = MediaResult.model_validate_json(said.out)
+    assert result.job.status == "completed"
+    assert result.files[0].path.is_file()
+    assert said.err == ""
+
+
+def test_a_video_takes_a_picture_from_disk(hub, capsys):
+    main(["image", "cat", "-q"])
+    picture = capsys.readouterr().out.strip()
+    assert main(["video", "动起来", "--image", picture]) == 0
+    assert Path(capsys.readouterr().out.strip()).suffix == ".mp4"
+    assert "base64" in submits(hub)[-1].json["image"]
+
+
+def test_a_3d_model_is_saved_in_every_format(hub, capsys):
+    assert main(["3d", "一把椅子", "--enable-pbr", "--face-count", "4000"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert {path.suffix for path in paths} == {".glb", ".zip"}
+    assert submits(hub)[-1].json["face_count"] == 4000
+
+
+def test_extra_fields_are_sent(hub):
+    assert main(["image", "cat", "--extra", '{"new_field": 1}']) in {0, 2}
+    assert submits(hub)[-1].json["new_field"] == 1
+
+
+def test_a_parameter_out_of_range_sends_nothing(hub, capsys):
+    assert main(["image", "cat", "--resolution", "9:9"]) == 2
+    assert hub.requests == []
+    assert "resolution" in capsys.readouterr().err
+
+
+def test_warnings_are_lines_for_people(hub, capsys):
+    assert main(["image", "cat", "--seed", "5", "-q"]) == 0
+    assert capsys.readouterr().err.startswith("warning: seed has no effect")
+
+
+def test_nothing_unfinished_is_left_after_success(hub):
+    main(["image", "cat"])
+    assert records.unfinished(OUT) == []
+    assert len(records.known(OUT)) == 1
+
+
+def test_the_same_command_after_success_makes_another(hub):
+    assert [main(["image", "cat"]), main(["image", "cat"])] == [0, 0]
+    assert len(submits(hub)) == 2
+    assert len(list(OUT.glob("*.png"))) == 2
+
+
+def test_a_wait_that_was_too_short_names_the_command_that_collects(still, capsys):
+    assert main(["video", "雪", "--wait-timeout", "0.05"]) == 6
+    command = collecting_command(capsys.readouterr().err)
+    still.advance(1000)
+    assert main(command) == 0
+    assert Path(capsys.readouterr().out.strip()).is_file()
+    assert len(submits(still)) == 1
+    assert records.unfinished(OUT) == []
+
+
+def test_the_same_command_goes_on_with_an_unfinished_job(still, capsys):
+    assert main(["video", "雪", "--wait-timeout", "0.05"]) == 6
+    still.advance(1000)
+    assert main(["video", "雪"]) == 0
+    assert len(submits(still)) == 1
+
+
+def test_again_submits_anew(still):
+    assert main(["video", "雪", "--no-wait"]) == 0
+    assert main(["video", "雪", "--no-wait", "--again"]) == 0
+    assert len(submits(still)) == 2
+
+
+def test_no_wait_prints_the_id_and_resume_collects_it(still, capsys):
+    assert main(["video", "雪", "--no-wait"]) == 0
+    job_id = capsys.readouterr().out.strip()
+    still.advance(1000)
+    assert main(["resume", job_id]) == 0
+    assert sidecar(capsys.readouterr().out.strip())["job"]["id"] == job_id
+
+
+def test_a_job_that_no_folder_knows_is_collected_by_its_model(still, capsys):
+    main(["video", "雪", "--no-wait", "-o", "there"])
+    job_id = capsys.readouterr().out.strip()
+    still.advance(1000)
+    assert main(["resume", job_id, "--model", "hy-video-1.5", "-o", "here"]) == 0
+    assert Path(capsys.readouterr().out.strip()).parent == Path("here")
+
+
+def test_jobs_shows_what_the_service_says(still, capsys):
+    main(["video", "雪", "--no-wait"])
+    still.advance(1000)
+    capsys.readouterr()
+    assert main(["jobs", "--live", "--json"]) == 0
+    assert [job["status"] for job in json.loads(capsys.readouterr().out)] == ["completed"]
+
+
+def test_a_failed_job_is_told_and_forgotten(hub, capsys):
+    hub.fail("job", code="FailedOperation.ModerationFailed")
+    assert main(["image", "cat", "--json"]) == 5
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["job"]["id"]
+    assert records.unfinished(OUT) == []
+
+
+def test_a_submit_without_an_answer_has_a_code_of_its_own(hub, capsys):
+    hub.fail("lost-answer")
+    assert main(["image", "cat"]) == 7
+    assert "--again" in capsys.readouterr().err
+    assert len(records.lost(OUT)) == 1
+    assert len(submits(hub)) == 1
+
+
+def test_a_file_that_could_not_be_saved_is_told_with_its_link(hub, capsys):
+    hub.fail("status", status=500, path="/files", times=9)
+    assert main(["image", "cat"]) == 8
+    assert f"{hub.url}/files/" in capsys.readouterr().err
+    assert len(records.unfinished(OUT)) == 1
+
+
+def test_a_wrong_key_is_told(hub, capsys, monkeypatch):
+    monkeypatch.setenv("TOKENHUB_API_KEY", "wrong")
+    assert main(["image", "cat"]) == 3
+    assert "hint: " in capsys.readouterr().err
+
+
+def test_a_service_that_cannot_be_reached_is_told(hub, refused, capsys):
+    assert main(["image", "cat", "--base-url", refused, "--max-retries", "0"]) == 4
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def test_chat_answers_a_prompt(hub, capsys):
+    assert main(["chat", "你好", "--usage"]) == 0
+    said = capsys.readouterr()
+    assert "你好" in said.out
+    assert said.err.startswith("tokens: ")
+
+
+def test_chat_says_its_thinking_to_stderr_alone(hub, capsys):
+    assert main(["chat", "你好", "--think", "--show-thinking"]) == 0
+    said = capsys.readouterr()
+    assert said.err.strip()
+    assert said.err.strip() not in said.out
+
+
+def test_chat_reads_stdin(hub, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", open_text("杭州在哪里"))
+    assert main(["chat"]) == 0
+    assert hub.requests[-1].json["messages"] == [{"role": "user", "content": "杭州在哪里"}]
+
+
+def test_chat_without_words_is_wrong_use(hub, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", open_text(""))
+    assert main(["chat"]) == 2
+    assert hub.requests == []
+
+
+def test_chat_as_json(hub, capsys):
+    assert main(["chat", "你好", "--json", "--no-think"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["content"]
+    assert answer["usage"]["output_tokens"] > 0
+    assert hub.requests[-1].json["thinking"] == {"type": "disabled"}
+
+
+def test_chat_sends_what_the_options_say(hub):
+    main(["chat", "hi", "--system", "be brief", "--temperature", "0.5", "--max-tokens", "9"])
+    sent = hub.requests[-1].json
+    assert sent["messages"][0] == {"role": "system", "content": "be brief"}
+    assert (sent["temperature"], sent["max_tokens"]) == (0.5, 9)
+
+
+def test_chat_looks_at_a_picture(hub, capsys):
+    main(["image", "cat", "-q"])
+    picture = capsys.readouterr().out.strip()
+    assert main(["chat", "这是什么", "-m", "kimi-k2.5", "--image", picture]) == 0
+    kinds = [part["type"] for part in hub.requests[-1].json["messages"][0]["content"]]
+    assert kinds == ["image_url", "text"]
+
+
+def open_text(text):
+    import io
+
+    return io.StringIO(text)
+
+
+@pytest.fixture
+def talk(hub):
+    options = Namespace(
+        model="hy3", system=None, show_thinking=False, usage=False, site=None, base_url=None
+    )
+    return Talk(Console(Words("en")), ChatTokenHub(model="hy3"), options)
+
+
+def test_a_conversation_remembers_what_was_said(hub, talk):
+    assert talk.converse(iter(["我叫小明", "", "我叫什么"])) == 0
+    roles = [message["role"] for message in hub.requests[-1].json["messages"]]
+    assert roles == ["user", "assistant", "user"]
+
+
+def test_a_conversation_forgets_when_told(hub, talk):
+    talk.converse(iter(["我叫小明", "/clear", "我叫什么"]))
+    assert len(hub.requests[-1].json["messages"]) == 1
+
+
+def test_an_error_ends_the_answer_and_not_the_conversation(hub, talk, capsys):
+    hub.fail("status", status=400, path="/v1/chat")
+    talk.converse(iter(["一", "二"]))
+    assert "HTTP 400" in capsys.readouterr().err
+    assert len(hub.requests[-1].json["messages"]) == 1
+
+
+# --- lists and pages ------------------------------------------------------------------------------
+
+
+def test_models_live_is_the_services_list(hub, capsys):
+    assert main(["models", "--live", "--kind", "image", "--json"]) == 0
+    assert {row["id"] for row in json.loads(capsys.readouterr().out)} >= {"hy-image-v3.0"}
+
+
+def test_a_gallery_is_made_of_what_was_saved(hub, capsys):
+    main(["image", "雪地里的猫", "-q"])
+    main(["3d", "一把椅子", "-q"])
+    capsys.readouterr()
+    assert main(["gallery", "--lang", "zh"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page == OUT / "index.html"
+    assert page.read_text("utf-8").count("<article") == 2
+    assert len(list(OUT.glob("*.preview.png"))) == 1
+
+
+def test_an_offline_gallery_asks_nobody(hub, capsys):
+    main(["3d", "一把椅子", "-q"])
+    before = len(hub.requests)
+    assert main(["gallery", "--offline"]) == 0
+    assert len(hub.requests) == before
+
+
+def test_a_missing_folder_is_told(capsys):
+    assert main(["gallery", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+# --- as a process of its own ----------------------------------------------------------------------
+
+
+def run(*arguments, **environment):
+    whole = {**os.environ, **environment}
+    return subprocess.run(
+        [*COMMAND, *arguments], env=whole, capture_output=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["utf-8 mode", "ascii streams", "ascii everywhere"],
+)
+def test_a_locale_that_knows_no_chinese_breaks_nothing(hub, environment):
+    done = run("chat", "你好", "--lang", "zh", "--usage", **environment)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert b"Traceback" not in done.stderr
+    assert hub.requests[-1].json["messages"][0]["content"] == "你好"
+
+
+def test_ctrl_c_names_the_job_and_how_to_collect_it(still):
+    with subprocess.Popen([*COMMAND, "video", "雪"], stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "queued" in line
+    (job_id,) = still.jobs
+    assert f"tokenhub resume {job_id} --model hy-video-1.5" in rest
+    assert "Traceback" not in rest
+
+
+def test_a_reader_that_leaves_breaks_nothing(hub):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, "models"], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_the_emulator_serves_until_it_is_stopped(monkeypatch):
+    command = [*COMMAND, "emulator", "--speed", "1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        settings = dict(part.split("=", 1) for part in process.stdout.readline().split()[1:])
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        assert main(["chat", "你好"]) == 0
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0

@@ -1,0 +1,63 @@
+"""Six paid calls, each at another point when its process is killed with SIGKILL, then resumed.
+
+`killed_child.py` is the process. The emulator, which is here, counts what was submitted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = Path(__file__).with_name("killed_child.py")
+HOW = ["plain-sync", "plain-async", "node-sync", "node-async", "agent-sync", "agent-async"]
+RESUMED = ("before", "answered", "polled", "returned")
+UNKNOWN = ("claimed", "sent")
+
+
+def child(how, folder, *more):
+    return subprocess.run(
+        [sys.executable, CHILD, how, folder, *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def submitted(hub):
+    """Return the prompts of the submits that the service saw."""
+    return sorted(r.body["prompt"] for r in hub.requests if r.path.endswith("/submit"))
+
+
+def age(folder):
+    """Let half a minute pass: until then another worker might still be waiting for an id."""
+    for file in (folder / "ledger").glob("*.json"):
+        entry = json.loads(file.read_text("utf-8"))
+        file.write_text(json.dumps({**entry, "at": "2026-01-01T00:00:00+00:00"}), "utf-8")
+
+
+@pytest.fixture(params=HOW)
+def killed(request, hub, tmp_path):
+    """Kill a process in the middle of its calls, and return what the next one makes of them."""
+    first = child(request.param, tmp_path, "die")
+    assert first.returncode == -9, first.stderr
+    assert submitted(hub) == ["answered", "polled", "returned", "sent"]
+    age(tmp_path)
+    second = child(request.param, tmp_path)
+    assert second.returncode == 0, second.stderr
+    return json.loads(second.stdout)
+
+
+def test_killed_calls_go_on_and_none_is_paid_twice(hub, killed):
+    assert submitted(hub) == ["answered", "before", "polled", "returned", "sent"]
+    assert {point: hub.jobs[killed[point]["job"]].body["prompt"] for point in RESUMED} == {
+        point: point for point in RESUMED
+    }
+    assert all(killed[point]["saved"] for point in RESUMED)
+    assert [killed[point]["error"] for point in UNKNOWN] == ["SubmissionUnknownError"] * 2
+    assert all("may have been charged" in killed[point]["text"] for point in UNKNOWN)
+    assert all("again=True" in killed[point]["text"] for point in UNKNOWN)

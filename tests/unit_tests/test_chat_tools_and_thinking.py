@@ -1,0 +1,376 @@
+"""What is asked of a model: its tools, which of them, and whether it thinks first."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from langchain_core.tools import StructuredTool, tool
+from pydantic import BaseModel, Field
+
+from langchain_tokenhub import InvalidRequestError
+
+
+@tool
+def look(city: str) -> str:
+    """Look at the sky over a city."""
+    return city
+
+
+class Look(BaseModel):
+    """Look at the sky over a city."""
+
+    city: str = Field(description="城市")
+
+
+def look_up(city: str) -> str:
+    """Look at the sky over a city.
+
+    Args:
+        city: 城市
+    """
+    return city
+
+
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look at the sky over a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+RAIN = {
+    "type": "function",
+    "function": {"name": "rain", "parameters": {"type": "object", "properties": {}}},
+}
+ANSWER = {
+    "id": "x",
+    "model": "m",
+    "choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+}
+
+
+@pytest.fixture
+def sent(service, call):
+    """Return the body that a model sends: `sent(model_id, fields, tools=…, …)`."""
+    service(ANSWER)
+
+    def ask(model="glm-5", fields=None, *, tools=None, kwargs=None, **binding):
+        chat = service.model(model, **fields or {})
+        chat = chat if tools is None else chat.bind_tools(tools, **binding)
+        call(chat, "invoke", "hi", **kwargs or {})
+        return service.bodies[-1]
+
+    return ask
+
+
+# -- tools -------------------------------------------------------------------------------------
+
+FORMS = {
+    "a LangChain tool": look,
+    "a pydantic class": Look,
+    "a function": look_up,
+    "a structured tool": StructuredTool.from_function(look_up),
+    "OpenAI's dict": LOOK,
+    "OpenAI's inner dict": LOOK["function"],
+    "Anthropic's dict": {
+        "name": "look",
+        "description": "Look at the sky over a city.",
+        "input_schema": LOOK["function"]["parameters"],
+    },
+    "a JSON schema": {
+        "title": "look",
+        "description": "Look at the sky over a city.",
+        **LOOK["function"]["parameters"],
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_of_a_tool_becomes_the_guides(sent, form):
+    (found,) = sent(tools=[form])["tools"]
+
+    assert found["type"] == "function"
+    assert found["function"]["description"].startswith("Look at the sky")
+    assert found["function"]["parameters"]["required"] == ["city"]
+    assert found["function"]["parameters"]["type"] == "object"
+
+
+def test_a_tool_always_has_parameters(sent):
+    bare = {"type": "function", "function": {"name": "ping"}}
+
+    found = sent(tools=[bare])["tools"][0]["function"]
+
+    assert found["parameters"] == {"type": "object", "properties": {}}
+    assert bare == {"type": "function", "function": {"name": "ping"}}, "the caller's is untouched"
+
+
+def test_row_42_a_tool_of_the_servers_passes_untouched(sent):
+    search = {"type": "web_search", "web_search": {"enable": True}}
+
+    assert sent(tools=[search, LOOK])["tools"] == [search, LOOK]
+
+
+@pytest.mark.parametrize("choice", [None, "any", "auto", True, False])
+def test_row_40_no_tools_send_no_tools_key(sent, choice):
+    body = sent(tools=[], tool_choice=choice, parallel_tool_calls=False)
+
+    assert set(body) == {"model", "messages"}
+
+
+def test_row_40_an_empty_list_in_a_call_is_left_out_too(sent):
+    body = sent(kwargs={"tools": [], "tool_choice": "auto", "parallel_tool_calls": True})
+
+    assert set(body) == {"model", "messages"}
+
+
+CHOICES = [
+    (None, None),
+    ("auto", "auto"),
+    ("none", "none"),
+    (False, "none"),
+    ("required", "required"),
+    ("any", "required"),
+    (True, "required"),
+    ({"type": "any"}, "required"),
+    ({"type": "auto"}, "auto"),
+]
+
+
+@pytest.mark.parametrize(("choice", "word"), CHOICES)
+def test_row_37_a_tool_choice_becomes_one_of_the_guides_three_words(sent, choice, word):
+    body = sent(tools=[LOOK, RAIN], tool_choice=choice)
+
+    assert body.get("tool_choice") == word
+    assert len(body["tools"]) == 2
+
+
+NAMED = [
+    "look",
+    {"type": "function", "function": {"name": "look"}},
+    {"type": "tool", "name": "look"},
+]
+
+
+@pytest.mark.parametrize("choice", NAMED, ids=["name", "OpenAI", "Anthropic"])
+def test_row_37_a_named_tool_is_sent_alone_with_required(sent, choice):
+    body = sent(tools=[LOOK, RAIN], tool_choice=choice)
+
+    assert body["tools"] == [LOOK]
+    assert body["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize("choice", ["snow", {"type": "sometimes"}, 3])
+def test_a_tool_choice_that_means_nothing_is_refused_with_the_names(service, choice):
+    with pytest.raises(InvalidRequestError, match="tool_choice"):
+        service.model().bind_tools([LOOK, RAIN], tool_choice=choice)
+
+
+def test_an_unknown_tools_name_is_refused_with_the_known_ones(service):
+    with pytest.raises(InvalidRequestError, match="'snow' is no tool.*look, rain"):
+        service.model().bind_tools([LOOK, RAIN], tool_choice="snow")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_row_38_strict_goes_with_each_tool(sent, strict):
+    assert sent(tools=[look], strict=strict)["tools"][0]["function"]["strict"] is strict
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_row_39_parallel_tool_calls_reaches_the_wire(sent, parallel):
+    assert sent(tools=[LOOK], parallel_tool_calls=parallel)["parallel_tool_calls"] is parallel
+
+
+def test_row_39_parallel_tool_calls_is_not_sent_unasked(sent):
+    assert "parallel_tool_calls" not in sent(tools=[LOOK], temperature=0)
+
+
+def test_row_41_a_response_format_goes_along_with_tools_or_without(sent):
+    shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}
+
+    assert sent("hy3", tools=[LOOK], response_format=shape)["response_format"] == shape
+    assert set(sent("hy3", tools=[], response_format=shape)) == {
+        "model",
+        "messages",
+        "response_format",
+    }
+
+
+# -- forced tools while thinking -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["deepseek-v4-flash", "kimi-k2.6", "kimi-k2.5"])
+def test_row_43_a_forced_tool_switches_thinking_off_where_that_is_needed(sent, model):
+    body = sent(model, tools=[LOOK], tool_choice="any")
+
+    assert (body["tool_choice"], body["thinking"]) == ("required", {"type": "disabled"})
+
+
+@pytest.mark.parametrize("fields", [{"thinking": True}, {"reasoning_effort": "high"}])
+def test_row_43_even_if_it_was_told_to_think(sent, fields):
+    body = sent("deepseek-v4-flash", fields, tools=[LOOK], tool_choice="look")
+
+    assert (body["tool_choice"], body["thinking"]) == ("required", {"type": "disabled"})
+    assert "reasoning_effort" not in body
+
+
+@pytest.mark.parametrize("model", ["glm-5.3", "kimi-k3", "kimi-k2.7-code", "minimax-m2.7"])
+def test_row_43_a_model_that_cannot_stop_thinking_is_asked_with_auto_and_one_warning(
+    service, model
+):
+    chat = service(ANSWER).model(model).bind_tools([LOOK], tool_choice="any")
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        chat.invoke("hi")
+
+    assert ["cannot be forced" in str(warning.message) for warning in seen] == [True]
+    assert service.bodies[-1]["tool_choice"] == "auto"
+    assert "thinking" not in service.bodies[-1]
+
+
+@pytest.mark.parametrize("model", ["hy3", "glm-5", "deepseek-v3.2", "ep-1234", "minimax-m3"])
+def test_a_forced_tool_changes_nothing_where_the_model_takes_it(sent, model):
+    body = sent(model, tools=[LOOK], tool_choice="any")
+
+    assert body["tool_choice"] == "required"
+    assert "thinking" not in body
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_a_tool_that_is_not_forced_leaves_thinking_alone(sent, choice):
+    assert "thinking" not in sent("deepseek-v4-flash", tools=[LOOK], tool_choice=choice)
+
+
+# -- thinking ----------------------------------------------------------------------------------
+
+THINKING = [
+    ("deepseek-v4-flash", None, None),
+    ("deepseek-v4-flash", True, {"type": "enabled"}),
+    ("deepseek-v4-flash", False, {"type": "disabled"}),
+    ("deepseek-v4-flash", "enabled", {"type": "enabled"}),
+    ("deepseek-v4-flash", "disabled", {"type": "disabled"}),
+    ("hy3", "adaptive", {"type": "adaptive"}),
+    ("minimax-m3", True, {"type": "adaptive"}),
+    ("minimax-m3", {"type": "enabled"}, {"type": "adaptive"}),
+    ("hy3", {"type": "enabled", "budget_tokens": 9}, {"type": "enabled", "budget_tokens": 9}),
+    ("kimi-k2.6", {"keep": "all"}, {"keep": "all"}),
+    ("glm-5.3", True, None),
+    ("kimi-k3", True, None),
+    ("deepseek-v3-0324", False, None),
+    ("ep-1234", True, {"type": "enabled"}),
+    ("ep-1234", False, {"type": "disabled"}),
+    ("deepseek/deepseek-flash", False, {"type": "disabled"}),
+    ("mimo-v2.6-flash", True, {"type": "enabled"}),
+]
+
+
+@pytest.mark.parametrize(("model", "asked", "wire"), THINKING)
+def test_row_59_thinking_is_sent_as_the_model_takes_it(sent, model, asked, wire):
+    assert sent(model, {"thinking": asked}).get("thinking") == wire
+
+
+IMPOSSIBLE = [
+    ("glm-5.3", False, "cannot stop thinking"),
+    ("kimi-k3", False, "cannot stop thinking"),
+    ("kimi-k3", {"type": "disabled"}, "takes no such field"),
+    ("hunyuan-2.0-instruct-20251111", True, "has no thinking mode"),
+]
+
+
+@pytest.mark.parametrize(("model", "asked", "said"), IMPOSSIBLE)
+def test_what_a_model_cannot_do_is_a_clear_error_before_a_request(
+    service, call, model, asked, said
+):
+    chat = service(ANSWER).model(model, thinking=asked)
+
+    with pytest.raises(InvalidRequestError, match=f"thinking: '{model}' {said}"):
+        call(chat, "invoke", "hi")
+    assert service.bodies == []
+
+
+def test_a_word_that_nobody_knows_is_refused(service, call):
+    with pytest.raises(InvalidRequestError, match="thinking: 'perhaps'"):
+        call(service(ANSWER).model("ep-1"), "invoke", "hi", thinking="perhaps")
+
+
+def test_thinking_of_a_call_wins(sent):
+    assert sent("hy3", {"thinking": True}, kwargs={"thinking": False})["thinking"] == {
+        "type": "disabled"
+    }
+
+
+# -- effort ------------------------------------------------------------------------------------
+
+EFFORTS = [
+    ("hy3", "high", "high"),
+    ("hy3", "none", "none"),
+    ("glm-5.2", "xhigh", "xhigh"),
+    ("deepseek-v4-pro", "max", "max"),
+    ("glm-5", "high", "high"),
+    ("ep-1234", "whatever", "whatever"),
+]
+
+
+@pytest.mark.parametrize(("model", "asked", "wire"), EFFORTS)
+def test_row_59_an_effort_that_the_model_knows_is_sent(sent, model, asked, wire):
+    assert sent(model, {"reasoning_effort": asked})["reasoning_effort"] == wire
+
+
+NEAREST = [
+    ("hy3", "medium", "low"),
+    ("hy3", "max", "high"),
+    ("deepseek-v4-pro", "low", "high"),
+    ("glm-5.3", "none", "low"),
+    ("kimi-k3", "medium", "low"),
+]
+
+
+@pytest.mark.parametrize(("model", "asked", "wire"), NEAREST)
+def test_another_effort_is_the_nearest_one_with_a_warning(sent, model, asked, wire):
+    with pytest.warns(UserWarning, match=f"{asked!r} is sent as {wire!r}.*knows"):
+        assert sent(model, {"reasoning_effort": asked})["reasoning_effort"] == wire
+
+
+@pytest.mark.parametrize("model", ["deepseek-v4-flash", "kimi-k2.6", "glm-5"])
+def test_no_effort_is_no_thinking_where_the_model_has_no_such_word(sent, model):
+    body = sent(model, {"reasoning_effort": "none"})
+
+    assert body["thinking"] == {"type": "disabled"}
+    assert "reasoning_effort" not in body
+
+
+def test_an_effort_that_is_no_word_is_refused_with_those_that_are(service, call):
+    with pytest.raises(InvalidRequestError, match="'hgih'; use one of none, low, high"):
+        call(service(ANSWER).model("hy3", reasoning_effort="hgih"), "invoke", "hi")
+
+
+def test_an_effort_for_a_model_that_does_not_think_is_warned_about(service, call):
+    chat = service(ANSWER).model("hy-mt2-pro", reasoning_effort="high")
+
+    with pytest.warns(UserWarning, match="no effect"):
+        call(chat, "invoke", "hi")
+
+
+def test_reasoning_is_dropped_from_history_while_thinking_is_off(sent, service, call):
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+    history = [
+        HumanMessage("a"),
+        AIMessage(
+            "",
+            tool_calls=[{"name": "f", "args": {}, "id": "c"}],
+            additional_kwargs={"reasoning_content": "hm"},
+        ),
+        ToolMessage("1", tool_call_id="c"),
+    ]
+    for thinking in (True, False):
+        call(service.model("hy3", thinking=thinking), "invoke", history)
+
+    on, off = (body["messages"][1] for body in service.bodies)
+    assert ("reasoning_content" in on, "reasoning_content" in off) == (True, False)

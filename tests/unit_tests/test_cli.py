@@ -1,0 +1,380 @@
+"""The command line without a network: its options, words, exit codes and records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import langchain_tokenhub
+from langchain_tokenhub import cli, errors
+from langchain_tokenhub.catalogue import chat_models, media_models
+from langchain_tokenhub.cli import COMMANDS, console, failures, main, params, records, watch, words
+from langchain_tokenhub.jobs.job import Job, MediaFile
+from langchain_tokenhub.media import params_class
+
+SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
+TABLE = words._table()
+OPTIONS = SimpleNamespace(save_to=None, site=None, base_url=None)
+ENGLISH = console.Console(words.Words("en"))
+
+
+def job(**facts):
+    return Job(**{"kind": "video", "model": "hy-video-1.5", "id": "1461558553872389712", **facts})
+
+
+def keep(path, **whole):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole), "utf-8")
+
+
+def parsed(*arguments):
+    return cli.build(COMMANDS, words.Words("en"), arguments).parse_args(arguments)
+
+
+def given(*arguments):
+    return params.params_of(parsed(*arguments))
+
+
+@pytest.fixture(autouse=True)
+def _speaks_english(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C")
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_every_text_that_is_said_is_in_the_table():
+    said = {
+        name
+        for source in SOURCES
+        for name in re.findall(r'words\(\s*"([a-z0-9-]+)"', source.read_text("utf-8"))
+    }
+    assert said | set(COMMANDS) <= set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_text_has_the_same_gaps_in_both_languages(name):
+    gaps = [set(re.findall(r"{(\w+)", TABLE[name][language])) for language in ("en", "zh")]
+    assert gaps[0] == gaps[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "language"),
+    [
+        ([], {"LANG": "zh_CN.UTF-8"}, "zh"),
+        ([], {"LANG": "en_US.UTF-8"}, "en"),
+        ([], {"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ([], {"LANG": "en_US", "LC_MESSAGES": "zh_TW"}, "zh"),
+        (["--lang", "zh"], {"LANG": "en_US"}, "zh"),
+        (["image", "--lang=en"], {"LANG": "zh_CN"}, "en"),
+    ],
+)
+def test_the_language_is_as_asked_for_else_the_locales(arguments, environment, language):
+    assert words.language_of(arguments, environment) == language
+
+
+# --- the parser -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(capsys, command, language):
+    with pytest.raises(SystemExit) as done:
+        main([command, "--help", "--lang", language])
+    out = capsys.readouterr().out
+    assert done.value.code == 0
+    assert TABLE[command][language] in out
+    assert out.count(TABLE["usage"][language]) == 1
+
+
+def test_the_help_lists_commands_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    codes = {code for _, code in failures._EXITS} | {failures.INTERRUPTED, failures.NOT_SAVED}
+    assert all(f"\n    {name} " in out for name in COMMANDS)
+    assert all(re.search(rf"^  {code}  ", out, re.MULTILINE) for code in codes)
+
+
+def test_no_command_is_wrong_use(capsys):
+    assert main([]) == 2
+    assert "usage: tokenhub" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_wrong_use(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["draw"])
+    assert done.value.code == 2
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert langchain_tokenhub.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("row", media_models(), ids=lambda row: row.id)
+def test_every_parameter_of_a_model_is_an_option(capsys, row):
+    with pytest.raises(SystemExit):
+        main([row.kind, "--model", row.id, "--help"])
+    out = capsys.readouterr().out
+    names = set(params_class(row.id).model_fields) - {"prompt", "job_id"}
+    assert all(f"--{name.replace('_', '-')} " in out for name in names)
+    assert "--job-id" not in out
+
+
+def test_no_option_holds_the_key():
+    source = "".join(path.read_text("utf-8") for path in SOURCES)
+    assert "api-key" not in source
+    assert "api_key" not in source
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["image", "一只", "猫"], {"prompt": "一只 猫"}),
+        (["image", "--seed", "5", "cat"], {"prompt": "cat", "seed": 5}),
+        (["image", "cat", "--seed", "many"], {"prompt": "cat", "seed": "many"}),
+        (["image", "--images", "a.png", "--images", "b.png"], {"images": ["a.png", "b.png"]}),
+        (["image", "--logo-param", '{"logo_url": "u"}'], {"logo_param": {"logo_url": "u"}}),
+        (["3d", "--enable-pbr"], {"enable_pbr": True}),
+        (["3d", "--no-enable-pbr"], {"enable_pbr": False}),
+        (
+            ["3d", "--multi-view-images", '{"view_type": "left"}'],
+            {"multi_view_images": [{"view_type": "left"}]},
+        ),
+        (["video", "-m", "yt-video-fx", "--template", "hug"], {"template": "hug"}),
+        (["video", "--model=yt-video-2.0", "--fps", "24"], {"fps": 24}),
+        (["video", "-myt-video-2.0", "--fps", "24"], {"fps": 24}),
+        (["image", "--model", "ep-own", "cat"], {"prompt": "cat"}),
+        (["image", "--", "--cat"], {"prompt": "--cat"}),
+    ],
+)
+def test_options_become_parameters(arguments, found):
+    assert given(*arguments) == found
+
+
+def test_a_prompt_may_come_from_stdin(monkeypatch):
+    piped = SimpleNamespace(buffer=SimpleNamespace(read="雪地里的猫\n".encode))
+    monkeypatch.setattr("sys.stdin", piped)
+    assert given("image", "-") == {"prompt": "雪地里的猫"}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "1"])
+def test_extra_is_a_json_object(capsys, text):
+    with pytest.raises(SystemExit) as done:
+        main(["image", "cat", "--extra", text])
+    assert done.value.code == 2
+    assert "JSON" in capsys.readouterr().err
+
+
+def test_options_are_never_shortened(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["image", "cat", "--resol", "512:512"])
+    assert done.value.code == 2
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def test_a_chinese_character_is_two_columns_wide():
+    assert console.columns("猫a") == 3
+
+
+def test_lines_break_by_columns_and_not_before_a_comma():
+    lines = console.wrapped("画面描述，建议用中文，最多", 10)
+    assert lines == ["画面描述，", "建议用中", "文，最多"]
+    assert all(console.columns(line) <= 10 for line in lines)
+
+
+def test_words_stay_whole():
+    assert console.wrapped("one two three", 8) == ["one two", "three"]
+
+
+def test_codes_that_steer_a_terminal_are_taken_out():
+    assert console.tame("a\x1b]0;x\x07b\n\tc") == "a\ufffd]0;x\ufffdb\n\tc"
+
+
+def test_an_argument_that_the_locale_could_not_read_is_mended():
+    broken = "猫".encode().decode("ascii", "surrogateescape")
+    assert console.mended(broken) == "猫"
+    assert console.mended("猫") == "猫"
+
+
+def test_the_bar_shows_the_services_percent():
+    line = watch.bar(job(status="in_progress", progress=50), 3.2, 90)
+    assert line.startswith("[############------------] in_progress 3 s (~90 s)")
+    assert "1461558553872389712" in line
+
+
+@pytest.mark.parametrize(("seconds", "cells"), [(0, 0), (90, 12), (900, 22)])
+def test_the_bar_guesses_by_time_and_never_says_that_it_is_done(seconds, cells):
+    assert watch.bar(job(status="queued"), seconds, 90).count("#") == cells
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cls", "code"),
+    [
+        (errors.TokenHubError, 1),
+        (errors.InvalidRequestError, 2),
+        (errors.ContextLengthError, 2),
+        (errors.ModelNotAvailableError, 2),
+        (errors.AuthenticationError, 3),
+        (errors.QuotaExhaustedError, 3),
+        (errors.PermissionDeniedError, 3),
+        (errors.RateLimitError, 4),
+        (errors.ServerError, 4),
+        (errors.IncompleteStreamError, 4),
+        (errors.APITimeoutError, 4),
+        (errors.JobFailedError, 5),
+        (errors.JobBlockedError, 5),
+        (errors.ContentBlockedError, 5),
+        (errors.JobNotFoundError, 5),
+        (errors.ResultExpiredError, 5),
+        (errors.JobTimeoutError, 6),
+        (errors.SubmissionUnknownError, 7),
+    ],
+)
+def test_each_error_has_its_exit_code(cls, code):
+    assert failures.exit_code(cls("x")) == code
+
+
+def test_an_error_names_the_command_that_collects_its_job(capsys):
+    failures.failed(ENGLISH, errors.JobTimeoutError("too short", job=job()), OPTIONS)
+    command = "tokenhub resume 1461558553872389712 --model hy-video-1.5"
+    assert command in capsys.readouterr().err
+
+
+def test_the_command_that_collects_a_job_goes_to_the_same_place():
+    options = SimpleNamespace(
+        save_to=Path("my films"), site="overseas", base_url=["https://a.test"]
+    )
+    command = shlex.split(failures.resume_command(job(model="ep-1"), options))
+    assert command[:3] == ["tokenhub", "resume", "1461558553872389712"]
+    assert parsed(*command[1:]).save_to == Path("my films")
+    assert parsed(*command[1:]).kind == "video"
+    assert parsed(*command[1:]).base_url == ["https://a.test"]
+
+
+def test_an_error_as_json_holds_what_a_script_needs(capsys):
+    error = errors.JobFailedError("no", code="X", request_id="r-1", job=job(status="failed"))
+    failures.failed(console.Console(words.Words("en"), as_json=True), error, OPTIONS)
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told["type"] == "JobFailedError"
+    assert told["job"]["id"] == "1461558553872389712"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["image", "cat", "-o", "cat.png"], "looks like a file"),
+        (["image", "cat", "--model", "hy-3d-3.0"], "not for image"),
+        (["image", "cat", "--site", "moon"], "site: "),
+        (["image", "cat", "--base-url", "http://example.com"], "not https"),
+        (["image", "--seed", "0", "cat"], "seed: 0"),
+        (["image"], "prompt: missing"),
+        (["video", "-m", "yt-video-fx", "cat"], "prompt: not a parameter"),
+        (["resume", "123"], "say its model"),
+        (["resume", "123", "--model", "ep-1"], "--kind"),
+    ],
+)
+def test_wrong_use_is_told_without_a_traceback(capsys, monkeypatch, tmp_path, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKENHUB_API_KEY", "sk-canary")
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert "sk-canary" not in err
+
+
+def test_a_missing_key_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["image", "cat"]) == 3
+    assert "tokenhub emulator" in capsys.readouterr().err
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
+    done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z")
+    going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
+    keep(tmp_path / "a.mp4.json", job=done.model_dump(mode="json"))
+    keep(records.ledger_of(tmp_path) / "k.json", job=going.model_dump(mode="json"))
+    assert [known.id for known in records.known(tmp_path)] == ["100002", "100001"]
+    assert records.unfinished(tmp_path) == [going]
+    assert records.find(tmp_path, "100001").status == "completed"
+
+
+def test_the_files_of_one_job_come_together(tmp_path):
+    for kind in ("glb", "obj"):
+        one = job(id="100001", files=[MediaFile(type=kind, path=tmp_path / f"a.{kind}")])
+        keep(tmp_path / f"a.{kind}.json", job=one.model_dump(mode="json"))
+    assert [file.type for file in records.saved(tmp_path)[0].files] == ["glb", "obj"]
+
+
+def test_a_job_that_is_done_with_is_forgotten(tmp_path):
+    keep(records.ledger_of(tmp_path) / "k.json", job=job(id="100001").model_dump(mode="json"))
+    records.forget(tmp_path, "100001")
+    assert records.known(tmp_path) == []
+
+
+def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
+    at = "2026-01-01T00:00:00+00:00"
+    keep(records.ledger_of(tmp_path) / "hy-3d-3.0-0a1b.json", state="submitting", at=at, job=None)
+    assert records.lost(tmp_path) == [records.Lost("hy-3d-3.0", at)]
+    assert main(["jobs", str(tmp_path)]) == 0
+    assert "may have been charged" in capsys.readouterr().out
+
+
+def test_other_json_files_are_passed_over(tmp_path):
+    (tmp_path / "a.json").write_text("[1, {", "utf-8")
+    keep(tmp_path / "b.json", job={"id": ""})
+    keep(tmp_path / "c.json", name="somebody else's")
+    assert records.known(tmp_path) == []
+
+
+def test_an_empty_folder_has_no_jobs(capsys, tmp_path):
+    assert main(["jobs", str(tmp_path)]) == 0
+    assert "no jobs" in capsys.readouterr().err
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_models_lists_the_catalogue(capsys):
+    assert main(["models", "--json"]) == 0
+    listed = {row["id"] for row in json.loads(capsys.readouterr().out)}
+    assert listed >= {row.id for row in media_models()}
+    assert listed >= {row.id for row in chat_models() if row.status == "online"}
+    assert not listed & {row.id for row in chat_models() if row.status == "retired"}
+
+
+def test_models_lists_the_retired_when_asked(capsys):
+    main(["models", "--all", "--json"])
+    listed = {row["id"] for row in json.loads(capsys.readouterr().out)}
+    assert listed >= {row.id for row in chat_models()}
+
+
+def test_models_of_one_kind(capsys):
+    main(["models", "--kind", "3d"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["model", "kind"]
+    assert [row.split()[0] for row in rows] == ["hy-3d-3.0", "hy-3d-3.1", "hy-3d-express"]
+
+
+def test_json_values_are_refused_with_the_place():
+    with pytest.raises(argparse.ArgumentTypeError, match="not JSON"):
+        params.json_value("{")

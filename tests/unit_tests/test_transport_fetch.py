@@ -1,0 +1,169 @@
+"""Where a result may be fetched from, over a scripted wire."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import httpx
+import pytest
+
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidRequestError,
+    ModelNotAvailableError,
+    TokenHubError,
+)
+from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport.fetch import MOST_REDIRECTS, fetch
+from tests.conftest import ScriptedWire
+
+LINK = "https://cos.test/a.png?q-sign-algorithm=sha1&q-signature=canary"
+
+
+class Resolving(ScriptedWire):
+    """A scripted wire that knows names."""
+
+    def __init__(self, *script):
+        super().__init__(*script)
+        self.names = {"cos.test": ("93.184.216.34",)}
+
+    async def resolve(self, host):
+        if host not in self.names:
+            raise OSError(host)
+        return tuple(ipaddress.ip_address(address) for address in self.names[host])
+
+
+def file(body=b"bytes", status=200, **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, headers=names, stream=httpx.ByteStream(body))
+
+
+def to(location):
+    return file(status=302, location=location)
+
+
+def named(**names):
+    wire = Resolving(file())
+    wire.names = {f"{name}.test": addresses for name, addresses in names.items()}
+    return wire
+
+
+async def _whole(wire, url, details):
+    found = await fetch(wire, url, **details)
+    return found, b"".join([piece async for piece in found.pieces])
+
+
+def fetched(wire, url=LINK, **details):
+    return finish(_whole(wire, url, details))
+
+
+def refusal(wire, url=LINK, **details):
+    with pytest.raises(TokenHubError) as caught:
+        fetched(wire, url, **details)
+    return caught.value
+
+
+def test_a_file_is_its_bytes():
+    found, data = fetched(Resolving(file(etag='"1"', content_type="image/png", content_length="5")))
+    assert (data, found.size, found.etag, found.media_type) == (b"bytes", 5, '"1"', "image/png")
+
+
+def test_the_connection_goes_to_the_address_that_was_looked_at():
+    wire = Resolving(file())
+    fetched(wire)
+    (request,) = wire.sent
+    assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "cos.test")
+    assert request.extensions["sni_hostname"] == "cos.test"
+    assert request.url.query == b"q-sign-algorithm=sha1&q-signature=canary"
+
+
+def test_a_fetch_carries_no_key_and_asks_for_plain_bytes():
+    wire = Resolving(file())
+    fetched(wire)
+    assert "authorization" not in wire.sent[0].headers
+    assert wire.sent[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1", "224.0.0.1"],
+)
+def test_a_link_to_an_address_that_is_not_public_is_refused(address):
+    error = refusal(named(cos=("93.184.216.34", address)))
+    assert isinstance(error, InvalidRequestError)
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://cos.test/a", "file:///etc/passwd", "https://", "not a url", "http://127.0.0.1/a"],
+)
+def test_what_is_not_https_is_refused(url):
+    wire = Resolving(file())
+    assert isinstance(refusal(wire, url), InvalidRequestError)
+    assert wire.sent == []
+
+
+def test_loopback_is_allowed_where_the_api_is_there_too():
+    assert fetched(Resolving(file()), "http://127.0.0.1:1/a", at_home=True)[1] == b"bytes"
+
+
+def test_each_redirect_is_checked_anew():
+    wire = named(cos=("93.184.216.34",), evil=("10.0.0.1",))
+    wire.script = [to("https://evil.test/a")]
+    assert "evil.test" in refusal(wire).message
+
+
+def test_a_redirect_never_leaves_https():
+    assert isinstance(refusal(Resolving(to("http://cos.test/a"))), InvalidRequestError)
+
+
+def test_a_relative_redirect_is_followed():
+    wire = Resolving(to("/b.png"), file(b"b"))
+    assert fetched(wire)[1] == b"b"
+    assert wire.sent[1].url.path == "/b.png"
+
+
+def test_redirects_come_to_an_end():
+    wire = Resolving(*[to("/again") for _ in range(MOST_REDIRECTS + 1)])
+    assert "redirects more than" in refusal(wire).message
+
+
+def test_a_file_is_continued_only_if_it_is_the_same():
+    wire = Resolving(file(status=206))
+    fetched(wire, start=100, etag='"1"')
+    assert wire.sent[0].headers["range"] == "bytes=100-"
+    assert wire.sent[0].headers["if-range"] == '"1"'
+
+
+def test_a_dead_link_is_an_error_with_the_hosts_name_and_no_query():
+    error = refusal(Resolving(file(b"<Error/>", status=404)))
+    assert isinstance(error, ModelNotAvailableError)
+    assert (error.status, error.host) == (404, "cos.test")
+    assert "canary" not in str(vars(error))
+
+
+@pytest.mark.parametrize(
+    ("failure", "cls"),
+    [
+        (httpx.ConnectError("refused"), APIConnectionError),
+        (httpx.ReadTimeout("silent"), APITimeoutError),
+        (httpx.ConnectTimeout("slow"), APITimeoutError),
+    ],
+)
+def test_a_failure_of_the_wire_is_ours(failure, cls):
+    error = refusal(Resolving(failure))
+    assert isinstance(error, cls)
+    assert (error.host, error.__cause__, error.__context__) == ("cos.test", None, None)
+
+
+def test_a_name_without_an_address_is_told():
+    assert isinstance(refusal(named()), APIConnectionError)
+
+
+def test_behind_a_proxy_the_proxy_resolves(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:1")
+    wire = named()
+    fetched(wire)
+    assert wire.sent[0].url.host == "cos.test"
