@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import tables
+import fact_tables
+import media_tables
 import yaml
 from tables import LANGUAGES, Language, pick
 
@@ -42,13 +43,13 @@ _UP = re.compile(r"(\]\()((?:\.\./)*)\.\./(?=img/|architecture\.md|comparison\.m
 """A link from a language's page to what lies in docs/ itself: one step less in the site."""
 
 MAKERS: dict[str, Callable[..., str]] = {
-    "parameters": tables.parameters,
-    "facts": tables.facts,
-    "templates": tables.templates,
-    "models": tables.models,
-    "sites": tables.sites,
-    "errors": tables.error_classes,
-    "help": tables.command_help,
+    "parameters": media_tables.parameters,
+    "facts": media_tables.facts,
+    "templates": media_tables.templates,
+    "models": fact_tables.models,
+    "sites": fact_tables.sites,
+    "errors": fact_tables.error_classes,
+    "help": fact_tables.command_help,
 }
 """What a made part may ask for: `<!-- made: parameters hy-3d-3.0 -->`."""
 

@@ -149,7 +149,7 @@ class ChatTokenHub(Connected, BaseChatModel):
     def __copy__(self) -> Self:
         """Copy without core's cached `_serialized`: it would answer from the original's cache."""
         copied = super().__copy__()
-        copied.__dict__.pop("_serialized", None)
+        vars(copied).pop("_serialized", None)
         return copied
 
     # -- requests ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -44,6 +45,7 @@ _SHARED = frozenset({"http_client", "http_async_client"})
 """Fields that a deep copy shares: they belong to the caller."""
 
 
+@functools.lru_cache(maxsize=256)
 def origin_of(address: str) -> str:
     """Return scheme, host and port of a base URL, with or without a trailing `/v1`.
 

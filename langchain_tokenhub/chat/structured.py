@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from operator import itemgetter
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
@@ -26,7 +26,7 @@ from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import SkipValidation
+from pydantic import BaseModel, SkipValidation
 
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
@@ -108,15 +108,21 @@ class _Insisting(BaseCumulativeTransformOutputParser[Any]):
         parsed = super().parse_result(result, partial=partial)
         return parsed if partial else self._checked(parsed)
 
-    def _transform(self, chunks: Iterator[str | BaseMessage]) -> Iterator[Any]:
+    def _transform(
+        self,
+        input: Iterator[str | BaseMessage],  # noqa: A002 - core's name
+    ) -> Iterator[Any]:
         parsed = None
-        for parsed in super()._transform(chunks):
+        for parsed in super()._transform(input):
             yield parsed
         self._checked(parsed)
 
-    async def _atransform(self, chunks: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+    async def _atransform(
+        self,
+        input: AsyncIterator[str | BaseMessage],  # noqa: A002 - core's name
+    ) -> AsyncIterator[Any]:
         parsed = None
-        async for parsed in super()._atransform(chunks):
+        async for parsed in super()._atransform(input):
             yield parsed
         self._checked(parsed)
 
@@ -140,7 +146,7 @@ class _OneTool(_Insisting, PydanticToolsParser):
 
 
 class _Inner(BaseCumulativeTransformOutputParser[Any]):
-    inner: Annotated[BaseOutputParser[Any], SkipValidation()]
+    inner: SkipValidation[BaseOutputParser[Any]]
 
     def parse(self, text: str) -> Any:
         return self.inner.parse(text)
@@ -173,7 +179,7 @@ def _required(schema: Schema) -> frozenset[str]:
     return frozenset(json_schema(schema).get("required", ()))
 
 
-def _is_model(schema: Schema) -> bool:
+def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 

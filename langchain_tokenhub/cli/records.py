@@ -90,7 +90,7 @@ def _entry(path: Path, whole: Any) -> Job | Lost | None:
     match whole:
         case {"job": dict() as job}:
             return Job.model_validate(job)
-        case {"state": "submitting", "at": str() as at}:
+        case {"state": "submitting" | "unknown", "at": str() as at}:
             return Lost(model=path.stem.rpartition("-")[0], at=at)
         case _:
             return None

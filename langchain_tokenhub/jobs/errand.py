@@ -202,9 +202,11 @@ class Errand:
             file = await self._save(job, index, order, self.folder)
             note = functools.partial(_write_sidecar, job, file, order)
             await self.service.transport.wire.blocking(note)
-        except (TokenHubError, OSError, IndexError) as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
-            caution(f"job {job.id}: {file.type} {what}: {problem}")
+            known = isinstance(problem, TokenHubError | OSError)  # others may quote the link
+            reason = problem if known else type(problem).__name__
+            caution(f"job {job.id}: {file.type} {what}: {reason}")
         return file
 
     async def _save(self, job: Job, index: int, order: Order, folder: Path) -> MediaFile:

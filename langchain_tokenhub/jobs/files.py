@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import secrets
-import zipfile
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -201,7 +200,7 @@ async def _unpacked(wire: Wire, file: MediaFile, path: Path) -> Path | None:
         return None
     try:
         return await wire.blocking(functools.partial(unpack, path))
-    except (InvalidRequestError, OSError, zipfile.BadZipFile, RuntimeError) as problem:
+    except (InvalidRequestError, OSError) as problem:
         caution(f"{path.name} was saved and not unpacked: {problem}")
         return None
 
@@ -222,6 +221,8 @@ def _settle(part: Path, folder: Path, stem: str, suffix: str) -> Path:
     """Give `part` the first free name; the name is claimed first, so nothing is overwritten."""
     for count in range(1, 10_000):
         target = folder / f"{numbered(stem, count)}.{suffix}"
+        if target.with_name(f"{target.name}.json").exists():
+            continue  # the place of the sidecar is taken
         try:
             target.open("xb").close()
         except FileExistsError:

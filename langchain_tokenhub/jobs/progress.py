@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -53,30 +54,35 @@ class Reporter:
 
     async def tell(self, job: Job) -> None:
         """Report how `job` stands; what did not change is told to the bar alone."""
-        if self._bar:
-            self._bar.show(job)
         now = (job.id, job.status, job.progress)
-        if now == self._last:
+        changed, self._last = now != self._last, now
+        with _harmless(job):
+            if self._bar:
+                self._bar.show(job)
+        if not changed:
             return
-        self._last = now
-        if self._call:
-            self._listen(job)
+        with _harmless(job):
+            if self._call:
+                self._call(job)
         data = event_data(job)
-        _write_to_graph(data)
-        await self._emit(data)
+        with _harmless(job):
+            _write_to_graph(data)
+        with _harmless(job):
+            await self._emit(data)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar:
             self._bar.close()
 
-    def _listen(self, job: Job) -> None:
-        assert self._call is not None  # noqa: S101 - asked by `tell`
-        try:
-            self._call(job)
-        except Exception:
-            # the caller's function: whatever it raises, the job is paid for and is waited for
-            logger.warning("the progress function failed; job %s goes on", job.id, exc_info=True)
+
+@contextmanager
+def _harmless(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        # bars, handlers, the caller's function: whatever they raise, the job is paid for
+        logger.warning("telling of progress failed; job %s goes on", job.id, exc_info=True)
 
 
 def event_data(job: Job) -> dict[str, Any]:

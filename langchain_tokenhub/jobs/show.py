@@ -52,7 +52,7 @@ def file_html(file: MediaFile) -> str:
     name = html.escape(str(file.path) if file.path else file.type)
     if page := _page(file):
         inside = html.escape(page, quote=True)
-        frame = 'width="100%" height="480" style="border:0" sandbox="allow-scripts"'
+        frame = 'width="100%" height="480" style="border:0"'
         return f'<iframe srcdoc="{inside}" {frame}></iframe>'
     if source and file.type in _SEEN:
         return f'<img src="{source}" alt="{name}" {_SIZE}>'

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from langchain_tokenhub.errors import InvalidRequestError
@@ -13,6 +15,8 @@ MOST_BYTES = 2 * 1024**3
 MOST_GROWTH = 200
 """Times that an archive may grow beyond its first 100 MB; meshes as text grow about tenfold."""
 _PIECE = 1024 * 1024
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+"""What a ZIP raises that is cut, locked, wrongly packed or oddly named."""
 
 
 def unpack(archive: Path) -> Path:
@@ -27,6 +31,9 @@ def unpack(archive: Path) -> Path:
             budget = _budget(archive, whole)
             for member in whole.infolist():
                 budget -= _extract(whole, member, folder, budget)
+    except _BROKEN as problem:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise InvalidRequestError(f"the archive is broken: {problem}") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

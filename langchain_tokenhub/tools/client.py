@@ -41,6 +41,8 @@ from langchain_tokenhub.transport import Transport, drain, finish
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Which tool call is being answered: an injected argument would forbid plain calls."""
 
+LONGEST_WAIT = 366 * 86400.0
+"""Seconds; longer ones overflow where threads wait."""
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
@@ -215,7 +217,7 @@ class MediaClient(Connected):
 
     async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
         known = await self._job(transport, job)
-        wait = self.wait_timeout or self._facts().wait_timeout
+        wait = _patience(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
         states = polls(self._service(transport, known), known, wait=wait)
         try:
@@ -302,7 +304,7 @@ class MediaClient(Connected):
             service=service,
             gate=shared_gate(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
-            wait=wait or self.wait_timeout or service.facts.wait_timeout,
+            wait=_patience(wait, self.wait_timeout, service.facts.wait_timeout),
             memory=self._memory(),
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
@@ -327,9 +329,12 @@ class MediaClient(Connected):
 
     async def _job(self, transport: Transport, job: Job | str) -> Job:
         """Return a job by its id; what is known of it here saves asking."""
-        if isinstance(job, str):
-            found = await self._find(transport, job.strip())
-            job = found or Job(kind=self.kind, model=self.model, id=job.strip())
+        if not isinstance(job, Job):
+            job_id = str(job).strip()
+            if not job_id:
+                raise InvalidRequestError("job_id: it is empty", phase="not sent")
+            found = await self._find(transport, job_id)
+            job = found or Job(kind=self.kind, model=self.model, id=job_id)
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
@@ -388,3 +393,11 @@ class MediaClient(Connected):
 
     def _ledger(self, transport: Transport) -> Ledger | None:
         return Ledger(keeper_of(self.ledger), transport.wire) if self.ledger is not None else None
+
+
+def _patience(*seconds: float | None) -> float:
+    """Return the first that is said, in seconds; not more than clocks of systems take."""
+    said = next(one for one in seconds if one is not None)
+    if not said >= 0:
+        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
+    return min(said, LONGEST_WAIT)

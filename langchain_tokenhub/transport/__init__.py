@@ -16,7 +16,8 @@ from httpx import AsyncClient, Client, Timeout
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
-from langchain_tokenhub.transport.exchange import Batch, Exchange
+from langchain_tokenhub.transport.ear import Batch
+from langchain_tokenhub.transport.exchange import Exchange
 from langchain_tokenhub.transport.hosts import host_name
 from langchain_tokenhub.transport.retry import pause
 from langchain_tokenhub.transport.verdicts import after, final, gateway_page

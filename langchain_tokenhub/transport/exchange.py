@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import platform
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from pydantic_core import from_json
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
     APITimeoutError,
-    IncompleteStreamError,
     InvalidRequestError,
     ServerError,
     TokenHubError,
@@ -23,8 +22,8 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, Inflater
-from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
-from langchain_tokenhub.transport.events import EventDecoder
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
+from langchain_tokenhub.transport.ear import Batch, Ear
 from langchain_tokenhub.transport.hosts import host_name
 from langchain_tokenhub.transport.retry import retry_after
 from langchain_tokenhub.transport.verdicts import (
@@ -35,7 +34,6 @@ from langchain_tokenhub.transport.verdicts import (
     request_id,
     translated,
     unsendable,
-    values_of,
     without,
 )
 from langchain_tokenhub.transport.wire import Progress, Wire, hasten, relax
@@ -47,9 +45,6 @@ DRAIN_SECONDS = 0.1
 DRAIN_BYTES = 65536
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
-
-Batch = list[Any]
-"""The values of the events that came together."""
 
 
 @dataclass
@@ -147,9 +142,9 @@ class Exchange:
         method, content = "GET" if call.content is None else "POST", call.content
         failure: Exception
         try:
-            headers, url = self._headers(stream=stream), httpx.URL(self.origin + call.path)
-            port = url.port or (443 if url.scheme == "https" else 80)
-            progress.renew((url.raw_host.decode("ascii"), port))
+            url, goal = _target(self.origin + call.path)
+            progress.renew(goal)
+            headers = self._headers(stream=stream)
             return httpx.Request(
                 method, url, headers=headers, content=content, extensions=extensions
             )
@@ -240,7 +235,7 @@ class Exchange:
             if not is_stream(response):
                 yield await self._instead(response)
                 return
-            ear = _Ear(response, self.call.patience, self.wire.now)
+            ear = Ear(response, self.call.patience, self.wire.now)
             async with aclosing(self._body(response)) as pieces:
                 async for piece in pieces:
                     if values := ear.hear(piece):
@@ -283,6 +278,14 @@ class Exchange:
             relax(response)
 
 
+@functools.lru_cache(maxsize=256)
+def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
+    """Return the URL, and the host and port that a connection to it names."""
+    url = httpx.URL(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return url, (url.raw_host.decode("ascii"), port)
+
+
 async def _inflated(
     chunks: AsyncGenerator[bytes, None], inflater: Inflater
 ) -> AsyncGenerator[bytes, None]:
@@ -290,69 +293,6 @@ async def _inflated(
         async for chunk in chunks:
             for piece in inflater.feed(chunk):
                 yield piece
-
-
-class _Ear:
-    """Hears a stream: its values, its end, its complaint, and how long it says nothing."""
-
-    def __init__(
-        self, response: httpx.Response, patience: Patience, now: Callable[[], float]
-    ) -> None:
-        self._response, self._patience, self._now = response, patience, now
-        self._decoder = EventDecoder()
-        self._heard, self._limit = now(), patience.first
-        self._failure: TokenHubError | None = None
-        self.stopped = False
-
-    def hear(self, piece: bytes) -> Batch:
-        """Return the values that `piece` completes; what comes before a complaint is one."""
-        values: Batch = []
-        for name, data in self._decoder.feed(piece):
-            try:
-                value = from_json(data)
-            except ValueError:
-                value = None
-            if type(value) is dict and "choices" in value and not name:
-                values.append(value)  # as nearly all are
-            else:
-                self._odd(name, data, values)
-            if self.stopped:
-                return values
-        if not values:
-            self._check_silence()
-        return values
-
-    def _odd(self, name: bytes, data: bytes, values: Batch) -> None:
-        """Take an event that is no chunk of a completion."""
-        if data.strip() == b"[DONE]":
-            self.stopped = True
-            return
-        try:
-            values += values_of(name, data, self._response)
-        except TokenHubError as error:
-            self.stopped, self._failure = True, error
-
-    def rest(self) -> None:
-        """Start the clock again; the time that the reader took is not the service's."""
-        self._heard, self._limit = self._now(), self._patience.content
-
-    def judge(self) -> None:
-        """Raise what is wrong with how the stream ended."""
-        if self._failure is not None:
-            raise self._failure
-        if not self.stopped:
-            where = " inside an event" if self._decoder.pending else ""
-            raise IncompleteStreamError(
-                f"the stream ended{where} without `[DONE]`", phase="streaming"
-            )
-
-    def _check_silence(self) -> None:
-        if self._limit is not None and self._now() - self._heard > self._limit:
-            raise APITimeoutError(
-                f"the stream was kept alive for {self._limit:g} s and said nothing",
-                phase="streaming",
-                hint="raise `timeout` if the model may think that long",
-            )
 
 
 def _redirect(status: int) -> InvalidRequestError:

@@ -38,6 +38,8 @@ FRESH = 1.0
 """Seconds that a lane may have been idle to carry a submit. A server that closes an idle connection
 while a request is on its way leaves it open whether the request was taken; servers keep idle
 connections for 5 s and more, so a younger lane is safe, and else a new one costs a handshake."""
+PROXY_TIME = 30.0
+"""Seconds after which the system is asked anew which proxy it uses."""
 MOST_IDLE = 128
 """Idle lanes kept an origin; more are closed when they come back."""
 
@@ -118,8 +120,8 @@ class SyncLanes(httpx.BaseTransport):
         response.stream = _SyncHeld(response.stream, functools.partial(self._back, origin, lane))
         return response
 
-    def _back(self, origin: Origin, lane: httpx.HTTPTransport, reusable: bool) -> None:  # noqa: FBT001
-        keep = reusable and _keeps(origin)
+    def _back(self, origin: Origin, lane: httpx.HTTPTransport, *, whole: bool) -> None:
+        keep = whole and _keeps(origin)
         for swept in self._stacks.put(origin, lane) if keep else [lane]:
             swept.close()
 
@@ -153,8 +155,8 @@ class AsyncLanes(httpx.AsyncBaseTransport):
         response.stream = _AsyncHeld(response.stream, functools.partial(self._back, origin, lane))
         return response
 
-    async def _back(self, origin: Origin, lane: httpx.AsyncHTTPTransport, reusable: bool) -> None:  # noqa: FBT001
-        keep = reusable and _keeps(origin) and not self._over
+    async def _back(self, origin: Origin, lane: httpx.AsyncHTTPTransport, *, whole: bool) -> None:
+        keep = whole and _keeps(origin) and not self._over
         for swept in self._stacks.put(origin, lane) if keep else [lane]:
             await swept.aclose()
 
@@ -175,7 +177,7 @@ class AsyncLanes(httpx.AsyncBaseTransport):
 class _SyncHeld(httpx.SyncByteStream):
     """A body that knows whether it was read to its end, and gives its lane back."""
 
-    def __init__(self, body: object, back: Callable[[bool], None]) -> None:
+    def __init__(self, body: object, back: Callable[..., None]) -> None:
         assert isinstance(body, httpx.SyncByteStream)  # noqa: S101 - narrows the union for types
         self._body, self._back = body, back
         self._ended = self._closed = False
@@ -187,18 +189,18 @@ class _SyncHeld(httpx.SyncByteStream):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed, reusable = True, False
+        self._closed, whole = True, False
         try:
             self._body.close()
-            reusable = self._ended
+            whole = self._ended
         finally:
-            self._back(reusable)
+            self._back(whole=whole)
 
 
 class _AsyncHeld(httpx.AsyncByteStream):
     """The same for a body of an event loop."""
 
-    def __init__(self, body: object, back: Callable[[bool], Awaitable[None]]) -> None:
+    def __init__(self, body: object, back: Callable[..., Awaitable[None]]) -> None:
         assert isinstance(body, httpx.AsyncByteStream)  # noqa: S101 - narrows the union for types
         self._body, self._back = body, back
         self._ended = self._closed = False
@@ -211,12 +213,12 @@ class _AsyncHeld(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if self._closed:
             return
-        self._closed, reusable = True, False
+        self._closed, whole = True, False
         try:
             await self._body.aclose()
-            reusable = self._ended
+            whole = self._ended
         finally:
-            await self._back(reusable)
+            await self._back(whole=whole)
 
 
 def _youth(request: httpx.Request) -> float:
@@ -260,6 +262,20 @@ def _no_tls() -> ssl.SSLContext:
 
 def proxy_for(scheme: str, host: str) -> str | None:
     """Return the environment's proxy for `host`: giving httpx a transport switches its own off."""
+    said = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
+    return _proxy_for(scheme, host, said, int(time.monotonic() // PROXY_TIME))
+
+
+_PROXY_VARIABLES = tuple(
+    spelled
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD")
+    for spelled in (name, name.upper())
+)
+
+
+@functools.lru_cache(maxsize=256)
+def _proxy_for(scheme: str, host: str, _variables: tuple[str | None, ...], _: int) -> str | None:
+    """Ask the system, which takes a while: again when a variable changes, and now and then."""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(host):

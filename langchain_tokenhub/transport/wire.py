@@ -128,42 +128,53 @@ class Wire(Protocol):
 
     def now(self) -> float:
         """Return monotonic seconds."""
+        ...
 
     def plain(self) -> Wire:
         """Return a wire without the caller's client, whose headers may hold a key."""
+        ...
 
     def trace(self, progress: Progress) -> Callable[..., Any]:
         """Return the callback that tells `progress`."""
+        ...
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send, and return the answer with its body not yet read."""
+        ...
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
+        ...
 
     async def close(self, response: httpx.Response) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+        ...
 
     async def resolve(self, host: str) -> tuple[Address, ...]:
         """Return the addresses of `host`."""
+        ...
 
     async def blocking(self, work: Callable[[], T]) -> T:
         """Run what blocks (files, a user's store) where it holds up nobody else."""
+        ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin `work` beside what this wire does; at most `CREW` of a sync process run at once.
 
         Cancelling the future stops the work where it can be stopped.
         """
+        ...
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
         """Wait at most `seconds` until another thread or task ends `future`; say whether it did.
 
         An interrupted wait cancels `future`.
         """
+        ...
 
     async def shielded(
         self, work: Coroutine[Any, Any, T], progress: Progress
@@ -172,6 +183,7 @@ class Wire(Protocol):
 
         Returns the result, and the interruption that is to be raised when the result is safe.
         """
+        ...
 
 
 class SyncWire:

@@ -121,6 +121,8 @@ class Bench:
 
     def _wave(self, client: Any, count: int) -> float:
         async def wave() -> float:
+            if hasattr(client, "aclose"):
+                await client.aclose()  # as for the peers' first wave, every connection is new
             begun = time.process_time()
             await asyncio.gather(*[client.ainvoke("q") for _ in range(count)])
             return time.process_time() - begun
@@ -230,9 +232,9 @@ def main() -> None:
             rows = measured(int(server.stdout.readline()), quick=options.quick)
         finally:
             server.terminate()
-    print("| figure | who | CPU, or as said | \n| --- | --- | ---: |")  # noqa: T201 - the table
+    print("| figure | who | CPU, or as said | \n| --- | --- | ---: |")
     for figure, name, value, unit in rows:
-        print(f"| {figure} | {name} | {value:.3g} {unit} |")  # noqa: T201 - the table
+        print(f"| {figure} | {name} | {value:.3g} {unit} |")
     if options.json:
         keys = ("figure", "subject", "value", "unit")
         text = json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1)

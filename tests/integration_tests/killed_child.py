@@ -125,12 +125,12 @@ class AStandStill(AsyncCallbackHandler):
 # --- plain code ---------------------------------------------------------------------------------
 
 
-def came_of(work):
-    try:
-        result = work()
-    except TokenHubError as error:
-        return {"error": type(error).__name__, "text": str(error)}
+def good(result):
     return {"job": result.job.id, "saved": result.files[0].path is not None}
+
+
+def bad(error):
+    return {"error": type(error).__name__, "text": str(error)}
 
 
 def plain(folder, *, die):
@@ -139,7 +139,10 @@ def plain(folder, *, die):
     def work(tool):
         if die and tool.name == "before":
             stand_still()
-        found[tool.name] = came_of(lambda: tool.generate(prompt=tool.name))
+        try:
+            found[tool.name] = good(tool.generate(prompt=tool.name))
+        except TokenHubError as error:
+            found[tool.name] = bad(error)
         if die and tool.name == "returned":
             stand_still()
 
@@ -158,17 +161,13 @@ async def aplain(folder, *, die):
         try:
             result = await tool.agenerate(prompt=tool.name)
         except TokenHubError as error:
-            return came_of(lambda: raised(error))
+            return bad(error)
         if die and tool.name == "returned":
             await astand_still()
-        return came_of(lambda: result)
+        return good(result)
 
     done = await asyncio.gather(*(work(tool) for tool in tools(folder, die=die)))
     return dict(zip(POINTS, done, strict=True))
-
-
-def raised(error):
-    raise error
 
 
 # --- graphs -------------------------------------------------------------------------------------
@@ -240,4 +239,4 @@ if __name__ == "__main__":
     die = sys.argv[3:] == ["die"]
     if die:
         threading.Thread(target=kill_when_all_stand_still, daemon=True).start()
-    print(json.dumps(work(sys.argv[1], Path(sys.argv[2]), die=die)))
+    sys.stdout.write(json.dumps(work(sys.argv[1], Path(sys.argv[2]), die=die)))

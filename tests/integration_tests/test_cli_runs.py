@@ -89,19 +89,19 @@ def test_a_video_takes_a_picture_from_disk(hub, capsys):
     picture = capsys.readouterr().out.strip()
     assert main(["video", "动起来", "--image", picture]) == 0
     assert Path(capsys.readouterr().out.strip()).suffix == ".mp4"
-    assert "base64" in submits(hub)[-1].json["image"]
+    assert "base64" in submits(hub)[-1].body["image"]
 
 
 def test_a_3d_model_is_saved_in_every_format(hub, capsys):
     assert main(["3d", "一把椅子", "--enable-pbr", "--face-count", "4000"]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert {path.suffix for path in paths} == {".glb", ".zip"}
-    assert submits(hub)[-1].json["face_count"] == 4000
+    assert submits(hub)[-1].body["face_count"] == 4000
 
 
 def test_extra_fields_are_sent(hub):
     assert main(["image", "cat", "--extra", '{"new_field": 1}']) in {0, 2}
-    assert submits(hub)[-1].json["new_field"] == 1
+    assert submits(hub)[-1].body["new_field"] == 1
 
 
 def test_a_parameter_out_of_range_sends_nothing(hub, capsys):
@@ -187,7 +187,15 @@ def test_a_submit_without_an_answer_has_a_code_of_its_own(hub, capsys):
     assert main(["image", "cat"]) == 7
     assert "--again" in capsys.readouterr().err
     assert len(records.lost(OUT)) == 1
+    assert main(["image", "cat"]) == 7
     assert len(submits(hub)) == 1
+
+
+def test_again_pays_for_what_was_never_answered(hub):
+    hub.fail("lost-answer")
+    assert main(["image", "cat"]) == 7
+    assert main(["image", "cat", "--again"]) == 0
+    assert records.lost(OUT) == []
 
 
 def test_a_file_that_could_not_be_saved_is_told_with_its_link(hub, capsys):
@@ -228,7 +236,7 @@ def test_chat_says_its_thinking_to_stderr_alone(hub, capsys):
 def test_chat_reads_stdin(hub, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", open_text("杭州在哪里"))
     assert main(["chat"]) == 0
-    assert hub.requests[-1].json["messages"] == [{"role": "user", "content": "杭州在哪里"}]
+    assert hub.requests[-1].body["messages"] == [{"role": "user", "content": "杭州在哪里"}]
 
 
 def test_chat_without_words_is_wrong_use(hub, capsys, monkeypatch):
@@ -242,12 +250,12 @@ def test_chat_as_json(hub, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["content"]
     assert answer["usage"]["output_tokens"] > 0
-    assert hub.requests[-1].json["thinking"] == {"type": "disabled"}
+    assert hub.requests[-1].body["thinking"] == {"type": "disabled"}
 
 
 def test_chat_sends_what_the_options_say(hub):
     main(["chat", "hi", "--system", "be brief", "--temperature", "0.5", "--max-tokens", "9"])
-    sent = hub.requests[-1].json
+    sent = hub.requests[-1].body
     assert sent["messages"][0] == {"role": "system", "content": "be brief"}
     assert (sent["temperature"], sent["max_tokens"]) == (0.5, 9)
 
@@ -256,7 +264,7 @@ def test_chat_looks_at_a_picture(hub, capsys):
     main(["image", "cat", "-q"])
     picture = capsys.readouterr().out.strip()
     assert main(["chat", "这是什么", "-m", "kimi-k2.5", "--image", picture]) == 0
-    kinds = [part["type"] for part in hub.requests[-1].json["messages"][0]["content"]]
+    kinds = [part["type"] for part in hub.requests[-1].body["messages"][0]["content"]]
     assert kinds == ["image_url", "text"]
 
 
@@ -276,20 +284,20 @@ def talk(hub):
 
 def test_a_conversation_remembers_what_was_said(hub, talk):
     assert talk.converse(iter(["我叫小明", "", "我叫什么"])) == 0
-    roles = [message["role"] for message in hub.requests[-1].json["messages"]]
+    roles = [message["role"] for message in hub.requests[-1].body["messages"]]
     assert roles == ["user", "assistant", "user"]
 
 
 def test_a_conversation_forgets_when_told(hub, talk):
     talk.converse(iter(["我叫小明", "/clear", "我叫什么"]))
-    assert len(hub.requests[-1].json["messages"]) == 1
+    assert len(hub.requests[-1].body["messages"]) == 1
 
 
 def test_an_error_ends_the_answer_and_not_the_conversation(hub, talk, capsys):
     hub.fail("status", status=400, path="/v1/chat")
     talk.converse(iter(["一", "二"]))
     assert "HTTP 400" in capsys.readouterr().err
-    assert len(hub.requests[-1].json["messages"]) == 1
+    assert len(hub.requests[-1].body["messages"]) == 1
 
 
 # --- lists and pages ------------------------------------------------------------------------------
@@ -333,6 +341,12 @@ def run(*arguments, **environment):
     )
 
 
+def test_chinese_names_are_saved_in_the_c_locale(hub):
+    done = run("image", "小狗", "-q", LC_ALL="C")
+    assert done.returncode == 0
+    assert Path(done.stdout.decode().strip()).is_file()
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -347,7 +361,7 @@ def test_a_locale_that_knows_no_chinese_breaks_nothing(hub, environment):
     assert done.returncode == 0
     assert done.stdout.strip()
     assert b"Traceback" not in done.stderr
-    assert hub.requests[-1].json["messages"][0]["content"] == "你好"
+    assert hub.requests[-1].body["messages"][0]["content"] == "你好"
 
 
 def test_ctrl_c_names_the_job_and_how_to_collect_it(still):

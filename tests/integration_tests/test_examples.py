@@ -87,13 +87,3 @@ def test_both_readmes_begin_with_the_same_two_commands():
 
 def test_both_readmes_hold_the_same_python():
     assert blocks(READMES[0], "python") == blocks(READMES[1], "python")
-
-
-@pytest.mark.parametrize("number", range(len(blocks(READMES[0], "python"))))
-def test_a_block_of_the_readme_runs(number, hub, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code = blocks(READMES[0], "python")
-    known: dict[str, object] = {}
-    if "model." in code[number] and "model =" not in code[number]:
-        exec(code[0], known)
-    exec(code[number], known)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+
 CHILD = Path(__file__).with_name("killed_child.py")
 HOW = ["plain-sync", "plain-async", "node-sync", "node-async", "agent-sync", "agent-async"]
 RESUMED = ("before", "answered", "polled", "returned")

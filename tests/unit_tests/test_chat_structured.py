@@ -1,4 +1,4 @@
-"""Answers of a given shape: the method by the model, another where it fails, nothing taken on trust."""
+"""Answers of a given shape: the method by the model, another where it fails, no blind trust."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_json_mode_without_a_schema_is_any_json(service, call):
 
 
 def test_a_method_that_does_not_exist_is_refused(service):
-    with pytest.raises(InvalidRequestError, match="'xml'.*function_calling"):
+    with pytest.raises(InvalidRequestError, match=r"'xml'.*function_calling"):
         service.model().with_structured_output(SCHEMA, method="xml")
 
 
@@ -298,8 +298,9 @@ def test_row_47_include_raw_never_raises_for_what_the_model_answered(
 def test_include_raw_survives_that_the_other_way_is_refused(service, call):
     service(_said("prose"))(REFUSED, status=400)(_said("prose again"))
 
+    chain = service.model("glm-5.3").with_structured_output(SCHEMA, include_raw=True)
+
     with pytest.warns(UserWarning, match="cannot be forced"):
-        chain = service.model("glm-5.3").with_structured_output(SCHEMA, include_raw=True)
         found = call(chain, "invoke", "x")
 
     assert (found["raw"].content, found["parsed"]) == ("prose again", None)
