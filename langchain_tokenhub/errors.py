@@ -156,7 +156,7 @@ class TokenHubError(ModelError):
         self.attempts = attempts
         self.hint = hint
         self.response = response
-        self.phase = phase
+        self.phase: Phase | None = phase
         self.elapsed = elapsed
         self.retry_after = retry_after
         self.job = job

@@ -8,7 +8,6 @@ import platform
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
