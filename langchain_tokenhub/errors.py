@@ -176,8 +176,10 @@ class TokenHubError(ModelError):
             self.job and f"job {self.job.model}/{self.job.id}",
         ]
         around = ", ".join(str(fact) for fact in facts if fact)
-        parts = [self.message, f"[{around}]" if around else "", self.hint or ""]
-        return " ".join(part for part in parts if part)
+        said = " ".join(part for part in (self.message, f"[{around}]" if around else "") if part)
+        if not self.hint:
+            return said
+        return f"{said}{'. ' if self.hint[0].isupper() else '; '}{self.hint}" if said else self.hint
 
 
 class AuthenticationError(TokenHubError, ModelAuthenticationError):

@@ -247,7 +247,7 @@ def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
     }
     text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
     part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
-    part.write_text(text, "utf-8")
+    part.write_text(text, "utf-8", errors="backslashreplace")  # half an emoji is JSON so
     part.replace(path.with_name(f"{path.name}.json"))
 
 

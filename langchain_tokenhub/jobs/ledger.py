@@ -126,7 +126,8 @@ class Shelf:
 
 
 def _write(handle: int, text: str) -> None:
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    # half an emoji has no UTF-8; with a backslash it is what JSON has for it
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

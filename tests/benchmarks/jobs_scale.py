@@ -4,9 +4,9 @@ python tests/benchmarks/jobs_scale.py [--jobs 5000] [--face async|sync] [--fault
 
 The emulator runs here with its quotas lifted, the client in a process of its own that submits all
 jobs and collects them with `aresults` or `results`. With `--faults`, of all API requests 5 % are
-cut off, 5 % are answered with 5xx and 2 % never, and 1 % of the jobs fail. Printed as JSON: what ended
-how, submits seen by the emulator against jobs known to the client and reported unknowns, polls,
-threads, CPU and memory a job.
+cut off, 5 % are answered with 5xx and 2 % never, and 1 % of the jobs fail. Printed as JSON: what
+ended how, submits seen by the emulator against jobs known to the client and reported unknowns,
+polls, threads, CPU and memory a job.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Dice(Faults):
 # --- the client's process ------------------------------------------------------------------------
 
 
-def tool(jobs: int) -> TokenHubVideoTool:
+def tool(jobs: int, timeout: float) -> TokenHubVideoTool:
     """Return a tool without quotas and with little patience for silence."""
-    return TokenHubVideoTool(max_in_flight=jobs, timeout=3.0, wait_timeout=600.0)
+    return TokenHubVideoTool(max_in_flight=jobs, timeout=timeout, wait_timeout=600.0)
 
 
 async def work_async(made: TokenHubVideoTool, jobs: int) -> tuple[list[Any], list[Any], int]:
@@ -105,9 +105,9 @@ def work_sync(made: TokenHubVideoTool, jobs: int) -> tuple[list[Any], list[Any],
     return submitted, ended, threads
 
 
-def client(jobs: int, face: str) -> dict[str, Any]:
+def client(jobs: int, face: str, timeout: float) -> dict[str, Any]:
     """Do the work, and count."""
-    made, before, begun = tool(jobs), _memory(), time.monotonic()
+    made, before, begun = tool(jobs, timeout), _memory(), time.monotonic()
     work = asyncio.run(work_async(made, jobs)) if face == "async" else work_sync(made, jobs)
     submitted, ended, threads = work
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -137,14 +137,17 @@ def _memory() -> float:
 # --- the emulator's process ----------------------------------------------------------------------
 
 
-def run(jobs: int, face: str, *, faults: bool, speed: float) -> dict[str, Any]:
+def run(
+    jobs: int, face: str, *, faults: bool, speed: float, timeout: float = 3.0
+) -> dict[str, Any]:
     """Run one client against one emulator, and return both sides' counts."""
     with Emulator(speed=speed, quotas=False) as hub:
         if faults:
             hub.faults = Dice()
         environment = os.environ | {"TOKENHUB_BASE_URL": hub.url, "TOKENHUB_API_KEY": "sk-scale"}
+        options = ["--jobs", str(jobs), "--face", face, "--timeout", str(timeout)]
         done = subprocess.run(
-            [sys.executable, __file__, "--client", "--jobs", str(jobs), "--face", face],
+            [sys.executable, __file__, "--client", *options],
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=subprocess.PIPE,
             check=True,
@@ -163,14 +166,15 @@ def main() -> None:
     parser.add_argument("--face", choices=["async", "sync"], default="async")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds of silence")
     parser.add_argument("--client", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # unknown submits are counted below
-    found = (
-        client(asked.jobs, asked.face)
-        if asked.client
-        else run(asked.jobs, asked.face, faults=asked.faults, speed=asked.speed)
-    )
+    if asked.client:
+        found = client(asked.jobs, asked.face, asked.timeout)
+    else:
+        rest = {name: getattr(asked, name) for name in ("faults", "speed", "timeout")}
+        found = run(asked.jobs, asked.face, **rest)
     print(json.dumps(found, indent=None if asked.client else 1))
 
 

@@ -60,7 +60,7 @@ def submits(hub):
 
 
 def test_two_processes_together_have_no_more_jobs_than_the_account_may(hub, store):
-    hub.speed = 100  # a job takes longer than it takes to ask for the next
+    hub.speed = 10  # two seconds a job: those of both processes overlap
     with ExitStack() as stack:
         children = [stack.enter_context(child(face, store, 5, 6)) for face in ("sync", "async")]
     assert [process.returncode for process in children] == [0, 0]

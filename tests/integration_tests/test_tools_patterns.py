@@ -177,7 +177,7 @@ def test_a_person_decides_with_the_price_in_the_question(hub, call, answer, jobs
 
 # --- retry: nothing that may be paid is paid again ------------------------------------------------
 
-QUICK = {"initial": 0.001, "max": 0.001, "jitter": 0.001}
+QUICK = {"max": 0.001, "jitter": 0.001}
 TROUBLES = {
     "lost-answer": {"kind": "lost-answer"},
     "reset": {"kind": "reset", "path": "/v1/api/video/submit"},
