@@ -93,9 +93,6 @@ class ScriptedWire:
     async def blocking(self, work: Callable[[], Any]) -> Any:
         return work()
 
-    async def together(self, works: list[Any]) -> list[Any]:
-        return [await work for work in works]
-
     async def wait(self, future: Any, seconds: float | None) -> bool:
         if not future.done():
             await self.sleep(seconds or 0.0)

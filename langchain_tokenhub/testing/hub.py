@@ -105,7 +105,9 @@ class Hub:
             return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, divided by the speed; waits below a millisecond are left out."""
+        """Wait, divided by the speed; below a millisecond only give others their turn.
+
+        That turn is how a stream learns that its client has left.
+        """
         real = seconds / self.speed if self.speed else 0
-        if real >= 0.001:
-            await asyncio.sleep(real)
+        await asyncio.sleep(real if real >= 0.001 else 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from urllib.parse import urljoin
 
 import httpx
 
@@ -75,9 +76,18 @@ async def fetch(
         response = await _open(wire, request, headers)
         if not response.is_redirect:
             return await _fetched(wire, response, request)
-        url = str(httpx.URL(url).join(response.headers.get("location", "")))
         await wire.close(response)
+        url = _joined(url, response.headers.get("location", ""))
     raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise InvalidRequestError(
+            "a result's link redirects to what is not a URL", hint=_HINT
+        ) from None
 
 
 async def _checked(wire: Wire, url: str, *, at_home: bool) -> httpx.Request:

@@ -125,6 +125,12 @@ def test_a_relative_redirect_is_followed():
     assert wire.sent[1].url.path == "/b.png"
 
 
+@pytest.mark.parametrize("location", ["https://[", "https://cos.test:bad/", "\\x", ""])
+def test_a_redirect_to_nonsense_is_our_error(location):
+    with pytest.raises(InvalidRequestError):
+        fetched(Resolving(*[to(location)] * (MOST_REDIRECTS + 1)))
+
+
 def test_redirects_come_to_an_end():
     wire = Resolving(*[to("/again") for _ in range(MOST_REDIRECTS + 1)])
     assert "redirects more than" in refusal(wire).message
