@@ -9,10 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
 from langchain_tokenhub.transport.hosts import Hosts
 from langchain_tokenhub.transport.retry import Budget
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
+settings.load_profile("unhurried")
 
 
 async def _collect(stream: Any) -> list[Any]:
