@@ -264,6 +264,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
         with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 yield from map(chunk_of, items)

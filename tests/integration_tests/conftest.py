@@ -1,4 +1,4 @@
-"""A server that does with each connection exactly what a test says, on loopback."""
+"""A server that does with each connection exactly what a test says, and a quick poller."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import pytest
 
+from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.transport import lanes
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -228,3 +230,14 @@ def model(peer):
 
     make.peer = peer
     return make
+
+
+@pytest.fixture
+def used_to_quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
+    experience = schedule.Experience()
+    for model in media_models():
+        for _ in range(schedule.MOST_SEEN):
+            experience.learn(model.id, 0.05, 0.05)
+    monkeypatch.setattr(schedule, "shared", experience)
+    monkeypatch.setattr(schedule, "SOONEST", 0.02)

@@ -16,7 +16,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.stores import InMemoryByteStore
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.job import MediaResult
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubVideoTool
@@ -24,15 +23,7 @@ from langchain_tokenhub.tools import TokenHubImageTool, TokenHubVideoTool
 NAN, ENDLESS = float("nan"), float("inf")
 
 
-@pytest.fixture(autouse=True)
-def used_to_quick_jobs(monkeypatch):
-    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
-    experience = schedule.Experience()
-    for model in media_models():
-        for _ in range(schedule.MOST_SEEN):
-            experience.learn(model.id, 0.05, 0.05)
-    monkeypatch.setattr(schedule, "shared", experience)
-    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
 
 def submits(hub):

@@ -12,21 +12,10 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue import media_models
-from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.job import MediaResult
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit, TokenHubVideoTool
 
-
-@pytest.fixture(autouse=True)
-def used_to_quick_jobs(monkeypatch):
-    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
-    experience = schedule.Experience()
-    for model in media_models():
-        for _ in range(schedule.MOST_SEEN):
-            experience.learn(model.id, 0.05, 0.05)
-    monkeypatch.setattr(schedule, "shared", experience)
-    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
 
 def tool_call(name="tokenhub_video", number=1, **args):
