@@ -213,7 +213,8 @@ class ChatTokenHub(Connected, BaseChatModel):
                         yield found
         except IncompleteStreamError as cut:
             if not reader.complete:  # all was said; only the farewell is missing
-                cut.partial = message_of(said)
+                rest, _ = reader.finish()
+                cut.partial = message_of([*said, *([rest] if rest else [])])
                 raise
         rest, ending = reader.finish()
         yield [*([rest] if rest else []), ending]

@@ -24,10 +24,9 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
-from pydantic_core import from_json
 
 from langchain_tokenhub.chat.surrogates import Mender
-from langchain_tokenhub.chat.tool_calls import ToolCallMender, joined
+from langchain_tokenhub.chat.tool_calls import ToolCallMender, arguments, joined
 from langchain_tokenhub.chat.usage import decode_usage
 from langchain_tokenhub.errors import ServerError, clean
 
@@ -138,19 +137,6 @@ def _numbered(calls: object) -> list[dict[str, Any]]:
     """Return the calls of a whole message, each with a number: none of them goes on another's."""
     known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
     return [{**call, "index": number} for number, call in enumerate(known)]
-
-
-def arguments(args: str) -> dict[str, Any] | None:
-    """Return a call's arguments, or None if they are not a JSON object."""
-    if not args.strip():
-        return {}
-    try:
-        value = from_json(args)
-    except ValueError:
-        return None
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else None
 
 
 class StreamReader:

@@ -16,7 +16,8 @@ from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
-from langchain_tokenhub.chat.answers import PROVIDER, Delta, Ending, arguments
+from langchain_tokenhub.chat.answers import PROVIDER, Delta, Ending
+from langchain_tokenhub.chat.tool_calls import arguments
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
 

@@ -6,12 +6,14 @@ some, with prose by others): the catalogue's rows tell which method is known to 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Literal, TypeGuard
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.output_parsers import (
     BaseCumulativeTransformOutputParser,
     BaseOutputParser,
@@ -22,9 +24,10 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import Generation
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
@@ -33,6 +36,8 @@ from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 Method = Literal["function_calling", "json_schema", "json_mode"]
 METHODS = ("function_calling", "json_schema", "json_mode")
 Schema = dict[str, Any] | type
+Item = str | BaseMessage
+"""What a model's stream holds for a parser."""
 
 
 def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
@@ -110,21 +115,30 @@ class _Insisting(BaseCumulativeTransformOutputParser[Any]):
 
     def _transform(
         self,
-        input: Iterator[str | BaseMessage],  # noqa: A002 - core's name
+        input: Iterator[Item],  # noqa: A002 - core's name
     ) -> Iterator[Any]:
+        said: list[Item] = []
         parsed = None
-        for parsed in super()._transform(input):
+        for parsed in super()._transform(_noting(input, said)):
             yield parsed
-        self._checked(parsed)
+        yield from self._rest(said, parsed)
 
     async def _atransform(
         self,
-        input: AsyncIterator[str | BaseMessage],  # noqa: A002 - core's name
+        input: AsyncIterator[Item],  # noqa: A002 - core's name
     ) -> AsyncIterator[Any]:
+        said: list[Item] = []
         parsed = None
-        async for parsed in super()._atransform(input):
+        async for parsed in super()._atransform(_anoting(input, said)):
             yield parsed
-        self._checked(parsed)
+        for rest in self._rest(said, parsed):
+            yield rest
+
+    def _rest(self, said: Sequence[Item], parsed: Any) -> Iterator[Any]:
+        """Read what a stream said as if it had come whole: partial values forgive what is cut."""
+        whole = self.parse_result([_generation(said)])
+        if whole != parsed:
+            yield whole
 
     def _checked(self, parsed: Any) -> Any:
         if parsed is None:
@@ -135,6 +149,29 @@ class _Insisting(BaseCumulativeTransformOutputParser[Any]):
         if missing:
             raise OutputParserException(f"the model left out {', '.join(missing)}")
         return parsed
+
+
+def _noting(stream: Iterator[Item], said: list[Item]) -> Iterator[Item]:
+    for item in stream:
+        said.append(item)
+        yield item
+
+
+async def _anoting(stream: AsyncIterator[Item], said: list[Item]) -> AsyncIterator[Item]:
+    async for item in stream:
+        said.append(item)
+        yield item
+
+
+def _generation(said: Sequence[Item]) -> Generation:
+    """Return a stream's chunks as one answer."""
+    chunks = [item for item in said if isinstance(item, AIMessageChunk)]
+    if chunks:
+        return ChatGeneration(message=add_ai_message_chunks(*chunks))
+    messages = [item for item in said if isinstance(item, BaseMessage)]
+    if messages:
+        return ChatGeneration(message=messages[-1])  # a model whose streaming is switched off
+    return Generation(text="".join(map(str, said)))
 
 
 class _OneDict(_Insisting, JsonOutputKeyToolsParser):
@@ -156,7 +193,26 @@ class _Inner(BaseCumulativeTransformOutputParser[Any]):
 
 
 class _Json(_Insisting, _Inner):
-    """Parses an answer that is JSON, by one of core's parsers."""
+    """Parses an answer that is JSON, by one of core's parsers; they complete what was cut off."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        if not partial:
+            _check_whole(result[0].text)
+        return super().parse_result(result, partial=partial)
+
+
+def _check_whole(text: str) -> None:
+    try:
+        parse_json_markdown(text, parser=_first_value)
+    except ValueError as problem:
+        raise OutputParserException(
+            f"the model answered with no JSON, or it was cut off: {problem}", llm_output=text
+        ) from None
+
+
+def _first_value(text: str) -> Any:
+    """Return the JSON at the beginning of a text; models like to add a word."""
+    return json.JSONDecoder(strict=False).raw_decode(text)[0]
 
 
 def parser_for(schema: Schema | None, method: Method) -> BaseOutputParser[Any]:

@@ -4,20 +4,27 @@ Servers behind the gateway repeat ids and names in every delta, leave `index` ou
 call as 0, send arguments whole, or as an object. LangChain's merge adds strings, so each of these
 would double a name or break the JSON. Here every call gets one number, its id and name once, and
 of its arguments only what is new.
+
+LangChain also completes arguments that were cut off, but only where it adds chunks: a path or an
+amount that is half said would be acted upon. Such arguments get a mark at their end that no reading
+of JSON forgives, so that they are an invalid call in every shape.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
-from pydantic_core import from_json
+from langchain_core.utils.json import parse_partial_json
 
 from langchain_tokenhub.chat.surrogates import Mender
+
+_SEALS = ("]", "}", '"]', '"}', '""]', '""}')
+"""Ends of which one is wrong wherever a text of JSON was cut: in a list, an object, a string."""
 
 
 @dataclass
@@ -51,10 +58,11 @@ class ToolCallMender:
         return joined(chunks) if len(chunks) > 1 else chunks
 
     def finish(self) -> list[ToolCallChunk]:
-        """Return what is left: calls that never had a name or an id, and held-back characters."""
+        """Return what is left: calls that never had a name, held-back characters, and seals."""
         left = []
         for slot in self._slots:
             rest = self._mender(slot).finish()
+            rest += _seal(slot.args + rest, named=slot.name is not None)
             if rest or not slot.announced:
                 left.append(self._emit(slot, rest))
         return left
@@ -65,7 +73,7 @@ class ToolCallMender:
         slot = self._slot(delta, function)
         slot.id = slot.id or _word(delta.get("id"))
         slot.name = slot.name or _word(function.get("name"))
-        args = self._mender(slot).feed(_fragment(function.get("arguments")))
+        args = self._mender(slot).feed(_fragment(function.get("arguments"), first=not slot.args))
         if slot.name is None and not slot.announced:
             slot.args += args
             return None  # its name is still to come
@@ -125,8 +133,8 @@ def _begins(known: _Slot, call_id: str | None, function: Mapping[str, Any]) -> b
     if name != known.name or (call_id and known.id):
         return True
     # the same name again: another call only where the first one's arguments are complete
-    more = _fragment(function.get("arguments")).lstrip()
-    return more.startswith("{") and _whole(known.args)
+    more = _fragment(function.get("arguments"), first=True)
+    return more.startswith("{") and _loaded(known.args, json.loads) is not None
 
 
 def _number(index: object) -> int | None:
@@ -145,20 +153,39 @@ def _word(value: object) -> str | None:
     return str(value) if value not in (None, "") else None
 
 
-def _fragment(arguments: object) -> str:
+def _fragment(arguments: object, *, first: bool) -> str:
     match arguments:
         case None | {} if not arguments:
             return ""  # an empty object stands for what is still to come
+        case "null" if first:
+            return ""  # what a call without arguments has with some servers
         case str():
-            return arguments
+            return arguments.lstrip() if first else arguments
         case _:
             return json.dumps(arguments, ensure_ascii=False)
 
 
-def _whole(args: str) -> bool:
-    """Say whether `args` is complete JSON, so that what follows is another call's."""
+def arguments(args: str) -> dict[str, Any] | None:
+    """Return a call's arguments, or None if they are not a JSON object."""
+    value = _loaded(args or "{}", lambda text: json.loads(text, strict=False))
+    return value if isinstance(value, dict) else None
+
+
+def _seal(args: str, *, named: bool) -> str:
+    """Return the end that keeps LangChain from completing arguments that are not whole."""
+    if named and arguments(args) is not None:
+        return ""
+    ends = ("", *_SEALS)
+    return next(e for e in ends if not isinstance(_completed(args + e), dict))
+
+
+def _completed(args: str) -> Any:
+    """Return what LangChain makes of `args` where it adds chunks."""
+    return {} if not args else _loaded(args, parse_partial_json)
+
+
+def _loaded(args: str, load: Callable[[str], Any]) -> Any:
     try:
-        from_json(args)
-    except ValueError:
-        return False
-    return True
+        return load(args)
+    except (ValueError, RecursionError):  # no JSON, or numbers and depths beyond Python's limits
+        return None

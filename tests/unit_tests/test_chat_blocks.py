@@ -326,15 +326,89 @@ def _two_calls():
     )
 
 
-def test_arguments_that_are_no_json_are_an_invalid_call_in_every_shape(services):
-    broken = _stream(Said(text="x"), Quirks(), (), ())
-    call = {"index": 0, "id": "c0", "function": {"name": "f", "arguments": "a: 1"}}
-    broken.insert(2, _chunk({"tool_calls": [call]}))
+def _one_call(args, cuts, name="f"):
+    """Return one call's arguments as a stream, and the same as a whole answer."""
+    first, *rest = _pieces(args, cuts) or [""]
+    deltas = [{"index": 0, "id": "c0", "function": {"name": name, "arguments": first}}]
+    deltas += [{"index": 0, "function": {"arguments": piece}} for piece in rest]
+    chunks = [_chunk({"tool_calls": [delta]}) for delta in deltas]
+    call = {"id": "c0", "type": "function", "function": {"name": name, "arguments": args}}
+    choice = {"message": {"content": "", "tool_calls": [call]}, "finish_reason": "length"}
+    return [*chunks, _chunk({}, finish_reason="length")], {"model": "m", "choices": [choice]}
 
-    for face, message in _faces(services()(broken)).items():
-        assert message.tool_calls == [], face
-        ((found),) = message.invalid_tool_calls
-        assert (found["name"], found["args"], found["id"]) == ("f", "a: 1", "c0"), face
+
+def _calls(message):
+    """Return a message's calls, and those that are none."""
+    broken = [(call["name"], call["args"], call["id"]) for call in message.invalid_tool_calls]
+    return [(call["name"], call["args"], call["id"]) for call in message.tool_calls], broken
+
+
+CUT = [
+    '{"path": "/home/me',
+    '{"a": 1, "b',
+    '{"a": 1',
+    '{"a": [1, 2',
+    '{"a": ["x',
+    '{"a": "x\\',
+    '{"a": 1} x',
+    '{"a": 1}}',
+    "[1, 2",
+    "a: 1",
+    "nu",
+]
+
+
+@pytest.mark.parametrize("args", CUT)
+def test_arguments_that_were_cut_are_an_invalid_call_in_every_shape(services, args):
+    streamed, whole = _one_call(args, (3, 7))
+    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+
+    for face, message in faces.items():
+        calls, ((name, said, call_id),) = _calls(message)
+        assert (calls, name, call_id) == ([], "f", "c0"), face
+        assert said.startswith(args), face
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    args=st.text(st.sampled_from('{}[]",:\\\n a1'), max_size=12), cuts=st.lists(st.integers(1, 9))
+)
+@example(args='{"a": "\\\\', cuts=[])
+@example(args='{"a": 1} ', cuts=[8])
+@example(args=" \n", cuts=[1])
+def test_any_arguments_are_the_same_call_in_every_shape(services, args, cuts):
+    streamed, whole = _one_call(args, cuts)
+    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+
+    first, *others = [_calls(message) for message in faces.values()]
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("args", ["", "null", "{}", " "])
+def test_a_call_without_arguments_is_one_in_every_shape(services, args):
+    streamed, whole = _one_call(args, ())
+    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+
+    for face, message in faces.items():
+        assert _calls(message) == ([("f", {}, "c0")], []), face
+
+
+@pytest.mark.parametrize("args", ['{"a": 1}', ""])
+def test_a_call_without_a_name_is_an_invalid_call_in_every_shape(services, args):
+    streamed, whole = _one_call(args, (), name=None)
+    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+
+    for face, message in faces.items():
+        calls, broken = _calls(message)
+        assert (calls, len(broken)) == ([], 1), face
+
+
+def test_core_keeps_the_chunk_of_an_invalid_call_in_the_sum_of_v1_blocks(services):
+    """Core turns such blocks into calls where they are valid, and leaves the others."""
+    streamed, _ = _one_call(CUT[0], ())
+    whole = _sum(list(services()(streamed).model(output_version="v1").stream("hi")))
+
+    assert [block["type"] for block in whole.content] == ["tool_call_chunk"]
 
 
 def test_v1_blocks_of_a_stream_merge_by_what_they_belong_to(services):

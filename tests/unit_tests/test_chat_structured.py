@@ -360,6 +360,38 @@ def test_a_stream_of_prose_is_an_error_and_not_an_empty_stream(service, call, sc
         call(chain, "stream", "x")
 
 
+CUTS = {"in the last field": TEXT[:-3], "behind it": TEXT[:-1]}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
+@pytest.mark.parametrize("text", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+def test_section_4_complaint_24_a_value_that_was_cut_off_is_an_error(
+    service, call, *, verb, text, schema, method
+):
+    whole = _said(calls=[("Joke", text)]) if method == "function_calling" else _said(text)
+    service(whole if verb == "invoke" else _chunks(method, text))
+    chain = service.model("hy3").with_structured_output(schema, method=method)
+
+    with pytest.raises(OutputParserException):
+        call(chain, verb, "x")
+
+
+@pytest.mark.parametrize("text", [f"```json\n{TEXT}\n```\nEnjoy!", f"{TEXT}\nEnjoy!"])
+def test_a_value_with_a_word_behind_it_is_whole(service, call, text):
+    chain = service(_said(text)).model("hy3").with_structured_output(SCHEMA, method="json_schema")
+
+    assert call(chain, "invoke", "x") == VALUE
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stream_gives_the_value_where_streaming_is_switched_off(service, call, method):
+    model = service(_good(method)).model("hy3", disable_streaming=True)
+
+    assert call(model.with_structured_output(SCHEMA, method=method), "stream", "x") == [VALUE]
+
+
 def test_a_stream_of_prose_is_asked_for_again_in_another_way(service, call):
     service(_chunks("json_mode", "Here is a joke"), _chunks("function_calling"))
 
