@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,9 +12,10 @@ from starlette.routing import Route
 
 from langchain_tokenhub.testing import chat_app, media_app
 from langchain_tokenhub.testing.errors import RefusedError
+from langchain_tokenhub.testing.failures import endpoint, entrance
 from langchain_tokenhub.testing.files_app import serve_file
 from langchain_tokenhub.testing.media_hub import MediaHub
-from langchain_tokenhub.testing.wire import endpoint, refusal, take_fault
+from langchain_tokenhub.testing.wire import Arrival, refusal
 
 
 def build_app(hub: MediaHub) -> Starlette:
@@ -25,19 +28,23 @@ def build_app(hub: MediaHub) -> Starlette:
     }
 
     async def not_here(request: Request, error: Exception) -> Response:
-        take_fault(hub, request, await request.body())
         status = error.status_code if isinstance(error, HTTPException) else 404
-        return refusal(hub, RefusedError(status, f"{status}001", "No such path or method."))
+        return await entrance(hub, partial(_not_here, f"{status}001"))(request)
 
     async def crashed(_: Request, error: Exception) -> Response:
-        return refusal(hub, RefusedError(500, "500001", f"The emulator itself failed: {error!r}"))
+        told = RefusedError("500001", f"The emulator itself failed: {error!r}")
+        return refusal(hub, hub.chance.dice(b"crashed"), told)
 
     routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
     return Starlette(
         routes=[
             *routes,
             Route("/v1/models", endpoint(hub, chat_app.models), methods=["GET"]),
-            Route("/files/{name}", serve_file(hub), methods=["GET"]),
+            Route("/files/{name}", entrance(hub, partial(serve_file, hub)), methods=["GET"]),
         ],
         exception_handlers={404: not_here, 405: not_here, Exception: crashed},
     )
+
+
+async def _not_here(code: str, _: Arrival) -> Response:
+    raise RefusedError(code, "No such path or method.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 FaultKind = Literal[
     "status",
@@ -16,6 +16,9 @@ FaultKind = Literal[
     "stall",
     "keep-alive",
     "bad-sse",
+    "duplicate",
+    "drip",
+    "black-hole",
     "job",
     "refuse",
     "lost-answer",
@@ -25,17 +28,20 @@ FaultKind = Literal[
 class FaultDetails(TypedDict, total=False):
     """How a failure looks.
 
-    `status`: HTTP status. `code`, `message`: of the error. `retry_after`: the header, seconds or
-    a date. `body`: sent as it is instead of a JSON error. `after`: events (of a stream) or bytes
-    (of a file) before it strikes. `times`: how often. `path`: only for paths that begin so.
+    `code`, `message`: of the error. `status`: HTTP status, else that of the code, else 500.
+    `retry_after`: the header, seconds or a date. `body`: sent as it is instead of a JSON error.
+    `after`: events (of a stream; counted from the end where negative) or bytes (of a file) before
+    it strikes. `seconds`: how long a drip takes. `times`: how often. `path`: only for paths that
+    begin so.
     """
 
-    status: int
+    status: int | None
     code: str
     message: str
     retry_after: float | str | None
     body: str | None
     after: int
+    seconds: float
     times: int
     path: str | None
 
@@ -45,14 +51,21 @@ class Fault:
     """One order; `times` counts down."""
 
     kind: FaultKind
-    status: int = 500
+    status: int | None = None
     code: str = ""
     message: str = "made by the emulator on request"
     retry_after: float | str | None = None
     body: str | None = None
     after: int = 0
+    seconds: float = 1.0
     times: int = 1
     path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that does not exist: it would strike without doing anything."""
+        if self.kind not in get_args(FaultKind):
+            kinds = ", ".join(get_args(FaultKind))
+            raise ValueError(f"There is no fault {self.kind!r}; there are {kinds}.")
 
     def strikes(self, method: str, path: str) -> bool:
         """Tell whether it is meant for a request."""
@@ -66,6 +79,7 @@ _WHERE: dict[str, str] = {
     "stall": _CHAT,
     "keep-alive": _CHAT,
     "bad-sse": _CHAT,
+    "duplicate": _CHAT,
     "job": "submit",
     "refuse": "submit",
     "lost-answer": "submit",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from langchain_tokenhub.testing.failures import cut_short, streamed
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.media_hub import Link, MediaHub
 from langchain_tokenhub.testing.results import Result
 from langchain_tokenhub.testing.tables import table
-from langchain_tokenhub.testing.wire import cut_short, streamed, strike, take_fault
+from langchain_tokenhub.testing.wire import Arrival
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -29,23 +30,17 @@ def read_link(name: str, query: Mapping[str, Sequence[str]]) -> Link:
     return Link(name, first("q-sign-time"), first("q-signature"))
 
 
-def serve_file(hub: MediaHub) -> Callable[[Request], Awaitable[Response]]:
-    """Make the handler of result links."""
-
-    async def serve(request: Request) -> Response:
-        fault = take_fault(hub, request, b"")
-        if fault and (failed := await strike(hub, fault, request)):
-            return failed
-        if "authorization" in request.headers:
-            return _denied(400, "InvalidArgument", "Two ways of signing at once")
-        query = {key: [value] for key, value in request.query_params.items()}
-        found = hub.open(read_link(request.path_params["name"], query))
-        if isinstance(found, str):
-            return _denied(404 if found == "NoSuchKey" else 403, found, "Request denied")
-        raw = await asyncio.to_thread(_content, found)
-        return _cut(fault, request, raw) or _content_response(request, found, raw)
-
-    return serve
+async def serve_file(hub: MediaHub, x: Arrival) -> Response:
+    """Answer a result link."""
+    request = x.request
+    if "authorization" in request.headers:
+        return _denied(400, "InvalidArgument", "Two ways of signing at once")
+    query = {key: [value] for key, value in request.query_params.items()}
+    found = hub.open(read_link(request.path_params["name"], query))
+    if isinstance(found, str):
+        return _denied(404 if found == "NoSuchKey" else 403, found, "Request denied")
+    raw = await asyncio.to_thread(_content, found)
+    return _cut(x.fault, request, raw) or _content_response(request, found, raw)
 
 
 @lru_cache(maxsize=64)

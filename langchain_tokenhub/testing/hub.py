@@ -1,21 +1,22 @@
-"""The emulator's state: what it was asked, its clock, its dice, its orders to fail."""
+"""The emulator's state: what it was asked, its clock, its orders to fail."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from langchain_tokenhub.testing.errors import Era
+from langchain_tokenhub.testing.dice import Chance
+from langchain_tokenhub.testing.errors import ERAS, Era
 from langchain_tokenhub.testing.faults import Fault, FaultDetails, FaultKind, Faults
+from langchain_tokenhub.testing.rates import Rates
 from langchain_tokenhub.testing.usage import Cache
 
 _WRONG = ("wrong", "sk-wrong")
+Latency = float | tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,27 @@ class Received:
     at: float
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What `Emulator` is made with, and explains."""
+
+    speed: float
+    seed: int
+    keys: frozenset[str]
+    quotas: bool
+    rpm: int | None
+    tpm: int | None
+    latency: Latency
+    era: Era
+
+    def __post_init__(self) -> None:
+        """Refuse what would show only later, and elsewhere."""
+        if self.era not in ERAS:
+            raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
+        if self.speed < 0:
+            raise ValueError("speed must not be negative; at 0 the clock of jobs stands still.")
+
+
 class Hub:
     """Everything the emulator knows; safe to use from any thread.
 
@@ -44,18 +66,19 @@ class Hub:
         streams: How many chat streams are open now.
     """
 
-    def __init__(
-        self, *, speed: float, seed: int, api_key: str | Sequence[str] | None, era: Era
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.requests: list[Received] = []
         self.streams = 0
-        self.speed = speed
-        self.seed = seed
-        self.era: Era = era
+        self.speed = settings.speed
+        self.seed = settings.seed
+        self.era = settings.era
+        self.latency = settings.latency
         self.faults = Faults()
+        self.unreachable = False
         self.cache = Cache()
-        self._keys = {api_key} if isinstance(api_key, str) else set(api_key or ())
-        self._dice = random.Random(seed)
+        self.chance = Chance(settings.seed)
+        self.rates = Rates(settings.rpm, settings.tpm)
+        self._keys = settings.keys
         self._lock = threading.RLock()
         self._born = time.monotonic()
         self._advanced = 0.0
@@ -64,15 +87,30 @@ class Hub:
         """Make the next requests fail in a chosen way.
 
         Kinds: `status` (an HTTP error), `reset` (the connection is reset without an answer),
-        `hang` (never answered), `garbage` (200 with HTML), `error-in-200`; in a chat stream `cut`
-        (closed after some events), `stall` (silence), `keep-alive` (comments only), `bad-sse` (a
-        frame that is no JSON); for media `job` (the next job fails), `refuse` (the submit is
+        `hang` (never answered), `drip` (the answer comes in tiny pieces), `garbage` (200 with
+        HTML), `error-in-200`; in a chat stream `cut` (closed after some events), `stall`
+        (silence), `keep-alive` (comments only), `bad-sse` (a frame that is no JSON), `duplicate`
+        (a frame comes twice); for media `job` (the next job fails), `refuse` (the submit is
         refused inside HTTP 200), `lost-answer` (the job is made, the answer never comes).
+        `black-hole` is no matter of single requests: until `recover` nothing gets through to the
+        host, and connecting to it takes for ever.
         """
-        self.faults.order(Fault(kind, **details))
+        fault = Fault(kind, **details)
+        if fault.kind == "black-hole":
+            self._vanish()
+        else:
+            self.faults.order(fault)
+
+    def recover(self) -> None:
+        """Forget all orders to fail, and be reachable again."""
+        self.faults.clear()
+        self.unreachable = False
+
+    def _vanish(self) -> None:
+        self.unreachable = True
 
     def advance(self, seconds: float) -> None:
-        """Move the clock of jobs and links forward."""
+        """Move the clock of jobs, links and rate limits forward."""
         with self._lock:
             self._advanced += seconds
 
@@ -93,16 +131,6 @@ class Hub:
         if self._keys:
             return key in self._keys
         return bool(key) and not key.startswith(_WRONG)
-
-    def roll(self, low: float, high: float) -> float:
-        """Throw the seeded dice."""
-        with self._lock:
-            return self._dice.uniform(low, high)
-
-    def uuid(self) -> str:
-        """Make an id that depends on the seed alone."""
-        with self._lock:
-            return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
 
     async def sleep(self, seconds: float) -> None:
         """Wait, divided by the speed; below a millisecond only give others their turn.

@@ -9,25 +9,26 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import Response
 
+from langchain_tokenhub.testing.failures import hang_up
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.files_app import read_link
 from langchain_tokenhub.testing.jobs import Job
 from langchain_tokenhub.testing.media import check_media
-from langchain_tokenhub.testing.media_hub import MediaHub
+from langchain_tokenhub.testing.media_hub import MediaHub, Submit
 from langchain_tokenhub.testing.refusals import MediaRefusedError, job_not_found, refused_body
 from langchain_tokenhub.testing.results import image_of, models_of, prompt_of, revised, video_of
-from langchain_tokenhub.testing.wire import Exchange, hang_up, json_response
+from langchain_tokenhub.testing.wire import Exchange, json_response
 
 Json = dict[str, Any]
 
 
 def _kind(x: Exchange) -> str:
-    return x.request.url.path.split("/")[3]
+    return x.arrival.request.url.path.split("/")[3]
 
 
 def _is_lite(x: Exchange) -> bool:
     """Tell whether the path has no job that could fail later."""
-    return x.request.url.path.endswith("/lite")
+    return x.arrival.request.url.path.endswith("/lite")
 
 
 def _check(x: Exchange, hub: MediaHub) -> Json:
@@ -45,7 +46,7 @@ def _check(x: Exchange, hub: MediaHub) -> Json:
 def _check_own_links(x: Exchange, hub: MediaHub) -> None:
     """Refuse inputs that are dead links of this hub: the service could not fetch them."""
     for text in _texts(x.body):
-        if text.startswith(f"{x.base}/files/"):
+        if text.startswith(f"{x.arrival.base}/files/"):
             parts = urlsplit(text)
             found = hub.open(read_link(parts.path.rsplit("/", 1)[1], parse_qs(parts.query)))
             if isinstance(found, str):
@@ -71,15 +72,15 @@ async def submit(x: Exchange) -> Response:
     hub = _media(x)
     try:
         row = _check(x, hub)
-        job = hub.accept(_kind(x), row, x.body, x.key, x.fault)
+        job = hub.accept(Submit(_kind(x), row, x.body, x.key, x.fault, x.dice))
     except MediaRefusedError as error:
-        return json_response(refused_body(error, hub.uuid()))
+        return json_response(refused_body(error, x.dice.uuid()))
     if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.request)
+        return await hang_up(x.arrival.request)
     return json_response(
         {
             "id": job.id,
-            "request_id": hub.uuid(),
+            "request_id": x.dice.uuid(),
             "object": job.object,
             "created_at": int(hub.now()),
             "status": "queued",
@@ -92,9 +93,9 @@ async def query(x: Exchange) -> Response:
     hub = _media(x)
     job = hub.find(x.body.get("id"), x.body.get("model"))
     if job is None or job.kind != _kind(x) or job.key != x.key:
-        return json_response(job_not_found(hub.uuid()))
+        return json_response(job_not_found(x.dice.uuid()))
     state, now = job.state(hub.clock()), int(hub.now())
-    answer: Json = {"request_id": hub.uuid(), "object": job.object, "created_at": now}
+    answer: Json = {"request_id": x.dice.uuid(), "object": job.object, "created_at": now}
     if state == "completed":
         answer["completed_at"] = now
     answer["status"] = state
@@ -113,17 +114,17 @@ def _data(x: Exchange, hub: MediaHub, job: Job) -> Any:
     """List the results; for video it is one object."""
     match job.kind:
         case "image":
-            entry = {"url": hub.link(x.base, image_of(job.id, job.body), job.link_seconds)}
+            entry = {"url": hub.link(x.arrival.base, image_of(job.id, job.body), job.link_seconds)}
             told = job.body.get("revise", 1)
             return [entry | ({"revised_prompt": revised(prompt_of(job.body))} if told else {})]
         case "video":
-            return {"url": hub.link(x.base, video_of(job.id), job.link_seconds)}
+            return {"url": hub.link(x.arrival.base, video_of(job.id), job.link_seconds)}
         case _:
             return [
                 {
                     "type": model.type,
-                    "url": hub.link(x.base, model, job.link_seconds),
-                    "preview_image_url": hub.link(x.base, shown, job.link_seconds),
+                    "url": hub.link(x.arrival.base, model, job.link_seconds),
+                    "preview_image_url": hub.link(x.arrival.base, shown, job.link_seconds),
                 }
                 for model, shown in models_of(job.id, job.body)
             ]
@@ -132,7 +133,7 @@ def _data(x: Exchange, hub: MediaHub, job: Job) -> Any:
 async def lite(x: Exchange) -> Response:
     """Draw an image at once; base64 is what comes when the body does not say."""
     hub = _media(x)
-    request_id = hub.uuid()
+    request_id = x.dice.uuid()
     try:
         row = _check(x, hub)
         with hub.drawing(row, x.body["model"], x.key):
@@ -141,9 +142,9 @@ async def lite(x: Exchange) -> Response:
         return json_response(refused_body(error, request_id))
     hub.charge(row, x.body)
     if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.request)
+        return await hang_up(x.arrival.request)
     made = image_of(request_id, x.body)
-    entry = {"url": hub.link(x.base, made, row["link_seconds"])}
+    entry = {"url": hub.link(x.arrival.base, made, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(made.make()).decode()}
     return json_response({"created": int(hub.now()), "request_id": request_id, "data": [entry]})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from langchain_tokenhub.testing.errors import Era
+from langchain_tokenhub.testing.dice import Dice
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.hub import Hub
+from langchain_tokenhub.testing.hub import Hub, Settings
 from langchain_tokenhub.testing.jobs import JOB_LIFE, Job, JobRecord, is_open, record
 from langchain_tokenhub.testing.refusals import MediaRefusedError
 from langchain_tokenhub.testing.results import Result
@@ -36,20 +36,24 @@ class Link:
         return int(self.window.partition(";")[2] or 0)
 
 
+@dataclass(frozen=True)
+class Submit:
+    """A job that is asked for; `row` is its model's."""
+
+    kind: str
+    row: Mapping[str, Any]
+    body: Mapping[str, Any]
+    key: str
+    fault: Fault | None
+    dice: Dice
+
+
 class MediaHub(Hub):
     """Keeps jobs and files."""
 
-    def __init__(
-        self,
-        *,
-        speed: float,
-        seed: int,
-        api_key: str | Sequence[str] | None,
-        quotas: bool,
-        era: Era,
-    ) -> None:
-        super().__init__(speed=speed, seed=seed, api_key=api_key, era=era)
-        self.quotas = quotas
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.quotas = settings.quotas
         self._jobs: dict[str, Job] = {}
         self._in_flight: dict[tuple[str, str], list[Job]] = {}
         self._files: dict[str, Result] = {}
@@ -69,26 +73,19 @@ class MediaHub(Hub):
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def accept(
-        self,
-        kind: str,
-        row: Mapping[str, Any],
-        body: Mapping[str, Any],
-        key: str,
-        fault: Fault | None,
-    ) -> Job:
+    def accept(self, submit: Submit) -> Job:
         """Make a job.
 
         Raises:
             MediaRefusedError: When too many are in flight.
         """
         with self._lock:
-            self._check_room(row, body["model"], key)
-            job = self._job(kind, row, body, key, fault)
+            self._check_room(submit.row, submit.body["model"], submit.key)
+            job = self._job(submit)
             self._jobs[job.id] = job
-            self._in_flight.setdefault((job.model, key), []).append(job)
+            self._in_flight.setdefault((job.model, job.key), []).append(job)
         if job.error is None:
-            self._cost += price(row, body)
+            self._cost += price(submit.row, submit.body)
         return job
 
     def _check_room(self, row: Mapping[str, Any], model: str, key: str) -> None:
@@ -104,35 +101,29 @@ class MediaHub(Hub):
                 f"{busy} jobs are running, the limit is {row['in_flight']}.",
             )
 
-    def _job(
-        self,
-        kind: str,
-        row: Mapping[str, Any],
-        body: Mapping[str, Any],
-        key: str,
-        fault: Fault | None,
-    ) -> Job:
+    def _job(self, submit: Submit) -> Job:
+        row, fault = submit.row, submit.fault
         fails = fault is not None and fault.kind == "job"
         return Job(
-            id=self._new_id(kind),
-            kind=kind,
-            model=body["model"],
+            id=self._new_id(submit.kind, submit.dice),
+            kind=submit.kind,
+            model=submit.body["model"],
             object=row["object"],
-            body=dict(body),
-            key=key,
+            body=dict(submit.body),
+            key=submit.key,
             order=len(self._jobs),
-            seconds=row["seconds"] * self.roll(0.8, 1.2),
+            seconds=row["seconds"] * submit.dice.roll(0.8, 1.2),
             started=self.clock(),
             submitted_at=self.now(),
             link_seconds=row["link_seconds"],
             error=(fault.code or _MODERATION, fault.message) if fails and fault else None,
         )
 
-    def _new_id(self, kind: str) -> str:
+    def _new_id(self, kind: str, dice: Dice) -> str:
         """Make an id in the form of the kind: dashed for images, 19 digits for the others."""
         if kind == "image":
-            return f"1259388371-{int(self.now())}-{self.uuid()}-0"
-        return str(1_400_000_000_000_000_000 + int(self.roll(0, 9e16)))
+            return f"1259388371-{int(self.now())}-{dice.uuid()}-0"
+        return str(1_400_000_000_000_000_000 + int(dice.roll(0, 9e16)))
 
     @contextmanager
     def drawing(self, row: Mapping[str, Any], model: str, key: str) -> Iterator[None]:
