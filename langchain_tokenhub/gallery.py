@@ -70,17 +70,15 @@ class Shown:
     @property
     def preview(self) -> Path | None:
         """A picture of a 3D model, where one was fetched."""
-        return next(_previews(self.path), None)
+        named = self.facts.get("preview")
+        beside = [named] if isinstance(named, str) and Path(named).name == named else []
+        return next(_pictures(self.path, beside), None)
 
     @property
     def remote_preview(self) -> MediaFile | None:
         """The same at the service, while its link lives."""
-        found = [file for file in self.job.files if file.preview_url and not file.expired()]
-        if not found:
-            return None
-        picture = MediaFile(url=found[0].preview_url, type="png")
-        picture.place(at_home=found[0].at_home)
-        return picture
+        found = [f.preview for f in self.job.files if f.preview_url and not f.expired()]
+        return found[0] if found else None
 
 
 def write_gallery(
@@ -330,9 +328,10 @@ def _link(folder: Path, path: Path) -> str:
     return html.escape(quote(path.relative_to(folder).as_posix()), quote=True)
 
 
-def _previews(path: Path) -> Iterator[Path]:
-    for kind in ("png", "jpg", "webp", "gif"):
-        picture = path.with_name(f"{path.stem}.preview.{kind}")
+def _pictures(path: Path, named: list[str]) -> Iterator[Path]:
+    """Yield the previews beside `path`: as its sidecar calls them, or by the model's name."""
+    for name in (*named, *(f"{path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp"))):
+        picture = path.with_name(name)
         if picture.is_file():
             yield picture
 

@@ -16,7 +16,7 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.files import save, write_sidecar
+from langchain_tokenhub.jobs.files import save, save_preview, write_sidecar
 from langchain_tokenhub.jobs.gate import Gate
 from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult, caution
 from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written
@@ -122,8 +122,9 @@ class Errand:
     async def kept(self, job: Job, order: Order) -> MediaResult:
         """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
         self.memory.keep(job)
+        pictures: dict[str, Path] = {}
         with about(job):
-            files = [await self._saved(job, i, order) for i in range(len(job.files))]
+            files = [await self._saved(job, i, order, pictures) for i in range(len(job.files))]
         job = _with_files(job, files)
         self.memory.keep(job)
         if self.ledger is not None and order.key:
@@ -193,21 +194,41 @@ class Errand:
         wire = self.service.transport.wire
         return self.gate.place(wire, self.most, self.wait, self.places)
 
-    async def _saved(self, job: Job, index: int, order: Order) -> MediaFile:
+    async def _saved(
+        self, job: Job, index: int, order: Order, pictures: dict[str, Path]
+    ) -> MediaFile:
         """Save one file; what goes wrong is told, and the file is returned as it was."""
         file = job.files[index]
         if self.folder is None or (file.path is not None and file.path.is_file()):
             return file
         try:
             file = await self._save(job, index, order, self.folder)
+            file = await self._pictured(job, file, pictures)
             note = functools.partial(_write_sidecar, job, file, order)
             await self.service.transport.wire.blocking(note)
         except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
-            known = isinstance(problem, TokenHubError | OSError)  # others may quote the link
-            reason = problem if known else type(problem).__name__
-            caution(f"job {job.id}: {file.type} {what}: {reason}")
+            caution(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
+
+    async def _pictured(self, job: Job, file: MediaFile, pictures: dict[str, Path]) -> MediaFile:
+        """Save a 3D model's preview beside it; without one a model is a model.
+
+        Args:
+            job: What made it.
+            file: The saved model.
+            pictures: Previews of the job that are saved, by link.
+        """
+        link = file.preview_url
+        if link is None:
+            return file
+        try:
+            if link not in pictures:
+                pictures[link] = await save_preview(self.service.transport.wire, file)
+        except Exception as problem:  # noqa: BLE001 - whatever a picture meets, the model is here
+            caution(f"job {job.id}: the preview was not saved: {_reason(problem)}")
+            return file
+        return file.with_preview(pictures[link])
 
     async def _save(self, job: Job, index: int, order: Order, folder: Path) -> MediaFile:
         wire = self.service.transport.wire
@@ -217,6 +238,12 @@ class Errand:
         except ResultExpiredError:
             fresh = (await self._refreshed(job)).files[index]
             return await save(wire, fresh, folder, stem)
+
+
+def _reason(problem: Exception) -> object:
+    """Return what may be shown of a problem: one that is not ours may quote a signed link."""
+    known = isinstance(problem, TokenHubError | OSError)
+    return problem if known else type(problem).__name__
 
 
 def made(job: Job) -> MediaResult:
@@ -246,6 +273,7 @@ def _write_sidecar(job: Job, file: MediaFile, order: Order) -> None:
         "parameters": _short(order.body),
         "revised_prompt": revised_text(job.raw_revised_prompt),
         "unpacked": file.unpacked and file.unpacked.name,
+        "preview": file.preview_path and file.preview_path.name,
         "job": _with_files(job, [file]).model_dump(mode="json"),
     }
     write_sidecar(file.path, facts)

@@ -21,17 +21,19 @@ from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
     InvalidRequestError,
+    RateLimitError,
     ResultExpiredError,
+    ServerError,
     TokenHubError,
 )
 from langchain_tokenhub.jobs.job import MediaFile, caution
 from langchain_tokenhub.jobs.names import numbered, stem_of
-from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, VIDEOS, complains, sniff
+from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, TAIL, VIDEOS, complains, cut_short, sniff
 from langchain_tokenhub.jobs.unpack import unpack
 from langchain_tokenhub.transport import Wire
 from langchain_tokenhub.transport.fetch import Fetched, fetch
 
-__all__ = ["read", "save", "stem_of", "write_sidecar"]
+__all__ = ["read", "save", "save_preview", "stem_of", "write_sidecar"]
 
 MOST_BYTES = 2 * 1024**3
 """Of one file."""
@@ -39,6 +41,9 @@ PIECE = 1024 * 1024
 """Bytes gathered before they are written."""
 TRIES = 5
 """Of a download that is cut; it goes on where it was."""
+PAUSE = 0.5
+"""Seconds before the second try; each further one waits so much longer."""
+_PASSING = (APIConnectionError, APITimeoutError, ServerError, RateLimitError)
 _SUFFIXES = {"jpeg": "jpg"}
 _ZIPPED = frozenset({"zip", "usdz"})
 """Types whose bytes may well begin as a ZIP."""
@@ -52,19 +57,21 @@ class _Sink:
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
     head: bytes = b""
+    tail: bytes = b""
     etag: str | None = None
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
         if len(self.head) < HEAD:
             self.head = (self.head + data)[:HEAD]
+        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
         if self.file is None:
             self.pieces.append(data)
         else:
             self.file.write(data)
 
     def restart(self) -> None:
-        self.size, self.head, self.pieces = 0, b"", []
+        self.size, self.head, self.tail, self.pieces, self.etag = 0, b"", b"", [], None
         if self.file is not None:
             self.file.seek(0)
             self.file.truncate()
@@ -101,6 +108,21 @@ async def save(wire: Wire, file: MediaFile, folder: Path, stem: str) -> MediaFil
     return file.with_path(path, unpacked=await _unpacked(wire, file, path))
 
 
+async def save_preview(wire: Wire, file: MediaFile) -> Path:
+    """Save the picture of a saved 3D model beside it, as `<name>.preview.png`, and return where.
+
+    Raises:
+        ResultExpiredError: The link is dead.
+        OSError: The disk refuses.
+    """
+    assert file.path is not None  # noqa: S101 - the model is saved first
+    assert file.preview is not None  # noqa: S101 - the caller has looked
+    stem = f"{file.path.stem}.preview"
+    saved = await save(wire, file.preview, file.path.parent, stem)
+    assert saved.path is not None  # noqa: S101 - `save` has raised otherwise
+    return saved.path
+
+
 async def _fill(wire: Wire, file: MediaFile, part: Path) -> bytes:
     """Write the bytes into `part`, and return the first of them."""
     with part.open("r+b") as opened:
@@ -122,42 +144,62 @@ async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
         try:
             await _continue(wire, file.url, sink, at_home=file.at_home)
             break
-        except (APIConnectionError, APITimeoutError):
+        except _PASSING:
             if attempt == TRIES:
                 raise
-            await wire.sleep(0.5 * attempt)
+            await wire.sleep(PAUSE * attempt)
         except TokenHubError as error:
             raise _dead(error) from None
-    _judge(sink)
+    _judge(sink, file.type)
 
 
 async def _continue(wire: Wire, url: str, sink: _Sink, *, at_home: bool) -> None:
     """Fetch what `sink` does not have yet, or all of it where the host cannot continue."""
     start = sink.size if sink.etag else 0
-    fetched = await fetch(wire, url, at_home=at_home, start=start, etag=sink.etag)
+    try:
+        fetched = await fetch(wire, url, at_home=at_home, start=start, etag=sink.etag)
+    except TokenHubError as error:
+        if error.status != 416:  # the range is beyond the file
+            raise
+        sink.restart()
+        raise APIConnectionError("the file host cannot continue the file", status=416) from None
+    async with aclosing(fetched.pieces):
+        _join(fetched, sink)
+        await _take(wire, fetched, sink)
+
+
+def _join(fetched: Fetched, sink: _Sink) -> None:
+    """Let `sink` be what the bytes that come are the rest of."""
+    other = fetched.etag != sink.etag and sink.size > 0
+    if fetched.start == 0:
+        sink.restart()
+    elif fetched.start != sink.size or other:
+        sink.restart()
+        raise APIConnectionError("the file host went on elsewhere in the file, or in another file")
     sink.etag = fetched.etag
-    await _take(wire, fetched, sink)
 
 
 async def _take(wire: Wire, fetched: Fetched, sink: _Sink) -> None:
-    if fetched.status != 206:
-        sink.restart()
     wanted = sink.size + (fetched.size or 0)
     if wanted > MOST_BYTES:
-        raise InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
+        raise _too_large()
     gathered = bytearray()
     try:
-        async with aclosing(fetched.pieces) as pieces:
-            async for piece in pieces:
-                gathered += piece
-                if sink.size + len(gathered) > MOST_BYTES:
-                    raise InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
-                if len(gathered) >= PIECE:
-                    await _put(wire, sink, gathered)
+        async for piece in fetched.pieces:
+            gathered += piece
+            if sink.size + len(gathered) > MOST_BYTES:
+                raise _too_large()
+            if len(gathered) >= PIECE:
+                await _put(wire, sink, gathered)
     finally:
         sink.write(bytes(gathered))  # what came before a cut is kept, and continued
-    if fetched.size is not None and sink.size < wanted:
-        raise APIConnectionError(f"the file ended after {sink.size} of {wanted} bytes")
+    told = fetched.size is not None
+    if sink.size < wanted or (not told and cut_short(sink.head, sink.tail, sink.size)):
+        raise APIConnectionError(f"the file ended after {sink.size} of {wanted or '?'} bytes")
+
+
+def _too_large() -> InvalidRequestError:
+    return InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
 
 
 async def _put(wire: Wire, sink: _Sink, gathered: bytearray) -> None:
@@ -177,10 +219,10 @@ def _dead(error: TokenHubError) -> TokenHubError:
     )
 
 
-def _judge(sink: _Sink) -> None:
+def _judge(sink: _Sink, said: str) -> None:
     if sink.size == 0:
         raise APIConnectionError("the file is empty")
-    if complains(sink.head):
+    if complains(sink.head, said):
         raise ResultExpiredError("the file host answered with a page instead of the file")
 
 
@@ -218,21 +260,38 @@ def _flush(opened: BinaryIO) -> None:
 
 
 def _settle(part: Path, folder: Path, stem: str, suffix: str) -> Path:
-    """Give `part` the first free name; the name is claimed first, so nothing is overwritten."""
+    """Give `part` the first free name, at once and whole; nothing is overwritten."""
     for count in range(1, 10_000):
         target = folder / f"{numbered(stem, count)}.{suffix}"
         if target.with_name(f"{target.name}.json").exists():
             continue  # the place of the sidecar is taken
         try:
-            target.open("xb").close()
+            return _moved(part, target)
         except FileExistsError:
             continue
-        try:
-            return part.replace(target)
-        except OSError:
-            target.unlink(missing_ok=True)
-            raise
     raise FileExistsError(f"no free name for {stem!r}")
+
+
+def _moved(part: Path, target: Path) -> Path:
+    """Move `part` to `target`, where there is nothing yet."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):
+        return _claimed(part, target)  # a disk without hard links
+    part.unlink()
+    return target
+
+
+def _claimed(part: Path, target: Path) -> Path:
+    """Move `part` to `target`, whose name is claimed by an empty file first."""
+    target.open("xb").close()
+    try:
+        return part.replace(target)
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:

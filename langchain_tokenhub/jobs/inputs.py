@@ -12,20 +12,23 @@ import binascii
 import functools
 import io
 import json
+import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import stat
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError
 from langchain_tokenhub.jobs.files import read
 from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, sides, sniff
-from langchain_tokenhub.media import FileField, MediaParams, Part, file_fields, shown, wire
+from langchain_tokenhub.jobs.limits import check, check_body, formats, normal, refuse
+from langchain_tokenhub.jobs.sniff import PICTURES
+from langchain_tokenhub.media import FileField, MediaParams, Part, file_fields, wire
 from langchain_tokenhub.transport import Wire
 
 Find = Callable[[str], Awaitable[Job | None]]
@@ -36,7 +39,6 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
 _MANY_BYTES = 64 * 1024**2
 """A file larger than this is not read to learn that it is too large."""
-_SAME = {"jpg": "jpeg", "tif": "tiff"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Reader:
 
     async def body(self, params: MediaParams) -> dict[str, Any]:
         """Return the parameters as they are sent, files in their wire shapes."""
+        sent = await self._sent(params)
+        if params.most_bytes:
+            check_body(sent, params.most_bytes)
+        return sent
+
+    async def _sent(self, params: MediaParams) -> dict[str, Any]:
         body = await self._placed(wire(params), file_fields(type(params)))
         for name, value in params:
             if isinstance(value, list) and value and isinstance(value[0], Part):
@@ -99,39 +107,63 @@ class Reader:
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            raise _refuse(place, value, "only a public link is taken here")
+            raise refuse(place, value, "only a public link is taken here")
         return {field.base64_field: _text(file)}
 
     async def _file(self, place: str, value: Any, field: FileField) -> Link | Data:
         file = await self._find(place, value, field)
         if isinstance(file, Data):
-            _check(place, file.data, field)
+            check(place, file.data, field)
         return file
 
     async def _find(self, place: str, value: Any, field: FileField) -> Link | Data:
         match value:
             case str():
                 return await self._from_text(place, value, field)
+            case Mapping() if self.folders is None and (files := _earlier(value)):
+                return await self._from_files(place, files, field)
             case Mapping():
                 return await self._from_block(place, value, field)
             case _ if self.folders is not None:
-                raise _refuse(place, value, "a string is needed")
+                raise refuse(place, value, "a string is needed")
+            case _:
+                return await self._from_code(place, value, field)
+
+    async def _from_code(self, place: str, value: Any, field: FileField) -> Link | Data:
+        """Take what plain code may pass and a language model cannot."""
+        match value:
             case bytes() | bytearray() | memoryview():
                 return Data(bytes(value))
-            case Path():
-                return Data(await self._load(place, value.expanduser()))
+            case os.PathLike():
+                return Data(await self._load(place, Path(value)))
             case MediaFile():
-                return await self._from_file(place, value)
+                return await self._from_files(place, [value], field)
             case MediaResult():
                 return await self._from_files(place, value.files, field)
             case Job():
                 return await self._from_files(place, value.files, field)
+            case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
+                return await self._find(place, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
-                return Data(_drawn(value))
+                return await self._read(place, functools.partial(_drawn, value))
             case _ if callable(getattr(value, "read", None)):
-                return Data(await self.wire.blocking(value.read))
+                return await self._read(place, value.read)
             case _:
-                raise _refuse(place, value, _TAKEN)
+                raise refuse(place, value, _TAKEN)
+
+    async def _read(self, place: str, read: Callable[[], Any]) -> Data:
+        """Take what a picture or an open file gives."""
+        try:
+            data = await self.wire.blocking(read)
+        except (OSError, ValueError) as problem:
+            reason = str(problem)
+        else:
+            if isinstance(data, bytes | bytearray | memoryview):
+                return Data(bytes(data))
+            if isinstance(data, Coroutine):
+                data.close()
+            reason = f"it reads {type(data).__name__}, bytes are needed"
+        raise refuse(place, None, f"the file cannot be read: {reason}")
 
     async def _from_text(self, place: str, text: str, field: FileField) -> Link | Data:
         text = text.strip()
@@ -145,8 +177,10 @@ class Reader:
         if path is not None:
             return Data(await self._load(place, path))
         if self.folders is None and len(text) > 64:
-            return Data(_decoded(place, text))
-        raise _refuse(place, text, _TAKEN if self.folders is None else _TAKEN_FROM_MODEL)
+            with suppress(InvalidRequestError):
+                return Data(_decoded(place, text))
+        advice = _TAKEN if self.folders is None else _TAKEN_FROM_MODEL
+        raise refuse(place, text, f"no file is there; {advice}")
 
     async def _from_block(
         self, place: str, block: Mapping[str, Any], field: FileField
@@ -160,20 +194,20 @@ class Reader:
             case {"base64": str() as text} | {"data": str() as text}:
                 return Data(_decoded(place, _DATA_URL.sub("", text)))
             case _:
-                raise _refuse(place, block, _TAKEN)
+                raise refuse(place, block, _TAKEN)
 
     async def _from_files(
         self, place: str, files: list[MediaFile], field: FileField
     ) -> Link | Data:
         """Take the first file of an earlier result that fits, or a picture of it."""
-        fitting = [file for file in files if _normal(file.type) in map(_normal, field.formats)]
+        fitting = [file for file in files if normal(file.type) in map(normal, field.formats)]
         if fitting:
             return await self._from_file(place, fitting[0])
-        previews = [f.preview_url for f in files if f.preview_url and not f.expired()]
-        if previews and PICTURES & set(field.formats):
-            return Link(previews[0])
+        pictures = [p for f in files if (p := f.preview) and (p.path or not p.expired())]
+        if pictures and PICTURES & set(field.formats):
+            return await self._from_file(place, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
-        raise _refuse(place, None, f"the earlier job made {found}; {_formats(field)} is needed")
+        raise refuse(place, None, f"the earlier job made {found}; {formats(field)} is needed")
 
     async def _from_file(self, place: str, file: MediaFile) -> Link | Data:
         if file.url and not file.expired():
@@ -182,7 +216,7 @@ class Reader:
             return Data(await read(self.wire, file))
         except (ResultExpiredError, OSError):
             advice = "its link is dead and it was not saved; make it again, or call result(job)"
-        raise _refuse(place, None, advice)
+        raise refuse(place, None, advice)
 
     async def _path(self, text: str) -> Path | None:
         return await self.wire.blocking(functools.partial(_path, text, self.folders))
@@ -192,7 +226,7 @@ class Reader:
             return await self.wire.blocking(functools.partial(_load, path))
         except OSError as problem:
             reason = problem.strerror or type(problem).__name__
-        raise _refuse(place, str(path), f"the file cannot be read: {reason}")
+        raise refuse(place, str(path), f"the file cannot be read: {reason}")
 
 
 _TAKEN = "a link, data URL, path, bytes, picture, or an earlier result or its job id is taken"
@@ -228,9 +262,24 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
 
 
 def _load(path: Path) -> bytes:
-    if path.stat().st_size > _MANY_BYTES:
+    path = path.expanduser()
+    facts = path.stat()
+    if facts.st_size > _MANY_BYTES:
         raise OSError(0, f"it is larger than {_MANY_BYTES // 1024**2} MB")
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        raise OSError(0, "it is no regular file")  # a device may never end
     return path.read_bytes()
+
+
+def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
+    """Return the files of a result, job or file that was dumped: a tool's artifact, a sidecar."""
+    with suppress(ValidationError):
+        match value:
+            case {"files": list() as files}:
+                return [MediaFile.model_validate(file) for file in files]
+            case {"type": _, "url": _, "preview_url": _}:
+                return [MediaFile.model_validate(value)]
+    return []
 
 
 def _drawn(picture: Any) -> bytes:
@@ -248,44 +297,7 @@ def _decoded(place: str, text: str) -> bytes:
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise _refuse(place, None, _TAKEN)
-
-
-def _check(place: str, data: bytes, field: FileField) -> None:
-    """Refuse bytes that the service would refuse."""
-    size = (len(data) + 2) // 3 * 4
-    if field.max_bytes_base64 and size > field.max_bytes_base64:
-        most = field.max_bytes_base64 / 1024**2
-        what = f"{size / 1024**2:.1f} MB as base64, {most:.0f} MB is the most"
-        raise _refuse(place, None, f"{what}; make it smaller or pass a link")
-    found = sniff(data[:HEAD])
-    if found is None or _normal(found) not in map(_normal, field.formats):
-        raise _refuse(
-            place, None, f"the file is {found or 'of no known type'}; {_formats(field)} is needed"
-        )
-    if (measured := sides(data)) is not None:
-        _check_sides(place, measured, field)
-
-
-def _check_sides(place: str, measured: tuple[int, int], field: FileField) -> None:
-    short, long = sorted(measured)
-    least, most = field.side_min or 0, field.side_max or long
-    if short < least or long > most:
-        what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
-        raise _refuse(place, None, f"{what}; scale the picture")
-    if field.ratio_max and long > short * field.ratio_max:
-        what = (
-            f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
-        )
-        raise _refuse(place, None, f"{what}; crop the picture")
-
-
-def _normal(name: str) -> str:
-    return _SAME.get(name, name)
-
-
-def _formats(field: FileField) -> str:
-    return ", ".join(field.formats)
+    raise refuse(place, None, _TAKEN)
 
 
 def _text(file: Link | Data) -> str:
@@ -294,8 +306,3 @@ def _text(file: Link | Data) -> str:
 
 def _object(file: Link | Data) -> dict[str, str]:
     return {"url" if isinstance(file, Link) else "base64": _text(file)}
-
-
-def _refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
-    what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
-    return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")

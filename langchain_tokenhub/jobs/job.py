@@ -49,6 +49,7 @@ class MediaFile(BaseModel):
         expires_at: When the links die.
         path: Where it was saved.
         unpacked: Folder of an OBJ that came as a ZIP.
+        preview_path: Where the picture of a 3D model was saved; two files may share it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -59,6 +60,7 @@ class MediaFile(BaseModel):
     expires_at: datetime | None = None
     path: Path | None = None
     unpacked: Path | None = None
+    preview_path: Path | None = None
 
     _data: bytes | None = PrivateAttr(default=None)
     _at_home: bool = PrivateAttr(default=False)
@@ -80,6 +82,21 @@ class MediaFile(BaseModel):
         """Whether the link may lead to loopback, because the API itself is there."""
         return self._at_home
 
+    @property
+    def preview(self) -> MediaFile | None:
+        """The picture of a 3D model, as a file of its own."""
+        path = self.preview_path
+        if self.preview_url is None and path is None:
+            return None
+        made = MediaFile(
+            type=path.suffix.lstrip(".") if path else "png",
+            url=self.preview_url,
+            path=path,
+            expires_at=self.expires_at,
+        )
+        made.place(at_home=self.at_home)
+        return made
+
     def place(self, *, at_home: bool) -> None:
         """Say whether the API is on loopback."""
         self._at_home = at_home
@@ -87,6 +104,10 @@ class MediaFile(BaseModel):
     def with_path(self, path: Path, *, unpacked: Path | None = None) -> MediaFile:
         """Return the same file, saved."""
         return self.model_copy(update={"path": path, "unpacked": unpacked})
+
+    def with_preview(self, path: Path) -> MediaFile:
+        """Return the same file, its preview saved."""
+        return self.model_copy(update={"preview_path": path})
 
     def expired(self, now: datetime | None = None) -> bool:
         """Say whether the links are dead."""

@@ -105,8 +105,8 @@ def _bytes(file: MediaFile, most: int) -> bytes | None:
 
 
 def _preview(file: MediaFile) -> str:
-    url = _remote(file, file.preview_url)
-    return f'<img src="{html.escape(url, quote=True)}" alt="" {_SIZE}>' if url else ""
+    source = _source(file.preview) if file.preview else None
+    return f'<img src="{html.escape(source, quote=True)}" alt="" {_SIZE}>' if source else ""
 
 
 def _page(file: MediaFile) -> str | None:

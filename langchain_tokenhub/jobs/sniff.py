@@ -27,6 +27,8 @@ TYPES = PICTURES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
 
 HEAD = 64
 """Bytes that `sniff` needs."""
+TAIL = 1024
+"""Bytes that `cut_short` needs: an archive may end with a comment."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
@@ -38,6 +40,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (8, b"WEBP", "webp"),
     (8, b"WAVE", "wav"),
     (4, b"ftypqt", "mov"),
+    *((4, b"ftyp" + brand, "heic") for brand in (b"heic", b"heix", b"mif1", b"msf1")),
+    (4, b"ftypavif", "avif"),
     (4, b"ftyp", "mp4"),
     (0, b"glTF", "glb"),
     (0, b"PK\x03\x04", "zip"),
@@ -47,6 +51,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xf3", "mp3"),
     (0, b"\x1aE\xdf\xa3", "webm"),
 )
+_KNOWN_BY_MAGIC = frozenset({"jpeg", *(name for _, _, name in _MAGIC)})
+_ENDS = {"png": b"IEND", "jpg": b"\xff\xd9", "zip": b"PK\x05\x06"}
 
 
 def sniff(head: bytes) -> str | None:
@@ -54,10 +60,23 @@ def sniff(head: bytes) -> str | None:
     return next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
 
 
-def complains(head: bytes) -> bool:
-    """Say whether a file host answered with words instead of a file."""
+def complains(head: bytes, said: str) -> bool:
+    """Say whether a file host answered with words instead of a file of the type `said`."""
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    return text.startswith((b"<?xml", b"<error", b"<!doctype html", b"<html"))
+    if text.startswith((b"<?xml", b"<error", b"<!doctype html", b"<html")):
+        return True
+    return text.startswith(b"{") and said in _KNOWN_BY_MAGIC
+
+
+def cut_short(head: bytes, tail: bytes, size: int) -> bool:
+    """Say whether a file lacks its end, where that can be told from the file itself."""
+    match sniff(head):
+        case "glb":
+            return size < int.from_bytes(head[8:12], "little")
+        case str() as name if name in _ENDS:
+            return _ENDS[name] not in tail
+        case _:
+            return False
 
 
 def sides(data: bytes) -> tuple[int, int] | None:

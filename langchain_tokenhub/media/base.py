@@ -43,6 +43,8 @@ class MediaParams(BaseModel):
     model: ClassVar[str] = ""
     wire_defaults: ClassVar[dict[str, Any]] = {}
     """Sent unless told otherwise, because the service's own default does not suit a client."""
+    most_bytes: ClassVar[int | None] = None
+    """Of the whole request, where that is limited."""
 
     @model_validator(mode="wrap")
     @classmethod

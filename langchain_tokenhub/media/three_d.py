@@ -89,8 +89,8 @@ _VIEW_FILE = FileField(
     base64_field="view_image_base64",
     max_bytes_url=8 * MB,
     max_bytes_base64=8 * MB,
-    side_min=128,
-    side_max=5000,
+    side_min=129,  # "more than 128 and less than 5000", unlike the front picture
+    side_max=4999,
 )
 
 

@@ -203,6 +203,7 @@ class YtVideoHumanactor(MediaParams):
     """yt-video-humanactor: a face and a sound become a talking video (vclm, 1616/125458)."""
 
     model: ClassVar[str] = "yt-video-humanactor"
+    most_bytes: ClassVar[int | None] = 10 * MB
 
     prompt: Annotated[
         str | None,

@@ -1,13 +1,16 @@
 """Fetch a result: another host, no key, no cookie, and only where results may come from.
 
 A link comes from the service, but what it names is not trusted: it is https, its host resolves to
-public addresses only, and the connection goes to the address that was checked. Redirects are
+public addresses only, and the connection goes to an address that was checked. Redirects are
 followed a few times, each checked anew. Where the API itself is on loopback (the emulator), its
 links may be there too.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,19 +20,26 @@ import httpx
 
 from langchain_tokenhub.errors import (
     APIConnectionError,
+    APITimeoutError,
     InvalidRequestError,
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT
+from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, Inflater
 from langchain_tokenhub.transport.calls import Patience
 from langchain_tokenhub.transport.lanes import proxy_for
 from langchain_tokenhub.transport.verdicts import phase_of, translated
 from langchain_tokenhub.transport.wire import Address, Progress, Wire, loopback
 
 MOST_REDIRECTS = 5
+MOST_ADDRESSES = 4
+"""Of a host, that are tried one after the other until one takes the connection."""
 PATIENCE = Patience(read=60.0)
 _HINT = "ask the service for a fresh link; do not fetch this one by hand with your key"
+_PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
+"""Names that are never public: RFC 6761, RFC 6762, ICANN's decision of 2024, RFC 8375."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052: how a network without IPv4 reaches an IPv4 address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class Fetched:
 
     Args:
         status: 200, or 206 when the file is continued.
+        start: Where in the file they begin; None where a server continues without saying where.
         size: Bytes that are to come, if the server said so.
         etag: What names this version of the file, for continuing it.
         media_type: What the server calls it.
@@ -45,6 +56,7 @@ class Fetched:
     """
 
     status: int
+    start: int | None
     size: int | None
     etag: str | None
     media_type: str
@@ -72,8 +84,8 @@ async def fetch(
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     wire = wire.plain()
     for _ in range(MOST_REDIRECTS + 1):
-        request = await _checked(wire, url, at_home=at_home)
-        response = await _open(wire, request, headers)
+        requests = await _checked(wire, url, at_home=at_home)
+        request, response = await _opened(wire, requests, headers)
         if not response.is_redirect:
             return await _fetched(wire, response, request)
         await wire.close(response)
@@ -90,31 +102,77 @@ def _joined(url: str, location: str) -> str:
         ) from None
 
 
-async def _checked(wire: Wire, url: str, *, at_home: bool) -> httpx.Request:
-    """Return a request for `url` to an address that was looked at."""
+async def _checked(wire: Wire, url: str, *, at_home: bool) -> list[httpx.Request]:
+    """Return requests for `url`, one for each address of its host that was looked at."""
     try:
         target = httpx.URL(url)
     except httpx.InvalidURL:
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
     if at_home and loopback(target.host):
-        return httpx.Request("GET", target)
+        return [httpx.Request("GET", target)]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
-    if proxy_for("https", target.host):
-        return httpx.Request("GET", target)  # the proxy resolves, and decides where it may go
+    name = target.raw_host.decode("ascii")
+    if _private(name):
+        raise _not_public(name)
+    if proxy_for("https", name):
+        return [httpx.Request("GET", target)]  # the proxy resolves, and decides where it may go
+    addresses = await _resolved(wire, name)
+    return [_pinned(target, address) for address in addresses[:MOST_ADDRESSES]]
+
+
+async def _resolved(wire: Wire, name: str) -> tuple[Address, ...]:
     try:
-        addresses = await wire.resolve(target.host)
+        addresses = await wire.resolve(name)
     except OSError:
-        raise APIConnectionError(f"{target.host!r} has no address", phase="not sent") from None
-    if not addresses or not all(_public(address) for address in addresses):
-        raise InvalidRequestError(
-            f"a result's link leads to {target.host!r}, which is not public", hint=_HINT
-        )
-    return _pinned(target, addresses[0])
+        raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
+    if not addresses or not all(map(_public, addresses)):
+        raise _not_public(name)
+    return addresses
+
+
+def _not_public(name: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"a result's link leads to {name!r}, which is not public", hint=_HINT
+    )
+
+
+def _private(name: str) -> bool:
+    """Say whether a host is known not to be public before anybody is asked to resolve it."""
+    plain = name.rstrip(".").lower()
+    literal = _literal(plain)
+    if literal is not None:
+        return not _public(literal)
+    labelled = any(plain == private or plain.endswith(f".{private}") for private in _PRIVATE_NAMES)
+    return labelled or "." not in plain
+
+
+def _literal(host: str) -> Address | None:
+    """Return the address that `host` spells, also in the old ways: 127.1, 0x7f000001."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 def _public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    if (inner := _inside(address)) is not None:
+        return _public(inner)
+    odd = address.is_multicast or address.is_reserved or address.is_site_local
+    return address.is_global and not odd
+
+
+def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that a connection to `address` ends at."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _pinned(target: httpx.URL, address: Address) -> httpx.Request:
@@ -123,8 +181,22 @@ def _pinned(target: httpx.URL, address: Address) -> httpx.Request:
         "GET",
         target.copy_with(host=str(address)),
         headers={"Host": target.netloc.decode("ascii")},
-        extensions={"sni_hostname": target.host},
+        extensions={"sni_hostname": target.raw_host.decode("ascii")},
     )
+
+
+async def _opened(
+    wire: Wire, requests: list[httpx.Request], headers: dict[str, str]
+) -> tuple[httpx.Request, httpx.Response]:
+    """Send to the first address that takes the connection."""
+    *others, last = requests
+    for request in others:
+        try:
+            return request, await _open(wire, request, headers)
+        except (APIConnectionError, APITimeoutError) as error:
+            if error.phase != "not sent":
+                raise
+    return last, await _open(wire, last, headers)
 
 
 async def _open(wire: Wire, request: httpx.Request, headers: dict[str, str]) -> httpx.Response:
@@ -153,15 +225,24 @@ async def _fetched(wire: Wire, response: httpx.Response, request: httpx.Request)
     if not response.is_success:
         raise _named(await _refused(wire, response), request)
     length = response.headers.get("content-length", "")
-    pieces = _pieces(wire, response, request)
+    packed = response.headers.get("content-encoding", "")  # unasked, and lengths are of the packed
+    pieces = _pieces(wire, response, request, packed)
     await anext(pieces)  # begun, so that closing it closes the answer
     return Fetched(
         status=response.status_code,
-        size=int(length) if length.isdecimal() else None,
-        etag=response.headers.get("etag"),
+        start=_start(response),
+        size=int(length) if length.isdecimal() and not packed else None,
+        etag=None if packed else response.headers.get("etag"),
         media_type=response.headers.get("content-type", ""),
         pieces=pieces,
     )
+
+
+def _start(response: httpx.Response) -> int | None:
+    if response.status_code != 206:
+        return 0
+    said = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
+    return int(said[1]) if said else None
 
 
 async def _refused(wire: Wire, response: httpx.Response) -> TokenHubError:
@@ -180,15 +261,17 @@ async def _refused(wire: Wire, response: httpx.Response) -> TokenHubError:
 
 
 async def _pieces(
-    wire: Wire, response: httpx.Response, request: httpx.Request
+    wire: Wire, response: httpx.Response, request: httpx.Request, packed: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield nothing at first, then the bytes."""
     failure: httpx.HTTPError
     try:
         yield b""
+        inflater = Inflater(packed)
         async with aclosing(wire.chunks(response)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                for piece in inflater.feed(chunk):
+                    yield piece
     except httpx.HTTPError as caught:
         failure = caught
     else:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from langchain_core.messages import ToolMessage
 from PIL import Image
+from pydantic import ValidationError
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.inputs import Reader, sidecar_job
@@ -102,6 +106,32 @@ def test_so_do_links(value):
     assert image(value) == {"url": URL}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        MediaResult(job=JOB, files=[FILE]).model_dump(mode="json"),
+        FILE.model_dump(mode="json"),
+        JOB.model_dump(mode="json"),
+        ToolMessage(
+            "made",
+            tool_call_id="1",
+            artifact=MediaResult(job=JOB, files=[FILE]).model_dump(mode="json"),
+        ),
+    ],
+    ids=["artifact", "file", "job", "message"],
+)
+def test_what_a_tool_left_in_a_graph_is_an_earlier_result(value):
+    assert image(value) == {"url": URL}
+
+
+def test_a_model_may_not_name_files_in_json(tmp_path):
+    (tmp_path / "a.png").write_bytes(DATA)
+    file = MediaFile(type="png", path=tmp_path / "a.png").model_dump(mode="json")
+    for value in (file, {"files": [file]}, ToolMessage("", tool_call_id="1", artifact=file)):
+        with pytest.raises(errors.InvalidRequestError):
+            image(value, folders=())
+
+
 def test_a_path_is_read(tmp_path):
     (tmp_path / "猫.png").write_bytes(DATA)
     assert image(tmp_path / "猫.png") == {"base64": TEXT}
@@ -130,12 +160,103 @@ def test_a_job_of_the_wrong_kind_is_refused():
         image("550000", jobs=[job])
 
 
+def test_a_single_file_of_the_wrong_kind_is_refused():
+    with pytest.raises(errors.InvalidRequestError, match="made mp4"):
+        image(MediaFile(url="https://x.test/a.mp4", type="mp4"))
+
+
 def test_a_dead_link_is_replaced_by_the_saved_file(tmp_path):
     (tmp_path / "a.png").write_bytes(DATA)
     past = datetime.now(UTC) - timedelta(hours=1)
     assert image(MediaFile(url=URL, type="png", expires_at=past, path=tmp_path / "a.png")) == {
         "base64": TEXT
     }
+
+
+class Path2(os.PathLike):
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+class Upload:
+    async def read(self):
+        return DATA
+
+
+def closed():
+    stream = io.BytesIO(DATA)
+    stream.close()
+    return stream
+
+
+def test_whatever_names_a_path_is_one(tmp_path):
+    (tmp_path / "a.png").write_bytes(DATA)
+    assert image(Path2(tmp_path / "a.png")) == {"base64": TEXT}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (b"", "empty"),
+        (io.BytesIO(b""), "the file is empty"),
+        (io.StringIO("text"), "reads str, bytes are needed"),
+        (Upload(), "reads coroutine, bytes are needed"),
+        (closed(), "cannot be read"),
+        (Path("/dev/zero"), "no regular file"),
+        (Path("/"), "Is a directory"),
+        (Path("nowhere.png"), "No such file"),
+        ("/nowhere/" + "long/" * 20 + "a.png", "nowhere.*no file is there"),
+        ("/", "no file is there"),
+        ("file:///etc/hostname", "no file is there"),
+        ("a%20b.png", "no file is there"),
+        ("data:image/svg+xml,%3Csvg%3E", "no file is there"),
+        ("https://x.test/a b.png", "no file is there"),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(40), "the file is heic"),
+        (b"GIF89a" + bytes(40), "the file is gif"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no known type"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_picture_is_refused_with_the_reason(value, words):
+    with pytest.raises((errors.InvalidRequestError, ValidationError), match=words):
+        image(value)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(errors.InvalidRequestError, match="the file is empty"):
+        image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("link", ["HTTP://X.TEST/A.PNG", "  https://x.test/a.png\n"])
+def test_a_link_may_be_written_oddly(link):
+    assert image(link) == {"url": link.strip()}
+
+
+def test_a_file_beyond_the_limit_of_links_is_refused_where_no_other_is_known():
+    heavy = b"\x89PNG\r\n\x1a\n" + bytes(9 * 1024**2)
+    with pytest.raises(errors.InvalidRequestError, match=r"9\.0 MB, 8 MB is the most"):
+        body("yt-video-2.0", image=heavy)
+
+
+@pytest.mark.parametrize(("side", "fits"), [(128, False), (129, True)])
+def test_a_views_side_is_more_than_128_pixels(side, fits):
+    views = [{"view_type": "left", "view_image_url": png(side, side)}]
+    if fits:
+        assert body("hy-3d-3.0", image_url=URL, multi_view_images=views)
+        return
+    with pytest.raises(errors.InvalidRequestError, match="129 to 4999"):
+        body("hy-3d-3.0", image_url=URL, multi_view_images=views)
+
+
+def test_a_human_actors_whole_request_has_a_limit():
+    fields = {"prompt": "说" * 5000, "audio_url": "https://x.test/a.mp3"}
+    with pytest.raises(errors.InvalidRequestError, match=r"10\.0 MB.*10 MB is the most"):
+        body("yt-video-humanactor", image_base64="A" * (10 * 1024**2 - 4000), **fields)
+    assert body("yt-video-humanactor", image_base64="A" * (10 * 1024**2 - 20_000), **fields)
 
 
 def test_a_model_may_not_read_what_was_not_allowed(tmp_path):

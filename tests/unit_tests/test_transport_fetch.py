@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 
 import httpx
@@ -87,7 +88,13 @@ def test_a_fetch_carries_no_key_and_asks_for_plain_bytes():
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1", "224.0.0.1"],
+    [
+        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
+        *("::", "::1", "fd00::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1"),
+        # the same IPv4 addresses inside IPv6 ones: mapped, compatible, translated, NAT64, 6to4
+        *("::ffff:10.0.0.1", "::10.0.0.1", "::ffff:0:10.0.0.1", "64:ff9b::10.0.0.1"),
+        *("64:ff9b:1::10.0.0.1", "2002:a00:1::1"),
+    ],
 )
 def test_a_link_to_an_address_that_is_not_public_is_refused(address):
     error = refusal(named(cos=("93.184.216.34", address)))
@@ -103,6 +110,46 @@ def test_what_is_not_https_is_refused(url):
     wire = Resolving(file())
     assert isinstance(refusal(wire, url), InvalidRequestError)
     assert wire.sent == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::93.184.216.34", "2002:5db8:d822::1"],
+)
+def test_a_public_address_of_ipv6_is_fetched_from(address):
+    assert fetched(named(cos=(address,)))[1] == b"bytes"
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy.test:1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.0.0.1.", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "10.1"),
+        *("169.254.169.254", "[::1]", "[fd00::1]", "[fe80::1%25eth0]", "[::ffff:10.0.0.1]"),
+        *("localhost", "LOCALHOST.", "a.localhost", "printer.local", "Printer.LOCAL."),
+        *("metadata.google.internal", "nas.home.arpa", "intranet"),
+    ],
+)
+def test_a_host_that_is_never_public_is_refused_whoever_resolves(monkeypatch, proxy, host):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    wire = Resolving(file())
+    wire.resolve = None  # nobody is asked
+    assert isinstance(refusal(wire, f"https://{host}/a?q-signature=canary"), InvalidRequestError)
+    assert wire.sent == []
+
+
+def test_a_name_in_chinese_is_asked_for_in_ascii():
+    wire = Resolving(file())
+    wire.names = {"xn--fsqu00a.xn--0zwm56d": ("93.184.216.34",)}
+    fetched(wire, "https://例子.测试/a")
+    assert wire.sent[0].extensions["sni_hostname"] == "xn--fsqu00a.xn--0zwm56d"
+
+
+def test_the_next_address_is_tried_where_one_takes_no_connection():
+    wire = Resolving(httpx.ConnectError("refused"), file())
+    wire.names = {"cos.test": ("2606:2800:220:1::1", "93.184.216.34")}
+    assert fetched(wire)[1] == b"bytes"
+    assert [request.url.host for request in wire.sent] == ["2606:2800:220:1::1", "93.184.216.34"]
 
 
 def test_loopback_is_allowed_where_the_api_is_there_too():
@@ -141,6 +188,25 @@ def test_a_file_is_continued_only_if_it_is_the_same():
     fetched(wire, start=100, etag='"1"')
     assert wire.sent[0].headers["range"] == "bytes=100-"
     assert wire.sent[0].headers["if-range"] == '"1"'
+
+
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [("bytes 100-199/200", 100), ("bytes 0-199/200", 0), ("bytes */200", None), ("100-", None)],
+)
+def test_a_continued_file_says_where_it_begins(said, start):
+    found, _ = fetched(Resolving(file(status=206, content_range=said)), start=100, etag='"1"')
+    assert found.start == start
+
+
+def test_a_whole_file_begins_at_its_beginning():
+    assert fetched(Resolving(file()), start=100, etag='"1"')[0].start == 0
+
+
+def test_bytes_packed_unasked_are_unpacked():
+    packed = gzip.compress(b"v 0 0 0")
+    found, data = fetched(Resolving(file(packed, content_encoding="gzip", content_length="27")))
+    assert (data, found.size) == (b"v 0 0 0", None)
 
 
 def test_a_dead_link_is_an_error_with_the_hosts_name_and_no_query():
