@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_tokenhub._version import __version__
 
 if TYPE_CHECKING:
+    from langchain_tokenhub.chat.listing import ListedModel
     from langchain_tokenhub.chat_models import ChatTokenHub
     from langchain_tokenhub.errors import (
         APIConnectionError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 _PLACES = {
+    "chat.listing": ("ListedModel",),
     "chat_models": ("ChatTokenHub",),
     "errors": (
         "APIConnectionError",
@@ -97,6 +99,7 @@ __all__ = [
     "JobFailedError",
     "JobNotFoundError",
     "JobTimeoutError",
+    "ListedModel",
     "MediaFile",
     "MediaResult",
     "ModelNotAvailableError",

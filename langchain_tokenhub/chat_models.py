@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from types import MappingProxyType
 from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -41,6 +42,7 @@ _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
 PATH = "/v1/chat/completions"
 _WHOLE = Patience(read=600.0)
 _STREAM = Patience(read=60.0)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class ChatTokenHub(Connected, BaseChatModel):
@@ -188,9 +190,24 @@ class ChatTokenHub(Connected, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs, stream=False)
-        answer = await transport.json(self._call(body, kwargs.get("timeout")))
-        return decode_answer(answer.data, model=body["model"], request_id=answer.request_id)
+        given = _NOTHING
+        while True:
+            body = self._body(messages, stop, {**kwargs, **given}, stream=False)
+            try:
+                answer = await transport.json(self._call(body, kwargs.get("timeout")))
+            except InvalidRequestError as refusal:
+                given = self._given_up(body, refusal, given)
+            else:
+                return decode_answer(answer.data, model=body["model"], request_id=answer.request_id)
+
+    def _given_up(
+        self, body: dict[str, Any], refusal: InvalidRequestError, before: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return what to ask again with, or raise the refusal."""
+        given = thinking.after_refusal(body, chat_model(body["model"]), refusal, before)
+        if given is None:
+            raise refusal
+        return given
 
     async def _deltas(
         self,
@@ -198,9 +215,13 @@ class ChatTokenHub(Connected, BaseChatModel):
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
+        given: Mapping[str, Any] = _NOTHING,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
-        """Yield what the stream adds, as it comes; the last is its ending."""
-        body = self._body(messages, stop, kwargs, stream=True)
+        """Yield what the stream adds, as it comes; the last is its ending.
+
+        `given` is what was given up after a refusal.
+        """
+        body = self._body(messages, stop, {**kwargs, **given}, stream=True)
         reader = StreamReader(body["model"])
         said: list[Delta] = []
         try:
@@ -216,6 +237,14 @@ class ChatTokenHub(Connected, BaseChatModel):
                 rest, _ = reader.finish()
                 cut.partial = message_of([*said, *([rest] if rest else [])])
                 raise
+        except InvalidRequestError as refusal:
+            if said:
+                raise
+            given = self._given_up(body, refusal, given)
+            async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
+                async for items in again:
+                    yield items
+            return
         rest, ending = reader.finish()
         yield [*([rest] if rest else []), ending]
 
@@ -404,8 +433,23 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     # -- counting -----------------------------------------------------------------------------
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """Refuse: the tokenizers are the models' own, and none is downloaded here.
+
+        Raises:
+            NotImplementedError: Always, unless `custom_get_token_ids` is set.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        raise NotImplementedError(
+            "TokenHub has no public tokenizer: count with get_num_tokens, or give a tokenizer of "
+            "your own as custom_get_token_ids="
+        )
+
     def get_num_tokens(self, text: str) -> int:
         """Return about how many tokens `text` is; offline, fit for Chinese."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
         return tokens.estimate(text)
 
     def get_num_tokens_from_messages(
@@ -417,4 +461,4 @@ class ChatTokenHub(Connected, BaseChatModel):
         rules = Rules(model=self.model, row=None, thinking=True)
         wire = encode_messages(messages, rules, complete=False)
         sent = requests.encode_tools(tools or (), None, strict=None)
-        return tokens.estimate_messages(wire, sent.get("tools"))
+        return tokens.estimate_messages(wire, sent.get("tools"), self.get_num_tokens)

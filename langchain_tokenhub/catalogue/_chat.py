@@ -46,6 +46,8 @@ class ChatModel:
     image: bool | None = None
     video: bool | None = None
     file: bool | None = None
+    video_by_link_only: bool = False
+    """Whether a video that is sent as bytes is refused."""
     echo_reasoning: Literal["always", "tool_calls", "never"] = "tool_calls"
     """On which assistant messages the reasoning goes back to the service."""
     reasoning_filler: str | None = None
@@ -114,8 +116,8 @@ def _inputs(row: ChatModel) -> dict[str, Any]:
         "video_inputs": row.video,
         "pdf_inputs": row.file,
         "audio_inputs": False,
-        "image_tool_message": False,
-        "pdf_tool_message": False,
+        "image_tool_message": row.image,  # shown in the user's turn behind the result
+        "pdf_tool_message": row.file,
         "text_outputs": True,
         "image_outputs": False,
         "audio_outputs": False,

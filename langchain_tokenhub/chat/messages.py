@@ -24,7 +24,7 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub.catalogue import ChatModel
-from langchain_tokenhub.chat.limits import check_image, check_number
+from langchain_tokenhub.chat.limits import check_image, check_number, check_video
 from langchain_tokenhub.chat.parts import (
     Part,
     calls_of,
@@ -34,6 +34,7 @@ from langchain_tokenhub.chat.parts import (
     split_results,
     text_of,
 )
+from langchain_tokenhub.chat.tool_calls import arguments
 from langchain_tokenhub.errors import InvalidRequestError
 
 WireMessage = dict[str, Any]
@@ -153,9 +154,19 @@ def _allowed(content: str | list[Part], rules: Rules) -> str | list[Part]:
             raise InvalidRequestError(
                 f"{rules.model!r} takes no {kind} input; choose another model"
             )
-        if rules.row and part["type"] == "image_url":
-            check_image(str(part["image_url"].get("url")))
+        _check_limits(part, rules)
     return content
+
+
+def _check_limits(part: Part, rules: Rules) -> None:
+    """Refuse a part that is sent as bytes and breaks what is known of the model."""
+    match part:
+        case _ if rules.row is None:
+            return
+        case {"type": "image_url", "image_url": {"url": str(url)}}:
+            check_image(url)
+        case {"type": "video_url", "video_url": {"url": str(url)}}:
+            check_video(url, rules.model, by_link_only=rules.row.video_by_link_only)
 
 
 def _tool(call_id: str, content: Any, rules: Rules) -> list[WireMessage]:
@@ -165,6 +176,8 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[WireMessage]:
     ]
     shown = shown_in(content)
     seen = [part for part in shown if not rules.refuses(part["type"])]
+    for part in seen:
+        _check_limits(part, rules)
     if len(seen) < len(shown):
         warnings.warn(f"{rules.model!r} cannot look at what a tool returned", stacklevel=2)
     if shown and not wire[0]["content"]:
@@ -209,8 +222,15 @@ def tool_calls_of(message: AIMessage) -> list[dict[str, Any]]:
 
 
 def _arguments(args: Any) -> str:
+    """Return arguments as a JSON object, in which text that is none is quoted.
+
+    Backends read every call of a history again, and refuse all that follows a broken one (vLLM
+    #43995, sglang #28035).
+    """
     if isinstance(args, str):
-        return args
+        if arguments(args) is not None:
+            return args
+        args = {"invalid_json": args}
     return json.dumps(args, ensure_ascii=False, default=str)
 
 

@@ -131,23 +131,64 @@ def _effort(asked: object, row: ChatModel | None) -> str:
 
 
 def can_force(row: ChatModel | None) -> bool:
-    """Say whether the model can be made to call a tool, thinking off where that needs it."""
+    """Say whether the model is known to call a forced tool, thinking off where that needs it."""
     if row is None or row.forced_tools_while_thinking:
-        return True
+        return row is not None
     return bool(row.thinking_switchable and row.thinking_field) or not thinks(row, {})
 
 
 def with_forced_tools(body: Body, row: ChatModel | None) -> Body:
     """Return a body whose forced tool call the model accepts while it would think."""
-    if body.get("tool_choice") in (None, "auto", "none") or row is None:
+    if not _forces(body) or row is None:
         return body
     if row.forced_tools_while_thinking or not thinks(row, body):
         return body
     if row.thinking_switchable and row.thinking_field:
         calm = {name: value for name, value in body.items() if name != "reasoning_effort"}
         return {**calm, "thinking": {"type": "disabled"}}
+    _warn_unforced(body)
+    return {**body, **_UNFORCED}
+
+
+def after_refusal(
+    body: Body, row: ChatModel | None, refusal: InvalidRequestError, given: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Return the fields that a refused forced call is asked again with, None if that is no help.
+
+    Nothing is known of an `ep-…` id beforehand. Upstream's refusals all name the field: "Thinking
+    mode does not support this tool_choice" and the like.
+
+    Args:
+        body: What was refused.
+        row: What is known of the model.
+        refusal: What the service said.
+        given: What this returned for the refusal before, empty for the first one.
+    """
+    if not _forces(body) or given == _UNFORCED:
+        return None
+    if not given and "tool_choice" not in refusal.message:
+        return None
+    if not given and thinks(row, body) and _may_stop(row):
+        return _CALM
+    _warn_unforced(body)
+    return _UNFORCED
+
+
+_CALM: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
+_UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
+
+
+def _may_stop(row: ChatModel | None) -> bool:
+    """Say whether nothing is known against switching thinking off."""
+    return row is None or (row.thinking_field and row.thinking_switchable is not False)
+
+
+def _forces(body: Mapping[str, Any]) -> bool:
+    return body.get("tool_choice") not in (None, "auto", "none")
+
+
+def _warn_unforced(body: Mapping[str, Any]) -> None:
     warnings.warn(
         f"{body.get('model')!r} thinks and cannot be forced to call a tool; asked with 'auto'",
         stacklevel=2,
     )
-    return {**body, "tool_choice": "auto"}

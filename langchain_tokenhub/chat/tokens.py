@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _PIECES = re.compile(
@@ -36,6 +36,7 @@ MESSAGE_TOKENS = 4
 """What role and delimiters of a message cost."""
 IMAGE_TOKENS = 1024
 """What a picture costs, roughly; the service bills by its size."""
+Count = Callable[[str], int]
 
 
 def estimate(text: str) -> int:
@@ -76,22 +77,25 @@ def _character(character: str) -> float:
     return 0.41 if lead and lead[0] < _RARE else 0.75
 
 
-def estimate_messages(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> int:
-    """Return about how many tokens a request's messages and tools are."""
-    total = sum(MESSAGE_TOKENS + _message(message) for message in messages)
-    return total + (estimate(_dumped(tools)) if tools else 0)
+def estimate_messages(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, count: Count = estimate
+) -> int:
+    """Return about how many tokens a request's messages and tools are, with `count` for text."""
+    total = sum(MESSAGE_TOKENS + _message(message, count) for message in messages)
+    return total + (count(_dumped(tools)) if tools else 0)
 
 
-def _message(message: Mapping[str, Any]) -> int:
+def _message(message: Mapping[str, Any], count: Count) -> int:
     content = message.get("content") or ""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     calls = message.get("tool_calls")
     thought = message.get("reasoning_content") or ""
-    return sum(map(_part, parts)) + estimate(thought) + (estimate(_dumped(calls)) if calls else 0)
+    said = sum(_part(part, count) for part in parts)
+    return said + count(thought) + (count(_dumped(calls)) if calls else 0)
 
 
-def _part(part: Mapping[str, Any]) -> int:
-    return estimate(part["text"]) if part.get("type") == "text" else IMAGE_TOKENS
+def _part(part: Mapping[str, Any], count: Count) -> int:
+    return count(part["text"]) if part.get("type") == "text" else IMAGE_TOKENS
 
 
 def _dumped(value: Any) -> str:

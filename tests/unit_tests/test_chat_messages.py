@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -172,15 +174,17 @@ def test_row_11_arguments_are_sent_unescaped():
     assert wire[1]["content"] is None
 
 
-def test_broken_arguments_go_back_as_the_model_wrote_them():
-    broken = {"name": "f", "args": '{"a":', "id": "c1", "error": "x", "type": "invalid_tool_call"}
+@pytest.mark.parametrize("args", ['{"a":', "[1]", "a: 1"])
+def test_broken_arguments_go_back_quoted_in_a_json_object(args):
+    broken = {"name": "f", "args": args, "id": "c1", "error": "x", "type": "invalid_tool_call"}
     wire = _wire(
         HumanMessage("a"),
         AIMessage("", invalid_tool_calls=[broken]),
         ToolMessage("bad JSON", tool_call_id="c1"),
     )
 
-    assert wire[1]["tool_calls"][0]["function"]["arguments"] == '{"a":'
+    sent = wire[1]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"invalid_json": args}
 
 
 @pytest.mark.parametrize(
@@ -332,6 +336,43 @@ def test_row_65_a_picture_that_the_service_refuses_is_refused_before_a_request(b
 def test_row_65_more_pictures_than_a_request_may_hold_are_refused():
     with pytest.raises(InvalidRequestError, match="21 pictures, at most 20"):
         _wire(HumanMessage([IMAGE] * 21), model="kimi-k2.6")
+
+
+def _video(size=9):
+    return {"type": "video", "base64": "A" * (size * 4 // 3), "mime_type": "video/mp4"}
+
+
+LINK_ONLY = ["glm-5v-turbo", "youtu-vita", "hunyuan-turbos-vision-video-20250728"]
+
+
+@pytest.mark.parametrize("model", LINK_ONLY)
+def test_row_65_a_video_as_bytes_is_refused_where_the_model_wants_a_link(model):
+    with pytest.raises(InvalidRequestError, match=f"message 0 .*'{model}' takes videos by http"):
+        _wire(HumanMessage([_video()]), model=model)
+
+
+@pytest.mark.parametrize("model", [*LINK_ONLY, "kimi-k2.6"])
+def test_row_62_a_video_by_link_is_sent_to_every_model_that_sees_videos(model):
+    block = {"type": "video", "url": "https://v.test/a.mp4"}
+
+    assert _wire(HumanMessage([block]), model=model)[0]["content"][0]["type"] == "video_url"
+
+
+def test_row_65_a_video_that_fills_a_request_is_refused():
+    with pytest.raises(InvalidRequestError, match="108 MB as base64, a request at most 100 MB"):
+        _wire(HumanMessage([_video(81_000_000)]), model="kimi-k2.6")
+
+
+def test_row_62_a_video_as_bytes_is_sent_where_nothing_speaks_against_it():
+    assert _wire(HumanMessage([_video()]), model="kimi-k2.6")[0]["content"][0]["type"] == (
+        "video_url"
+    )
+
+
+def test_row_65_a_tools_picture_is_checked_as_a_users():
+    shown = ToolMessage([_picture("image/tiff")], tool_call_id="c1")
+    with pytest.raises(InvalidRequestError, match=r"message 2 \(tool\).*image/tiff"):
+        _wire(HumanMessage("a"), AIMessage("", tool_calls=[_call()]), shown, model="kimi-k2.6")
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "image/webp"])

@@ -14,7 +14,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
-from langchain_tokenhub import AuthenticationError, ChatTokenHub, ServerError
+from langchain_tokenhub import AuthenticationError, ChatTokenHub, ListedModel, ServerError
 
 KEY = "sk-test-canary"
 
@@ -184,6 +184,13 @@ def test_kimi_k3_gets_its_limit_under_the_name_that_it_knows(service, call):
 def test_row_89_a_known_model_has_a_profile_and_an_unknown_one_has_none():
     assert _model(model="GLM-5").profile["max_input_tokens"] == 200_000
     assert not _model(model="ep-1234").profile
+
+
+@pytest.mark.parametrize(("model", "sees"), [("kimi-k2.6", True), ("glm-5", False)])
+def test_a_profile_says_that_a_tool_may_show_pictures_where_the_model_sees(model, sees):
+    profile = _model(model=model).profile
+
+    assert (profile["image_inputs"], profile["image_tool_message"]) == (sees, sees)
 
 
 def test_row_50_profiles_claim_structured_output_only_where_json_schema_is_honoured():
@@ -425,6 +432,7 @@ def test_the_services_models_are_listed(service, call):
 
     first, second = call(service.model(), "list_models")
 
+    assert isinstance(first, ListedModel)
     assert (first.id, first.name, first.status) == ("hy3", "HY 3", "online")
     assert first.created.isoformat() == "2026-03-29T16:00:00+00:00"
     assert (second.name, second.status, second.created) == ("kimi-k2.5", "pre-offline", None)

@@ -222,6 +222,13 @@ def test_a_model_that_cannot_be_forced_is_asked_in_json_mode_if_it_talks(service
     assert service.bodies[1]["response_format"] == {"type": "json_object"}
 
 
+def test_an_unknown_model_that_talks_is_asked_in_json_mode(service, call):
+    service(_said("Here is a joke: …"), _good("json_mode"))
+
+    assert call(service.model("ep-1").with_structured_output(SCHEMA), "invoke", "x") == VALUE
+    assert service.bodies[1]["response_format"] == {"type": "json_object"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_was_chosen_is_the_only_one_tried(service, call, method):
     service(_said("prose"))

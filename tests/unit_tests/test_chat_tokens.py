@@ -98,6 +98,19 @@ def test_a_part_of_a_history_can_be_counted_that_could_not_be_sent(model):
         assert model.get_num_tokens_from_messages(part) >= 0
 
 
+def test_token_ids_are_refused_with_what_to_use_instead(model):
+    with pytest.raises(NotImplementedError, match="get_num_tokens"):
+        model.get_token_ids("你好")
+
+
+def test_a_tokenizer_of_the_callers_own_counts_everything():
+    model = ChatTokenHub(model="hy3", api_key="sk-test-canary", custom_get_token_ids=list)
+
+    assert model.get_token_ids("ab") == ["a", "b"]
+    assert model.get_num_tokens("你好吗") == 3
+    assert model.get_num_tokens_from_messages([HumanMessage("a" * 500)]) > 500
+
+
 def test_trim_messages_takes_the_model_as_its_counter(model):
     history = [HumanMessage("天气真好" * 100), AIMessage("好"), HumanMessage("再见")]
 

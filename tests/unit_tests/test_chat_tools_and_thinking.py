@@ -247,6 +247,78 @@ def test_a_tool_that_is_not_forced_leaves_thinking_alone(sent, choice):
     assert "thinking" not in sent("deepseek-v4-flash", tools=[LOOK], tool_choice=choice)
 
 
+# what upstream says, verbatim where it is known
+REFUSALS = [
+    "Thinking mode does not support this tool_choice",
+    "tool_choice 'specified' is incompatible with thinking enabled",
+    "The tool_choice parameter does not support being set to required or object in thinking mode",
+]
+
+
+def _refusal(message):
+    return {"error": {"code": "400001", "message": message}}
+
+
+def _forced(service, call, verb, model, **fields):
+    call(service.model(model, **fields).bind_tools([LOOK], tool_choice="any"), verb, "hi")
+    return [(body["tool_choice"], body.get("thinking")) for body in service.bodies]
+
+
+OFF = {"type": "disabled"}
+
+
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+@pytest.mark.parametrize("said", REFUSALS)
+def test_row_43_an_unknown_model_that_refuses_is_asked_again_without_thinking(
+    service, call, verb, said
+):
+    service(_refusal(said), status=400)(ANSWER)
+
+    assert _forced(service, call, verb, "ep-1234") == [("required", None), ("required", OFF)]
+
+
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+def test_row_43_an_unknown_model_that_cannot_stop_thinking_is_asked_with_auto_and_a_warning(
+    service, call, verb
+):
+    unknown = _refusal("thinking: disabled is not supported")
+    service(_refusal(REFUSALS[0]), unknown, status=400)(ANSWER)
+
+    with pytest.warns(UserWarning, match="cannot be forced"):
+        asked = _forced(service, call, verb, "ep-1234", thinking=True)
+
+    on = {"type": "enabled"}
+    assert asked == [("required", on), ("required", OFF), ("auto", on)]
+
+
+def test_row_43_what_the_catalogue_did_not_know_of_a_model_is_learnt_from_its_refusal(
+    service, call
+):
+    service(_refusal(REFUSALS[0]), status=400)(ANSWER)
+
+    assert _forced(service, call, "invoke", "hy3")[-1] == ("required", OFF)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be forced")
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+@pytest.mark.parametrize("model", ["ep-1234", "hy3", "glm-5.3"])
+def test_a_model_that_refuses_every_way_is_asked_three_times_at_most(service, call, verb, model):
+    service(_refusal(REFUSALS[0]), status=400)
+
+    with pytest.raises(InvalidRequestError, match="tool_choice"):
+        _forced(service, call, verb, model, extra_body={"tool_choice": "required"})
+    assert len(service.bodies) <= 3
+
+
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+def test_a_refusal_of_something_else_is_not_asked_again(service, call, verb):
+    service(_refusal("messages: bad"), status=400)
+
+    with pytest.raises(InvalidRequestError, match="messages: bad"):
+        _forced(service, call, verb, "ep-1234")
+    assert len(service.bodies) == 1
+
+
 # -- thinking ----------------------------------------------------------------------------------
 
 THINKING = [
