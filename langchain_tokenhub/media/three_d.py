@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
@@ -115,6 +115,18 @@ class ViewImage31(_View):
     ]
 
 
+_V = TypeVar("_V", bound=_View)
+_Views = Annotated[
+    list[_V] | None,
+    Plain(),
+    Text(
+        en="Further sides beside the front picture, each view_type once, +10 credits; not with "
+        "prompt.",
+        zh="除正面图外的其他视角，每个 view_type 一张，加 10 积分；不能与 prompt 同用。",
+    ),
+]
+
+
 class Hy3D30(MediaParams):
     """hy-3d-3.0 (ai3d SubmitHunyuanTo3DProJob, 1823/137181)."""
 
@@ -123,15 +135,7 @@ class Hy3D30(MediaParams):
     prompt: _Prompt = None
     image_url: _Picture = None
     image_base64: _PictureBase64 = None
-    multi_view_images: Annotated[
-        list[ViewImage] | None,
-        Plain(),
-        Text(
-            en="Further sides beside the front picture, each view_type once, +10 credits; not with "
-            "prompt.",
-            zh="除正面图外的其他视角，每个 view_type 一张，加 10 积分；不能与 prompt 同用。",
-        ),
-    ] = None
+    multi_view_images: _Views[ViewImage] = None
     enable_pbr: _Pbr = None
     face_count: _FaceCount = None
     # the page prints lower case, the service refuses it: PascalCase goes out whatever comes in
@@ -177,15 +181,7 @@ class Hy3D31(MediaParams):
     prompt: _Prompt = None
     image_url: _Picture = None
     image_base64: _PictureBase64 = None
-    multi_view_images: Annotated[
-        list[ViewImage31] | None,
-        Plain(),
-        Text(
-            en="Further sides beside the front picture, each view_type once, +10 credits; not with "
-            "prompt.",
-            zh="除正面图外的其他视角，每个 view_type 一张，加 10 积分；不能与 prompt 同用。",
-        ),
-    ] = None
+    multi_view_images: _Views[ViewImage31] = None
     enable_pbr: _Pbr = None
     face_count: _FaceCount = None
     generate_type: Annotated[

@@ -216,12 +216,12 @@ def chair(call, folder, **fields):
 def test_a_models_preview_is_saved_beside_it_byte_for_byte(hub, call, tmp_path):
     result = chair(call, tmp_path)
     (path,) = {file.preview_path for file in result.files}
-    fetched = [r for r in hub.requests if r.path.startswith("/files/") and "preview" in r.path]
+    fetched = [r for r in hub.requests if r.path.startswith("/files/")]
     assert path.name == f"{result.files[0].path.stem}.preview.png"
     assert path.read_bytes() == call(
         result.files[0].preview.model_copy(update={"path": None}), "read"
     )
-    assert len(fetched) == 1
+    assert len({request.path for request in fetched}) == len(result.files) + 1
     assert all("authorization" not in request.headers for request in fetched)
 
 
@@ -261,5 +261,5 @@ def test_a_models_preview_is_another_tools_picture_after_its_link_died(hub, call
         "generate",
         image=result.model_copy(update={"files": dead}),
     )
-    (sent,) = [r.json["image"] for r in hub.requests if r.path == "/v1/api/video/submit"]
+    (sent,) = [r.body["image"] for r in hub.requests if r.path == "/v1/api/video/submit"]
     assert base64.b64decode(sent["base64"]) == result.files[0].preview_path.read_bytes()
