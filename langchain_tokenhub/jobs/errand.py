@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from langchain_tokenhub.errors import (
     JobFailedError,
@@ -23,26 +21,9 @@ from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written
 from langchain_tokenhub.jobs.lifecycle import Log, Service, about, finished, polls, query, submit
 from langchain_tokenhub.jobs.memory import Memory
 from langchain_tokenhub.jobs.names import stem_of
+from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.jobs.places import Places
 from langchain_tokenhub.jobs.progress import Reporter
-
-_PLAIN = 2000
-"""Characters of a parameter that a sidecar holds; longer ones are files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is wanted.
-
-    Args:
-        body: The parameters as they are sent.
-        title: What a saved file is called after.
-        key: The call's key in the ledger.
-    """
-
-    body: Mapping[str, Any]
-    title: str = ""
-    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +63,7 @@ class Errand:
             try:
                 await self._known(order, again=again)
                 async with self._place():
-                    job = await self.ended(await self._submitted(order))
+                    job = await self.ended(await self._submitted(order, again=again))
             except TakenError as taken:
                 job, again = await self._resumed(order, taken), False
             except JobFailedError:
@@ -97,27 +78,31 @@ class Errand:
             try:
                 await self._known(order, again=again)
                 async with self._place():
-                    job = await self._submitted(order)
+                    job = await self._submitted(order, again=again)
             except TakenError as taken:
                 job, again = await self._settled(order, taken), False
         return job
 
-    async def result(self, job: Job, order: Order) -> MediaResult:
+    async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
-        return await self.kept(await self.ended(job), order)
+        return await self.kept(await self.ended(job), self.memory.order(job.id))
 
     async def ended(self, job: Job) -> Job:
         """Wait until a job ended well."""
-        if job.status == "completed":
-            return await self._alive(job)
-        if job.ended:
+        with about(job):
+            if job.status == "completed":
+                return await self._alive(job)
+            if not job.ended:
+                job = await self._watched(job)
             return finished(job)
+
+    async def _watched(self, job: Job) -> Job:
         async with aclosing(polls(self.service, job, wait=self.wait)) as states:
             async for state in states:
                 await self.reporter.tell(state)
                 job = state
         self.memory.keep(job)
-        return finished(job)
+        return job
 
     async def kept(self, job: Job, order: Order) -> MediaResult:
         """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
@@ -125,10 +110,10 @@ class Errand:
         pictures: dict[str, Path] = {}
         with about(job):
             files = [await self._saved(job, i, order, pictures) for i in range(len(job.files))]
-        job = _with_files(job, files)
-        self.memory.keep(job)
-        if self.ledger is not None and order.key:
-            await self.ledger.keep(order.key, job)
+            job = _with_files(job, files)
+            self.memory.keep(job, order)
+            if self.ledger is not None and order.key:
+                await self.ledger.keep(order.key, job, order)
         return made(job)
 
     async def _known(self, order: Order, *, again: bool) -> None:
@@ -137,11 +122,9 @@ class Errand:
         Raises:
             TakenError: The call was made already.
         """
-        if self.ledger is None:
+        if self.ledger is None or again:
             return
-        if again:
-            await self.ledger.drop(order.key)
-        elif entry := await self.ledger.look(order.key):
+        if entry := await self.ledger.look(order.key):
             raise TakenError(entry)
 
     async def _settled(self, order: Order, taken: TakenError) -> Job | None:
@@ -165,19 +148,21 @@ class Errand:
         if self.ledger is not None:
             await self.ledger.refuse(order.key)
 
-    async def _submitted(self, order: Order) -> Job:
-        log = Written(self.ledger, order.key) if self.ledger else Log()
+    async def _submitted(self, order: Order, *, again: bool) -> Job:
+        log = Written(self.ledger, order, again=again) if self.ledger else Log()
         job = await submit(self.service, order.body, deadline=self._now + self.wait, log=log)
-        self.memory.keep(job)
+        self.memory.keep(job, order)
         return job
 
     async def _alive(self, job: Job) -> Job:
         """Return an ended job whose files can be had, with fresh links where they are dead."""
-        here = [file.path is not None and file.path.is_file() for file in job.files]
-        dead = [file.expired() for file in job.files]
-        if job.files and all(mine or not gone for mine, gone in zip(here, dead, strict=True)):
+        if job.files and all(map(_can_be_had, job.files)):
             return job
-        return await self._refreshed(job)
+        fresh = await self._refreshed(job)
+        if len(fresh.files) != len(job.files):
+            return fresh
+        both = zip(job.files, fresh.files, strict=True)
+        return _with_files(fresh, [old if _is_saved(old) else new for old, new in both])
 
     async def _refreshed(self, job: Job) -> Job:
         """Ask for a job's files once more, because their links are dead."""
@@ -185,7 +170,7 @@ class Errand:
             return finished(await query(self.service, _with_files(job, [])))
         except JobNotFoundError as gone:
             raise ResultExpiredError(
-                "the links are dead and the service has forgotten the job",
+                "its files are gone, and the service does not know the job any more",
                 job=job,
                 hint="generate(..., again=True) submits and pays anew",
             ) from gone
@@ -199,7 +184,7 @@ class Errand:
     ) -> MediaFile:
         """Save one file; what goes wrong is told, and the file is returned as it was."""
         file = job.files[index]
-        if self.folder is None or (file.path is not None and file.path.is_file()):
+        if self.folder is None or _is_saved(file):
             return file
         try:
             file = await self._save(job, index, order, self.folder)
@@ -260,6 +245,15 @@ def made(job: Job) -> MediaResult:
     )
 
 
+def _is_saved(file: MediaFile) -> bool:
+    return file.path is not None and file.path.is_file()
+
+
+def _can_be_had(file: MediaFile) -> bool:
+    linked = file.url is not None and not file.expired()
+    return linked or file.held is not None or _is_saved(file)
+
+
 def _with_files(job: Job, files: list[MediaFile]) -> Job:
     return job.model_copy(update={"files": files})
 
@@ -270,23 +264,10 @@ def _write_sidecar(job: Job, file: MediaFile, order: Order) -> None:
         "type": file.type,
         "kind": job.kind,
         "model": job.model,
-        "parameters": _short(order.body),
+        "parameters": order.noted()["parameters"],
         "revised_prompt": revised_text(job.raw_revised_prompt),
         "unpacked": file.unpacked and file.unpacked.name,
         "preview": file.preview_path and file.preview_path.name,
         "job": _with_files(job, [file]).model_dump(mode="json"),
     }
     write_sidecar(file.path, facts)
-
-
-def _short(value: Any) -> Any:
-    """Return parameters without the files inside them."""
-    match value:
-        case Mapping():
-            return {name: _short(inner) for name, inner in value.items()}
-        case list() | tuple():
-            return [_short(inner) for inner in value]
-        case str() if len(value) > _PLAIN and " " not in value[:200]:
-            return f"({len(value)} characters of base64)"
-        case _:
-            return value

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.job import Job, caution
 from langchain_tokenhub.jobs.lifecycle import Log
+from langchain_tokenhub.jobs.order import Order, order_noted
 from langchain_tokenhub.transport import Wire
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ T = TypeVar("T")
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
 _NAMESPACE = "tokenhub"
+_SCHEMA = 1
 
 
 class Keeper(Protocol):
@@ -70,18 +72,20 @@ class Folder:
             handle = os.open(self._file(key), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             return self.get(key) or ""
-        _write(handle, text)
+        with _whole(self._file(key)):  # a claim that could not be written says nothing was sent
+            _write(handle, text)
         return None
 
     def put(self, key: str, text: str) -> None:  # noqa: D102
         self._path.mkdir(parents=True, exist_ok=True)
         part = self._path / f"{key}.part-{secrets.token_hex(4)}"
-        _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
-        part.replace(self._file(key))
+        with _whole(part):
+            _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
+            part.replace(self._file(key))
 
     def get(self, key: str) -> str | None:  # noqa: D102
         with suppress(FileNotFoundError):
-            return self._file(key).read_text("utf-8")
+            return _read(self._file(key))
         return None
 
     def drop(self, key: str) -> None:  # noqa: D102
@@ -90,7 +94,7 @@ class Folder:
     def texts(self) -> Iterator[str]:  # noqa: D102
         for file in self._path.glob("*.json"):
             with suppress(OSError):
-                yield file.read_text("utf-8")
+                yield _read(file)
 
 
 class Shelf:
@@ -109,7 +113,7 @@ class Shelf:
         return found
 
     def put(self, key: str, text: str) -> None:  # noqa: D102
-        self._store.mset([(f"{_NAMESPACE}/{key}", text.encode())])
+        self._store.mset([(f"{_NAMESPACE}/{key}", text.encode(errors=_HALF))])
 
     def get(self, key: str) -> str | None:  # noqa: D102
         found = self._store.mget([f"{_NAMESPACE}/{key}"])[0]
@@ -125,9 +129,26 @@ class Shelf:
                 yield found.decode() if isinstance(found, bytes) else found
 
 
+_HALF = "backslashreplace"
+"""Half an emoji has no UTF-8; with a backslash it is what JSON has for it."""
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Leave no file that was not written to its end."""
+    try:
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _read(file: Path) -> str:
+    return file.read_text("utf-8", errors="replace")  # what is broken is no JSON either way
+
+
 def _write(handle: int, text: str) -> None:
-    # half an emoji has no UTF-8; with a backslash it is what JSON has for it
-    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", errors=_HALF) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -141,16 +162,33 @@ class Entry:
         job: What was accepted.
         at: When it was written.
         lost: Whether it is known that the job's id will never come.
+        order: What was asked for.
     """
 
     job: Job | None
     at: datetime
     lost: bool = False
+    order: Order | None = None
 
     @property
     def pending(self) -> bool:
         """Whether a worker may be waiting for the id."""
         return self.job is None and not self.lost
+
+
+@dataclass(frozen=True)
+class Known:
+    """A job in the ledger.
+
+    Args:
+        job: As it was last written down.
+        at: When.
+        order: What was asked for.
+    """
+
+    job: Job
+    at: datetime
+    order: Order | None
 
 
 class TakenError(Exception):
@@ -173,42 +211,39 @@ class Ledger:
         found = await self._do(self._keeper.get, key)
         return None if found is None else _entry(found)
 
-    async def claim(self, key: str) -> Entry | None:
+    async def claim(self, key: str, order: Order | None = None) -> Entry | None:
         """Write that a submit begins; return the entry that was there already."""
-        found = await self._do(self._keeper.claim, key, _text(None))
+        found = await self._do(self._keeper.claim, key, _text(None, order))
         return None if found is None else _entry(found)
 
-    async def keep(self, key: str, job: Job) -> None:
+    async def anew(self, key: str, order: Order | None = None) -> None:
+        """Write that a submit begins, in place of what is there."""
+        await self._do(self._keeper.put, key, _text(None, order))
+
+    async def keep(self, key: str, job: Job, order: Order | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
-        await self._try(f"job {job.id} is not in the ledger", self._keeper.put, key, _text(job))
+        text = _text(job, order)
+        await self._try(f"job {job.id} is not in the ledger", self._keeper.put, key, text)
 
-    async def lose(self, key: str) -> None:
+    async def lose(self, key: str, order: Order | None = None) -> None:
         """Write down that the id of a call will never come."""
-        text = _text(None, "unknown")
+        text = _text(None, order, "unknown")
         await self._try("a lost submit is not in the ledger", self._keeper.put, key, text)
-
-    async def drop(self, key: str) -> None:
-        """Forget a call, so that it can be made anew."""
-        await self._do(self._keeper.drop, key)
 
     async def refuse(self, key: str) -> None:
         """Forget a call that was not accepted; the reason why not is the error to see."""
         await self._try("a refused submit stays in the ledger", self._keeper.drop, key)
 
-    async def find(self, job_id: str) -> Job | None:
-        """Return the job of that id, if any entry holds it."""
-        return await self._do(self._find, job_id)
+    async def known(self) -> list[Known]:
+        """Return all jobs, the newest first."""
+        found = await self._do(lambda: list(self._known()))
+        return sorted(found, key=lambda one: one.at, reverse=True)
 
-    async def jobs(self) -> list[Job]:
-        """Return the jobs of all entries, the newest first."""
-        entries = await self._do(lambda: [_entry(text) for text in self._keeper.texts()])
-        found = [entry for entry in entries if entry.job is not None]
-        found.sort(key=_age)
-        return [entry.job for entry in found if entry.job is not None]
-
-    def _find(self, job_id: str) -> Job | None:
-        jobs = (_entry(text).job for text in self._keeper.texts() if job_id in text)
-        return next((job for job in jobs if job and job.id == job_id), None)
+    def _known(self) -> Iterator[Known]:
+        for text in self._keeper.texts():
+            with suppress(InvalidRequestError):  # a newer version's
+                if (entry := _entry(text)).job is not None:
+                    yield Known(entry.job, entry.at, entry.order)
 
     async def settled(self, key: str, entry: Entry | None) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
@@ -253,25 +288,35 @@ class Ledger:
 
 
 class Written(Log):
-    """A log that writes one call into a ledger."""
+    """A log that writes one call into a ledger.
 
-    def __init__(self, ledger: Ledger, key: str) -> None:
-        self.key = key
+    Args:
+        ledger: Where.
+        order: The call.
+        again: Whether an earlier call's entry gives way when the submit begins.
+    """
+
+    def __init__(self, ledger: Ledger, order: Order, *, again: bool = False) -> None:
+        self.key: str = order.key
         self._ledger = ledger
+        self._order = order
+        self._again = again
 
     async def begin(self) -> None:  # noqa: D102
-        entry = await self._ledger.claim(self.key or "")
-        if entry is not None:
+        if self._again:
+            self._again = False  # for the first time: what is found later is another worker's
+            await self._ledger.anew(self.key, self._order)
+        elif entry := await self._ledger.claim(self.key, self._order):
             raise TakenError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102
-        await self._ledger.keep(self.key or "", job)
+        await self._ledger.keep(self.key, job, self._order)
 
     async def lost(self) -> None:  # noqa: D102
-        await self._ledger.lose(self.key or "")
+        await self._ledger.lose(self.key, self._order)
 
     async def refused(self) -> None:  # noqa: D102
-        await self._ledger.refuse(self.key or "")
+        await self._ledger.refuse(self.key)
 
 
 def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:
@@ -293,25 +338,39 @@ def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: st
     return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
 
 
-def _text(job: Job | None, without: str = "submitting") -> str:
+def _text(job: Job | None, order: Order | None, without: str = "submitting") -> str:
     whole = {
-        "schema": 1,
+        "schema": _SCHEMA,
         "state": "submitted" if job else without,
         "at": datetime.now(UTC).isoformat(),
         "job": job.model_dump(mode="json") if job else None,
+        "asked": order.noted() if order else None,
     }
-    return json.dumps(whole, ensure_ascii=False, indent=1)
+    return json.dumps(whole, ensure_ascii=False, indent=1, default=str)
 
 
 def _entry(text: str) -> Entry:
-    """Return what `text` says; one that is cut off is being written, or its writer died."""
+    """Return what `text` says; one that is cut off is being written, or its writer died.
+
+    Raises:
+        InvalidRequestError: It is not this version's to understand.
+    """
     try:
         whole = json.loads(text)
-        job = Job.model_validate(whole["job"]) if whole["job"] else None
-        return Entry(job, datetime.fromisoformat(whole["at"]), whole["state"] == "unknown")
-    except (ValueError, KeyError, TypeError, ValidationError):
+        if whole["schema"] == _SCHEMA:
+            job = Job.model_validate(whole["job"]) if whole["job"] else None
+            at = datetime.fromisoformat(whole["at"]).astimezone(UTC)
+            lost, order = whole["state"] == "unknown", order_noted(whole.get("asked"))
+            return Entry(job, at, lost=lost, order=order)
+    except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
         return Entry(None, datetime.now(UTC))
+    raise InvalidRequestError(
+        "the ledger's entry of this call was written by a newer version",
+        phase="not sent",
+        hint="update langchain-tokenhub, or give another folder or store as `ledger`",
+    )
 
 
 def _age(entry: Entry | None) -> float:
-    return (datetime.now(UTC) - entry.at).total_seconds() if entry else OTHER_WORKER
+    """Return the seconds since an entry was written; a clock that is ahead wrote it just now."""
+    return max(0.0, (datetime.now(UTC) - entry.at).total_seconds()) if entry else OTHER_WORKER

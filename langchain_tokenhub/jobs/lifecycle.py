@@ -57,6 +57,7 @@ YOUNG = 15.0
 """Seconds in which a new job may be unknown to the host that is asked."""
 FRESH = 1.0
 """Seconds in which a job counts as just submitted, so that the schedule begins at its beginning."""
+_UNDER_WAY = "a submit was under way and may have been charged"
 _PASSING = (APIConnectionError, APITimeoutError, ServerError, RateLimitError)
 
 
@@ -120,14 +121,16 @@ def about(job: Job) -> Iterator[None]:
         error.job = error.job or job
         raise
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
-        if not job.ended:
+        known = any(job.id in note for note in getattr(interruption, "__notes__", ()))
+        if not known and job.status not in {"failed", "cancelled"}:
             interruption.add_note(left_running(job))
         raise
 
 
 def left_running(job: Job) -> str:
     """Return the sentence that keeps a job from being lost."""
-    return f"job {job.model}/{job.id} goes on and is paid for; collect it with result({job.id!r})"
+    state = "is completed" if job.ended else "goes on"
+    return f"job {job.model}/{job.id} {state} and is paid for; collect it with result({job.id!r})"
 
 
 async def submit(
@@ -173,7 +176,8 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: Log) -> Job:
         raise
     except BaseException as interruption:
         if progress.started:
-            interruption.add_note("a submit was under way and may have been charged")
+            interruption.add_note(_UNDER_WAY)
+            logger.warning("interrupted: %s", _UNDER_WAY)  # notes of an ended loop are not shown
         else:
             await log.refused()
         raise

@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.errand import Errand, Order
+from langchain_tokenhub.jobs.errand import Errand
 from langchain_tokenhub.jobs.job import Job, MediaResult
-from langchain_tokenhub.jobs.lifecycle import Watch, about, finished, timed_out
+from langchain_tokenhub.jobs.lifecycle import Watch, about, timed_out
 
 Outcome: TypeAlias = MediaResult | TokenHubError
 
@@ -75,8 +75,7 @@ class _Ward:
                 if not self.watch.job.ended:
                     await self.watch.look(self.deadline)
                 if self.watch.job.ended:
-                    job = await self.errand.ended(self.watch.job)
-                    return await self.errand.kept(finished(job), Order(body={}))
+                    return await self.errand.result(self.watch.job)
                 return timed_out(self.watch.job, self.errand.wait) if last else None
         except TokenHubError as error:
             return error

@@ -6,34 +6,42 @@ import threading
 from collections import OrderedDict
 
 from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.order import Order, order_noted
 
-MOST = 4096
+MOST = 10_000
 """Jobs remembered an account; the oldest are forgotten."""
 
 
 class Memory:
-    """The jobs of one account, as they were last seen."""
+    """The jobs of one account, as they were last seen, and what was asked for."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: OrderedDict[str, tuple[Job, Order | None]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, job: Job) -> None:
-        """Remember a job as it stands."""
+    def keep(self, job: Job, order: Order | None = None) -> None:
+        """Remember a job as it stands, and without its files what made it."""
+        noted = order and order_noted(order.noted())
         with self._lock:
-            self._jobs[job.id] = job
-            self._jobs.move_to_end(job.id)
+            _, before = self._jobs.pop(job.id, (None, None))
+            self._jobs[job.id] = job, noted or before
             while len(self._jobs) > MOST:
                 self._jobs.popitem(last=False)
 
     def find(self, job_id: str) -> Job | None:
         """Return the job of that id."""
-        return self._jobs.get(job_id)
+        with self._lock:
+            return self._jobs.get(job_id, (None, None))[0]
+
+    def order(self, job_id: str) -> Order:
+        """Return what was asked for; an empty order where nobody knows."""
+        with self._lock:
+            return self._jobs.get(job_id, (None, None))[1] or Order(body={})
 
     def jobs(self) -> list[Job]:
         """Return what is remembered, the newest first."""
         with self._lock:
-            return list(reversed(self._jobs.values()))
+            return [job for job, _ in reversed(self._jobs.values())]
 
 
 _memories: dict[tuple[object, ...], Memory] = {}

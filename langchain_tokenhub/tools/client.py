@@ -24,7 +24,7 @@ from pydantic import (
 
 from langchain_tokenhub.catalogue import MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
-from langchain_tokenhub.jobs.errand import Errand, Order
+from langchain_tokenhub.jobs.errand import Errand
 from langchain_tokenhub.jobs.gate import shared_gate
 from langchain_tokenhub.jobs.inputs import Reader, sidecar_job
 from langchain_tokenhub.jobs.job import Job, Kind, MediaResult
@@ -32,6 +32,7 @@ from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
 from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
 from langchain_tokenhub.jobs.many import Outcome, outcomes
 from langchain_tokenhub.jobs.memory import Memory, shared_memory
+from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.jobs.places import Places, places_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
 from langchain_tokenhub.media import MediaParams, explain, params_class
@@ -232,17 +233,21 @@ class MediaClient(Connected):
         self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
     ) -> MediaResult:
         known = await self._job(transport, job)
-        errand = self._errand(transport, emit, wait, known)
-        with closing(errand.reporter), about(known):
-            return await errand.result(known, Order(body={}))
+        with about(known):
+            if self.save_to is not None:
+                await self._recall(transport, [known.id])
+            errand = self._errand(transport, emit, wait, known)
+            with closing(errand.reporter):
+                return await errand.result(known)
 
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         jobs = list(jobs)
-        ledger = self._ledger(transport) if any(isinstance(job, str) for job in jobs) else None
-        written = {job.id: job for job in await ledger.jobs()} if ledger is not None else {}
-        known = [await self._job(transport, written.get(str(job), job)) for job in jobs]
+        await self._recall(
+            transport, [job.id if isinstance(job, Job) else str(job).strip() for job in jobs]
+        )
+        known = [await self._job(transport, job) for job in jobs]
         found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
         try:
             async for outcome in found:
@@ -350,7 +355,7 @@ class MediaClient(Connected):
     async def known_jobs(self, transport: Transport) -> list[Job]:
         """Return the account's jobs that this process and the ledger know."""
         ledger = self._ledger(transport)
-        written = await ledger.jobs() if ledger is not None else []
+        written = [one.job for one in await ledger.known()] if ledger is not None else []
         jobs = {job.id: job for job in [*written[::-1], *self._memory().jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
@@ -364,15 +369,23 @@ class MediaClient(Connected):
 
     async def _find(self, transport: Transport, job_id: str) -> Job | None:
         """Return a job that this process, the ledger or a sidecar knows."""
+        await self._recall(transport, [job_id])
         job = self._memory().find(job_id)
-        ledger = self._ledger(transport)
-        if job is None and ledger is not None:
-            job = await ledger.find(job_id)
         folders = (self.save_to, *self._folders)
         for folder in [] if job else [folder for folder in folders if folder]:
             look = functools.partial(sidecar_job, folder, job_id)
             job = job or await transport.wire.blocking(look)
         return job
+
+    async def _recall(self, transport: Transport, job_ids: Iterable[str]) -> None:
+        """Let this process know what the ledger knows of jobs, and what they were called."""
+        memory, ledger = self._memory(), self._ledger(transport)
+        wanted = {job_id for job_id in job_ids if memory.find(job_id) is None}
+        if ledger is None or not wanted:
+            return
+        for one in await ledger.known():
+            if one.job.id in wanted:
+                memory.keep(one.job, one.order)
 
     def _readable(self) -> tuple[Path, ...]:
         own = (self.save_to,) if self.save_to else ()

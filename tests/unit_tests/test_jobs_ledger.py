@@ -8,6 +8,7 @@ from langchain_core.stores import InMemoryByteStore, InMemoryStore
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.job import Job
 from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written, keeper_of, key_of
+from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedWire
 
@@ -33,20 +34,19 @@ def test_a_call_is_claimed_once(ledger):
 def test_a_jobs_id_is_found_again(ledger):
     finish(ledger.keep("k", JOB))
     assert finish(ledger.look("k")).job == JOB
-    assert finish(ledger.find("143")) == JOB
-    assert finish(ledger.find("144")) is None
+    assert [one.job for one in finish(ledger.known())] == [JOB]
 
 
 def test_a_dropped_call_can_be_claimed_again(ledger):
     finish(ledger.claim("k"))
-    finish(ledger.drop("k"))
+    finish(ledger.refuse("k"))
     assert finish(ledger.claim("k")) is None
 
 
 def test_a_log_refuses_to_begin_what_is_there(ledger):
     finish(ledger.keep("k", JOB))
     with pytest.raises(TakenError) as caught:
-        finish(Written(ledger, "k").begin())
+        finish(Written(ledger, Order(body={}, key="k")).begin())
     assert caught.value.entry.job == JOB
 
 
@@ -89,3 +89,20 @@ def test_keys_tell_calls_apart():
 
 def test_a_key_is_a_file_name():
     assert "/" not in key_of("ep-../../x", ["a"], {})
+
+
+def test_what_was_asked_for_is_kept_without_its_files(ledger):
+    order = Order(body={"prompt": "雪\ud83d", "image": {"base64": "A" * 5000}}, title="雪", key="k")
+    finish(ledger.keep("k", JOB, order))
+    (known,) = finish(ledger.known())
+    assert (known.order.title, known.order.body["prompt"][0]) == ("雪", "雪")
+    assert known.order.body["image"] == {"base64": "(5000 characters of base64)"}
+
+
+def test_anew_takes_the_place_of_an_entry_once(ledger):
+    finish(ledger.keep("k", JOB))
+    log = Written(ledger, Order(body={}, key="k"), again=True)
+    finish(log.begin())
+    assert finish(ledger.look("k")).pending
+    with pytest.raises(TakenError):
+        finish(log.begin())

@@ -1,0 +1,214 @@
+"""Disks that are full, over their quota or read-only, and ledgers that somebody else wrote."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.tools import TokenHubImageTool, TokenHubJobTool, TokenHubVideoTool
+
+pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
+
+READ_ONLY = Path("/proc/tokenhub")
+"""Nobody may make this folder, not even root."""
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="no /proc there")
+
+
+class Disk:
+    """Takes nothing while it is full, and says so when data is flushed."""
+
+    def __init__(self, code):
+        self._code = code
+        self._flush = os.fsync
+        self.full = False
+
+    def fsync(self, handle):
+        if self.full:
+            raise OSError(self._code, os.strerror(self._code))
+        self._flush(handle)
+
+
+@pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT], ids=["full", "quota"])
+def disk(request, monkeypatch):
+    made = Disk(request.param)
+    monkeypatch.setattr(os, "fsync", made.fsync)
+    return made
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# --- before the submit ----------------------------------------------------------------------------
+
+
+def test_a_full_disk_under_the_ledger_is_told_before_money_is_spent(hub, call, tmp_path, disk):
+    disk.full = True
+    for verb in ("generate", "submit"):
+        with pytest.raises(errors.InvalidRequestError, match="ledger cannot be used") as caught:
+            call(TokenHubVideoTool(ledger=tmp_path), verb, prompt="猫")
+        assert caught.value.phase == "not sent"
+    assert hub.requests == []
+
+
+def test_a_disk_that_was_full_leaves_no_call_that_may_have_been_charged(hub, call, tmp_path, disk):
+    tool = TokenHubVideoTool(ledger=tmp_path)
+    disk.full = True
+    with pytest.raises(errors.InvalidRequestError):
+        call(tool, "generate", prompt="猫")
+    assert files_in(tmp_path) == []
+    disk.full = False
+    assert call(tool, "generate", prompt="猫").files
+
+
+@needs_proc
+@pytest.mark.parametrize("field", ["ledger", "in_flight_store"])
+def test_a_read_only_folder_is_told_before_money_is_spent(hub, call, field):
+    tool = TokenHubVideoTool(**{field: READ_ONLY})
+    for verb in ("generate", "submit"):
+        with pytest.raises(errors.InvalidRequestError, match=f"{field} cannot be used") as caught:
+            call(tool, verb, prompt="猫")
+        assert caught.value.phase == "not sent"
+    assert hub.requests == []
+
+
+# --- after it -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["hy-image-v3.0", "hy-image-lite"])
+def test_a_full_disk_under_the_results_costs_none(hub, call, tmp_path, disk, model):
+    disk.full = True
+    with pytest.warns(UserWarning, match="was not saved"):
+        result = call(TokenHubImageTool(model=model, save_to=tmp_path), "generate", prompt="猫")
+    assert result.files[0].path is None
+    assert result.files[0].url
+    assert files_in(tmp_path) == []
+
+
+@needs_proc
+def test_a_read_only_folder_for_results_costs_none(hub, call):
+    with pytest.warns(UserWarning, match="was not saved"):
+        result = call(TokenHubImageTool(save_to=READ_ONLY), "generate", prompt="猫")
+    assert result.files[0].url
+
+
+def test_what_a_full_disk_did_not_take_is_saved_later_under_its_own_name(hub, call, tmp_path, disk):
+    tool = TokenHubImageTool(save_to=tmp_path)
+    disk.full = True
+    with pytest.warns(UserWarning, match="was not saved"):
+        result = tool.generate(prompt="雪地里的猫")
+    disk.full = False
+    (file,) = call(tool, "result", result.job.id).files
+    assert file.path.name.startswith("雪地里的猫")
+    assert len(hub.jobs) == 1
+
+
+def test_a_ledger_that_fills_up_meanwhile_loses_neither_id_nor_result(hub, call, tmp_path, disk):
+    def fill(_job):
+        disk.full = True
+
+    tool = TokenHubVideoTool(ledger=tmp_path, progress=fill)
+    with pytest.warns(UserWarning, match="is not in the ledger"):
+        result = call(tool, "generate", prompt="猫")
+    assert result.job.id in hub.jobs
+    (entry,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()]
+    assert entry["job"]["id"] == result.job.id
+
+
+# --- ledgers of others ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entry(hub, tmp_path):
+    """Rewrite the one entry of a ledger: `entry(at=…)`, or `entry(whole=b"…")`."""
+    job = TokenHubVideoTool(ledger=tmp_path).submit(prompt="猫")
+    (file,) = tmp_path.glob("*.json")
+
+    def write(whole=None, **fields):
+        facts = {**json.loads(file.read_text("utf-8")), **fields}
+        file.write_bytes(json.dumps(facts).encode() if whole is None else whole)
+        return job
+
+    write.file = file
+    return write
+
+
+def test_an_entry_of_a_newer_version_is_left_alone_and_told(hub, call, tmp_path, entry):
+    entry(schema=2, job={"not": "ours"}, state="odd")
+    before = entry.file.read_bytes()
+    with pytest.raises(errors.InvalidRequestError, match="newer version"):
+        call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫")
+    assert entry.file.read_bytes() == before
+    assert len(hub.jobs) == 1
+
+
+@pytest.mark.parametrize("whole", [b"", b"{", b"\xff\xfe\x00", b"[]", b"{}", b"[" * 100_000])
+def test_an_entry_that_cannot_be_read_may_have_been_charged(hub, call, entry, whole, monkeypatch):
+    monkeypatch.setattr("langchain_tokenhub.jobs.ledger.OTHER_WORKER", 0.0)
+    entry(whole)
+    with pytest.raises(errors.SubmissionUnknownError, match="may have been charged") as caught:
+        call(TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫")
+    assert "again=True" in caught.value.hint
+    assert len(hub.jobs) == 1
+    assert call(
+        TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫", again=True
+    ).files
+
+
+def test_one_broken_entry_hides_no_other_job(hub, call, tmp_path, entry, monkeypatch):
+    job = entry()
+    (tmp_path / "other.json").write_bytes(b"\xff\xfe" + job.id.encode())
+    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    listed = call(TokenHubJobTool(ledger=tmp_path), "invoke", {"action": "list"})
+    assert listed.startswith(f"job {job.id}")
+    assert call(TokenHubVideoTool(ledger=tmp_path), "result", job.id).files
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_hours_off_neither_pays_twice_nor_waits_for_hours(
+    hub, call, entry, hours, monkeypatch
+):
+    monkeypatch.setattr("langchain_tokenhub.jobs.ledger.OTHER_WORKER", 0.2)
+    at = datetime.now(UTC) + timedelta(hours=hours)
+    for moment in (at.isoformat(), at.replace(tzinfo=None).isoformat()):
+        entry(at=moment, state="submitting", job=None)
+        with pytest.raises(errors.SubmissionUnknownError):
+            call(TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫")
+    assert len(hub.jobs) == 1
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_job_of_a_clock_that_is_hours_off_is_collected(hub, call, tmp_path, entry, hours):
+    job = entry()
+    off = job.submitted_at + timedelta(hours=hours)
+    entry(job={**job.model_dump(mode="json"), "submitted_at": off.isoformat()})
+    found = call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫")
+    assert found.job.id == job.id
+    assert len(hub.jobs) == 1
+
+
+def test_anew_on_purpose_keeps_the_old_job_until_the_new_submit_begins(hub, call, tmp_path, entry):
+    job = entry()
+    tool = TokenHubVideoTool(ledger=tmp_path, in_flight_store=entry.file)
+    with pytest.raises(errors.InvalidRequestError, match="in_flight_store"):
+        call(tool, "generate", prompt="猫", again=True)
+    assert json.loads(entry.file.read_text("utf-8"))["job"]["id"] == job.id
+
+
+def test_bytes_that_came_once_and_were_not_kept_are_told(hub, call, tmp_path, monkeypatch):
+    asked = {"prompt": "猫", "rsp_img_type": "base64"}
+    tool = TokenHubImageTool(model="hy-image-lite", ledger=tmp_path)
+    with pytest.warns(UserWarning, match="not dumped"):
+        tool.generate(**asked)
+    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    with pytest.raises(errors.ResultExpiredError) as caught:
+        call(tool, "generate", **asked)
+    assert "again=True" in caught.value.hint
+    assert len(hub.requests) == 1
