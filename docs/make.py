@@ -1,6 +1,7 @@
 """Makes the documentation: fills the made parts of the pages, and builds the site.
 
-    python docs/make.py            fill the made parts of docs/en, docs/zh and docs/llms.txt
+    python docs/make.py            fill the made parts of the pages, make docs/llms.txt, what is
+                                   translated by a table, and the notebooks
     python docs/make.py --check    say which are not up to date
     python docs/make.py pictures   draw the example pictures anew, with the emulator
     python docs/make.py site       fill, then build both languages into build/site/
@@ -24,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import fact_tables
+import figures
 import media_tables
+import notebooks
+import translated
 import yaml
 from tables import LANGUAGES, Language, pick
 
@@ -35,7 +39,10 @@ STAGE = BUILD / "docs"
 SITE = BUILD / "site"
 
 SHARED = ("architecture.md", "comparison.md", "performance.md")
-"""Pages that lie in docs/ itself, in English; a page of the same name in docs/zh comes before."""
+"""Pages whose English lies in docs/ itself, the Chinese in docs/zh."""
+COMPARISON = HERE / "comparison.md"
+NOTEBOOKS = (ROOT / "examples" / "product_3d.py",)
+"""Notebooks that are no pages."""
 _MADE = re.compile(
     r"^( *)(<!-- made: (.+?) -->\n)(?:.*?)^ *(<!-- /made -->)", re.DOTALL | re.MULTILINE
 )
@@ -50,6 +57,8 @@ MAKERS: dict[str, Callable[..., str]] = {
     "sites": fact_tables.sites,
     "errors": fact_tables.error_classes,
     "help": fact_tables.command_help,
+    "figures": figures.table_of,
+    "conditions": figures.conditions,
 }
 """What a made part may ask for: `<!-- made: parameters hy-3d-3.0 -->`."""
 
@@ -77,11 +86,13 @@ def filled(language: Language, text: str) -> str:
 
 def outputs() -> Iterator[tuple[Path, str]]:
     """Yield each file that is made, wholly or in part, with what it should hold."""
+    yield HERE / "zh" / COMPARISON.name, translated.chinese(COMPARISON.read_text("utf-8"))
     for language in LANGUAGES:
         for path in pages(language).values():
-            if path.parent != HERE:
-                yield path, filled(language, path.read_text("utf-8"))
+            yield path, filled(language, path.read_text("utf-8"))
     yield HERE / "llms.txt", llms()
+    for path in (*HERE.glob("*/notebooks/*.md"), *NOTEBOOKS):
+        yield path.with_suffix(".ipynb"), notebooks.notebook(path)
 
 
 def llms(*, built: bool = False) -> str:
@@ -215,10 +226,9 @@ def stage(language: Language, to: Path | None = None) -> Path:
     shutil.copytree(HERE / "img", folder / "img")
     for place, path in pages(language).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        text = _UP.sub(r"\1\2", path.read_text("utf-8"))
-        if language == "zh" and path.parent == HERE:
-            text = text.replace("\n\n", "\n\n*本页目前只有英文。*\n\n", 1)
-        (folder / place).write_text(text, "utf-8")
+        (folder / place).write_text(_UP.sub(r"\1\2", path.read_text("utf-8")), "utf-8")
+        if path.with_suffix(".ipynb").exists():
+            shutil.copy(path.with_suffix(".ipynb"), (folder / place).parent)
     return folder
 
 

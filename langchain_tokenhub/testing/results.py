@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -89,10 +90,14 @@ def _formats(body: Body) -> Iterator[str]:
         yield asked
 
 
+_WHERE = re.compile(r"https?://[^/'\"]+(/files/[0-9a-f]{32})?|[?][^'\"]*")
+"""What two runs' links to one file differ in: port, name (its job's id has the time), signature."""
+
+
 def prompt_of(body: Body) -> str:
     """Return the prompt, or something that stands for the pictures given instead."""
     given = body.get("prompt") or body.get("template")
-    seen = repr(sorted(body.items())).encode(errors="replace")
+    seen = _WHERE.sub("", repr(sorted(body.items()))).encode(errors="replace")
     text = str(given or hashlib.sha256(seen).hexdigest()[:12])
     return text.encode(errors="replace").decode()
 

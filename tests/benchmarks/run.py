@@ -10,11 +10,14 @@ import argparse
 import asyncio
 import gc
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +221,16 @@ def measured(port: int, *, quick: bool) -> list[Row]:
     return rows + bench.in_flight()
 
 
+def conditions() -> dict[str, Any]:
+    """Return when, on what and with which versions was measured."""
+    packages = ("langchain-core", "langchain-openai", "langchain-mistralai", "httpx")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "versions": {"Python": platform.python_version()} | {p: version(p) for p in packages},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("json", nargs="?", help="where to write the figures")
@@ -237,8 +250,8 @@ def main() -> None:
         print(f"| {figure} | {name} | {value:.3g} {unit} |")
     if options.json:
         keys = ("figure", "subject", "value", "unit")
-        text = json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1)
-        Path(options.json).write_text(text, encoding="utf-8")
+        found = {**conditions(), "rows": [dict(zip(keys, row, strict=True)) for row in rows]}
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +14,30 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BOTH = [*sorted((DOCS / "en").rglob("*.md")), ROOT / "README.md"]
+SHARED = sorted(DOCS.glob("*.md"))
+"""English pages whose Chinese twins are docs/zh's."""
+BOTH = [*SHARED, *sorted((DOCS / "en").rglob("*.md")), ROOT / "README.md"]
 """English pages: their Chinese twins hold the same code."""
 ALL = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "README.zh-CN.md"]
-BLOCKS = Sybil([PythonCodeBlockParser()])
+COMMANDS = [DOCS / "en" / "command-line.md", ROOT / "README.md"]
+
+
+def run(example: Example) -> None:
+    """Run a block; one that is also a notebook's cell may await."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    source = "\n" * (example.line - 1) + example.parsed
+    compiled = compile(source, example.path, "exec", flags, dont_inherit=True)
+    waits = eval(compiled, example.namespace)
+    if asyncio.iscoroutine(waits):
+        asyncio.run(waits)
+
+
+BLOCKS = Sybil([CodeBlockParser("python", run)])
 
 
 def name(path: Path) -> str:
@@ -29,6 +47,8 @@ def name(path: Path) -> str:
 def twin(path: Path) -> Path:
     if path.parent == ROOT:
         return ROOT / "README.zh-CN.md"
+    if path.parent == DOCS:
+        return DOCS / "zh" / path.name
     return DOCS / "zh" / path.relative_to(DOCS / "en")
 
 
@@ -42,6 +62,14 @@ def code(path: Path) -> list[str]:
     """Return a page's Python without its comments, which are in the page's language."""
     fences = re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return [ast.dump(ast.parse(fence)) for fence in fences]
+
+
+def commands(path: Path) -> list[str]:
+    """Return what a page does with our command, without the server that never ends."""
+    fences = re.findall(r"^```bash\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for fence in fences for line in fence.splitlines()]
+    ours = [line for line in lines if re.search(r"(^|[|] )tokenhub ", line)]
+    return [line for line in ours if "tokenhub emulator" not in line]
 
 
 def prose(path: Path) -> str:
@@ -79,9 +107,39 @@ def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch):
         test(hub)  # a page may show a test
 
 
+@pytest.mark.parametrize("page", COMMANDS, ids=name)
+def test_the_commands_of_a_page_run(page, hub, tmp_path):
+    (tmp_path / "tokenhub-out").mkdir()
+    for picture in ("photo.png", "tokenhub-out/picture.png"):
+        shutil.copy(DOCS / "img" / "image.png", tmp_path / picture)
+    (tmp_path / "notes.txt").write_text("请用一句话总结：今天下雨。", "utf-8")
+    ours = f'tokenhub() {{ "{sys.executable}" -m langchain_tokenhub.cli "$@"; }}'
+    job = "$(tokenhub image 雨 --no-wait)"
+    lines = [line.replace("JOB_ID", job) for line in commands(page)]
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", "\n".join([ours, *lines])],
+        cwd=tmp_path,
+        env=os.environ | {"BROWSER": "true", "PYTHONUTF8": "1"},
+        input="你好",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_both_languages_have_the_same_pages():
-    shared = {"architecture.md", "comparison.md", "performance.md"}
-    assert pages("en") - shared == pages("zh") - shared
+    assert pages("en") | {path.name for path in SHARED} == pages("zh")
+
+
+def test_every_text_of_the_comparison_is_translated(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    import translated
+
+    english = (DOCS / "comparison.md").read_text("utf-8")
+    assert translated.untranslated(english) == []
+    assert translated.unused(english) == []
 
 
 @pytest.mark.parametrize("page", BOTH, ids=name)
@@ -115,7 +173,7 @@ def test_the_list_for_language_models_names_every_page():
 def test_the_navigation_names_every_page():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
     named = {page for section in nav for pages in section.values() for page in pages}
-    assert pages("en") <= named
+    assert pages("zh") == named
 
 
 @pytest.mark.parametrize("picture", sorted((DOCS / "img").iterdir()), ids=name)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from langchain_tokenhub.testing.mesh_files import fbx, glb, obj, stl, usdz
 from langchain_tokenhub.testing.pictures import picture, preview
+from langchain_tokenhub.testing.results import prompt_of
 from langchain_tokenhub.testing.shapes import mesh_of
 from langchain_tokenhub.testing.tables import blob
 
@@ -31,6 +32,13 @@ def test_a_picture_keeps_the_shape_asked_for_and_the_prompt():
 def test_pictures_differ_by_prompt_and_are_the_same_for_the_same():
     assert picture("雨", 512, 512) != picture("雪", 512, 512)
     assert picture("雨", 512, 512) == picture.__wrapped__("雨", 512, 512)
+
+
+def test_what_is_made_of_a_picture_does_not_hang_on_the_port_and_the_time():
+    first = prompt_of({"image_url": f"http://127.0.0.1:1/files/{'a' * 32}?q-sign-time=1"})
+    second = prompt_of({"image_url": f"http://127.0.0.1:2/files/{'b' * 32}?q-sign-time=2"})
+    assert first == second
+    assert prompt_of({"image_url": "https://a.test/b.png"}) != first
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
