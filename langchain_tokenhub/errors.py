@@ -359,7 +359,7 @@ def error_from(
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
     said = _parse(text) if isinstance(body, bytes) else body
     fault = fault_in(said) or Fault(code=None, message=_excerpt(text))
-    row = error_row(status, fault.code)
+    row = error_row(status, fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
         clean(f"HTTP {status} {words}".strip()),

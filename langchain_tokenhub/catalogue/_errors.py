@@ -24,15 +24,20 @@ class ErrorRow:
     """Whether the account is full: wait and send again."""
 
 
-def error_row(status: int | None, code: str | None) -> ErrorRow:
+def error_row(status: int | None, code: str | None, message: str = "") -> ErrorRow:
     """Return the row for an answer; status and code together decide (contract, small print).
 
     Args:
         status: HTTP status, `None` when the error came inside a stream.
         code: the body's `error.code`: six digits, a dotted upstream code, or a word.
+        message: what it said; decides only where status and code say no more than "bad request".
     """
     table = _table()
-    return next(table[key] for key in _keys(status, code) if key in table)
+    row = next(table[key] for key in _keys(status, code) if key in table)
+    if row != table["status 400"]:
+        return row
+    said = message.lower()
+    return next((told for phrase, told in _phrases() if phrase in said), row)
 
 
 def _keys(status: int | None, code: str | None) -> Iterator[str]:
@@ -51,6 +56,12 @@ def _keys(status: int | None, code: str | None) -> Iterator[str]:
 @functools.cache
 def _table() -> dict[str, ErrorRow]:
     return {key: _row(raw) for raw in rows("error_codes")["row"] for key in _names(raw)}
+
+
+@functools.cache
+def _phrases() -> tuple[tuple[str, ErrorRow], ...]:
+    table = rows("error_codes")["row"]
+    return tuple((phrase, _row(raw)) for raw in table for phrase in raw.get("phrases", ()))
 
 
 def _names(raw: dict[str, Any]) -> Iterator[str]:

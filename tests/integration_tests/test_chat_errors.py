@@ -142,6 +142,25 @@ def test_row_70_every_refusal_has_langchains_own_class(
     assert type(pickle.loads(pickle.dumps(failure))) is type(failure)
 
 
+# words of vLLM and DeepSeek, of a gateway, and of Anthropic
+OVERFLOWS = [
+    "This model's maximum context length is 65536 tokens. However, you requested 70001 tokens",
+    "Your input exceeds the context window of this model.",
+    "prompt is too long: 213462 tokens > 200000 maximum",
+    "输入超过模型最大上下文长度",
+]
+
+
+@pytest.mark.parametrize("code", ["400001", "invalid_request_error"])
+@pytest.mark.parametrize("said", OVERFLOWS)
+def test_section_4_complaint_16_an_upstreams_words_of_overflow_are_understood(
+    hub, call, said, code
+):
+    hub.fail(status=400, code=code, message=said)
+
+    assert isinstance(_failure(call, "invoke"), ContextOverflowError)
+
+
 class _Traced(BaseCallbackHandler):
     response = None
 
