@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenhub.errors import (
+    InvalidRequestError,
     JobFailedError,
     JobNotFoundError,
     ResultExpiredError,
     TokenHubError,
 )
+from langchain_tokenhub.jobs import sidecars
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.files import save, save_preview, write_sidecar
+from langchain_tokenhub.jobs.files import save, save_preview
 from langchain_tokenhub.jobs.gate import Gate
 from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult, caution
 from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written
@@ -24,6 +26,9 @@ from langchain_tokenhub.jobs.names import stem_of
 from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.jobs.places import Places
 from langchain_tokenhub.jobs.progress import Reporter
+
+LONGEST_WAIT = 366 * 86400.0
+"""Seconds; longer ones overflow where threads wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,14 @@ class Errand:
         """Return an ended job whose files can be had, with fresh links where they are dead."""
         if job.files and all(map(_can_be_had, job.files)):
             return job
-        fresh = await self._refreshed(job)
+        here = list(filter(_is_saved, job.files))
+        try:
+            fresh = await self._refreshed(job)
+        except ResultExpiredError as gone:
+            if not here:
+                raise
+            caution(f"{len(job.files) - len(here)} of the job's files are missing: {gone.message}")
+            return _with_files(job, here)
         if len(fresh.files) != len(job.files):
             return fresh
         both = zip(job.files, fresh.files, strict=True)
@@ -189,7 +201,7 @@ class Errand:
         try:
             file = await self._save(job, index, order, self.folder)
             file = await self._pictured(job, file, pictures)
-            note = functools.partial(_write_sidecar, job, file, order)
+            note = functools.partial(sidecars.note, job, file, index, order)
             await self.service.transport.wire.blocking(note)
         except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
@@ -258,16 +270,9 @@ def _with_files(job: Job, files: list[MediaFile]) -> Job:
     return job.model_copy(update={"files": files})
 
 
-def _write_sidecar(job: Job, file: MediaFile, order: Order) -> None:
-    assert file.path is not None  # noqa: S101 - it was saved
-    facts = {
-        "type": file.type,
-        "kind": job.kind,
-        "model": job.model,
-        "parameters": order.noted()["parameters"],
-        "revised_prompt": revised_text(job.raw_revised_prompt),
-        "unpacked": file.unpacked and file.unpacked.name,
-        "preview": file.preview_path and file.preview_path.name,
-        "job": _with_files(job, [file]).model_dump(mode="json"),
-    }
-    write_sidecar(file.path, facts)
+def patience(*seconds: float | None) -> float:
+    """Return the first that is said, in seconds; not more than clocks of systems take."""
+    said = next(one for one in seconds if one is not None)
+    if not said >= 0:
+        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
+    return min(said, LONGEST_WAIT)

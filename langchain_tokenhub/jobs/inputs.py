@@ -11,7 +11,6 @@ import base64
 import binascii
 import functools
 import io
-import json
 import os
 import re
 import stat
@@ -168,7 +167,8 @@ class Reader:
     async def _from_text(self, place: str, text: str, field: FileField) -> Link | Data:
         text = text.strip()
         if _LINK.fullmatch(text):
-            return Link(text)
+            scheme, _, rest = text.partition("://")
+            return Link(f"{scheme.lower()}://{rest}")  # not every fetcher knows HTTPS://
         if head := _DATA_URL.match(text):
             return Data(_decoded(place, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
@@ -233,16 +233,6 @@ _TAKEN = "a link, data URL, path, bytes, picture, or an earlier result or its jo
 _TAKEN_FROM_MODEL = (
     "a link, a data URL, the id of an earlier job, or a path in an allowed folder is taken"
 )
-
-
-def sidecar_job(folder: Path, job_id: str) -> Job | None:
-    """Return the job of that id from the sidecars in `folder`, its files where they were saved."""
-    for sidecar in folder.glob("*.json") if folder.is_dir() else ():
-        with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
-            text = sidecar.read_text("utf-8")
-            if job_id in text and (job := Job.model_validate(json.loads(text)["job"])).id == job_id:
-                return job
-    return None
 
 
 def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:

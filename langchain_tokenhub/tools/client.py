@@ -24,9 +24,9 @@ from pydantic import (
 
 from langchain_tokenhub.catalogue import MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
-from langchain_tokenhub.jobs.errand import Errand
+from langchain_tokenhub.jobs.errand import Errand, patience
 from langchain_tokenhub.jobs.gate import shared_gate
-from langchain_tokenhub.jobs.inputs import Reader, sidecar_job
+from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.job import Job, Kind, MediaResult
 from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
 from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
@@ -35,6 +35,7 @@ from langchain_tokenhub.jobs.memory import Memory, shared_memory
 from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.jobs.places import Places, places_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
+from langchain_tokenhub.jobs.sidecars import sidecar_job
 from langchain_tokenhub.media import MediaParams, explain, params_class
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.transport import Transport, drain, finish
@@ -42,8 +43,6 @@ from langchain_tokenhub.transport import Transport, drain, finish
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Which tool call is being answered: an injected argument would forbid plain calls."""
 
-LONGEST_WAIT = 366 * 86400.0
-"""Seconds; longer ones overflow where threads wait."""
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
@@ -218,7 +217,7 @@ class MediaClient(Connected):
 
     async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
         known = await self._job(transport, job)
-        wait = _patience(self.wait_timeout, self._facts().wait_timeout)
+        wait = patience(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
         states = polls(self._service(transport, known), known, wait=wait)
         try:
@@ -277,7 +276,7 @@ class MediaClient(Connected):
     ) -> Order:
         reader = Reader(
             wire=errand.service.transport.wire,
-            find=lambda job_id: self._find(errand.service.transport, job_id),
+            find=lambda job_id: self.known_job(errand.service.transport, job_id),
             folders=self._readable() if by_model else None,
         )
         body = {**await reader.body(checked), **(extra or {})}
@@ -309,7 +308,7 @@ class MediaClient(Connected):
             service=service,
             gate=shared_gate(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
-            wait=_patience(wait, self.wait_timeout, service.facts.wait_timeout),
+            wait=patience(wait, self.wait_timeout, service.facts.wait_timeout),
             memory=self._memory(),
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
@@ -338,7 +337,7 @@ class MediaClient(Connected):
             job_id = str(job).strip()
             if not job_id:
                 raise InvalidRequestError("job_id: it is empty", phase="not sent")
-            found = await self._find(transport, job_id)
+            found = await self.known_job(transport, job_id)
             job = found or Job(kind=self.kind, model=self.model, id=job_id)
         if job.kind != self.kind:
             raise InvalidRequestError(
@@ -347,10 +346,6 @@ class MediaClient(Connected):
                 phase="not sent",
             )
         return job
-
-    async def known_job(self, transport: Transport, job_id: str) -> Job | None:
-        """Return a job that is known here."""
-        return await self._find(transport, job_id)
 
     async def known_jobs(self, transport: Transport) -> list[Job]:
         """Return the account's jobs that this process and the ledger know."""
@@ -367,15 +362,16 @@ class MediaClient(Connected):
         """Return a job's result."""
         return await self._result(transport, emit, job, None)
 
-    async def _find(self, transport: Transport, job_id: str) -> Job | None:
+    async def known_job(self, transport: Transport, job_id: str) -> Job | None:
         """Return a job that this process, the ledger or a sidecar knows."""
+        memory = self._memory()
         await self._recall(transport, [job_id])
-        job = self._memory().find(job_id)
-        folders = (self.save_to, *self._folders)
-        for folder in [] if job else [folder for folder in folders if folder]:
-            look = functools.partial(sidecar_job, folder, job_id)
-            job = job or await transport.wire.blocking(look)
-        return job
+        for folder in (self.save_to, *self._folders):
+            if folder is not None and memory.find(job_id) is None:
+                look = functools.partial(sidecar_job, folder, job_id)
+                if found := await transport.wire.blocking(look):
+                    memory.keep(*found)
+        return memory.find(job_id)
 
     async def _recall(self, transport: Transport, job_ids: Iterable[str]) -> None:
         """Let this process know what the ledger knows of jobs, and what they were called."""
@@ -406,11 +402,3 @@ class MediaClient(Connected):
 
     def _ledger(self, transport: Transport) -> Ledger | None:
         return Ledger(keeper_of(self.ledger), transport.wire) if self.ledger is not None else None
-
-
-def _patience(*seconds: float | None) -> float:
-    """Return the first that is said, in seconds; not more than clocks of systems take."""
-    said = next(one for one in seconds if one is not None)
-    if not said >= 0:
-        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
-    return min(said, LONGEST_WAIT)

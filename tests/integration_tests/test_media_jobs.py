@@ -141,6 +141,64 @@ def test_a_job_id_resumes_and_submits_nothing(hub, call, how):
     assert len(submits(hub)) == 1
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Forget what this process knows, as another one would."""
+    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+
+
+@pytest.mark.parametrize("known_by", ["process", "ledger", "ledger of many"])
+def test_what_a_job_was_asked_for_names_its_files_later(hub, call, tmp_path, known_by, elsewhere):
+    ledger = tmp_path / "ledger"
+    submitting = TokenHubImageTool(ledger=ledger if "ledger" in known_by else None)
+    job = call(submitting, "submit", prompt="雪地里的猫", resolution="512:512")
+    if "ledger" in known_by:
+        elsewhere()
+    tool = TokenHubImageTool(save_to=tmp_path, ledger=ledger)
+    results = call(tool, "results", [job]) if "many" in known_by else [call(tool, "result", job)]
+    path = results[0].files[0].path
+    assert path.name.startswith("雪地里的猫")
+    facts = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
+    assert facts["parameters"] == {"prompt": "雪地里的猫", "resolution": "512:512"}
+
+
+def test_a_job_of_two_files_is_collected_whole_from_its_sidecars(hub, call, tmp_path, elsewhere):
+    tool = Tokenhub3DTool(save_to=tmp_path)
+    made = tool.generate(prompt="椅子")
+    assert len(made.files) == 2
+    elsewhere()
+    asked = len(hub.requests)
+    again = call(tool, "result", made.job.id)
+    assert [file.path for file in again.files] == [file.path for file in made.files]
+    assert len(hub.requests) == asked
+
+
+def test_a_file_that_is_missing_is_fetched_again_and_the_others_are_not(
+    hub, call, tmp_path, elsewhere
+):
+    tool = Tokenhub3DTool(save_to=tmp_path)
+    lost, kept = tool.generate(prompt="椅子").files
+    lost.path.unlink()
+    lost.path.with_name(f"{lost.path.name}.json").unlink()
+    elsewhere()
+    again = call(tool, "result", next(iter(hub.jobs)))
+    assert [file.path for file in again.files] == [lost.path, kept.path]
+    assert lost.path.is_file()
+
+
+def test_what_is_here_is_returned_although_the_rest_is_gone(hub, call, tmp_path, elsewhere):
+    tool = Tokenhub3DTool(save_to=tmp_path)
+    lost, kept = tool.generate(prompt="椅子").files
+    lost.path.unlink()
+    lost.path.with_name(f"{lost.path.name}.json").unlink()
+    elsewhere()
+    job_id = next(iter(hub.jobs))
+    hub.advance(25 * 3600)  # the service forgets
+    with pytest.warns(UserWarning, match="1 of the job's files are missing"):
+        again = call(tool, "result", job_id)
+    assert [file.path for file in again.files] == [kept.path]
+
+
 def test_watching_yields_changes_and_ends(hub, call):
     job = TokenHubVideoTool().submit(prompt="猫")
     states = call(TokenHubVideoTool(), "watch", job)
