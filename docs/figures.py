@@ -16,7 +16,7 @@ from typing import Literal
 from tables import Language, pick, table
 
 FILE = Path(__file__).with_name("performance.json")
-OURS = "ChatTokenHub"
+OURS, BRIDGE = "ChatTokenHub", "core's bridge"
 PEERS = ("ChatMistralAI", "ChatOpenAI")
 Found = dict[str, tuple[float, str]]
 """Value and unit, by subject."""
@@ -62,8 +62,8 @@ def table_of(language: Language) -> str:
     """Return each figure beside its floors, its peers and its aim."""
     heads = pick(
         language,
-        f"Figure,{OURS},Floor,{','.join(PEERS)},Aim,Is",
-        f"指标,{OURS},下限,{','.join(PEERS)},目标,结果",
+        f"Figure,{OURS},Floor (core + httpx),{','.join(PEERS)},Aim,Is",
+        f"指标,{OURS},下限（core + httpx）,{','.join(PEERS)},目标,结果",
     )
     return table(heads.split(","), (_row(language, name, aim) for name, aim in AIMS.items()))
 
@@ -86,7 +86,7 @@ def _row(language: Language, name: str, aim: Aim) -> Iterator[str]:
     found = measured()[name]
     yield pick(language, name, WORDS[name])
     yield _shown(found, OURS)
-    yield _floor(found)
+    yield _floor(language, found)
     yield from (_shown(found, peer) for peer in PEERS)
     yield pick(language, aim.en, aim.zh)
     yield _reached(language, found, aim)
@@ -105,12 +105,14 @@ def _shown(found: Found, subject: str) -> str:
     if subject not in found:
         return ""
     value, unit = found[subject]
-    return f"{float(f'{value:.3g}'):g} {unit}"
+    return f"{float(f'{value:.3g}'):g}\N{NO-BREAK SPACE}{unit}"
 
 
-def _floor(found: Found) -> str:
-    parts = [name for name in found if name.startswith("floor") or name == "core's bridge"]
-    return " + ".join(f"{name.removeprefix('floor: ')} {_shown(found, name)}" for name in parts)
+def _floor(language: Language, found: Found) -> str:
+    if BRIDGE in found:
+        return f"{_shown(found, BRIDGE)} ({pick(language, 'bridge', '桥接')})"
+    parts = [name for name in found if name.startswith("floor")]
+    return " + ".join(_shown(found, name) for name in parts)
 
 
 def _reached(language: Language, found: Found, aim: Aim) -> str:
@@ -123,7 +125,7 @@ def _reached(language: Language, found: Found, aim: Aim) -> str:
 
 _AGAINST: dict[Against, Callable[[Found], float]] = {
     "floors": lambda found: found["floor: core"][0] + found["floor: httpx"][0],
-    "bridge": lambda found: found["core's bridge"][0],
+    "bridge": lambda found: found[BRIDGE][0],
     "core": lambda found: found["floor: core"][0],
     "mistral": lambda found: found["ChatMistralAI"][0],
     "peers": lambda found: min(found[peer][0] for peer in PEERS),

@@ -224,6 +224,7 @@ def stage(language: Language, to: Path | None = None) -> Path:
     folder = to or STAGE / language
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE / "img", folder / "img")
+    shutil.copy(HERE / "site.css", folder)
     for place, path in pages(language).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(_UP.sub(r"\1\2", path.read_text("utf-8")), "utf-8")

@@ -13,7 +13,7 @@ from langchain_tokenhub.testing.offline import emulator_unless_key
 
 
 async def main(count: int) -> None:
-    model = ChatTokenHub(model="deepseek-v3.1-terminus", max_tokens=200)
+    model = ChatTokenHub(model="deepseek-v4-flash", thinking=False, max_tokens=200)
     questions = [f"计算 {number}+{number}" for number in range(1, count + 1)]
     tokens = 0
     async for place, answer in model.abatch_as_completed(

@@ -12,7 +12,7 @@ from langchain_tokenhub.testing.offline import emulator_unless_key
 
 
 def main(question: str) -> None:
-    model = ChatTokenHub(model="deepseek-v3.1-terminus", temperature=0.7)
+    model = ChatTokenHub(model="deepseek-v4-flash", temperature=0.7)
     answer = None
     for chunk in model.stream([("system", "你是一个有帮助的助手。"), ("user", question)]):
         print(chunk.content, end="", flush=True)

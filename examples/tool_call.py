@@ -25,7 +25,7 @@ def get_weather(city: str) -> dict[str, object]:
 
 
 def main(question: str) -> None:
-    model = ChatTokenHub(model="deepseek-v3.1-terminus").bind_tools([get_weather])
+    model = ChatTokenHub(model="deepseek-v4-flash").bind_tools([get_weather])
     history = [HumanMessage(question)]
     answer = model.invoke(history)
     while answer.tool_calls:
