@@ -36,7 +36,7 @@ def build_app(hub: MediaHub) -> Starlette:
         return refusal(hub, hub.chance.dice(b"crashed"), told)
 
     routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
-    return Starlette(
+    app = Starlette(
         routes=[
             *routes,
             Route("/v1/models", endpoint(hub, chat_app.models), methods=["GET"]),
@@ -44,6 +44,8 @@ def build_app(hub: MediaHub) -> Starlette:
         ],
         exception_handlers={404: not_here, 405: not_here, Exception: crashed},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _not_here(code: str, _: Arrival) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_tokenhub.testing import clues as find
 from langchain_tokenhub.testing.clues import Clues
+from langchain_tokenhub.testing.schemas import pointed
 from langchain_tokenhub.testing.tables import table
 
 Schema = Mapping[str, Any]
@@ -47,7 +48,7 @@ def resolve(schema: Schema, root: Schema) -> Schema:
     """Follow references and take the first alternative that is not null."""
     for _ in range(_DEEP):
         if "$ref" in schema:
-            schema = {**_pointed(str(schema["$ref"]), root), **_rest(schema, "$ref")}
+            schema = {**(pointed(schema["$ref"], root) or {}), **_rest(schema, "$ref")}
         elif options := schema.get("anyOf") or schema.get("oneOf"):
             kept = [o for o in options if o.get("type") != "null"] or options
             schema = {**_rest(schema, "anyOf", "oneOf"), **kept[0]}
@@ -60,13 +61,6 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 def _rest(schema: Schema, *keys: str) -> dict[str, Any]:
     return {k: v for k, v in schema.items() if k not in keys}
-
-
-def _pointed(reference: str, root: Schema) -> Schema:
-    found: Any = root
-    for step in reference.removeprefix("#/").split("/"):
-        found = found.get(step, {})
-    return dict(found)
 
 
 def kind_of(schema: Schema) -> str:

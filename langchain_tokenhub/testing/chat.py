@@ -10,6 +10,7 @@ from typing import Any
 from langchain_tokenhub.testing.errors import Era, bad
 from langchain_tokenhub.testing.families import ChatModel, chat_model
 from langchain_tokenhub.testing.messages import Body, check_messages
+from langchain_tokenhub.testing.schemas import is_schema
 from langchain_tokenhub.testing.tables import table
 from langchain_tokenhub.testing.text import count
 
@@ -83,7 +84,7 @@ def _is_stream_options(value: Any) -> bool:
 
 
 def _is_thinking(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") in {"enabled", "disabled", "adaptive"}
+    return isinstance(value, dict) and value.get("type") in ("enabled", "disabled", "adaptive")
 
 
 def _is_response_format(value: Any) -> bool:
@@ -97,7 +98,7 @@ def _is_response_format(value: Any) -> bool:
             return (
                 isinstance(inner, dict)
                 and bool(_NAME.fullmatch(str(inner.get("name", ""))))
-                and isinstance(inner.get("schema"), dict)
+                and is_schema(inner.get("schema"))
             )
         case _:
             return False
@@ -150,11 +151,7 @@ def _is_tool(tool: Any) -> bool:
 
 
 def _is_parameters(schema: Any) -> bool:
-    return (
-        isinstance(schema, dict)
-        and schema.get("type") == "object"
-        and isinstance(schema.get("properties", {}), dict)
-    )
+    return is_schema(schema) and schema.get("type") == "object"
 
 
 def _check_choice(choice: Any, tools: list[Any]) -> None:

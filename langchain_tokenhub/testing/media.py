@@ -166,7 +166,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 def _lite_size(body: Body) -> None:
     long_sides = table("media_rules")["lite"]["long_sides"]
-    if "resolution" in body and max(size_of(body["resolution"])) not in long_sides:
+    if body.get("resolution") and max(size_of(body["resolution"])) not in long_sides:
         raise wrong("the long side of resolution is not supported")
 
 

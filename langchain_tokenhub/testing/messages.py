@@ -39,7 +39,7 @@ def _is_link(value: Any, *, data: bool) -> bool:
 _PARTS: dict[str, Callable[[Any], bool]] = {
     "text": lambda v: isinstance(v, str),
     "image_url": lambda v: (
-        _is_link(v, data=True) and v.get("detail", "auto") in {"auto", "low", "high"}
+        _is_link(v, data=True) and v.get("detail", "auto") in ("auto", "low", "high")
     ),
     "video_url": lambda v: _is_link(v, data=True),
     "file_url": lambda v: _is_link(v, data=False),
@@ -69,24 +69,23 @@ def check_messages(messages: Any) -> None:
 
 def _check_message(message: Any, at: int) -> str:
     role = message.get("role") if isinstance(message, dict) else None
-    if role not in _KEYS:
+    if not isinstance(role, str) or role not in _KEYS:
         raise bad(f"messages[{at}]: unknown role {role!r}.")
     if strange := set(message) - _KEYS[role]:
         raise bad(f"messages[{at}]: unknown field '{min(strange)}'.")
     _check_content(message, role, at)
     _check_calls(message, at)
-    return str(role)
+    return role
 
 
 def _follow_calls(message: Body, role: str, open_calls: set[str], at: int) -> set[str]:
     if role != "tool":
         _all_answered(open_calls, at)
         return {call["id"] for call in message.get("tool_calls") or []}
-    if message.get("tool_call_id") not in open_calls:
-        raise bad(
-            f"messages[{at}]: tool_call_id {message.get('tool_call_id')!r} answers no tool call."
-        )
-    return open_calls - {message["tool_call_id"]}
+    answered = message.get("tool_call_id")
+    if not isinstance(answered, str) or answered not in open_calls:
+        raise bad(f"messages[{at}]: tool_call_id {answered!r} answers no tool call.")
+    return open_calls - {answered}
 
 
 def _all_answered(open_calls: set[str], at: int) -> None:

@@ -101,6 +101,10 @@ class _Protocol(H11Protocol):
         transport: asyncio.Transport,  # type: ignore[override]  # narrowed by the base class too
     ) -> None:
         super().connection_made(transport)
+        # asyncio only does so itself where the listening socket names its protocol; without it
+        # every answer waits 40 ms for an acknowledgement of its headers
+        client = transport.get_extra_info("socket")
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
 
 

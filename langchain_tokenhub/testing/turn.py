@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_tokenhub.testing.schemas import is_schema
 from langchain_tokenhub.testing.tables import table
 
 Message = Mapping[str, Any]
@@ -100,7 +101,7 @@ def embedded_schema(text: str) -> dict[str, Any] | None:
     """Find a JSON schema written into the prompt."""
     for match in re.finditer(r"\{", text):
         found = _decode(text, match.start())
-        if isinstance(found, dict) and isinstance(found.get("properties"), dict):
+        if isinstance(found, dict) and is_schema(found) and "properties" in found:
             return found
     return None
 
@@ -108,5 +109,5 @@ def embedded_schema(text: str) -> dict[str, Any] | None:
 def _decode(text: str, at: int) -> Any:
     try:
         return json.JSONDecoder().raw_decode(text, at)[0]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
