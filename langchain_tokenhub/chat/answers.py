@@ -182,7 +182,8 @@ class StreamReader:
         return self._delta(delta) if isinstance(delta, dict) else None
 
     def _delta(self, delta: dict[str, Any]) -> Delta | None:
-        content, thought = delta.get("content"), _reasoning(delta)
+        content = delta.get("content") or delta.get("refusal")
+        thought = _reasoning(delta)
         if type(content) is str and not thought and not self._tagged.active:
             text = self._text.feed(content)
         else:

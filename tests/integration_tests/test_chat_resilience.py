@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 import pytest
 
@@ -87,22 +89,105 @@ def test_a_calls_own_timeout_wins(hub, call):
         call(_model(timeout=60), "invoke", "Hello", timeout=0.2)
 
 
-def test_row_35_a_stream_that_is_left_early_leaves_the_model_usable(hub):
-    model = _model()
+@pytest.fixture
+def talker(peer, raw):
+    """A server that talks until it is left."""
 
-    for _ in model.stream("Write a story about a cat."):
+    async def talk(connection, request):
+        if b'"stream":true' not in request.body:
+            await connection.json(raw.WHOLE)
+            return
+        await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+        await connection.chunks(raw.event("word"))
+        await connection.until_gone()
+
+    peer.answer = talk
+    return peer
+
+
+LEFT = {
+    "v0": lambda model: model().stream("q"),
+    "v1": lambda model: model(output_version="v1").stream("q"),
+    "v3": lambda model: model().stream_events("q", version="v3"),
+}
+
+
+@pytest.mark.parametrize("begin", LEFT.values(), ids=LEFT)
+def test_row_35_leaving_a_stream_closes_its_socket_and_leaves_the_model_usable(
+    talker, model, begin
+):
+    stream = begin(model)
+    for _ in stream:
         break
+    del _, stream
+    gc.collect()
 
-    assert model.invoke("Hello").text
+    assert talker.connections[0].gone.wait(5)
+    assert model().invoke("q").text == "hi"
 
 
-async def test_row_36_a_stream_that_is_cancelled_leaves_the_model_usable(hub):
-    model = _model()
-    stream = model.astream("Write a story about a cat.")
-    await anext(stream)
+async def _first(stream):
+    async for item in stream:
+        return item
+    return None
+
+
+async def test_row_36_cancelling_a_stream_closes_its_socket_and_leaves_the_model_usable(
+    talker, model
+):
+    async def read():
+        async for _ in model().astream("q"):
+            began.set()
+
+    began = asyncio.Event()
+    reading = asyncio.create_task(read())
+    await began.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+    assert (await model().ainvoke("q")).text == "hi"
+
+
+@pytest.mark.parametrize("version", [None, "v1"])
+async def test_row_36_closing_an_async_stream_closes_its_socket(talker, model, version):
+    async with aclosing(model(output_version=version).astream("q")) as stream:
+        await _first(stream)
+
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+async def test_row_36_closing_an_async_v3_stream_closes_its_socket(talker, model):
+    stream = await model().astream_events("q", version="v3")
+    await _first(stream)
     await stream.aclose()
 
-    assert (await model.ainvoke("Hello")).text
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+async def test_section_4_complaint_12_a_timeout_around_a_call_closes_its_socket(talker, model):
+    async def read():
+        return [chunk async for chunk in model().astream("q")]
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(read(), 0.2)
+
+    assert await asyncio.to_thread(talker.connections[0].gone.wait, 5)
+
+
+def test_row_77_five_models_share_one_connection(peer, model):
+    for _ in range(5):
+        model().invoke("q")
+
+    assert len(peer.connections) == 1
+
+
+async def test_row_77_five_models_share_one_connection_of_a_loop(peer, model):
+    for _ in range(5):
+        await model().ainvoke("q")
+
+    assert len(peer.connections) == 1
 
 
 async def test_an_async_v3_stream_can_be_closed_early(hub):
