@@ -36,7 +36,7 @@ def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
     if known is None or known.price is None:
         return None
     price = known.price
-    if params.get("job_id"):
+    if str(params.get("job_id") or "").strip():
         low = high = 0.0  # a resumed job was paid for
     else:
         low, high = _credits(price, params)

@@ -7,6 +7,7 @@ from langchain_tokenhub.errors import (
     InvalidRequestError,
     JobBlockedError,
     JobFailedError,
+    JobNotFoundError,
     JobTimeoutError,
     ModelNotAvailableError,
     PermissionDeniedError,
@@ -45,6 +46,8 @@ def _advice(error: TokenHubError) -> str:
             return _CORRECT
         case JobFailedError():
             return "The job is over; tell the user, or change the input and call again."
+        case JobNotFoundError():
+            return "If that is no id of an earlier job, leave job_id out; else tell the user."
         case JobTimeoutError():
             return _resume(error)
         case _ if error.job is not None:

@@ -10,7 +10,7 @@ from langchain_tokenhub.media.base import (
     file_fields,
     wire,
 )
-from langchain_tokenhub.media.checks import FileField, Text, shown, without_query
+from langchain_tokenhub.media.checks import FileField, Text, shown, told_already, without_query
 from langchain_tokenhub.media.explain import explain
 from langchain_tokenhub.media.image import HyImageLite, HyImageV3, ImageParams
 from langchain_tokenhub.media.table import Language, params_class, schema_class
@@ -57,6 +57,7 @@ __all__ = [
     "params_class",
     "schema_class",
     "shown",
+    "told_already",
     "wire",
     "without_query",
 ]

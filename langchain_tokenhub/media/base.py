@@ -54,6 +54,7 @@ class MediaParams(BaseModel):
             return handler(data)
         given = {name: value for name, value in data.items() if value is not None}
         if not _resumes(cls, given):
+            _refuse_blank(cls, given)
             return handler(given)
         required = {name: RESUMED for name, f in cls.model_fields.items() if f.is_required()}
         unknown = {name: value for name, value in given.items() if name not in cls.model_fields}
@@ -185,6 +186,16 @@ def _resumes(cls: type[MediaParams], given: dict[str, Any]) -> bool:
     return (
         "job_id" in cls.model_fields and isinstance(job_id, str | int) and bool(str(job_id).strip())
     )
+
+
+def _refuse_blank(cls: type[MediaParams], given: dict[str, Any]) -> None:
+    """Refuse a job id that says nothing, unless a new job is described beside it.
+
+    Language models fill optional fields with empty texts: then a new job is what they ask for.
+    """
+    if given.keys() == {"job_id"} <= cls.model_fields.keys() and isinstance(given["job_id"], str):
+        advice = "give the id of an earlier job, or leave it out and describe a new one"
+        raise problem("job_id", "job_id: it is empty", advice)
 
 
 def _names(params: BaseModel) -> Iterator[tuple[None, str]]:

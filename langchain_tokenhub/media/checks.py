@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, LiteralString
 
@@ -33,6 +35,25 @@ class Text:
 
     en: str
     zh: str
+
+
+_told: ContextVar[bool] = ContextVar("tokenhub_cautions_told", default=False)
+
+
+def caution(told: str) -> None:
+    """Warn of what is taken although it may not be meant."""
+    if not _told.get():
+        warnings.warn(told, UserWarning, stacklevel=2)
+
+
+@contextmanager
+def told_already() -> Iterator[None]:
+    """Keep quiet: the same parameters were checked before, as a tool call is by LangChain."""
+    token = _told.set(True)
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def problem(kind: LiteralString, what: str, advice: str) -> PydanticCustomError:
@@ -99,7 +120,7 @@ class Length(Check):
             raise problem("text_long", f"{len(text)} characters, at most {self.most}", "shorten it")
         if self.sure is not None and len(text) > self.sure:
             told = f"{len(text)} characters; the service may refuse more than {self.sure}"
-            warnings.warn(told, UserWarning, stacklevel=2)
+            caution(told)
         return text
 
     def _shape(self) -> dict[str, Any]:

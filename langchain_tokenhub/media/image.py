@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
@@ -17,6 +16,7 @@ from langchain_tokenhub.media.checks import (
     Text,
     Whole,
     Word,
+    caution,
 )
 
 _LITE_LONG_SIDES = (
@@ -144,7 +144,7 @@ class HyImageV3(MediaParams):
     def _rules(self) -> None:
         if self.seed is not None and self.revise != 0:
             told = "seed has no effect while revise is on; set revise=0"
-            warnings.warn(told, UserWarning, stacklevel=2)
+            caution(told)
 
 
 class ImageParams(MediaParams):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict
@@ -17,6 +16,7 @@ from langchain_tokenhub.media.checks import (
     Text,
     Whole,
     Word,
+    caution,
     problem,
 )
 
@@ -169,7 +169,7 @@ class Hy3D30(MediaParams):
             what = "polygon_type is only taken with generate_type=LowPoly"
             raise problem("polygon", what, "set generate_type, or leave polygon_type out")
         if self.face_count and self.generate_type == "LowPoly":
-            warnings.warn("face_count has no effect with LowPoly; leave it out", stacklevel=2)
+            caution("face_count has no effect with LowPoly; leave it out")
         _check_mesh(self, self.multi_view_images)
 
 
@@ -293,7 +293,7 @@ def _check_mesh(params: Hy3D30 | Hy3D31, views: Sequence[_View] | None) -> None:
     if views is not None:
         _check_views(params, views)
     if params.enable_pbr and params.generate_type == "Geometry":
-        warnings.warn("enable_pbr has no effect with Geometry; leave it out", stacklevel=2)
+        caution("enable_pbr has no effect with Geometry; leave it out")
 
 
 def _check_views(params: MediaParams, views: Sequence[_View]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
@@ -26,6 +25,7 @@ from langchain_tokenhub.media.checks import (
     Number,
     Text,
     Word,
+    caution,
     problem,
 )
 
@@ -279,7 +279,7 @@ class YtVideoHumanactor(MediaParams):
             raise problem("face", "image_url, image_base64: none given, one is needed", "give one")
         if len(given) > 1:
             told = "image_base64 has no effect beside image_url; leave one out"
-            warnings.warn(told, UserWarning, stacklevel=2)
+            caution(told)
 
 
 class VideoParams(MediaParams):
@@ -318,4 +318,4 @@ def _check_images(template: FxTemplate, count: int) -> None:
     what = f"images: {count} given, template {template.id} takes {wanted}"
     if template.images_known:
         raise problem("images", what, "change their number")
-    warnings.warn(f"{what} as far as known", UserWarning, stacklevel=2)
+    caution(f"{what} as far as known")

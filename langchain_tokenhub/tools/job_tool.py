@@ -93,15 +93,16 @@ class TokenHubJobTool(Connected, Answering):
 
     async def _found(self, transport: Transport, asked: JobQuestion) -> tuple[MediaClient, Job]:
         """Return the job that is meant, and the client of its kind."""
-        if not asked.job_id:
+        job_id = (asked.job_id or "").strip()
+        if not job_id:
             raise InvalidRequestError(f"job_id: needed to {asked.action}", phase="not sent")
-        job = await self._client("image").known_job(transport, asked.job_id.strip())
+        job = await self._client("image").known_job(transport, job_id)
         known = media_model(job.model if job else asked.model or "")
         if job is None and known is not None:
-            job = Job(kind=known.kind, model=known.id, id=asked.job_id.strip())
+            job = Job(kind=known.kind, model=known.id, id=job_id)
         if job is None:
             raise InvalidRequestError(
-                f"job {asked.job_id} is not known here; say its model", phase="not sent"
+                f"job {job_id} is not known here; say its model", phase="not sent"
             )
         return self._client(job.kind, job.model), job
 

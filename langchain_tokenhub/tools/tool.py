@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Literal, Self
 
 from langchain_core.tools import ArgsSchema
@@ -12,7 +13,7 @@ from langchain_tokenhub.catalogue import MediaModel
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.descriptions import Language, description_of
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.media import params_class, schema_class
+from langchain_tokenhub.media import params_class, schema_class, told_already
 from langchain_tokenhub.tools.answering import Answering
 from langchain_tokenhub.tools.client import MediaClient
 from langchain_tokenhub.transport import Transport, finish
@@ -74,7 +75,8 @@ class MediaTool(MediaClient, Answering):
     async def _answer(
         self, transport: Transport, emit: Emit, params: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        result = await self._generate(transport, emit, params, None, by_model=True)
+        with told_already() if self._own_schema else nullcontext():  # LangChain has checked them
+            result = await self._generate(transport, emit, params, None, by_model=True)
         return str(result), result.model_dump(mode="json")
 
     def __getstate__(self) -> dict[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -13,7 +14,12 @@ from langgraph.prebuilt import ToolNode
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.job import MediaResult
-from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit, TokenHubVideoTool
+from langchain_tokenhub.tools import (
+    Tokenhub3DTool,
+    TokenHubImageTool,
+    TokenHubToolkit,
+    TokenHubVideoTool,
+)
 
 pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
@@ -203,3 +209,21 @@ def test_parallel_calls_of_one_prompt_are_two_jobs_in_a_thread(hub, call, tmp_pa
 def test_no_secret_reaches_a_message(hub, call):
     message = call(TokenHubImageTool(), "invoke", tool_call(prompt="猫"))
     assert "sk-test-canary" not in message.model_dump_json()
+
+
+@pytest.mark.parametrize("asked", ["invoke", "call", "generate"])
+def test_a_pair_without_effect_is_warned_of_once(hub, call, asked):
+    params = {"prompt": "椅子", "generate_type": "LowPoly", "face_count": 5000}
+    tool = Tokenhub3DTool()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        match asked:
+            case "invoke":
+                call(tool, "invoke", params)
+            case "call":
+                call(tool, "invoke", tool_call(tool.name, **params))
+            case _:
+                call(tool, "generate", **params)
+    assert [str(one.message) for one in told] == [
+        "face_count has no effect with LowPoly; leave it out"
+    ]

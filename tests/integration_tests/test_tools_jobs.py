@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
+from pydantic import ValidationError
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.jobs.prices import estimate
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
@@ -18,6 +20,10 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
+
+
+def tool_call(**args):
+    return {"type": "tool_call", "id": "c1", "name": "tokenhub_video", "args": args}
 
 
 def test_a_job_is_looked_at_and_collected_without_paying(hub, call, tmp_path):
@@ -103,3 +109,126 @@ def test_a_cheap_call_is_not_asked_about(hub):
     done = agent(2, prompt="猫").invoke({"messages": [("user", "画")]}, CONFIG)
     assert done["messages"][-1].content == "好了"
     assert len(hub.jobs) == 1
+
+
+# --- a job id that says nothing -------------------------------------------------------------------
+
+BLANKS = ["", " ", "\n"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+@pytest.mark.parametrize("model", ["hy-video-1.5", "yt-video-fx", "ep-unknown"])
+def test_a_blank_job_id_alone_is_refused_by_its_name_and_nothing_is_sent(hub, call, model, blank):
+    tool = TokenHubVideoTool(model=model)
+    for verb in ("generate", "submit"):
+        with pytest.raises(errors.InvalidRequestError, match="job_id: it is empty"):
+            call(tool, verb, job_id=blank)
+    with pytest.raises(ValidationError, match="job_id: it is empty"):
+        call(tool, "invoke", {"job_id": blank})
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_blank_job_id_beside_a_prompt_asks_for_a_new_job(hub, call, blank):
+    """Language models fill optional fields with empty texts."""
+    message = call(TokenHubVideoTool(), "invoke", tool_call(job_id=blank, prompt="猫"))
+    assert message.status == "success"
+    assert len(hub.jobs) == 1
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_blank_job_id_is_no_way_around_approval(hub, blank):
+    asked = agent(1, prompt="猫", job_id=blank).invoke({"messages": [("user", "画")]}, CONFIG)
+    assert "about 1.8 CNY" in asked["__interrupt__"][0].value["action_requests"][0]["description"]
+    assert not hub.jobs
+
+
+def test_a_job_id_that_nobody_knows_is_no_reason_to_wait(hub, call):
+    message = call(TokenHubVideoTool(), "invoke", tool_call(job_id="null", prompt="猫"))
+    assert "JobNotFoundError" in message.content
+    assert "go on waiting" not in message.content
+    assert "leave job_id out" in message.content
+    assert not hub.jobs
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_the_job_tool_refuses_a_blank_job_id(hub, call, blank):
+    with pytest.raises(errors.InvalidRequestError, match="job_id: needed"):
+        call(TokenHubJobTool(), "invoke", {"job_id": blank, "model": "hy-video-1.5"})
+    assert hub.requests == []
+
+
+# --- approval -------------------------------------------------------------------------------------
+
+
+def approving(cny, *calls, tools=None):
+    tools = tools or [TokenHubVideoTool(), TokenHubImageTool()]
+    asked = [{"id": f"c{n}", "name": name, "args": args} for n, (name, args) in enumerate(calls)]
+    model = Calling(messages=iter([AIMessage("", tool_calls=asked), AIMessage("好了")]))
+    return create_agent(
+        model, tools, middleware=[approve_above(cny, tools)], checkpointer=InMemorySaver()
+    )
+
+
+def answered(made, *decisions):
+    return made.invoke(Command(resume={"decisions": [*decisions]}), CONFIG)
+
+
+def contents(state):
+    return [one for one in state["messages"] if isinstance(one, ToolMessage)]
+
+
+def test_parallel_dear_calls_are_one_question_each_and_cheap_ones_none(hub):
+    video, image = "tokenhub_video", "tokenhub_image"
+    made = approving(
+        1.5, (video, {"prompt": "一"}), (image, {"prompt": "二"}), (video, {"prompt": "三"})
+    )
+    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
+    questions = asked["__interrupt__"][0].value["action_requests"]
+    assert [question["args"]["prompt"] for question in questions] == ["一", "三"]
+    assert all("about 1.8 CNY" in question["description"] for question in questions)
+    done = answered(made, {"type": "approve"}, {"type": "reject", "message": "太贵了"})
+    assert sorted(r.body["prompt"] for r in hub.requests if r.path.endswith("/submit")) == [
+        "一",
+        "二",
+    ]
+    assert {one.tool_call_id: one.status for one in contents(done)} == {
+        "c0": "success",
+        "c1": "success",
+        "c2": "error",
+    }
+
+
+def test_an_edited_call_is_made_as_it_was_edited(hub):
+    made = approving(1, ("tokenhub_video", {"prompt": "一千只猫"}))
+    made.invoke({"messages": [("user", "画")]}, CONFIG)
+    edited = {"name": "tokenhub_video", "args": {"prompt": "一只猫"}}
+    answered(made, {"type": "edit", "edited_action": edited})
+    assert [job.body["prompt"] for job in hub.jobs.values()] == ["一只猫"]
+
+
+@pytest.mark.parametrize(
+    ("model", "args"),
+    [("ep-own", {"prompt": "猫"}), ("yt-video-fx", {"template": "new", "images": ["https://a/b"]})],
+)
+def test_a_price_that_is_not_known_is_asked_about_or_put_at_its_highest(hub, model, args):
+    tool = TokenHubVideoTool(model=model, name="video")
+    made = approving(1, ("video", args), tools=[tool])
+    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
+    (question,) = asked["__interrupt__"][0].value["action_requests"]
+    assert "price not known" in question["description"] or "about" in question["description"]
+    assert not hub.jobs
+
+
+@pytest.mark.parametrize("args", [{}, {"prompt": None}, {"prompt": 7, "resolution": ["720p"]}])
+def test_nonsense_from_a_model_does_not_break_the_question(hub, args):
+    made = approving(1, ("tokenhub_video", args))
+    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
+    assert "about 1.8 CNY" in asked["__interrupt__"][0].value["action_requests"][0]["description"]
+
+
+def test_every_listed_price_names_its_source_and_date():
+    for model in media_models():
+        if model.price is not None:
+            assert model.price.source
+            assert model.price.date

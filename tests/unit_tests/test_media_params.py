@@ -308,7 +308,7 @@ def test_a_job_id_of_nineteen_digits_may_come_as_a_number():
 @pytest.mark.parametrize("blank", ["", "  ", None])
 def test_a_blank_job_id_is_none(blank):
     assert params_class(HY)(prompt="猫", job_id=blank).job_id is None
-    with pytest.raises(ValidationError, match="prompt"):
+    with pytest.raises(ValidationError, match="prompt" if blank is None else "it is empty"):
         params_class(HY)(job_id=blank)
 
 
