@@ -28,6 +28,7 @@ import fact_tables
 import figures
 import media_tables
 import notebooks
+import studio_picture
 import translated
 import yaml
 from tables import LANGUAGES, Language, pick
@@ -155,7 +156,7 @@ def check() -> int:
 
 
 def pictures() -> int:
-    """Draw what the pages show, each below 60 kB."""
+    """Draw what the pages and the READMEs show."""
     from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
     from langchain_tokenhub.testing import Emulator
 
@@ -168,6 +169,7 @@ def pictures() -> int:
         _write("image.png", picture.files[0].read())
         _write("3d.png", picture.files[0].model_copy(update={"url": preview}).read())
         _write("video.png", _frame(film.files[0].read()))
+    studio_picture.draw(HERE / "img" / "studio.png", _frame)
     return 0
 
 

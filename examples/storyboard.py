@@ -24,7 +24,7 @@ class Shot(BaseModel):
 class Storyboard(BaseModel):
     """The shots of a story, in order."""
 
-    shots: list[Shot] = Field(description="三个镜头", min_length=1, max_length=4)
+    shots: list[Shot] = Field(description="三到四个镜头", min_length=3, max_length=4)
 
 
 def main(story: str) -> None:

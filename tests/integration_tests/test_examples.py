@@ -11,10 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SCRIPTS = [path for path in EXAMPLES if path.stem not in {"service", "test_my_agent"}]
+OWN_TEST = {"durable_agent", "product_3d", "service", "storyboard", "studio", "translator"}
+SCRIPTS = [path for path in EXAMPLES if path.stem not in {*OWN_TEST, "test_my_agent"}]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
@@ -53,6 +55,29 @@ def test_the_durable_agent_submits_once(tmp_path):
     assert "submitted 1 job(s) in all" in run(ROOT / "examples/durable_agent.py", tmp_path)
 
 
+def test_the_turntable_turns(tmp_path):
+    run(ROOT / "examples/product_3d.py", tmp_path)
+    (film,) = (tmp_path / "studio-out").glob("*.gif")
+    with Image.open(film) as turntable:
+        assert turntable.n_frames == 30
+
+
+def test_the_studio_makes_a_picture_a_film_and_a_model(tmp_path):
+    said = run(ROOT / "examples/studio.py", tmp_path)
+    assert "3 jobs" in said
+    made = {path.suffix for path in (tmp_path / "studio-out").iterdir()}
+    assert {".png", ".mp4", ".glb"} <= made
+
+
+def test_the_storyboard_makes_a_film_of_every_shot(tmp_path):
+    said = run(ROOT / "examples/storyboard.py", tmp_path)
+    assert said.count(".png -> ") == len(list((tmp_path / "studio-out").glob("*.mp4"))) > 1
+
+
+def test_the_translator_translates(tmp_path):
+    assert "weather" in run(ROOT / "examples/translator.py", tmp_path)
+
+
 def test_the_example_of_a_users_own_tests_passes(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", str(ROOT / "examples/test_my_agent.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -77,7 +102,7 @@ def test_the_service_streams_tokens_and_progress(tmp_path):
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(script):
-    limit = 160 if script.stem == "studio" else 60
+    limit = {"studio": 160, "product_3d": 100}.get(script.stem, 60)
     assert len(script.read_text("utf-8").splitlines()) <= limit
 
 
