@@ -30,30 +30,31 @@ LEASE = 60.0
 """Seconds after which the places of a dead process come back from Redis; renewed four times."""
 SOCKET_SECONDS = 5.0
 
-if sys.platform == "win32":
-    import msvcrt
 
-    def _lock(handle: int) -> bool:
-        try:
+def _lock(handle: int) -> bool:
+    """Lock an open file, and say whether nobody else has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+        else:
+            import fcntl  # not at the top: a system without it can do all but this
 
-    def _unlock(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> bool:
-        try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
-    def _unlock(handle: int) -> None:
+
+def _unlock(handle: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
         fcntl.flock(handle, fcntl.LOCK_UN)
 
 
@@ -81,17 +82,14 @@ class FolderPlaces:
         self._folder.mkdir(parents=True, exist_ok=True)
         for number in range(most):
             file = self._folder / f"{self._name}-{number}.slot"
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-            if _lock(handle):
-                _handles.add(handle)
-                _touch(handle)
+            if (handle := _locked(file)) is not None:
+                _held[handle] = file
+                _touch(file)
                 return handle
-            os.close(handle)
         return None
 
     def give(self, place: int) -> None:  # noqa: D102
-        _handles.discard(place)
-        _touch(place)
+        _touch(_held.pop(place))
         _unlock(place)
         os.close(place)
 
@@ -100,19 +98,32 @@ class FolderPlaces:
         return [file.stat().st_mtime_ns for file in files]
 
 
-_handles: set[int] = set()
+_held: dict[int, Path] = {}
+"""Files that this process has locked, by handle."""
 
 
-def _touch(handle: int) -> None:
-    with suppress(OSError, NotImplementedError, TypeError):  # not every system touches by handle
-        os.utime(handle)
+def _locked(file: Path) -> int | None:
+    """Open and lock a file; None where somebody else has."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    mine = False
+    try:
+        mine = _lock(handle)
+    finally:
+        if not mine:
+            os.close(handle)
+    return handle if mine else None
+
+
+def _touch(file: Path) -> None:
+    with suppress(OSError):  # by name: not every system touches by handle
+        os.utime(file)
 
 
 def _forget_handles() -> None:
     """Close, in a forked child, what its parent holds: else the child would hold it too."""
-    for handle in _handles:
+    for handle in _held:
         os.close(handle)
-    _handles.clear()
+    _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -248,7 +259,7 @@ class Claim:
         """Take a place if one is free."""
         try:
             place = self._places.take(self._most)
-        except OSError as problem:
+        except (OSError, ImportError) as problem:
             raise _unusable(problem) from None
         with self._lock:
             if not self._gone:
@@ -276,9 +287,10 @@ class Claim:
             logger.warning("a place in flight could not be given back: %s", problem)
 
 
-def _unusable(problem: OSError) -> InvalidRequestError:
+def _unusable(problem: OSError | ImportError) -> InvalidRequestError:
+    reason = getattr(problem, "strerror", None) or type(problem).__name__
     return InvalidRequestError(
-        f"in_flight_store cannot be used: {problem.strerror or type(problem).__name__}",
+        f"in_flight_store cannot be used: {reason}",
         phase="not sent",
         hint="mend the folder or the Redis given as `in_flight_store`; nothing was charged",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import sys
 
@@ -131,3 +133,67 @@ def test_accounts_models_and_sites_are_told_apart_and_no_key_is_written(tmp_path
         names = name(**change)
     assert len(names) == 4
     assert not any("canary" in one for one in names)
+
+
+WINDOWS = """
+import errno, itertools, os, sys, types
+from pathlib import Path
+
+sys.modules["fcntl"] = None
+import langchain_tokenhub.tools
+from langchain_tokenhub.jobs.places import FolderPlaces
+
+locked, ticks = {}, itertools.count(1)
+msvcrt = types.ModuleType("msvcrt")
+msvcrt.LK_NBLCK, msvcrt.LK_UNLCK = 2, 0
+
+
+def locking(handle, mode, count):
+    file = os.fstat(handle).st_ino
+    assert os.lseek(handle, 0, os.SEEK_CUR) == 0
+    if mode == msvcrt.LK_UNLCK:
+        assert locked.pop(file) == handle
+    elif locked.setdefault(file, handle) != handle:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def utime(file, by_name=os.utime):
+    if isinstance(file, int):
+        raise TypeError("utime: path should be string, bytes or os.PathLike, not int")
+    by_name(file, ns=(0, next(ticks)))
+
+
+msvcrt.locking, sys.modules["msvcrt"], os.utime, sys.platform = locking, msvcrt, utime, "win32"
+places = FolderPlaces(Path(sys.argv[1]), "m")
+held = [places.take(2) for _ in range(3)]
+assert held[2] is None and None not in held[:2]
+before = places.moves()
+places.give(held[0])
+assert places.moves() != before
+assert places.take(2) is not None
+print("good")
+"""
+
+
+def test_windows_locks_are_taken_and_given_back_as_its_interface_says(tmp_path):
+    command = [sys.executable, "-c", WINDOWS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("good\n", "")
+
+
+def test_a_folder_without_locks_is_told_before_anything_is_sent_and_leaks_nothing(
+    tmp_path, monkeypatch
+):
+    def unlockable(_handle, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", unlockable)
+    opened, closed = [], []
+    opening, closing = os.open, os.close
+    monkeypatch.setattr(os, "open", lambda *args: opened.append(opening(*args)) or opened[-1])
+    monkeypatch.setattr(os, "close", lambda handle: closed.append(handle) or closing(handle))
+    places = FolderPlaces(tmp_path, "m")
+    with pytest.raises(errors.InvalidRequestError, match="No locks available"):
+        finish(enter(Gate(), SyncWire(), places))
+    assert opened
+    assert closed == opened
