@@ -47,12 +47,33 @@ def with_thinking(body: Body, row: ChatModel | None) -> Body:
     thinking, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
     if effort == "none" and thinking is None and _stops_by_field(row):
         thinking, effort = False, None  # the model has no such effort, but can stop
+    effort = _agreeing(effort, thinking)
     if thinking is not None:
         wire = _thinking(thinking, row, str(body.get("model")))
         body |= {"thinking": wire} if wire else {}
     if effort is not None:
         body["reasoning_effort"] = _effort(effort, row)
     return body
+
+
+def _agreeing(effort: object, thinking: object) -> object:
+    """Return the effort that goes with `thinking`, None where there is no thinking to make it.
+
+    Raises:
+        InvalidRequestError: One says to think, the other not to.
+    """
+    if effort is None or thinking is None:
+        return effort
+    word = thinking.get("type") if isinstance(thinking, Mapping) else thinking
+    off = word in {False, "disabled"} if isinstance(word, (bool, str)) else False
+    if not off and effort == "none" and word is not None:
+        raise InvalidRequestError(
+            f"thinking={word!r} and reasoning_effort='none' contradict each other",
+            hint="leave one of them out",
+        )
+    if off and effort != "none":
+        warnings.warn(f"thinking is off: reasoning_effort {effort!r} is not sent", stacklevel=2)
+    return None if off else effort
 
 
 def _stops_by_field(row: ChatModel | None) -> bool:
@@ -118,10 +139,14 @@ def _effort(asked: object, row: ChatModel | None) -> str:
     if row.thinking_default == "none":
         warnings.warn(f"{row.id!r} does not think: reasoning_effort has no effect", stacklevel=2)
     known = row.reasoning_effort
+    if not known and row.thinking_default != "none":
+        warnings.warn(f"{row.id!r} is not known to heed reasoning_effort", stacklevel=2)
     if not known or effort in known:
         return effort
     place = EFFORTS.index(effort)
-    nearest = min(known, key=lambda word: abs(EFFORTS.index(word) - place))
+    # who asks for little thinking does not ask for none
+    some = [word for word in known if word != "none"] or known
+    nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
     words = ", ".join(known)
     warnings.warn(
         f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} knows {words}",

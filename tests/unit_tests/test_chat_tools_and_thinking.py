@@ -384,7 +384,6 @@ EFFORTS = [
     ("hy3", "none", "none"),
     ("glm-5.2", "xhigh", "xhigh"),
     ("deepseek-v4-pro", "max", "max"),
-    ("glm-5", "high", "high"),
     ("ep-1234", "whatever", "whatever"),
 ]
 
@@ -400,6 +399,7 @@ NEAREST = [
     ("deepseek-v4-pro", "low", "high"),
     ("glm-5.3", "none", "low"),
     ("kimi-k3", "medium", "low"),
+    ("hy4-preview", "low", "high"),
 ]
 
 
@@ -426,6 +426,38 @@ def test_an_effort_for_a_model_that_does_not_think_is_warned_about(service, call
     chat = service(ANSWER).model("hy-mt2-pro", reasoning_effort="high")
 
     with pytest.warns(UserWarning, match="no effect"):
+        call(chat, "invoke", "hi")
+
+
+@pytest.mark.parametrize("model", ["glm-5", "kimi-k2.6", "minimax-m2.7"])
+def test_an_effort_for_a_model_that_is_not_known_to_heed_one_is_sent_with_a_warning(sent, model):
+    with pytest.warns(UserWarning, match=f"{model!r} is not known to heed reasoning_effort"):
+        assert sent(model, {"reasoning_effort": "high"})["reasoning_effort"] == "high"
+
+
+@pytest.mark.parametrize("off", [False, "disabled", {"type": "disabled"}])
+@pytest.mark.parametrize("model", ["hy3", "deepseek-v4-flash", "ep-1234"])
+def test_an_effort_while_thinking_is_off_is_not_sent_and_warned_about(sent, model, off):
+    with pytest.warns(UserWarning, match="thinking is off: reasoning_effort 'high' is not sent"):
+        body = sent(model, {"reasoning_effort": "high"}, kwargs={"thinking": off})
+
+    assert body["thinking"] == {"type": "disabled"}
+    assert "reasoning_effort" not in body
+
+
+def test_no_effort_and_no_thinking_are_the_same(sent):
+    body = sent("hy3", {"thinking": False, "reasoning_effort": "none"})
+
+    assert body["thinking"] == {"type": "disabled"}
+    assert "reasoning_effort" not in body
+
+
+@pytest.mark.parametrize("on", [True, "adaptive", {"type": "enabled"}])
+@pytest.mark.parametrize("model", ["hy3", "glm-5.2", "ep-1234"])
+def test_thinking_without_effort_is_refused_as_a_contradiction(service, call, model, on):
+    chat = service(ANSWER).model(model, thinking=on, reasoning_effort="none")
+
+    with pytest.raises(InvalidRequestError, match="contradict"):
         call(chat, "invoke", "hi")
 
 
