@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -267,10 +269,31 @@ def test_more_jobs_than_the_account_takes_wait_for_each_other(hub):
     assert len(submits(hub)) == 6
 
 
-def test_a_full_account_is_waited_out(hub, call):
+@pytest.mark.parametrize("verb", ["generate", "submit"])
+def test_a_full_account_is_waited_out(hub, call, verb):
     hub.fail("refuse", code="RequestLimitExceeded.JobNumExceed", times=2)
-    assert call(TokenHubImageTool(max_retries=0), "generate", prompt="猫").files
+    assert call(TokenHubImageTool(max_retries=0), verb, prompt="猫")
     assert len(hub.jobs) == 1
+    assert len(submits(hub)) == 3
+
+
+def test_submits_alone_are_held_back_by_the_service_and_not_by_the_gate(hub, call):
+    """A place belongs to a call that waits; a job that nobody waits for here holds none."""
+    hub.speed = 20
+    tool = TokenHubImageTool(max_in_flight=1)
+    for number in range(2):
+        call(tool, "submit", prompt=f"猫{number}")
+    assert len(hub.jobs) == 2
+    assert len(submits(hub)) > 2
+
+
+def test_an_account_that_stays_full_is_told_in_time_and_nothing_is_charged(hub, call):
+    hub.fail("refuse", code="RequestLimitExceeded.JobNumExceed", times=99)
+    for verb in ("generate", "submit"):
+        with pytest.raises(errors.RateLimitError) as caught:
+            call(TokenHubImageTool(wait_timeout=0.2), verb, prompt="猫")
+        assert caught.value.job is None
+    assert not hub.jobs
 
 
 def test_cancelling_a_wait_notes_the_job(hub):
@@ -356,6 +379,30 @@ def test_a_ledger_remembers_a_lost_answer(hub, call, tmp_path, monkeypatch):
         with pytest.raises(errors.SubmissionUnknownError) as caught:
             call(tool, "generate", prompt="猫")
         assert (tmp_path / f"{caught.value.ledger_key}.json").exists()
+    assert len(submits(hub)) == 1
+
+
+TOGETHER = """
+import sys
+from langchain_tokenhub import TokenHubVideoTool
+
+tool = TokenHubVideoTool(ledger=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(tool.generate(prompt="猫").job.id)
+"""
+
+
+def test_processes_that_start_the_same_call_at_once_pay_once(hub, tmp_path):
+    command = [sys.executable, "-c", TOGETHER, tmp_path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * 3
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    found = {worker.communicate(timeout=60)[0].strip() for worker in workers}
+    assert found == set(hub.jobs)
     assert len(submits(hub)) == 1
 
 
