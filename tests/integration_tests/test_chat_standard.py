@@ -125,7 +125,7 @@ class TestByJsonMode(_Standard):
     method = "json_mode"
 
 
-class TestOfAModelThatSees(_Standard):
+class _Seeing(_Standard):
     model_id = "kimi-k2.6"
 
     @property
@@ -139,3 +139,15 @@ class TestOfAModelThatSees(_Standard):
     @property
     def supports_image_tool_message(self):
         return True
+
+
+class TestOfAModelThatSeesByFunctionCalling(_Seeing):
+    """Pictures beside everything else, by the same three methods."""
+
+
+class TestOfAModelThatSeesByJsonSchema(_Seeing):
+    method = "json_schema"
+
+
+class TestOfAModelThatSeesByJsonMode(_Seeing):
+    method = "json_mode"
