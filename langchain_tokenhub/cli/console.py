@@ -90,7 +90,11 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def mend_streams() -> None:
-    """Let no character break the output, whatever the locale can write."""
+    """Let no character break the output, and no stream be missing that the shell has closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - as long as we run
+            setattr(sys, name, nothing)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

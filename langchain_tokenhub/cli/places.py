@@ -20,7 +20,7 @@ def add_emulator(parser: argparse.ArgumentParser, words: Words, arguments: Seque
     """Add the options of `tokenhub emulator`."""
     del arguments
     parser.add_argument("--host", default="127.0.0.1", help=words("host"))
-    parser.add_argument("--port", type=int, default=0, help=words("port"))
+    parser.add_argument("--port", type=_port, default=0, help=words("port"))
     parser.add_argument("--speed", type=float, default=1.0, help=words("speed"))
     add_output(parser, words)
     parser.set_defaults(run=emulate)
@@ -42,6 +42,12 @@ def emulate(options: argparse.Namespace, console: Console) -> int:
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
 
 
 def add_gallery(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:

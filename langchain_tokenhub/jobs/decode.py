@@ -134,8 +134,12 @@ def revised_text(raw: str | None) -> str | None:
     """Return the service's rewriting of a prompt without its thoughts and marks."""
     if not raw:
         return None
-    text = re.split(r"<answer>", raw, maxsplit=1)[0]
-    kept = text.rpartition("<recaption>")[2] if "<recaption>" in text else text
+    thought, _, answer = raw.partition("<answer>")
+    return _unmarked(thought) or _unmarked(answer)
+
+
+def _unmarked(text: str) -> str | None:
+    kept = text.rpartition("<recaption>")[2]
     kept = re.sub(r"<think>.*?</think>", "", kept, flags=re.DOTALL)
     return re.sub(r"</?[a-z][a-z0-9_]*>", "", kept).strip() or None
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ async def save(wire: Wire, file: MediaFile, folder: Path, stem: str) -> MediaFil
         ResultExpiredError: The link is dead.
         OSError: The disk refuses.
     """
+    stem = _nameable(stem)
     part = await wire.blocking(functools.partial(_part, folder, stem))
     try:
         head = await _fill(wire, file, part)
@@ -245,6 +247,16 @@ async def _unpacked(wire: Wire, file: MediaFile, path: Path) -> Path | None:
     except (InvalidRequestError, OSError) as problem:
         caution(f"{path.name} was saved and not unpacked: {problem}")
         return None
+
+
+def _nameable(stem: str) -> str:
+    """Return `stem` as this system can write it: a locale may know no Chinese."""
+    coding = sys.getfilesystemencoding()
+    try:
+        os.fsencode(stem)
+    except UnicodeEncodeError:
+        return stem.encode(coding, "ignore").decode(coding).strip("._- ") or "tokenhub"
+    return stem
 
 
 def _part(folder: Path, stem: str) -> Path:

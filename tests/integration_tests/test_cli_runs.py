@@ -364,6 +364,36 @@ def test_a_locale_that_knows_no_chinese_breaks_nothing(hub, environment):
     assert hub.requests[-1].body["messages"][0]["content"] == "你好"
 
 
+def test_a_disk_whose_names_hold_no_chinese_saves_all_the_same(hub):
+    done = run("image", "小狗 dog", "-q", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.decode().strip())
+    assert path.name.startswith("dog-")
+    assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("models >&-", 0), ("models 2>&-", 0), ("chat <&-", 2)]
+)
+def test_a_closed_stream_is_no_fault(hub, arguments, code):
+    command = f"{shlex.join(COMMAND)} {arguments}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_job_of_a_killed_process_is_collected_and_paid_once(still):
+    with subprocess.Popen([*COMMAND, "video", "雪"], stderr=subprocess.PIPE, text=True) as process:
+        process.stderr.readline()
+        process.kill()
+    (job_id,) = still.jobs
+    still.speed = 1000
+    done = run("resume", job_id, "-q")
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.decode().strip()).suffix == ".mp4"
+    assert sum(request.path.endswith("/submit") for request in still.requests) == 1
+
+
 def test_ctrl_c_names_the_job_and_how_to_collect_it(still):
     with subprocess.Popen([*COMMAND, "video", "雪"], stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()

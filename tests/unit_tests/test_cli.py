@@ -378,3 +378,11 @@ def test_models_of_one_kind(capsys):
 def test_json_values_are_refused_with_the_place():
     with pytest.raises(argparse.ArgumentTypeError, match="not JSON"):
         params.json_value("{")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http", "8.5"])
+def test_what_is_no_port_is_wrong_use(capsys, port):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["emulator", "--port", port])
+    assert caught.value.code == 2
+    assert "0 to 65535" in capsys.readouterr().err

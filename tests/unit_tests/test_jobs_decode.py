@@ -162,6 +162,7 @@ def test_a_failure_without_a_code_keeps_its_words():
         ("一只猫</recaption><answer><boi><img_ratio_34>", "一只猫"),
         ("一只猫 <3 鱼", "一只猫 <3 鱼"),
         ("<think>想</think>", None),
+        ("<think>想</think><answer>一只猫<boi><img_size_1024>", "一只猫"),
         ("", None),
         (None, None),
     ],
