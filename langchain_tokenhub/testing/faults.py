@@ -100,14 +100,15 @@ class Faults:
     def order(self, fault: Fault) -> None:
         """Add an order."""
         with self._lock:
-            self._orders.append(fault)
+            self._orders += [fault] if fault.times > 0 else []
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for a request, if one is open."""
         with self._lock:
             for fault in self._orders:
-                if fault.times > 0 and fault.strikes(method, path):
+                if fault.strikes(method, path):
                     fault.times -= 1
+                    self._orders = [order for order in self._orders if order.times > 0]
                     return fault
         return None
 

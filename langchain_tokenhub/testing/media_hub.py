@@ -120,9 +120,12 @@ class MediaHub(Hub):
         )
 
     def _new_id(self, kind: str, dice: Dice) -> str:
-        """Make an id in the form of the kind: dashed for images, 19 digits for the others."""
+        """Make an id in the form of the kind: dashed for images, 19 digits for the others.
+
+        Where the service has the time in it, this one has chance: same request, same id.
+        """
         if kind == "image":
-            return f"1259388371-{int(self.now())}-{dice.uuid()}-0"
+            return f"1259388371-{int(dice.roll(1.76e9, 1.79e9))}-{dice.uuid()}-0"
         return str(1_400_000_000_000_000_000 + int(dice.roll(0, 9e16)))
 
     @contextmanager

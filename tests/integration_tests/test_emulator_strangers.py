@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx
 import openai
 import pytest
@@ -183,20 +181,3 @@ def test_an_agent_is_led_through_image_video_and_3d(hub):
     assert [kind for kind, _ in sorted(seen)] == ["3d", "image", "video"]
     assert dict(seen)["video"].startswith("1259388371-")
     assert "1429890795996585985" in result["messages"][-1].text
-
-
-async def test_it_stands_many_open_streams():
-    body = {"model": "hy3", "stream": True, "messages": [{"role": "user", "content": "你好"}]}
-    raw = httpx.Request("POST", "http://x", json=body).read()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
-    request = head.encode() + b"content-length: %d\r\n\r\n" % len(raw) + raw
-    async with Emulator(speed=1e6) as hub:
-        hub.fail("stall", after=2, times=300)
-        host, port = hub.url.removeprefix("http://").split(":")
-        pairs = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
-        for _, writer in pairs:
-            writer.write(request)
-        for reader, _ in pairs:
-            await reader.readuntil(b"data: ")
-        for _, writer in pairs:
-            writer.close()
