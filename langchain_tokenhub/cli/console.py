@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
@@ -93,8 +94,8 @@ def mend_streams() -> None:
     """Let no character break the output, and no stream be missing that the shell has closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - as long as we run
-            setattr(sys, name, nothing)
+            nothing = Path(os.devnull)
+            setattr(sys, name, nothing.open(mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

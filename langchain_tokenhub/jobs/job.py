@@ -144,9 +144,11 @@ class MediaFile(BaseModel):
 
     async def _save(self, wire: Wire, to: str | Path, name: str | None) -> MediaFile:
         from langchain_tokenhub.jobs.files import save, stem_of
+        from langchain_tokenhub.jobs.sniff import TYPES
 
         target = Path(to)
-        if target.suffix and not await wire.blocking(target.is_dir):
+        named = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
+        if named and not await wire.blocking(target.is_dir):
             return await save(wire, self, target.parent, target.stem)
         return await save(wire, self, target, stem_of(name or "tokenhub"))
 

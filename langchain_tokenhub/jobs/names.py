@@ -7,7 +7,11 @@ import unicodedata
 
 MOST_BYTES = 80
 """Of a stem: Linux takes 255 bytes a name, eCryptfs 143, and a suffix and a number come behind."""
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{n}{i}" for n in ("com", "lpt") for i in range(10)}
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+)
+"""Names that Windows takes for devices."""
 
 
 def stem_of(text: str, job_id: str | None = None) -> str:
@@ -22,7 +26,7 @@ def stem_of(text: str, job_id: str | None = None) -> str:
     plain = re.sub(r"_+", "_", plain)
     plain = plain.encode("utf-8", "ignore")[:MOST_BYTES].decode("utf-8", "ignore").strip("._- ")
     tail = re.sub(r"[^A-Za-z0-9-]", "", job_id or "")[-12:].strip("-")
-    if plain.partition(".")[0].lower() in _RESERVED:
+    if _reserved(plain):
         plain = f"_{plain}"
     return "-".join(part for part in (plain, tail) if part) or "tokenhub"
 
@@ -30,3 +34,15 @@ def stem_of(text: str, job_id: str | None = None) -> str:
 def numbered(stem: str, count: int) -> str:
     """Return `stem`, with a number where it is not the first."""
     return stem if count < 2 else f"{stem}-{count}"
+
+
+def awkward(name: str) -> bool:
+    """Say whether some system refuses `name`, takes it for a device, or shows it as another."""
+    ends = name != name.rstrip(". ")
+    return ends or _reserved(name) or any(unicodedata.category(sign)[0] == "C" for sign in name)
+
+
+def _reserved(name: str) -> bool:
+    """Say whether Windows takes `name` for a device; it reads COM¹ as COM1."""
+    device = unicodedata.normalize("NFKC", name.partition(".")[0]).rstrip().lower()
+    return device in _RESERVED

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.jobs.names import awkward
 
 MOST_FILES = 1000
 MOST_BYTES = 2 * 1024**3
@@ -63,6 +64,10 @@ def _extract(whole: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, budg
     odd = name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts)
     if odd or (member.external_attr >> 28) == 0xA:  # a symbolic link
         raise InvalidRequestError(f"the archive holds {member.filename!r}, which leads outside")
+    if any(awkward(part) for part in name.parts):
+        raise InvalidRequestError(
+            f"the archive holds {member.filename!r}, no name for every system"
+        )
     target = folder.joinpath(*name.parts)
     if member.is_dir():
         target.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,10 @@ class Cut(httpx.SyncByteStream):
         ("../../etc/passwd", "etc_passwd"),
         ("con", "_con"),
         ("LPT1.txt", "_LPT1.txt"),
+        ("COM¹.png", "_COM¹.png"),
+        ("aux .", "_aux"),
+        ("a\u202egnp.exe\u200b", "a_gnp.exe"),
+        ("e\u0301tude", "étude"),
         ("  .hidden. ", "hidden"),
         ("\x00\x1f", "tokenhub"),
         ("🐱", "tokenhub"),
@@ -151,6 +155,14 @@ def test_an_archive_never_writes_outside_its_folder(tmp_path, name):
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.zip"]
 
 
+@pytest.mark.parametrize("name", ["con.obj", "a./b.obj", "b.obj ", "a\u202ejbo", "a\x1b[2J.obj"])
+def test_an_archive_with_a_name_that_some_system_refuses_is_not_unpacked(tmp_path, name):
+    (tmp_path / "a.zip").write_bytes(zipped(**{name: "x"}))
+    with pytest.raises(errors.InvalidRequestError, match="is no name for every system"):
+        unpack(tmp_path / "a.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
 def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("langchain_tokenhub.jobs.unpack.MOST_BYTES", 1000)
     (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
@@ -182,6 +194,12 @@ def test_bytes_from_the_answer_need_no_request(tmp_path, call):
 def test_a_file_name_may_be_given(tmp_path, call):
     file = MediaFile.holding(PNG, type="png")
     assert call(file, "save", tmp_path / "mine.png").path == tmp_path / "mine.png"
+
+
+@pytest.mark.parametrize("folder", ["v1.2", "2026.11.22", "猫.d"])
+def test_a_folder_may_have_a_dot(tmp_path, call, folder):
+    saved = call(MediaFile.holding(PNG, type="png"), "save", tmp_path / folder)
+    assert saved.path == tmp_path / folder / "tokenhub.png"
 
 
 def test_a_saved_file_is_read_from_disk(tmp_path, call):
