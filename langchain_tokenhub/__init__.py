@@ -5,9 +5,9 @@ Names are loaded when they are first used: importing the package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from langchain_tokenhub._lazy import loader
 from langchain_tokenhub._version import __version__
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         approve_above,
     )
 
-_PLACES = {
+_HOMES = {
     "chat.listing": ("ListedModel",),
     "chat_models": ("ChatTokenHub",),
     "errors": (
@@ -82,7 +82,6 @@ _PLACES = {
         "approve_above",
     ),
 }
-_HOMES = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "APIConnectionError",
@@ -121,14 +120,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load `name` from where it lives (PEP 562)."""
-    place = _HOMES.get(name)
-    if place is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{place}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

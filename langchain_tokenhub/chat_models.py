@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from types import MappingProxyType
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -19,9 +19,9 @@ from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
+from langchain_tokenhub import catalogue
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.catalogue import chat_model, profile
-from langchain_tokenhub.chat import listing, requests, structured, thinking, tokens
+from langchain_tokenhub.chat import requests, thinking
 from langchain_tokenhub.chat.answers import (
     Delta,
     Ending,
@@ -31,12 +31,17 @@ from langchain_tokenhub.chat.answers import (
     message_of,
 )
 from langchain_tokenhub.chat.blocks import EventWriter
-from langchain_tokenhub.chat.listing import ListedModel
 from langchain_tokenhub.chat.messages import Rules, encode_messages
 from langchain_tokenhub.chat.tracing import ls_params
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
 from langchain_tokenhub.settings import Connected
-from langchain_tokenhub.transport import Call, Patience, Transport, drain, finish
+from langchain_tokenhub.transport.calls import Call, Patience
+from langchain_tokenhub.transport.stepping import drain, finish
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.chat import structured
+    from langchain_tokenhub.chat.listing import ListedModel
+    from langchain_tokenhub.transport import Transport
 
 _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
 PATH = "/v1/chat/completions"
@@ -145,7 +150,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
-        found = {k: v for k, v in profile(self.model).items() if k in known}
+        found = {k: v for k, v in catalogue.profile(self.model).items() if k in known}
         return cast("ModelProfile", found) if found else None
 
     def __copy__(self) -> Self:
@@ -204,7 +209,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         self, body: dict[str, Any], refusal: InvalidRequestError, before: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         """Return what to ask again with, or raise the refusal."""
-        given = thinking.after_refusal(body, chat_model(body["model"]), refusal, before)
+        given = thinking.after_refusal(body, catalogue.chat_model(body["model"]), refusal, before)
         if given is None:
             raise refusal
         return given
@@ -384,7 +389,9 @@ class ChatTokenHub(Connected, BaseChatModel):
         Raises:
             InvalidRequestError: There is no such method, or it needs a schema.
         """
-        row = chat_model(self.model)
+        from langchain_tokenhub.chat import structured  # as below: who needs it waits for it
+
+        row = catalogue.chat_model(self.model)
         methods = structured.methods_for(
             method,
             row.structured_method if row else None,
@@ -405,6 +412,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         **kwargs: Any,
     ) -> structured.Way:
         """Return this model asked for a shape in one way, and what parses its answers."""
+        from langchain_tokenhub.chat import structured
+
         parser = structured.parser_for(schema, method)
         kwargs["ls_structured_output_format"] = structured.tracing_format(schema, method)
         if method == "function_calling":
@@ -427,6 +436,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         return await self._listed(self._async())
 
     async def _listed(self, transport: Transport) -> list[ListedModel]:
+        from langchain_tokenhub.chat import listing
+
         patience = Patience.of(self.timeout, Patience())
         answer = await transport.json(Call(path=listing.PATH, patience=patience))
         return listing.decode_models(answer.data)
@@ -448,6 +459,8 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def get_num_tokens(self, text: str) -> int:
         """Return about how many tokens `text` is; offline, fit for Chinese."""
+        from langchain_tokenhub.chat import tokens
+
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
         return tokens.estimate(text)
@@ -458,6 +471,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
+        from langchain_tokenhub.chat import tokens
+
         rules = Rules(model=self.model, row=None, thinking=True)
         wire = encode_messages(messages, rules, complete=False)
         sent = requests.encode_tools(tools or (), None, strict=None)

@@ -47,7 +47,7 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
-from langchain_tokenhub.catalogue import ErrorRow, error_row
+from langchain_tokenhub import catalogue
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -359,7 +359,7 @@ def error_from(
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
     said = _parse(text) if isinstance(body, bytes) else body
     fault = fault_in(said) or Fault(code=None, message=_excerpt(text))
-    row = error_row(status, fault.code, fault.message)
+    row = catalogue.error_row(status, fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
         clean(f"HTTP {status} {words}".strip()),
@@ -373,7 +373,7 @@ def error_from(
     )
 
 
-def hint_text(row: ErrorRow) -> str | None:
+def hint_text(row: catalogue.ErrorRow) -> str | None:
     """Return the next step in both languages, or None."""
     return " / ".join(part for part in (row.hint, row.hint_zh) if part) or None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,21 +18,16 @@ from pydantic import (
     SecretStr,
 )
 
-from langchain_tokenhub.catalogue import site as site_row
+from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.transport import (
-    AsyncClient,
-    AsyncWire,
-    Client,
-    Endpoint,
-    SyncWire,
-    Timeout,
-    Transport,
-)
-from langchain_tokenhub.transport.hosts import shared_hosts
-from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
+from langchain_tokenhub.transport.calls import Endpoint
+from langchain_tokenhub.transport.hosts import loopback, shared_hosts
 from langchain_tokenhub.transport.retry import shared_budget
-from langchain_tokenhub.transport.wire import loopback
+from langchain_tokenhub.transport.stepping import finish
+from langchain_tokenhub.transport.types import AsyncClient, Client, Timeout
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.transport import Transport
 
 M = TypeVar("M", bound="Connected")
 
@@ -153,7 +148,7 @@ class Connected(BaseModel):
 
     def _origins(self) -> tuple[str, ...]:
         if not self.base_url:
-            return site_row(self.site).hosts
+            return catalogue.site(self.site).hosts
         addresses = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
         return tuple(dict.fromkeys(origin_of(address) for address in addresses))
 
@@ -172,19 +167,29 @@ class Connected(BaseModel):
             max_retries=self.max_retries,
         )
 
+    # httpx is imported by the first call, not with the model
+
     def _sync(self) -> Transport:
+        from langchain_tokenhub.transport import SyncWire, Transport
+
         return Transport(self._endpoint(), SyncWire(self.http_client))
 
     def _async(self) -> Transport:
+        from langchain_tokenhub.transport import AsyncWire, Transport
+
         return Transport(self._endpoint(), AsyncWire(self.http_async_client))
 
     def close(self) -> None:
         """Give idle connections back; a later call opens new ones. Optional."""
-        sync_lanes().close()
+        from langchain_tokenhub.transport.lanes import sync_lanes
+
+        finish(sync_lanes().close())
 
     async def aclose(self) -> None:
         """Give the running loop's idle connections back; a later call opens new ones. Optional."""
-        await async_lanes().aclose()
+        from langchain_tokenhub.transport.lanes import async_lanes
+
+        await async_lanes().close()
 
     def __enter__(self) -> Self:
         return self

@@ -64,6 +64,8 @@ class ScriptedWire:
         self.slept: list[float] = []
         self.time = 1000.0
 
+    timeout = None
+
     def now(self) -> float:
         return self.time
 

@@ -23,7 +23,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub import catalogue
 from langchain_tokenhub.chat.limits import check_image, check_number, check_video
 from langchain_tokenhub.chat.parts import (
     Part,
@@ -52,7 +52,7 @@ class Rules:
     """
 
     model: str
-    row: ChatModel | None
+    row: catalogue.ChatModel | None
     thinking: bool
 
     def refuses(self, kind: str) -> bool:

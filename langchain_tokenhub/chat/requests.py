@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.catalogue import chat_model
+from langchain_tokenhub import catalogue
 from langchain_tokenhub.chat import thinking
 from langchain_tokenhub.chat.messages import Rules, encode_messages
 from langchain_tokenhub.errors import InvalidRequestError
@@ -61,7 +61,7 @@ def build_body(
     body |= {"stop": stop} if stop else {}
     body |= kwargs.get("extra_body") or {}
     check_parameters(body)
-    row = chat_model(str(body["model"]))
+    row = catalogue.chat_model(str(body["model"]))
     body = without_empty_tools(body)
     body = thinking.with_forced_tools(thinking.with_thinking(body, row), row)
     rules = Rules(model=str(body["model"]), row=row, thinking=thinking.thinks(row, body))

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 
-def thinks(row: ChatModel | None, body: Mapping[str, Any]) -> bool:
+def thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
     """Say whether the model thinks in a request with this body."""
     asked = body.get("thinking")
     if isinstance(asked, Mapping) and "type" in asked:
@@ -37,7 +37,7 @@ def thinks(row: ChatModel | None, body: Mapping[str, Any]) -> bool:
     return default in {"enabled", "adaptive"} or (row is None and asked is None)
 
 
-def with_thinking(body: Body, row: ChatModel | None) -> Body:
+def with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
     """Return the body with `thinking` and `reasoning_effort` as the model takes them.
 
     Raises:
@@ -76,7 +76,7 @@ def _agreeing(effort: object, thinking: object) -> object:
     return None if off else effort
 
 
-def _stops_by_field(row: ChatModel | None) -> bool:
+def _stops_by_field(row: catalogue.ChatModel | None) -> bool:
     return bool(
         row
         and row.thinking_field
@@ -85,7 +85,7 @@ def _stops_by_field(row: ChatModel | None) -> bool:
     )
 
 
-def _thinking(asked: object, row: ChatModel | None, model: str) -> Body | None:
+def _thinking(asked: object, row: catalogue.ChatModel | None, model: str) -> Body | None:
     if isinstance(asked, Mapping):
         return _details(asked, row, model)
     word = _WORDS.get(asked) if isinstance(asked, (bool, str)) else None
@@ -98,7 +98,7 @@ def _thinking(asked: object, row: ChatModel | None, model: str) -> Body | None:
     return _off(row, model) if word == "disabled" else _on(word, row, model)
 
 
-def _details(asked: Mapping[str, Any], row: ChatModel | None, model: str) -> Body:
+def _details(asked: Mapping[str, Any], row: catalogue.ChatModel | None, model: str) -> Body:
     """Return a dict of the caller's, its `type` as the model takes it."""
     if row and not row.thinking_field:
         raise InvalidRequestError(
@@ -108,7 +108,7 @@ def _details(asked: Mapping[str, Any], row: ChatModel | None, model: str) -> Bod
     return {**asked, **(wire or {})}
 
 
-def _off(row: ChatModel, model: str) -> Body | None:
+def _off(row: catalogue.ChatModel, model: str) -> Body | None:
     if row.thinking_switchable:
         return {"type": "disabled"}
     if row.thinking_default in {"enabled", "adaptive"}:
@@ -118,7 +118,7 @@ def _off(row: ChatModel, model: str) -> Body | None:
     return None  # it does not think anyway
 
 
-def _on(word: str, row: ChatModel, model: str) -> Body | None:
+def _on(word: str, row: catalogue.ChatModel, model: str) -> Body | None:
     if row.thinking_switchable and row.thinking_field:
         return {"type": row.thinking_on if word == "enabled" else word}
     if row.thinking_default in {"enabled", "adaptive"}:
@@ -128,7 +128,7 @@ def _on(word: str, row: ChatModel, model: str) -> Body | None:
     )
 
 
-def _effort(asked: object, row: ChatModel | None) -> str:
+def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
     """Return the nearest effort that the model knows; others it would ignore without a word."""
     if row is None:
         return str(asked)
@@ -155,14 +155,14 @@ def _effort(asked: object, row: ChatModel | None) -> str:
     return nearest
 
 
-def can_force(row: ChatModel | None) -> bool:
+def can_force(row: catalogue.ChatModel | None) -> bool:
     """Say whether the model is known to call a forced tool, thinking off where that needs it."""
     if row is None or row.forced_tools_while_thinking:
         return row is not None
     return bool(row.thinking_switchable and row.thinking_field) or not thinks(row, {})
 
 
-def with_forced_tools(body: Body, row: ChatModel | None) -> Body:
+def with_forced_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
     """Return a body whose forced tool call the model accepts while it would think."""
     if not _forces(body) or row is None:
         return body
@@ -176,7 +176,10 @@ def with_forced_tools(body: Body, row: ChatModel | None) -> Body:
 
 
 def after_refusal(
-    body: Body, row: ChatModel | None, refusal: InvalidRequestError, given: Mapping[str, Any]
+    body: Body,
+    row: catalogue.ChatModel | None,
+    refusal: InvalidRequestError,
+    given: Mapping[str, Any],
 ) -> Mapping[str, Any] | None:
     """Return the fields that a refused forced call is asked again with, None if that is no help.
 
@@ -203,7 +206,7 @@ _CALM: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort"
 _UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
 
 
-def _may_stop(row: ChatModel | None) -> bool:
+def _may_stop(row: catalogue.ChatModel | None) -> bool:
     """Say whether nothing is known against switching thinking off."""
     return row is None or (row.thinking_field and row.thinking_switchable is not False)
 

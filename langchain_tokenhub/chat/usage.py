@@ -46,7 +46,10 @@ def _first(*counts: int | None) -> int | None:
 
 
 def _count(values: Mapping[str, Any], *names: str) -> int | None:
-    return _first(*(_number(values.get(name)) for name in names))
+    for name in names:
+        if (count := _number(values.get(name))) is not None:
+            return count
+    return None
 
 
 def _number(value: object) -> int | None:

@@ -18,7 +18,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from langchain_tokenhub.transport import AsyncWire, SyncWire, Wire, finish
-from langchain_tokenhub.transport.wire import loopback
+from langchain_tokenhub.transport.hosts import loopback
 
 Kind = Literal["image", "video", "3d"]
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]

@@ -7,14 +7,15 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub.errors import InvalidRequestError, clean
 from langchain_tokenhub.transport.hosts import Hosts
+from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import Budget, Safety
-from langchain_tokenhub.transport.wire import Progress
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Patience:
         write: For bytes to leave, each time.
         content: For an event of a stream; comments that keep it alive do not count.
         first: For the first event of a stream.
+        chosen: Whether the user said so, and not we.
     """
 
     connect: float | None = 5.0
@@ -36,6 +38,7 @@ class Patience:
     write: float | None = 30.0
     content: float | None = 300.0
     first: float | None = 300.0
+    chosen: bool = False
 
     @classmethod
     def of(cls, timeout: float | httpx.Timeout | None, default: Patience) -> Patience:
@@ -43,17 +46,7 @@ class Patience:
         match timeout:
             case None:
                 return default
-            case httpx.Timeout():
-                read, connect = timeout.read, timeout.connect
-                return cls(
-                    connect=connect,
-                    connect_backed=connect,
-                    read=read,
-                    write=timeout.write,
-                    content=read,
-                    first=read,
-                )
-            case _:
+            case float() | int():
                 seconds = float(timeout)
                 return cls(
                     connect=min(seconds, default.connect or seconds),
@@ -62,6 +55,18 @@ class Patience:
                     write=seconds,
                     content=seconds,
                     first=seconds,
+                    chosen=True,
+                )
+            case _:
+                read, connect = timeout.read, timeout.connect
+                return cls(
+                    connect=connect,
+                    connect_backed=connect,
+                    read=read,
+                    write=timeout.write,
+                    content=read,
+                    first=read,
+                    chosen=True,
                 )
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:

@@ -21,9 +21,10 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, Inflater
-from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
 from langchain_tokenhub.transport.ear import Batch, Ear
 from langchain_tokenhub.transport.hosts import host_name
+from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import retry_after
 from langchain_tokenhub.transport.verdicts import (
     failure_to_send,
@@ -35,7 +36,7 @@ from langchain_tokenhub.transport.verdicts import (
     unsendable,
     without,
 )
-from langchain_tokenhub.transport.wire import Progress, Wire, hasten, relax
+from langchain_tokenhub.transport.wire import Wire, hasten, relax
 
 logger = logging.getLogger("langchain_tokenhub.transport")
 
@@ -134,7 +135,7 @@ class Exchange:
     def _request(self, progress: Progress, *, stream: bool) -> httpx.Request:
         call = self.call
         extensions = {
-            "timeout": call.patience.within(self._left(), backed=self.endpoint.backed),
+            "timeout": self._patience.within(self._left(), backed=self.endpoint.backed),
             "trace": self.wire.trace(progress),
             "fresh": call.safety == "submit",
         }
@@ -151,23 +152,28 @@ class Exchange:
             failure = caught
         raise unsendable(failure)
 
-    def _headers(self, *, stream: bool) -> httpx.Headers:
-        headers = httpx.Headers(
-            {
-                "Accept": "text/event-stream" if stream else "application/json",
-                "Accept-Encoding": "identity",  # a cut gzip stream would end in silence
-                "User-Agent": _USER_AGENT,
-                "X-Client-Request-Id": self.call.id,
-            }
-        )
+    def _headers(self, *, stream: bool) -> dict[str, str]:
+        """Return the headers by lower-case name: the user's own win over ours, the key over all."""
+        headers = {
+            "accept": "text/event-stream" if stream else "application/json",
+            "accept-encoding": "identity",  # a cut gzip stream would end in silence
+            "user-agent": _USER_AGENT,
+            "x-client-request-id": self.call.id,
+        }
         if stream:
-            headers["Cache-Control"] = "no-store"
-        headers.update(self.endpoint.headers)
+            headers["cache-control"] = "no-store"
+        headers.update((name.lower(), value) for name, value in self.endpoint.headers.items())
         if self.call.content is not None:
-            headers["Content-Type"] = "application/json"
+            headers["content-type"] = "application/json"
         self._secret = self.endpoint.key()
-        headers["Authorization"] = f"Bearer {self._secret}"
+        headers["authorization"] = f"Bearer {self._secret}"
         return headers
+
+    @functools.cached_property
+    def _patience(self) -> Patience:
+        """What the user said, else what their own client says, else what fits the call."""
+        ours, theirs = self.call.patience, self.wire.timeout
+        return ours if ours.chosen else Patience.of(theirs, ours)
 
     def _left(self) -> float | None:
         deadline = self.call.deadline
@@ -234,7 +240,7 @@ class Exchange:
             if not is_stream(response):
                 yield await self._instead(response)
                 return
-            ear = Ear(response, self.call.patience, self.wire.now)
+            ear = Ear(response, self._patience, self.wire.now)
             async with aclosing(self._body(response)) as pieces:
                 async for piece in pieces:
                     if values := ear.hear(piece):

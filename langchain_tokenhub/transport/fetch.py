@@ -27,9 +27,11 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, Inflater
 from langchain_tokenhub.transport.calls import Patience
-from langchain_tokenhub.transport.lanes import proxy_for
+from langchain_tokenhub.transport.hosts import loopback
+from langchain_tokenhub.transport.lane import proxy_for
+from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.verdicts import phase_of, translated
-from langchain_tokenhub.transport.wire import Address, Progress, Wire, loopback
+from langchain_tokenhub.transport.wire import Address, Wire
 
 MOST_REDIRECTS = 5
 MOST_ADDRESSES = 4

@@ -7,6 +7,7 @@ site: other sites have other keys, other models, other laws.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import threading
 from dataclasses import dataclass
@@ -107,3 +108,11 @@ def forget() -> None:
 def host_name(origin: str) -> str:
     """Return the name in `origin`, without scheme; the port stays, it tells emulators apart."""
     return origin.split("://", 1)[1]
+
+
+def loopback(host: str) -> bool:
+    """Say whether `host` names this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

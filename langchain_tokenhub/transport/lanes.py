@@ -1,7 +1,7 @@
-"""Connections as lanes: each lane is an HTTP transport of exactly one connection.
+"""Who uses which connection: lanes, taken and given back without a lock.
 
 httpx's own pool costs CPU that grows with the square of what is in flight, and cancellations can
-leave it dead. A lane is taken from a last-in-first-out stack, or made, and comes back when its
+leave it dead. A lane is taken from a last-in-first-out stack, or opened, and comes back when its
 answer was read to the end; on any error or cancellation it is thrown away. Taking and returning
 are O(1), requests share no lock, and a cancelled request can hurt only its own lane.
 
@@ -12,40 +12,32 @@ forgets its parent's lanes without closing them.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import contextvars
-import functools
 import logging
 import os
-import socket
-import ssl
 import time
-import urllib.request
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
+import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport import hosts, retry
+from langchain_tokenhub.transport.lane import FAILURES, IDLE, AsyncLane, Lane, SyncLane, named
 
-IDLE = 30.0
-"""Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""
 FRESH = 1.0
 """Seconds that a lane may have been idle to carry a submit. A server that closes an idle connection
 while a request is on its way leaves it open whether the request was taken; servers keep idle
 connections for 5 s and more, so a younger lane is safe, and else a new one costs a handshake."""
-PROXY_TIME = 30.0
-"""Seconds after which the system is asked anew which proxy it uses."""
 MOST_IDLE = 128
 """Idle lanes kept an origin; more are closed when they come back."""
 
 Origin = tuple[str, str, int | None, str]
 """Scheme, host, port, and the TLS name where it is not the host."""
-L = TypeVar("L", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
 
 
 def _origin(request: httpx.Request) -> Origin:
@@ -53,14 +45,14 @@ def _origin(request: httpx.Request) -> Origin:
     return url.scheme, url.host, url.port, str(request.extensions.get("sni_hostname", ""))
 
 
-class _Stacks(Generic[L]):
+class _Stacks:
     """Idle lanes by origin, the freshest on top. No locks: each step is one of CPython's own."""
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, deque[tuple[float, L]]] = {}
+        self._idle: dict[Origin, deque[tuple[float, Lane]]] = {}
         self._swept = time.monotonic()
 
-    def take(self, origin: Origin, youth: float) -> L | None:
+    def take(self, origin: Origin, youth: float) -> Lane | None:
         """Return the freshest idle lane, if it was idle for less than `youth` seconds."""
         stack = self._idle.get(origin)
         try:
@@ -72,7 +64,7 @@ class _Stacks(Generic[L]):
             return None
         return lane
 
-    def put(self, origin: Origin, lane: L) -> list[L]:
+    def put(self, origin: Origin, lane: Lane) -> list[Lane]:
         """Keep `lane`, and return those that are too old or too many."""
         now = time.monotonic()
         stack = self._idle.setdefault(origin, deque())
@@ -84,7 +76,7 @@ class _Stacks(Generic[L]):
                 swept += _old(other, now, MOST_IDLE)
         return swept
 
-    def clear(self) -> list[L]:
+    def clear(self) -> list[Lane]:
         """Return all lanes, and keep none."""
         return [lane for stack in list(self._idle.values()) for lane in _old(stack, 0.0, 0)]
 
@@ -92,78 +84,79 @@ class _Stacks(Generic[L]):
 _NOTHING: tuple[float, None] = (0.0, None)
 
 
-def _old(stack: deque[tuple[float, L]], now: float, most: int) -> list[L]:
+def _old(stack: deque[tuple[float, Lane]], now: float, most: int) -> list[Lane]:
     """Take the lanes that are too old or too many from `stack`."""
-    swept: list[L] = []
+    swept: list[Lane] = []
     with contextlib.suppress(IndexError):  # another thread took the last one meanwhile
         while stack and (len(stack) > most or now - stack[0][0] >= IDLE):
             swept.append(stack.popleft()[1])
     return swept
 
 
-class SyncLanes(httpx.BaseTransport):
-    """Lanes for threads."""
+class Lanes:
+    """The lanes of a process, for its threads."""
 
-    def __init__(self) -> None:
-        self._stacks: _Stacks[httpx.HTTPTransport] = _Stacks()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send on a free lane."""
-        origin = _origin(request)
-        lane = self._stacks.take(origin, _youth(request)) or _open(httpx.HTTPTransport, origin)
-        try:
-            with _discreet():
-                response = lane.handle_request(request)
-        except BaseException:
-            lane.close()
-            raise
-        response.stream = _SyncHeld(response.stream, functools.partial(self._back, origin, lane))
-        return response
-
-    def _back(self, origin: Origin, lane: httpx.HTTPTransport, *, whole: bool) -> None:
-        keep = whole and _keeps(origin)
-        for swept in self._stacks.put(origin, lane) if keep else [lane]:
-            swept.close()
-
-    def close(self) -> None:
-        """Close the idle lanes; those in use come back to empty stacks."""
-        for lane in self._stacks.clear():
-            lane.close()
-
-
-class AsyncLanes(httpx.AsyncBaseTransport):
-    """Lanes for the tasks of one event loop."""
-
-    def __init__(self) -> None:
-        self._stacks: _Stacks[httpx.AsyncHTTPTransport] = _Stacks()
-        self._keeper: AsyncGenerator[None, None] | None = None
+    def __init__(self, opened: Callable[[httpcore.Request], Lane] = SyncLane) -> None:
+        self._opened = opened
+        self._stacks = _Stacks()
         self._over = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send on a free lane."""
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send on a free lane; sync or async, the answer's stream is an async one."""
+        origin, told = _origin(request), _told(request)
+        lane = await self._free(origin, told) or self._opened(told)
+        token = _ours.set(True)
+        try:
+            answer = await lane.ask(told)
+        except FAILURES as failure:
+            await lane.close()
+            raise named(failure) from failure
+        except BaseException:
+            await lane.close()
+            raise
+        finally:
+            _ours.reset(token)
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(self, origin, lane, answer),
+            extensions=dict(answer.extensions),
+        )
+
+    async def _free(self, origin: Origin, request: httpcore.Request) -> Lane | None:
+        youth = FRESH if request.extensions.get("fresh") else IDLE
+        while (lane := self._stacks.take(origin, youth)) is not None:
+            if not lane.over:
+                return lane
+            await lane.close()
+        return None
+
+    async def give_back(self, origin: Origin, lane: Lane, *, whole: bool) -> None:
+        """Keep `lane` for the next request, if its answer was read whole."""
+        pinned = origin[3]  # these are many addresses, each asked once
+        keep = whole and not pinned and not self._over
+        for swept in self._stacks.put(origin, lane) if keep else [lane]:
+            await swept.close()
+
+    async def close(self) -> None:
+        """Close the idle lanes; those in use come back to empty stacks."""
+        for lane in self._stacks.clear():
+            await lane.close()
+
+
+class LoopLanes(Lanes):
+    """The lanes of one event loop, for its tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(AsyncLane)
+        self._keeper: AsyncGenerator[None, None] | None = None
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send on a free lane; sync or async, the answer's stream is an async one."""
         if self._keeper is None:
             self._keeper = self._until_the_loop_ends()
             await anext(self._keeper)
-        origin = _origin(request)
-        lane = self._stacks.take(origin, _youth(request)) or _open(httpx.AsyncHTTPTransport, origin)
-        try:
-            with _discreet():
-                response = await lane.handle_async_request(request)
-        except BaseException:
-            await lane.aclose()
-            raise
-        response.stream = _AsyncHeld(response.stream, functools.partial(self._back, origin, lane))
-        return response
-
-    async def _back(self, origin: Origin, lane: httpx.AsyncHTTPTransport, *, whole: bool) -> None:
-        keep = whole and _keeps(origin) and not self._over
-        for swept in self._stacks.put(origin, lane) if keep else [lane]:
-            await swept.aclose()
-
-    async def aclose(self) -> None:
-        """Close the idle lanes; those in use come back to empty stacks."""
-        for lane in self._stacks.clear():
-            await lane.aclose()
+        return await super().send(request)
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         """Wait where `asyncio.run` closes every async generator before it closes its loop."""
@@ -171,148 +164,68 @@ class AsyncLanes(httpx.AsyncBaseTransport):
             yield
         finally:
             self._over = True
-            await self.aclose()
+            await self.close()
 
 
-class _SyncHeld(httpx.SyncByteStream):
+class _Body(httpx.AsyncByteStream):
     """A body that knows whether it was read to its end, and gives its lane back."""
 
-    def __init__(self, body: object, back: Callable[..., None]) -> None:
-        assert isinstance(body, httpx.SyncByteStream)  # noqa: S101 - narrows the union for types
-        self._body, self._back = body, back
-        self._ended = self._closed = False
+    def __init__(self, lanes: Lanes, origin: Origin, lane: Lane, answer: httpcore.Response) -> None:
+        self._lanes, self._origin, self._lane, self._answer = lanes, origin, lane, answer
+        self._ended = self._left = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._body
-        self._ended = True
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed, whole = True, False
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
-            self._body.close()
-            whole = self._ended
-        finally:
-            self._back(whole=whole)
-
-
-class _AsyncHeld(httpx.AsyncByteStream):
-    """The same for a body of an event loop."""
-
-    def __init__(self, body: object, back: Callable[..., Awaitable[None]]) -> None:
-        assert isinstance(body, httpx.AsyncByteStream)  # noqa: S101 - narrows the union for types
-        self._body, self._back = body, back
-        self._ended = self._closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._body:
-            yield chunk
+            async with aclosing(self._lane.pieces(self._answer)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except FAILURES as failure:
+            raise named(failure) from failure
         self._ended = True
 
     async def aclose(self) -> None:
-        if self._closed:
+        if self._left:
             return
-        self._closed, whole = True, False
+        self._left, whole = True, False
         try:
-            await self._body.aclose()
+            await self._lane.leave(self._answer)
             whole = self._ended
         finally:
-            await self._back(whole=whole)
+            await self._lanes.give_back(self._origin, self._lane, whole=whole)
 
 
-def _youth(request: httpx.Request) -> float:
-    """Return how long a lane may have been idle: a paid submit must not meet a closing one."""
-    return FRESH if request.extensions.get("fresh") else IDLE
-
-
-def _keeps(origin: Origin) -> bool:
-    """Say whether lanes to `origin` are kept: pinned ones are many addresses, each asked once."""
-    return not origin[3]
-
-
-def _open(make: Callable[..., L], origin: Origin) -> L:
-    scheme, host, _, sni = origin
-    return make(
-        verify=_tls() if scheme == "https" else _no_tls(),
-        proxy=None if sni else _proxy(scheme, host),  # a pinned address is asked directly
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE),
-        socket_options=_socket_options(),
+def _told(request: httpx.Request) -> httpcore.Request:
+    """Return `request` in the engine's terms."""
+    url = request.url
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.content,
+        extensions=request.extensions,
     )
 
 
-def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
-    address = proxy_for(scheme, host)
-    if address is None:
-        return None
-    return httpx.Proxy(address, ssl_context=_tls() if address.startswith("https:") else None)
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """Return the one TLS context of this process; `SSL_CERT_FILE` is honoured."""
-    return httpx.create_ssl_context()
-
-
-@functools.cache
-def _no_tls() -> ssl.SSLContext:
-    """Return a context that costs nothing, for lanes to loopback that never use it."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def proxy_for(scheme: str, host: str) -> str | None:
-    """Return the environment's proxy for `host`: giving httpx a transport switches its own off."""
-    said = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
-    return _proxy_for(scheme, host, said, int(time.monotonic() // PROXY_TIME))
-
-
-_PROXY_VARIABLES = tuple(
-    spelled
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD")
-    for spelled in (name, name.upper())
-)
-
-
-@functools.lru_cache(maxsize=256)
-def _proxy_for(scheme: str, host: str, _variables: tuple[str | None, ...], _: int) -> str | None:
-    """Ask the system, which takes a while: again when a variable changes, and now and then."""
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(host):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-@functools.cache
-def _socket_options() -> list[tuple[int, int, int]]:
-    """Return options that find a dead peer in a minute or two, where the system knows them."""
-    wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-    known = [(getattr(socket, name, None), value) for name, value in wanted]
-    known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
-    tcp = [(socket.IPPROTO_TCP, name, value) for name, value in known if name is not None]
-    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp]
-
-
-_sync = SyncLanes()
-_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncLanes] = (
+_sync = Lanes()
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLanes] = (
     weakref.WeakKeyDictionary()
 )
 _inherited: list[object] = []
 
 
-def sync_lanes() -> SyncLanes:
+def sync_lanes() -> Lanes:
     """Return the lanes of this process."""
     return _sync
 
 
-def async_lanes() -> AsyncLanes:
+def async_lanes() -> LoopLanes:
     """Return the lanes of the running event loop."""
     loop = asyncio.get_running_loop()
     lanes = _by_loop.get(loop)
     if lanes is None:
         for ended in [known for known in list(_by_loop) if known.is_closed()]:
             del _by_loop[ended]  # its lanes hold it, so it would never go by itself
-        lanes = _by_loop[loop] = AsyncLanes()
+        lanes = _by_loop[loop] = LoopLanes()
     return lanes
 
 
@@ -320,22 +233,13 @@ def _forget() -> None:
     """Start anew in a forked child; closing the parent's connections would disturb the parent."""
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
-    _sync, _by_loop = SyncLanes(), weakref.WeakKeyDictionary()
+    _sync, _by_loop = Lanes(), weakref.WeakKeyDictionary()
     hosts.forget()
     retry.forget()
 
 
 _ours: contextvars.ContextVar[bool] = contextvars.ContextVar("tokenhub_ours", default=False)
-
-
-@contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """Mark what runs inside as ours, for `_redact`."""
-    token = _ours.set(True)
-    try:
-        yield
-    finally:
-        _ours.reset(token)
+"""Whether the engine works for us: then `_redact` looks after what it logs."""
 
 
 def _redact(record: logging.LogRecord) -> bool:
@@ -350,4 +254,3 @@ for _name in ("http11", "connection", "proxy", "socks"):
     logging.getLogger(f"httpcore.{_name}").addFilter(_redact)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-atexit.register(lambda: sync_lanes().close())

@@ -169,7 +169,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         return seconds if 0 <= seconds < float("inf") else None
-    return _until(headers.get("retry-after", ""))
+    date = headers.get("retry-after")
+    return _until(date) if date else None
 
 
 def _until(date: str) -> float | None:

@@ -24,8 +24,8 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.bodies import parse, parse_event
 from langchain_tokenhub.transport.calls import Call
+from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
-from langchain_tokenhub.transport.wire import Progress
 
 _NOT_SENT = (
     httpx.ConnectError,

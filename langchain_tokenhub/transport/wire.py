@@ -7,6 +7,7 @@ same coroutine with a single `send(None)`: over a `SyncWire` nothing in it ever 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextvars
 import functools
@@ -21,7 +22,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Generator,
     Iterable,
 )
 from concurrent.futures import Future
@@ -30,6 +30,8 @@ from typing import Any, Protocol, TypeVar, cast
 import httpx
 
 from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
+from langchain_tokenhub.transport.progress import Progress
+from langchain_tokenhub.transport.stepping import finish
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,91 +42,13 @@ GRACE = 10.0
 """Seconds that an interrupted submit may take to learn its job's id."""
 
 
-def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end on this thread, with no event loop."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    else:
-        raise RuntimeError(f"{work!r} waited for something that is not its wire")
-    finally:
-        work.close()
-
-
-def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """Iterate `stream` on this thread, with no event loop, and close it when left."""
-    try:
-        while True:
-            try:
-                stream.__anext__().send(None)
-            except StopIteration as stop:
-                value = stop.value
-            else:
-                raise RuntimeError(f"{stream!r} waited for something that is not its wire")
-            yield value
-    except StopAsyncIteration:
-        return
-    finally:
-        finish(stream.aclose())
-
-
-class AbandonedError(Exception):
-    """A submit was interrupted before its first byte, and must not be sent any more."""
-
-
-class Progress:
-    """How far a request has come, told by the HTTP library's trace."""
-
-    __slots__ = (
-        "_goal",
-        "_peer",
-        "_tunnel",
-        "abandoned",
-        "answered",
-        "body_sent",
-        "started",
-        "traced",
-    )
-
-    def __init__(self) -> None:
-        self.abandoned = False
-        self.renew()
-
-    def renew(self, goal: tuple[str, int] | None = None) -> None:
-        """Begin anew, for another attempt at `goal` (host and port)."""
-        self._goal = self._peer = goal
-        self._tunnel = self.traced = self.started = self.body_sent = self.answered = False
-
-    @property
-    def by_proxy(self) -> bool:
-        """Whether it was somebody else than the host who was connected to."""
-        return self._peer != self._goal
-
-    def note(self, name: str, info: dict[str, Any]) -> None:
-        """Take one event of the trace."""
-        self.traced = True
-        match name.partition(".")[2]:
-            case "connect_tcp.started":
-                self._peer = info["host"], info["port"]
-            case "send_request_headers.started":
-                # a proxy's tunnel is opened by a request of its own, which is not ours
-                self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
-                if not self._tunnel:
-                    self._start()
-            case "send_request_body.complete":
-                self.body_sent = not self._tunnel
-            case "receive_response_headers.complete":
-                self.answered = not self._tunnel
-
-    def _start(self) -> None:
-        self.started = True
-        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
-            raise AbandonedError("interrupted before anything was sent")
-
-
 class Wire(Protocol):
     """What the core needs of the world."""
+
+    @property
+    def timeout(self) -> httpx.Timeout | None:
+        """What the caller's own client says of patience, if it says anything."""
+        ...
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -192,6 +116,10 @@ class SyncWire:
     def __init__(self, client: httpx.Client | None = None) -> None:
         self._client = client
 
+    @property
+    def timeout(self) -> httpx.Timeout | None:  # noqa: D102
+        return _timeout(self._client)
+
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
 
@@ -203,16 +131,20 @@ class SyncWire:
 
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
-            return sync_lanes().handle_request(request)
+            return await sync_lanes().send(request)
         request = _as_theirs(self._client, request)
         return self._client.send(request, stream=True, follow_redirects=False)
 
-    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        for chunk in cast("Iterable[bytes]", response.stream):
-            yield chunk
+    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
+        if self._client is None:
+            return _iterated(response)
+        return _stepped(cast("Iterable[bytes]", response.stream))
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        response.close()
+        if self._client is None:
+            await response.aclose()
+        else:
+            response.close()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         time.sleep(seconds)  # noqa: ASYNC251 - this wire is the sync one
@@ -290,6 +222,10 @@ class AsyncWire:
     def __init__(self, client: httpx.AsyncClient | None = None) -> None:
         self._client = client
 
+    @property
+    def timeout(self) -> httpx.Timeout | None:  # noqa: D102
+        return _timeout(self._client)
+
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
 
@@ -304,13 +240,12 @@ class AsyncWire:
 
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
-            return await async_lanes().handle_async_request(request)
+            return await async_lanes().send(request)
         request = _as_theirs(self._client, request)
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        body = aiter(cast("AsyncIterable[bytes]", response.stream))
-        return body if isinstance(body, AsyncGenerator) else _generated(body)
+        return _iterated(response)
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
         await response.aclose()
@@ -352,9 +287,27 @@ class AsyncWire:
             return _settled(task, interruption), interruption
 
 
+def _iterated(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    body = aiter(cast("AsyncIterable[bytes]", response.stream))
+    return body if isinstance(body, AsyncGenerator) else _generated(body)
+
+
 async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     async for chunk in body:
         yield chunk
+
+
+async def _stepped(body: Iterable[T]) -> AsyncGenerator[T, None]:
+    for chunk in body:
+        yield chunk
+
+
+_UNSET = httpx.Timeout(5.0)
+"""What a client of httpx says whose maker said nothing: too short for a model that thinks."""
+
+
+def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout | None:
+    return None if client is None or client.timeout == _UNSET else client.timeout
 
 
 def _as_theirs(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
@@ -409,9 +362,4 @@ def relax(response: httpx.Response) -> None:
     vars(response.extensions["network_stream"]).pop("read", None)
 
 
-def loopback(host: str) -> bool:
-    """Say whether `host` names this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+atexit.register(lambda: finish(sync_lanes().close()))

@@ -18,7 +18,7 @@ import pytest
 
 from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.transport import lanes
+from langchain_tokenhub.transport import finish, lanes
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 """A certificate for localhost and its key, made for these tests alone."""
@@ -192,9 +192,9 @@ def _own_lanes(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    lanes.sync_lanes().close()
+    finish(lanes.sync_lanes().close())
     yield
-    lanes.sync_lanes().close()
+    finish(lanes.sync_lanes().close())
 
 
 @pytest.fixture

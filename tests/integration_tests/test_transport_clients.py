@@ -8,8 +8,8 @@ import contextlib
 import httpx
 import pytest
 
-from langchain_tokenhub import APIConnectionError, InvalidRequestError
-from langchain_tokenhub.transport import lanes
+from langchain_tokenhub import APIConnectionError, APITimeoutError, InvalidRequestError
+from langchain_tokenhub.transport import lane
 
 
 async def plain(connection, request):
@@ -34,6 +34,30 @@ async def test_the_callers_async_client_is_used_as_it_is_and_never_closed(model,
         assert not own.is_closed
         assert "".join([chunk.content async for chunk in chat.astream("q")]) == "hi"
     assert peer.requests[0].headers["x-gate"] == "1"
+
+
+async def silence(connection, request):
+    await connection.until_gone()
+
+
+@pytest.mark.parametrize("said", [None, 0.2], ids=["the client's timeout", "the model's"])
+def test_the_callers_client_says_how_patient_to_be_unless_the_model_does(said, model, peers):
+    theirs = 0.2 if said is None else 600.0
+    with httpx.Client(timeout=theirs) as own, pytest.raises(APITimeoutError):
+        model(http_client=own, base_url=peers(silence).url, timeout=said).invoke("q")
+
+
+async def test_the_callers_async_client_says_how_patient_to_be(model, peers):
+    async with httpx.AsyncClient(timeout=0.2) as own:
+        with pytest.raises(APITimeoutError):
+            await model(http_async_client=own, base_url=peers(silence).url).ainvoke("q")
+
+
+def test_a_client_that_says_nothing_of_patience_does_not_cut_a_model_that_thinks(model):
+    """httpx's default is 5 s."""
+    with httpx.Client() as own:
+        wire = model(http_client=own)._sync().wire
+    assert wire.timeout is None
 
 
 def test_streams_over_the_callers_client_use_one_connection(model, peer):
@@ -127,9 +151,9 @@ def test_no_proxy_is_honoured(bypass, model, proxy, call, monkeypatch):
 def secure(peers, raw, monkeypatch):
     """A TLS peer, its certificate trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    lanes._tls.cache_clear()
+    lane.tls.cache_clear()
     yield peers(tls=True)
-    lanes._tls.cache_clear()
+    lane.tls.cache_clear()
 
 
 def test_a_tunnel_is_opened_through_the_proxy(model, secure, proxy, call, monkeypatch):

@@ -11,10 +11,10 @@ import langchain_tokenhub
 
 ROOT = Path(langchain_tokenhub.__file__).parent
 PACKAGE = "langchain_tokenhub"
-VALUES = {"_version", "catalogue", "errors"}
+VALUES = {"_lazy", "_version", "catalogue", "errors"}
 MAY_IMPORT = {
     "__init__": None,  # re-exports all of it, lazily
-    "catalogue": {"catalogue"},
+    "catalogue": {"_lazy", "catalogue"},
     "errors": {"catalogue"},
     "transport": VALUES | {"transport"},
     "settings": VALUES | {"transport"},

@@ -86,7 +86,9 @@ def test_importing_the_package_loads_nothing_heavy(module):
     assert python(f"import langchain_tokenhub, sys; print({module!r} in sys.modules)") == "False"
 
 
-def test_the_chat_model_does_not_load_the_tools():
-    code = "from langchain_tokenhub import ChatTokenHub; import sys; print('{}' in sys.modules)"
-    assert python(code.format("langchain_tokenhub.tools")) == "False"
-    assert python(code.format("langchain_tokenhub.testing.server")) == "False"
+@pytest.mark.parametrize(
+    "module", ["httpx", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"]
+)
+def test_the_chat_model_loads_neither_httpx_nor_tools(module):
+    code = "from langchain_tokenhub import ChatTokenHub; import sys; print({!r} in sys.modules)"
+    assert python(code.format(module)) == "False"

@@ -1,0 +1,59 @@
+"""How far a request has come: the proof that it was not sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AbandonedError(Exception):
+    """A submit was interrupted before its first byte, and must not be sent any more."""
+
+
+class Progress:
+    """How far a request has come, told by the HTTP library's trace."""
+
+    __slots__ = (
+        "_goal",
+        "_peer",
+        "_tunnel",
+        "abandoned",
+        "answered",
+        "body_sent",
+        "started",
+        "traced",
+    )
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.renew()
+
+    def renew(self, goal: tuple[str, int] | None = None) -> None:
+        """Begin anew, for another attempt at `goal` (host and port)."""
+        self._goal = self._peer = goal
+        self._tunnel = self.traced = self.started = self.body_sent = self.answered = False
+
+    @property
+    def by_proxy(self) -> bool:
+        """Whether it was somebody else than the host who was connected to."""
+        return self._peer != self._goal
+
+    def note(self, name: str, info: dict[str, Any]) -> None:
+        """Take one event of the trace."""
+        self.traced = True
+        match name.partition(".")[2]:
+            case "connect_tcp.started":
+                self._peer = info["host"], info["port"]
+            case "send_request_headers.started":
+                # a proxy's tunnel is opened by a request of its own, which is not ours
+                self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+                if not self._tunnel:
+                    self._start()
+            case "send_request_body.complete":
+                self.body_sent = not self._tunnel
+            case "receive_response_headers.complete":
+                self.answered = not self._tunnel
+
+    def _start(self) -> None:
+        self.started = True
+        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
+            raise AbandonedError("interrupted before anything was sent")

@@ -1,0 +1,126 @@
+"""A call, sent until it works or may not be repeated: retries, fail-over, and what they cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from langchain_tokenhub.errors import TokenHubError
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
+from langchain_tokenhub.transport.ear import Batch
+from langchain_tokenhub.transport.exchange import Exchange
+from langchain_tokenhub.transport.hosts import host_name
+from langchain_tokenhub.transport.retry import pause
+from langchain_tokenhub.transport.verdicts import after, final, gateway_page
+from langchain_tokenhub.transport.wire import Wire
+
+logger = logging.getLogger("langchain_tokenhub.transport")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Sends calls to an endpoint over a wire."""
+
+    endpoint: Endpoint
+    wire: Wire
+
+    async def json(self, call: Call) -> Answer:
+        """Return the answer to `call`.
+
+        Raises:
+            TokenHubError: The class that the failure has by the tables of `retry` and
+                `error_codes.toml`.
+        """
+        return await self._repeat(call, Exchange.answer)
+
+    async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        """Yield the JSON values of the events of a stream, as many at a time as came together.
+
+        Nothing is repeated after the first event. Ends normally only after `[DONE]`, or when the
+        service answered whole instead of streaming.
+
+        Raises:
+            IncompleteStreamError: The stream ended, or was cut, without `[DONE]`.
+            TokenHubError: As for `json`, also for an error that came inside the stream.
+        """
+        stream, first = await self._repeat(call, Exchange.begin)
+        async with aclosing(stream):
+            yield first
+            async for values in stream:
+                yield values
+
+    async def _repeat(self, call: Call, act: Callable[[Exchange], Awaitable[T]]) -> T:
+        """Run `act` on one exchange after the other until it works, or may not be repeated."""
+        begun, retries = self.wire.now(), 0
+        attempts = 0
+        while True:
+            failure: TokenHubError | None = None
+            for origin in self.endpoint.hosts.order(self.wire.now(), prefer=call.prefer):
+                attempts += 1
+                exchange = Exchange(self.endpoint, self.wire, call, origin, attempts, begun)
+                result, error = await self._try(exchange, act)
+                if error is None:
+                    return result  # type: ignore[return-value]  # there is a result or an error
+                failure = after(failure, error)
+                if not error.host_unavailable:
+                    break
+            assert failure is not None  # noqa: S101 - the order is never empty
+            failure.attempts, failure.elapsed = attempts, self.wire.now() - begun
+            seconds = self._pause(call, failure, retries)
+            if seconds is None:
+                raise self._final(call, failure)
+            logger.debug("%s: again in %.2f s after %s", call.path, seconds, type(failure).__name__)
+            if call.progress is not None:
+                call.progress.renew()  # an interruption need not wait for what was refused
+            await self.wire.sleep(seconds)
+            retries += 1
+
+    async def _try(
+        self, exchange: Exchange, act: Callable[[Exchange], Awaitable[T]]
+    ) -> tuple[T | None, TokenHubError | None]:
+        """Make one attempt at one host, and keep its health up to date."""
+        try:
+            result = await act(exchange)
+        except TokenHubError as error:
+            # its frames hold the request, and with it the key, for as long as somebody keeps it
+            failure = exchange.mark(error).with_traceback(None)
+        else:
+            self.endpoint.budget.earn()
+            self._praise(exchange.origin)
+            return result, None
+        self._blame(exchange.call, exchange.origin, failure)
+        return None, failure
+
+    def _praise(self, origin: str) -> None:
+        if self.endpoint.hosts.worked(origin):
+            logger.warning("host %s answers again", host_name(origin))
+
+    def _blame(self, call: Call, origin: str, failure: TokenHubError) -> None:
+        """Note what `failure` says of the host, if anything."""
+        gateway, proven = gateway_page(failure), failure.host_unavailable
+        if proven or (gateway and call.safety == "read"):
+            if self.endpoint.hosts.failed(origin, self.wire.now(), proven=proven):
+                logger.warning("host %s is unavailable and rests", host_name(origin))
+        elif failure.status is not None and not gateway:
+            self._praise(origin)
+
+    def _pause(self, call: Call, failure: TokenHubError, retries: int) -> float | None:
+        left = None if call.deadline is None else call.deadline - self.wire.now()
+        limit = self.endpoint.max_retries
+        seconds = pause(call.safety, failure, retries=retries, max_retries=limit, left=left)
+        if seconds is None or self.endpoint.budget.spend():
+            return seconds
+        logger.warning("%s: not repeated, too many retries lately for this key", call.path)
+        failure.add_note("not repeated: too many retries lately for this key and site")
+        return None
+
+    def _final(self, call: Call, failure: TokenHubError) -> TokenHubError:
+        error = final(call, failure)
+        if error is not failure:
+            logger.warning("%s: %s", call.path, error.message)
+        return error
