@@ -71,8 +71,8 @@ class Errand:
                     job = await self.ended(await self._submitted(order, again=again))
             except TakenError as taken:
                 job, again = await self._resumed(order, taken), False
-            except JobFailedError:
-                await self._forgotten(order)
+            except JobFailedError as failed:
+                await self._forgotten(order, failed)
                 raise
         return await self.kept(job, order)
 
@@ -141,16 +141,17 @@ class Errand:
         job = await self._settled(order, taken)
         try:
             return job and await self.ended(job)
-        except JobFailedError:
-            await self._forgotten(order)
+        except JobFailedError as failed:
+            await self._forgotten(order, failed)
             raise
         except JobNotFoundError as gone:
             gone.hint = "generate(..., again=True) submits and pays anew"
             raise
 
-    async def _forgotten(self, order: Order) -> None:
+    async def _forgotten(self, order: Order, failed: JobFailedError) -> None:
         """Let a call whose job failed be made anew: failed jobs are not charged."""
-        if self.ledger is not None:
+        charged = failed.job is not None and failed.job.status == "completed"
+        if self.ledger is not None and not charged:
             await self.ledger.refuse(order.key)
 
     async def _submitted(self, order: Order, *, again: bool) -> Job:

@@ -7,6 +7,7 @@ else is the service's word (`JobNumExceed`).
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -125,3 +126,8 @@ _gates: dict[tuple[object, ...], Gate] = {}
 def shared_gate(*owner: object) -> Gate:
     """Return the one gate of `owner` (hash of the key, hosts, model) in this process."""
     return _gates.get(owner) or _gates.setdefault(owner, Gate())
+
+
+if hasattr(os, "register_at_fork"):
+    # the jobs that a forked child's parent waits for are the parent's: nobody gives them back here
+    os.register_at_fork(after_in_child=_gates.clear)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 
@@ -17,6 +18,10 @@ class Memory:
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, tuple[Job, Order | None]] = OrderedDict()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Begin with a free lock: in a forked child, who held it is not there."""
         self._lock = threading.Lock()
 
     def keep(self, job: Job, order: Order | None = None) -> None:
@@ -50,3 +55,12 @@ _memories: dict[tuple[object, ...], Memory] = {}
 def shared_memory(*owner: object) -> Memory:
     """Return the one memory of `owner` (hash of the key, hosts) in this process."""
     return _memories.get(owner) or _memories.setdefault(owner, Memory())
+
+
+def _renew_locks() -> None:
+    for memory in _memories.values():
+        memory.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -8,6 +8,7 @@ take needs half the requests of a geometric one at equal lateness (research, tra
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 from dataclasses import dataclass
@@ -101,6 +102,10 @@ class Experience:
 
     def __init__(self) -> None:
         self._priors: dict[str, Prior] = {}
+        self.stand_alone()
+
+    def stand_alone(self) -> None:
+        """Keep what was learnt, and forget who polls: in a forked child nobody does yet."""
         self._rates: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -131,3 +136,12 @@ class Experience:
 
 shared = Experience()
 """The experience of this process."""
+
+
+def _begin_anew() -> None:
+    """Count, in a forked child, none of its parent's polls."""
+    shared.stand_alone()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -371,6 +371,23 @@ def test_a_ledger_forgets_what_failed_and_what_was_refused(hub, call, tmp_path):
     assert call(tool, "generate", prompt="猫").files
 
 
+def test_a_job_that_completed_without_a_file_is_asked_for_again_and_not_paid_again(
+    peers, call, tmp_path, monkeypatch
+):
+    async def empty(connection, request):
+        status = "queued" if request.path.endswith("submit") else "completed"
+        await connection.json({"id": "job-1", "status": status, "data": []})
+
+    service = peers(empty)
+    monkeypatch.setenv("TOKENHUB_BASE_URL", service.url)
+    monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
+    tool = TokenHubVideoTool(ledger=tmp_path)
+    for _ in range(2):
+        with pytest.raises(errors.JobFailedError, match="without a file"):
+            call(tool, "generate", prompt="猫")
+    assert service.paths() == ["/v1/api/video/submit", *["/v1/api/video/query"] * 2]
+
+
 def test_a_ledger_remembers_a_lost_answer(hub, call, tmp_path, monkeypatch):
     monkeypatch.setattr("langchain_tokenhub.jobs.ledger.OTHER_WORKER", 0.0)
     tool = TokenHubVideoTool(ledger=tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -95,3 +97,42 @@ def test_an_error_inside_gives_the_place_back():
 @pytest.fixture
 def scripted_wire():
     return ScriptedWire()
+
+
+FORK = """
+import os, threading
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.gate import shared_gate
+from langchain_tokenhub.jobs.memory import shared_memory
+from langchain_tokenhub.transport import SyncWire, finish
+
+
+async def enter(work):
+    async with shared_gate("account").place(SyncWire(), 1, 1):
+        work()
+
+
+def hold():
+    with shared_memory("account")._lock, schedule.shared._lock:
+        held.set()
+        threading.Event().wait()
+
+
+held = threading.Event()
+schedule.shared.polling("site", 0.0, 0.01)
+threading.Thread(target=finish, args=(enter(hold),), daemon=True).start()
+held.wait()
+if os.fork() == 0:
+    finish(enter(lambda: None))
+    shared_memory("account").jobs()
+    print(schedule.shared.crowd("site"), flush=True)
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+def test_a_forked_child_waits_for_none_of_its_parents_jobs():
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr) == ("1.0\n", "")
