@@ -65,9 +65,8 @@ def _extract(whole: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, budg
     if odd or (member.external_attr >> 28) == 0xA:  # a symbolic link
         raise InvalidRequestError(f"the archive holds {member.filename!r}, which leads outside")
     if any(awkward(part) for part in name.parts):
-        raise InvalidRequestError(
-            f"the archive holds {member.filename!r}, no name for every system"
-        )
+        what = f"the archive holds {member.filename!r}, which is no name for every system"
+        raise InvalidRequestError(what)
     target = folder.joinpath(*name.parts)
     if member.is_dir():
         target.mkdir(parents=True, exist_ok=True)
