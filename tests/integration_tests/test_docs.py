@@ -17,6 +17,8 @@ import yaml
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
+from langchain_tokenhub.catalogue import media_models
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SHARED = sorted(DOCS.glob("*.md"))
@@ -163,6 +165,14 @@ def test_the_made_parts_are_up_to_date():
     script = [sys.executable, str(DOCS / "make.py"), "--check"]
     done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_media_model_has_its_facts_and_parameters_on_a_page(language):
+    text = "".join(path.read_text("utf-8") for path in (DOCS / language / "tools").glob("*.md"))
+    for row in media_models():
+        assert f"<!-- made: facts {row.id} -->" in text
+        assert f"<!-- made: parameters {row.id} -->" in text
 
 
 def test_the_list_for_language_models_names_every_page():

@@ -208,8 +208,8 @@ def test_a_media_row_says_where_and_how_long(model, submit, query, wait):
     assert (row.submit_path, row.query_path, row.wait_timeout) == (submit, query, wait)
 
 
-def test_there_are_nine_media_models_each_with_a_price_inside_its_range():
-    assert len(catalogue.media_models()) == 9
+def test_the_guides_nine_media_models_are_there_and_each_price_is_inside_its_range():
+    assert len(catalogue.media_models()) >= 9
     for row in catalogue.media_models():
         assert 0 < row.price.low <= row.price.high, row.id
         assert row.price.source, row.id
