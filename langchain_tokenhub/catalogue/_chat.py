@@ -60,6 +60,12 @@ class ChatModel:
     confidence: Literal["high", "medium", "low"] = "low"
     source: str = ""
 
+    @property
+    def takes_files(self) -> bool | None:
+        """Whether files are taken; a model that is known to take text alone takes none."""
+        text_alone = self.image is False and self.video is False
+        return False if self.file is None and text_alone else self.file
+
 
 def chat_model(model: str) -> ChatModel | None:
     """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
@@ -114,10 +120,10 @@ def _inputs(row: ChatModel) -> dict[str, Any]:
         "image_inputs": row.image,
         "image_url_inputs": row.image,
         "video_inputs": row.video,
-        "pdf_inputs": row.file,
+        "pdf_inputs": row.takes_files,
         "audio_inputs": False,
         "image_tool_message": row.image,  # shown in the user's turn behind the result
-        "pdf_tool_message": row.file,
+        "pdf_tool_message": row.takes_files,
         "text_outputs": True,
         "image_outputs": False,
         "audio_outputs": False,

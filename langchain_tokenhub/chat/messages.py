@@ -60,7 +60,7 @@ class Rules:
         known = {
             "image_url": self.row and self.row.image,
             "video_url": self.row and self.row.video,
-            "file_url": self.row and self.row.file,
+            "file_url": self.row and self.row.takes_files,
         }
         return known.get(kind) is False
 

@@ -150,9 +150,8 @@ def _part(block: Block) -> list[Part]:
     match block:
         case {"type": "text" | "output_text" | "input_text"}:
             return []
-        case {"type": "image_url" | "video_url" | "file_url" as kind} if kind in block:
-            value = block[kind]
-            return [_link(kind, value) if isinstance(value, str) else {"type": kind, kind: value}]
+        case {"type": "image_url" | "video_url" | "file_url" as kind}:
+            return [_wired(str(kind), block.get(kind))]
         case {"type": "image" | "input_image"}:
             return [_link("image_url", _address(block, "image/png"))]
         case {"type": "video"}:
@@ -172,6 +171,17 @@ def _part(block: Block) -> list[Part]:
                 f"cannot send a block of type {block.get('type')!r}; "
                 "use text, image_url, video_url or file_url"
             )
+
+
+def _wired(kind: str, value: object) -> Part:
+    """Return a part that is the wire's own already; only its URL is looked at."""
+    match value:
+        case str() if value:
+            return _link(kind, value)
+        case {"url": str(url)} if url:
+            return {"type": kind, kind: value}
+        case _:
+            raise InvalidRequestError(f"a block of type {kind!r} has no url")
 
 
 def _link(kind: str, url: str) -> Part:

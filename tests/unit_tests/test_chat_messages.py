@@ -308,8 +308,12 @@ def test_a_model_that_cannot_see_gets_a_tools_text_and_a_warning():
 
 @pytest.mark.parametrize(
     ("block", "kind"),
-    [(IMAGE, "image"), ({"type": "video", "url": "https://v.test/a.mp4"}, "video")],
-    ids=["image", "video"],
+    [
+        (IMAGE, "image"),
+        ({"type": "video", "url": "https://v.test/a.mp4"}, "video"),
+        ({"type": "file", "url": "https://f.test/a.pdf"}, "file"),
+    ],
+    ids=["image", "video", "file"],
 )
 def test_row_65_a_part_that_a_model_cannot_take_is_refused_with_its_name(block, kind):
     with pytest.raises(InvalidRequestError, match=f"message 0 .*'glm-5' takes no {kind}"):

@@ -207,3 +207,19 @@ def test_a_tools_picture_is_no_text_and_is_shown():
 )
 def test_the_text_of_any_content_is_a_string(content, text):
     assert text_of(content) == text
+
+
+BARE = [None, "", {}, {"url": None}, {"url": 1}, {"url": ""}, 3]
+
+
+@pytest.mark.parametrize("value", BARE)
+@pytest.mark.parametrize("kind", ["image_url", "video_url", "file_url"])
+def test_a_part_of_the_wires_own_without_a_url_is_refused(kind, value):
+    with pytest.raises(InvalidRequestError, match=f"'{kind}' has no url"):
+        content_of([{"type": kind, kind: value}])
+
+
+def test_a_parts_detail_is_kept():
+    part = {"type": "image_url", "image_url": {"url": LINK, "detail": "high"}}
+
+    assert content_of([part]) == [part]
