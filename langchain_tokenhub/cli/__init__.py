@@ -65,13 +65,12 @@ def _run(options: object, console: Console) -> int:
     except ValidationError as error:
         return failures.invalid(console, error)
     except failures.UsageError as error:
-        console.note(f"tokenhub: {error}")
-        return failures.WRONG_USE
+        return failures.told(console, "UsageError", str(error), failures.WRONG_USE)
     except BrokenPipeError:
         raise
     except OSError as error:
-        console.note(f"tokenhub: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return 1
+        text = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        return failures.told(console, "OSError", text, 1)
     except UnicodeError:
         console.note(f"tokenhub: {console.words('locale')}")
         return 1

@@ -103,10 +103,20 @@ def described(error: TokenHubError) -> dict[str, Any]:
     }
 
 
+def told(console: Console, kind: str, text: str, code: int) -> int:
+    """Say what failed without an error of ours."""
+    if console.as_json:
+        console.data({"error": {**described(TokenHubError(text)), "type": kind}})
+    console.note(f"tokenhub: {text}")
+    return code
+
+
 def invalid(console: Console, error: ValidationError) -> int:
     """Say which setting is wrong, never its value: it may be a key."""
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        place = ".".join(map(str, problem["loc"]))
-        text = problem["msg"].removeprefix("Value error, ")
-        console.note(f"tokenhub: {place and f'{place}: '}{text}")
-    return WRONG_USE
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return told(console, "ValidationError", "; ".join(map(_setting, problems)), WRONG_USE)
+
+
+def _setting(problem: Any) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place and f'{place}: '}{problem['msg'].removeprefix('Value error, ')}"

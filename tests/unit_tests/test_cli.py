@@ -386,3 +386,25 @@ def test_what_is_no_port_is_wrong_use(capsys, port):
         cli.main(["emulator", "--port", port])
     assert caught.value.code == 2
     assert "0 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "code"),
+    [
+        ("resume zz", "UsageError", 2),
+        ("gallery nowhere", "OSError", 1),
+        ("chat hi --base-url nonsense", "ValidationError", 2),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_every_known_failure_is_json_where_that_is_asked_for(capsys, command, kind, code):
+    assert cli.main([*command.split(), "--json"]) == code
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == kind
+    assert error["message"]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
