@@ -326,7 +326,8 @@ class Watch:
         missing = isinstance(error, JobNotFoundError) or error.status == 404
         if missing and self._young and self._age() < YOUNG:
             return
-        if missing or not isinstance(error, _PASSING):
+        elsewhere = self.job.host is not None and error.host not in {None, self.job.host}
+        if not (elsewhere if missing else isinstance(error, _PASSING)):
             raise error
         self._trouble = now if self._trouble is None else self._trouble
         if now - self._trouble >= TROUBLE_SECONDS:

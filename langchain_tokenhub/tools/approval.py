@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,11 @@ def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddle
     date that the question names: estimates, never a bill. Needs the extra `agents`.
 
     Args:
-        cny: Yuan up to which a call is made without asking; 0 asks before every call.
+        cny: Yuan up to which a call is made without asking; 0 asks before every call that costs.
         tools: The agent's tools; those of other packages are left alone.
+
+    Raises:
+        ValueError: `cny` is below 0, or no number.
 
     Example:
         ```python
@@ -34,7 +38,11 @@ def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddle
     """
     from langchain.agents.middleware import HumanInTheLoopMiddleware
 
+    if not cny >= 0:  # nothing is above "not a number"
+        raise ValueError(f"cny: {cny!r} is no amount from 0")
     paid = {tool.name: _question(tool, cny) for tool in tools if isinstance(tool, MediaTool)}
+    if not paid:
+        warnings.warn("approve_above found no TokenHub tool that is paid for", stacklevel=2)
     return HumanInTheLoopMiddleware(interrupt_on={**paid})
 
 

@@ -232,3 +232,14 @@ def test_every_listed_price_names_its_source_and_date():
         if model.price is not None:
             assert model.price.source
             assert model.price.date
+
+
+@pytest.mark.parametrize("cny", [float("nan"), -1])
+def test_an_amount_above_which_nothing_is_asked_is_refused(cny):
+    with pytest.raises(ValueError, match="no amount"):
+        approve_above(cny, [TokenHubVideoTool()])
+
+
+def test_approval_of_nothing_is_warned_of():
+    with pytest.warns(UserWarning, match="no TokenHub tool"):
+        approve_above(1, [TokenHubJobTool()])

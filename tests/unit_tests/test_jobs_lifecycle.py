@@ -312,6 +312,14 @@ def test_a_young_job_may_be_unknown_for_a_while():
     assert wait_for(where, order(where))[-1].status == "completed"
 
 
+def test_a_host_that_did_not_take_the_job_has_no_say_in_whether_it_is_known():
+    gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
+    where = service(httpx.ConnectError("no"), answer(gone), answer(DONE), max_retries=0)
+    assert wait_for(where, JOB)[-1].status == "completed"
+    hosts = [request.url.host for request in where.transport.wire.sent]
+    assert hosts[:2] == ["a.test", "b.test"]
+
+
 def test_an_old_job_may_not():
     gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
     with pytest.raises(errors.JobNotFoundError):
