@@ -146,8 +146,8 @@ async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
         try:
             await _continue(wire, file.url, sink, at_home=file.at_home)
             break
-        except _PASSING:
-            if attempt == TRIES:
+        except _PASSING as error:
+            if attempt == TRIES or not error.is_retryable:
                 raise
             await wire.sleep(PAUSE * attempt)
         except TokenHubError as error:

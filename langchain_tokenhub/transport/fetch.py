@@ -30,7 +30,7 @@ from langchain_tokenhub.transport.calls import Patience
 from langchain_tokenhub.transport.hosts import loopback
 from langchain_tokenhub.transport.lane import proxy_for
 from langchain_tokenhub.transport.progress import Progress
-from langchain_tokenhub.transport.verdicts import phase_of, translated
+from langchain_tokenhub.transport.verdicts import failure_to_send, translated
 from langchain_tokenhub.transport.wire import Address, Wire
 
 MOST_REDIRECTS = 5
@@ -196,7 +196,7 @@ async def _opened(
         try:
             return request, await _open(wire, request, headers)
         except (APIConnectionError, APITimeoutError) as error:
-            if error.phase != "not sent":
+            if error.phase != "not sent" or not error.is_retryable:
                 raise
     return last, await _open(wire, last, headers)
 
@@ -214,7 +214,7 @@ async def _open(wire: Wire, request: httpx.Request, headers: dict[str, str]) -> 
         return await wire.send(request)
     except httpx.HTTPError as caught:
         failure = caught
-    raise _named(translated(failure, phase_of(failure, progress)), request)
+    raise _named(failure_to_send(failure, progress), request)
 
 
 def _named(error: TokenHubError, request: httpx.Request) -> TokenHubError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ipaddress
+import ssl
 
 import httpx
 import pytest
@@ -150,6 +151,15 @@ def test_the_next_address_is_tried_where_one_takes_no_connection():
     wire.names = {"cos.test": ("2606:2800:220:1::1", "93.184.216.34")}
     assert fetched(wire)[1] == b"bytes"
     assert [request.url.host for request in wire.sent] == ["2606:2800:220:1::1", "93.184.216.34"]
+
+
+def test_a_certificate_that_is_refused_is_refused_once():
+    refused = httpx.ConnectError("certificate verify failed")
+    refused.__cause__ = ssl.SSLCertVerificationError()
+    wire = Resolving(refused)
+    wire.names = {"cos.test": ("93.184.216.34", "93.184.216.35")}
+    assert refusal(wire).is_retryable is False
+    assert len(wire.sent) == 1
 
 
 def test_loopback_is_allowed_where_the_api_is_there_too():
