@@ -137,7 +137,9 @@ class Connected(BaseModel):
         if key is None or not key.get_secret_value().strip():
             raise AuthenticationError(
                 "no TokenHub API key",
-                hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}",
+                hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}; to try "
+                "without a key run `tokenhub emulator` / 请设置密钥；没有密钥可先运行 "
+                "`tokenhub emulator` 试用",
             )
         if not _plain(key.get_secret_value().strip()):
             raise AuthenticationError(
