@@ -202,6 +202,19 @@ def test_a_broken_model_is_a_link(tmp_path):
     assert links(page_of(tmp_path)) == ["a.glb"]
 
 
+def test_a_preview_is_shown_by_the_name_that_the_sidecar_gives(tmp_path):
+    save(tmp_path, "a.glb", kind="3d", preview="b.preview-2.png")
+    (tmp_path / "b.preview-2.png").write_bytes(b"x")
+    assert "b.preview-2.png" in links(page_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "..", 5, ["a"], "gone.png"])
+def test_a_sidecar_names_no_preview_elsewhere(tmp_path, name):
+    (tmp_path / "secret.png").write_bytes(b"x")
+    save(tmp_path / "in", "a.glb", kind="3d", preview=name)
+    assert all(link.startswith("a.") for link in links(page_of(tmp_path / "in")))
+
+
 def test_a_preview_that_was_fetched_is_shown(tmp_path):
     save(tmp_path, "a.glb", kind="3d")
     (tmp_path / "a.preview.png").write_bytes(b"x")

@@ -85,6 +85,18 @@ def test_a_file_is_saved_byte_for_byte(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
 
 
+@pytest.fixture(params=["links", "no links"])
+def disk(request, monkeypatch):
+    """A disk with hard links, and one without."""
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if request.param == "no links":
+        monkeypatch.setattr("os.link", refuse)
+
+
+@pytest.mark.usefixtures("disk")
 def test_nothing_is_overwritten(tmp_path):
     names = [finish(save(wire(body(PNG)), at_home(), tmp_path, "cat")).path.name for _ in range(3)]
     assert names == ["cat.png", "cat-2.png", "cat-3.png"]

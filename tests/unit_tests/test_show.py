@@ -102,6 +102,14 @@ def test_without_trimesh_a_model_is_its_preview_and_a_link(tmp_path, monkeypatch
     assert 'download="a.glb"' in text
 
 
+def test_a_saved_preview_is_shown_after_its_link_died(tmp_path):
+    preview = saved(tmp_path, "a.preview.png").path
+    dead = {"preview_url": LINK, "expires_at": "2020-01-01T00:00:00Z"}
+    text = page_of(saved(tmp_path, "a.zip", preview_path=preview, **dead))
+    assert '<img src="data:image/png;base64,eA=="' in text
+    assert "files.test" not in text
+
+
 def test_a_broken_model_is_a_link(tmp_path):
     assert "<a href" in page_of(saved(tmp_path, "a.glb", b"glTF and nonsense"))
 
