@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from operator import itemgetter
 from typing import Any, Literal, TypeGuard
 
 from langchain_core.exceptions import OutputParserException
@@ -25,7 +24,8 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap
+from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -36,6 +36,7 @@ from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 Method = Literal["function_calling", "json_schema", "json_mode"]
 METHODS = ("function_calling", "json_schema", "json_mode")
 Schema = dict[str, Any] | type
+Raw = dict[str, Any]
 Item = str | BaseMessage
 """What a model's stream holds for a parser."""
 
@@ -164,14 +165,17 @@ async def _anoting(stream: AsyncIterator[Item], said: list[Item]) -> AsyncIterat
 
 
 def _generation(said: Sequence[Item]) -> Generation:
-    """Return a stream's chunks as one answer."""
-    chunks = [item for item in said if isinstance(item, AIMessageChunk)]
-    if chunks:
-        return ChatGeneration(message=add_ai_message_chunks(*chunks))
+    """Return what a stream said as one answer."""
     messages = [item for item in said if isinstance(item, BaseMessage)]
     if messages:
-        return ChatGeneration(message=messages[-1])  # a model whose streaming is switched off
+        return ChatGeneration(message=_message(messages))
     return Generation(text="".join(map(str, said)))
+
+
+def _message(said: Sequence[BaseMessage]) -> BaseMessage:
+    chunks = [item for item in said if isinstance(item, AIMessageChunk)]
+    # a model whose streaming is switched off gives a whole message
+    return add_ai_message_chunks(*chunks) if chunks else said[-1]
 
 
 class _OneDict(_Insisting, JsonOutputKeyToolsParser):
@@ -269,11 +273,69 @@ def _raw_chain(ways: Sequence[Way]) -> Runnable[Any, Any]:
     )
 
 
-def _with_raw(model: Model, parser: Runnable[Any, Any], *, forgiving: bool) -> Runnable[Any, Any]:
-    parse: Runnable[Any, Any] = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
-    )
-    if forgiving:
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        parse = parse.with_fallbacks([failed], exception_key="parsing_error")
-    return RunnableMap(raw=model) | parse
+def _with_raw(
+    model: Model, parser: BaseOutputParser[Any], *, forgiving: bool
+) -> Runnable[Any, Any]:
+    return RunnableMap(raw=model) | _Reading(parser, forgiving=forgiving)
+
+
+class _Reading(Runnable[Raw, Raw]):
+    """Puts beside a raw answer what the parser makes of it.
+
+    A stream shows the answer as it comes; it cannot be taken back then, so that its reading is
+    forgiving in any case.
+    """
+
+    def __init__(self, parser: BaseOutputParser[Any], *, forgiving: bool) -> None:
+        self._parser = parser
+        self._forgiving = forgiving
+
+    def invoke(
+        self,
+        input: Raw,  # noqa: A002 - core's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Raw:
+        raw = input["raw"]
+        return {"raw": raw, **self._read(raw, config, forgiving=self._forgiving)}
+
+    async def ainvoke(
+        self,
+        input: Raw,  # noqa: A002 - core's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Raw:
+        return self.invoke(input, config)  # parsing waits for nothing
+
+    def transform(
+        self,
+        input: Iterator[Raw],  # noqa: A002 - core's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Iterator[Raw]:
+        said: list[BaseMessage] = []
+        for item in input:
+            said.append(item["raw"])
+            yield AddableDict(item)
+        yield AddableDict(self._read(_message(said), config, forgiving=True))
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Raw],  # noqa: A002 - core's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> AsyncIterator[Raw]:
+        said: list[BaseMessage] = []
+        async for item in input:
+            said.append(item["raw"])
+            yield AddableDict(item)
+        yield AddableDict(self._read(_message(said), config, forgiving=True))
+
+    def _read(self, raw: BaseMessage, config: RunnableConfig | None, *, forgiving: bool) -> Raw:
+        try:
+            parsed = self._parser.invoke(raw, config)
+        except Exception as problem:  # whatever a validator of the caller's raises
+            if not forgiving:
+                raise
+            return {"parsed": None, "parsing_error": problem}
+        return {"parsed": parsed, "parsing_error": None}

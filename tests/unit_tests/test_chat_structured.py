@@ -68,7 +68,7 @@ def _good(method, schema=SCHEMA, text=TEXT):
 
 
 def _plain(value):
-    return value if isinstance(value, dict) else value.dict()
+    return value if isinstance(value, dict) else dict(value)
 
 
 def _tools(body):
@@ -300,6 +300,60 @@ def test_row_47_include_raw_never_raises_for_what_the_model_answered(
     assert found["parsed"] is None
     assert isinstance(found["parsing_error"], Exception)
     assert found["raw"].type == "ai"
+
+
+@pytest.mark.parametrize("method", [None, *METHODS])
+@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
+@pytest.mark.parametrize("text", ["Here is a joke", TEXT[:-3], '{"setup": "x"}'])
+@pytest.mark.parametrize("sent", ["function_calling", "json_mode"])
+def test_row_47_include_raw_never_raises_in_a_stream(service, call, *, sent, text, schema, method):
+    service(_chunks(sent, text))
+    chain = service.model("hy3").with_structured_output(schema, method=method, include_raw=True)
+
+    items = call(chain, "stream", "x")
+
+    whole = sum(items[1:], items[0])
+    assert len(items) > 2
+    assert whole["raw"].type == "AIMessageChunk"
+    assert whole["parsed"] is None
+    assert isinstance(whole["parsing_error"], ValueError)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
+def test_include_raw_streams_the_answer_and_then_its_value(service, call, schema, method):
+    chain = (
+        service(_chunks(method))
+        .model("hy3")
+        .with_structured_output(schema, method=method, include_raw=True)
+    )
+
+    *raw, last = call(chain, "stream", "x")
+
+    assert all(set(item) == {"raw"} for item in raw)
+    assert (_plain(last["parsed"]), last["parsing_error"]) == (VALUE, None)
+
+
+def test_row_51_include_raw_falls_back_in_a_stream_where_the_service_refuses(service, call):
+    service(REFUSED, status=400)(_chunks("function_calling"))
+    chain = service.model("hy3").with_structured_output(SCHEMA, include_raw=True)
+
+    assert call(chain, "stream", "x")[-1]["parsed"] == VALUE
+
+
+def test_include_raw_keeps_what_a_validator_of_the_callers_raises(service, call):
+    class Picky(Joke):
+        @pydantic.field_validator("setup")
+        @classmethod
+        def look_up(cls, value):
+            return {}[value]
+
+    service(_good("json_schema"))
+    chain = service.model("hy3").with_structured_output(
+        Picky, method="json_schema", include_raw=True
+    )
+
+    assert isinstance(call(chain, "invoke", "x")["parsing_error"], KeyError)
 
 
 def test_include_raw_survives_that_the_other_way_is_refused(service, call):
