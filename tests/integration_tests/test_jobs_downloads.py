@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import io
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -203,6 +206,47 @@ def test_a_redirect_carries_no_key_and_is_checked(peer, peers, call, tmp_path):
     assert saved(peer, call, tmp_path, elsewhere).path.read_bytes() == GLB
     (request,) = other.requests
     assert not {"authorization", "cookie", "referer"} & set(request.headers)
+
+
+async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def endless(connection, request):
+        await connection.send(b"HTTP/1.1 200 X\r\nContent-Length: 99999999\r\n\r\n" + GLB)
+        loop.call_soon_threadsafe(begun.set)
+        await connection.until_gone()
+
+    peer.answer = endless
+    file = MediaFile(url=f"{peer.url}/f", type="glb")
+    file.place(at_home=True)
+    task = asyncio.create_task(file.asave(tmp_path))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from langchain_tokenhub import MediaFile
+from langchain_tokenhub.jobs import files
+
+files._flush = lambda _: os.kill(os.getpid(), 9)
+file = MediaFile(url=sys.argv[1], type="glb")
+file.place(at_home=True)
+file.save(sys.argv[2], name="chair")
+"""
+
+
+def test_a_killed_save_leaves_no_file_under_the_final_name(peer, tmp_path):
+    peer.answer = FileHost(data=GLB + bytes(10**6), cuts=0, no_length=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, f"{peer.url}/f", str(tmp_path)], check=False, timeout=60
+    )
+    assert done.returncode == -9
+    assert [path.suffix.partition("-")[0] for path in tmp_path.iterdir()] == [".part"]
 
 
 # --- previews of 3D models ------------------------------------------------------------------------
