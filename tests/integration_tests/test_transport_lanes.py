@@ -11,7 +11,7 @@ import pytest
 
 from langchain_tokenhub.transport import Call, SyncWire, Transport, finish, lane, lanes
 
-STORM = 2000
+STORM = 10_000
 
 
 def streamed(model):
