@@ -14,6 +14,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import AsyncGenerator
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 import httpcore
@@ -234,7 +235,20 @@ def _proxy_of(request: httpcore.Request) -> httpx.Proxy | None:
         return None
     scheme, host = request.url.scheme.decode("ascii"), request.url.host.decode("ascii")
     address = proxy_for(scheme, host)
-    return httpx.Proxy(address) if address else None
+    return _known(address) if address else None
+
+
+def _known(address: str) -> httpx.Proxy:
+    """Return the proxy at `address`, which is in no message: it may hold a password."""
+    try:
+        proxy = httpx.Proxy(address)
+    except (ValueError, httpx.InvalidURL):
+        proxy = None
+    if proxy is None:
+        raise httpx.ProxyError("the environment names a proxy that is none of http, https, socks5")
+    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise httpx.ProxyError("a SOCKS proxy needs a package: pip install 'httpx[socks]'")
+    return proxy
 
 
 def _through(proxy: httpx.Proxy) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+import traceback
 
 import httpx
 import pytest
@@ -145,6 +147,25 @@ def test_no_proxy_is_honoured(bypass, model, proxy, call, monkeypatch):
     monkeypatch.setenv("NO_PROXY", bypass)
     call(model(), "invoke", "q")
     assert (len(model.peer.requests), proxy.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("socks5://me:canary-password@127.0.0.1:1", "pip install"),
+        ("ftp://me:canary-password@127.0.0.1:1", "none of http"),
+    ],
+    ids=["SOCKS without its package", "no proxy at all"],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    address, said, model, call, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # whether or not it is installed here
+    monkeypatch.setenv("HTTP_PROXY", address)
+    with pytest.raises(APIConnectionError, match=said) as caught:
+        call(model(max_retries=0), "invoke", "q")
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.phase == "not sent"
 
 
 @pytest.fixture
