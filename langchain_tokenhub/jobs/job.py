@@ -17,6 +17,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.transport import AsyncWire, SyncWire, Wire, finish
 from langchain_tokenhub.transport.hosts import loopback
 
@@ -258,6 +259,20 @@ class MediaResult(BaseModel):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def id_of(job: object) -> str:
+    """Return the id that a job has, or is."""
+    match job:
+        case Job():
+            return job.id
+        case str() | int() if not isinstance(job, bool) and (job_id := str(job).strip()):
+            return job_id
+        case str():
+            what = "it is empty"
+        case _:
+            what = f"{type(job).__name__} is neither a Job nor a job's id"
+    raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
 
 
 def caution(text: str) -> None:

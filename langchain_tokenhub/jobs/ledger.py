@@ -321,7 +321,7 @@ class Written(Log):
 
 def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:
     """Return what keeps entries in a folder or a store."""
-    return Shelf(place) if isinstance(place, BaseStore) else Folder(Path(place))
+    return Shelf(place) if isinstance(place, BaseStore) else Folder(Path(place).expanduser())
 
 
 def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 from langchain_core.runnables.config import ensure_config
 from langchain_core.stores import BaseStore
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -27,7 +28,7 @@ from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.jobs.errand import Errand, patience
 from langchain_tokenhub.jobs.gate import shared_gate
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.job import Job, Kind, MediaResult
+from langchain_tokenhub.jobs.job import Job, Kind, MediaResult, id_of
 from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
 from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
 from langchain_tokenhub.jobs.many import Outcome, outcomes
@@ -58,7 +59,7 @@ class MediaClient(Connected):
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
     wait_timeout: PositiveFloat | None = None
     """Seconds to wait for a job; None is the model's default."""
-    save_to: Path | None = None
+    save_to: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     """Folder where files are saved before their links die, each with a JSON sidecar."""
     progress: SkipValidation[Progress] = Field(default=None, exclude=True)
     """True for a bar, or a function that takes a `Job`."""
@@ -242,10 +243,8 @@ class MediaClient(Connected):
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        jobs = list(jobs)
-        await self._recall(
-            transport, [job.id if isinstance(job, Job) else str(job).strip() for job in jobs]
-        )
+        jobs = [jobs] if isinstance(jobs, str | Job) else list(jobs)
+        await self._recall(transport, map(id_of, jobs))
         known = [await self._job(transport, job) for job in jobs]
         found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
         try:
@@ -334,9 +333,7 @@ class MediaClient(Connected):
     async def _job(self, transport: Transport, job: Job | str) -> Job:
         """Return a job by its id; what is known of it here saves asking."""
         if not isinstance(job, Job):
-            job_id = str(job).strip()
-            if not job_id:
-                raise InvalidRequestError("job_id: it is empty", phase="not sent")
+            job_id = id_of(job)
             found = await self.known_job(transport, job_id)
             job = found or Job(kind=self.kind, model=self.model, id=job_id)
         if job.kind != self.kind:

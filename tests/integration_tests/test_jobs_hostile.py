@@ -69,6 +69,22 @@ def test_an_empty_job_id_is_refused(hub, call, verb, job_id):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("thing", [None, True, 1.5, [], {}, b"x", object()], ids=str)
+def test_what_is_no_job_is_refused(hub, call, thing):
+    for verb in ("query", "watch", "result"):
+        assert "neither a Job nor a job's id" in str(
+            refused(call, TokenHubVideoTool(), verb, thing)
+        )
+    refused(call, TokenHubVideoTool(), "results", [thing])
+    assert hub.requests == []
+
+
+def test_one_job_may_stand_for_several(hub, call):
+    job = TokenHubVideoTool().submit(prompt="猫")
+    for one in (job, job.id):
+        assert [found.job.id for found in call(TokenHubVideoTool(), "results", one)] == [job.id]
+
+
 def test_a_job_id_with_spaces_around_it_is_that_job(hub, call):
     job = TokenHubVideoTool().submit(prompt="猫")
     assert call(TokenHubVideoTool(), "result", f" {job.id}\n").job.id == job.id
@@ -131,6 +147,16 @@ def test_a_link_in_an_allowed_folder_is_no_way_out(hub, call, tmp_path):
     with pytest.raises(errors.InvalidRequestError):
         call(tool, "invoke", {"prompt": "跑", "image": str(allowed / "a.png")})
     assert hub.requests == []
+
+
+def test_a_tilde_is_the_home_folder(hub, call, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folders = {"save_to": "~/out", "ledger": "~/ledger", "in_flight_store": "~/places"}
+    result = call(TokenHubVideoTool(**folders), "generate", prompt="猫")
+    assert result.files[0].path.parent == tmp_path / "out"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "ledger", "places"}
 
 
 def test_a_sidecar_overwrites_nothing(hub, call, tmp_path):
@@ -326,10 +352,11 @@ def test_leaving_the_results_early_leaves_nothing_running(hub, call):
         async for _ in (stream := tool.aresults(jobs)):
             break
         await stream.aclose()
-        await asyncio.sleep(0)
-        return len(asyncio.all_tasks())
+        async with asyncio.timeout(10):
+            while asyncio.all_tasks() != {asyncio.current_task()}:
+                await asyncio.sleep(0)
 
-    assert asyncio.run(first()) == 1
+    asyncio.run(first())
     assert schedule.shared.crowd("any") == 1
     assert sum(schedule.shared._rates.values()) == pytest.approx(0)
 
