@@ -49,6 +49,8 @@ _MADE = re.compile(
 )
 _UP = re.compile(r"(\]\()((?:\.\./)*)\.\./(?=img/|architecture\.md|comparison\.md|performance\.md)")
 """A link from a language's page to what lies in docs/ itself: one step less in the site."""
+_DOWN = re.compile(r"(\]\()en/")
+"""A link from there to an English page: they lie beside each other in the site."""
 
 MAKERS: dict[str, Callable[..., str]] = {
     "parameters": media_tables.parameters,
@@ -229,7 +231,8 @@ def stage(language: Language, to: Path | None = None) -> Path:
     shutil.copy(HERE / "site.css", folder)
     for place, path in pages(language).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).write_text(_UP.sub(r"\1\2", path.read_text("utf-8")), "utf-8")
+        text = _UP.sub(r"\1\2", path.read_text("utf-8"))
+        (folder / place).write_text(_DOWN.sub(r"\1", text), "utf-8")
         if path.with_suffix(".ipynb").exists():
             shutil.copy(path.with_suffix(".ipynb"), (folder / place).parent)
     return folder

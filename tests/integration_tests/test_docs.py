@@ -175,6 +175,18 @@ def test_every_media_model_has_its_facts_and_parameters_on_a_page(language):
         assert f"<!-- made: parameters {row.id} -->" in text
 
 
+@pytest.mark.parametrize("page", [DOCS / "architecture.md", DOCS / "zh" / "architecture.md"])
+def test_the_architecture_names_every_room_and_no_file_that_is_gone(page):
+    package = ROOT / "langchain_tokenhub"
+    named = set(re.findall(r"`([\w./]+)`", page.read_text("utf-8")))
+    rooms = {path.name for path in package.iterdir() if path.name[0] not in "_."}
+    code = {name + "/" if (package / name).is_dir() else name for name in rooms}
+    assert {name for name in code if name.endswith(("/", ".py"))} <= named
+    files = {name for name in named if re.search(r"\w[.](py|toml)$", name)}
+    there = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.*") if path.is_file()}
+    assert all(any(path.endswith(f"/{name}") for path in there) or name in there for name in files)
+
+
 def test_the_list_for_language_models_names_every_page():
     listed = set(re.findall(r"\]\(([^)]+)\)", (DOCS / "llms.txt").read_text("utf-8")))
     assert {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} == listed
