@@ -18,8 +18,8 @@ from langchain_tokenhub.cli.words import Words
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Codes that move a terminal's cursor or change its state; tab and line feed are none."""
-_PIECES = re.compile(r"\s+|[!-~]+[，。；：、）]*|\S[，。；：、）]*")
-"""Where a line may break: between words, and between Chinese characters."""
+_PIECES = re.compile(r"\s+|（*(?:[!-~]+|[^\s（])[，。；：、）]*|（+")
+"""Where a line may break: between words and Chinese characters, never before ， or after （."""
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,10 @@ def test_lines_break_by_columns_and_not_before_a_comma():
     assert all(console.columns(line) <= 10 for line in lines)
 
 
+def test_no_line_ends_with_an_opening_bracket():
+    assert console.wrapped("一二三（四五六）", 8) == ["一二三", "（四五", "六）"]
+
+
 def test_words_stay_whole():
     assert console.wrapped("one two three", 8) == ["one two", "three"]
 
