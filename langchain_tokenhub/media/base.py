@@ -161,8 +161,11 @@ ResumedJob = Annotated[
 
 
 def wire(params: MediaParams) -> dict[str, Any]:
-    """Return the request's parameters: what was given, without `job_id`, file values untouched."""
-    given = {name: value for name, value in _items(params) if name != "job_id"}
+    """Return the request's parameters: what was given, without `job_id`, file values untouched.
+
+    An empty object is not sent: language models fill optional ones in so.
+    """
+    given = {name: value for name, value in _items(params) if name != "job_id" and value != {}}
     return params.wire_defaults | given
 
 

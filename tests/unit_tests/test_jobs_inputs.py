@@ -260,9 +260,53 @@ def test_a_views_side_is_more_than_128_pixels(side, fits):
 
 def test_a_human_actors_whole_request_has_a_limit():
     fields = {"prompt": "说" * 5000, "audio_url": "https://x.test/a.mp3"}
+    most = 10 * 1024**2 // 4 * 3
     with pytest.raises(errors.InvalidRequestError, match=r"10\.0 MB.*10 MB is the most"):
-        body("yt-video-humanactor", image_base64="A" * (10 * 1024**2 - 4000), **fields)
-    assert body("yt-video-humanactor", image_base64="A" * (10 * 1024**2 - 20_000), **fields)
+        body("yt-video-humanactor", image_url=padded(most - 3000), **fields)
+    assert body("yt-video-humanactor", image_url=padded(most - 15_000), **fields)
+
+
+def padded(size):
+    """Return a picture of `size` bytes."""
+    return DATA + bytes(size - len(DATA))
+
+
+BASE64_FIELDS = [
+    ("hy-3d-3.0", {}),
+    ("hy-3d-express", {}),
+    ("yt-video-humanactor", {"prompt": "说", "audio_url": "https://x.test/a.mp3"}),
+]
+
+
+@pytest.mark.parametrize(("model", "fields"), BASE64_FIELDS)
+@pytest.mark.parametrize("padding", ["", "="])
+def test_base64_that_is_given_as_such_is_sent_as_it_is(model, fields, padding):
+    text = TEXT.rstrip("=") + padding * (-len(TEXT.rstrip("=")) % 4)
+    assert body(model, image_base64=text, **fields)["image_base64"] == text
+
+
+@pytest.mark.parametrize(("model", "fields"), BASE64_FIELDS)
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"hello world", "no known type"),
+        (b"GIF89a" + bytes(40), "the file is gif"),
+        (png(40, 40), "40x40 pixels"),
+    ],
+    ids=["text", "gif", "small"],
+)
+def test_base64_that_is_given_as_such_is_looked_into(model, fields, data, words):
+    with pytest.raises(errors.InvalidRequestError, match=words) as caught:
+        body(model, image_base64=base64.b64encode(data).decode(), **fields)
+    assert str(caught.value).startswith("image_base64: ")
+
+
+def test_a_view_in_base64_is_looked_into_too():
+    views = [{"view_type": "left", "view_image_base64": "aGVsbG8="}]
+    with pytest.raises(
+        errors.InvalidRequestError, match=r"multi_view_images\[0\]\.view_image_base64"
+    ):
+        body("hy-3d-3.1", image_url=URL, multi_view_images=views)
 
 
 def test_a_model_may_not_read_what_was_not_allowed(tmp_path):

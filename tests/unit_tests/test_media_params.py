@@ -276,6 +276,11 @@ def test_a_mark_goes_out_without_what_was_not_given():
     assert wire(params_class(HY)(prompt="猫", logo_param=logo))["logo_param"] == logo
 
 
+@pytest.mark.parametrize("name", ["logo_param", "extra_param"])
+def test_an_empty_object_is_not_sent(name):
+    assert wire(params_class(FX)(**ENOUGH[FX], **{name: {}})) == ENOUGH[FX]
+
+
 def test_validated_parts_validate_again():
     cls = params_class(P30)
     views = [{"view_type": "left", "view_image_url": LINK}]
