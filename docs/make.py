@@ -133,7 +133,7 @@ def settings() -> dict[str, Any]:
 def _head(text: str) -> tuple[str, str]:
     """Return a page's title and its first sentence."""
     title, *rest = [line for line in text.splitlines() if line.strip()]
-    plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", rest[0])
+    plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", rest[0].removeprefix("> "))
     return title.removeprefix("# "), re.split(r"(?<=。)|(?<=\.)\s", plain)[0]
 
 
