@@ -14,8 +14,10 @@
 # %%
 from __future__ import annotations
 
+import base64
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
@@ -25,7 +27,7 @@ from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool
 from langchain_tokenhub.testing.offline import emulator_unless_key
 
 session = ExitStack()
-session.enter_context(emulator_unless_key())  # without a key nothing is charged
+hub = session.enter_context(emulator_unless_key())  # without a key nothing is charged
 
 # %% [markdown]
 # ## The photo
@@ -63,7 +65,17 @@ def colours_of(mesh: trimesh.Trimesh) -> np.ndarray:
     return at_corners[mesh.faces].mean(axis=1)[:, :3]
 
 
-def turntable(model: Path, to: Path, *, frames: int = 30, size: int = 320) -> Path:
+class Film(NamedTuple):
+    """A GIF that a notebook shows."""
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        return f'<img src="data:image/gif;base64,{data}">'
+
+
+def turntable(model: Path, to: Path, *, frames: int = 30, size: int = 320) -> Film:
     meshes = list(trimesh.load_scene(model).geometry.values())
     corners = np.concatenate([mesh.triangles for mesh in meshes])
     colours = np.concatenate([colours_of(mesh) for mesh in meshes])
@@ -82,11 +94,13 @@ def turntable(model: Path, to: Path, *, frames: int = 30, size: int = 320) -> Pa
             draw.polygon(list(map(tuple, flat)), tuple((colours[face] * light[face]).astype(int)))
         pictures.append(picture)
     pictures[0].save(to, save_all=True, append_images=pictures[1:], duration=66, loop=0)
-    return to
+    return Film(to)
 
 
 glb = next(file.path for file in shape.files if file.type == "glb")
-print(turntable(glb, glb.with_suffix(".gif")))
+film = turntable(glb, glb.with_suffix(".gif"))
+print(film.path)
+film
 
 # %%
 session.close()
