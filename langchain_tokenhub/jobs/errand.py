@@ -162,9 +162,11 @@ class Errand:
 
     async def _alive(self, job: Job) -> Job:
         """Return an ended job whose files can be had, with fresh links where they are dead."""
-        if job.files and all(map(_can_be_had, job.files)):
+        saved = [await self._is_saved(file) for file in job.files]
+        both = list(zip(job.files, saved, strict=True))
+        if job.files and all(mine or _linked(file) for file, mine in both):
             return job
-        here = list(filter(_is_saved, job.files))
+        here = [file for file, mine in both if mine]
         try:
             fresh = await self._refreshed(job)
         except ResultExpiredError as gone:
@@ -174,8 +176,12 @@ class Errand:
             return _with_files(job, here)
         if len(fresh.files) != len(job.files):
             return fresh
-        both = zip(job.files, fresh.files, strict=True)
-        return _with_files(fresh, [old if _is_saved(old) else new for old, new in both])
+        files = [file if mine else fresh.files[n] for n, (file, mine) in enumerate(both)]
+        return _with_files(fresh, files)
+
+    async def _is_saved(self, file: MediaFile) -> bool:
+        wire = self.service.transport.wire
+        return file.path is not None and await wire.blocking(file.path.is_file)
 
     async def _refreshed(self, job: Job) -> Job:
         """Ask for a job's files once more, because their links are dead."""
@@ -197,7 +203,7 @@ class Errand:
     ) -> MediaFile:
         """Save one file; what goes wrong is told, and the file is returned as it was."""
         file = job.files[index]
-        if self.folder is None or _is_saved(file):
+        if self.folder is None or await self._is_saved(file):
             return file
         try:
             file = await self._save(job, index, order, self.folder)
@@ -258,13 +264,9 @@ def made(job: Job) -> MediaResult:
     )
 
 
-def _is_saved(file: MediaFile) -> bool:
-    return file.path is not None and file.path.is_file()
-
-
-def _can_be_had(file: MediaFile) -> bool:
-    linked = file.url is not None and not file.expired()
-    return linked or file.held is not None or _is_saved(file)
+def _linked(file: MediaFile) -> bool:
+    """Say whether a file can be had without its path."""
+    return file.held is not None or (file.url is not None and not file.expired())
 
 
 def _with_files(job: Job, files: list[MediaFile]) -> Job:

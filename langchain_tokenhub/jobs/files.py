@@ -127,7 +127,7 @@ async def save_preview(wire: Wire, file: MediaFile) -> Path:
 
 async def _fill(wire: Wire, file: MediaFile, part: Path) -> bytes:
     """Write the bytes into `part`, and return the first of them."""
-    with part.open("r+b") as opened:
+    with await wire.blocking(functools.partial(_opened, part)) as opened:
         sink = _Sink(opened)
         if file.url is None or file.held is not None:
             data = await read(wire, file)
@@ -264,6 +264,10 @@ def _part(folder: Path, stem: str) -> Path:
     part = folder / f"{stem}.part-{secrets.token_hex(4)}"
     part.open("xb").close()
     return part
+
+
+def _opened(part: Path) -> BinaryIO:
+    return part.open("r+b")
 
 
 def _flush(opened: BinaryIO) -> None:
