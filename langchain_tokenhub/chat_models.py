@@ -201,18 +201,9 @@ class ChatTokenHub(Connected, BaseChatModel):
             try:
                 answer = await transport.json(self._call(body, kwargs.get("timeout")))
             except InvalidRequestError as refusal:
-                given = self._given_up(body, refusal, given)
+                given = thinking.after_refusal(body, refusal, given)
             else:
                 return decode_answer(answer.data, model=body["model"], request_id=answer.request_id)
-
-    def _given_up(
-        self, body: dict[str, Any], refusal: InvalidRequestError, before: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Return what to ask again with, or raise the refusal."""
-        given = thinking.after_refusal(body, catalogue.chat_model(body["model"]), refusal, before)
-        if given is None:
-            raise refusal
-        return given
 
     async def _deltas(
         self,
@@ -239,19 +230,18 @@ class ChatTokenHub(Connected, BaseChatModel):
                         yield found
         except IncompleteStreamError as cut:
             if not reader.complete:  # all was said; only the farewell is missing
-                rest, _ = reader.finish()
-                cut.partial = message_of([*said, *([rest] if rest else [])])
+                cut.partial = message_of([*said, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
             if said:
                 raise
-            given = self._given_up(body, refusal, given)
+            given = thinking.after_refusal(body, refusal, given)
             async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
                 async for items in again:
                     yield items
             return
         rest, ending = reader.finish()
-        yield [*([rest] if rest else []), ending]
+        yield [*rest, ending]
 
     async def _chunks(
         self, transport: Transport, *request: Any
@@ -392,38 +382,10 @@ class ChatTokenHub(Connected, BaseChatModel):
         from langchain_tokenhub.chat import structured  # as below: who needs it waits for it
 
         row = catalogue.chat_model(self.model)
-        methods = structured.methods_for(
-            method,
-            row.structured_method if row else None,
-            schema,
-            sure=thinking.can_force(row),
-        )
-        options = {"strict": strict, "tools": tools or (), **kwargs}
-        ways = [self._way(schema, each, **options) for each in methods]
+        methods = structured.methods_for(method, row, schema, sure=thinking.can_force(row))
+        more = {**kwargs, "strict": strict}
+        ways = [structured.way(self.bind_tools, schema, one, tools or (), more) for one in methods]
         return structured.chain_of(ways, include_raw=include_raw)
-
-    def _way(
-        self,
-        schema: structured.Schema | None,
-        method: structured.Method,
-        *,
-        strict: bool | None,
-        tools: Sequence[requests.Tool],
-        **kwargs: Any,
-    ) -> structured.Way:
-        """Return this model asked for a shape in one way, and what parses its answers."""
-        from langchain_tokenhub.chat import structured
-
-        parser = structured.parser_for(schema, method)
-        kwargs["ls_structured_output_format"] = structured.tracing_format(schema, method)
-        if method == "function_calling":
-            wanted = cast("structured.Schema", schema)  # `parser_for` refused to go without
-            kwargs["tool_choice"] = "any" if tools else structured.tool_name(wanted)
-            return self.bind_tools([wanted, *tools], strict=strict, **kwargs), parser
-        kwargs["response_format"] = structured.response_format(schema, method, strict=strict)
-        if method == "json_mode" and schema is not None:
-            kwargs["answer_schema"] = structured.json_schema(schema)
-        return self.bind_tools(tools, strict=strict, **kwargs), parser
 
     # -- the service's list -------------------------------------------------------------------
 
@@ -438,32 +400,26 @@ class ChatTokenHub(Connected, BaseChatModel):
     async def _listed(self, transport: Transport) -> list[ListedModel]:
         from langchain_tokenhub.chat import listing
 
-        patience = Patience.of(self.timeout, Patience())
-        answer = await transport.json(Call(path=listing.PATH, patience=patience))
-        return listing.decode_models(answer.data)
+        call = Call(path=listing.PATH, patience=Patience.of(self.timeout, Patience()))
+        return listing.decode_models((await transport.json(call)).data)
 
     # -- counting -----------------------------------------------------------------------------
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Refuse: the tokenizers are the models' own, and none is downloaded here.
+        """Return the ids of `custom_get_token_ids`; the models' own tokenizers are not public.
 
         Raises:
-            NotImplementedError: Always, unless `custom_get_token_ids` is set.
+            NotImplementedError: There is no `custom_get_token_ids`.
         """
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        raise NotImplementedError(
-            "TokenHub has no public tokenizer: count with get_num_tokens, or give a tokenizer of "
-            "your own as custom_get_token_ids="
-        )
+        from langchain_tokenhub.chat import tokens
+
+        return tokens.ids(text, self.custom_get_token_ids)
 
     def get_num_tokens(self, text: str) -> int:
         """Return about how many tokens `text` is; offline, fit for Chinese."""
         from langchain_tokenhub.chat import tokens
 
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
-        return tokens.estimate(text)
+        return tokens.count(text, self.custom_get_token_ids)
 
     def get_num_tokens_from_messages(
         self,

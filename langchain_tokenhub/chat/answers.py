@@ -68,7 +68,7 @@ def decode_answer(data: object, *, model: str, request_id: str | None = None) ->
     # read as a stream of one chunk: whatever the face, the content is the same
     reader = StreamReader(model)
     said, (rest, ending) = reader.read(data), reader.finish()
-    deltas = [delta for delta in (said, rest) if delta]
+    deltas = [said, *rest] if said else rest
     reasoning = "".join(delta.reasoning for delta in deltas)
     calls, broken = _tool_calls([chunk for delta in deltas for chunk in delta.tools])
     found = {"request_id": request_id, "finish_reason": "stop", **ending.metadata}
@@ -194,7 +194,7 @@ class StreamReader:
         tools = self._tools.feed(calls) if calls else []
         return Delta(thought, text, tools) if text or thought or tools else None
 
-    def finish(self) -> tuple[Delta | None, Ending]:
+    def finish(self) -> tuple[list[Delta], Ending]:
         """Return what was held back, and what the stream says once."""
         more, text = self._tagged.finish()
         thought = self._thought.feed(more) + self._thought.finish()
@@ -205,7 +205,7 @@ class StreamReader:
         ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
         if self._finish_reason is not None:
             ending.metadata["finish_reason"] = self._finish_reason
-        return (rest if any(rest) else None), ending
+        return ([rest] if any(rest) else []), ending
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ some, with prose by others): the catalogue's rows tell which method is known to 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal, TypeGuard
 
 from langchain_core.exceptions import OutputParserException
@@ -31,6 +31,7 @@ from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
+from langchain_tokenhub.catalogue import ChatModel
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -75,13 +76,13 @@ def tool_name(schema: Schema) -> str:
 
 
 def methods_for(
-    asked: Method | None, known: Method | None, schema: Schema | None, *, sure: bool
+    asked: Method | None, row: ChatModel | None, schema: Schema | None, *, sure: bool
 ) -> tuple[Method, ...]:
     """Return the ways to ask for a shape, the best first.
 
     Args:
         asked: What the caller wants; there is no other way then.
-        known: What is known to work for the model.
+        row: What is known of the model, the method that works among it.
         schema: The shape, None for any JSON object.
         sure: Whether the model can be made to call a tool.
 
@@ -96,7 +97,7 @@ def methods_for(
         return (asked,)
     if schema is None:
         return ("json_mode",)
-    best = known or "function_calling"
+    best = (row and row.structured_method) or "function_calling"
     if best != "function_calling":
         return (best, "function_calling")
     return ("function_calling",) if sure else ("function_calling", "json_mode")
@@ -245,6 +246,34 @@ def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
 
 Model = Runnable[Any, AIMessage]
 Way = tuple[Model, BaseOutputParser[Any]]
+
+
+def way(
+    bind: Callable[..., Model],
+    schema: Schema | None,
+    method: Method,
+    tools: Sequence[Any],
+    options: dict[str, Any],
+) -> Way:
+    """Return a model asked for a shape in one way, and what parses its answers.
+
+    Args:
+        bind: The model's `bind_tools`.
+        schema: The shape, None for any JSON object.
+        method: How to ask.
+        tools: Tools that may be called as well.
+        options: `strict`, and fields of the body.
+    """
+    parser = parser_for(schema, method)
+    options = {**options, "ls_structured_output_format": tracing_format(schema, method)}
+    if method == "function_calling" and schema is not None:
+        options["tool_choice"] = "any" if tools else tool_name(schema)
+        return bind([schema, *tools], **options), parser
+    options["response_format"] = response_format(schema, method, strict=options.get("strict"))
+    if method == "json_mode" and schema is not None:
+        options["answer_schema"] = json_schema(schema)
+    return bind(tools, **options), parser
+
 
 _FAILURES = (ResponseFormatError, ValueError)
 """What makes another way worth trying: 400006, and an answer without the shape."""

@@ -176,26 +176,26 @@ def with_forced_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
 
 
 def after_refusal(
-    body: Body,
-    row: catalogue.ChatModel | None,
-    refusal: InvalidRequestError,
-    given: Mapping[str, Any],
-) -> Mapping[str, Any] | None:
-    """Return the fields that a refused forced call is asked again with, None if that is no help.
+    body: Body, refusal: InvalidRequestError, given: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the fields that a refused forced call is asked again with.
 
     Nothing is known of an `ep-…` id beforehand. Upstream's refusals all name the field: "Thinking
     mode does not support this tool_choice" and the like.
 
     Args:
         body: What was refused.
-        row: What is known of the model.
         refusal: What the service said.
         given: What this returned for the refusal before, empty for the first one.
+
+    Raises:
+        InvalidRequestError: The refusal itself, where nothing is left to try.
     """
     if not _forces(body) or given == _UNFORCED:
-        return None
+        raise refusal
     if not given and "tool_choice" not in refusal.message:
-        return None
+        raise refusal
+    row = catalogue.chat_model(str(body["model"]))
     if not given and thinks(row, body) and _may_stop(row):
         return _CALM
     _warn_unforced(body)

@@ -45,6 +45,25 @@ def estimate(text: str) -> int:
     return round(sum(_weight(found) for found in _PIECES.finditer(text)))
 
 
+def count(text: str, tokenizer: Callable[[str], list[int]] | None) -> int:
+    """Return how many tokens `text` is, by a tokenizer of the caller's if there is one."""
+    return estimate(text) if tokenizer is None else len(tokenizer(text))
+
+
+def ids(text: str, tokenizer: Callable[[str], list[int]] | None) -> list[int]:
+    """Return the ids that a tokenizer of the caller's gives.
+
+    Raises:
+        NotImplementedError: There is none.
+    """
+    if tokenizer is None:
+        raise NotImplementedError(
+            "TokenHub has no public tokenizer: count with get_num_tokens, or give a tokenizer of "
+            "your own as custom_get_token_ids="
+        )
+    return tokenizer(text)
+
+
 def _weight(found: re.Match[str]) -> float:
     piece = found.group()
     size = len(piece)

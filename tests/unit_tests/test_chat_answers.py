@@ -19,7 +19,7 @@ def _whole(*values):
     reader = StreamReader("asked-for")
     items = [delta for value in values if (delta := reader.read(value))]
     rest, ending = reader.finish()
-    items += [rest] if rest else []
+    items += rest
     chunks = [chunk_of(item).message for item in [*items, ending]]
     return sum(chunks[1:], chunks[0])
 
