@@ -41,11 +41,15 @@ MOST_BYTES = 2 * 1024**3
 PIECE = 1024 * 1024
 """Bytes gathered before they are written."""
 TRIES = 5
-"""Of a download that is cut; it goes on where it was."""
+"""Of a download that is cut, without getting further; it goes on where it was."""
+MOST_TRIES = 50
+"""Of a download that does get further each time."""
 PAUSE = 0.5
 """Seconds before the second try; each further one waits so much longer."""
 _PASSING = (APIConnectionError, APITimeoutError, ServerError, RateLimitError)
 _SUFFIXES = {"jpeg": "jpg"}
+_KNOWN = PICTURES | VIDEOS | {"glb"}
+"""Types that always show in the first bytes."""
 _ZIPPED = frozenset({"zip", "usdz"})
 """Types whose bytes may well begin as a ZIP."""
 
@@ -142,17 +146,20 @@ async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
     """Fetch into `sink`; a cut download goes on where it was."""
     if file.url is None:
         raise InvalidRequestError("the file has neither link nor path; its bytes were not kept")
-    for attempt in range(1, TRIES + 1):
+    tries = 0
+    for _ in range(MOST_TRIES):
+        before = sink.size
         try:
             await _continue(wire, file.url, sink, at_home=file.at_home)
-            break
+            return _judge(sink, file.type)
         except _PASSING as error:
-            if attempt == TRIES or not error.is_retryable:
+            tries = 1 if sink.size > before else tries + 1
+            if tries == TRIES or not error.is_retryable:
                 raise
-            await wire.sleep(PAUSE * attempt)
+            await wire.sleep(PAUSE * tries)
         except TokenHubError as error:
             raise _dead(error) from None
-    _judge(sink, file.type)
+    raise APIConnectionError(f"the file was cut {MOST_TRIES} times")
 
 
 async def _continue(wire: Wire, url: str, sink: _Sink, *, at_home: bool) -> None:
@@ -231,6 +238,8 @@ def _judge(sink: _Sink, said: str) -> None:
 def _suffix(said: str, found: str | None) -> str:
     """Return the suffix for what a file really is, where that can be told."""
     said = _SUFFIXES.get(said, said)
+    if found is None and said in _KNOWN:
+        caution(f"a file that should be {said} does not begin like one; saved all the same")
     if found is None or found == said or said in _ZIPPED:
         return said
     same_kind = {said, found} <= PICTURES or {said, found} <= VIDEOS

@@ -12,6 +12,8 @@ _RESERVED = frozenset(
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 )
 """Names that Windows takes for devices."""
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal, or turn the direction in which a name is read."""
 
 
 def stem_of(text: str, job_id: str | None = None) -> str:
@@ -38,8 +40,7 @@ def numbered(stem: str, count: int) -> str:
 
 def awkward(name: str) -> bool:
     """Say whether some system refuses `name`, takes it for a device, or shows it as another."""
-    ends = name != name.rstrip(". ")
-    return ends or _reserved(name) or any(unicodedata.category(sign)[0] == "C" for sign in name)
+    return name != name.rstrip(". ") or _reserved(name) or bool(_STEERING.search(name))
 
 
 def _reserved(name: str) -> bool:

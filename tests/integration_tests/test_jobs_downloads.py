@@ -80,6 +80,28 @@ def test_a_cut_download_goes_on_where_it_was(peer, call, tmp_path):
     assert host.ranges[1].startswith("bytes=1")
 
 
+def test_a_download_that_gets_further_is_not_given_up(peer, call, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "HALF", len(GLB) // 20)
+    host = FileHost(cuts=15)
+    assert saved(peer, call, tmp_path, host).path.read_bytes() == GLB
+    assert len(host.ranges) == 16
+
+
+def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
+    host = FileHost(cuts=99, no_ranges=True)
+    with pytest.raises(errors.APIConnectionError):
+        saved(peer, call, tmp_path, host)
+    assert len(host.ranges) == files.TRIES
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["png", "mp4", "glb"])
+def test_a_file_that_is_not_what_it_should_be_is_saved_with_a_warning(peer, call, tmp_path, kind):
+    host = FileHost(data=b"\x00\x01 nobody knows what", cuts=0)
+    with pytest.warns(UserWarning, match=f"should be {kind} does not begin like one"):
+        assert saved(peer, call, tmp_path, host, kind).path.read_bytes() == host.data
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
