@@ -32,6 +32,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
 from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub.chat import shapes
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -106,8 +107,8 @@ def methods_for(
 class _Insisting(BaseCumulativeTransformOutputParser[Any]):
     """Refuses an answer without the shape, also where a stream ends without it."""
 
-    required: frozenset[str] = frozenset()
-    """Keys that a dict must have."""
+    wanted: dict[str, Any] | None = None
+    """The JSON schema that a dict must match."""
     kind: type = dict
     """What the shape is in Python: dicts for schemas that are no classes."""
 
@@ -147,9 +148,8 @@ class _Insisting(BaseCumulativeTransformOutputParser[Any]):
             raise OutputParserException("the model answered without the shape it was asked for")
         if not isinstance(parsed, self.kind):
             raise OutputParserException(f"the model answered with {type(parsed).__name__}")
-        missing = sorted(self.required - parsed.keys()) if isinstance(parsed, dict) else ()
-        if missing:
-            raise OutputParserException(f"the model left out {', '.join(missing)}")
+        if self.wanted and (problem := shapes.fault(parsed, self.wanted)):
+            raise OutputParserException(f"the model's answer does not match: {problem}")
         return parsed
 
 
@@ -227,17 +227,13 @@ def parser_for(schema: Schema | None, method: Method) -> BaseOutputParser[Any]:
             raise InvalidRequestError("schema: needed for function_calling")
         if _is_model(schema):
             return _OneTool(tools=[schema], first_tool_only=True, kind=object)
-        name, required = tool_name(schema), _required(schema)
-        return _OneDict(key_name=name, first_tool_only=True, required=required)
+        name, wanted = tool_name(schema), json_schema(schema)
+        return _OneDict(key_name=name, first_tool_only=True, wanted=wanted)
     if schema is None:
         return _Json(inner=JsonOutputParser())
     if _is_model(schema):
         return _Json(inner=PydanticOutputParser(pydantic_object=schema), kind=object)
-    return _Json(inner=JsonOutputParser(), required=_required(schema))
-
-
-def _required(schema: Schema) -> frozenset[str]:
-    return frozenset(json_schema(schema).get("required", ()))
+    return _Json(inner=JsonOutputParser(), wanted=json_schema(schema))
 
 
 def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
