@@ -19,14 +19,7 @@ def check(place: str, data: bytes, field: FileField) -> None:
     """Refuse bytes that the service would refuse."""
     if not data:
         raise refuse(place, None, "the file is empty")
-    size = (len(data) + 2) // 3 * 4
-    if field.max_bytes_url and len(data) > field.max_bytes_url:
-        what = f"{_megabytes(len(data))}, {_megabytes(field.max_bytes_url, 0)} is the most"
-        raise refuse(place, None, f"{what}; make it smaller")
-    if field.max_bytes_base64 and size > field.max_bytes_base64:
-        most = _megabytes(field.max_bytes_base64, 0)
-        what = f"{_megabytes(size)} as base64, {most} is the most"
-        raise refuse(place, None, f"{what}; make it smaller or pass a link")
+    _check_size(place, len(data), field)
     found = sniff(data[:HEAD])
     if found is None or normal(found) not in map(normal, field.formats):
         raise refuse(
@@ -34,6 +27,16 @@ def check(place: str, data: bytes, field: FileField) -> None:
         )
     if (measured := sides(data)) is not None:
         _check_sides(place, measured, field)
+
+
+def _check_size(place: str, size: int, field: FileField) -> None:
+    encoded, most = (size + 2) // 3 * 4, field.max_bytes_base64
+    if most and encoded > most:
+        what = f"{_megabytes(encoded)} as base64, {_megabytes(most, 0)} is the most"
+        raise refuse(place, None, f"{what}; make it smaller or pass a link")
+    if most is None and field.max_bytes_url and size > field.max_bytes_url:
+        what = f"{_megabytes(size)}, {_megabytes(field.max_bytes_url, 0)} is the most"
+        raise refuse(place, None, f"{what}; make it smaller")
 
 
 def check_body(body: Mapping[str, Any], most: int) -> None:
