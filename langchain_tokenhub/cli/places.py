@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import threading
 import webbrowser
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from langchain_tokenhub.cli.console import Console
@@ -18,36 +16,32 @@ from langchain_tokenhub.gallery import fetch_previews, write_gallery
 
 def add_emulator(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
     """Add the options of `tokenhub emulator`."""
+    from langchain_tokenhub.testing import options
+
     del arguments
-    parser.add_argument("--host", default="127.0.0.1", help=words("host"))
-    parser.add_argument("--port", type=_port, default=0, help=words("port"))
-    parser.add_argument("--speed", type=float, default=1.0, help=words("speed"))
+    options.add_options(parser, words)
     add_output(parser, words)
     parser.set_defaults(run=emulate)
 
 
 def emulate(options: argparse.Namespace, console: Console) -> int:
     """Run the emulator until Ctrl-C."""
-    try:
-        from langchain_tokenhub.testing import Emulator
-    except ImportError:
-        raise UsageError(console.words("emulator-missing")) from None
-    with Emulator(host=options.host, port=options.port, speed=options.speed) as hub:
+    from langchain_tokenhub.testing.options import emulator, exports, serve
+
+    def announce(url: str) -> None:
         if console.as_json:
-            console.data({"url": hub.url})
+            console.data({"url": url})
         else:
             console.note(console.words("emulator-on"))
-            console.say(f"export TOKENHUB_BASE_URL={hub.url} TOKENHUB_API_KEY=emulator")
+            console.say(exports(options, url))
         console.flush()
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+
+    try:
+        hub = emulator(options)
+    except ImportError:
+        raise UsageError(console.words("emulator-missing")) from None
+    serve(hub, announce)
     return 0
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return int(text)
 
 
 def add_gallery(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
