@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,6 +192,38 @@ class Known:
     order: Order | None
 
 
+class _Claim:
+    """A claim; who is interrupted while a thread still writes it leaves nothing behind."""
+
+    def __init__(self, keeper: Keeper, key: str, *, again: bool) -> None:
+        self._keeper = keeper
+        self._key = key
+        self._again = again
+        self._mine = False
+        self._left = False
+        self._lock = threading.Lock()
+
+    def take(self, text: str) -> str | None:
+        """Write `text` if there is no entry; else return what is there."""
+        if self._again:
+            self._keeper.drop(self._key)
+        found = self._keeper.claim(self._key, text)
+        with self._lock:
+            self._mine = found is None
+            nobody_waits = self._mine and self._left
+        if nobody_waits:
+            self._keeper.drop(self._key)
+        return found
+
+    def leave(self) -> None:
+        """Take the entry back, now or when it is written: nothing was sent."""
+        with self._lock:
+            self._left, mine = True, self._mine
+        if mine:
+            with suppress(Exception):  # a store may raise what it likes; the interruption goes on
+                self._keeper.drop(self._key)
+
+
 class TakenError(Exception):
     """The call is in the ledger already."""
 
@@ -211,14 +244,23 @@ class Ledger:
         found = await self._do(self._keeper.get, key)
         return None if found is None else _entry(found)
 
-    async def claim(self, key: str, order: Order | None = None) -> Entry | None:
-        """Write that a submit begins; return the entry that was there already."""
-        found = await self._do(self._keeper.claim, key, _text(None, order))
-        return None if found is None else _entry(found)
+    async def claim(
+        self, key: str, order: Order | None = None, *, again: bool = False
+    ) -> Entry | None:
+        """Write that a submit begins; return the entry that was there already.
 
-    async def anew(self, key: str, order: Order | None = None) -> None:
-        """Write that a submit begins, in place of what is there."""
-        await self._do(self._keeper.put, key, _text(None, order))
+        Args:
+            key: The call.
+            order: What is asked for.
+            again: Whether the entry of an earlier call gives way.
+        """
+        claim = _Claim(self._keeper, key, again=again)
+        try:
+            found = await self._do(claim.take, _text(None, order))
+        except BaseException:
+            claim.leave()
+            raise
+        return None if found is None else _entry(found)
 
     async def keep(self, key: str, job: Job, order: Order | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
@@ -303,10 +345,8 @@ class Written(Log):
         self._again = again
 
     async def begin(self) -> None:  # noqa: D102
-        if self._again:
-            self._again = False  # for the first time: what is found later is another worker's
-            await self._ledger.anew(self.key, self._order)
-        elif entry := await self._ledger.claim(self.key, self._order):
+        again, self._again = self._again, False  # what is found later is another worker's
+        if entry := await self._ledger.claim(self.key, self._order, again=again):
             raise TakenError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102

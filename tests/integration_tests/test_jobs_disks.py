@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,6 +78,33 @@ def test_a_read_only_folder_is_told_before_money_is_spent(hub, call, field):
         with pytest.raises(errors.InvalidRequestError, match=f"{field} cannot be used") as caught:
             call(tool, verb, prompt="猫")
         assert caught.value.phase == "not sent"
+    assert hub.requests == []
+
+
+def test_who_leaves_while_the_ledger_is_written_leaves_no_call_that_may_have_been_charged(
+    hub, tmp_path, monkeypatch
+):
+    writing, goes_on, written = threading.Event(), threading.Event(), threading.Event()
+    flush = os.fsync
+
+    def slow(handle):
+        writing.set()
+        goes_on.wait(10)
+        flush(handle)
+        written.set()
+
+    async def leave():
+        task = asyncio.create_task(TokenHubVideoTool(ledger=tmp_path).agenerate(prompt="猫"))
+        await asyncio.to_thread(writing.wait, 10)
+        task.cancel()
+        await asyncio.wait({task})
+        goes_on.set()
+        await asyncio.to_thread(written.wait, 10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", slow)
+        asyncio.run(leave())  # its end waits for the threads
+    assert files_in(tmp_path) == []
     assert hub.requests == []
 
 
