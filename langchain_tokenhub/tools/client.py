@@ -373,11 +373,10 @@ class MediaClient(Connected):
     async def _recall(self, transport: Transport, job_ids: Iterable[str]) -> None:
         """Let this process know what the ledger knows of jobs, and what they were called."""
         memory, ledger = self._memory(), self._ledger(transport)
-        wanted = {job_id for job_id in job_ids if memory.find(job_id) is None}
-        if ledger is None or not wanted:
+        if ledger is None or all(memory.find(job_id) for job_id in job_ids):
             return
-        for one in await ledger.known():
-            if one.job.id in wanted:
+        for one in reversed(await ledger.known()):  # all of it: the next job is asked for soon
+            if memory.find(one.job.id) is None:
                 memory.keep(one.job, one.order)
 
     def _readable(self) -> tuple[Path, ...]:

@@ -407,3 +407,16 @@ def test_many_ids_are_looked_up_in_the_ledger_once(hub, call, tmp_path, monkeypa
     found = call(tool, "results", ids)
     assert {one.job.id for one in found} == set(ids)
     assert len(read) == 1
+
+
+def test_jobs_that_are_collected_one_by_one_read_the_ledger_once(hub, call, tmp_path, monkeypatch):
+    store = InMemoryByteStore()
+    tool = TokenHubVideoTool(ledger=store, save_to=tmp_path)
+    jobs = [tool.submit(prompt=f"猫{n}") for n in range(3)]
+    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    read = []
+    listing = store.yield_keys
+    monkeypatch.setattr(store, "yield_keys", lambda **how: read.append(1) or listing(**how))
+    names = [call(tool, "result", job).files[0].path.name for job in jobs]
+    assert [name[:2] for name in names] == ["猫0", "猫1", "猫2"]
+    assert len(read) == 1
