@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.tools import tool
 from langchain_tests.utils.stream_lifecycle import assert_valid_event_stream
 
 USAGE = {
@@ -367,6 +369,24 @@ def test_arguments_that_were_cut_are_an_invalid_call_in_every_shape(services, ar
         calls, ((name, said, call_id),) = _calls(message)
         assert (calls, name, call_id) == ([], "f", "c0"), face
         assert said.startswith(args), face
+
+
+@pytest.mark.parametrize("mode", ["messages", "values"])
+def test_section_4_complaint_24_an_agent_does_not_act_on_a_call_that_was_cut_off(services, mode):
+    @tool
+    def delete(path: str) -> str:
+        """Delete what is at a path."""
+        acted.append(path)
+        return "gone"
+
+    acted = []
+    streamed, whole = _one_call('{"path": "/home/me', (3, 9), name="delete")
+    service = services()(streamed if mode == "messages" else whole)
+
+    agent = create_agent(service.model(), [delete])
+    list(agent.stream({"messages": [HumanMessage("tidy up")]}, stream_mode=mode))
+
+    assert (acted, len(service.bodies)) == ([], 1)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
