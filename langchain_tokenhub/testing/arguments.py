@@ -77,7 +77,8 @@ def _choice(schema: Schema, clues: Clues) -> Any:
 
 
 def _object(schema: Schema, root: Schema, clues: Clues, depth: int) -> dict[str, Any]:
-    if depth > _DEEP:
+    clues.room -= 1
+    if depth > _DEEP or clues.room < 0:
         return {}
     required = schema.get("required", [])
     return {

@@ -36,6 +36,8 @@ class Clues:
     numbers: deque[float] = field(default_factory=deque)
     quotes: deque[str] = field(default_factory=deque)
     picture: str | None = None
+    room: int = 2000
+    """Objects that may still be filled: a schema that holds itself many times never ends."""
 
 
 def clues(text: str, function: str = "", *, numbers: str = "", picture: str | None = None) -> Clues:

@@ -17,12 +17,13 @@ from langchain_tokenhub.testing import Emulator
 
 CLIENTS = Path(__file__).parent.parent / "data" / "clients"
 ROOT = Path(__file__).parents[2]
-INSTALL = {
+NODE_PACKAGES = "ai @ai-sdk/openai-compatible @langchain/core @langchain/openai openai zod"
+INSTALL = {  # one npm install for all: a second one would take the first one's packages away
     "litellm_client.py": (
         "python3 -m venv .venv-litellm && .venv-litellm/bin/pip install litellm mcp"
     ),
-    "vercel.mjs": "npm install --no-save ai @ai-sdk/openai-compatible zod",
-    "langchain.mjs": "npm install --no-save @langchain/openai @langchain/core zod",
+    "vercel.mjs": f"npm install --no-save {NODE_PACKAGES}",
+    "langchain.mjs": f"npm install --no-save {NODE_PACKAGES}",
 }
 
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from langchain_tokenhub.testing.arguments import fill
 from langchain_tokenhub.testing.brain import Answer, answer
+from langchain_tokenhub.testing.clues import clues
 from langchain_tokenhub.testing.families import chat_model
 
 STUDIO = (
@@ -170,6 +172,12 @@ def test_a_schema_that_holds_itself_comes_to_an_end():
     }
     tool["function"]["parameters"]["$defs"] = {"Tree": tree}
     assert ask("grow an oak", tools=[tool], tool_choice="required").finish == "tool_calls"
+
+
+def test_a_schema_that_holds_itself_many_times_comes_to_an_end_soon():
+    fields = {name: {"$ref": "#"} for name in "abcdefghij"}
+    schema = {"type": "object", "properties": fields, "required": list(fields)}
+    assert len(json.dumps(fill(schema, clues("x")))) < 500_000
 
 
 def test_optional_fields_are_left_out_unless_spoken_of():
