@@ -339,24 +339,24 @@ class Written(Log):
     """
 
     def __init__(self, ledger: Ledger, order: Order, *, again: bool = False) -> None:
-        self.key: str = order.key
+        self.key = order.key
         self._ledger = ledger
         self._order = order
         self._again = again
 
     async def begin(self) -> None:  # noqa: D102
         again, self._again = self._again, False  # what is found later is another worker's
-        if entry := await self._ledger.claim(self.key, self._order, again=again):
+        if entry := await self._ledger.claim(self._order.key, self._order, again=again):
             raise TakenError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102
-        await self._ledger.keep(self.key, job, self._order)
+        await self._ledger.keep(self._order.key, job, self._order)
 
     async def lost(self) -> None:  # noqa: D102
-        await self._ledger.lose(self.key, self._order)
+        await self._ledger.lose(self._order.key, self._order)
 
     async def refused(self) -> None:  # noqa: D102
-        await self._ledger.refuse(self.key)
+        await self._ledger.refuse(self._order.key)
 
 
 def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:

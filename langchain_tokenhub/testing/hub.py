@@ -71,7 +71,7 @@ class Hub:
         self.streams = 0
         self.speed = settings.speed
         self.seed = settings.seed
-        self.era = settings.era
+        self.era: Era = settings.era
         self.latency = settings.latency
         self.faults = Faults()
         self.unreachable = False
