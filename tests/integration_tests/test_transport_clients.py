@@ -193,7 +193,7 @@ def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
 
 
 def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monkeypatch):
-    """fal counts it as the host's and goes to its backup domain."""
+    """fal_client 1.0.3 counts it as the host's and goes to its backup domain."""
     monkeypatch.setenv("HTTPS_PROXY", refused)
     chat = model(base_url=[secure.url, model.peer.url], max_retries=0)
     with pytest.raises(APIConnectionError) as caught:

@@ -26,7 +26,7 @@ async def astreamed(model):
 
 
 def test_twenty_sync_streams_use_one_connection(model, peer):
-    """openai's sync client closes the connection after each `[DONE]`: twenty handshakes."""
+    """openai 3.54.0, langchain-openai 1.7.3 and mistralai 3.7.0 open twenty."""
     assert [streamed(model()) for _ in range(20)] == ["hi"] * 20
     assert len(peer.connections) == 1
 
@@ -218,7 +218,7 @@ async def test_a_cancelled_call_closes_its_connection_and_no_other(model, talker
 
 
 async def test_after_a_storm_of_cancellations_calls_work(model, peer):
-    """httpx's pool is dead after it: all slots taken, each later request a PoolTimeout."""
+    """httpx 0.28.1 (so langchain-mistralai 1.1.6) has no slot left: PoolTimeout."""
     answer = peer.answer
 
     async def hang(connection, request):
@@ -246,7 +246,7 @@ async def test_after_a_storm_of_cancellations_calls_work(model, peer):
 
 
 def test_one_model_serves_loop_after_loop(model, peer):
-    """langchain-openai's cached client: "Event loop is closed" in the second `asyncio.run`."""
+    """langchain-openai 1.7.3, langchain-mistralai 1.1.6: "Event loop is closed" in the second."""
     chat = model()
     assert [asyncio.run(chat.ainvoke("q")).content for _ in range(3)] == ["hi"] * 3
     assert [asyncio.run(astreamed(chat)) for _ in range(2)] == ["hi"] * 2
@@ -299,7 +299,7 @@ def test_sync_calls_work_inside_a_running_loop(model):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_uses_no_connection_of_its_parent(model, peer):
-    """An httpx client used before `fork`: children read each other's answers."""
+    """In langchain-openai 1.7.3 and httpx 0.28.1 each child speaks on its parent's."""
     chat = model()
     chat.invoke("q")
     children = []

@@ -55,7 +55,7 @@ def chat(model, peer):
 @pytest.mark.parametrize("verb", ["invoke", "stream"])
 @pytest.mark.parametrize("answer", [unauthorized, cut, slow, html])
 def test_the_key_and_the_prompt_are_in_no_log_and_no_error(answer, verb, chat, call, caplog):
-    """openai's exceptions hold the request; `vars(OpenAI(...))` shows the key."""
+    """Errors of langchain-openai 1.7.3 and langchain-mistralai 1.1.6 hold and pickle the key."""
     peer, chat = chat(answer)
     with caplog.at_level(logging.DEBUG), pytest.raises(TokenHubError) as caught:
         call(chat, verb, PROMPT)
@@ -106,7 +106,7 @@ async def fetched(wire, url):
 
 
 def test_a_signed_link_is_in_no_log(peer, caplog):
-    """httpx logs each URL with its query at INFO, httpcore a redirect's Location at DEBUG."""
+    """httpx 0.28.1 logs it at INFO, also for fal_client 1.0.3 and replicate 1.0.7."""
     peer.answer = to_signed
     with caplog.at_level(logging.DEBUG):
         assert finish(fetched(SyncWire(), peer.url)) == b'{"bytes": 1}'
@@ -131,7 +131,7 @@ def test_other_peoples_lines_are_left_as_they_are(peer, caplog):
 
 
 def test_a_result_is_fetched_without_the_key(peer):
-    """replicate sends its token to whatever address a model's output names."""
+    """replicate 1.0.7 and fal_client 1.0.3 send theirs to the address that an answer names."""
     finish(fetched(SyncWire(), f"{peer.url}/a.png"))
     assert not {"authorization", "cookie"} & set(peer.requests[0].headers)
 

@@ -49,19 +49,19 @@ async def of_known_length(connection, raw):
 
 
 async def until_closed(connection, raw):
-    """ChatOpenAI and openai end in silence with partial text."""
+    """langchain-openai 1.7.3 and langchain-mistralai 1.1.6 end in silence with partial text."""
     await connection.send(raw.STREAM + b"Connection: close\r\n\r\n" + raw.event("你好"))
     await connection.send(b'data: {"choices": [{"del')
     connection.writer.close()
 
 
 async def whole_without_done(connection, raw):
-    """ChatOpenAI and openai end in silence with partial text."""
+    """langchain-openai 1.7.3 and langchain-mistralai 1.1.6 end in silence with partial text."""
     await connection.stream(raw.event("你好"))
 
 
 async def gzipped(connection, raw):
-    """ChatOpenAI and openai end in silence with partial text."""
+    """langchain-openai 1.7.3 and langchain-mistralai 1.1.6 end in silence with partial text."""
     packed = gzip.compress(raw.event("你好") * 400)
     await connection.send(raw.STREAM + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n")
     await connection.send(packed[: len(packed) - 20])
@@ -113,7 +113,7 @@ def test_a_stream_cut_before_its_first_event_is_asked_for_once_more(model, peer,
 
 
 def test_keep_alive_comments_do_not_count_as_an_answer(model, peer, raw, call):
-    """openai waits for ever: each comment feeds the HTTP library's read timeout."""
+    """In langchain-openai 1.7.3 and httpx 0.28.1 comments feed the read timeout."""
 
     @answering(peer)
     async def serve(connection, request):
@@ -151,7 +151,7 @@ def test_no_answer_in_time_is_a_timeout(model, peer, call):
 
 
 def test_a_json_error_instead_of_a_stream_is_raised(model, peer, call):
-    """openai yields nothing; ChatOpenAI says "No generation chunks were returned"."""
+    """openai 3.54.0 yields nothing; langchain-openai 1.7.3: "No generation chunks were returned"."""
 
     @answering(peer)
     async def serve(connection, request):
@@ -192,7 +192,7 @@ def test_a_whole_completion_instead_of_a_stream_is_one_chunk(model, peer, raw, c
 
 
 def test_an_event_of_four_mebibytes_passes_in_little_time(model, peer, raw, call):
-    """mistral's decoder needs minutes (it rescans), httpx2's refuses more than 1 MiB."""
+    """httpx2 2.16.2 refuses more than 1 MiB; langchain-groq 1.1.3 needs quadratic time."""
 
     @answering(peer)
     async def serve(connection, request):
@@ -205,7 +205,7 @@ def test_an_event_of_four_mebibytes_passes_in_little_time(model, peer, raw, call
 
 
 def test_a_compressed_bomb_is_refused_before_it_bursts(model, peer, call, monkeypatch):
-    """httpx 0.28 inflates 200 KB to one piece of 64 MiB."""
+    """langchain-openai 1.7.3 and httpx 0.28.1 take 256 MiB in for 254 KiB."""
     monkeypatch.setattr("langchain_tokenhub.transport.exchange.LARGEST_ANSWER", 4 << 20)
     bomb = gzip.compress(b" " * (64 << 20))
 
