@@ -151,7 +151,7 @@ def test_no_answer_in_time_is_a_timeout(model, peer, call):
 
 
 def test_a_json_error_instead_of_a_stream_is_raised(model, peer, call):
-    """openai 3.54.0 yields nothing; langchain-openai 1.7.3: "No generation chunks were returned"."""
+    """openai 3.54.0 yields nothing; langchain-openai 1.7.3 tells of no generation chunks."""
 
     @answering(peer)
     async def serve(connection, request):
