@@ -19,20 +19,8 @@ from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
-from langchain_tokenhub import catalogue
+from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.chat import requests, thinking
-from langchain_tokenhub.chat.answers import (
-    Delta,
-    Ending,
-    StreamReader,
-    chunk_of,
-    decode_answer,
-    message_of,
-)
-from langchain_tokenhub.chat.blocks import EventWriter
-from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.tracing import ls_params
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.transport.calls import Call, Patience
@@ -40,7 +28,9 @@ from langchain_tokenhub.transport.stepping import drain, finish
 
 if TYPE_CHECKING:
     from langchain_tokenhub.chat import structured
+    from langchain_tokenhub.chat.answers import Delta, Ending
     from langchain_tokenhub.chat.listing import ListedModel
+    from langchain_tokenhub.chat.requests import Tool
     from langchain_tokenhub.transport import Transport
 
 _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
@@ -108,7 +98,7 @@ class ChatTokenHub(Connected, BaseChatModel):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         try:
-            requests.check_parameters(self._set_parameters())
+            chat.requests.check_parameters(self._set_parameters())
         except InvalidRequestError as problem:
             raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
         return self
@@ -146,7 +136,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         return {"model": self.model, **where, **self._set_parameters()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return ls_params({"model": self.model, **self._set_parameters(), **kwargs}, stop)
+        body = {"model": self.model, **self._set_parameters(), **kwargs}
+        return chat.tracing.ls_params(body, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -163,7 +154,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def _set_parameters(self) -> dict[str, Any]:
         """Return the body's fields that the caller set."""
-        given = {name: getattr(self, name) for name in requests.SETTINGS}
+        given = {name: getattr(self, name) for name in chat.requests.SETTINGS}
         known = {name: value for name, value in given.items() if value not in (None, [])}
         return {**known, **self.model_kwargs, **(self.extra_body or {})}
 
@@ -177,9 +168,9 @@ class ChatTokenHub(Connected, BaseChatModel):
     ) -> dict[str, Any]:
         """Return what is sent for these messages."""
         settings = {"model": self.model, **self._set_parameters()}
-        body = requests.build_body(settings, messages, stop, kwargs)
+        body = chat.requests.build_body(settings, messages, stop, kwargs)
         usage = kwargs.get("stream_usage", self.stream_usage)
-        return requests.with_stream(body, usage=usage) if stream else body
+        return chat.requests.with_stream(body, usage=usage) if stream else body
 
     def _call(self, body: dict[str, Any], timeout: Any) -> Call:
         default = _STREAM if body.get("stream") else _WHOLE
@@ -201,9 +192,11 @@ class ChatTokenHub(Connected, BaseChatModel):
             try:
                 answer = await transport.json(self._call(body, kwargs.get("timeout")))
             except InvalidRequestError as refusal:
-                given = thinking.after_refusal(body, refusal, given)
+                given = chat.thinking.after_refusal(body, refusal, given)
             else:
-                return decode_answer(answer.data, model=body["model"], request_id=answer.request_id)
+                return chat.answers.decode_answer(
+                    answer.data, model=body["model"], request_id=answer.request_id
+                )
 
     async def _deltas(
         self,
@@ -218,7 +211,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         `given` is what was given up after a refusal.
         """
         body = self._body(messages, stop, {**kwargs, **given}, stream=True)
-        reader = StreamReader(body["model"])
+        reader = chat.answers.StreamReader(body["model"])
         said: list[Delta] = []
         try:
             call = self._call(body, kwargs.get("timeout"))
@@ -230,12 +223,12 @@ class ChatTokenHub(Connected, BaseChatModel):
                         yield found
         except IncompleteStreamError as cut:
             if not reader.complete:  # all was said; only the farewell is missing
-                cut.partial = message_of([*said, *reader.finish()[0]])
+                cut.partial = chat.answers.message_of([*said, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
             if said:
                 raise
-            given = thinking.after_refusal(body, refusal, given)
+            given = chat.thinking.after_refusal(body, refusal, given)
             async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
                 async for items in again:
                     yield items
@@ -249,13 +242,13 @@ class ChatTokenHub(Connected, BaseChatModel):
         async with aclosing(self._deltas(transport, *request)) as stream:
             async for items in stream:
                 for item in items:
-                    yield chunk_of(item)
+                    yield chat.answers.chunk_of(item)
 
     async def _events(
         self, transport: Transport, run_id: object, *request: Any
     ) -> AsyncGenerator[MessagesData, None]:
         model = str(request[-1].get("model") or self.model)
-        writer = EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
+        writer = chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
         async with aclosing(self._deltas(transport, *request)) as stream:
             async for items in stream:
                 for item in items:
@@ -292,7 +285,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
         with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
-                yield from map(chunk_of, items)
+                yield from map(chat.answers.chunk_of, items)
 
     def _astream(
         self,
@@ -327,7 +320,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[requests.Tool],
+        tools: Sequence[Tool],
         *,
         tool_choice: str | bool | dict[str, Any] | None = None,
         strict: bool | None = None,
@@ -348,7 +341,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         Raises:
             InvalidRequestError: `tool_choice` names no tool.
         """
-        wire = requests.encode_tools(tools, tool_choice, strict=strict)
+        wire = chat.requests.encode_tools(tools, tool_choice, strict=strict)
         if wire and parallel_tool_calls is not None:
             wire["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
@@ -362,7 +355,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         method: structured.Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
-        tools: Sequence[requests.Tool] | None = None,
+        tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Return a chain that answers in a given shape.
@@ -379,13 +372,15 @@ class ChatTokenHub(Connected, BaseChatModel):
         Raises:
             InvalidRequestError: There is no such method, or it needs a schema.
         """
-        from langchain_tokenhub.chat import structured  # as below: who needs it waits for it
-
         row = catalogue.chat_model(self.model)
-        methods = structured.methods_for(method, row, schema, sure=thinking.can_force(row))
+        methods = chat.structured.methods_for(
+            method, row, schema, sure=chat.thinking.can_force(row)
+        )
         more = {**kwargs, "strict": strict}
-        ways = [structured.way(self.bind_tools, schema, one, tools or (), more) for one in methods]
-        return structured.chain_of(ways, include_raw=include_raw)
+        ways = [
+            chat.structured.way(self.bind_tools, schema, one, tools or (), more) for one in methods
+        ]
+        return chat.structured.chain_of(ways, include_raw=include_raw)
 
     # -- the service's list -------------------------------------------------------------------
 
@@ -398,10 +393,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         return await self._listed(self._async())
 
     async def _listed(self, transport: Transport) -> list[ListedModel]:
-        from langchain_tokenhub.chat import listing
-
-        call = Call(path=listing.PATH, patience=Patience.of(self.timeout, Patience()))
-        return listing.decode_models((await transport.json(call)).data)
+        call = Call(path=chat.listing.PATH, patience=Patience.of(self.timeout, Patience()))
+        return chat.listing.decode_models((await transport.json(call)).data)
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -411,15 +404,11 @@ class ChatTokenHub(Connected, BaseChatModel):
         Raises:
             NotImplementedError: There is no `custom_get_token_ids`.
         """
-        from langchain_tokenhub.chat import tokens
-
-        return tokens.ids(text, self.custom_get_token_ids)
+        return chat.tokens.ids(text, self.custom_get_token_ids)
 
     def get_num_tokens(self, text: str) -> int:
         """Return about how many tokens `text` is; offline, fit for Chinese."""
-        from langchain_tokenhub.chat import tokens
-
-        return tokens.count(text, self.custom_get_token_ids)
+        return chat.tokens.count(text, self.custom_get_token_ids)
 
     def get_num_tokens_from_messages(
         self,
@@ -427,9 +416,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
-        from langchain_tokenhub.chat import tokens
-
-        rules = Rules(model=self.model, row=None, thinking=True)
-        wire = encode_messages(messages, rules, complete=False)
-        sent = requests.encode_tools(tools or (), None, strict=None)
-        return tokens.estimate_messages(wire, sent.get("tools"), self.get_num_tokens)
+        rules = chat.messages.Rules(model=self.model, row=None, thinking=True)
+        wire = chat.messages.encode_messages(messages, rules, complete=False)
+        sent = chat.requests.encode_tools(tools or (), None, strict=None)
+        return chat.tokens.estimate_messages(wire, sent.get("tools"), self.get_num_tokens)

@@ -25,13 +25,11 @@ from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
+from langchain_tokenhub.chat import PROVIDER
 from langchain_tokenhub.chat.surrogates import Mender
 from langchain_tokenhub.chat.tool_calls import ToolCallMender, arguments, joined
 from langchain_tokenhub.chat.usage import decode_usage
 from langchain_tokenhub.errors import ServerError, clean
-
-PROVIDER = "tokenhub"
-"""The one name in `ls_provider` and `model_provider`: middleware trusts usage where they agree."""
 
 M = TypeVar("M", bound=BaseModel)
 

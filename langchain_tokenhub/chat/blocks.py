@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
-from langchain_tokenhub.chat.answers import PROVIDER, Delta, Ending
+from langchain_tokenhub.chat import PROVIDER
+from langchain_tokenhub.chat.answers import Delta, Ending
 from langchain_tokenhub.chat.tool_calls import arguments
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
@@ -68,13 +68,6 @@ def _call_chunk(chunk: ToolCallChunk) -> Block:
         "args": chunk["args"],
         "index": CALL.format(chunk["index"]),
     }
-
-
-register_translator(
-    PROVIDER,
-    blocks_of,
-    blocks_of_chunk,
-)
 
 
 class EventWriter:

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import LangSmithParams
 
-from langchain_tokenhub.chat.answers import PROVIDER
+from langchain_tokenhub.chat import PROVIDER
 
 
 def ls_params(body: Mapping[str, Any], stop: Sequence[str] | None) -> LangSmithParams:
