@@ -13,7 +13,8 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
@@ -36,13 +37,22 @@ FAILURES = (
 """The engine's errors."""
 
 
-def named(failure: Exception) -> httpx.HTTPError:
-    """Return the engine's error as httpx's, which has the same name."""
-    return cast("httpx.HTTPError", getattr(httpx, type(failure).__name__)(str(failure)))
+@contextmanager
+def named() -> Iterator[None]:
+    """Raise the engine's errors as httpx's, which have the same names."""
+    try:
+        yield
+    except FAILURES as failure:
+        raise getattr(httpx, type(failure).__name__)(str(failure)) from failure
 
 
 class Lane(Protocol):
     """One connection, used by one request at a time."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended here, as it does when an answer is left early."""
+        ...
 
     @property
     def over(self) -> bool:
@@ -81,15 +91,21 @@ class SyncLane:
             self._line = httpcore.HTTPProxy(**_through(proxy), **_tls_of(proxy))
 
     @property
+    def closed(self) -> bool:  # noqa: D102
+        return _closed(self._line)
+
+    @property
     def over(self) -> bool:  # noqa: D102
         return _over(self._line)
 
     async def ask(self, request: httpcore.Request) -> httpcore.Response:  # noqa: D102
-        return self._line.handle_request(request)
+        with named():
+            return self._line.handle_request(request)
 
     async def pieces(self, answer: httpcore.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        for piece in cast("Any", answer.stream):
-            yield piece
+        with named():
+            for piece in cast("Any", answer.stream):
+                yield piece
 
     async def leave(self, answer: httpcore.Response) -> None:  # noqa: D102
         cast("Any", answer.stream).close()
@@ -113,14 +129,22 @@ class AsyncLane:
             self._line = httpcore.AsyncHTTPProxy(**_through(proxy), **_tls_of(proxy))
 
     @property
+    def closed(self) -> bool:  # noqa: D102
+        return _closed(self._line)
+
+    @property
     def over(self) -> bool:  # noqa: D102
         return _over(self._line)
 
     async def ask(self, request: httpcore.Request) -> httpcore.Response:  # noqa: D102
-        return await self._line.handle_async_request(request)
+        with named():
+            return await self._line.handle_async_request(request)
 
-    def pieces(self, answer: httpcore.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        return cast("AsyncGenerator[bytes, None]", aiter(cast("Any", answer.stream)))
+    async def pieces(self, answer: httpcore.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
+        with named():
+            async with aclosing(aiter(cast("Any", answer.stream))) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def leave(self, answer: httpcore.Response) -> None:  # noqa: D102
         await cast("Any", answer.stream).aclose()
@@ -129,11 +153,16 @@ class AsyncLane:
         await self._line.aclose()
 
 
+_DIRECT = (httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)
+"""A proxy's pool of one looks after its connection itself."""
+
+
+def _closed(line: object) -> bool:
+    return isinstance(line, _DIRECT) and line.is_closed()
+
+
 def _over(line: object) -> bool:
-    """Say whether a connection has ended; a proxy's pool of one looks after its own."""
-    if isinstance(line, (httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)):
-        return line.is_closed() or line.has_expired()
-    return False
+    return isinstance(line, _DIRECT) and (line.is_closed() or line.has_expired())
 
 
 def _direct(request: httpcore.Request) -> dict[str, Any]:

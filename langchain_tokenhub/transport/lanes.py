@@ -19,15 +19,15 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport import hosts, retry
-from langchain_tokenhub.transport.lane import FAILURES, IDLE, AsyncLane, Lane, SyncLane, named
+from langchain_tokenhub.transport.lane import IDLE, AsyncLane, Lane, SyncLane
 
 FRESH = 1.0
 """Seconds that a lane may have been idle to carry a submit. A server that closes an idle connection
@@ -108,9 +108,6 @@ class Lanes:
         token = _ours.set(True)
         try:
             answer = await lane.ask(told)
-        except FAILURES as failure:
-            await lane.close()
-            raise named(failure) from failure
         except BaseException:
             await lane.close()
             raise
@@ -119,7 +116,7 @@ class Lanes:
         return httpx.Response(
             answer.status,
             headers=answer.headers,
-            stream=_Body(self, origin, lane, answer),
+            stream=_Body(lane, answer, partial(self._back, origin, lane)),
             extensions=dict(answer.extensions),
         )
 
@@ -131,10 +128,10 @@ class Lanes:
             await lane.close()
         return None
 
-    async def give_back(self, origin: Origin, lane: Lane, *, whole: bool) -> None:
-        """Keep `lane` for the next request, if its answer was read whole."""
+    async def _back(self, origin: Origin, lane: Lane) -> None:
+        """Keep `lane` for the next request, if it is still open."""
         pinned = origin[3]  # these are many addresses, each asked once
-        keep = whole and not pinned and not self._over
+        keep = not (pinned or lane.closed or self._over)
         for swept in self._stacks.put(origin, lane) if keep else [lane]:
             await swept.close()
 
@@ -168,30 +165,27 @@ class LoopLanes(Lanes):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body that knows whether it was read to its end, and gives its lane back."""
+    """A body that gives its lane back when it is left."""
 
-    def __init__(self, lanes: Lanes, origin: Origin, lane: Lane, answer: httpcore.Response) -> None:
-        self._lanes, self._origin, self._lane, self._answer = lanes, origin, lane, answer
-        self._ended = self._left = False
+    def __init__(
+        self, lane: Lane, answer: httpcore.Response, back: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._lane, self._answer, self._back = lane, answer, back
+        self._left = False
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        try:
-            async with aclosing(self._lane.pieces(self._answer)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except FAILURES as failure:
-            raise named(failure) from failure
-        self._ended = True
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._lane.pieces(self._answer)
 
     async def aclose(self) -> None:
         if self._left:
             return
-        self._left, whole = True, False
+        self._left = True
         try:
             await self._lane.leave(self._answer)
-            whole = self._ended
-        finally:
-            await self._lanes.give_back(self._origin, self._lane, whole=whole)
+        except BaseException:
+            await self._lane.close()
+            raise
+        await self._back()
 
 
 def _told(request: httpx.Request) -> httpcore.Request:
