@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture
 def anchors(monkeypatch):
-    monkeypatch.syspath_prepend(str(TESTS / "benchmarks"))
+    monkeypatch.syspath_prepend(str(TESTS / "anchors"))
     return importlib.import_module("anchors")
 
 

@@ -1,6 +1,6 @@
 """Provoke the faults our transport survives, against it and its peers.
 
-    python tests/benchmarks/anchors.py [--only SUBJECT] [--fault FAULT] [--json PATH]
+    python tests/anchors/anchors.py [--only SUBJECT] [--fault FAULT] [--json PATH]
 
 Each fault is provoked for each subject in a process of its own, over a loopback server, and
 judged by the same lines for all; what never ends is a failure. The table tells who holds and who
