@@ -48,7 +48,7 @@ def told(request):
     """What a client understood."""
     program = _program(request.param)
     if program is None:
-        pytest.skip(f"{request.param} is without its program: {INSTALL[request.param]}")
+        pytest.skip(f"{request.param} needs its program: {INSTALL[request.param]}")
     with Emulator(speed=1e6) as hub:
         command = [program, str(CLIENTS / request.param), hub.url]
         environment = {**os.environ, "PYTHONUTF8": "1"}
@@ -56,7 +56,7 @@ def told(request):
             command, capture_output=True, check=False, encoding="utf-8", env=environment
         )
     if "MODULE_NOT_FOUND" in done.stderr:
-        pytest.skip(f"{request.param} is without its packages: {INSTALL[request.param]}")
+        pytest.skip(f"{request.param} needs its packages: {INSTALL[request.param]}")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
