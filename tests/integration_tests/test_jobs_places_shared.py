@@ -26,7 +26,7 @@ def redis_url(tmp_path):
     """A Redis of this test's own, on a socket file."""
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("no redis-server here: apt-get install redis-server")
+        pytest.skip("needs redis-server: apt-get install redis-server")
     redis = pytest.importorskip("redis", reason="pip install redis")
     address = tmp_path / "r.sock"
     options = ["--port", "0", "--unixsocket", address, "--save", "", "--dir", tmp_path]
