@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import threading
+import time
 import warnings
 import zipfile
 
@@ -356,7 +357,9 @@ def test_leaving_the_results_early_leaves_nothing_running(hub, call):
         return (await asyncio.wait(others, timeout=10))[1] if others else set()
 
     assert asyncio.run(first()) == set()
-    assert schedule.shared.crowd("any") == 1
+    until = time.monotonic() + 10  # a thread of the sync face may be in its last poll
+    while sum(schedule.shared._rates.values()) > 1e-9 and time.monotonic() < until:
+        time.sleep(0.01)
     assert sum(schedule.shared._rates.values()) == pytest.approx(0)
 
 
