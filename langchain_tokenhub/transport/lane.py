@@ -7,6 +7,7 @@ here; `lanes` says once who may use which lane.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import socket
@@ -25,7 +26,8 @@ IDLE = 30.0
 """Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""
 PROXY_TIME = 30.0
 """Seconds after which the system is asked anew which proxy it uses."""
-
+PIECE = 256 * 1024
+"""Bytes of a large request that are written at once; each piece has the whole write timeout."""
 
 FAILURES = (
     httpcore.TimeoutException,
@@ -162,7 +164,15 @@ def _closed(line: object) -> bool:
 
 
 def _over(line: object) -> bool:
-    return isinstance(line, _DIRECT) and (line.is_closed() or line.has_expired())
+    if not isinstance(line, _DIRECT):
+        return False
+    return line.is_closed() or line.has_expired() or _more_was_said(line)
+
+
+def _more_was_said(line: object) -> bool:
+    """Say whether bytes came after the answer: the engine would take them for the next one's."""
+    parser = getattr(getattr(line, "_connection", None), "_h11_state", None)
+    return parser is not None and parser.trailing_data[0] != b""
 
 
 def _direct(request: httpcore.Request) -> dict[str, Any]:
@@ -180,7 +190,7 @@ class _Whole(httpcore.NetworkStream):
     """Holds what is written until the request is whole: head and body leave together.
 
     Two writes would be two packets and two system calls, which are a fifth of a call's CPU. The
-    engine ends a request with an empty write.
+    engine ends a request whose length it declared with an empty write.
     """
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
@@ -195,7 +205,8 @@ class _Whole(httpcore.NetworkStream):
             self._held.append(buffer)
             return
         held, self._held = b"".join(self._held), []
-        self._stream.write(held, timeout)
+        for piece in _pieces(held):
+            self._stream.write(piece, timeout)
 
     def close(self) -> None:
         self._stream.close()
@@ -213,9 +224,13 @@ class _AsyncWhole(httpcore.AsyncNetworkStream):
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._held: list[bytes] = []
+        self._early: bytes | None = None
 
     # httpcore's own signatures, hence ASYNC109
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
         return await self._stream.read(max_bytes, timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -223,7 +238,23 @@ class _AsyncWhole(httpcore.AsyncNetworkStream):
             self._held.append(buffer)
             return
         held, self._held = b"".join(self._held), []
-        await self._stream.write(held, timeout)
+        if len(held) <= PIECE:
+            await self._stream.write(held, timeout)
+        else:
+            await self._write_and_listen(held, timeout)
+
+    async def _write_and_listen(self, held: bytes, patience: float | None) -> None:
+        """Keep what the server says meanwhile: asyncio forgets it when a write fails."""
+        heard = asyncio.ensure_future(self._stream.read(PIECE))
+        try:
+            for piece in _pieces(held):
+                await asyncio.sleep(0)  # a write that need not wait gives nobody a turn to listen
+                await self._stream.write(piece, patience)
+        finally:
+            heard.cancel()
+            await asyncio.wait({heard})
+            if not heard.cancelled() and heard.exception() is None:
+                self._early = heard.result()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -233,6 +264,10 @@ class _AsyncWhole(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+def _pieces(held: bytes) -> Iterator[bytes]:
+    return (held[start : start + PIECE] for start in range(0, len(held), PIECE))
 
 
 class _Backend(httpcore.NetworkBackend):

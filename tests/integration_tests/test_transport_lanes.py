@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import threading
 
@@ -100,6 +101,20 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_used(model, peer):
         model(max_retries=0).invoke("q")
         assert peer.connections[-1].gone.wait(5)
     assert len(peer.connections) == 3
+
+
+def test_what_a_server_says_beyond_its_answer_answers_no_other_request(model, peer, raw, call):
+    """httpx 0.28.1 takes it for the next answer."""
+    body = json.dumps({"choices": [{"message": {"content": "for someone else"}}]}).encode()
+    stray = b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    async def serve(connection, request):
+        whole = json.dumps(raw.WHOLE).encode()
+        head = b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(whole)
+        await connection.send(head + whole + stray)
+
+    peer.answer = serve
+    assert [call(model(), "invoke", "q").content for _ in range(3)] == ["hi"] * 3
 
 
 def submit(peer, wire):
