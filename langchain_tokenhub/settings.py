@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -38,6 +39,9 @@ _PRIVATE = frozenset({"api_key", "default_headers", "http_client", "http_async_c
 """Fields that no pickle holds."""
 _SHARED = frozenset({"http_client", "http_async_client"})
 """Fields that a deep copy shares: they belong to the caller."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What a header's name is made of (RFC 9110, section 5.6.2)."""
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
 @functools.lru_cache(maxsize=256)
@@ -50,14 +54,25 @@ def origin_of(address: str) -> str:
     parts = urlsplit(address.strip())
     if parts.username or parts.password:
         raise ValueError("base_url holds a user name or password; the key goes in `api_key`")
-    if not parts.hostname or parts.scheme not in {"http", "https"}:
+    if not _named(parts) or parts.scheme not in {"http", "https"}:
         raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
-    if parts.scheme == "http" and not loopback(parts.hostname):
+    if parts.scheme == "http" and not loopback(parts.hostname or ""):
         raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
     path = parts.path.rstrip("/").removesuffix("/v1")
     if parts.query or parts.fragment:
         raise ValueError(f"base_url {address!r} has a query or fragment")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _named(parts: SplitResult) -> bool:
+    """Say whether there is a host, spelled as one can be asked for, and no impossible port."""
+    try:
+        _, host = parts.port, parts.hostname or ""
+        if host.isascii():  # others are for httpx, whose tables are newer than the codec's
+            host.encode("idna").decode("idna")
+    except ValueError:
+        return False
+    return bool(host)
 
 
 def _addresses(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
@@ -84,6 +99,10 @@ def _headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     for name, value in (headers or {}).items():
         if not _plain(name + value):
             raise ValueError(f"default_headers: {name!r} is not plain ASCII on one line")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"default_headers: {name!r} is not the name of a header")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"default_headers: {name!r} says where a request ends, which we do")
     return headers
 
 

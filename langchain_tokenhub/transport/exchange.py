@@ -23,7 +23,7 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, Inflater
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
 from langchain_tokenhub.transport.ear import Batch, Ear
-from langchain_tokenhub.transport.hosts import host_name
+from langchain_tokenhub.transport.hosts import ascii_name, host_name
 from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import retry_after
 from langchain_tokenhub.transport.verdicts import (
@@ -148,7 +148,7 @@ class Exchange:
             return httpx.Request(
                 method, url, headers=headers, content=content, extensions=extensions
             )
-        except (httpx.InvalidURL, UnicodeEncodeError) as caught:
+        except (httpx.InvalidURL, UnicodeError) as caught:
             failure = caught
         raise unsendable(failure)
 
@@ -288,7 +288,7 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
     """Return the URL, and the host and port that a connection to it names."""
     url = httpx.URL(address)
     port = url.port or (443 if url.scheme == "https" else 80)
-    return url, (url.raw_host.decode("ascii"), port)
+    return url, (ascii_name(url), port)
 
 
 async def _inflated(

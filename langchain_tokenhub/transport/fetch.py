@@ -27,7 +27,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, Inflater
 from langchain_tokenhub.transport.calls import Patience
-from langchain_tokenhub.transport.hosts import loopback
+from langchain_tokenhub.transport.hosts import ascii_name, loopback
 from langchain_tokenhub.transport.lane import proxy_for
 from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.verdicts import failure_to_send, translated
@@ -108,13 +108,13 @@ async def _checked(wire: Wire, url: str, *, at_home: bool) -> list[httpx.Request
     """Return requests for `url`, one for each address of its host that was looked at."""
     try:
         target = httpx.URL(url)
-    except httpx.InvalidURL:
+        name = ascii_name(target)
+    except (httpx.InvalidURL, UnicodeError):
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
     if at_home and loopback(target.host):
         return [httpx.Request("GET", target)]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
-    name = target.raw_host.decode("ascii")
     if _private(name):
         raise _not_public(name)
     if proxy_for("https", name):

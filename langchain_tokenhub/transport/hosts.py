@@ -11,6 +11,10 @@ import ipaddress
 import random
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 FIRST_REST = 30.0
 """Seconds that a host rests after it was found unavailable; doubles up to `LONGEST_REST`."""
@@ -108,6 +112,17 @@ def forget() -> None:
 def host_name(origin: str) -> str:
     """Return the name in `origin`, without scheme; the port stays, it tells emulators apart."""
     return origin.split("://", 1)[1]
+
+
+def ascii_name(url: httpx.URL) -> str:
+    """Return the host in `url` as a resolver is asked for it.
+
+    Raises:
+        UnicodeError: No resolver takes it: a label is empty or too long, or bad Punycode.
+    """
+    name = url.raw_host.decode("ascii") if url.host else ""  # reading `host` undoes Punycode
+    name.encode("idna")
+    return name
 
 
 def loopback(host: str) -> bool:

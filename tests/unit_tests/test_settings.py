@@ -114,6 +114,10 @@ def test_the_base_url_comes_from_the_environment(monkeypatch):
         "https://user:pw@h.test",
         "https://h.test?key=1",
         "https://h.test#x",
+        "https://h..test",
+        f"https://{'h' * 64}.test",
+        "https://xn--a.test",
+        "https://h.test:port",
         "https://",
         [],
     ],
@@ -168,6 +172,12 @@ def test_headers_that_cannot_be_sent_are_refused_without_being_shown(headers):
     with pytest.raises(ValidationError, match="plain ASCII") as caught:
         Connected(default_headers=headers)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "", "X A", "X-A:"])
+def test_headers_that_say_where_a_request_ends_or_are_none_are_refused(name):
+    with pytest.raises(ValidationError, match="default_headers"):
+        Connected(default_headers={name: "5"})
 
 
 def full():

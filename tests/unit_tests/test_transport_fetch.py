@@ -139,6 +139,12 @@ def test_a_host_that_is_never_public_is_refused_whoever_resolves(monkeypatch, pr
     assert wire.sent == []
 
 
+@pytest.mark.parametrize("host", ["a..b", "h" * 64 + ".test", "xn--a.test"])
+def test_a_host_that_no_resolver_takes_is_refused(host):
+    for wire in (Resolving(to(f"https://{host}/a")), Resolving(to(f"//{host}/a"))):
+        assert isinstance(refusal(wire), InvalidRequestError)
+
+
 def test_a_name_in_chinese_is_asked_for_in_ascii():
     wire = Resolving(file())
     wire.names = {"xn--fsqu00a.xn--0zwm56d": ("93.184.216.34",)}

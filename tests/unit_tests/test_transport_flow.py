@@ -133,6 +133,11 @@ def test_an_untrusted_certificate_is_neither_repeated_nor_evaded():
     assert hosts_of(transport) == ["a.test"]
 
 
+def test_a_host_whose_name_is_bad_punycode_is_a_wrong_address():
+    error = failure(scripted(origins=["https://xn--ls8h.test"]))
+    assert (type(error), error.phase) == (InvalidRequestError, "not sent")
+
+
 def page(status=502):
     return httpx.Response(status, stream=httpx.ByteStream(b"<html>bad gateway</html>"))
 
