@@ -90,7 +90,10 @@ class SyncLane:
         elif proxy.url.scheme.startswith("socks"):
             self._line = httpcore.SOCKSProxy(**_through(proxy))
         else:
-            self._line = httpcore.HTTPProxy(**_through(proxy), **_tls_of(proxy))
+            backend = _backends()[0]
+            self._line = httpcore.HTTPProxy(
+                **_through(proxy), **_tls_of(proxy), network_backend=backend
+            )
 
     @property
     def closed(self) -> bool:  # noqa: D102
@@ -128,7 +131,10 @@ class AsyncLane:
         elif proxy.url.scheme.startswith("socks"):
             self._line = httpcore.AsyncSOCKSProxy(**_through(proxy))
         else:
-            self._line = httpcore.AsyncHTTPProxy(**_through(proxy), **_tls_of(proxy))
+            backend = _backends()[1]
+            self._line = httpcore.AsyncHTTPProxy(
+                **_through(proxy), **_tls_of(proxy), network_backend=backend
+            )
 
     @property
     def closed(self) -> bool:  # noqa: D102
@@ -295,8 +301,11 @@ def _backends() -> tuple[_Backend, _AsyncBackend]:
 
 
 def _proxy_of(request: httpcore.Request) -> httpx.Proxy | None:
-    """Return the proxy for `request`; a pinned address is asked directly."""
-    if "sni_hostname" in request.extensions:
+    """Return the proxy for `request`; a pinned address is asked directly.
+
+    So is plain http: it is for loopback alone, and a proxy would read the key.
+    """
+    if "sni_hostname" in request.extensions or request.url.scheme == b"http":
         return None
     scheme, host = request.url.scheme.decode("ascii"), request.url.host.decode("ascii")
     address = proxy_for(scheme, host)

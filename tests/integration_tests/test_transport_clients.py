@@ -133,20 +133,37 @@ def proxy(peers):
     return server
 
 
+@pytest.fixture
+def secure(peers, raw, monkeypatch):
+    """A TLS peer, its certificate trusted."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+    lane.tls.cache_clear()
+    yield peers(tls=True)
+    lane.tls.cache_clear()
+
+
 @pytest.mark.parametrize("scheme", ["", "http://"])
-def test_the_environments_proxy_is_used(scheme, model, proxy, call, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", scheme + proxy.url.removeprefix("http://"))
-    assert call(model(), "invoke", "q").content == "hi"
-    assert proxy.asked == [("POST", f"{model.peer.url}/v1/chat/completions")]
-    assert model.peer.connections == []
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_the_environments_proxy_is_used(variable, scheme, model, secure, proxy, call, monkeypatch):
+    monkeypatch.setenv(variable, scheme + proxy.url.removeprefix("http://"))
+    assert call(model(base_url=secure.url), "invoke", "q").content == "hi"
+    assert proxy.asked == [("CONNECT", secure.url.removeprefix("https://"))]
 
 
-@pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "example.com,127.0.0.1"])
-def test_no_proxy_is_honoured(bypass, model, proxy, call, monkeypatch):
+def test_no_proxy_sees_a_request_to_loopback_with_its_key(model, proxy, call, monkeypatch):
+    """httpx 0.28.1 hands it over in plain text."""
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    assert call(model(), "invoke", "q").content == "hi"
+    assert (len(model.peer.requests), proxy.requests) == (1, [])
+
+
+@pytest.mark.parametrize("bypass", ["localhost", "*", "example.com,localhost"])
+def test_no_proxy_is_honoured(bypass, model, secure, proxy, call, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", bypass)
-    call(model(), "invoke", "q")
-    assert (len(model.peer.requests), proxy.asked) == (1, [])
+    call(model(base_url=secure.url), "invoke", "q")
+    assert (len(secure.requests), proxy.asked) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -158,23 +175,14 @@ def test_no_proxy_is_honoured(bypass, model, proxy, call, monkeypatch):
     ids=["SOCKS without its package", "no proxy at all"],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
-    address, said, model, call, monkeypatch
+    address, said, model, secure, call, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "socksio", None)  # whether or not it is installed here
-    monkeypatch.setenv("HTTP_PROXY", address)
+    monkeypatch.setenv("HTTPS_PROXY", address)
     with pytest.raises(APIConnectionError, match=said) as caught:
-        call(model(max_retries=0), "invoke", "q")
+        call(model(base_url=secure.url, max_retries=0), "invoke", "q")
     assert "canary" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.phase == "not sent"
-
-
-@pytest.fixture
-def secure(peers, raw, monkeypatch):
-    """A TLS peer, its certificate trusted."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    lane.tls.cache_clear()
-    yield peers(tls=True)
-    lane.tls.cache_clear()
 
 
 def test_a_tunnel_is_opened_through_the_proxy(model, secure, proxy, call, monkeypatch):
