@@ -43,6 +43,8 @@ logger = logging.getLogger("langchain_tokenhub.transport")
 DRAIN_SECONDS = 0.1
 """How long the end of a finished stream may take to come, so that its connection is used again."""
 DRAIN_BYTES = 65536
+SHORTEST_SECRET = 8
+"""Characters of a header of the user's own that errors do not repeat; shorter ones are words."""
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
 
@@ -57,17 +59,16 @@ class Exchange:
     origin: str
     number: int
     begun: float
-    _secret: str = field(default="", repr=False)
+    _secrets: tuple[str, ...] = field(default=(), repr=False)
     _server_id: str | None = None
 
     def mark(self, error: TokenHubError) -> TokenHubError:
-        """Write into `error` where and when it happened, and take the key out."""
+        """Write into `error` where and when it happened, and take the key and headers out."""
         error.host = error.host or host_name(self.origin)
         error.request_id = error.request_id or self._server_id
         error.client_request_id = self.call.id
         error.attempts, error.elapsed = self.number, self.wire.now() - self.begun
-        if self._secret:
-            without(error, self._secret)
+        without(error, self._secrets)
         return error
 
     async def answer(self) -> Answer:
@@ -165,8 +166,9 @@ class Exchange:
         headers.update((name.lower(), value) for name, value in self.endpoint.headers.items())
         if self.call.content is not None:
             headers["content-type"] = "application/json"
-        self._secret = self.endpoint.key()
-        headers["authorization"] = f"Bearer {self._secret}"
+        key, values = self.endpoint.key(), self.endpoint.headers.values()
+        self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
+        headers["authorization"] = f"Bearer {key}"
         return headers
 
     @functools.cached_property

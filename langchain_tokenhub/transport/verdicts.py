@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from langchain_tokenhub.transport.calls import Call
 from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 
+_REDACTED = "[redacted]"
 _NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -174,11 +175,14 @@ def request_id(response: httpx.Response, data: Any) -> str | None:
     return str(found) if found else response.headers.get("x-request-id")
 
 
-def without(error: TokenHubError, secret: str) -> None:
-    """Take `secret` out of what a server, or a library, put into `error`."""
-    if secret in error.message:
-        error.args = (error.message.replace(secret, "[redacted]"),)
-    if (told := error.response) is not None and secret in str((told.text, told.headers)):
-        headers = {name: v.replace(secret, "[redacted]") for name, v in told.headers.items()}
-        text = told.text.replace(secret, "[redacted]")
-        error.response = replace(told, headers=headers, text=text)
+def without(error: TokenHubError, secrets: Sequence[str]) -> None:
+    """Take `secrets` out of what a server, or a library, put into `error`."""
+    for secret in secrets:
+        if secret in error.message:
+            error.args = (error.message.replace(secret, _REDACTED),)
+        error.code = error.code and error.code.replace(secret, _REDACTED)
+        error.request_id = error.request_id and error.request_id.replace(secret, _REDACTED)
+        if (told := error.response) is not None and secret in str((told.text, told.headers)):
+            headers = {name: v.replace(secret, _REDACTED) for name, v in told.headers.items()}
+            text = told.text.replace(secret, _REDACTED)
+            error.response = replace(told, headers=headers, text=text)

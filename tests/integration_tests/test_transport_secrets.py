@@ -22,7 +22,10 @@ SIGNED = "q-sign-algorithm=sha1&q-signature=canary-signature"
 async def unauthorized(connection, request):
     echo = request.headers["authorization"]
     await connection.json(
-        {"error": {"code": "401001", "message": f"bad {echo}"}}, status=401, X_Echo=echo
+        {"error": {"code": f"401 {echo}", "message": f"bad {echo} {request.headers['x-team']}"}},
+        status=401,
+        X_Echo=echo,
+        X_Request_Id=echo,
     )
 
 
@@ -46,7 +49,7 @@ def chat(model, peer):
 
     def make(answer):
         peer.answer = answer
-        secret = {"X-Team": f"team-{CANARY}"}
+        secret = {"X-Team": "team-canary-token"}
         return peer, model(timeout=0.2, max_retries=1, default_headers=secret)
 
     return make
