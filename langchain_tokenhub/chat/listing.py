@@ -47,5 +47,14 @@ def _model(row: Mapping[str, Any]) -> ListedModel:
         id=str(row["id"]),
         name=str(name or row["id"]),
         status=str(status) if status else None,
-        created=datetime.fromtimestamp(created, UTC) if isinstance(created, int) else None,
+        created=_moment(created),
     )
+
+
+def _moment(seconds: object) -> datetime | None:
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # a year that no calendar has
+        return None

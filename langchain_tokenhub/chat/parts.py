@@ -131,7 +131,7 @@ def _text(block: Block) -> str:
         case {"text": str(text)} if "type" not in block:
             return text  # Bedrock, Google
         case {"type": "text-plain" | "file", "base64": str(data)} if _is_plain(block):
-            return base64.b64decode(data).decode("utf-8", "replace")
+            return _decoded(data)
         case {"type": "json", **rest}:
             return json.dumps(rest.get("json", rest), ensure_ascii=False, default=str)
         case {"type": "tool_result", "content": content}:
@@ -140,6 +140,14 @@ def _text(block: Block) -> str:
             return text
         case _:
             return ""
+
+
+def _decoded(data: str) -> str:
+    try:
+        return base64.b64decode(data).decode("utf-8", "replace")
+    except ValueError as problem:
+        reason = str(problem)
+    raise InvalidRequestError(f"a plain text is no base64: {reason}")
 
 
 def _part(block: Block) -> list[Part]:

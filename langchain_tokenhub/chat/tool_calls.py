@@ -48,11 +48,6 @@ class ToolCallMender:
         self._by_index: dict[int, _Slot] = {}
         self._menders: dict[int, Mender] = {}
 
-    @property
-    def any(self) -> bool:
-        """Whether there was a call at all."""
-        return bool(self._slots)
-
     def feed(self, deltas: object) -> list[ToolCallChunk]:
         """Return the chunks for the `tool_calls` of one delta."""
         if not isinstance(deltas, list):

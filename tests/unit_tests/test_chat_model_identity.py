@@ -15,6 +15,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
 from langchain_tokenhub import AuthenticationError, ChatTokenHub, ListedModel, ServerError
+from langchain_tokenhub.chat.listing import decode_models
 
 KEY = "sk-test-canary"
 
@@ -436,6 +437,12 @@ def test_the_services_models_are_listed(service, call):
     assert (first.id, first.name, first.status) == ("hy3", "HY 3", "online")
     assert first.created.isoformat() == "2026-03-29T16:00:00+00:00"
     assert (second.name, second.status, second.created) == ("kimi-k2.5", "pre-offline", None)
+
+
+@pytest.mark.parametrize("created", [10**15, -(10**18), "soon", True])
+def test_a_model_listed_with_an_impossible_date_has_none(created):
+    (model,) = decode_models({"data": [{"id": "hy3", "created": created}]})
+    assert (model.id, model.created) == ("hy3", None)
 
 
 def test_an_answer_that_lists_nothing_is_the_servers_error(service):

@@ -223,3 +223,9 @@ def test_a_parts_detail_is_kept():
     part = {"type": "image_url", "image_url": {"url": LINK, "detail": "high"}}
 
     assert content_of([part]) == [part]
+
+
+@pytest.mark.parametrize("data", ["abc", "中文"])
+def test_a_plain_text_that_is_no_base64_is_refused(data):
+    with pytest.raises(InvalidRequestError, match="base64"):
+        content_of([{"type": "text-plain", "base64": data, "mime_type": "text/plain"}])
