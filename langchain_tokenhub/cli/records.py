@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
 _LEDGER = ".tokenhub-jobs"
 
@@ -45,13 +46,7 @@ def lost(folder: Path) -> list[Lost]:
 
 def saved(folder: Path) -> list[Job]:
     """Return the jobs with saved files, from their sidecars."""
-    merged: dict[str, Job] = {}
-    for _, job in _entries(folder):
-        if isinstance(job, Job):
-            before = merged.get(job.id)
-            files = [*(before.files if before else ()), *job.files]
-            merged[job.id] = job.model_copy(update={"files": files})
-    return list(merged.values())
+    return sidecar_jobs(folder)
 
 
 def known(folder: Path) -> list[Job]:
@@ -62,7 +57,8 @@ def known(folder: Path) -> list[Job]:
 
 def find(folder: Path, job_id: str) -> Job | None:
     """Return the job of that id."""
-    return next((job for job in known(folder) if job.id == job_id), None)
+    beside = sidecar_job(folder, job_id)
+    return beside[0] if beside else next((j for j in unfinished(folder) if j.id == job_id), None)
 
 
 def forget(folder: Path, job_id: str) -> None:

@@ -90,7 +90,12 @@ class Errand:
 
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
-        return await self.kept(await self.ended(job), self.memory.order(job.id))
+        order = self.memory.order(job.id)
+        try:
+            return await self.kept(await self.ended(job), order)
+        except JobFailedError as failed:
+            await self._forgotten(order, failed)
+            raise
 
     async def ended(self, job: Job) -> Job:
         """Wait until a job ended well."""
@@ -118,8 +123,8 @@ class Errand:
             job = _with_files(job, files)
             self.memory.keep(job, order)
             if self.ledger is not None and order.key:
-                await self.ledger.keep(order.key, job, order)
-        return made(job)
+                await self.ledger.update(order.key, job, order)
+        return made(_with_files(job, [await self._here(file) for file in job.files]))
 
     async def _known(self, order: Order, *, again: bool) -> None:
         """Look into the ledger before queueing.
@@ -150,9 +155,9 @@ class Errand:
 
     async def _forgotten(self, order: Order, failed: JobFailedError) -> None:
         """Let a call whose job failed be made anew: failed jobs are not charged."""
-        charged = failed.job is not None and failed.job.status == "completed"
-        if self.ledger is not None and not charged:
-            await self.ledger.refuse(order.key)
+        job = failed.job
+        if self.ledger is not None and order.key and job and job.status != "completed":
+            await self.ledger.forget(order.key, job)
 
     async def _submitted(self, order: Order, *, again: bool) -> Job:
         log = Written(self.ledger, order, again=again) if self.ledger else Log()
@@ -178,6 +183,11 @@ class Errand:
             return fresh
         files = [file if mine else fresh.files[n] for n, (file, mine) in enumerate(both)]
         return _with_files(fresh, files)
+
+    async def _here(self, file: MediaFile) -> MediaFile:
+        """Return a file without a path that leads nowhere: it was moved, or saved elsewhere."""
+        there = file.path is None or await self._is_saved(file)
+        return file if there else file.with_path(None)
 
     async def _is_saved(self, file: MediaFile) -> bool:
         wire = self.service.transport.wire

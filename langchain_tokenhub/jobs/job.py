@@ -102,9 +102,15 @@ class MediaFile(BaseModel):
         """Say whether the API is on loopback."""
         self._at_home = at_home
 
-    def with_path(self, path: Path, *, unpacked: Path | None = None) -> MediaFile:
+    def with_path(self, path: Path | None, *, unpacked: Path | None = None) -> MediaFile:
         """Return the same file, saved."""
         return self.model_copy(update={"path": path, "unpacked": unpacked})
+
+    def without_bytes(self) -> MediaFile:
+        """Return the same file, as JSON keeps it."""
+        made = MediaFile(**dict(self))
+        made.place(at_home=self.at_home)
+        return made
 
     def with_preview(self, path: Path) -> MediaFile:
         """Return the same file, its preview saved."""

@@ -256,7 +256,7 @@ class Ledger:
         """
         claim = _Claim(self._keeper, key, again=again)
         try:
-            found = await self._do(claim.take, _text(None, order))
+            found = await self._do(claim.take, _text(key, None, order))
         except BaseException:
             claim.leave()
             raise
@@ -264,12 +264,36 @@ class Ledger:
 
     async def keep(self, key: str, job: Job, order: Order | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
-        text = _text(job, order)
+        files = [file.without_bytes() for file in job.files]  # they may be saved yet
+        text = _text(key, job.model_copy(update={"files": files}), order)
         await self._try(f"job {job.id} is not in the ledger", self._keeper.put, key, text)
+
+    async def update(self, key: str, job: Job, order: Order) -> None:
+        """Write down how the job of a call stands now, unless the call has another one."""
+        await self._try(
+            f"job {job.id} is not in the ledger",
+            self._if_about,
+            job,
+            key,
+            self._keeper.put,
+            _text(key, job, order),
+        )
+
+    async def forget(self, key: str, job: Job) -> None:
+        """Forget a call whose job failed, unless the call has another one."""
+        await self._try(
+            "a failed job stays in the ledger", self._if_about, job, key, self._keeper.drop
+        )
+
+    def _if_about(self, job: Job, key: str, verb: Callable[..., object], *args: Any) -> None:
+        found = self._keeper.get(key)
+        known = None if found is None else _entry(found)
+        if known and (known.job is None or known.job.id == job.id):
+            verb(key, *args)
 
     async def lose(self, key: str, order: Order | None = None) -> None:
         """Write down that the id of a call will never come."""
-        text = _text(None, order, "unknown")
+        text = _text(key, None, order, "unknown")
         await self._try("a lost submit is not in the ledger", self._keeper.put, key, text)
 
     async def refuse(self, key: str) -> None:
@@ -378,9 +402,10 @@ def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: st
     return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
 
 
-def _text(job: Job | None, order: Order | None, without: str = "submitting") -> str:
+def _text(key: str, job: Job | None, order: Order | None, without: str = "submitting") -> str:
     whole = {
         "schema": _SCHEMA,
+        "key": key,
         "state": "submitted" if job else without,
         "at": datetime.now(UTC).isoformat(),
         "job": job.model_dump(mode="json") if job else None,
@@ -400,7 +425,8 @@ def _entry(text: str) -> Entry:
         if whole["schema"] == _SCHEMA:
             job = Job.model_validate(whole["job"]) if whole["job"] else None
             at = datetime.fromisoformat(whole["at"]).astimezone(UTC)
-            lost, order = whole["state"] == "unknown", order_noted(whole.get("asked"))
+            lost = whole["state"] == "unknown"
+            order = order_noted(whole.get("asked"), str(whole.get("key") or ""))
             return Entry(job, at, lost=lost, order=order)
     except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
         return Entry(None, datetime.now(UTC))

@@ -27,10 +27,14 @@ def stem_of(text: str, job_id: str | None = None) -> str:
     plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
     plain = re.sub(r"_+", "_", plain)
     plain = plain.encode("utf-8", "ignore")[:MOST_BYTES].decode("utf-8", "ignore").strip("._- ")
-    tail = re.sub(r"[^A-Za-z0-9-]", "", job_id or "")[-12:].strip("-")
     if _reserved(plain):
         plain = f"_{plain}"
-    return "-".join(part for part in (plain, tail) if part) or "tokenhub"
+    return "-".join(part for part in (plain, tail_of(job_id or "")) if part) or "tokenhub"
+
+
+def tail_of(job_id: str) -> str:
+    """Return how the name of a job's file ends, before its number and suffix."""
+    return re.sub(r"[^A-Za-z0-9-]", "", job_id)[-12:].strip("-")
 
 
 def numbered(stem: str, count: int) -> str:

@@ -29,11 +29,11 @@ class Order:
         return {"title": self.title, "parameters": _short(self.body)}
 
 
-def order_noted(noted: Any) -> Order | None:
+def order_noted(noted: Any, key: str = "") -> Order | None:
     """Return the order that was written down, where there is one."""
     match noted:
         case {"title": str() as title, "parameters": dict() as parameters}:
-            return Order(body=parameters, title=title)
+            return Order(body=parameters, title=title, key=key)
         case _:
             return None
 

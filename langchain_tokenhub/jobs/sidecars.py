@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.files import write_sidecar
 from langchain_tokenhub.jobs.job import Job, MediaFile
+from langchain_tokenhub.jobs.names import tail_of
 from langchain_tokenhub.jobs.order import Order, order_noted
 
 
@@ -40,9 +41,19 @@ def sidecar_job(folder: Path, job_id: str) -> tuple[Job, Order | None] | None:
 
     A file that is not there any more, or never was, has neither path nor link: it is asked for.
     """
-    found = list(_sidecars(folder, job_id))
-    if not found:
-        return None
+    found = [one for one in _sidecars(folder, tail_of(job_id)) if one.job.id == job_id]
+    return _whole(found) if found else None
+
+
+def sidecar_jobs(folder: Path) -> list[Job]:
+    """Return every job of which a file was saved in `folder`, as `sidecar_job` has each."""
+    by_id: dict[str, list[_Sidecar]] = {}
+    for one in _sidecars(folder):
+        by_id.setdefault(one.job.id, []).append(one)
+    return [_whole(found)[0] for found in by_id.values()]
+
+
+def _whole(found: list[_Sidecar]) -> tuple[Job, Order | None]:
     saved = {one.number: one.job.files[0] for one in found}
     numbers = range(1, max(*saved, *(one.files for one in found)) + 1)
     files = [saved.get(number) or MediaFile(type="") for number in numbers]
@@ -59,18 +70,23 @@ class _Sidecar:
     order: Order | None
 
 
-def _sidecars(folder: Path, job_id: str) -> Iterator[_Sidecar]:
-    for sidecar in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
+    """Yield what the sidecars say that have `tail` in their names: the others are not opened."""
+    named = (path for path in folder.glob("*.json") if tail in path.name)
+    for sidecar in sorted(named) if folder.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
-            text = sidecar.read_text("utf-8")
-            if job_id in text and (found := _read(sidecar, json.loads(text))).job.id == job_id:
-                yield found
+            yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
+
+
+def _paths(file: MediaFile) -> Iterator[tuple[str, Path]]:
+    yield from ((name, path) for name, path in file if isinstance(path, Path))
 
 
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
     job = Job.model_validate(facts["job"])
     (file,) = job.files
-    path = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
-    job = job.model_copy(update={"files": [file.with_path(path, unpacked=file.unpacked)]})
+    here = {name: sidecar.with_name(path.name) for name, path in _paths(file)}
+    here["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
+    job = job.model_copy(update={"files": [file.model_copy(update=here)]})
     number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
     return _Sidecar(job, number, files, order_noted(facts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import ContextVar
@@ -25,6 +24,7 @@ from pydantic import (
 
 from langchain_tokenhub.catalogue import MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
+from langchain_tokenhub.jobs.archive import Archive
 from langchain_tokenhub.jobs.errand import Errand, patience
 from langchain_tokenhub.jobs.gate import shared_gate
 from langchain_tokenhub.jobs.inputs import Reader
@@ -36,7 +36,6 @@ from langchain_tokenhub.jobs.memory import Memory, shared_memory
 from langchain_tokenhub.jobs.order import Order
 from langchain_tokenhub.jobs.places import Places, places_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
-from langchain_tokenhub.jobs.sidecars import sidecar_job
 from langchain_tokenhub.media import MediaParams, explain, params_class
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.transport import Transport, drain, finish
@@ -213,11 +212,15 @@ class MediaClient(Connected):
         return await errand.submit(order, again=again)
 
     async def _query(self, transport: Transport, job: Job | str) -> Job:
-        known = await self._job(transport, job)
-        return await query(self._service(transport, known), known)
+        archive = self.archive(transport)
+        known = await self._job(archive, job)
+        seen = await query(self._service(transport, known), known)
+        archive.note(seen)
+        return seen
 
     async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
-        known = await self._job(transport, job)
+        archive = self.archive(transport)
+        known = await self._job(archive, job)
         wait = patience(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
         states = polls(self._service(transport, known), known, wait=wait)
@@ -225,6 +228,7 @@ class MediaClient(Connected):
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
+                    archive.note(state)
                     yield state
         finally:
             await states.aclose()
@@ -232,10 +236,11 @@ class MediaClient(Connected):
     async def _result(
         self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
     ) -> MediaResult:
-        known = await self._job(transport, job)
+        archive = self.archive(transport)
+        known = await self._job(archive, job)
         with about(known):
-            if self.save_to is not None:
-                await self._recall(transport, [known.id])
+            await archive.recall([known.id])
+            known = archive.latest(known)
             errand = self._errand(transport, emit, wait, known)
             with closing(errand.reporter):
                 return await errand.result(known)
@@ -244,8 +249,9 @@ class MediaClient(Connected):
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         jobs = [jobs] if isinstance(jobs, str | Job) else list(jobs)
-        await self._recall(transport, map(id_of, jobs))
-        known = [await self._job(transport, job) for job in jobs]
+        archive = self.archive(transport)
+        await archive.recall(map(id_of, jobs))
+        known = [archive.latest(await self._job(archive, job)) for job in jobs]
         found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
         try:
             async for outcome in found:
@@ -275,7 +281,7 @@ class MediaClient(Connected):
     ) -> Order:
         reader = Reader(
             wire=errand.service.transport.wire,
-            find=lambda job_id: self.known_job(errand.service.transport, job_id),
+            find=self.archive(errand.service.transport).find,
             folders=self._readable() if by_model else None,
         )
         body = {**await reader.body(checked), **(extra or {})}
@@ -330,12 +336,11 @@ class MediaClient(Connected):
             timeout=self.timeout,
         )
 
-    async def _job(self, transport: Transport, job: Job | str) -> Job:
+    async def _job(self, archive: Archive, job: Job | str) -> Job:
         """Return a job by its id; what is known of it here saves asking."""
         if not isinstance(job, Job):
             job_id = id_of(job)
-            found = await self.known_job(transport, job_id)
-            job = found or Job(kind=self.kind, model=self.model, id=job_id)
+            job = await archive.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
@@ -343,13 +348,6 @@ class MediaClient(Connected):
                 phase="not sent",
             )
         return job
-
-    async def known_jobs(self, transport: Transport) -> list[Job]:
-        """Return the account's jobs that this process and the ledger know."""
-        ledger = self._ledger(transport)
-        written = [one.job for one in await ledger.known()] if ledger is not None else []
-        jobs = {job.id: job for job in [*written[::-1], *self._memory().jobs()[::-1]]}
-        return list(jobs.values())[::-1]
 
     async def looked_at(self, transport: Transport, job: Job) -> Job:
         """Return a job as it stands."""
@@ -359,25 +357,14 @@ class MediaClient(Connected):
         """Return a job's result."""
         return await self._result(transport, emit, job, None)
 
-    async def known_job(self, transport: Transport, job_id: str) -> Job | None:
-        """Return a job that this process, the ledger or a sidecar knows."""
-        memory = self._memory()
-        await self._recall(transport, [job_id])
-        for folder in (self.save_to, *self._folders):
-            if folder is not None and memory.find(job_id) is None:
-                look = functools.partial(sidecar_job, folder, job_id)
-                if found := await transport.wire.blocking(look):
-                    memory.keep(*found)
-        return memory.find(job_id)
-
-    async def _recall(self, transport: Transport, job_ids: Iterable[str]) -> None:
-        """Let this process know what the ledger knows of jobs, and what they were called."""
-        memory, ledger = self._memory(), self._ledger(transport)
-        if ledger is None or all(memory.find(job_id) for job_id in job_ids):
-            return
-        for one in reversed(await ledger.known()):  # all of it: the next job is asked for soon
-            if memory.find(one.job.id) is None:
-                memory.keep(one.job, one.order)
+    def archive(self, transport: Transport) -> Archive:
+        """Return where the account's earlier jobs are looked up."""
+        return Archive(
+            wire=transport.wire,
+            memory=self._memory(),
+            ledger=self._ledger(transport),
+            folders=(*([self.save_to] if self.save_to else ()), *self._folders),
+        )
 
     def _readable(self) -> tuple[Path, ...]:
         own = (self.save_to,) if self.save_to else ()

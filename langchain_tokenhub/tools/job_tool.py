@@ -80,7 +80,7 @@ class TokenHubJobTool(Connected, Answering):
         self, transport: Transport, emit: Emit, asked: JobQuestion
     ) -> tuple[str, dict[str, Any]]:
         if asked.action == "list":
-            jobs = await self._client("image").known_jobs(transport)
+            jobs = await self._client("image").archive(transport).jobs()
             listed = [_line(job) for job in jobs[:MOST_LISTED]]
             dumped = [job.model_dump(mode="json") for job in jobs[:MOST_LISTED]]
             return "\n".join(listed) or "no job is known here", {"jobs": dumped}
@@ -96,14 +96,16 @@ class TokenHubJobTool(Connected, Answering):
         job_id = (asked.job_id or "").strip()
         if not job_id:
             raise InvalidRequestError(f"job_id: needed to {asked.action}", phase="not sent")
-        job = await self._client("image").known_job(transport, job_id)
-        known = media_model(job.model if job else asked.model or "")
+        job = await self._client("image").archive(transport).find(job_id)
+        model = (asked.model or "").strip()
+        known = media_model(job.model if job else model)
         if job is None and known is not None:
             job = Job(kind=known.kind, model=known.id, id=job_id)
         if job is None:
-            raise InvalidRequestError(
-                f"job {job_id} is not known here; say its model", phase="not sent"
+            what = (
+                f"{model!r} is not listed: its own tool takes the id" if model else "say its model"
             )
+            raise InvalidRequestError(f"job {job_id} is not known here; {what}", phase="not sent")
         return self._client(job.kind, job.model), job
 
     def _client(self, kind: Kind, model: str | None = None) -> MediaClient:

@@ -426,3 +426,14 @@ def test_the_emulator_serves_until_it_is_stopped(monkeypatch):
         assert main(["chat", "你好"]) == 0
         process.send_signal(signal.SIGINT)
     assert process.returncode == 0
+
+
+def test_resume_fetches_the_file_that_was_not_saved_before_the_interruption(hub, capsys):
+    assert main(["3d", "椅子"]) == 0
+    lost, kept = map(Path, capsys.readouterr().out.split())
+    facts = sidecar(kept)
+    Path(f"{lost}.json").unlink()
+    lost.unlink()
+    assert main(["resume", facts["job"]["id"]]) == 0
+    assert capsys.readouterr().out.split() == [str(lost), str(kept)]
+    assert lost.is_file()

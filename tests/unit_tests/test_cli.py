@@ -16,6 +16,8 @@ from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, failures, main, params, records, watch, words
 from langchain_tokenhub.jobs.job import Job, MediaFile
+from langchain_tokenhub.jobs.order import Order
+from langchain_tokenhub.jobs.sidecars import note
 from langchain_tokenhub.media import params_class
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
@@ -313,9 +315,10 @@ def test_a_missing_key_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
 
 
 def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
-    done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z")
+    files = [MediaFile(type="mp4")]
+    done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z", files=files)
     going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
-    keep(tmp_path / "a.mp4.json", job=done.model_dump(mode="json"))
+    keep(tmp_path / "a-100001.mp4.json", file="a-100001.mp4", job=done.model_dump(mode="json"))
     keep(records.ledger_of(tmp_path) / "k.json", job=going.model_dump(mode="json"))
     assert [known.id for known in records.known(tmp_path)] == ["100002", "100001"]
     assert records.unfinished(tmp_path) == [going]
@@ -323,10 +326,12 @@ def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
 
 
 def test_the_files_of_one_job_come_together(tmp_path):
-    for kind in ("glb", "obj"):
-        one = job(id="100001", files=[MediaFile(type=kind, path=tmp_path / f"a.{kind}")])
-        keep(tmp_path / f"a.{kind}.json", job=one.model_dump(mode="json"))
-    assert [file.type for file in records.saved(tmp_path)[0].files] == ["glb", "obj"]
+    paths = [tmp_path / f"a-100001.{kind}" for kind in ("obj", "glb")]
+    whole = job(id="100001", files=[MediaFile(type=path.suffix[1:], path=path) for path in paths])
+    for index, file in enumerate(whole.files):
+        file.path.touch()
+        note(whole, file, index, Order(body={}))
+    assert records.saved(tmp_path) == [whole]
 
 
 def test_a_job_that_is_done_with_is_forgotten(tmp_path):
