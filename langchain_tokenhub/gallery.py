@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -26,9 +26,8 @@ from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.job import Job, MediaFile
 from langchain_tokenhub.jobs.sniff import PICTURES, VIDEOS
 from langchain_tokenhub.jobs.viewer import SHOWN, viewer_page
-from langchain_tokenhub.media import without_query
+from langchain_tokenhub.media import Language, without_query
 
-Language = Literal["zh", "en"]
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
 """By this a page of ours is known again, and only such a page is replaced."""

@@ -34,7 +34,7 @@ class Archive:
 
     async def jobs(self) -> list[Job]:
         """Return the jobs that this process and the ledger know, the newest first."""
-        written = [one.job for one in await self.ledger.known()] if self.ledger else []
+        written = [job for job, _ in await self.ledger.known()] if self.ledger else []
         jobs = {job.id: job for job in [*written[::-1], *self.memory.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
@@ -44,9 +44,9 @@ class Archive:
         if self.ledger is None or known:
             return
         self.recalled = True
-        for one in reversed(await self.ledger.known()):  # all: the next job is asked for soon
-            if self.memory.find(one.job.id) is None:
-                self.memory.keep(one.job, one.order)
+        for job, order in reversed(await self.ledger.known()):  # all: the next is asked for soon
+            if self.memory.find(job.id) is None:
+                self.memory.keep(job, order)
 
     async def find(self, job_id: str) -> Job | None:
         """Return a job; one without files may have them beside their sidecars."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from langchain_tokenhub.catalogue import MediaKind, Price
-
-Language = Literal["zh", "en"]
+from langchain_tokenhub.media import Language
 
 _PURPOSES: dict[str, tuple[str, str]] = {
     "tokenhub_image": (

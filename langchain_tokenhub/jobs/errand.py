@@ -116,7 +116,6 @@ class Errand:
 
     async def kept(self, job: Job, order: Order) -> MediaResult:
         """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
-        self.memory.keep(job)
         pictures: dict[str, Path] = {}
         with about(job):
             files = [await self._saved(job, i, order, pictures) for i in range(len(job.files))]

@@ -17,11 +17,11 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.transport import AsyncWire, SyncWire, Wire, finish
 from langchain_tokenhub.transport.hosts import loopback
 
-Kind = Literal["image", "video", "3d"]
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})

@@ -177,21 +177,6 @@ class Entry:
         return self.job is None and not self.lost
 
 
-@dataclass(frozen=True)
-class Known:
-    """A job in the ledger.
-
-    Args:
-        job: As it was last written down.
-        at: When.
-        order: What was asked for.
-    """
-
-    job: Job
-    at: datetime
-    order: Order | None
-
-
 class _Claim:
     """A claim; who is interrupted while a thread still writes it leaves nothing behind."""
 
@@ -300,16 +285,16 @@ class Ledger:
         """Forget a call that was not accepted; the reason why not is the error to see."""
         await self._try("a refused submit stays in the ledger", self._keeper.drop, key)
 
-    async def known(self) -> list[Known]:
-        """Return all jobs, the newest first."""
-        found = await self._do(lambda: list(self._known()))
-        return sorted(found, key=lambda one: one.at, reverse=True)
+    async def known(self) -> list[tuple[Job, Order | None]]:
+        """Return all jobs and what was asked for, the newest first."""
+        entries = await self._do(lambda: list(self._entries()))
+        entries.sort(key=lambda entry: entry.at, reverse=True)
+        return [(entry.job, entry.order) for entry in entries if entry.job is not None]
 
-    def _known(self) -> Iterator[Known]:
+    def _entries(self) -> Iterator[Entry]:
         for text in self._keeper.texts():
             with suppress(InvalidRequestError):  # a newer version's
-                if (entry := _entry(text)).job is not None:
-                    yield Known(entry.job, entry.at, entry.order)
+                yield _entry(text)
 
     async def settled(self, key: str, entry: Entry | None) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.

@@ -22,13 +22,13 @@ from pydantic import (
     ValidationError,
 )
 
-from langchain_tokenhub.catalogue import MediaKind, media_kind, media_model
+from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.jobs.archive import Archive
 from langchain_tokenhub.jobs.errand import Errand, patience
 from langchain_tokenhub.jobs.gate import shared_gate
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.job import Job, Kind, MediaResult, id_of
+from langchain_tokenhub.jobs.job import Job, MediaResult, id_of
 from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
 from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
 from langchain_tokenhub.jobs.many import Outcome, outcomes

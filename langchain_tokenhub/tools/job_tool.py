@@ -9,9 +9,9 @@ from langchain_core.stores import BaseStore
 from langchain_core.tools import ArgsSchema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, SkipValidation
 
-from langchain_tokenhub.catalogue import media_model
+from langchain_tokenhub.catalogue import Kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.job import Job, Kind
+from langchain_tokenhub.jobs.job import Job
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.tools.answering import Answering

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from langchain_tokenhub.jobs.job import Kind
+from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.tools.client import ModelId
 from langchain_tokenhub.tools.tool import MediaTool
 

@@ -11,9 +11,9 @@ from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 
 from langchain_tokenhub.catalogue import MediaModel
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.descriptions import Language, description_of
+from langchain_tokenhub.jobs.descriptions import description_of
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.media import params_class, schema_class, told_already
+from langchain_tokenhub.media import Language, params_class, schema_class, told_already
 from langchain_tokenhub.tools.answering import Answering
 from langchain_tokenhub.tools.client import MediaClient
 from langchain_tokenhub.transport import Transport, finish

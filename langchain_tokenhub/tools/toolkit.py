@@ -11,10 +11,9 @@ from langchain_core.stores import BaseStore
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
 
-from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs.descriptions import Language
-from langchain_tokenhub.jobs.job import Kind
+from langchain_tokenhub.catalogue import Kind, media_model
 from langchain_tokenhub.jobs.progress import Progress
+from langchain_tokenhub.media import Language
 from langchain_tokenhub.settings import Connected
 from langchain_tokenhub.tools.kinds import TOOLS
 from langchain_tokenhub.tools.tool import MediaTool
