@@ -216,13 +216,19 @@ class Errand:
             return file
         try:
             file = await self._save(job, index, order, self.folder)
-            file = await self._pictured(job, file, pictures)
-            note = functools.partial(sidecars.note, job, file, index, order)
-            await self.service.transport.wire.blocking(note)
+            await self._noted(job, file, index, order)  # a cut in the preview leaves no orphan
+            pictured = await self._pictured(job, file, pictures)
+            if pictured is not file:
+                file = pictured
+                await self._noted(job, file, index, order)
         except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             caution(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
+
+    async def _noted(self, job: Job, file: MediaFile, index: int, order: Order) -> None:
+        note = functools.partial(sidecars.note, job, file, index, order)
+        await self.service.transport.wire.blocking(note)
 
     async def _pictured(self, job: Job, file: MediaFile, pictures: dict[str, Path]) -> MediaFile:
         """Save a 3D model's preview beside it; without one a model is a model.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -150,3 +152,19 @@ def test_the_job_tool_takes_a_model_in_any_spelling_and_names_one_it_cannot_plac
     assert job.id in call(TokenHubJobTool(), "invoke", {"job_id": job.id, "model": " HY-Video-1.5"})
     with pytest.raises(errors.InvalidRequestError, match="'ep-abc' is not listed"):
         call(TokenHubJobTool(), "invoke", {"job_id": "nobody-knows", "model": "ep-abc"})
+
+
+async def test_a_model_whose_preview_was_cut_off_is_not_saved_again(hub, tmp_path, elsewhere):
+    tool = Tokenhub3DTool(save_to=tmp_path)
+    *_, job = [state async for state in tool.awatch(await tool.asubmit(prompt="椅子"))]
+    path = urlsplit(job.files[0].preview_url).path
+    hub.fail("hang", path=path)
+    collecting = asyncio.ensure_future(tool.aresult(job))
+    while not any(request.path == path for request in hub.requests):
+        await asyncio.sleep(0.01)
+    collecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await collecting
+    elsewhere()
+    files = (await tool.aresult(job.id)).files
+    assert {file.path for file in files} == {*tmp_path.glob("*.zip"), *tmp_path.glob("*.glb")}
