@@ -160,7 +160,7 @@ async def test_a_model_whose_preview_was_cut_off_is_not_saved_again(hub, tmp_pat
     path = urlsplit(job.files[0].preview_url).path
     hub.fail("hang", path=path)
     collecting = asyncio.ensure_future(tool.aresult(job))
-    while not any(request.path == path for request in hub.requests):
+    while not any(request.path == path for request in hub.requests):  # noqa: ASYNC110 - a thread
         await asyncio.sleep(0.01)
     collecting.cancel()
     with pytest.raises(asyncio.CancelledError):
