@@ -20,7 +20,7 @@ OURS, BRIDGE = "ChatTokenHub", "core's bridge"
 PEERS = ("ChatMistralAI", "ChatOpenAI")
 Found = dict[str, tuple[float, str]]
 """Value and unit, by subject."""
-Against = Literal["floors", "bridge", "core", "mistral", "peers", "fixed"]
+Against = Literal["floors", "bridge", "core", "mistral", "peers", "fewer", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ AIMS = {
     "a streamed chunk, v3 events": Aim("⅓ of the bridge", "桥接的 ⅓", 1 / 3, "bridge"),
     "a plain call, sync": Aim("1.3 × floors", "下限的 1.3 倍", 1.3, "floors"),
     "a plain call, async": Aim("1.3 × floors", "下限的 1.3 倍", 1.3, "floors"),
+    "a call with 100 in flight": Aim("½ of the best peer", "最好同类的 ½", 0.5, "peers"),
     "a call with 1000 in flight": Aim("⅒ of ChatMistralAI", "ChatMistralAI 的 ⅒", 0.1, "mistral"),
+    "a call with 3000 in flight": Aim("1.5 × with 100", "100 个并发时的 1.5 倍", 1.5, "fewer"),
     "ten constructions": Aim("2 ms", "2 ms", 2, "fixed"),
     "import": Aim("1.1 × core", "core 的 1.1 倍", 1.1, "core"),
     "memory of an open stream": Aim("below the peers", "低于同类", 1, "peers"),
@@ -51,7 +53,9 @@ WORDS = {
     "a streamed chunk, v3 events": "流式一个 chunk，v3 事件",
     "a plain call, sync": "一次普通调用，同步",
     "a plain call, async": "一次普通调用，异步",
+    "a call with 100 in flight": "100 个并发时的一次调用",
     "a call with 1000 in flight": "1000 个并发时的一次调用",
+    "a call with 3000 in flight": "3000 个并发时的一次调用",
     "ten constructions": "创建十个对象",
     "import": "导入",
     "memory of an open stream": "一个打开的流占用的内存",
@@ -129,5 +133,6 @@ _AGAINST: dict[Against, Callable[[Found], float]] = {
     "core": lambda found: found["floor: core"][0],
     "mistral": lambda found: found["ChatMistralAI"][0],
     "peers": lambda found: min(found[peer][0] for peer in PEERS),
+    "fewer": lambda _: measured()["a call with 100 in flight"][OURS][0],
     "fixed": lambda _: 1.0,
 }
