@@ -128,7 +128,7 @@ class Call:
         except UnicodeEncodeError:
             # half an emoji has no UTF-8; the escape is what JSON has for it
             return json.dumps(self.body, separators=(",", ":")).encode()
-        except (TypeError, ValueError) as problem:
+        except (TypeError, ValueError, RecursionError) as problem:
             reason = clean(str(problem), 200)
         raise InvalidRequestError(f"the request cannot be written as JSON: {reason}")
 

@@ -29,6 +29,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import httpx
 
+from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.transport.lanes import async_lanes, sync_lanes
 from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.stepping import finish
@@ -312,6 +313,12 @@ def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout |
 
 def _as_theirs(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
     """Return `request` with what the caller set on their own client: headers, cookies."""
+    if client.is_closed:
+        raise InvalidRequestError(
+            "the httpx client that was given is closed",
+            phase="not sent",
+            hint="give an open one as http_client or http_async_client, or none",
+        )
     return client.build_request(
         request.method,
         request.url,

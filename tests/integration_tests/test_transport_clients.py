@@ -63,6 +63,20 @@ def test_a_client_that_says_nothing_of_patience_does_not_cut_a_model_that_thinks
     assert wire.timeout is None
 
 
+def test_a_closed_client_is_told_as_such(model):
+    with httpx.Client() as own:
+        pass
+    with pytest.raises(InvalidRequestError, match="closed"):
+        model(http_client=own).invoke("q")
+
+
+async def test_a_closed_async_client_is_told_as_such(model):
+    async with httpx.AsyncClient() as own:
+        pass
+    with pytest.raises(InvalidRequestError, match="closed"):
+        await model(http_async_client=own).ainvoke("q")
+
+
 def test_streams_over_the_callers_client_use_one_connection(model, peer):
     with httpx.Client() as own:
         for _ in range(10):
