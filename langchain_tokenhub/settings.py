@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -29,8 +29,6 @@ from langchain_tokenhub.transport.types import AsyncClient, Client, Timeout
 
 if TYPE_CHECKING:
     from langchain_tokenhub.transport import Transport
-
-M = TypeVar("M", bound="Connected")
 
 KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
 SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]

@@ -14,10 +14,10 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from importlib.util import find_spec
-from typing import Any, Protocol, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import httpcore
 import httpx
@@ -28,6 +28,9 @@ PROXY_TIME = 30.0
 """Seconds after which the system is asked anew which proxy it uses."""
 PIECE = 256 * 1024
 """Bytes of a large request that are written at once; each piece has the whole write timeout."""
+
+T = TypeVar("T")
+P = TypeVar("P")
 
 FAILURES = (
     httpcore.TimeoutException,
@@ -78,30 +81,61 @@ class Lane(Protocol):
         ...
 
 
-class SyncLane:
+class _Lane(Generic[T]):
+    """What sync and async lanes have in common: how a connection is opened, and whether it ended.
+
+    A proxy's pool of one looks after its connection itself.
+    """
+
+    def __init__(self, line: T) -> None:
+        self._line = line
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended here, as it does when an answer is left early."""
+        return isinstance(self._line, _DIRECT) and self._line.is_closed()
+
+    @property
+    def over(self) -> bool:
+        """Whether an idle lane is of no more use: closed, or left by the server."""
+        line = self._line
+        if not isinstance(line, _DIRECT):
+            return False
+        return line.is_closed() or line.has_expired() or _more_was_said(line)
+
+
+_DIRECT = (httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)
+
+
+def _opened(
+    request: httpcore.Request,
+    *,
+    direct: Callable[..., T],
+    http: Callable[..., P],
+    socks: Callable[..., P],
+    backend: object,
+) -> T | P:
+    """Return a connection for `request`: direct, or through the environment's proxy."""
+    proxy = _proxy_of(request)
+    if proxy is None:
+        return direct(**_direct(request), network_backend=backend)
+    if proxy.url.scheme.startswith("socks"):
+        return socks(**_through(proxy))
+    return http(**_through(proxy), **_tls_of(proxy), network_backend=backend)
+
+
+class SyncLane(_Lane[httpcore.HTTPConnection | httpcore.ConnectionPool]):
     """A lane that blocks its thread."""
 
     def __init__(self, request: httpcore.Request) -> None:
-        proxy = _proxy_of(request)
-        self._line: httpcore.HTTPConnection | httpcore.ConnectionPool
-        if proxy is None:
-            backend = _backends()[0]
-            self._line = httpcore.HTTPConnection(**_direct(request), network_backend=backend)
-        elif proxy.url.scheme.startswith("socks"):
-            self._line = httpcore.SOCKSProxy(**_through(proxy))
-        else:
-            backend = _backends()[0]
-            self._line = httpcore.HTTPProxy(
-                **_through(proxy), **_tls_of(proxy), network_backend=backend
-            )
-
-    @property
-    def closed(self) -> bool:  # noqa: D102
-        return _closed(self._line)
-
-    @property
-    def over(self) -> bool:  # noqa: D102
-        return _over(self._line)
+        line: httpcore.HTTPConnection | httpcore.ConnectionPool = _opened(
+            request,
+            direct=httpcore.HTTPConnection,
+            http=httpcore.HTTPProxy,
+            socks=httpcore.SOCKSProxy,
+            backend=_backends()[0],
+        )
+        super().__init__(line)
 
     async def ask(self, request: httpcore.Request) -> httpcore.Response:  # noqa: D102
         with named():
@@ -119,30 +153,18 @@ class SyncLane:
         self._line.close()
 
 
-class AsyncLane:
+class AsyncLane(_Lane[httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool]):
     """A lane of an event loop."""
 
     def __init__(self, request: httpcore.Request) -> None:
-        proxy = _proxy_of(request)
-        self._line: httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool
-        if proxy is None:
-            backend = _backends()[1]
-            self._line = httpcore.AsyncHTTPConnection(**_direct(request), network_backend=backend)
-        elif proxy.url.scheme.startswith("socks"):
-            self._line = httpcore.AsyncSOCKSProxy(**_through(proxy))
-        else:
-            backend = _backends()[1]
-            self._line = httpcore.AsyncHTTPProxy(
-                **_through(proxy), **_tls_of(proxy), network_backend=backend
-            )
-
-    @property
-    def closed(self) -> bool:  # noqa: D102
-        return _closed(self._line)
-
-    @property
-    def over(self) -> bool:  # noqa: D102
-        return _over(self._line)
+        line: httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool = _opened(
+            request,
+            direct=httpcore.AsyncHTTPConnection,
+            http=httpcore.AsyncHTTPProxy,
+            socks=httpcore.AsyncSOCKSProxy,
+            backend=_backends()[1],
+        )
+        super().__init__(line)
 
     async def ask(self, request: httpcore.Request) -> httpcore.Response:  # noqa: D102
         with named():
@@ -159,20 +181,6 @@ class AsyncLane:
 
     async def close(self) -> None:  # noqa: D102
         await self._line.aclose()
-
-
-_DIRECT = (httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)
-"""A proxy's pool of one looks after its connection itself."""
-
-
-def _closed(line: object) -> bool:
-    return isinstance(line, _DIRECT) and line.is_closed()
-
-
-def _over(line: object) -> bool:
-    if not isinstance(line, _DIRECT):
-        return False
-    return line.is_closed() or line.has_expired() or _more_was_said(line)
 
 
 def _more_was_said(line: object) -> bool:

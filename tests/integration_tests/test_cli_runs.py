@@ -13,13 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.chat_models import ChatTokenHub
 from langchain_tokenhub.cli import main, records
 from langchain_tokenhub.cli.chat import Talk
 from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.words import Words
-from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.job import MediaResult
 from langchain_tokenhub.testing import Emulator
 
@@ -28,14 +26,8 @@ OUT = Path("tokenhub-out")
 
 
 @pytest.fixture(autouse=True)
-def _used_to_quick_jobs(monkeypatch, tmp_path):
-    """Poll as a process does that has seen many quick jobs; work in a folder of one's own."""
-    experience = schedule.Experience()
-    for model in media_models():
-        for _ in range(schedule.MOST_SEEN):
-            experience.learn(model.id, 0.05, 0.05)
-    monkeypatch.setattr(schedule, "shared", experience)
-    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+def _own_folder(used_to_quick_jobs, monkeypatch, tmp_path):
+    """Work in a folder of one's own, in a plain locale."""
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.chdir(tmp_path)
 

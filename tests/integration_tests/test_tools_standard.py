@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from langchain_tests.integration_tests import ToolsIntegrationTests
 
-from langchain_tokenhub.catalogue import media_models
-from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.tools import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
 
 URL = "https://example.com/a.png"
@@ -22,14 +20,8 @@ EXAMPLES = {
 
 class TestIntegration(ToolsIntegrationTests):
     @pytest.fixture(params=EXAMPLES, autouse=True)
-    def model(self, request, hub, monkeypatch):
+    def model(self, request, hub, used_to_quick_jobs):
         self._model = request.param
-        experience = schedule.Experience()
-        for model in media_models():
-            for _ in range(schedule.MOST_SEEN):
-                experience.learn(model.id, 0.05, 0.05)
-        monkeypatch.setattr(schedule, "shared", experience)
-        monkeypatch.setattr(schedule, "SOONEST", 0.02)
 
     @property
     def tool_constructor(self):
