@@ -245,15 +245,17 @@ class ChatTokenHub(Connected, BaseChatModel):
                     yield chat.answers.chunk_of(item)
 
     async def _events(
-        self, transport: Transport, run_id: object, *request: Any
+        self, transport: Transport, writer: chat.blocks.EventWriter, *request: Any
     ) -> AsyncGenerator[MessagesData, None]:
-        model = str(request[-1].get("model") or self.model)
-        writer = chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
         async with aclosing(self._deltas(transport, *request)) as stream:
             async for items in stream:
                 for item in items:
                     for event in writer.write(item):
                         yield event
+
+    def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> chat.blocks.EventWriter:
+        model = str(kwargs.get("model") or self.model)
+        return chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
 
     # -- LangChain's faces --------------------------------------------------------------------
 
@@ -303,8 +305,11 @@ class ChatTokenHub(Connected, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
-        run_id = run_manager.run_id if run_manager else None
-        return drain(self._events(self._sync(), run_id, messages, stop, kwargs))
+        writer = self._writer(run_manager and run_manager.run_id, kwargs)
+        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+            for items in stream:
+                for item in items:
+                    yield from writer.write(item)
 
     def _astream_chat_model_events(
         self,
@@ -313,8 +318,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
-        run_id = run_manager.run_id if run_manager else None
-        return self._events(self._async(), run_id, messages, stop, kwargs)
+        writer = self._writer(run_manager and run_manager.run_id, kwargs)
+        return self._events(self._async(), writer, messages, stop, kwargs)
 
     # -- tools and shapes ---------------------------------------------------------------------
 

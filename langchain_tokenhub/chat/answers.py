@@ -34,6 +34,7 @@ from langchain_tokenhub.errors import ServerError, clean
 M = TypeVar("M", bound=BaseModel)
 
 _set = object.__setattr__  # pydantic's own `__setattr__` validates
+_PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -42,7 +43,7 @@ class Delta(NamedTuple):
 
     reasoning: str
     text: str
-    tools: list[ToolCallChunk]
+    tools: Sequence[ToolCallChunk]
 
 
 @dataclass
@@ -166,15 +167,20 @@ class StreamReader:
         if not self._introduced:
             self._metadata = _metadata(value) | self._metadata
             self._introduced = "id" in self._metadata and "model_name" in self._metadata
-        if value.get("usage"):
-            self._usage = value["usage"]  # a running total: the last one counts
+        if usage := value.get("usage"):
+            self._usage = usage  # a running total: the last one counts
         choice = _choice(value)
         if choice is None:
             return None
-        if choice.get("finish_reason"):
-            self._finish_reason = str(choice["finish_reason"])
-        # a server that ignores `stream` answers whole: its message is one large delta
+        if reason := choice.get("finish_reason"):
+            self._finish_reason = str(reason)
         delta = choice.get("delta")
+        if type(delta) is dict and not delta.keys() - _PLAIN and not self._tagged.active:
+            content = delta.get("content")  # as nearly all are
+            if type(content) is str:
+                text = self._text.feed(content)
+                return Delta("", text, ()) if text else None
+        # a server that ignores `stream` answers whole: its message is one large delta
         if not delta and isinstance(message := choice.get("message"), dict):
             delta = {**message, "tool_calls": _numbered(message.get("tool_calls"))}
         return self._delta(delta) if isinstance(delta, dict) else None

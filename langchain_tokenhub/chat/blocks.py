@@ -21,6 +21,8 @@ from langchain_tokenhub.chat.tool_calls import arguments
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
 
+_GROWTH = {"text": "text-delta", "reasoning": "reasoning-delta"}
+
 Block = dict[str, Any]
 
 
@@ -81,7 +83,22 @@ class EventWriter:
         self._blocks: list[Block] = []
         self._pieces: list[list[str]] = []
 
-    def _begin(self) -> MessagesData:
+    def write(self, delta: Delta | Ending) -> list[MessagesData]:
+        """Return the events for what came; the first opens the message, the ending finishes it."""
+        events: list[Any] = [] if self._begun else [self._begin()]
+        if isinstance(delta, Ending):
+            events += self._end(delta)
+            return events
+        reasoning, text, tools = delta
+        if reasoning:
+            self._grow(events, REASONING, "reasoning", reasoning)
+        if text:
+            self._grow(events, TEXT, "text", text)
+        for chunk in tools:
+            self._call(events, chunk)
+        return events
+
+    def _begin(self) -> Block:
         self._begun = True
         return {
             "event": "message-start",
@@ -90,65 +107,45 @@ class EventWriter:
             "metadata": {"provider": PROVIDER, "model": self._model},
         }
 
-    def write(self, delta: Delta | Ending) -> Iterator[MessagesData]:
-        """Yield the events for what came; the first opens the message, the ending finishes it."""
-        if not self._begun:
-            yield self._begin()
-        if isinstance(delta, Ending):
-            yield from self._end(delta)
-            return
-        if delta.reasoning:
-            yield from self._grow(REASONING, "reasoning", delta.reasoning)
-        if delta.text:
-            yield from self._grow(TEXT, "text", delta.text)
-        for chunk in delta.tools:
-            yield from self._call(chunk)
-
-    def _end(self, ending: Ending) -> Iterator[MessagesData]:
+    def _end(self, ending: Ending) -> Iterator[Block]:
         for place, block in enumerate(self._blocks):
             finished = _finished(block, "".join(self._pieces[place]))
-            yield cast(
-                "MessagesData",
-                {"event": "content-block-finish", "index": place, "content": finished},
-            )
+            yield {"event": "content-block-finish", "index": place, "content": finished}
         finish: Block = {"event": "message-finish", "metadata": ending.metadata}
         if ending.usage:
             finish["usage"] = ending.usage
         if REASONING in self._places:
             thought = "".join(self._pieces[self._places[REASONING]])
             finish["additional_kwargs"] = {"reasoning_content": thought}
-        yield cast("MessagesData", finish)
+        yield finish
 
-    def _grow(self, key: str, kind: Literal["text", "reasoning"], more: str) -> Iterator[Any]:
-        if key not in self._places:
-            yield self._start(key, {"type": kind, kind: ""}, {"index": key})
-        place = self._places[key]
+    def _grow(
+        self, events: list[Any], key: str, kind: Literal["text", "reasoning"], more: str
+    ) -> None:
+        place = self._places.get(key)
+        if place is None:
+            place = self._start(events, key, {"type": kind, kind: ""}, {"index": key})
         self._pieces[place].append(more)
-        yield {
-            "event": "content-block-delta",
-            "index": place,
-            "delta": {"type": f"{kind}-delta", kind: more},
-        }
+        delta = {"type": _GROWTH[kind], kind: more}
+        events.append({"event": "content-block-delta", "index": place, "delta": delta})
 
-    def _call(self, chunk: ToolCallChunk) -> Iterator[Any]:
+    def _call(self, events: list[Any], chunk: ToolCallChunk) -> None:
         key = CALL.format(chunk["index"])
-        if key not in self._places:
+        place = self._places.get(key)
+        if place is None:
             block = {"type": "tool_call_chunk", "id": chunk["id"], "name": chunk["name"]}
-            yield self._start(key, {**block, "args": "", "index": key}, {})
-        if chunk["args"]:
-            place = self._places[key]
-            self._pieces[place].append(chunk["args"])
-            yield {
-                "event": "content-block-delta",
-                "index": place,
-                "delta": {"type": "tool-call-delta", "args": chunk["args"]},
-            }
+            place = self._start(events, key, {**block, "args": "", "index": key}, {})
+        if args := chunk["args"]:
+            self._pieces[place].append(args)
+            delta = {"type": "tool-call-delta", "args": args}
+            events.append({"event": "content-block-delta", "index": place, "delta": delta})
 
-    def _start(self, key: str, skeleton: Block, kept: Block) -> Block:
+    def _start(self, events: list[Any], key: str, skeleton: Block, kept: Block) -> int:
         place = self._places[key] = len(self._blocks)
         self._blocks.append({**skeleton, **kept})
         self._pieces.append([])
-        return {"event": "content-block-start", "index": place, "content": skeleton}
+        events.append({"event": "content-block-start", "index": place, "content": skeleton})
+        return place
 
 
 def _finished(block: Block, whole: str) -> Block:

@@ -37,13 +37,17 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
-        if (
-            self._head is None
-            and piece.endswith(b"\n\n")
-            and not (self._tail or self._data or self._name or self._after_cr or b"\r" in piece)
-        ):
-            return self._whole(piece)
-        return self._feed(piece)
+        if self._head is not None or self._after_cr or b"\r" in piece:
+            return self._feed(piece)
+        events: list[Event] = []
+        if self._tail or self._data or self._name:  # an event is half there
+            end = piece.find(b"\n\n")
+            cut = len(piece) if end < 0 else end + 2
+            events, piece = self._feed(piece[:cut]), piece[cut:]
+        if (end := piece.rfind(b"\n\n")) >= 0:
+            events += self._whole(piece[: end + 2])
+            piece = piece[end + 2 :]
+        return events + self._feed(piece) if piece else events
 
     def _whole(self, piece: bytes) -> list[Event]:
         """Return the events of a piece that begins and ends with one, as nearly all do."""

@@ -137,7 +137,7 @@ class Exchange:
         call = self.call
         extensions = {
             "timeout": self._patience.within(self._left(), backed=self.endpoint.backed),
-            "trace": self.wire.trace(progress),
+            "progress": progress,
             "fresh": call.safety == "submit",
         }
         method, content = "GET" if call.content is None else "POST", call.content

@@ -28,8 +28,8 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, Inflater
 from langchain_tokenhub.transport.calls import Patience
 from langchain_tokenhub.transport.hosts import ascii_name, loopback
-from langchain_tokenhub.transport.lane import proxy_for
 from langchain_tokenhub.transport.progress import Progress
+from langchain_tokenhub.transport.proxies import proxy_for
 from langchain_tokenhub.transport.verdicts import failure_to_send, translated
 from langchain_tokenhub.transport.wire import Address, Wire
 
@@ -207,7 +207,7 @@ async def _open(wire: Wire, request: httpx.Request, headers: dict[str, str]) -> 
     request.extensions = {
         **request.extensions,
         "timeout": PATIENCE.within(None),
-        "trace": wire.trace(progress),
+        "progress": progress,
     }
     failure: httpx.HTTPError
     try:

@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import logging
 import os
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
+from types import ModuleType
 
-import httpcore
 import httpx
 
-from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport import hosts, retry
-from langchain_tokenhub.transport.lane import IDLE, AsyncLane, Lane, SyncLane
+from langchain_tokenhub.transport.lane import IDLE, DirectLane, Lane
+from langchain_tokenhub.transport.line import AsyncLine, SyncLine
+from langchain_tokenhub.transport.proxies import proxy_of
 
 FRESH = 1.0
 """Seconds that a lane may have been idle to carry a submit. A server that closes an idle connection
@@ -93,34 +92,48 @@ def _old(stack: deque[tuple[float, Lane]], now: float, most: int) -> list[Lane]:
     return swept
 
 
+def _sync_lane(request: httpx.Request) -> Lane:
+    proxy = proxy_of(request)
+    return DirectLane(SyncLine) if proxy is None else _proxied().SyncProxied(proxy)
+
+
+def _async_lane(request: httpx.Request) -> Lane:
+    proxy = proxy_of(request)
+    return DirectLane(AsyncLine) if proxy is None else _proxied().AsyncProxied(proxy)
+
+
+def _proxied() -> ModuleType:
+    """Return what needs an engine of its own, which nobody loads who has no proxy."""
+    from langchain_tokenhub.transport import proxied
+
+    return proxied
+
+
 class Lanes:
     """The lanes of a process, for its threads."""
 
-    def __init__(self, opened: Callable[[httpcore.Request], Lane] = SyncLane) -> None:
+    def __init__(self, opened: Callable[[httpx.Request], Lane] = _sync_lane) -> None:
         self._opened = opened
         self._stacks = _Stacks()
         self._over = False
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send on a free lane; sync or async, the answer's stream is an async one."""
-        origin, told = _origin(request), _told(request)
-        lane = await self._free(origin, told) or self._opened(told)
-        token = _ours.set(True)
+        origin = _origin(request)
+        lane = await self._free(origin, request) or self._opened(request)
         try:
-            answer = await lane.ask(told)
+            answer = await lane.ask(request)
         except BaseException:
             await lane.close()
             raise
-        finally:
-            _ours.reset(token)
         return httpx.Response(
             answer.status,
             headers=answer.headers,
-            stream=_Body(lane, answer, partial(self._back, origin, lane)),
+            stream=_Body(lane, partial(self._back, origin, lane)),
             extensions=dict(answer.extensions),
         )
 
-    async def _free(self, origin: Origin, request: httpcore.Request) -> Lane | None:
+    async def _free(self, origin: Origin, request: httpx.Request) -> Lane | None:
         youth = FRESH if request.extensions.get("fresh") else IDLE
         while (lane := self._stacks.take(origin, youth)) is not None:
             if not lane.over:
@@ -128,10 +141,10 @@ class Lanes:
             await lane.close()
         return None
 
-    async def _back(self, origin: Origin, lane: Lane) -> None:
-        """Keep `lane` for the next request, if it is still open."""
+    async def _back(self, origin: Origin, lane: Lane, again: bool) -> None:  # noqa: FBT001
+        """Keep `lane` for the next request, if it may carry one."""
         pinned = origin[3]  # these are many addresses, each asked once
-        keep = not (pinned or lane.closed or self._over)
+        keep = again and not (pinned or self._over)
         for swept in self._stacks.put(origin, lane) if keep else [lane]:
             await swept.close()
 
@@ -145,7 +158,7 @@ class LoopLanes(Lanes):
     """The lanes of one event loop, for its tasks."""
 
     def __init__(self) -> None:
-        super().__init__(AsyncLane)
+        super().__init__(_async_lane)
         self._keeper: AsyncGenerator[None, None] | None = None
 
     async def send(self, request: httpx.Request) -> httpx.Response:
@@ -162,42 +175,29 @@ class LoopLanes(Lanes):
         finally:
             self._over = True
             await self.close()
+            await asyncio.sleep(0)  # the loop's turn to let go of them
 
 
 class _Body(httpx.AsyncByteStream):
     """A body that gives its lane back when it is left."""
 
-    def __init__(
-        self, lane: Lane, answer: httpcore.Response, back: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._lane, self._answer, self._back = lane, answer, back
+    def __init__(self, lane: Lane, back: Callable[[bool], Awaitable[None]]) -> None:
+        self._lane, self._back = lane, back
         self._left = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._lane.pieces(self._answer)
+        return self._lane.pieces()
 
     async def aclose(self) -> None:
         if self._left:
             return
         self._left = True
         try:
-            await self._lane.leave(self._answer)
+            again = await self._lane.leave()
         except BaseException:
             await self._lane.close()
             raise
-        await self._back()
-
-
-def _told(request: httpx.Request) -> httpcore.Request:
-    """Return `request` in the engine's terms."""
-    url = request.url
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=request.content,
-        extensions=request.extensions,
-    )
+        await self._back(again)
 
 
 _sync = Lanes()
@@ -232,19 +232,5 @@ def _forget() -> None:
     retry.forget()
 
 
-_ours: contextvars.ContextVar[bool] = contextvars.ContextVar("tokenhub_ours", default=False)
-"""Whether the engine works for us: then `_redact` looks after what it logs."""
-
-
-def _redact(record: logging.LogRecord) -> bool:
-    """Take signed links (a redirect's Location) and passwords out of the library's own lines."""
-    if not _ours.get():
-        return True
-    record.msg, record.args = redacted(record.getMessage()), ()
-    return record.name != "httpcore.socks"  # whose lines quote the proxy's password
-
-
-for _name in ("http11", "connection", "proxy", "socks"):
-    logging.getLogger(f"httpcore.{_name}").addFilter(_redact)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -10,7 +10,7 @@ class AbandonedError(Exception):
 
 
 class Progress:
-    """How far a request has come, told by the HTTP library's trace."""
+    """How far a request has come, told by its lane, or by the HTTP library's trace."""
 
     __slots__ = (
         "_goal",
@@ -37,8 +37,26 @@ class Progress:
         """Whether it was somebody else than the host who was connected to."""
         return self._peer != self._goal
 
+    def begin(self) -> None:
+        """Take note that the first byte is about to leave.
+
+        Raises:
+            AbandonedError: The submit was interrupted, and must not be sent any more.
+        """
+        self.traced = self.started = True
+        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
+            raise AbandonedError("interrupted before anything was sent")
+
+    def sent(self) -> None:
+        """Take note that the last byte has left."""
+        self.body_sent = True
+
+    def heard(self) -> None:
+        """Take note that an answer has begun."""
+        self.answered = True
+
     def note(self, name: str, info: dict[str, Any]) -> None:
-        """Take one event of the trace."""
+        """Take one event of the HTTP library's trace."""
         self.traced = True
         match name.partition(".")[2]:
             case "connect_tcp.started":
@@ -47,13 +65,12 @@ class Progress:
                 # a proxy's tunnel is opened by a request of its own, which is not ours
                 self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
                 if not self._tunnel:
-                    self._start()
+                    self.begin()
             case "send_request_body.complete":
                 self.body_sent = not self._tunnel
             case "receive_response_headers.complete":
                 self.answered = not self._tunnel
 
-    def _start(self) -> None:
-        self.started = True
-        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
-            raise AbandonedError("interrupted before anything was sent")
+    async def anote(self, name: str, info: dict[str, Any]) -> None:
+        """Take one event of the HTTP library's async trace, which has to be awaited."""
+        self.note(name, info)

@@ -59,10 +59,6 @@ class Wire(Protocol):
         """Return a wire without the caller's client, whose headers may hold a key."""
         ...
 
-    def trace(self, progress: Progress) -> Callable[..., Any]:
-        """Return the callback that tells `progress`."""
-        ...
-
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send, and return the answer with its body not yet read."""
         ...
@@ -127,13 +123,10 @@ class SyncWire:
     def plain(self) -> Wire:  # noqa: D102
         return SyncWire()
 
-    def trace(self, progress: Progress) -> Callable[..., Any]:  # noqa: D102
-        return progress.note
-
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
             return await sync_lanes().send(request)
-        request = _as_theirs(self._client, request)
+        request = _as_theirs(self._client, request, request.extensions["progress"].note)
         return self._client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
@@ -233,16 +226,10 @@ class AsyncWire:
     def plain(self) -> Wire:  # noqa: D102
         return AsyncWire()
 
-    def trace(self, progress: Progress) -> Callable[..., Any]:  # noqa: D102
-        async def note(name: str, info: dict[str, Any]) -> None:
-            progress.note(name, info)
-
-        return note
-
     async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
         if self._client is None:
             return await async_lanes().send(request)
-        request = _as_theirs(self._client, request)
+        request = _as_theirs(self._client, request, request.extensions["progress"].anote)
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
@@ -311,7 +298,9 @@ def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout |
     return None if client is None or client.timeout == _UNSET else client.timeout
 
 
-def _as_theirs(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
+def _as_theirs(
+    client: httpx.Client | httpx.AsyncClient, request: httpx.Request, trace: Callable[..., Any]
+) -> httpx.Request:
     """Return `request` with what the caller set on their own client: headers, cookies."""
     if client.is_closed:
         raise InvalidRequestError(
@@ -324,7 +313,7 @@ def _as_theirs(client: httpx.Client | httpx.AsyncClient, request: httpx.Request)
         request.url,
         headers=request.headers,
         content=request.content,
-        extensions=request.extensions,
+        extensions={"timeout": request.extensions["timeout"], "trace": trace},
     )
 
 
@@ -356,6 +345,9 @@ def hasten(response: httpx.Response, seconds: float) -> bool:
     The library fixes the read timeout when the body is begun; the network stream that it hands out
     is the one place where a shorter one can still be set.
     """
+    if (hurry := response.extensions.get("hurry")) is not None:  # a lane of ours
+        hurry(seconds)
+        return True
     stream = response.extensions.get("network_stream")
     if stream is None or response.http_version != "HTTP/1.1":
         return False
@@ -366,7 +358,8 @@ def hasten(response: httpx.Response, seconds: float) -> bool:
 
 def relax(response: httpx.Response) -> None:
     """Take back `hasten`, for the next request on the connection."""
-    vars(response.extensions["network_stream"]).pop("read", None)
+    if (stream := response.extensions.get("network_stream")) is not None:
+        vars(stream).pop("read", None)
 
 
 atexit.register(lambda: finish(sync_lanes().close()))

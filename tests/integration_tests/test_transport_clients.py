@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import sys
 import traceback
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from langchain_tokenhub import APIConnectionError, APITimeoutError, InvalidRequestError
-from langchain_tokenhub.transport import lane
+from langchain_tokenhub.transport import line
 
 
 async def plain(connection, request):
@@ -152,9 +153,9 @@ def proxy(peers):
 def secure(peers, raw, monkeypatch):
     """A TLS peer, its certificate trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    lane.tls.cache_clear()
+    line.tls.cache_clear()
     yield peers(tls=True)
-    lane.tls.cache_clear()
+    line.tls.cache_clear()
 
 
 @pytest.fixture
@@ -219,6 +220,20 @@ def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     model(base_url=secure.url).invoke("q")
     assert "authorization" not in proxy.requests[0].headers
+
+
+def test_a_signed_link_is_in_no_line_of_the_proxys_engine(
+    distant, secure, proxy, call, caplog, monkeypatch
+):
+    async def redirect(connection, request):
+        await connection.json({}, status=307, Location="https://a.test/?q-signature=canary")
+
+    secure.answer = redirect
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidRequestError, match="redirects"):
+        call(distant(), "invoke", "q")
+    assert "canary" not in caplog.text
+    assert "[redacted]" in caplog.text
 
 
 def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monkeypatch):

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from langchain_tokenhub.transport import Call, SyncWire, Transport, finish, lane, lanes
+from langchain_tokenhub.transport import Call, SyncWire, Transport, finish, lanes, line
 
 STORM = 10_000
 
@@ -359,9 +359,9 @@ async def test_the_lanes_of_a_loop_go_with_it(model):
 def trusted(raw, monkeypatch):
     """Trust the tests' certificate by SSL_CERT_FILE, in a TLS context of this test alone."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    lane.tls.cache_clear()
+    line.tls.cache_clear()
     yield
-    lane.tls.cache_clear()
+    line.tls.cache_clear()
 
 
 def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, call):
@@ -370,7 +370,7 @@ def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, c
     assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
     assert [streamed(chat) for _ in range(5)] == ["hi"] * 5
     assert len(secure.connections) <= 2  # one of the loop, one of the thread
-    assert lane.tls() is lane.tls()
+    assert line.tls() is line.tls()
 
 
 async def test_async_tls_streams_use_one_connection(model, peers, trusted):
@@ -383,7 +383,7 @@ def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, 
     from langchain_tokenhub import APIConnectionError
 
     secure, backup = peers(tls=True), peers()
-    lane.tls.cache_clear()
+    line.tls.cache_clear()
     chat = model(base_url=[secure.url, backup.url])
     with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
         call(chat, "invoke", "q")

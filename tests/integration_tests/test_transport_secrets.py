@@ -115,7 +115,6 @@ def test_a_signed_link_is_in_no_log(peer, caplog):
         assert finish(fetched(SyncWire(), peer.url)) == b'{"bytes": 1}'
         assert finish(fetched(SyncWire(), f"{peer.url}/?{SIGNED}")) == b'{"bytes": 1}'
     assert "signature" not in caplog.text
-    assert "[redacted]" in caplog.text
     assert SIGNED in peer.paths()[1]
 
 

@@ -2,57 +2,149 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import httpcore
+import httpx
 import pytest
 
-from langchain_tokenhub.transport import lane
+from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport.lane import DirectLane
+from langchain_tokenhub.transport.line import PIECE
+from langchain_tokenhub.transport.progress import Progress
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}
 
 
-class Written(httpcore.NetworkStream, httpcore.AsyncNetworkStream):
-    """A stream that keeps what is written."""
+class Scripted:
+    """A line that keeps what is written and says what a test lets it say."""
 
-    def __init__(self):
+    quiet = True
+
+    def __init__(self, *said, unsent=None):
+        self.said, self.unsent = list(said), unsent
         self.writes = []
+        self.closed = False
 
-    def write(self, buffer, timeout=None):
-        self.writes.append((bytes(buffer), timeout))
+    @classmethod
+    async def open(cls, goal, limit):
+        raise AssertionError("the lane has a line already")
 
+    async def write(self, data, limit):
+        if self.unsent is not None and self.writes:
+            raise self.unsent
+        self.writes.append((bytes(data), limit))
 
-class AsyncWritten(Written):
-    async def write(self, buffer, patience=None):
-        super().write(buffer, patience)
+    async def read(self, limit):
+        line = self.said.pop(0)
+        if isinstance(line, Exception):
+            raise line
+        return line
 
-    async def read(self, max_bytes, patience=None):
-        await asyncio.Event().wait()
-
-
-async def asynchronous(*parts):
-    stream = AsyncWritten()
-    whole = lane._AsyncWhole(stream)
-    for part in parts:
-        await whole.write(part, 7.0)
-    return stream.writes
-
-
-async def sync(*parts):
-    stream = Written()
-    whole = lane._Whole(stream)
-    for part in parts:
-        whole.write(part, 7.0)
-    return stream.writes
+    def close(self):
+        self.closed = True
 
 
-@pytest.mark.parametrize("wrote", [sync, asynchronous])
-async def test_head_and_body_leave_in_one_write(wrote):
-    assert await wrote(b"head", b"body", b"") == [(b"headbody", 7.0)]
+def asked(line, content=b"body", progress=None):
+    """Ask over `line`, and return the lane and the answer."""
+    lane = DirectLane(Scripted)
+    lane._line = line
+    extensions = {"timeout": LIMITS, "progress": progress or Progress()}
+    request = httpx.Request("POST", "http://a.test/x", content=content, extensions=extensions)
+    return lane, finish(lane.ask(request))
 
 
-@pytest.mark.parametrize("wrote", [sync, asynchronous])
-async def test_a_large_request_leaves_in_pieces_that_each_have_the_whole_patience(wrote):
+async def body_of(lane):
+    return b"".join([piece async for piece in lane.pieces()])
+
+
+def test_head_and_body_leave_in_one_write():
+    line = Scripted(ANSWER)
+    asked(line)
+    ((written, limit),) = line.writes
+    assert written.startswith(b"POST /x HTTP/1.1\r\nHost: a.test\r\n")
+    assert written.endswith(b"\r\n\r\nbody")
+    assert limit == 7.0
+
+
+def test_a_large_request_leaves_in_pieces_that_each_have_the_whole_patience():
     """One write of 20 MB has 30 s in all on asyncio, however steadily the server reads."""
-    writes = await wrote(b"head", b"x" * 3 * lane.PIECE, b"")
-    assert len(writes) == 4
-    assert all(len(piece) <= lane.PIECE and timeout == 7.0 for piece, timeout in writes)
-    assert b"".join(piece for piece, _ in writes) == b"head" + b"x" * 3 * lane.PIECE
+    line = Scripted(ANSWER)
+    asked(line, b"x" * 3 * PIECE)
+    assert all(len(piece) <= PIECE and limit == 7.0 for piece, limit in line.writes)
+    assert b"".join(piece for piece, _ in line.writes).endswith(b"\r\n\r\n" + b"x" * 3 * PIECE)
+
+
+def test_what_was_said_before_a_write_failed_is_the_answer():
+    """On asyncio, httpx 0.28.1 says that the connection broke."""
+    line = Scripted(ANSWER, unsent=httpx.WriteError("cut"))
+    lane, answer = asked(line, b"x" * 3 * PIECE)
+    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
+
+
+def test_a_write_that_failed_without_an_answer_is_the_failure():
+    progress = Progress()
+    line = Scripted(httpx.ReadError("cut too"), unsent=httpx.WriteError("cut"))
+    with pytest.raises(httpx.WriteError):
+        asked(line, b"x" * 3 * PIECE, progress)
+    assert (progress.started, progress.body_sent, progress.answered) == (True, False, False)
+
+
+def test_progress_knows_how_far_a_request_came():
+    progress = Progress()
+    asked(Scripted(ANSWER), progress=progress)
+    assert (progress.started, progress.body_sent, progress.answered) == (True, True, True)
+    assert not progress.by_proxy
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ([ANSWER], True),
+        ([ANSWER[:30], ANSWER[30:]], True),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER], True),
+        ([ANSWER + b"HTTP/1.1 200 OK"], False),
+        ([ANSWER.replace(b"1.1", b"1.0")], False),
+        ([b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"], False),
+        ([b"HTTP/1.1 200 OK\r\n\r\nh", b"i", b""], False),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"], True),
+    ],
+    ids=[
+        "whole",
+        "in pieces",
+        "after an interim answer",
+        "more was said",
+        "HTTP/1.0",
+        "the server will close",
+        "to the connection's end",
+        "chunked",
+    ],
+)
+def test_a_lane_carries_another_request_if_the_answer_allows_it(said, again):
+    lane, answer = asked(Scripted(*said))
+    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
+    assert finish(lane.leave()) is again
+
+
+def test_a_lane_that_is_left_early_carries_no_other_request():
+    lane, _ = asked(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
+    assert finish(lane.leave()) is False
+
+
+def test_a_hurried_answer_has_less_patience_and_the_next_one_all_of_it():
+    limits = []
+    line = Scripted(ANSWER[:-1], b"i", ANSWER)
+    lane, answer = asked(line)
+    read = line.read
+
+    async def noted(limit):
+        limits.append(limit)
+        return await read(limit)
+
+    line.read = noted
+    answer.extensions["hurry"](0.1)
+    assert finish(body_of(lane)) == b"hi"
+    finish(lane.ask(httpx.Request("GET", "http://a.test/", extensions=extensions())))
+    assert limits == [0.1, 5.0]
+
+
+def extensions():
+    return {"timeout": LIMITS, "progress": Progress()}

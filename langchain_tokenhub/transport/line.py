@@ -1,0 +1,388 @@
+"""A line: bytes to and from one server. Here alone sync and async connections differ.
+
+The sync line is a socket. The async line is a protocol of asyncio: what comes is put down at once
+by the event loop, so that a reader who is late finds it there, also when a write has failed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import select
+import socket
+import ssl
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, cast
+
+import httpx
+
+PIECE = 256 * 1024
+"""Bytes of a large request that are written at once; each piece has the whole write timeout."""
+_READ = 64 * 1024
+_ENOUGH = 1024 * 1024
+"""Bytes that may wait for their reader; a server that says more has to wait."""
+_NEXT_ADDRESS = 0.25
+"""Seconds after which the next address of a host is tried beside the first (RFC 8305)."""
+
+
+Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+"""A line of `getaddrinfo`."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where a line leads.
+
+    Args:
+        host: Name or address that is connected to.
+        port: Of that host.
+        tls_name: Name that the certificate must have; None for plain text, on loopback alone.
+    """
+
+    host: str
+    port: int
+    tls_name: str | None
+
+
+class Line(Protocol):
+    """Bytes to and from one server; each wait has a limit in seconds."""
+
+    @classmethod
+    async def open(cls, goal: Goal, limit: float | None) -> Self:
+        """Connect.
+
+        Raises:
+            httpx.ConnectError: It is not reachable, or not who it should be.
+            httpx.ConnectTimeout: It is not reachable in time.
+        """
+        ...
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the line is open and nothing was said on it, as when it is idle."""
+        ...
+
+    async def write(self, data: bytes | memoryview, limit: float | None) -> None:
+        """Send `data`, all of it.
+
+        Raises:
+            httpx.WriteError: The connection is cut; what was said on it can still be read.
+            httpx.WriteTimeout: The server takes no more.
+        """
+        ...
+
+    async def read(self, limit: float | None) -> bytes:
+        """Return what came, at least a byte; nothing at the end.
+
+        Raises:
+            httpx.ReadError: The connection is cut.
+            httpx.ReadTimeout: The server says nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the connection, at once."""
+        ...
+
+
+class SyncLine:
+    """A line that blocks its thread."""
+
+    def __init__(self, plug: socket.socket) -> None:
+        self._plug = plug
+        self._limit = plug.gettimeout()
+
+    @classmethod
+    async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
+        with _named(httpx.ConnectError, httpx.ConnectTimeout):
+            plug = socket.create_connection((goal.host, goal.port), limit)
+            try:
+                for option in socket_options():
+                    plug.setsockopt(*option)
+                if goal.tls_name is not None:
+                    plug = tls().wrap_socket(plug, server_hostname=goal.tls_name)
+            except BaseException:
+                plug.close()
+                raise
+        return cls(plug)
+
+    @property
+    def quiet(self) -> bool:  # noqa: D102
+        return not _readable(self._plug)
+
+    async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
+        with _named(httpx.WriteError, httpx.WriteTimeout):
+            self._wait_for(limit)
+            self._plug.sendall(data)
+
+    async def read(self, limit: float | None) -> bytes:  # noqa: D102
+        try:  # as `_named`, which would cost as much as the rest of it
+            self._wait_for(limit)
+            return self._plug.recv(_READ)
+        except TimeoutError as late:
+            raise httpx.ReadTimeout(str(late)) from late
+        except OSError as cut:
+            raise httpx.ReadError(str(cut)) from cut
+
+    def _wait_for(self, limit: float | None) -> None:
+        if limit != self._limit:  # saying it again would be a system call
+            self._plug.settimeout(limit)
+            self._limit = limit
+
+    def close(self) -> None:  # noqa: D102
+        self._plug.close()
+
+
+class AsyncLine(asyncio.Protocol):
+    """A line of an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._came: list[bytes] = []
+        self._size = 0
+        self._full = self._ended = self._stopped = False
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+
+    @classmethod
+    async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
+        loop = asyncio.get_running_loop()
+        name = goal.tls_name
+        secure = None if name is None else tls()
+        with _named(httpx.ConnectError, httpx.ConnectTimeout):
+            async with asyncio.timeout(limit):
+                plug = await _plugged(loop, await _addresses(loop, goal))
+                _, line = await loop.create_connection(
+                    lambda: cls(loop), sock=plug, ssl=secure, server_hostname=name
+                )
+        return line
+
+    # -- what the loop says ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Put down what came."""
+        self._came.append(data)
+        self._size += len(data)
+        if self._size > _ENOUGH and not self._full and self._transport is not None:
+            self._full = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        """Take note of the end; the connection is then closed."""
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note of the end, and of why."""
+        if exc is not None:
+            self._rescue()
+        self._ended, self._failure = True, exc
+        self._wake()
+
+    def _rescue(self) -> None:
+        """Take what the server said before it hung up; asyncio forgets it when a write fails."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        with contextlib.suppress(OSError):
+            while came := os.read(transport.get_extra_info("socket").fileno(), _READ):
+                self._came.append(came)
+
+    def pause_writing(self) -> None:
+        """Take note that the server is slow to take what is sent."""
+        self._stopped = True
+
+    def resume_writing(self) -> None:
+        """Take note that it has caught up."""
+        self._stopped = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+    # -- what the lane asks ----------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:  # noqa: D102
+        transport = self._transport
+        if self._ended or self._came or transport is None:
+            return False
+        return not _readable(transport.get_extra_info("socket"))  # the loop may not know it yet
+
+    async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
+        if len(data) > _READ:
+            await asyncio.sleep(0)  # hear what the server has to say before it takes no more
+        if self._transport is None or self._ended:
+            raise httpx.WriteError("the connection is closed") from self._failure
+        transport = self._transport
+        transport.write(data)
+        while (self._stopped or transport.is_closing()) and not self._ended:
+            if not await self._turn(limit):
+                raise httpx.WriteTimeout("the server takes no more")
+        if self._failure is not None:
+            raise httpx.WriteError(str(self._failure)) from self._failure
+
+    async def read(self, limit: float | None) -> bytes:  # noqa: D102
+        while not self._came:
+            if self._failure is not None:
+                raise httpx.ReadError(str(self._failure)) from self._failure
+            if self._ended or self._transport is None:
+                return b""
+            if not await self._turn(limit):
+                raise httpx.ReadTimeout("the server says nothing")
+        data = self._came[0] if len(self._came) == 1 else b"".join(self._came)
+        self._came.clear()
+        self._size = 0
+        if self._full and self._transport is not None:
+            self._full = False
+            self._transport.resume_reading()
+        return data
+
+    async def _turn(self, limit: float | None) -> bool:
+        """Wait for news; say whether there were any in time."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
+        timer = None if limit is None else self._loop.call_later(limit, _give_up, waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the loop was closed, and with it every way to close the connection."""
+        return self._loop.is_closed()
+
+    def close(self) -> None:  # noqa: D102
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        if not self.orphaned:
+            transport.abort()
+            return
+        with warnings.catch_warnings():
+            # nobody can close it any more but Python, which complains that nobody did
+            warnings.simplefilter("ignore", ResourceWarning)
+            with contextlib.suppress(RuntimeError):
+                transport.abort()
+            del transport
+
+
+def _give_up(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+async def _addresses(loop: asyncio.AbstractEventLoop, goal: Goal) -> Sequence[Address]:
+    """Return where `goal` may be, the system's favourite first."""
+    with contextlib.suppress(socket.gaierror):  # an address needs no resolver, and no thread
+        return socket.getaddrinfo(
+            goal.host, goal.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    return await loop.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
+
+
+async def _plugged(loop: asyncio.AbstractEventLoop, addresses: Sequence[Address]) -> socket.socket:
+    """Return a socket that is connected to the first of `addresses` that takes it (RFC 8305).
+
+    asyncio's own race loses sockets when it is cancelled.
+    """
+    first, *others = addresses
+    if not others:
+        return await _connected(loop, first)
+    racing = {loop.create_task(_connected(loop, first))}
+    started = set(racing)
+    try:
+        while True:
+            limit = _NEXT_ADDRESS if others else None
+            done, racing = await asyncio.wait(
+                racing, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                if task.exception() is None:
+                    started.remove(task)
+                    return task.result()
+            if not others and not racing:
+                return done.pop().result()  # which raises the last failure
+            if others:
+                task = loop.create_task(_connected(loop, others.pop(0)))
+                racing.add(task)
+                started.add(task)
+    finally:
+        for task in started:
+            task.cancel()
+            task.add_done_callback(_discard)
+
+
+def _discard(task: asyncio.Task[socket.socket]) -> None:
+    """Close the socket of an attempt that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    family, kind, protocol, _, where = address
+    plug = socket.socket(family, kind, protocol)
+    try:
+        plug.settimeout(0)
+        for option in socket_options():
+            plug.setsockopt(*option)
+        await loop.sock_connect(plug, where)
+    except BaseException:
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_writer(plug)  # else a loop that was cancelled may keep it for another's
+        plug.close()
+        raise
+    return plug
+
+
+@contextlib.contextmanager
+def _named(cut: type[httpx.TransportError], late: type[httpx.TransportError]) -> Iterator[None]:
+    """Raise the system's errors as httpx's."""
+    try:
+        yield
+    except TimeoutError as problem:
+        raise late(str(problem)) from problem
+    except OSError as problem:
+        raise cut(str(problem)) from problem
+
+
+def _readable(plug: socket.socket) -> bool:
+    """Say whether something came on an idle socket: a word that nobody asked for, or its end."""
+    if hasattr(select, "poll"):  # `select` takes no descriptor above 1023
+        poll = select.poll()
+        poll.register(plug, select.POLLIN)
+        return bool(poll.poll(0))
+    return select.select([plug], [], [], 0)[0] != []
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """Return the one TLS context of this process; `SSL_CERT_FILE` is honoured."""
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@functools.cache
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return options that find a dead peer in a minute or two, where the system knows them."""
+    wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    known = [(getattr(socket, name, None), value) for name, value in wanted]
+    known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
+    tcp = [(socket.IPPROTO_TCP, name, value) for name, value in known if name is not None]
+    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return [nodelay, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp]
