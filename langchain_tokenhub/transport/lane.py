@@ -119,7 +119,7 @@ class DirectLane:
 
     def __del__(self) -> None:
         """Close what a loop left behind that was closed without a word to its generators."""
-        if isinstance(self._line, AsyncLine) and self._line.orphaned:
+        if self._line is not None and self._line.orphaned:
             self._line.close()
 
 

@@ -23,9 +23,9 @@ from types import ModuleType
 
 import httpx
 
-from langchain_tokenhub.transport import hosts, retry
+from langchain_tokenhub.transport import hosts, line, retry
 from langchain_tokenhub.transport.lane import IDLE, DirectLane, Lane
-from langchain_tokenhub.transport.line import AsyncLine, SyncLine
+from langchain_tokenhub.transport.line import AsyncLine, SyncLine, close_orphans
 from langchain_tokenhub.transport.proxies import proxy_of
 
 FRESH = 1.0
@@ -219,6 +219,7 @@ def async_lanes() -> LoopLanes:
     if lanes is None:
         for ended in [known for known in list(_by_loop) if known.is_closed()]:
             del _by_loop[ended]  # its lanes hold it, so it would never go by itself
+        close_orphans()
         lanes = _by_loop[loop] = LoopLanes()
     return lanes
 
@@ -229,6 +230,7 @@ def _forget() -> None:
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = Lanes(), weakref.WeakKeyDictionary()
     hosts.forget()
+    line.forget()
     retry.forget()
 
 

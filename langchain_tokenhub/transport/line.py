@@ -7,13 +7,14 @@ by the event loop, so that a reader who is late finds it there, also when a writ
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import os
 import select
 import socket
 import ssl
-import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
@@ -66,6 +67,11 @@ class Line(Protocol):
         """Whether the line is open and nothing was said on it, as when it is idle."""
         ...
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether its loop has ended without closing it."""
+        ...
+
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:
         """Send `data`, all of it.
 
@@ -92,9 +98,12 @@ class Line(Protocol):
 class SyncLine:
     """A line that blocks its thread."""
 
+    orphaned = served = False
+
     def __init__(self, plug: socket.socket) -> None:
         self._plug = plug
         self._limit = plug.gettimeout()
+        _known[id(self)] = self
 
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
@@ -167,6 +176,7 @@ class AsyncLine(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = cast("asyncio.Transport", transport)
+        _known[id(self)] = self
 
     def data_received(self, data: bytes) -> None:
         """Put down what came."""
@@ -263,22 +273,64 @@ class AsyncLine(asyncio.Protocol):
 
     @property
     def orphaned(self) -> bool:
-        """Whether the loop was closed, and with it every way to close the connection."""
-        return self._loop.is_closed()
+        """Whether its loop has ended without closing it."""
+        return self._transport is not None and self._loop.is_closed()
+
+    @property
+    def served(self) -> bool:
+        """Whether the loop runs."""
+        return self._loop.is_running()
 
     def close(self) -> None:  # noqa: D102
         transport, self._transport = self._transport, None
         if transport is None:
             return
-        if not self.orphaned:
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed
             transport.abort()
-            return
-        with warnings.catch_warnings():
-            # nobody can close it any more but Python, which complains that nobody did
-            warnings.simplefilter("ignore", ResourceWarning)
-            with contextlib.suppress(RuntimeError):
-                transport.abort()
-            del transport
+        if not self.served:
+            _bury(transport)
+
+
+_known: weakref.WeakValueDictionary[int, SyncLine | AsyncLine] = weakref.WeakValueDictionary()
+"""The lines of this process."""
+
+
+def _lines() -> list[SyncLine | AsyncLine]:
+    """Return the lines that are alive; other threads may open some meanwhile."""
+    return [line for ref in _known.valuerefs() if (line := ref()) is not None]
+
+
+def close_orphans() -> None:
+    """Close the lines whose loop has ended without closing them."""
+    for line in _lines():
+        if line.orphaned:
+            line.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is open when the process ends, unless its loop runs still, on another thread."""
+    for line in _lines():
+        if not line.served:
+            line.close()
+
+
+def forget() -> None:
+    """Let the parent of a forked child have its lines; their loop's selector is one for both."""
+    _known.clear()
+
+
+def _bury(transport: asyncio.Transport) -> None:
+    """Close the socket of a loop that does not run: `abort` leaves that to its next turn.
+
+    Python would close it too, and complain that nobody did. asyncio has no public way, so where the
+    names are others than these, Python complains.
+    """
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+    lose = getattr(inner, "_call_connection_lost", None)
+    if lose is not None and getattr(inner, "_sock", None) is not None:
+        with contextlib.suppress(RuntimeError):
+            lose(None)
 
 
 def _give_up(waiter: asyncio.Future[bool]) -> None:

@@ -223,7 +223,7 @@ def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
 
 
 def test_a_signed_link_is_in_no_line_of_the_proxys_engine(
-    distant, secure, proxy, call, caplog, monkeypatch
+    distant, secure, proxy, call, *, caplog, monkeypatch
 ):
     async def redirect(connection, request):
         await connection.json({}, status=307, Location="https://a.test/?q-signature=canary")

@@ -191,6 +191,50 @@ def test_a_process_ends_clean_whatever_was_left_open(peer):
     assert ended(python(EVERYTHING, peer.url)) == ("done", "")
 
 
+LEFT = """
+    import asyncio, gc, sys
+    from langchain_tokenhub import ChatTokenHub
+    chat = ChatTokenHub(model="m", api_key="sk", base_url=sys.argv[1])
+    chat.invoke("q")
+    kept = []
+    async def main():
+        await chat.ainvoke("q")
+        for _ in range(3):
+            kept.append(chat.astream("q"))
+            await anext(kept[-1])
+    def badly(work):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(work)
+        loop.close()  # without shutdown_asyncgens
+    for _ in range(2):
+        {run}(main())
+    {drop}
+    gc.collect()
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("drop", ["kept.clear()", "pass"], ids=["dropped", "held"])
+@pytest.mark.parametrize("run", ["asyncio.run", "badly"])
+def test_a_loop_ends_clean_although_streams_are_half_read(
+    run, drop, tls, *, peers, raw, monkeypatch
+):
+    """openai 3.54.0 complains "asynchronous generator is already running"; all, if ended badly."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+
+    async def talk(connection, request):
+        if b'"stream":true' not in request.body:
+            return await connection.json(raw.WHOLE)
+        await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+        await connection.chunks(raw.event("word"))
+        return await connection.until_gone()
+
+    server = peers(talk, tls=tls)
+    assert ended(python(LEFT.format(run=run, drop=drop), server.url)) == ("done", "")
+    assert all(connection.gone.wait(5) for connection in server.connections)
+
+
 def test_importing_the_package_opens_nothing(peer):
     code = (
         "import sys, langchain_tokenhub; print([m for m in ('httpx', 'ssl') if m in sys.modules])"

@@ -268,7 +268,6 @@ def test_one_model_serves_loop_after_loop(model, peer):
     assert all(connection.gone.wait(5) for connection in peer.connections)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_loop_that_ended_badly_leaves_the_next_one_alone(model, peer):
     chat = model()
     for _ in range(2):
