@@ -76,20 +76,16 @@ class DirectLane:
         if unsent is None:
             progress.sent()
         self._limit, self._reader = limits["read"], Reader()
+        found: Head | None = None
         try:
-            found = await self._head(self._line)
+            while found is None:
+                if not (data := await self._line.read(self._limit)):
+                    self._reader.end()
+                found = self._reader.head(data)
         except httpx.TransportError as failure:
             raise unsent or failure from None
         progress.heard()
         return Answer(found.status, found.headers, {"hurry": self._hurry})
-
-    async def _head(self, line: Line) -> Head:
-        while True:
-            data = await line.read(self._limit)
-            if not data:
-                self._reader.end()
-            if (found := self._reader.head(data)) is not None:
-                return found
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer's body as it comes."""

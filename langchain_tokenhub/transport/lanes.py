@@ -115,10 +115,13 @@ class Lanes:
     def __init__(self, opened: Callable[[httpx.Request], Lane] = _sync_lane) -> None:
         self._opened = opened
         self._stacks = _Stacks()
-        self._over = False
+        self._over: bool | None = False
+        """Whether lanes are kept no more; None while nobody looks at when that is."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send on a free lane; sync or async, the answer's stream is an async one."""
+        if self._over is None:
+            await self._begin()
         origin = _origin(request)
         lane = await self._free(origin, request) or self._opened(request)
         try:
@@ -148,6 +151,9 @@ class Lanes:
         for swept in self._stacks.put(origin, lane) if keep else [lane]:
             await swept.close()
 
+    async def _begin(self) -> None:
+        """Begin to look at when lanes are to be kept no more: for a process, `atexit` does."""
+
     async def close(self) -> None:
         """Close the idle lanes; those in use come back to empty stacks."""
         for lane in self._stacks.clear():
@@ -159,14 +165,12 @@ class LoopLanes(Lanes):
 
     def __init__(self) -> None:
         super().__init__(_async_lane)
-        self._keeper: AsyncGenerator[None, None] | None = None
+        self._over = None
+        self._keeper = self._until_the_loop_ends()
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send on a free lane; sync or async, the answer's stream is an async one."""
-        if self._keeper is None:
-            self._keeper = self._until_the_loop_ends()
-            await anext(self._keeper)
-        return await super().send(request)
+    async def _begin(self) -> None:
+        self._over = False
+        await anext(self._keeper)
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         """Wait where `asyncio.run` closes every async generator before it closes its loop."""

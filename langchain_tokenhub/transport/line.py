@@ -157,6 +157,8 @@ class AsyncLine(asyncio.Protocol):
         self._full = self._ended = self._stopped = False
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[bool] | None = None
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
@@ -238,7 +240,7 @@ class AsyncLine(asyncio.Protocol):
         transport = self._transport
         transport.write(data)
         while (self._stopped or transport.is_closing()) and not self._ended:
-            if not await self._turn(limit):
+            if not await self._news(limit):
                 raise httpx.WriteTimeout("the server takes no more")
         if self._failure is not None:
             raise httpx.WriteError(str(self._failure)) from self._failure
@@ -249,7 +251,7 @@ class AsyncLine(asyncio.Protocol):
                 raise httpx.ReadError(str(self._failure)) from self._failure
             if self._ended or self._transport is None:
                 return b""
-            if not await self._turn(limit):
+            if not await self._news(limit):
                 raise httpx.ReadTimeout("the server says nothing")
         data = self._came[0] if len(self._came) == 1 else b"".join(self._came)
         self._came.clear()
@@ -259,17 +261,33 @@ class AsyncLine(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def _turn(self, limit: float | None) -> bool:
-        """Wait for news; say whether there were any in time."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiter = waiter
-        timer = None if limit is None else self._loop.call_later(limit, _give_up, waiter)
-        try:
-            return await waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
+    def _news(self, limit: float | None) -> asyncio.Future[bool]:
+        """Return what becomes true when something happens, and false when nothing did in time."""
+        self._waiter = self._loop.create_future()
+        self._until = None if limit is None else self._loop.time() + limit
+        if self._until is not None:
+            self._watch(self._until)
+        return self._waiter
+
+    def _watch(self, until: float) -> None:
+        """Look at `until`; a timer that is set for earlier will do, and then sets the next.
+
+        One for each wait would be made and cancelled with every piece of a stream.
+        """
+        if self._timer is not None:
+            if self._timer.when() <= until:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(until, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done() or self._until is None:
+            return
+        if self._loop.time() < self._until:
+            self._watch(self._until)
+        else:
+            self._waiter.set_result(False)
 
     @property
     def orphaned(self) -> bool:
@@ -283,6 +301,8 @@ class AsyncLine(asyncio.Protocol):
 
     def close(self) -> None:  # noqa: D102
         transport, self._transport = self._transport, None
+        if self._timer is not None:
+            self._timer.cancel()
         if transport is None:
             return
         with contextlib.suppress(RuntimeError):  # of a loop that is closed
@@ -331,11 +351,6 @@ def _bury(transport: asyncio.Transport) -> None:
     if lose is not None and getattr(inner, "_sock", None) is not None:
         with contextlib.suppress(RuntimeError):
             lose(None)
-
-
-def _give_up(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
 
 
 async def _addresses(loop: asyncio.AbstractEventLoop, goal: Goal) -> Sequence[Address]:

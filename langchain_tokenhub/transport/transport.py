@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
@@ -29,14 +29,14 @@ class Transport:
     endpoint: Endpoint
     wire: Wire
 
-    async def json(self, call: Call) -> Answer:
-        """Return the answer to `call`.
+    def json(self, call: Call) -> Coroutine[Any, Any, Answer]:
+        """Return the answer to `call`, to be awaited.
 
         Raises:
             TokenHubError: The class that the failure has by the tables of `retry` and
                 `error_codes.toml`.
         """
-        return await self._repeat(call, Exchange.answer)
+        return self._repeat(call, Exchange.answer)
 
     async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the JSON values of the events of a stream, as many at a time as came together.
@@ -63,11 +63,15 @@ class Transport:
             for origin in self.endpoint.hosts.order(self.wire.now(), prefer=call.prefer):
                 attempts += 1
                 exchange = Exchange(self.endpoint, self.wire, call, origin, attempts, begun)
-                result, error = await self._try(exchange, act)
-                if error is None:
-                    return result  # type: ignore[return-value]  # there is a result or an error
-                failure = after(failure, error)
-                if not error.host_unavailable:
+                try:
+                    result = await act(exchange)
+                except TokenHubError as error:
+                    latest = self._failed(exchange, error)
+                else:
+                    self._worked(origin)
+                    return result
+                failure = after(failure, latest)
+                if not latest.host_unavailable:
                     break
             assert failure is not None  # noqa: S101 - the order is never empty
             failure.attempts, failure.elapsed = attempts, self.wire.now() - begun
@@ -80,21 +84,17 @@ class Transport:
             await self.wire.sleep(seconds)
             retries += 1
 
-    async def _try(
-        self, exchange: Exchange, act: Callable[[Exchange], Awaitable[T]]
-    ) -> tuple[T | None, TokenHubError | None]:
-        """Make one attempt at one host, and keep its health up to date."""
-        try:
-            result = await act(exchange)
-        except TokenHubError as error:
-            # its frames hold the request, and with it the key, for as long as somebody keeps it
-            failure = exchange.mark(error).with_traceback(None)
-        else:
-            self.endpoint.budget.earn()
-            self._praise(exchange.origin)
-            return result, None
+    def _worked(self, origin: str) -> None:
+        """Keep budget and health up to date after an attempt that worked."""
+        self.endpoint.budget.earn()
+        self._praise(origin)
+
+    def _failed(self, exchange: Exchange, error: TokenHubError) -> TokenHubError:
+        """Keep health up to date after an attempt that failed, and return why."""
+        # its frames hold the request, and with it the key, for as long as somebody keeps it
+        failure = exchange.mark(error).with_traceback(None)
         self._blame(exchange.call, exchange.origin, failure)
-        return None, failure
+        return failure
 
     def _praise(self, origin: str) -> None:
         if self.endpoint.hosts.worked(origin):

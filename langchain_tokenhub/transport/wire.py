@@ -59,7 +59,7 @@ class Wire(Protocol):
         """Return a wire without the caller's client, whose headers may hold a key."""
         ...
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         """Send, and return the answer with its body not yet read."""
         ...
 
@@ -123,11 +123,13 @@ class SyncWire:
     def plain(self) -> Wire:  # noqa: D102
         return SyncWire()
 
-    async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
-        if self._client is None:
-            return await sync_lanes().send(request)
-        request = _as_theirs(self._client, request, request.extensions["progress"].note)
-        return self._client.send(request, stream=True, follow_redirects=False)
+    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
+        return sync_lanes().send(request) if self._client is None else self._theirs(request)
+
+    async def _theirs(self, request: httpx.Request) -> httpx.Response:
+        client = cast("httpx.Client", self._client)
+        request = _as_theirs(client, request, request.extensions["progress"].note)
+        return client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
         if self._client is None:
@@ -226,11 +228,13 @@ class AsyncWire:
     def plain(self) -> Wire:  # noqa: D102
         return AsyncWire()
 
-    async def send(self, request: httpx.Request) -> httpx.Response:  # noqa: D102
-        if self._client is None:
-            return await async_lanes().send(request)
-        request = _as_theirs(self._client, request, request.extensions["progress"].anote)
-        return await self._client.send(request, stream=True, follow_redirects=False)
+    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
+        return async_lanes().send(request) if self._client is None else self._theirs(request)
+
+    async def _theirs(self, request: httpx.Request) -> httpx.Response:
+        client = cast("httpx.AsyncClient", self._client)
+        request = _as_theirs(client, request, request.extensions["progress"].anote)
+        return await client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
         return _iterated(response)

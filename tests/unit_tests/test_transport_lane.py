@@ -17,7 +17,7 @@ LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}
 class Scripted:
     """A line that keeps what is written and says what a test lets it say."""
 
-    quiet = True
+    quiet, orphaned = True, False
 
     def __init__(self, *said, unsent=None):
         self.said, self.unsent = list(said), unsent
