@@ -31,13 +31,27 @@ if TYPE_CHECKING:
     from langchain_tokenhub.chat.answers import Delta, Ending
     from langchain_tokenhub.chat.listing import ListedModel
     from langchain_tokenhub.chat.requests import Tool
-    from langchain_tokenhub.transport import Transport
+    from langchain_tokenhub.transport import Answer, Transport
 
 _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
 PATH = "/v1/chat/completions"
 _WHOLE = Patience(read=600.0)
 _STREAM = Patience(read=60.0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _told(answer: Answer | None, seconds: float) -> dict[str, Any]:
+    """Return what is asked first when an answer is odd: which request it was, where, how often."""
+    if answer is None:
+        return {}
+    found = {
+        "request_id": answer.request_id,
+        "client_request_id": answer.client_request_id,
+        "host": answer.host,
+        "attempts": answer.attempts,
+        "elapsed": round(seconds, 3),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class ChatTokenHub(Connected, BaseChatModel):
@@ -186,7 +200,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> ChatResult:
-        given = _NOTHING
+        given, begun = _NOTHING, transport.wire.now()
         while True:
             body = self._body(messages, stop, {**kwargs, **given}, stream=False)
             try:
@@ -194,9 +208,8 @@ class ChatTokenHub(Connected, BaseChatModel):
             except InvalidRequestError as refusal:
                 given = chat.thinking.after_refusal(body, refusal, given)
             else:
-                return chat.answers.decode_answer(
-                    answer.data, model=body["model"], request_id=answer.request_id
-                )
+                told = _told(answer, transport.wire.now() - begun)
+                return chat.answers.decode_answer(answer.data, model=body["model"], told=told)
 
     async def _deltas(
         self,
@@ -211,18 +224,20 @@ class ChatTokenHub(Connected, BaseChatModel):
         `given` is what was given up after a refusal.
         """
         body = self._body(messages, stop, {**kwargs, **given}, stream=True)
+        begun = transport.wire.now()
         reader = chat.answers.StreamReader(body["model"])
         said: list[Delta] = []
+        answer: Answer | None = None
         try:
-            call = self._call(body, kwargs.get("timeout"))
-            async with aclosing(transport.events(call)) as events:
+            answer = await transport.stream(self._call(body, kwargs.get("timeout")))
+            async with aclosing(answer.data) as events:
                 async for values in events:
                     found = [delta for value in values if (delta := reader.read(value))]
                     if found:
                         said += found
                         yield found
         except IncompleteStreamError as cut:
-            if not reader.complete:  # all was said; only the farewell is missing
+            if not reader.complete:  # else all was said; only the farewell is missing
                 cut.partial = chat.answers.message_of([*said, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
@@ -233,7 +248,7 @@ class ChatTokenHub(Connected, BaseChatModel):
                 async for items in again:
                     yield items
             return
-        rest, ending = reader.finish()
+        rest, ending = reader.finish(_told(answer, transport.wire.now() - begun))
         yield [*rest, ending]
 
     async def _chunks(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from langchain_core.messages import (
@@ -33,6 +34,7 @@ from langchain_tokenhub.errors import ServerError, clean
 
 M = TypeVar("M", bound=BaseModel)
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _set = object.__setattr__  # pydantic's own `__setattr__` validates
 _PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -54,8 +56,13 @@ class Ending:
     usage: UsageMetadata | None = None
 
 
-def decode_answer(data: object, *, model: str, request_id: str | None = None) -> ChatResult:
+def decode_answer(data: object, *, model: str, told: Mapping[str, Any] = _NOTHING) -> ChatResult:
     """Return LangChain's result for a whole answer.
+
+    Args:
+        data: What came.
+        model: Whom was asked.
+        told: What the transport knows of the answer.
 
     Raises:
         ServerError: There is no message in it.
@@ -66,17 +73,16 @@ def decode_answer(data: object, *, model: str, request_id: str | None = None) ->
         raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
     # read as a stream of one chunk: whatever the face, the content is the same
     reader = StreamReader(model)
-    said, (rest, ending) = reader.read(data), reader.finish()
+    said, (rest, ending) = reader.read(data), reader.finish(told)
     deltas = [said, *rest] if said else rest
     reasoning = "".join(delta.reasoning for delta in deltas)
     calls, broken = _tool_calls([chunk for delta in deltas for chunk in delta.tools])
-    found = {"request_id": request_id, "finish_reason": "stop", **ending.metadata}
     made = AIMessage(
         content="".join(delta.text for delta in deltas),
         additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
         tool_calls=calls,
         invalid_tool_calls=broken,
-        response_metadata={name: value for name, value in found.items() if value is not None},
+        response_metadata={"finish_reason": "stop", **ending.metadata},
         usage_metadata=ending.usage,
     )
     return ChatResult(generations=[ChatGeneration(message=made)])
@@ -198,14 +204,15 @@ class StreamReader:
         tools = self._tools.feed(calls) if calls else []
         return Delta(thought, text, tools) if text or thought or tools else None
 
-    def finish(self) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and what the stream says once."""
+    def finish(self, told: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
+        """Return what was held back, and what the stream says once; `told` as `decode_answer`."""
         more, text = self._tagged.finish()
         thought = self._thought.feed(more) + self._thought.finish()
         said = self._text.feed(text) + self._text.finish()
         rest = Delta(thought, said, self._tools.finish())
         ending = Ending(usage=decode_usage(self._usage))
         ending.metadata["model_name"] = self._model
+        ending.metadata.update(told)
         ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
         if self._finish_reason is not None:
             ending.metadata["finish_reason"] = self._finish_reason

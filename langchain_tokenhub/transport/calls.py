@@ -135,13 +135,14 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A JSON answer and where it came from.
+    """A JSON answer, or a stream of them, and where it came from.
 
     Args:
-        data: The body.
+        data: The body; of a stream what yields it, to be closed by whoever reads it.
         status: HTTP status, some 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
+        client_request_id: Our name of the call, which the service was told.
         attempts: How many requests were made.
         retry_after: Seconds after which the service asks to be asked again: for polls.
     """
@@ -150,6 +151,7 @@ class Answer:
     status: int
     host: str
     request_id: str | None
+    client_request_id: str
     attempts: int
     retry_after: float | None = None
 

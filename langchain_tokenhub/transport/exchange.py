@@ -8,6 +8,7 @@ import platform
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import httpx
 
@@ -49,6 +50,24 @@ SHORTEST_SECRET = 8
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
 
 
+class Begun:
+    """A stream whose first values are known; closing it frees its connection, read or not."""
+
+    def __init__(self, first: Batch, rest: AsyncGenerator[Batch, None]) -> None:
+        self._first = [first]
+        self._rest = rest
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        return self._first.pop() if self._first else await anext(self._rest)
+
+    async def aclose(self) -> None:
+        """Leave the stream."""
+        await self._rest.aclose()
+
+
 @dataclass
 class Exchange:
     """What is sent to `origin` for `call`, as its attempt `number`, the call begun at `begun`."""
@@ -81,18 +100,23 @@ class Exchange:
             await self.wire.close(response)
         if self.call.faults and fault_in(data):
             raise refusal(response, data)
+        return self._answer(response, data, request_id(response, data))
+
+    def _answer(self, response: httpx.Response, data: Any, request_id: str | None) -> Answer:
         return Answer(
             data=data,
             status=response.status_code,
             host=host_name(self.origin),
-            request_id=request_id(response, data),
+            request_id=request_id,
+            client_request_id=self.call.id,
             attempts=self.number,
             retry_after=retry_after(response.headers),
         )
 
-    async def begin(self) -> tuple[AsyncGenerator[Batch, None], Batch]:
+    async def begin(self) -> Answer:
         """Open a stream and read its first event, so that what fails before it can be repeated."""
-        stream = self._stream(await self._send(stream=True))
+        response = await self._send(stream=True)
+        stream = self._stream(response)
         try:
             first = await anext(stream)
         except StopAsyncIteration:
@@ -100,9 +124,7 @@ class Exchange:
         except BaseException:
             await stream.aclose()
             raise
-        if self._server_id and type(first[0]) is dict:  # a stream has no other place for it
-            first[0].setdefault("request_id", self._server_id)
-        return stream, first
+        return self._answer(response, Begun(first, stream), self._server_id)
 
     # -- the request ------------------------------------------------------------------------
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
-from langchain_tokenhub.transport.ear import Batch
 from langchain_tokenhub.transport.exchange import Exchange
 from langchain_tokenhub.transport.hosts import host_name
 from langchain_tokenhub.transport.retry import pause
@@ -18,8 +16,6 @@ from langchain_tokenhub.transport.verdicts import after, final, gateway_page
 from langchain_tokenhub.transport.wire import Wire
 
 logger = logging.getLogger("langchain_tokenhub.transport")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,23 +34,20 @@ class Transport:
         """
         return self._repeat(call, Exchange.answer)
 
-    async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
-        """Yield the JSON values of the events of a stream, as many at a time as came together.
+    def stream(self, call: Call) -> Coroutine[Any, Any, Answer]:
+        """Return the answer to `call` once its first event has come, to be awaited.
 
-        Nothing is repeated after the first event. Ends normally only after `[DONE]`, or when the
-        service answered whole instead of streaming.
+        Its `data` yields the JSON values of the events, as many at a time as came together, and is
+        to be closed. Nothing is repeated after the first event. It ends normally only after
+        `[DONE]`, or when the service answered whole instead of streaming.
 
         Raises:
             IncompleteStreamError: The stream ended, or was cut, without `[DONE]`.
             TokenHubError: As for `json`, also for an error that came inside the stream.
         """
-        stream, first = await self._repeat(call, Exchange.begin)
-        async with aclosing(stream):
-            yield first
-            async for values in stream:
-                yield values
+        return self._repeat(call, Exchange.begin)
 
-    async def _repeat(self, call: Call, act: Callable[[Exchange], Awaitable[T]]) -> T:
+    async def _repeat(self, call: Call, act: Callable[[Exchange], Awaitable[Answer]]) -> Answer:
         """Run `act` on one exchange after the other until it works, or may not be repeated."""
         begun, retries = self.wire.now(), 0
         attempts = 0

@@ -248,6 +248,13 @@ def test_example_7_with_the_openai_node_sdk_gets_the_answer_that_the_chat_model_
 # -- what is made of the guide's answers --------------------------------------------------
 
 
+def of_the_service(message):
+    """Return the metadata of a message without what the transport adds."""
+    ours = {"client_request_id", "host", "attempts", "elapsed"}
+    assert ours < message.response_metadata.keys()
+    return {name: v for name, v in message.response_metadata.items() if name not in ours}
+
+
 def test_example_1s_answer_is_read_whole(page, call):
     page("example_1_answer.json")
 
@@ -255,7 +262,7 @@ def test_example_1s_answer_is_read_whole(page, call):
 
     guide = _json("example_1_answer.json")
     assert answer.content == guide["choices"][0]["message"]["content"]
-    assert answer.response_metadata == {
+    assert of_the_service(answer) == {
         "id": "5e9c7ae9-e0e4-4ec1-bbd0-22bcfda61e45",
         "model_name": "deepseek-v3.1-terminus",
         "model_provider": "tokenhub",
@@ -285,7 +292,7 @@ def test_example_2s_stream_is_read_piece_by_piece(page, call):
     assert [chunk.text for chunk in chunks] == ["1", "+", "1", "=", "2", ""]
     whole = sum(chunks[1:], chunks[0])
     assert whole.chunk_position == "last"
-    assert whole.response_metadata == {
+    assert of_the_service(whole) == {
         "id": "chatcpl-abc123",
         "model_name": "hunyuan-2.0-instruct-20251111",
         "model_provider": "tokenhub",

@@ -35,6 +35,38 @@ class _Refusing(ThreadPoolExecutor):
         raise AssertionError(f"{fn} on a thread")
 
 
+def _whole(model, call):
+    return call(model, "invoke", "Hello")
+
+
+def _streamed(model, call):
+    first, *rest = call(model, "stream", "Hello")
+    assert not {"host", "attempts", "client_request_id", "elapsed"} & first.response_metadata.keys()
+    return sum(rest, first)
+
+
+@pytest.mark.parametrize("ask", [_whole, _streamed])
+def test_a_message_says_which_request_it_was_at_which_host_and_how_often_it_was_tried(
+    ask, hub, call
+):
+    """Those of langchain-openai 1.7.4 and langchain-mistralai 1.1.6 say none of it."""
+    hub.fail(status=429, retry_after=0)
+
+    metadata = ask(_model(max_retries=1), call).response_metadata
+
+    names = {request.headers["x-client-request-id"] for request in hub.requests}
+    assert names == {metadata["client_request_id"]}
+    assert metadata["host"] == hub.url.removeprefix("http://")
+    assert metadata["attempts"] == len(hub.requests) == 2
+    assert metadata["elapsed"] > 0
+
+
+def test_v3_events_end_with_the_same_metadata(hub):
+    *_, last = _model().stream_events("Hello", version="v3")
+
+    assert last["metadata"].keys() >= {"host", "attempts", "client_request_id", "elapsed"}
+
+
 def test_row_79_one_instance_serves_several_loops_one_after_another(hub):
     model = _model()
 

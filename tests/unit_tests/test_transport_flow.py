@@ -6,6 +6,7 @@ import logging
 import pickle
 import ssl
 import traceback
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -62,8 +63,15 @@ def hosts_of(transport):
     return [request.url.host for request in transport.wire.sent]
 
 
+async def events(transport):
+    answer = await transport.stream(Call(path="/v1/x", body={}, safety="chat"))
+    async with aclosing(answer.data) as batches:
+        async for batch in batches:
+            yield batch
+
+
 def heard(transport):
-    return list(drain(transport.events(Call(path="/v1/x", body={}, safety="chat"))))
+    return list(drain(events(transport)))
 
 
 def cut_off(transport):
@@ -313,12 +321,10 @@ def test_an_error_frame_has_the_class_of_its_code(frame):
 
 def test_what_comes_before_an_error_frame_is_said_first():
     frame = b'data: {"error": {"code": "500001", "message": "m"}}\n\n'
-    events = drain(
-        scripted(stream(b'data: {"choices": 1}\n\n', frame)).events(Call(path="/", safety="chat"))
-    )
-    assert next(events) == [{"choices": 1}]
+    said = drain(events(scripted(stream(b'data: {"choices": 1}\n\n', frame))))
+    assert next(said) == [{"choices": 1}]
     with pytest.raises(ServerError):
-        next(events)
+        next(said)
 
 
 def test_a_json_error_instead_of_a_stream_is_that_error():
@@ -376,10 +382,10 @@ def test_silence_after_the_first_event_is_noticed_too():
 
 def test_the_readers_own_time_is_not_the_streams_silence():
     transport = slow([b'data: {"choices": 1}\n\n', b": ping\n\n", DONE], 1.0)
-    events = drain(transport.events(Call(path="/", safety="chat")))
-    next(events)
+    said = drain(events(transport))
+    next(said)
     transport.wire.time += 10_000
-    assert list(events) == []
+    assert list(said) == []
 
 
 # -- what an error holds ----------------------------------------------------------------------
