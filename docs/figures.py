@@ -17,6 +17,7 @@ from tables import Language, pick, table
 
 FILE = Path(__file__).with_name("performance.json")
 OURS, BRIDGE, IN_TURN = "ChatTokenHub", "core's bridge", "both floors in turn"
+BRIDGED, NATIVE = "our chunks, bridged", "floor: native"
 PEERS = ("ChatMistralAI", "ChatOpenAI")
 Found = dict[str, tuple[float, str]]
 """Value and unit, by subject."""
@@ -114,7 +115,9 @@ def _shown(found: Found, subject: str) -> str:
 
 def _floor(language: Language, found: Found) -> str:
     if BRIDGE in found:
-        return f"{_shown(found, BRIDGE)} ({pick(language, 'bridge', '桥接')})"
+        native, bridge = _shown(found, NATIVE), _shown(found, BRIDGE)
+        bridged = f"{pick(language, 'of our chunks', '我们的 chunk')} {_shown(found, BRIDGED)}"
+        return f"{native}; {pick(language, 'bridge', '桥接')} {bridge}, {bridged}"
     parts = [name for name in found if name.startswith("floor")]
     apart = " + ".join(_shown(found, name) for name in parts)
     if IN_TURN not in found:

@@ -57,6 +57,8 @@ class Ready(BaseChatModel):
     """The floor of LangChain: a model whose answers are made already."""
 
     events: int = 0
+    native: bool = False
+    """Whether v3 events are made already too, or core's bridge makes them of chunks."""
 
     @property
     def _llm_type(self) -> str:
@@ -80,6 +82,19 @@ class Ready(BaseChatModel):
     async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in self._chunks():
             yield chunk
+
+    @property
+    def _stream_chat_model_events(self) -> Any:
+        return self._events if self.native else None
+
+    def _events(self, *_: Any, **__: Any) -> Iterator[Any]:
+        yield {"event": "message-start", "role": "ai", "id": "run-1", "metadata": {}}
+        yield {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}}
+        for n in range(self.events):
+            delta = {"type": "text-delta", "text": f"word{n % 10} "}
+            yield {"event": "content-block-delta", "index": 0, "delta": delta}
+        yield {"event": "content-block-finish", "index": 0, "content": {"type": "text", "text": ""}}
+        yield {"event": "message-finish", "metadata": {}}
 
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
