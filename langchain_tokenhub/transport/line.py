@@ -204,11 +204,12 @@ class AsyncLine(asyncio.Protocol):
     def _rescue(self) -> None:
         """Take what the server said before it hung up; asyncio forgets it when a write fails."""
         transport = self._transport
-        if transport is None or transport.get_extra_info("ssl_object") is not None:
+        plug = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or plug is None or transport.get_extra_info("ssl_object"):
             return
         with contextlib.suppress(OSError):
-            while came := os.read(transport.get_extra_info("socket").fileno(), _READ):
-                self._came.append(came)
+            came = os.read(plug.fileno(), _ENOUGH)
+            self._came += [came] if came else []
 
     def pause_writing(self) -> None:
         """Take note that the server is slow to take what is sent."""
@@ -235,14 +236,16 @@ class AsyncLine(asyncio.Protocol):
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
         if len(data) > _READ:
             await asyncio.sleep(0)  # hear what the server has to say before it takes no more
-        if self._transport is None or self._ended:
-            raise httpx.WriteError("the connection is closed") from self._failure
         transport = self._transport
+        if transport is None or self._ended or transport.is_closing():
+            raise httpx.WriteError("the connection is closed") from self._failure
         transport.write(data)
-        while (self._stopped or transport.is_closing()) and not self._ended:
+        failed = transport.is_closing()  # of a write: asyncio tells why in the loop's next turn
+        while (self._stopped or failed) and not self._ended:
             if not await self._news(limit):
                 raise httpx.WriteTimeout("the server takes no more")
-        if self._failure is not None:
+        # a connection that is lost once all has left is for `read` to tell: it was sent
+        if self._stopped or failed:
             raise httpx.WriteError(str(self._failure)) from self._failure
 
     async def read(self, limit: float | None) -> bytes:  # noqa: D102
