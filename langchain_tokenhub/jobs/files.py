@@ -11,9 +11,9 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,9 +30,10 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.job import MediaFile, caution
 from langchain_tokenhub.jobs.names import numbered, stem_of
 from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, TAIL, VIDEOS, complains, cut_short, sniff
+from langchain_tokenhub.jobs.sums import differing
 from langchain_tokenhub.jobs.unpack import unpack
 from langchain_tokenhub.transport import Wire
-from langchain_tokenhub.transport.fetch import Fetched, fetch
+from langchain_tokenhub.transport.fetch import Fetched, Sums, fetch
 
 __all__ = ["read", "save", "save_preview", "stem_of", "write_sidecar"]
 
@@ -64,6 +65,9 @@ class _Sink:
     head: bytes = b""
     tail: bytes = b""
     etag: str | None = None
+    sums: Sums = field(default_factory=Sums)
+    joined: bool = False
+    doubted: bool = False
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -77,9 +81,19 @@ class _Sink:
 
     def restart(self) -> None:
         self.size, self.head, self.tail, self.pieces, self.etag = 0, b"", b"", [], None
+        self.joined = False
         if self.file is not None:
             self.file.seek(0)
             self.file.truncate()
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield all that came."""
+        if self.file is None:
+            yield from self.pieces
+            return
+        self.file.seek(0)
+        while part := self.file.read(PIECE):
+            yield part
 
 
 async def read(wire: Wire, file: MediaFile) -> bytes:
@@ -151,7 +165,8 @@ async def _download(wire: Wire, file: MediaFile, sink: _Sink) -> None:
         before = sink.size
         try:
             await _continue(wire, file.url, sink, at_home=file.at_home)
-            return _judge(sink, file.type)
+            _judge(sink, file.type)
+            return await wire.blocking(functools.partial(_verify, sink))
         except _PASSING as error:
             tries = 1 if sink.size > before else tries + 1
             if tries == TRIES or not error.is_retryable:
@@ -182,9 +197,12 @@ def _join(fetched: Fetched, sink: _Sink) -> None:
     other = fetched.etag != sink.etag and sink.size > 0
     if fetched.start == 0:
         sink.restart()
+        sink.sums = fetched.sums
     elif fetched.start != sink.size or other:
         sink.restart()
         raise APIConnectionError("the file host went on elsewhere in the file, or in another file")
+    else:
+        sink.joined = True
     sink.etag = fetched.etag
 
 
@@ -233,6 +251,24 @@ def _judge(sink: _Sink, said: str) -> None:
         raise APIConnectionError("the file is empty")
     if complains(sink.head, said):
         raise ResultExpiredError("the file host answered with a page instead of the file")
+
+
+def _verify(sink: _Sink) -> None:
+    """Compare with the host's checksums; bytes that differ twice are kept, for they were paid for.
+
+    Python needs a second for the CRC-64 of 10 MB, so it is asked where a file was put together from
+    several answers. One answer is guarded by its length and by TLS.
+    """
+    told = sink.sums if sink.joined else replace(sink.sums, crc64=None)
+    wrong = differing(sink.parts(), told) if told != Sums() else None
+    if wrong is None:
+        return
+    if sink.doubted:
+        caution(f"a file has another {wrong} than its host says, twice; kept all the same")
+        return
+    sink.restart()
+    sink.doubted = True
+    raise APIConnectionError(f"the file has another {wrong} than its host says")
 
 
 def _suffix(said: str, found: str | None) -> str:

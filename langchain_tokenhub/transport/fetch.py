@@ -45,6 +45,19 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sums:
+    """Checksums of the whole file, as the host tells them.
+
+    Args:
+        md5: `Content-MD5`, in base64.
+        crc64: COS's `x-cos-hash-crc64ecma`, in decimals.
+    """
+
+    md5: str | None = None
+    crc64: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fetched:
     """A file whose bytes are on their way.
 
@@ -54,6 +67,7 @@ class Fetched:
         size: Bytes that are to come, if the server said so.
         etag: What names this version of the file, for continuing it.
         media_type: What the server calls it.
+        sums: Its checksums, where they are known.
         pieces: The bytes; to be closed by whoever reads them.
     """
 
@@ -62,6 +76,7 @@ class Fetched:
     size: int | None
     etag: str | None
     media_type: str
+    sums: Sums
     pieces: AsyncGenerator[bytes, None]
 
 
@@ -236,8 +251,15 @@ async def _fetched(wire: Wire, response: httpx.Response, request: httpx.Request)
         size=int(length) if length.isdecimal() and not packed else None,
         etag=None if packed else response.headers.get("etag"),
         media_type=response.headers.get("content-type", ""),
+        sums=Sums() if packed else _sums(response),
         pieces=pieces,
     )
+
+
+def _sums(response: httpx.Response) -> Sums:
+    whole = response.status_code == 200  # of a part, MD5 is the part's
+    md5 = response.headers.get("content-md5") if whole else None
+    return Sums(md5=md5, crc64=response.headers.get("x-cos-hash-crc64ecma"))
 
 
 def _start(response: httpx.Response) -> int | None:

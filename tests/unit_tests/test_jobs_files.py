@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import io
+import lzma
 import pickle
 import zipfile
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.files import read, save, write_sidecar
 from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
 from langchain_tokenhub.jobs.names import stem_of
 from langchain_tokenhub.jobs.sniff import sides, sniff
+from langchain_tokenhub.jobs.sums import crc64_of
 from langchain_tokenhub.jobs.unpack import unpack
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedWire
@@ -114,6 +120,50 @@ def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
     w = wire(first, body(PNG, 200, etag='"v2"'))
     assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+
+
+def told(data):
+    """Return the checksums of `data` as COS tells them; xz holds the same CRC-64."""
+    packed = lzma.compress(data, check=lzma.CHECK_CRC64)
+    index = (int.from_bytes(packed[-8:-4], "little") + 1) * 4
+    crc64 = int.from_bytes(packed[-12 - index - 8 : -12 - index], "little")
+    md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
+    return {"content_md5": md5, "x_cos_hash_crc64ecma": str(crc64)}
+
+
+def in_two(data, whole=PNG):
+    """Return the answers of a host that is cut, and goes on with `data`."""
+    names = {name.replace("_", "-"): value for name, value in told(whole).items()}
+    first = httpx.Response(200, headers={"etag": '"v1"', **names}, stream=Cut(whole[:10]))
+    return first, body(data, 206, etag='"v1"', content_range="bytes 10-31/32", **told(data))
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_the_crc64_is_that_of_xz(data, cut):
+    expected = told(data)["x_cos_hash_crc64ecma"] if data else "0"
+    assert str(crc64_of(data[cut:], crc64_of(data[:cut]))) == expected
+
+
+@pytest.mark.parametrize("script", [[body(PNG, **told(PNG))], in_two(PNG[10:])])
+def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
+    w = wire(*script)
+    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert w.script == []
+
+
+@pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
+def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
+    """No client of a media API compares them."""
+    w = wire(*script, body(PNG, **told(PNG)))
+    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert w.script == []
+
+
+def test_a_file_that_has_not_twice_is_kept_with_a_warning(tmp_path):
+    w = wire(*[body(PNG, **told(b"other")) for _ in range(2)])
+    with pytest.warns(UserWarning, match="MD5"):
+        saved = finish(save(w, at_home(), tmp_path, "cat"))
+    assert saved.path.read_bytes() == PNG
 
 
 def test_a_failed_download_leaves_no_file(tmp_path):
