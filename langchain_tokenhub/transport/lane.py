@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import httpx
 
+from langchain_tokenhub.transport.dial import Goal
 from langchain_tokenhub.transport.http1 import Head, Header, Reader, head_of
-from langchain_tokenhub.transport.line import PIECE, AsyncLine, Goal, Line, SyncLine
+from langchain_tokenhub.transport.line import PIECE, AsyncLine, Line, SyncLine
 
 IDLE = 30.0
 """Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""

@@ -15,38 +15,18 @@ import select
 import socket
 import ssl
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, Self, cast
+from collections.abc import Iterator
+from typing import Protocol, Self, cast
 
 import httpx
+
+from langchain_tokenhub.transport.dial import Goal, adialled, dialled
 
 PIECE = 256 * 1024
 """Bytes of a large request that are written at once; each piece has the whole write timeout."""
 _READ = 64 * 1024
 _ENOUGH = 1024 * 1024
 """Bytes that may wait for their reader; a server that says more has to wait."""
-_NEXT_ADDRESS = 0.25
-"""Seconds after which the next address of a host is tried beside the first (RFC 8305)."""
-
-
-Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
-"""A line of `getaddrinfo`."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Where a line leads.
-
-    Args:
-        host: Name or address that is connected to.
-        port: Of that host.
-        tls_name: Name that the certificate must have; None for plain text, on loopback alone.
-    """
-
-    host: str
-    port: int
-    tls_name: str | None
 
 
 class Line(Protocol):
@@ -108,15 +88,9 @@ class SyncLine:
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
         with _named(httpx.ConnectError, httpx.ConnectTimeout):
-            plug = socket.create_connection((goal.host, goal.port), limit)
-            try:
-                for option in socket_options():
-                    plug.setsockopt(*option)
-                if goal.tls_name is not None:
-                    plug = tls().wrap_socket(plug, server_hostname=goal.tls_name)
-            except BaseException:
-                plug.close()
-                raise
+            plug = dialled(goal, limit)
+            if goal.tls_name is not None:
+                plug = _secured(plug, goal.tls_name)
         return cls(plug)
 
     @property
@@ -167,7 +141,7 @@ class AsyncLine(asyncio.Protocol):
         secure = None if name is None else tls()
         with _named(httpx.ConnectError, httpx.ConnectTimeout):
             async with asyncio.timeout(limit):
-                plug = await _plugged(loop, await _addresses(loop, goal))
+                plug = await adialled(goal)
                 _, line = await loop.create_connection(
                     lambda: cls(loop), sock=plug, ssl=secure, server_hostname=name
                 )
@@ -356,67 +330,12 @@ def _bury(transport: asyncio.Transport) -> None:
             lose(None)
 
 
-async def _addresses(loop: asyncio.AbstractEventLoop, goal: Goal) -> Sequence[Address]:
-    """Return where `goal` may be, the system's favourite first."""
-    with contextlib.suppress(socket.gaierror):  # an address needs no resolver, and no thread
-        return socket.getaddrinfo(
-            goal.host, goal.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-    return await loop.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
-
-
-async def _plugged(loop: asyncio.AbstractEventLoop, addresses: Sequence[Address]) -> socket.socket:
-    """Return a socket that is connected to the first of `addresses` that takes it (RFC 8305).
-
-    asyncio's own race loses sockets when it is cancelled.
-    """
-    first, *others = addresses
-    if not others:
-        return await _connected(loop, first)
-    racing = {loop.create_task(_connected(loop, first))}
-    started = set(racing)
+def _secured(plug: socket.socket, name: str) -> ssl.SSLSocket:
     try:
-        while True:
-            limit = _NEXT_ADDRESS if others else None
-            done, racing = await asyncio.wait(
-                racing, timeout=limit, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                if task.exception() is None:
-                    started.remove(task)
-                    return task.result()
-            if not others and not racing:
-                return done.pop().result()  # which raises the last failure
-            if others:
-                task = loop.create_task(_connected(loop, others.pop(0)))
-                racing.add(task)
-                started.add(task)
-    finally:
-        for task in started:
-            task.cancel()
-            task.add_done_callback(_discard)
-
-
-def _discard(task: asyncio.Task[socket.socket]) -> None:
-    """Close the socket of an attempt that came too late."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
-
-
-async def _connected(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    family, kind, protocol, _, where = address
-    plug = socket.socket(family, kind, protocol)
-    try:
-        plug.settimeout(0)
-        for option in socket_options():
-            plug.setsockopt(*option)
-        await loop.sock_connect(plug, where)
+        return tls().wrap_socket(plug, server_hostname=name)
     except BaseException:
-        with contextlib.suppress(NotImplementedError):
-            loop.remove_writer(plug)  # else a loop that was cancelled may keep it for another's
         plug.close()
         raise
-    return plug
 
 
 @contextlib.contextmanager
@@ -445,14 +364,3 @@ def tls() -> ssl.SSLContext:
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-@functools.cache
-def socket_options() -> list[tuple[int, int, int]]:
-    """Return options that find a dead peer in a minute or two, where the system knows them."""
-    wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-    known = [(getattr(socket, name, None), value) for name, value in wanted]
-    known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
-    tcp = [(socket.IPPROTO_TCP, name, value) for name, value in known if name is not None]
-    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return [nodelay, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp]

@@ -16,8 +16,9 @@ import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
+from langchain_tokenhub.transport.dial import socket_options
 from langchain_tokenhub.transport.lane import IDLE, Answer
-from langchain_tokenhub.transport.line import PIECE, socket_options, tls
+from langchain_tokenhub.transport.line import PIECE, tls
 
 P = TypeVar("P")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import httpx
 import pytest
@@ -130,77 +129,6 @@ async def test_a_wait_outlasts_the_timer_of_an_earlier_one():
     made.data_received(b"y")
     assert await reading == b"y"
     made.close()
-
-
-# -- connecting -------------------------------------------------------------------------------
-
-
-def told(*ports):
-    """Return what a resolver says of a host with these ports of loopback."""
-    kind = socket.AF_INET, socket.SOCK_STREAM, 6, ""
-    return [(*kind, ("127.0.0.1", port)) for port in ports]
-
-
-@pytest.fixture
-def listener():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-@pytest.fixture
-def refused():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-async def plugged(*ports):
-    return await line._plugged(asyncio.get_running_loop(), told(*ports))
-
-
-async def test_an_address_that_refuses_gives_way_to_the_next(listener, refused):
-    port = listener.getsockname()[1]
-    with await plugged(refused, port) as plug:
-        assert plug.getpeername()[1] == port
-
-
-async def test_an_address_that_is_silent_gives_way_to_the_next(listener, monkeypatch):
-    """httpx 0.28.1's sync backend waits for the first until its whole patience is gone."""
-    monkeypatch.setattr(line, "_NEXT_ADDRESS", 0.01)
-    connected = line._connected
-
-    async def silent(loop, address):
-        if address[4][1] == 1:
-            await asyncio.Event().wait()
-        return await connected(loop, address)
-
-    monkeypatch.setattr(line, "_connected", silent)
-    port = listener.getsockname()[1]
-    with await plugged(1, port) as plug:
-        assert plug.getpeername()[1] == port
-
-
-async def test_the_last_failure_is_told_where_all_addresses_refuse(refused):
-    with pytest.raises(ConnectionRefusedError):
-        await plugged(refused, refused)
-
-
-async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
-    """asyncio 3.11's own race leaves its socket open."""
-    monkeypatch.setattr(line, "_NEXT_ADDRESS", 0.0)
-    made, gate = [], asyncio.Event()
-
-    async def connected(loop, address):
-        await gate.wait()
-        made.append(socket.socket())
-        return made[-1]
-
-    monkeypatch.setattr(line, "_connected", connected)
-    racing = await begun(plugged(1, 2))
-    await asyncio.sleep(0.01)
-    gate.set()
-    with await racing as plug:
-        await asyncio.sleep(0)
-        assert [other.fileno() for other in made if other is not plug] == [-1]
 
 
 class Plug:

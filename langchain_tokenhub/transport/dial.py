@@ -1,0 +1,199 @@
+"""Connect to a host: the first of its addresses that answers, the others let go of (RFC 8305).
+
+An address that nobody can reach (of IPv6, often) costs a quarter of a second, and not the whole
+patience. The races are our own: Python's sync one waits for each address in turn, and asyncio's
+loses sockets when it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import math
+import os
+import selectors
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+HEAD_START = 0.25
+"""Seconds after which the next address is tried beside those before it."""
+_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
+
+Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+"""A line of `getaddrinfo`."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where a line leads.
+
+    Args:
+        host: Name or address that is connected to.
+        port: Of that host.
+        tls_name: Name that the certificate must have; None for plain text, on loopback alone.
+    """
+
+    host: str
+    port: int
+    tls_name: str | None
+
+
+def dialled(goal: Goal, limit: float | None) -> socket.socket:
+    """Return a socket that is connected, and waits at most `limit` seconds each time.
+
+    Raises:
+        TimeoutError: No address took the connection in time.
+        OSError: None takes it, or there is none.
+    """
+    addresses = _literal(goal) or socket.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
+    plug = _winner(addresses, limit)
+    plug.settimeout(limit)
+    return plug
+
+
+async def adialled(goal: Goal) -> socket.socket:
+    """Return a socket that is connected, and does not block.
+
+    Raises:
+        OSError: No address takes the connection, or there is none.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = _literal(goal) or await loop.getaddrinfo(
+        goal.host, goal.port, type=socket.SOCK_STREAM
+    )
+    if len(addresses) == 1:
+        return await _connected(loop, addresses[0])
+    return await _first_connected(loop, addresses)
+
+
+def _literal(goal: Goal) -> Sequence[Address]:
+    """Return the address that `goal` is, if it is one: that needs no resolver, and no thread."""
+    with contextlib.suppress(socket.gaierror):
+        return socket.getaddrinfo(
+            goal.host, goal.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    return ()
+
+
+def _plug(address: Address) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    plug = socket.socket(family, kind, protocol)
+    plug.settimeout(0)
+    for option in socket_options():
+        plug.setsockopt(*option)
+    return plug
+
+
+@functools.cache
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return options that find a dead peer in a minute or two, where the system knows them."""
+    wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    known = [(getattr(socket, name, None), value) for name, value in wanted]
+    known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
+    tcp = [(socket.IPPROTO_TCP, name, value) for name, value in known if name is not None]
+    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return [nodelay, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp]
+
+
+# -- the race of a thread ------------------------------------------------------------------------
+
+
+def _winner(addresses: Sequence[Address], limit: float | None) -> socket.socket:
+    until = math.inf if limit is None else time.monotonic() + limit
+    queue, failure = list(addresses), OSError("the host has no address")
+    with selectors.DefaultSelector() as racing:
+        try:
+            while queue or racing.get_map():
+                problem = _started(racing, queue.pop(0)) if queue else 0
+                if problem:
+                    failure = OSError(problem, os.strerror(problem))
+                    continue
+                for plug in _ended(racing, until, HEAD_START if queue else math.inf):
+                    racing.unregister(plug)
+                    if (problem := plug.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == 0:
+                        return plug
+                    failure = OSError(problem, os.strerror(problem))
+                    plug.close()
+        finally:
+            for plug in _plugs(list(racing.get_map().values())):
+                plug.close()
+    raise failure
+
+
+def _started(racing: selectors.BaseSelector, address: Address) -> int:
+    """Begin to connect; return the system's number of why that cannot be."""
+    plug = _plug(address)
+    problem = plug.connect_ex(address[4])
+    if problem in _UNDER_WAY:
+        racing.register(plug, selectors.EVENT_WRITE)
+        return 0
+    plug.close()
+    return problem
+
+
+def _ended(racing: selectors.BaseSelector, until: float, most: float) -> list[socket.socket]:
+    """Wait until an attempt has ended, well or badly, but not longer than `most` seconds."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    wait = min(left, most)
+    ready = racing.select(None if wait == math.inf else wait)
+    return _plugs(key for key, _ in ready)
+
+
+def _plugs(keys: Iterable[selectors.SelectorKey]) -> list[socket.socket]:
+    return [cast("socket.socket", key.fileobj) for key in keys]
+
+
+# -- the race of a loop --------------------------------------------------------------------------
+
+
+async def _first_connected(
+    loop: asyncio.AbstractEventLoop, addresses: Sequence[Address]
+) -> socket.socket:
+    queue, started = list(addresses), set[asyncio.Task[socket.socket]]()
+    racing, failure = set[asyncio.Task[socket.socket]](), OSError("the host has no address")
+    try:
+        while queue or racing:
+            if queue:
+                task = loop.create_task(_connected(loop, queue.pop(0)))
+                started.add(task)
+                racing.add(task)
+            done, racing = await asyncio.wait(
+                racing,
+                timeout=HEAD_START if queue else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                if (problem := task.exception()) is None:
+                    started.remove(task)
+                    return task.result()
+                failure = problem if isinstance(problem, OSError) else failure
+    finally:
+        for task in started:
+            task.cancel()
+            task.add_done_callback(_discard)
+    raise failure
+
+
+def _discard(task: asyncio.Task[socket.socket]) -> None:
+    """Close the socket of an attempt that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    plug = _plug(address)
+    try:
+        await loop.sock_connect(plug, address[4])
+    except BaseException:
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_writer(plug)  # else a loop that was cancelled may keep it for another's
+        plug.close()
+        raise
+    return plug
