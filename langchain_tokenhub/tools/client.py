@@ -188,6 +188,11 @@ class MediaClient(Connected):
     ) -> MediaResult:
         checked = self._checked(params)
         job_id = getattr(checked, "job_id", None)
+        if job_id and (extra or again):
+            raise InvalidRequestError(
+                "job_id: that job is submitted already, and takes neither extra nor again; "
+                "leave them out to collect it, or job_id to submit a new one"
+            )
         if job_id:
             return await self._result(transport, emit, job_id, wait)
         errand = self._errand(transport, emit, wait)

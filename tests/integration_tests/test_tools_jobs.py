@@ -111,6 +111,14 @@ def test_a_cheap_call_is_not_asked_about(hub):
     assert len(hub.jobs) == 1
 
 
+@pytest.mark.parametrize("beside", [{"extra": {"style": "oil"}}, {"again": True}])
+def test_what_belongs_to_a_new_job_is_refused_beside_a_job_id(hub, call, beside):
+    job = TokenHubVideoTool().submit(prompt="猫")
+    with pytest.raises(errors.InvalidRequestError, match="neither extra nor again"):
+        call(TokenHubVideoTool(), "generate", job_id=job.id, **beside)
+    assert len(hub.requests) == 1
+
+
 # --- a job id that says nothing -------------------------------------------------------------------
 
 BLANKS = ["", " ", "\n"]
