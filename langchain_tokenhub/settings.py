@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from langchain_tokenhub import catalogue
-from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.transport.calls import Endpoint
+from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
+from langchain_tokenhub.transport.calls import Endpoint, Patience
 from langchain_tokenhub.transport.hosts import loopback, shared_hosts
 from langchain_tokenhub.transport.retry import shared_budget
 from langchain_tokenhub.transport.stepping import finish
@@ -105,8 +105,10 @@ def _headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
 
 
 def _seconds(timeout: float | Timeout | None) -> float | Timeout | None:
-    if isinstance(timeout, float | int) and not timeout > 0:
-        raise ValueError(f"timeout is a number of seconds above 0, not {timeout}")
+    try:
+        Patience.of(timeout, Patience())
+    except InvalidRequestError as problem:
+        raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
     return timeout
 
 

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     import httpx
 
 
+LONGEST_WAIT = 1e9
+"""Seconds; the system counts no further."""
+
+
+def _seconds(limit: float) -> float:
+    if not 0 < limit <= LONGEST_WAIT:
+        raise InvalidRequestError(
+            f"timeout is a number of seconds above 0, not {limit}",
+            hint="httpx.Timeout(None) waits for ever",
+            phase="not sent",
+        )
+    return limit
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patience:
     """How long to wait for what, in seconds; None waits for ever.
@@ -42,12 +56,16 @@ class Patience:
 
     @classmethod
     def of(cls, timeout: float | httpx.Timeout | None, default: Patience) -> Patience:
-        """Return what the user's `timeout` means, of whom None says nothing."""
+        """Return what the user's `timeout` means, of whom None says nothing.
+
+        Raises:
+            InvalidRequestError: It is no time that anybody can wait.
+        """
         match timeout:
             case None:
                 return default
             case float() | int():
-                seconds = float(timeout)
+                seconds = _seconds(float(timeout))
                 return cls(
                     connect=min(seconds, default.connect or seconds),
                     connect_backed=min(seconds, default.connect_backed or seconds),
@@ -58,6 +76,8 @@ class Patience:
                     chosen=True,
                 )
             case _:
+                for limit in (timeout.read, timeout.connect, timeout.write):
+                    _seconds(1.0 if limit is None else limit)
                 read, connect = timeout.read, timeout.connect
                 return cls(
                     connect=connect,

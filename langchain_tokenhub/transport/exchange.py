@@ -18,6 +18,7 @@ from langchain_tokenhub.errors import (
     InvalidRequestError,
     ServerError,
     TokenHubError,
+    clean,
     error_from,
     fault_in,
 )
@@ -140,7 +141,7 @@ class Exchange:
             failure = caught
         else:
             response.request = request
-            self._server_id = response.headers.get("x-request-id")
+            self._server_id = clean(response.headers.get("x-request-id", ""), 200) or None
             self._log(request, f"{response.status_code}", asked)
             if response.is_success:
                 return response
@@ -161,6 +162,7 @@ class Exchange:
             "timeout": self._patience.within(self._left(), backed=self.endpoint.backed),
             "progress": progress,
             "fresh": call.safety == "submit",
+            "deadline": call.deadline,
         }
         method, content = "GET" if call.content is None else "POST", call.content
         failure: Exception
@@ -199,6 +201,10 @@ class Exchange:
         ours, theirs = self.call.patience, self.wire.timeout
         return ours if ours.chosen else Patience.of(theirs, ours)
 
+    @property
+    def _late(self) -> bool:
+        return self.call.deadline is not None and self.wire.now() > self.call.deadline
+
     def _left(self) -> float | None:
         deadline = self.call.deadline
         return None if deadline is None else max(0.001, deadline - self.wire.now())
@@ -231,7 +237,7 @@ class Exchange:
         if size > LARGEST_ANSWER:
             problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
             raise ServerError(problem, phase="answered")
-        if self.call.deadline is not None and self.wire.now() > self.call.deadline:
+        if self._late:
             problem = "the answer did not come to its end before the deadline"
             raise APITimeoutError(problem, phase="answered")
 
@@ -244,7 +250,7 @@ class Exchange:
             async with aclosing(self._body(response)) as pieces:
                 async for piece in pieces:
                     body += piece
-                    if len(body) > LARGEST_COMPLAINT:
+                    if len(body) > LARGEST_COMPLAINT or self._late:
                         break
         except (httpx.HTTPError, ServerError):
             pass  # the status says enough

@@ -14,7 +14,7 @@ import httpx
 
 LARGEST_HEAD = 100 * 1024
 """Bytes of an answer's head, those of interim answers before it included."""
-LONGEST_LINE = 8 * 1024
+LONGEST_LINE = 2 * 1024
 """Bytes of the line before a chunk, with its extensions, and of the trailers after the last one."""
 
 Header = tuple[bytes, bytes]
@@ -27,8 +27,8 @@ _FIELD = re.compile(rb"(%s):([^\r\n\x00]*)" % _TOKEN)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
 _FOLDED = re.compile(rb"\r?\n[ \t]+")
-_CHUNK = re.compile(rb"\r\n([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
-_CHUNK_BEGUN = re.compile(rb"(?:\r(?:\n(?:[0-9a-fA-F]{1,16}[ \t]*(?:;[^\r\n]*)?\r?)?)?)?")
+_CHUNK = re.compile(rb"\r\n([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_CHUNK_BEGUN = re.compile(rb"(?:\r(?:\n(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?)?)?")
 
 
 def head_of(request: httpx.Request) -> bytes:
@@ -93,15 +93,20 @@ class Reader:
             head = _head(bytes(self._came[: end.start()]))
             del self._came[: end.end()]
             self._size, seen = self._size + end.end(), 0
+            self._check(self._size)
             if head.status >= 200:
                 self._body = _framing(head)
                 self._again = head.again
                 return head
             if head.status == 101:
                 raise httpx.RemoteProtocolError("the server switches protocols, unasked")
-        if self._size + len(self._came) > LARGEST_HEAD:
-            raise httpx.RemoteProtocolError(f"the head is larger than {LARGEST_HEAD} bytes")
+        self._check(self._size + len(self._came))
         return None
+
+    @staticmethod
+    def _check(size: int) -> None:
+        if size > LARGEST_HEAD:
+            raise httpx.RemoteProtocolError(f"the head is larger than {LARGEST_HEAD} bytes")
 
     def rest(self) -> bytes:
         """Return the part of the body that came with the head."""
@@ -133,8 +138,9 @@ class Reader:
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection may carry another request."""
-        return self._again and self._framed.over and not self._framed.stray
+        """Whether the answer was read to its end and the connection may carry another request."""
+        whole = self._framed.over and not self._framed.stray
+        return self._again and whole and not self._came  # what nobody has read is stray too
 
     @property
     def _framed(self) -> Framing:
@@ -151,7 +157,10 @@ def _head(text: bytes) -> Head:
         raise httpx.RemoteProtocolError("what came is no answer of HTTP/1")
     headers = [(field[1], field[2].strip(b" \t")) for field in fields if field is not None]
     close = b"close" in _tokens(headers, b"connection")
-    return Head(int(status[2]), headers, status[1] == b"1" and not close)
+    # two ways to say where the body ends may differ: nothing is read after it
+    names = {name.lower() for name, _ in headers}
+    torn = {b"transfer-encoding", b"content-length"} <= names
+    return Head(int(status[2]), headers, status[1] == b"1" and not (close or torn))
 
 
 def _tokens(headers: list[Header], name: bytes) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +12,8 @@ from langchain_tokenhub.transport.dial import Goal
 from langchain_tokenhub.transport.http1 import Head, Header, Reader, head_of
 from langchain_tokenhub.transport.line import PIECE, AsyncLine, Line, SyncLine
 
+LAST_LOOK = 0.1
+"""Seconds for an answer to have come to a request that the server does not read to its end."""
 IDLE = 30.0
 """Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""
 
@@ -56,6 +59,8 @@ class DirectLane:
         self._line: Line | None = None
         self._reader = Reader()
         self._limit: float | None = None
+        self._deadline: float | None = None
+        self._sent = True
 
     @property
     def over(self) -> bool:
@@ -74,13 +79,15 @@ class DirectLane:
             self._line = await self._kind.open(_goal(request), limits["connect"])
         progress.begin()
         unsent = await _write(self._line, head, request.content, limits["write"])
-        if unsent is None:
+        self._sent = unsent is None
+        if self._sent:
             progress.sent()
-        self._limit, self._reader = limits["read"], Reader()
+        self._limit = LAST_LOOK if isinstance(unsent, httpx.WriteTimeout) else limits["read"]
+        self._deadline, self._reader = request.extensions.get("deadline"), Reader()
         found: Head | None = None
         try:
             while found is None:
-                if not (data := await self._line.read(self._limit)):
+                if not (data := await self._line.read(self._patience())):
                     self._reader.end()
                 found = self._reader.head(data)
         except httpx.TransportError as failure:
@@ -94,11 +101,20 @@ class DirectLane:
         if piece := reader.rest():
             yield piece
         while line is not None and not reader.over:
-            data = await line.read(self._limit)
+            data = await line.read(self._patience())
             if not data:
                 reader.end()
             elif piece := reader.body(data):
                 yield piece
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for bytes: never beyond the end of the whole call."""
+        if self._deadline is None:
+            return self._limit
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("the answer did not come to its end before the deadline")
+        return left if self._limit is None else min(left, self._limit)
 
     def _hurry(self, seconds: float) -> None:
         """Wait for the rest of the answer at most `seconds` each time."""
@@ -106,7 +122,7 @@ class DirectLane:
 
     async def leave(self) -> bool:
         """Be done with the answer, read whole or not; say whether another request may come."""
-        return self._reader.over and self._reader.reusable
+        return self._sent and self._reader.reusable
 
     async def close(self) -> None:
         """End the connection."""
@@ -130,11 +146,11 @@ def _goal(request: httpx.Request) -> Goal:
 
 async def _write(
     line: Line, head: bytes, content: bytes, limit: float | None
-) -> httpx.WriteError | None:
+) -> httpx.WriteError | httpx.WriteTimeout | None:
     """Send a request, in one write if it is small; return why not all of it could be sent.
 
     Two writes would be two packets and two system calls. A server may answer before it has read a
-    large request, and leave: what it said is then still to be read.
+    large request, and leave or read no more: what it said is then still to be heard.
     """
     try:
         if len(content) <= PIECE:
@@ -143,7 +159,7 @@ async def _write(
             await line.write(head, limit)
             for piece in _pieces(content):
                 await line.write(piece, limit)
-    except httpx.WriteError as failure:
+    except (httpx.WriteError, httpx.WriteTimeout) as failure:
         return failure
     return None
 

@@ -115,12 +115,11 @@ class Lanes:
     def __init__(self, opened: Callable[[httpx.Request], Lane] = _sync_lane) -> None:
         self._opened = opened
         self._stacks = _Stacks()
-        self._over: bool | None = False
-        """Whether lanes are kept no more; None while nobody looks at when that is."""
+        self._begun, self._over = True, False
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send on a free lane; sync or async, the answer's stream is an async one."""
-        if self._over is None:
+        if not self._begun:
             await self._begin()
         origin = _origin(request)
         lane = await self._free(origin, request) or self._opened(request)
@@ -165,11 +164,11 @@ class LoopLanes(Lanes):
 
     def __init__(self) -> None:
         super().__init__(_async_lane)
-        self._over = None
+        self._begun = False
         self._keeper = self._until_the_loop_ends()
 
     async def _begin(self) -> None:
-        self._over = False
+        self._begun = True
         await anext(self._keeper)
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
@@ -221,8 +220,9 @@ def async_lanes() -> LoopLanes:
     loop = asyncio.get_running_loop()
     lanes = _by_loop.get(loop)
     if lanes is None:
-        for ended in [known for known in list(_by_loop) if known.is_closed()]:
-            del _by_loop[ended]  # its lanes hold it, so it would never go by itself
+        for known in _by_loop.keyrefs():  # a copy: other threads begin loops too
+            if (ended := known()) is not None and ended.is_closed():
+                _by_loop.pop(ended, None)  # its lanes hold it, so it would never go by itself
         close_orphans()
         lanes = _by_loop[loop] = LoopLanes()
     return lanes

@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import ssl
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Protocol, Self, cast
@@ -52,6 +53,11 @@ class Line(Protocol):
         """Whether its loop has ended without closing it."""
         ...
 
+    @property
+    def served(self) -> bool:
+        """Whether it has a loop that runs."""
+        ...
+
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:
         """Send `data`, all of it.
 
@@ -87,10 +93,12 @@ class SyncLine:
 
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
+        until = None if limit is None else time.monotonic() + limit
         with _named(httpx.ConnectError, httpx.ConnectTimeout):
             plug = dialled(goal, limit)
             if goal.tls_name is not None:
-                plug = _secured(plug, goal.tls_name)
+                left = None if until is None else max(0.001, until - time.monotonic())
+                plug = _secured(plug, goal.tls_name, left)
         return cls(plug)
 
     @property
@@ -137,14 +145,18 @@ class AsyncLine(asyncio.Protocol):
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
         loop = asyncio.get_running_loop()
-        name = goal.tls_name
+        line, name = cls(loop), goal.tls_name
         secure = None if name is None else tls()
         with _named(httpx.ConnectError, httpx.ConnectTimeout):
-            async with asyncio.timeout(limit):
-                plug = await adialled(goal)
-                _, line = await loop.create_connection(
-                    lambda: cls(loop), sock=plug, ssl=secure, server_hostname=name
-                )
+            try:
+                async with asyncio.timeout(limit):
+                    plug = await adialled(goal)
+                    await loop.create_connection(
+                        lambda: line, sock=plug, ssl=secure, server_hostname=name
+                    )
+            except BaseException:
+                line.close()  # asyncio would wait up to 30 s for the server's farewell
+                raise
         return line
 
     # -- what the loop says ----------------------------------------------------------------
@@ -181,6 +193,8 @@ class AsyncLine(asyncio.Protocol):
         plug = transport.get_extra_info("socket") if transport is not None else None
         if transport is None or plug is None or transport.get_extra_info("ssl_object"):
             return
+        if os.name != "posix":  # elsewhere a socket's number is no file's
+            return
         with contextlib.suppress(OSError):
             came = os.read(plug.fileno(), _ENOUGH)
             self._came += [came] if came else []
@@ -215,8 +229,9 @@ class AsyncLine(asyncio.Protocol):
             raise httpx.WriteError("the connection is closed") from self._failure
         transport.write(data)
         failed = transport.is_closing()  # of a write: asyncio tells why in the loop's next turn
+        until = None if limit is None else self._loop.time() + limit
         while (self._stopped or failed) and not self._ended:
-            if not await self._news(limit):
+            if not await self._news(until):
                 raise httpx.WriteTimeout("the server takes no more")
         # a connection that is lost once all has left is for `read` to tell: it was sent
         if self._stopped or failed:
@@ -228,7 +243,7 @@ class AsyncLine(asyncio.Protocol):
                 raise httpx.ReadError(str(self._failure)) from self._failure
             if self._ended or self._transport is None:
                 return b""
-            if not await self._news(limit):
+            if not await self._news(None if limit is None else self._loop.time() + limit):
                 raise httpx.ReadTimeout("the server says nothing")
         data = self._came[0] if len(self._came) == 1 else b"".join(self._came)
         self._came.clear()
@@ -238,12 +253,11 @@ class AsyncLine(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def _news(self, limit: float | None) -> asyncio.Future[bool]:
-        """Return what becomes true when something happens, and false when nothing did in time."""
-        self._waiter = self._loop.create_future()
-        self._until = None if limit is None else self._loop.time() + limit
-        if self._until is not None:
-            self._watch(self._until)
+    def _news(self, until: float | None) -> asyncio.Future[bool]:
+        """Return what becomes true when something happens, and false when nothing did `until`."""
+        self._waiter, self._until = self._loop.create_future(), until
+        if until is not None:
+            self._watch(until)
         return self._waiter
 
     def _watch(self, until: float) -> None:
@@ -273,7 +287,7 @@ class AsyncLine(asyncio.Protocol):
 
     @property
     def served(self) -> bool:
-        """Whether the loop runs."""
+        """Whether it has a loop that runs."""
         return self._loop.is_running()
 
     def close(self) -> None:  # noqa: D102
@@ -330,12 +344,15 @@ def _bury(transport: asyncio.Transport) -> None:
             lose(None)
 
 
-def _secured(plug: socket.socket, name: str) -> ssl.SSLSocket:
+def _secured(plug: socket.socket, name: str, limit: float | None) -> ssl.SSLSocket:
+    secure = tls().wrap_socket(plug, server_hostname=name, do_handshake_on_connect=False)
     try:
-        return tls().wrap_socket(plug, server_hostname=name)
+        secure.settimeout(limit)
+        secure.do_handshake()
     except BaseException:
-        plug.close()
+        secure.close()
         raise
+    return secure
 
 
 @contextlib.contextmanager

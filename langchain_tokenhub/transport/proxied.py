@@ -10,6 +10,8 @@ import contextvars
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import httpcore
@@ -144,6 +146,10 @@ _FAILURES = (
     httpcore.UnsupportedProtocol,
 )
 """The engine's errors."""
+_SOCKS: tuple[type[Exception], ...] = (
+    (import_module("socksio").SOCKSError,) if find_spec("socksio") is not None else ()
+)
+"""Those of a package that only some have, which the engine lets pass."""
 
 
 @contextmanager
@@ -153,6 +159,8 @@ def _named() -> Iterator[None]:
         yield
     except _FAILURES as failure:
         raise getattr(httpx, type(failure).__name__)(str(failure)) from failure
+    except _SOCKS as failure:
+        raise httpx.ProxyError("what answers is no SOCKS proxy") from failure
 
 
 _at_work: contextvars.ContextVar[bool] = contextvars.ContextVar("tokenhub_at_work", default=False)

@@ -176,10 +176,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _until(date: str) -> float | None:
     try:
         then = email.utils.parsedate_to_datetime(date)
-    except (ValueError, TypeError):
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)
+        return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
 
 
 class Budget:

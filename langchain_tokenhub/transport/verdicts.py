@@ -172,7 +172,7 @@ def readable(response: httpx.Response, body: bytes) -> Any:
 def request_id(response: httpx.Response, data: Any) -> str | None:
     """Return the service's id of the request."""
     found = data.get("request_id") if isinstance(data, Mapping) else None
-    return str(found) if found else response.headers.get("x-request-id")
+    return clean(str(found or response.headers.get("x-request-id", "")), 200) or None
 
 
 def without(error: TokenHubError, secrets: Sequence[str]) -> None:

@@ -366,4 +366,4 @@ def relax(response: httpx.Response) -> None:
         vars(stream).pop("read", None)
 
 
-atexit.register(lambda: finish(sync_lanes().close()))
+atexit.register(lambda: finish(sync_lanes().close()))  # those through a proxy: `line` ends others

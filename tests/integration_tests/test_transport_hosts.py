@@ -6,8 +6,23 @@ import asyncio
 
 import pytest
 
-from langchain_tokenhub import APIConnectionError, InvalidRequestError, SubmissionUnknownError
-from langchain_tokenhub.transport import AsyncWire, Call, Patience, SyncWire, Transport, finish
+from langchain_tokenhub import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidRequestError,
+    ServerError,
+    SubmissionUnknownError,
+)
+from langchain_tokenhub.transport import (
+    AsyncWire,
+    Call,
+    Patience,
+    SyncWire,
+    Transport,
+    finish,
+    line,
+)
+from langchain_tokenhub.transport.line import AsyncLine
 from tests.conftest import Budget, Endpoint, Hosts
 
 QUICK = Patience(connect=0.3, connect_backed=0.3, read=0.3)
@@ -126,13 +141,43 @@ def test_a_redirect_to_another_site_gets_neither_key_nor_body(call, peers):
     assert thief.connections == []
 
 
-def test_an_answer_that_trickles_past_the_deadline_is_left(call, peers):
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n",
+        b"HTTP/1.1 500 X\r\nContent-Length: 999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: ",
+    ],
+    ids=["a body", "a complaint", "a head"],
+)
+def test_an_answer_that_trickles_past_the_deadline_is_left(begun, call, peers):
     async def trickle(connection, request):
-        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+        await connection.send(begun)
         while not connection.gone.is_set():
             await connection.send(b" ")
             await asyncio.sleep(0.02)
 
-    wire = SyncWire()
-    with pytest.raises(Exception, match="deadline"):
-        call(Client(peers(trickle).url), "ask", a_call(deadline=wire.now() + 0.3))
+    server, wire = peers(trickle), SyncWire()
+    client = Client(server.url, max_retries=0)
+    with pytest.raises((APITimeoutError, ServerError)):
+        call(client, "ask", a_call(deadline=wire.now() + 0.3))
+    assert server.connections[0].gone.wait(5)
+
+
+async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers, raw, monkeypatch):
+    """asyncio waits up to 30 s for the server's farewell, so in httpx 0.28.1 too."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+    line.tls.cache_clear()
+    server = peers(tls=True)
+    made = AsyncLine.connection_made
+
+    def and_cancel(self, transport):
+        made(self, transport)
+        task.cancel()
+
+    monkeypatch.setattr(AsyncLine, "connection_made", and_cancel)
+    task = asyncio.ensure_future(Client(server.url).aask(a_call()))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    line.tls.cache_clear()
+    assert await asyncio.to_thread(server.connections[0].gone.wait, 5)

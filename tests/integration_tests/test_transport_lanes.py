@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import sys
 import threading
 
 import pytest
@@ -292,6 +293,16 @@ def in_threads(work, count=8):
 def test_threads_share_a_model(model):
     chat = model()
     assert in_threads(lambda: [streamed(chat) for _ in range(10)]) == [["hi"] * 10] * 8
+
+
+def test_loops_that_begin_in_many_threads_disturb_nobody(model):
+    chat, before = model(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        found = in_threads(lambda: [asyncio.run(chat.ainvoke("q")).content for _ in range(15)])
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [["hi"] * 15] * 8
 
 
 def test_several_loops_at_once_share_a_model(model):

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 
+import httpx
 import pytest
 from langchain_core.messages import HumanMessage
 
@@ -20,9 +21,9 @@ PICTURE = [
 ]
 
 
-@pytest.fixture
-def impatient():
-    """A server that complains after the first bytes, and closes with the last ones unread."""
+@contextlib.contextmanager
+def complaining(then):
+    """Serve with a complaint after the first bytes, and go on as `then` does."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -32,7 +33,7 @@ def impatient():
                     with connection:
                         connection.recv(65536)
                         connection.sendall(HEAD % len(COMPLAINT) + COMPLAINT)
-                        connection.recv(8_000_000, socket.MSG_WAITALL)
+                        then(connection)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -41,9 +42,30 @@ def impatient():
     thread.join()
 
 
-def test_an_answer_that_comes_before_the_request_was_read_is_heard(model, impatient, call):
+def test_an_answer_that_comes_before_the_request_was_read_is_heard(model, call):
     """On asyncio, httpx 0.28.1 says that the connection broke."""
-    for _ in range(3):  # nor is the broken connection used again
+
+    def read_some(connection):
+        connection.recv(8_000_000, socket.MSG_WAITALL)
+
+    with complaining(read_some) as url:
+        for _ in range(3):  # nor is the broken connection used again
+            with pytest.raises(InvalidRequestError) as caught:
+                call(model(base_url=url), "invoke", PICTURE)
+            assert (caught.value.status, caught.value.attempts) == (413, 1)
+
+
+def test_an_answer_of_a_server_that_leaves_at_once_is_heard(model, call):
+    with complaining(lambda _: None) as url, pytest.raises(InvalidRequestError) as caught:
+        call(model(base_url=url), "invoke", PICTURE)
+    assert (caught.value.status, caught.value.attempts) == (413, 1)
+
+
+def test_an_answer_of_a_server_that_reads_no_more_is_heard(model, call):
+    """httpx 0.28.1 waits until its patience is gone, and then says that it is."""
+    over = threading.Event()
+    with complaining(lambda _: over.wait(30)) as url:
         with pytest.raises(InvalidRequestError) as caught:
-            call(model(base_url=impatient), "invoke", PICTURE)
-        assert (caught.value.status, caught.value.attempts) == (413, 1)
+            call(model(base_url=url, timeout=httpx.Timeout(5, write=0.3)), "invoke", PICTURE)
+        over.set()
+    assert (caught.value.status, caught.value.attempts) == (413, 1)

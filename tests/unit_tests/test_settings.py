@@ -136,7 +136,10 @@ def test_the_timeout_has_langchains_alias():
     assert (settings.timeout, settings.request_timeout) == (7, 7)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize(
+    "timeout",
+    [0, -1, float("nan"), float("inf"), 1e10, httpx.Timeout(0), httpx.Timeout(5, read=-1)],
+)
 def test_a_timeout_that_is_no_time_is_refused(timeout):
     with pytest.raises(ValidationError, match="timeout"):
         Connected(timeout=timeout)

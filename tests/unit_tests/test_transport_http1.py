@@ -150,6 +150,7 @@ REFUSED = {
     "a chunk with an underscore": CHUNKED + b"1_0\r\nhello\r\n0\r\n\r\n",
     "a chunk with 0x": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
     "a chunk that is longer than it says": CHUNKED + b"5\r\nhello!\r\n0\r\n\r\n",
+    "a chunk of 2^64 bytes": CHUNKED + b"1" + b"0" * 16 + b"\r\nhello\r\n0\r\n\r\n",
     "a chunk with a length of many digits": CHUNKED + b"0" * 30 + b"5\r\nhello\r\n0\r\n\r\n",
 }
 
@@ -197,10 +198,27 @@ def test_an_answer_that_ends_anywhere_is_whole_or_an_error_as_for_h11(answer):
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_bytes_beyond_an_answer_end_the_connection(answer):
-    for pieces in ([answer + b"HTTP/1.1 200"], [answer, b"HTTP/1.1 200"]):
-        head, _, reader = read(*pieces)
-        assert head.status == 200
-        assert not reader.reusable or len(pieces) == 2
+    head, _, reader = read(answer + b"HTTP/1.1 200")
+    assert (head.status, reader.reusable) == (200, False)
+
+
+def test_bytes_beyond_an_answer_that_nobody_reads_end_the_connection_too():
+    """A redirect is left unread; else they would begin the next request's answer."""
+    reader = Reader()
+    assert reader.head(b"HTTP/1.1 302 X\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert not reader.reusable
+
+
+def test_an_answer_that_says_its_end_in_two_ways_is_the_last_of_its_connection():
+    head, body, reader = read(
+        OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    )
+    assert (head.status, body, reader.over, reader.reusable) == (200, b"hi", True, False)
+
+
+def test_a_head_that_comes_whole_has_the_same_limit():
+    with pytest.raises(httpx.RemoteProtocolError):
+        read(OK + b"A: " + b"x" * LARGEST_HEAD + b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(

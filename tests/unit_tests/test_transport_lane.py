@@ -88,6 +88,20 @@ def test_a_write_that_failed_without_an_answer_is_the_failure():
     assert (progress.started, progress.body_sent, progress.answered) == (True, False, False)
 
 
+def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
+    """httpx 0.28.1 never looks."""
+    line = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
+    lane, answer = asked(line, b"x" * 3 * PIECE)
+    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
+    assert finish(lane.leave()) is False
+
+
+def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
+    line = Scripted(httpx.ReadTimeout("silent"), unsent=httpx.WriteTimeout("full"))
+    with pytest.raises(httpx.WriteTimeout):
+        asked(line, b"x" * 3 * PIECE)
+
+
 def test_progress_knows_how_far_a_request_came():
     progress = Progress()
     asked(Scripted(ANSWER), progress=progress)

@@ -72,6 +72,17 @@ async def test_a_write_that_the_system_refuses_is_a_failed_write():
         await writing
 
 
+async def test_bytes_that_come_do_not_lengthen_the_patience_of_a_write():
+    made, _ = opened()
+    made.pause_writing()
+    writing = await begun(made.write(b"x", 0.1))
+    for _ in range(1000):
+        made.data_received(b"x")
+        if (await asyncio.wait({writing}, timeout=0.01))[0]:
+            break
+    assert isinstance(writing.exception(), httpx.WriteTimeout)
+
+
 async def test_nothing_is_written_after_the_servers_end():
     made, transport = opened()
     made.eof_received()

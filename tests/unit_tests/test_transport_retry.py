@@ -187,7 +187,20 @@ def test_a_date_still_to_come_is_waited_for():
     assert 3000 < retry_after(headers) <= 3600
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-3", "nan", "inf", "1e999", "99 Foo 2026"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "soon",
+        "-3",
+        "nan",
+        "inf",
+        "1e999",
+        "99 Foo 2026",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2030 00:00:00 +99999999999999999999",
+    ],
+)
 def test_a_retry_after_that_says_nothing(value):
     assert retry_after({"retry-after": value}) is None
 
