@@ -10,6 +10,7 @@ import contextvars
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport.dial import socket_options
 from langchain_tokenhub.transport.lane import IDLE, Answer
 from langchain_tokenhub.transport.line import PIECE, tls
+from langchain_tokenhub.transport.progress import Progress
 
 P = TypeVar("P")
 
@@ -32,6 +34,13 @@ class _Proxied:
 
     def __init__(self) -> None:
         self._stream: Any = None
+        self._plug: Any = None
+        """The connection to the proxy, which the engine forgets when it understands no answer."""
+
+    def _note(self, progress: Progress, name: str, info: dict[str, Any]) -> None:
+        if name.endswith("connect_tcp.complete"):
+            self._plug = info["return_value"]
+        progress.note(name, info)
 
     def _heard(self, answer: httpcore.Response) -> Answer:
         self._stream = answer.stream
@@ -48,9 +57,9 @@ class SyncProxied(_Proxied):
         )
 
     async def ask(self, request: httpx.Request) -> Answer:  # noqa: D102
+        note = partial(self._note, request.extensions["progress"])
         with _ours(), _named():
-            told = _told(request, request.extensions["progress"].note)
-            return self._heard(self._pool.handle_request(told))
+            return self._heard(self._pool.handle_request(_told(request, note)))
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _named():
@@ -63,6 +72,8 @@ class SyncProxied(_Proxied):
 
     async def close(self) -> None:  # noqa: D102
         self._pool.close()
+        if self._plug is not None:
+            self._plug.close()
 
 
 class AsyncProxied(_Proxied):
@@ -75,9 +86,13 @@ class AsyncProxied(_Proxied):
         )
 
     async def ask(self, request: httpx.Request) -> Answer:  # noqa: D102
+        progress = request.extensions["progress"]
+
+        async def note(name: str, info: dict[str, Any]) -> None:
+            self._note(progress, name, info)
+
         with _ours(), _named():
-            told = _told(request, request.extensions["progress"].anote)
-            return self._heard(await self._pool.handle_async_request(told))
+            return self._heard(await self._pool.handle_async_request(_told(request, note)))
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _named():
@@ -91,6 +106,8 @@ class AsyncProxied(_Proxied):
 
     async def close(self) -> None:  # noqa: D102
         await self._pool.aclose()
+        if self._plug is not None:
+            await self._plug.aclose()
 
 
 def _opened(proxy: httpx.Proxy, *, http: Callable[..., P], socks: Callable[..., P]) -> P:

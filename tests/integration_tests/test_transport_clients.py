@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import functools
 import logging
+import socket
 import sys
+import threading
 import traceback
 
 import httpx
@@ -205,6 +207,25 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
         call(distant(max_retries=0), "invoke", "q")
     assert "canary" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.phase == "not sent"
+
+
+def test_what_answers_as_no_socks_proxy_does_is_told_as_such(distant, call, monkeypatch):
+    """httpcore 1.0.9 lets the error of its SOCKS package pass."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=say_http, args=(listener,))
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(APIConnectionError, match="no SOCKS proxy") as caught:
+            call(distant(max_retries=0), "invoke", "q")
+        thread.join()
+    assert caught.value.phase == "not sent"
+
+
+def say_http(listener):
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(64)
+        connection.sendall(b"HTTP/1.1 400 nope\r\n\r\n")
 
 
 def test_a_tunnel_is_opened_through_the_proxy(model, secure, proxy, call, monkeypatch):
