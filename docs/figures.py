@@ -16,7 +16,7 @@ from typing import Literal
 from tables import Language, pick, table
 
 FILE = Path(__file__).with_name("performance.json")
-OURS, BRIDGE, IN_TURN = "ChatTokenHub", "core's bridge", "both floors in turn"
+OURS, BRIDGE = "ChatTokenHub", "core's bridge"
 BRIDGED, NATIVE = "our chunks, bridged", "floor: native"
 PEERS = ("ChatMistralAI", "ChatOpenAI")
 Found = dict[str, tuple[float, str]]
@@ -118,11 +118,7 @@ def _floor(language: Language, found: Found) -> str:
         native, bridge = _shown(found, NATIVE), _shown(found, BRIDGE)
         bridged = f"{pick(language, 'of our chunks', '我们的 chunk')} {_shown(found, BRIDGED)}"
         return f"{native}; {pick(language, 'bridge', '桥接')} {bridge}, {bridged}"
-    parts = [name for name in found if name.startswith("floor")]
-    apart = " + ".join(_shown(found, name) for name in parts)
-    if IN_TURN not in found:
-        return apart
-    return f"{apart}; {pick(language, 'in turn', '轮流')} {_shown(found, IN_TURN)}"
+    return " + ".join(_shown(found, name) for name in found if name.startswith("floor"))
 
 
 def _reached(language: Language, found: Found, aim: Aim) -> str:
@@ -133,14 +129,8 @@ def _reached(language: Language, found: Found, aim: Aim) -> str:
     return pick(language, f"missed: {ratio}", f"未达到：{ratio}")
 
 
-def _floors(found: Found) -> float:
-    """Return what the floors cost in turn, as a model runs them; where not measured, their sum."""
-    apart = found["floor: core"][0] + found["floor: httpx"][0]
-    return found[IN_TURN][0] if IN_TURN in found else apart
-
-
 _AGAINST: dict[Against, Callable[[Found], float]] = {
-    "floors": _floors,
+    "floors": lambda found: found["floor: core"][0] + found["floor: httpx"][0],
     "bridge": lambda found: found[BRIDGE][0],
     "core": lambda found: found["floor: core"][0],
     "mistral": lambda found: found["ChatMistralAI"][0],

@@ -299,7 +299,7 @@ def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
         message = AIMessageChunk(
             content=item.text,
             additional_kwargs={"reasoning_content": item.reasoning} if item.reasoning else {},
-            tool_call_chunks=item.tools,
+            tool_call_chunks=list(item.tools),
             response_metadata={"model_provider": PROVIDER},
         )
     return ChatGenerationChunk(message=message)

@@ -100,7 +100,6 @@ class Bench:
     def plain(self) -> list[Row]:
         """CPU of a whole answer."""
         clients, times = self.clients("/plain"), 100
-        clients["both floors in turn"] = subjects.InTurn(f"{self.url}/plain")
 
         def sync(client: Any) -> None:
             for _ in range(times):
