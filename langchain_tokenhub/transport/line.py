@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -355,6 +356,10 @@ def _secured(plug: socket.socket, name: str, limit: float | None) -> ssl.SSLSock
     return secure
 
 
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+"""What says that this machine, and not the server, can open no further connection."""
+
+
 @contextlib.contextmanager
 def _named(cut: type[httpx.TransportError], late: type[httpx.TransportError]) -> Iterator[None]:
     """Raise the system's errors as httpx's."""
@@ -363,6 +368,8 @@ def _named(cut: type[httpx.TransportError], late: type[httpx.TransportError]) ->
     except TimeoutError as problem:
         raise late(str(problem)) from problem
     except OSError as problem:
+        if problem.errno in _EXHAUSTED:
+            raise httpx.PoolTimeout(str(problem)) from problem
         raise cut(str(problem)) from problem
 
 

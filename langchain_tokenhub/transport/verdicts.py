@@ -118,6 +118,9 @@ def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
     match failure:
         case httpx.ConnectTimeout():
             return APITimeoutError(f"no connection in time: {reason}", phase=phase)
+        case httpx.PoolTimeout():
+            hint = "this machine can open no more: raise the limit of open files, or ask less"
+            return APIConnectionError(f"no connection: {reason}", phase=phase, hint=hint)
         case httpx.TimeoutException():
             hint = "raise `timeout` if it may take that long"
             return APITimeoutError(f"no answer in time: {reason}", phase=phase, hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -19,6 +20,7 @@ from langchain_tokenhub.transport import (
     Patience,
     SyncWire,
     Transport,
+    dial,
     finish,
     line,
 )
@@ -164,8 +166,25 @@ def test_an_answer_that_trickles_past_the_deadline_is_left(begun, call, peers):
     assert server.connections[0].gone.wait(5)
 
 
+def test_a_machine_that_can_open_no_more_blames_no_host(call, peers, monkeypatch):
+    """Its backup cannot be connected to either."""
+
+    def exhausted(address):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    backup = peers()
+    client = Client(peers().url, backup.url, max_retries=0)
+    monkeypatch.setattr(dial, "_plug", exhausted)
+    with pytest.raises(APIConnectionError, match="open files") as caught:
+        call(client, "ask", a_call("submit"))
+    assert (caught.value.phase, caught.value.attempts) == ("not sent", 1)
+    monkeypatch.undo()
+    call(client, "ask", a_call())
+    assert backup.connections == []
+
+
 async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers, raw, monkeypatch):
-    """asyncio waits up to 30 s for the server's farewell, so in httpx 0.28.1 too."""
+    """asyncio by itself waits up to 30 s for the server's farewell."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
     line.tls.cache_clear()
     server = peers(tls=True)

@@ -220,7 +220,7 @@ LEFT = """
 def test_a_loop_ends_clean_although_streams_are_half_read(
     run, drop, tls, *, peers, raw, monkeypatch
 ):
-    """openai 3.54.0 complains "asynchronous generator is already running"; all, if ended badly."""
+    """openai 3.54.0 complains "asynchronous generator is already running"."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
 
     async def talk(connection, request):

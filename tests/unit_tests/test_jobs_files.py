@@ -153,7 +153,6 @@ def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
 def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
-    """No client of a media API compares them."""
     w = wire(*script, body(PNG, **told(PNG)))
     assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []

@@ -131,7 +131,6 @@ def test_the_losers_of_a_race_are_closed(dialling, named, listener, silent, refu
 
 
 async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
-    """asyncio 3.11's own race leaves its socket open."""
     monkeypatch.setattr(dial, "HEAD_START", 0.0)
     made, gate = [], asyncio.Event()
 
@@ -151,6 +150,7 @@ async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
 
 
 async def test_a_race_that_is_cancelled_closes_all(named, silent, monkeypatch):
+    """asyncio 3.11's own race leaves a socket open where one had just connected."""
     monkeypatch.setattr(dial, "HEAD_START", 0.0)
     made, plug_of = [], dial._plug
     monkeypatch.setattr(dial, "_plug", lambda address: made.append(plug_of(address)) or made[-1])
