@@ -40,20 +40,6 @@ _STREAM = Patience(read=60.0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def _told(answer: Answer | None, seconds: float) -> dict[str, Any]:
-    """Return what is asked first when an answer is odd: which request it was, where, how often."""
-    if answer is None:
-        return {}
-    found = {
-        "request_id": answer.request_id,
-        "client_request_id": answer.client_request_id,
-        "host": answer.host,
-        "attempts": answer.attempts,
-        "elapsed": round(seconds, 3),
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
 class ChatTokenHub(Connected, BaseChatModel):
     """Chat with any text model of Tencent Cloud TokenHub.
 
@@ -208,7 +194,7 @@ class ChatTokenHub(Connected, BaseChatModel):
             except InvalidRequestError as refusal:
                 given = chat.thinking.after_refusal(body, refusal, given)
             else:
-                told = _told(answer, transport.wire.now() - begun)
+                told = answer.told(transport.wire.now() - begun)
                 return chat.answers.decode_answer(answer.data, model=body["model"], told=told)
 
     async def _deltas(
@@ -248,7 +234,8 @@ class ChatTokenHub(Connected, BaseChatModel):
                 async for items in again:
                     yield items
             return
-        rest, ending = reader.finish(_told(answer, transport.wire.now() - begun))
+        told = answer.told(transport.wire.now() - begun) if answer else _NOTHING
+        rest, ending = reader.finish(told)
         yield [*rest, ending]
 
     async def _chunks(

@@ -175,6 +175,21 @@ class Answer:
     attempts: int
     retry_after: float | None = None
 
+    def told(self, seconds: float) -> dict[str, Any]:
+        """Return what is asked first when an answer is odd: which request, where, how often.
+
+        Args:
+            seconds: How long the whole call took.
+        """
+        found = {
+            "request_id": self.request_id,
+            "client_request_id": self.client_request_id,
+            "host": self.host,
+            "attempts": self.attempts,
+            "elapsed": round(seconds, 3),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
