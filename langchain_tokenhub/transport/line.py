@@ -95,7 +95,7 @@ class SyncLine:
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
         until = None if limit is None else time.monotonic() + limit
-        with _named(httpx.ConnectError, httpx.ConnectTimeout):
+        with _connecting():
             plug = dialled(goal, limit)
             if goal.tls_name is not None:
                 left = None if until is None else max(0.001, until - time.monotonic())
@@ -107,12 +107,16 @@ class SyncLine:
         return not _readable(self._plug)
 
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
-        with _named(httpx.WriteError, httpx.WriteTimeout):
+        try:
             self._wait_for(limit)
             self._plug.sendall(data)
+        except TimeoutError as late:
+            raise httpx.WriteTimeout(str(late)) from late
+        except OSError as cut:
+            raise httpx.WriteError(str(cut)) from cut
 
     async def read(self, limit: float | None) -> bytes:  # noqa: D102
-        try:  # as `_named`, which would cost as much as the rest of it
+        try:
             self._wait_for(limit)
             return self._plug.recv(_READ)
         except TimeoutError as late:
@@ -148,7 +152,7 @@ class AsyncLine(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         line, name = cls(loop), goal.tls_name
         secure = None if name is None else tls()
-        with _named(httpx.ConnectError, httpx.ConnectTimeout):
+        with _connecting():
             try:
                 async with asyncio.timeout(limit):
                     plug = await adialled(goal)
@@ -361,16 +365,16 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 
 
 @contextlib.contextmanager
-def _named(cut: type[httpx.TransportError], late: type[httpx.TransportError]) -> Iterator[None]:
-    """Raise the system's errors as httpx's."""
+def _connecting() -> Iterator[None]:
+    """Raise the system's errors as httpx's; those of this machine blame no host."""
     try:
         yield
-    except TimeoutError as problem:
-        raise late(str(problem)) from problem
+    except TimeoutError as late:
+        raise httpx.ConnectTimeout(str(late)) from late
     except OSError as problem:
-        if problem.errno in _EXHAUSTED:
-            raise httpx.PoolTimeout(str(problem)) from problem
-        raise cut(str(problem)) from problem
+        ours = problem.errno in _EXHAUSTED
+        kind = httpx.PoolTimeout if ours else httpx.ConnectError
+        raise kind(str(problem)) from problem
 
 
 def _readable(plug: socket.socket) -> bool:
