@@ -112,6 +112,10 @@ class Peer:
         self._thread.join()
         self._loop.close()
 
+    def pause(self, until: threading.Event) -> None:
+        """Neither read nor write until the event, or for five seconds."""
+        self._loop.call_soon_threadsafe(until.wait, 5)
+
     async def _start(self) -> asyncio.Server:
         context = None
         if self._tls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 
 import pytest
 
@@ -187,11 +188,13 @@ async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers
     """asyncio by itself waits up to 30 s for the server's farewell."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
     line.tls.cache_clear()
-    server = peers(tls=True)
+    server, sockets, done = peers(tls=True), [], threading.Event()
     made = AsyncLine.connection_made
 
     def and_cancel(self, transport):
         made(self, transport)
+        sockets.append(transport.get_extra_info("socket"))
+        server.pause(done)
         task.cancel()
 
     monkeypatch.setattr(AsyncLine, "connection_made", and_cancel)
@@ -199,4 +202,7 @@ async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers
     with pytest.raises(asyncio.CancelledError):
         await task
     line.tls.cache_clear()
-    assert await asyncio.to_thread(server.connections[0].gone.wait, 5)
+    await asyncio.sleep(0.05)
+    handles = [socket.fileno() for socket in sockets]
+    done.set()
+    assert handles == [-1]
