@@ -22,7 +22,7 @@ from typing import Protocol, Self, cast
 
 import httpx
 
-from langchain_tokenhub.transport.dial import Goal, adialled, dialled
+from langchain_tokenhub.transport.dial import Goal, adialled, dialled, patient
 
 PIECE = 256 * 1024
 """Bytes of a large request that are written at once; each piece has the whole write timeout."""
@@ -154,7 +154,7 @@ class AsyncLine(asyncio.Protocol):
         secure = None if name is None else tls()
         with _connecting():
             try:
-                async with asyncio.timeout(limit):
+                async with patient(limit):
                     plug = await adialled(goal)
                     await loop.create_connection(
                         lambda: line, sock=plug, ssl=secure, server_hostname=name

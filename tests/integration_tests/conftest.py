@@ -142,8 +142,10 @@ class Peer:
                 self.requests.append(request)
                 self.arrived.set()
                 await self.answer(connection, request)
-        connection.gone.set()
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()  # who is told that it is gone may count on it
+        connection.gone.set()
 
     async def _request(self, connection: Connection) -> Request:
         head = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ from langchain_tokenhub.transport import (
     Transport,
     dial,
     finish,
+    lanes,
     line,
 )
 from langchain_tokenhub.transport.line import AsyncLine
@@ -206,3 +208,25 @@ async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers
     handles = [socket.fileno() for socket in sockets]
     done.set()
     assert handles == [-1]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(
+    peers, raw, monkeypatch, tls
+):
+    """As when thousands of calls begin at once; with `asyncio.timeout` the connect times out."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
+    line.tls.cache_clear()
+    server, backup = peers(tls=tls), peers()
+    client = Client(server.url, backup.url)
+    hurried = Patience(connect=0.1, connect_backed=0.1)
+    for turns in range(12):
+        call = Call(path="/v1/x", body={}, safety="read", patience=hurried)
+        asking = asyncio.ensure_future(client.aask(call))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.12)  # noqa: ASYNC251 - somebody holds the loop up
+        assert (await asking).attempts == 1
+        await lanes.async_lanes().close()
+    line.tls.cache_clear()
+    assert backup.connections == []
