@@ -164,7 +164,7 @@ class MediaClient(Connected):
     def results(
         self, jobs: Iterable[Job | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
-        """Yield the result or the error of each job, in the order in which they end."""
+        """Yield the result or the error of each job once, in the order in which they end."""
         return drain(self._results(self._sync(), emit, jobs, wait_timeout))
 
     def aresults(
@@ -253,10 +253,10 @@ class MediaClient(Connected):
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        jobs = [jobs] if isinstance(jobs, str | Job) else list(jobs)
+        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | Job) else jobs)}
         archive = self.archive(transport)
-        await archive.recall(map(id_of, jobs))
-        known = [archive.latest(await self._job(archive, job)) for job in jobs]
+        await archive.recall(asked)
+        known = [archive.latest(await self._job(archive, job)) for job in asked.values()]
         found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
         try:
             async for outcome in found:

@@ -363,6 +363,13 @@ def test_leaving_the_results_early_leaves_nothing_running(hub, call):
     assert sum(schedule.shared._rates.values()) == pytest.approx(0)
 
 
+def test_a_job_that_is_named_twice_is_collected_once(hub, call, tmp_path):
+    tool = TokenHubVideoTool(save_to=tmp_path)
+    job = tool.submit(prompt="猫")
+    (result,) = call(tool, "results", [job, job.id, f" {job.id} "])
+    assert sorted(tmp_path.glob("*.mp4")) == [result.files[0].path]
+
+
 def test_a_poll_that_hangs_holds_up_no_other(hub, call):
     tool = TokenHubVideoTool(timeout=2.0)
     jobs = [tool.submit(prompt=f"猫{n}") for n in range(4)]
