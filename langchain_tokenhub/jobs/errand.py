@@ -92,7 +92,7 @@ class Errand:
         """Wait for a job that was submitted earlier, and save."""
         order = self.memory.order(job.id)
         try:
-            return await self.kept(await self.ended(job), order)
+            return await self.kept(await self._met(await self.ended(job)), order)
         except JobFailedError as failed:
             await self._forgotten(order, failed)
             raise
@@ -144,7 +144,7 @@ class Errand:
         """Go on with the job of an earlier call; None where that was refused."""
         job = await self._settled(order, taken)
         try:
-            return job and await self.ended(job)
+            return job and await self._met(await self.ended(job))
         except JobFailedError as failed:
             await self._forgotten(order, failed)
             raise
@@ -182,6 +182,18 @@ class Errand:
             return fresh
         files = [file if mine else fresh.files[n] for n, (file, mine) in enumerate(both)]
         return _with_files(fresh, files)
+
+    async def _met(self, job: Job) -> Job:
+        """Return a job with what an earlier call had saved of it before it was cut."""
+        several = len(job.files) > 1 or any(file.preview_url for file in job.files)
+        if self.folder is None or not several:
+            return job
+        look = functools.partial(sidecars.sidecar_job, self.folder, job.id)
+        found = await self.service.transport.wire.blocking(look)
+        if found is None or len(found[0].files) != len(job.files):
+            return job
+        both = zip(found[0].files, job.files, strict=True)
+        return _with_files(job, [old if await self._is_saved(old) else new for old, new in both])
 
     async def _here(self, file: MediaFile) -> MediaFile:
         """Return a file without a path that leads nowhere: it was moved, or saved elsewhere."""

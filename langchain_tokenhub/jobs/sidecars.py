@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ class _Sidecar:
 
 def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
     """Yield what the sidecars say that have `tail` in their names: the others are not opened."""
-    named = (path for path in folder.glob("*.json") if tail in path.name)
-    for sidecar in sorted(named) if folder.is_dir() else ():
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - no path for each
+    for name in sorted(name for name in names if name.endswith(".json") and tail in name):
+        sidecar = folder / name
         with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
             yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
 

@@ -168,3 +168,25 @@ async def test_a_model_whose_preview_was_cut_off_is_not_saved_again(hub, tmp_pat
     elsewhere()
     files = (await tool.aresult(job.id)).files
     assert {file.path for file in files} == {*tmp_path.glob("*.zip"), *tmp_path.glob("*.glb")}
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_a_call_that_was_cut_between_two_files_saves_none_again(
+    hub, tmp_path, elsewhere, same_process
+):
+    out = tmp_path / "out"
+    tool = Tokenhub3DTool(save_to=out, ledger=tmp_path / "ledger")
+    *_, job = [state async for state in tool.awatch(await tool.asubmit(prompt="椅子"))]
+    path = urlsplit(job.files[1].url).path
+    hub.fail("hang", path=path)
+    making = asyncio.ensure_future(tool.agenerate(prompt="椅子"))
+    while not any(request.path == path for request in hub.requests):  # noqa: ASYNC110 - a thread
+        await asyncio.sleep(0.01)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    if not same_process:
+        elsewhere()
+    files = (await tool.agenerate(prompt="椅子")).files
+    assert {file.path for file in files} == {*out.glob("*.zip"), *out.glob("*.glb")}
+    assert {file.preview_path for file in files} == {*out.glob("*.png")}
