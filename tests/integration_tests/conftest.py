@@ -143,7 +143,7 @@ class Peer:
                 self.arrived.set()
                 await self.answer(connection, request)
         writer.transport.abort()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             await writer.wait_closed()  # who is told that it is gone may count on it
         connection.gone.set()
 
