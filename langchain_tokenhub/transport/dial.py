@@ -22,6 +22,7 @@ from typing import Any, cast
 
 HEAD_START = 0.25
 """Seconds after which the next address is tried beside those before it."""
+_LEAST = 0.001
 _SLICES = 8
 """Parts of a patience that begin when the loop comes to them."""
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
@@ -46,15 +47,18 @@ class Goal:
 
 
 def dialled(goal: Goal, limit: float | None) -> socket.socket:
-    """Return a socket that is connected, and waits at most `limit` seconds each time.
+    """Return a socket that is connected; its timeout is what is left of `limit` seconds.
+
+    They begin when the host's addresses are known: nothing bounds a resolver that blocks.
 
     Raises:
         TimeoutError: No address took the connection in time.
         OSError: None takes it, or there is none.
     """
     addresses = _literal(goal) or socket.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
-    plug = _winner(addresses, limit)
-    plug.settimeout(limit)
+    until = math.inf if limit is None else time.monotonic() + limit
+    plug = _winner(addresses, until)
+    plug.settimeout(None if limit is None else max(_LEAST, until - time.monotonic()))
     return plug
 
 
@@ -91,6 +95,12 @@ def _plug(address: Address) -> socket.socket:
     return plug
 
 
+def _weightier(known: OSError, other: OSError) -> OSError:
+    """Return what says more of the host: this machine may have no way to one of its addresses."""
+    wayless = other.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    return known if wayless and known.errno is not None else other
+
+
 @functools.cache
 def socket_options() -> list[tuple[int, int, int]]:
     """Return options that find a dead peer in a minute or two, where the system knows them."""
@@ -105,21 +115,20 @@ def socket_options() -> list[tuple[int, int, int]]:
 # -- the race of a thread ------------------------------------------------------------------------
 
 
-def _winner(addresses: Sequence[Address], limit: float | None) -> socket.socket:
-    until = math.inf if limit is None else time.monotonic() + limit
+def _winner(addresses: Sequence[Address], until: float) -> socket.socket:
     queue, failure = list(addresses), OSError("the host has no address")
     with selectors.DefaultSelector() as racing:
         try:
             while queue or racing.get_map():
                 problem = _started(racing, queue.pop(0)) if queue else 0
                 if problem:
-                    failure = OSError(problem, os.strerror(problem))
+                    failure = _weightier(failure, OSError(problem, os.strerror(problem)))
                     continue
                 for plug in _ended(racing, until, HEAD_START if queue else math.inf):
                     racing.unregister(plug)
                     if (problem := plug.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == 0:
                         return plug
-                    failure = OSError(problem, os.strerror(problem))
+                    failure = _weightier(failure, OSError(problem, os.strerror(problem)))
                     plug.close()
         finally:
             for plug in _plugs(list(racing.get_map().values())):
@@ -129,7 +138,10 @@ def _winner(addresses: Sequence[Address], limit: float | None) -> socket.socket:
 
 def _started(racing: selectors.BaseSelector, address: Address) -> int:
     """Begin to connect; return the system's number of why that cannot be."""
-    plug = _plug(address)
+    try:
+        plug = _plug(address)
+    except OSError as lacking:  # of an address family, or of descriptors
+        return lacking.errno or errno.EINVAL
     problem = plug.connect_ex(address[4])
     if problem in _UNDER_WAY:
         racing.register(plug, selectors.EVENT_WRITE)
@@ -203,7 +215,8 @@ async def _first_connected(
                 if (problem := task.exception()) is None:
                     started.remove(task)
                     return task.result()
-                failure = problem if isinstance(problem, OSError) else failure
+                if isinstance(problem, OSError):
+                    failure = _weightier(failure, problem)
     finally:
         for task in started:
             task.cancel()

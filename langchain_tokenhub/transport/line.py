@@ -15,13 +15,14 @@ import os
 import select
 import socket
 import ssl
-import time
 import weakref
 from collections.abc import Iterator
 from typing import Protocol, Self, cast
 
 import httpx
 
+from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.calls import LONGEST_WAIT
 from langchain_tokenhub.transport.dial import Goal, adialled, dialled, patient
 
 PIECE = 256 * 1024
@@ -94,12 +95,11 @@ class SyncLine:
 
     @classmethod
     async def open(cls, goal: Goal, limit: float | None) -> Self:  # noqa: D102
-        until = None if limit is None else time.monotonic() + limit
+        secure = None if goal.tls_name is None else tls()
         with _connecting():
             plug = dialled(goal, limit)
-            if goal.tls_name is not None:
-                left = None if until is None else max(0.001, until - time.monotonic())
-                plug = _secured(plug, goal.tls_name, left)
+            if secure is not None:
+                plug = _secured(secure, plug, goal)
         return cls(plug)
 
     @property
@@ -157,7 +157,11 @@ class AsyncLine(asyncio.Protocol):
                 async with patient(limit):
                     plug = await adialled(goal)
                     await loop.create_connection(
-                        lambda: line, sock=plug, ssl=secure, server_hostname=name
+                        lambda: line,
+                        sock=plug,
+                        ssl=secure,
+                        server_hostname=name,
+                        ssl_handshake_timeout=None if secure is None else LONGEST_WAIT,
                     )
             except BaseException:
                 line.close()  # asyncio would wait up to 30 s for the server's farewell
@@ -349,10 +353,12 @@ def _bury(transport: asyncio.Transport) -> None:
             lose(None)
 
 
-def _secured(plug: socket.socket, name: str, limit: float | None) -> ssl.SSLSocket:
-    secure = tls().wrap_socket(plug, server_hostname=name, do_handshake_on_connect=False)
+def _secured(context: ssl.SSLContext, plug: socket.socket, goal: Goal) -> ssl.SSLSocket:
+    with contextlib.closing(plug):  # wrapped, it is another's: closing it then does nothing
+        secure = context.wrap_socket(
+            plug, server_hostname=goal.tls_name, do_handshake_on_connect=False
+        )
     try:
-        secure.settimeout(limit)
         secure.do_handshake()
     except BaseException:
         secure.close()
@@ -388,7 +394,21 @@ def _readable(plug: socket.socket) -> bool:
 
 @functools.cache
 def tls() -> ssl.SSLContext:
-    """Return the one TLS context of this process; `SSL_CERT_FILE` is honoured."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    """Return the one TLS context of this process; `SSL_CERT_FILE` is honoured.
+
+    Raises:
+        InvalidRequestError: What it names cannot be read.
+    """
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as unreadable:
+        reason = type(unreadable).__name__
+    else:
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    raise InvalidRequestError(
+        f"the certificates in {named!r} cannot be read: {reason}",
+        phase="not sent",
+        hint="SSL_CERT_FILE names a file of certificates in PEM, SSL_CERT_DIR a folder of them",
+    )

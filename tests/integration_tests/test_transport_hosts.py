@@ -230,3 +230,16 @@ async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(
         await lanes.async_lanes().close()
     line.tls.cache_clear()
     assert backup.connections == []
+
+
+def test_certificates_that_cannot_be_read_are_told_and_blame_no_host(
+    peers, call, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    line.tls.cache_clear()
+    server, backup = peers(tls=True), peers()
+    client = Client(server.url, backup.url)
+    with pytest.raises(InvalidRequestError, match=r"nowhere\.pem.* cannot be read") as caught:
+        call(client, "ask", a_call("submit"))
+    assert "SSL_CERT_FILE" in str(caught.value)
+    assert server.connections == backup.connections == []

@@ -104,6 +104,33 @@ def test_the_last_failure_is_told_where_all_addresses_refuse(dialling, named, re
 
 
 @both
+def test_an_address_that_this_machine_has_no_way_to_hides_no_refusal(dialling, named, refused):
+    """As of IPv6 where it is switched off: the host is down all the same."""
+    goal, resolve = named(refused), socket.getaddrinfo
+    strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
+
+    def and_strange(*where, **how):
+        return [*resolve(*where, **how), strange]
+
+    socket.getaddrinfo = and_strange  # `named` puts it back
+    with pytest.raises(ConnectionRefusedError):
+        dialling(goal)
+
+
+@both
+def test_an_address_of_an_unknown_family_gives_way_to_the_next(dialling, named, listener):
+    goal, resolve = named(listener.getsockname()[1]), socket.getaddrinfo
+    strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
+
+    def strange_first(*where, **how):
+        return [strange, *resolve(*where, **how)]
+
+    socket.getaddrinfo = strange_first  # `named` puts it back
+    with dialling(goal) as plug:
+        assert plug.getpeername()
+
+
+@both
 def test_patience_is_one_for_all_addresses(dialling, named, silent, monkeypatch):
     """Python's own sync connection has it anew for each."""
     monkeypatch.setattr(dial, "HEAD_START", 0.01)
