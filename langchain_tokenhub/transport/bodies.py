@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 from pydantic_core import from_json
 
 from langchain_tokenhub.errors import ServerError, clean
@@ -16,6 +17,8 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 LARGEST_COMPLAINT = 64 * 1024
 """Bytes of an error body that are read."""
 _STEP = 1024 * 1024
+_EITHER = 47
+"""What zlib calls gzip or deflate, whichever comes."""
 
 
 def parse(data: bytes) -> Any:
@@ -55,20 +58,36 @@ class Inflater:
         names = {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}
         if names - {"gzip", "x-gzip", "deflate"} or len(names) > 1:
             raise ServerError(f"the answer is encoded as {clean(encoding, 60)!r}, unasked")
-        self._engine = zlib.decompressobj(47) if names else None
+        self._engine = zlib.decompressobj(_EITHER) if names else None
+        self._begun = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the plain bytes in `piece`."""
         if self._engine is None:
             yield piece
             return
-        while True:
+        more = bool(piece)
+        while more:
+            self._begun = True
+            if self._engine.eof:  # gzip may have several members, and zeros after the last
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    return
+                self._engine = zlib.decompressobj(_EITHER)
             try:
                 plain = self._engine.decompress(piece, _STEP)
             except zlib.error:
                 raise ServerError("the answer's compression is broken") from None
             if plain:
                 yield plain
-            piece = self._engine.unconsumed_tail
-            if not piece and len(plain) < _STEP:  # a full step may hide more
-                return
+            piece = self._engine.unused_data or self._engine.unconsumed_tail
+            more = bool(piece) or (len(plain) == _STEP and not self._engine.eof)  # it may hide more
+
+    def end(self) -> None:
+        """Take note that the answer has ended.
+
+        Raises:
+            httpx.RemoteProtocolError: What was compressed has not.
+        """
+        if self._engine is not None and self._begun and not self._engine.eof:
+            raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")

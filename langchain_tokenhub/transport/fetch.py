@@ -296,6 +296,7 @@ async def _pieces(
             async for chunk in chunks:
                 for piece in inflater.feed(chunk):
                     yield piece
+        inflater.end()
     except httpx.HTTPError as caught:
         failure = caught
     else:

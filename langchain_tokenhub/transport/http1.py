@@ -256,13 +256,12 @@ class Chunked:
     def _keep(self, rest: bytes) -> None:
         """Keep the beginning of the next length, or look for the end after the last chunk."""
         self._between = rest
-        if len(rest) > LONGEST_LINE:
-            raise httpx.RemoteProtocolError("a line between two chunks of the answer has no end")
-        if not self._last:
-            if _CHUNK_BEGUN.fullmatch(rest) is None:
-                raise httpx.RemoteProtocolError("a chunk of the answer is not as long as it says")
-        elif (end := rest.find(b"\r\n\r\n")) >= 0:
+        if self._last and (end := rest.find(b"\r\n\r\n", 0, LONGEST_LINE + 4)) >= 0:
             self.over, self.stray = True, len(rest) > end + 4
+        elif len(rest) > LONGEST_LINE:
+            raise httpx.RemoteProtocolError("a line between two chunks of the answer has no end")
+        elif not self._last and _CHUNK_BEGUN.fullmatch(rest) is None:
+            raise httpx.RemoteProtocolError("a chunk of the answer is not as long as it says")
 
     def end(self) -> None:
         """Take note that the connection has ended."""

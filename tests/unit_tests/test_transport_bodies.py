@@ -7,6 +7,7 @@ import gzip
 import math
 import zlib
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +97,28 @@ def test_a_bomb_comes_in_small_steps():
 def test_an_encoding_nobody_asked_for_is_refused(encoding):
     with pytest.raises(ServerError, match="unasked"):
         Inflater(encoding)
+
+
+def test_all_members_of_a_gzip_file_are_undone_and_zeros_after_them_are_nothing():
+    packed = gzip.compress(b"one ") + gzip.compress(b"two") + bytes(3)
+    assert b"".join(inflated("gzip", packed)) == b"one two"
+    assert (
+        b"".join(inflated("gzip", *(packed[i : i + 1] for i in range(len(packed))))) == b"one two"
+    )
+
+
+def test_compression_that_is_cut_is_a_cut():
+    inflater = Inflater("gzip")
+    assert list(inflater.feed(gzip.compress(b"hello " * 100)[:-9]))
+    with pytest.raises(httpx.RemoteProtocolError, match="middle of its compression"):
+        inflater.end()
+
+
+@pytest.mark.parametrize("body", [b"", gzip.compress(b"")], ids=["no byte", "packed"])
+def test_an_empty_body_is_not_cut(body):
+    inflater = Inflater("gzip")
+    assert list(inflater.feed(body)) == []
+    inflater.end()
 
 
 def test_broken_compression_is_a_typed_error():

@@ -295,3 +295,8 @@ def test_time_is_linear_in_the_number_of_chunks_and_of_pieces():
     assert many / few < 4.2
     few, many = (work([CHUNKED, b"ffffff\r\n", *[b"x" * 64] * count]) for count in (1000, 4000))
     assert many / few < 4.2
+
+
+def test_an_answer_in_chunks_is_whole_whatever_follows_it():
+    _, body, reader = read(CHUNKED + b"2\r\nhi\r\n0\r\n\r\n" + b"x" * (LONGEST_LINE + 1))
+    assert (body, reader.over, reader.reusable) == (b"hi", True, False)
