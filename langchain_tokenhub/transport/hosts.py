@@ -55,16 +55,14 @@ class Hosts:
         if len(ranked) == 1:
             return self.origins
         with self._lock:
-            return tuple(sorted(ranked, key=lambda origin: not self._usable(origin, now)))
+            first, *others = sorted(ranked, key=lambda origin: not self._usable(origin, now))
+            if self._health[first].rests_until and self._usable(first, now):
+                self._health[first].probed_until = now + PROBE_TIME  # this request alone tries it
+        return first, *others
 
     def _usable(self, origin: str, now: float) -> bool:
         health = self._health[origin]
-        if not health.rests_until:
-            return True
-        if now < max(health.rests_until, health.probed_until):
-            return False
-        health.probed_until = now + PROBE_TIME
-        return True
+        return now >= max(health.rests_until, health.probed_until)
 
     def worked(self, origin: str) -> bool:
         """Note that `origin` answered; say whether that is news."""

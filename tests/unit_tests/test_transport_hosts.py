@@ -108,3 +108,9 @@ def test_a_name_keeps_its_port():
 
 def test_all_users_of_a_site_share_its_health():
     assert shared_hosts((A, "https://shared.test")) is shared_hosts((A, "https://shared.test"))
+
+
+def test_requests_that_ask_the_backup_first_take_no_probe_from_others(hosts):
+    hosts.failed(A, 0.0, proven=True)
+    assert [hosts.order(LATER, prefer="b.test")[0] for _ in range(5)] == [B] * 5
+    assert hosts.order(LATER)[0] == A
