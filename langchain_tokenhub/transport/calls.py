@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import uuid
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub.errors import InvalidRequestError, clean
+from langchain_tokenhub.transport.cached import cached_property
 from langchain_tokenhub.transport.hosts import Hosts
 from langchain_tokenhub.transport.progress import Progress
 from langchain_tokenhub.transport.retry import Budget, Safety
@@ -132,12 +132,12 @@ class Call:
         if not self.path.startswith("/"):
             raise InvalidRequestError(f"a path begins with a slash, unlike {self.path!r}")
 
-    @functools.cached_property
+    @cached_property
     def id(self) -> str:
         """Our name of this call, the same in every attempt."""
         return uuid.uuid4().hex
 
-    @functools.cached_property
+    @cached_property
     def content(self) -> bytes | None:
         """The body's bytes: made once, the same in every attempt."""
         if self.body is None:

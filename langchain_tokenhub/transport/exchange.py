@@ -23,6 +23,7 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, Inflater
+from langchain_tokenhub.transport.cached import cached_property
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
 from langchain_tokenhub.transport.ear import Batch, Ear
 from langchain_tokenhub.transport.hosts import ascii_name, host_name
@@ -195,7 +196,7 @@ class Exchange:
         headers["authorization"] = f"Bearer {key}"
         return headers
 
-    @functools.cached_property
+    @cached_property
     def _patience(self) -> Patience:
         """What the user said, else what their own client says, else what fits the call."""
         ours, theirs = self.call.patience, self.wire.timeout
@@ -328,6 +329,7 @@ async def _inflated(
         async for chunk in chunks:
             for piece in inflater.feed(chunk):
                 yield piece
+        inflater.end()
 
 
 def _redirect(status: int) -> InvalidRequestError:
