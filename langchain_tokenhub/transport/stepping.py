@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Generator
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -11,11 +12,7 @@ T = TypeVar("T")
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end on this thread, with no event loop."""
     try:
-        work.send(None)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    else:
-        raise RuntimeError(f"{work!r} waited for something that is not its wire")
+        return _stepped(lambda: work)
     finally:
         work.close()
 
@@ -24,14 +21,28 @@ def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Iterate `stream` on this thread, with no event loop, and close it when left."""
     try:
         while True:
-            try:
-                stream.__anext__().send(None)
-            except StopIteration as stop:
-                value = stop.value
-            else:
-                raise RuntimeError(f"{stream!r} waited for something that is not its wire")
-            yield value
+            yield _stepped(stream.__anext__)
     except StopAsyncIteration:
         return
     finally:
         finish(stream.aclose())
+
+
+def _stepped(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run what `begin` returns to its end.
+
+    A loop that runs on this thread, where a notebook or a coroutine calls the sync face, would take
+    our generators for its own, and close them at its end while they are still read.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    if hooks.firstiter is not None:
+        sys.set_asyncgen_hooks(None, None)
+    try:
+        work = begin()
+        work.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    finally:
+        if hooks.firstiter is not None:
+            sys.set_asyncgen_hooks(*hooks)
+    raise RuntimeError(f"{work!r} waited for something that is not its wire")

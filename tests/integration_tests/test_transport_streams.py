@@ -235,3 +235,22 @@ def test_streams_ask_for_events_uncompressed(model, peer, call):
     assert headers["accept"] == "text/event-stream"
     assert headers["accept-encoding"] == "identity"
     assert headers["cache-control"] == "no-store"
+
+
+def test_a_stream_that_was_begun_in_a_loop_is_read_on_after_its_end(model, peer, raw):
+    """The loop takes async generators that begin under it for its own, and ends them."""
+
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        for word in "abc":
+            await connection.chunks(raw.event(word))
+            await asyncio.sleep(0.05)
+        await connection.chunks(raw.event(finish="stop"), raw.DONE)
+
+    stream = model().stream("q")
+
+    async def first():
+        return next(stream).content
+
+    assert asyncio.run(first()) + "".join(chunk.content for chunk in stream) == "abc"
