@@ -175,7 +175,7 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: Log) -> Job:
         await log.refused()
         raise
     except BaseException as interruption:
-        if progress.started:
+        if progress.under_way:
             interruption.add_note(_UNDER_WAY)
             logger.warning("interrupted: %s", _UNDER_WAY)  # notes of an ended loop are not shown
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import httpx
@@ -11,6 +11,7 @@ import httpx
 from langchain_tokenhub.transport.dial import Goal
 from langchain_tokenhub.transport.http1 import Head, Header, Reader, head_of
 from langchain_tokenhub.transport.line import PIECE, AsyncLine, Line, SyncLine
+from langchain_tokenhub.transport.progress import Progress
 
 LAST_LOOK = 0.1
 """Seconds for an answer to have come to a request that the server does not read to its end."""
@@ -61,6 +62,7 @@ class DirectLane:
         self._limit: float | None = None
         self._deadline: float | None = None
         self._sent = True
+        self._last = False
 
     @property
     def over(self) -> bool:
@@ -77,8 +79,9 @@ class DirectLane:
         head = head_of(request)
         if self._line is None:
             self._line = await self._kind.open(_goal(request), limits["connect"])
+        self._last = b"\r\nconnection: close\r\n" in head.lower()  # a header of the user's own
         progress.begin()
-        unsent = await _write(self._line, head, request.content, limits["write"])
+        unsent = await _write(self._line, head, request.content, limits["write"], progress)
         self._sent = unsent is None
         if self._sent:
             progress.sent()
@@ -122,7 +125,7 @@ class DirectLane:
 
     async def leave(self) -> bool:
         """Be done with the answer, read whole or not; say whether another request may come."""
-        return self._sent and self._reader.reusable
+        return self._sent and not self._last and self._reader.reusable
 
     async def close(self) -> None:
         """End the connection."""
@@ -145,22 +148,22 @@ def _goal(request: httpx.Request) -> Goal:
 
 
 async def _write(
-    line: Line, head: bytes, content: bytes, limit: float | None
+    line: Line, head: bytes, content: bytes, limit: float | None, progress: Progress
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
     """Send a request, in one write if it is small; return why not all of it could be sent.
 
     Two writes would be two packets and two system calls. A server may answer before it has read a
     large request, and leave or read no more: what it said is then still to be heard.
     """
-    try:
-        if len(content) <= PIECE:
-            await line.write(head + content, limit)
-        else:
-            await line.write(head, limit)
-            for piece in _pieces(content):
-                await line.write(piece, limit)
-    except (httpx.WriteError, httpx.WriteTimeout) as failure:
-        return failure
+    small = len(content) <= PIECE
+    parts: Sequence[bytes | memoryview] = [head + content] if small else [head, *_pieces(content)]
+    for number, part in enumerate(parts, 1):
+        try:
+            await line.write(part, limit)
+        except (httpx.WriteError, httpx.WriteTimeout) as failure:
+            if number < len(parts):
+                progress.hold_back()
+            return failure
     return None
 
 

@@ -19,6 +19,8 @@ class Progress:
         "abandoned",
         "answered",
         "body_sent",
+        "handed",
+        "held_back",
         "started",
         "traced",
     )
@@ -30,7 +32,13 @@ class Progress:
     def renew(self, goal: tuple[str, int] | None = None) -> None:
         """Begin anew, for another attempt at `goal` (host and port)."""
         self._goal = self._peer = goal
-        self._tunnel = self.traced = self.started = self.body_sent = self.answered = False
+        self._tunnel = self.handed = self.traced = self.started = self.answered = False
+        self.body_sent = self.held_back = False
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it may have left: it began to, or somebody has it who tells nothing."""
+        return self.started or (self.handed and not self.traced)
 
     @property
     def by_proxy(self) -> bool:
@@ -44,8 +52,24 @@ class Progress:
             AbandonedError: The submit was interrupted, and must not be sent any more.
         """
         self.traced = self.started = True
-        if self.abandoned:  # looked at after `started` is set: see `SyncWire.shielded`
+        self._heed()
+
+    def hand(self) -> None:
+        """Take note that the caller's own client gets it, whose transport may tell nothing.
+
+        Raises:
+            AbandonedError: The submit was interrupted, and must not be sent any more.
+        """
+        self.handed = True
+        self._heed()
+
+    def _heed(self) -> None:
+        if self.abandoned:  # looked at after the note is made: see `SyncWire.shielded`
             raise AbandonedError("interrupted before anything was sent")
+
+    def hold_back(self) -> None:
+        """Take note that some of the body never went to the connection, and never will."""
+        self.held_back = True
 
     def sent(self) -> None:
         """Take note that the last byte has left."""

@@ -80,7 +80,7 @@ def phase_of(failure: Exception, progress: Progress) -> Phase:
         return "not sent"
     if progress.answered:
         return "answered"
-    if isinstance(failure, httpx.WriteTimeout):
+    if isinstance(failure, httpx.WriteTimeout) and not progress.held_back:
         return "sent"  # what the socket still holds may yet go out
     return "sent" if progress.body_sent or not progress.traced else "not sent"
 
@@ -94,6 +94,8 @@ def unsendable(failure: Exception) -> TokenHubError:
 
 def failure_to_send(failure: httpx.HTTPError, progress: Progress) -> TokenHubError:
     """Return the error for a request that got no answer."""
+    if isinstance(failure, httpx.LocalProtocolError) and progress.body_sent:
+        failure = httpx.RemoteProtocolError(str(failure))  # h2 calls a server's breach so
     error = translated(failure, phase_of(failure, progress))
     if _distrusted(failure):
         error.is_retryable = False  # someone may be in between: neither again nor elsewhere
@@ -127,7 +129,7 @@ def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
         case httpx.ProxyError():
             hint = "check HTTPS_PROXY and NO_PROXY"
             return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
-        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() if phase == "not sent":
             return unsendable(failure)
         case _ if phase == "streaming":
             return IncompleteStreamError(f"the stream was cut: {reason}", phase=phase)

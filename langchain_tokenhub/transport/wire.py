@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import ipaddress
@@ -128,6 +129,7 @@ class SyncWire:
 
     async def _theirs(self, request: httpx.Request) -> httpx.Response:
         client = cast("httpx.Client", self._client)
+        request.extensions["progress"].hand()
         request = _as_theirs(client, request, request.extensions["progress"].note)
         return client.send(request, stream=True, follow_redirects=False)
 
@@ -172,11 +174,13 @@ class SyncWire:
             return finish(work), None  # Ctrl-C comes to the main thread alone
         worker = _Worker(work)
         try:
+            worker.start()  # in here: it may have sent all before this thread has its turn again
             worker.join(None)
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
-            # set before `started` is read, while the worker does it the other way round: one sees
+            # set before it is read, while the worker does it the other way round: one sees
             progress.abandoned = True
-            if not progress.started:
+            if not progress.under_way:
+                worker.drop()
                 raise
             worker.join(GRACE)
             return worker.result(interruption), interruption
@@ -196,7 +200,16 @@ class _Worker:
         self._work = work
         self._ended: Future[Any] = Future()
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def drop(self) -> None:
+        """Let Python not complain of work that never began."""
+        if self._thread.ident is None:
+            with contextlib.suppress(ValueError):  # it begins just now, and will be abandoned
+                self._work.close()
 
     def _run(self) -> None:
         try:
@@ -233,6 +246,7 @@ class AsyncWire:
 
     async def _theirs(self, request: httpx.Request) -> httpx.Response:
         client = cast("httpx.AsyncClient", self._client)
+        request.extensions["progress"].hand()
         request = _as_theirs(client, request, request.extensions["progress"].anote)
         return await client.send(request, stream=True, follow_redirects=False)
 
@@ -267,16 +281,41 @@ class AsyncWire:
     async def shielded(  # noqa: D102
         self, work: Coroutine[Any, Any, T], progress: Progress
     ) -> tuple[T, BaseException | None]:
-        task = asyncio.ensure_future(work)
+        task = _Steadfast(work, progress)
         try:
             return await asyncio.shield(task), None
         except asyncio.CancelledError as interruption:
             task.add_done_callback(_witness)
-            if task.cancelled() or not progress.started:
+            if task.cancelled() or not progress.under_way:
                 task.cancel()
                 raise
-            await asyncio.wait({task}, timeout=GRACE)
+            try:
+                await asyncio.wait({task}, timeout=GRACE)
+            finally:
+                task.release()
             return _settled(task, interruption), interruption
+
+
+class _Steadfast(asyncio.Task[T]):
+    """A task that nobody cancels while its submit is under way, a loop that ends neither."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], progress: Progress) -> None:
+        super().__init__(work, loop=asyncio.get_running_loop())
+        self._progress = progress
+        self._held = True
+        self._unwanted = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self._held and self._progress.under_way:
+            self._unwanted = True
+            return False
+        return super().cancel(msg)
+
+    def release(self) -> None:
+        """Let it be cancelled, as somebody may have asked meanwhile."""
+        self._held = False
+        if self._unwanted:
+            self.cancel()
 
 
 def _iterated(response: httpx.Response) -> AsyncGenerator[bytes, None]:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
+import httpx
 import pytest
 
-from langchain_tokenhub.transport import AsyncWire, Call, Progress, Transport
+from langchain_tokenhub.transport import AsyncWire, Call, Progress, SyncWire, Transport, finish
 from tests.conftest import Budget, Endpoint, Hosts
 
 SUBMIT = """
@@ -130,6 +132,76 @@ async def test_a_cancelled_submit_is_finished_first(peers):
     await asyncio.to_thread(server.arrived.wait, 5)
     task.cancel()
     answer, interruption = await task
+    assert answer.data == {"id": "job-1"}
+    assert isinstance(interruption, asyncio.CancelledError)
+
+
+def test_a_loop_that_ends_waits_for_a_submit_under_way(peers):
+    """`asyncio.run` cancels every task, a shielded one too."""
+
+    async def soon(connection, request):
+        await asyncio.sleep(0.2)
+        await connection.json({"id": "job-1"})
+
+    server = peers(soon)
+
+    async def main():
+        submit = asyncio.ensure_future(shielded(server.url, Progress()))
+        await asyncio.to_thread(server.arrived.wait, 5)
+        return submit
+
+    answer, interruption = asyncio.run(main()).result()
+    assert answer.data == {"id": "job-1"}
+    assert isinstance(interruption, asyncio.CancelledError)
+
+
+def silent_about_itself(arrived):
+    """Return a transport of the caller's, which tells nothing of how far a request came."""
+
+    def answer(request):
+        arrived.set()
+        return httpx.Response(200, json={"id": "job-1"})
+
+    return httpx.MockTransport(answer)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["lane", "own client"])
+def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, monkeypatch, own):
+    async def job(connection, request):
+        await connection.json({"id": "job-1"})
+
+    server, progress, start = peers(job), Progress(), threading.Thread.start
+    client = httpx.Client(transport=silent_about_itself(server.arrived)) if own else None
+    endpoint = Endpoint(hosts=Hosts((server.url,)), budget=Budget(), key=lambda: "sk")
+    transport = Transport(endpoint, SyncWire(client))
+    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+
+    def and_interrupt(thread):
+        start(thread)
+        assert server.arrived.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", and_interrupt)
+    answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
+    assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)
+
+
+async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_first():
+    arrived, progress = asyncio.Event(), Progress()
+
+    async def answer(request):
+        arrived.set()
+        await asyncio.sleep(0.1)
+        return httpx.Response(200, json={"id": "job-1"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        endpoint = Endpoint(hosts=Hosts(("http://a.test",)), budget=Budget(), key=lambda: "sk")
+        transport = Transport(endpoint, AsyncWire(client))
+        call = Call(path="/submit", body={}, safety="submit", progress=progress)
+        task = asyncio.ensure_future(transport.wire.shielded(transport.json(call), progress))
+        await arrived.wait()
+        task.cancel()
+        answer, interruption = await task
     assert answer.data == {"id": "job-1"}
     assert isinstance(interruption, asyncio.CancelledError)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from langchain_tokenhub import APIConnectionError
 from langchain_tokenhub.transport import finish
 from langchain_tokenhub.transport.lane import DirectLane
 from langchain_tokenhub.transport.line import PIECE
 from langchain_tokenhub.transport.progress import Progress
+from langchain_tokenhub.transport.verdicts import failure_to_send, phase_of
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}
@@ -19,8 +21,8 @@ class Scripted:
 
     quiet, orphaned = True, False
 
-    def __init__(self, *said, unsent=None):
-        self.said, self.unsent = list(said), unsent
+    def __init__(self, *said, unsent=None, after=1):
+        self.said, self.unsent, self.after = list(said), unsent, after
         self.writes = []
         self.closed = False
 
@@ -29,7 +31,7 @@ class Scripted:
         raise AssertionError("the lane has a line already")
 
     async def write(self, data, limit):
-        if self.unsent is not None and self.writes:
+        if self.unsent is not None and len(self.writes) >= self.after:
             raise self.unsent
         self.writes.append((bytes(data), limit))
 
@@ -43,12 +45,13 @@ class Scripted:
         self.closed = True
 
 
-def asked(line, content=b"body", progress=None):
+def asked(line, content=b"body", progress=None, headers=None):
     """Ask over `line`, and return the lane and the answer."""
     lane = DirectLane(Scripted)
     lane._line = line
     extensions = {"timeout": LIMITS, "progress": progress or Progress()}
-    request = httpx.Request("POST", "http://a.test/x", content=content, extensions=extensions)
+    url = "http://a.test/x"
+    request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
     return lane, finish(lane.ask(request))
 
 
@@ -97,9 +100,28 @@ def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last
 
 
 def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
+    progress = Progress()
     line = Scripted(httpx.ReadTimeout("silent"), unsent=httpx.WriteTimeout("full"))
-    with pytest.raises(httpx.WriteTimeout):
-        asked(line, b"x" * 3 * PIECE)
+    with pytest.raises(httpx.WriteTimeout) as caught:
+        asked(line, b"x" * 3 * PIECE, progress)
+    assert phase_of(caught.value, progress) == "not sent"  # two pieces never left
+
+
+def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave():
+    progress, full = Progress(), httpx.WriteTimeout("full")
+    line = Scripted(httpx.ReadTimeout("silent"), unsent=full, after=0)
+    with pytest.raises(httpx.WriteTimeout) as caught:
+        asked(line, b"x", progress)
+    assert phase_of(caught.value, progress) == "sent"
+
+
+def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
+    """It calls every breach a local one."""
+    progress = Progress()
+    progress.begin()
+    progress.sent()
+    error = failure_to_send(httpx.LocalProtocolError("frame"), progress)
+    assert (type(error), error.phase) == (APIConnectionError, "sent")
 
 
 def test_progress_knows_how_far_a_request_came():
@@ -136,6 +158,13 @@ def test_a_lane_carries_another_request_if_the_answer_allows_it(said, again):
     lane, answer = asked(Scripted(*said))
     assert (answer.status, finish(body_of(lane))) == (200, b"hi")
     assert finish(lane.leave()) is again
+
+
+def test_a_lane_carries_no_other_request_if_the_user_asked_to_close_it():
+    """A server may do so without saying that it does."""
+    lane, _ = asked(Scripted(ANSWER), headers={"Connection": "Close"})
+    assert finish(body_of(lane)) == b"hi"
+    assert finish(lane.leave()) is False
 
 
 def test_a_lane_that_is_left_early_carries_no_other_request():
