@@ -120,11 +120,16 @@ class Bench:
         rows: list[Row] = []
         for count in (100, 400) if self.quick else (100, 400, 1000, 3000):
             names = ["ChatTokenHub"] if count > 1000 else list(subjects.PEERS)
-            for name in names:
-                client = subjects.PEERS[name](f"{self.url}/slow/{2 + count / 600:.1f}")
-                waves = 2 if name == "ChatTokenHub" else 1  # ChatMistralAI's take a minute each
-                seconds = min(self._wave(client, count) for _ in range(waves))
-                rows.append((f"a call with {count} in flight", name, seconds * 1e3 / count, "ms"))
+            address = f"{self.url}/slow/{2 + count / 600:.1f}"
+            clients = {name: subjects.PEERS[name](address) for name in names}
+            found: dict[str, list[float]] = {name: [] for name in names}
+            for turn in range(5 if count == 100 else 2):
+                for name, client in clients.items():
+                    if turn and count > 100 and name != "ChatTokenHub":
+                        continue  # ChatMistralAI's waves take up to a minute each
+                    found[name].append(self._wave(client, count) * 1e3 / count)
+            figure = f"a call with {count} in flight"
+            rows += [(figure, name, min(waves), "ms") for name, waves in found.items()]
         return rows
 
     def _wave(self, client: Any, count: int) -> float:
