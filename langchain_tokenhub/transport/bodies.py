@@ -1,10 +1,11 @@
-"""Bytes of answers to values: JSON, and compression undone in small steps. Pure."""
+"""Bytes of answers to values: JSON, and compression undone in small steps. Pure conversions."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -91,3 +92,18 @@ class Inflater:
         """
         if self._engine is not None and self._begun and not self._engine.eof:
             raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
+
+
+def unpacked(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
+    """Return the plain bytes of a body, of which `encoding` says how it is compressed, if it is."""
+    return _inflated(chunks, Inflater(encoding)) if encoding else chunks
+
+
+async def _inflated(
+    chunks: AsyncGenerator[bytes, None], inflater: Inflater
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for piece in inflater.feed(chunk):
+                yield piece
+        inflater.end()

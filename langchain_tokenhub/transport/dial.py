@@ -23,6 +23,7 @@ from typing import Any, cast
 HEAD_START = 0.25
 """Seconds after which the next address is tried beside those before it."""
 _LEAST = 0.001
+"""Seconds that TLS has at least where the connection came at the last moment."""
 _SLICES = 8
 """Parts of a patience that begin when the loop comes to them."""
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
@@ -163,6 +164,9 @@ def _plugs(keys: Iterable[selectors.SelectorKey]) -> list[socket.socket]:
     return [cast("socket.socket", key.fileobj) for key in keys]
 
 
+# -- the race of a loop --------------------------------------------------------------------------
+
+
 @contextlib.asynccontextmanager
 async def patient(limit: float | None) -> AsyncIterator[None]:
     """Give up after `limit` seconds of a loop that runs: what holds the loop up is no host's fault.
@@ -190,9 +194,6 @@ async def patient(limit: float | None) -> AsyncIterator[None]:
             yield
         finally:
             timer.cancel()
-
-
-# -- the race of a loop --------------------------------------------------------------------------
 
 
 async def _first_connected(

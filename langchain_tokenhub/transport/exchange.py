@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import (
     error_from,
     fault_in,
 )
-from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, Inflater
+from langchain_tokenhub.transport.bodies import LARGEST_ANSWER, LARGEST_COMPLAINT, unpacked
 from langchain_tokenhub.transport.cached import cached_property
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
 from langchain_tokenhub.transport.ear import Batch, Ear
@@ -215,8 +215,7 @@ class Exchange:
     def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body's plain bytes."""
         encoding = response.headers.get("content-encoding", "")
-        chunks = self.wire.chunks(response)
-        return _inflated(chunks, Inflater(encoding)) if encoding else chunks
+        return unpacked(self.wire.chunks(response), encoding)
 
     async def _whole(self, response: httpx.Response) -> bytes:
         pieces: list[bytes] = []
@@ -320,16 +319,6 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
     url = httpx.URL(address)
     port = url.port or (443 if url.scheme == "https" else 80)
     return url, (ascii_name(url), port)
-
-
-async def _inflated(
-    chunks: AsyncGenerator[bytes, None], inflater: Inflater
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            for piece in inflater.feed(chunk):
-                yield piece
-        inflater.end()
 
 
 def _redirect(status: int) -> InvalidRequestError:

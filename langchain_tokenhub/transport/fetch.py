@@ -25,7 +25,7 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, Inflater
+from langchain_tokenhub.transport.bodies import LARGEST_COMPLAINT, unpacked
 from langchain_tokenhub.transport.calls import Patience
 from langchain_tokenhub.transport.hosts import ascii_name, loopback
 from langchain_tokenhub.transport.progress import Progress
@@ -291,12 +291,9 @@ async def _pieces(
     failure: httpx.HTTPError
     try:
         yield b""
-        inflater = Inflater(packed)
-        async with aclosing(wire.chunks(response)) as chunks:
-            async for chunk in chunks:
-                for piece in inflater.feed(chunk):
-                    yield piece
-        inflater.end()
+        async with aclosing(unpacked(wire.chunks(response), packed)) as pieces:
+            async for piece in pieces:
+                yield piece
     except httpx.HTTPError as caught:
         failure = caught
     else:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end on this thread, with no event loop."""
     try:
-        return _stepped(lambda: work)
+        return _run(lambda: work)
     finally:
         work.close()
 
@@ -21,14 +21,14 @@ def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Iterate `stream` on this thread, with no event loop, and close it when left."""
     try:
         while True:
-            yield _stepped(stream.__anext__)
+            yield _run(stream.__anext__)
     except StopAsyncIteration:
         return
     finally:
         finish(stream.aclose())
 
 
-def _stepped(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def _run(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run what `begin` returns to its end.
 
     A loop that runs on this thread, where a notebook or a coroutine calls the sync face, would take

@@ -104,7 +104,9 @@ def test_the_last_failure_is_told_where_all_addresses_refuse(dialling, named, re
 
 
 @both
-def test_an_address_that_this_machine_has_no_way_to_hides_no_refusal(dialling, named, refused):
+def test_an_address_that_this_machine_has_no_way_to_hides_no_refusal(
+    dialling, named, refused, monkeypatch
+):
     """As of IPv6 where it is switched off: the host is down all the same."""
     goal, resolve = named(refused), socket.getaddrinfo
     strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
@@ -112,20 +114,22 @@ def test_an_address_that_this_machine_has_no_way_to_hides_no_refusal(dialling, n
     def and_strange(*where, **how):
         return [*resolve(*where, **how), strange]
 
-    socket.getaddrinfo = and_strange  # `named` puts it back
+    monkeypatch.setattr(socket, "getaddrinfo", and_strange)
     with pytest.raises(ConnectionRefusedError):
         dialling(goal)
 
 
 @both
-def test_an_address_of_an_unknown_family_gives_way_to_the_next(dialling, named, listener):
+def test_an_address_of_an_unknown_family_gives_way_to_the_next(
+    dialling, named, listener, monkeypatch
+):
     goal, resolve = named(listener.getsockname()[1]), socket.getaddrinfo
     strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
 
     def strange_first(*where, **how):
         return [strange, *resolve(*where, **how)]
 
-    socket.getaddrinfo = strange_first  # `named` puts it back
+    monkeypatch.setattr(socket, "getaddrinfo", strange_first)
     with dialling(goal) as plug:
         assert plug.getpeername()
 
