@@ -24,7 +24,6 @@ from langchain_tokenhub.jobs.lifecycle import Log, Service, about, finished, pol
 from langchain_tokenhub.jobs.memory import Memory
 from langchain_tokenhub.jobs.names import stem_of
 from langchain_tokenhub.jobs.order import Order
-from langchain_tokenhub.jobs.places import Places
 from langchain_tokenhub.jobs.progress import Reporter
 
 LONGEST_WAIT = 366 * 86400.0
@@ -39,7 +38,6 @@ class Errand:
         service: Model and transport.
         gate: Jobs in flight of this account and model.
         most: Places of the gate.
-        places: Where other processes count their jobs in flight too.
         wait: Seconds to wait for a job.
         memory: Where ended jobs are remembered.
         ledger: Where calls are remembered.
@@ -55,7 +53,6 @@ class Errand:
     reporter: Reporter
     ledger: Ledger | None = None
     folder: Path | None = None
-    places: Places | None = None
 
     @property
     def _now(self) -> float:
@@ -217,7 +214,7 @@ class Errand:
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         wire = self.service.transport.wire
-        return self.gate.place(wire, self.most, self.wait, self.places)
+        return self.gate.place(wire, self.most, self.wait)
 
     async def _saved(
         self, job: Job, index: int, order: Order, pictures: dict[str, Path]

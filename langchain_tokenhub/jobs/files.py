@@ -5,15 +5,16 @@ What blocks goes through the wire's `blocking`, so that a slow disk holds up no 
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,10 +31,9 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.job import MediaFile, caution
 from langchain_tokenhub.jobs.names import numbered, stem_of
 from langchain_tokenhub.jobs.sniff import HEAD, PICTURES, TAIL, VIDEOS, complains, cut_short, sniff
-from langchain_tokenhub.jobs.sums import differing
 from langchain_tokenhub.jobs.unpack import unpack
 from langchain_tokenhub.transport import Wire
-from langchain_tokenhub.transport.fetch import Fetched, Sums, fetch
+from langchain_tokenhub.transport.fetch import Fetched, fetch
 
 __all__ = ["read", "save", "save_preview", "stem_of", "write_sidecar"]
 
@@ -65,8 +65,7 @@ class _Sink:
     head: bytes = b""
     tail: bytes = b""
     etag: str | None = None
-    sums: Sums = field(default_factory=Sums)
-    joined: bool = False
+    md5: str | None = None
     doubted: bool = False
 
     def write(self, data: bytes) -> None:
@@ -197,12 +196,10 @@ def _join(fetched: Fetched, sink: _Sink) -> None:
     other = fetched.etag != sink.etag and sink.size > 0
     if fetched.start == 0:
         sink.restart()
-        sink.sums = fetched.sums
+        sink.md5 = fetched.md5
     elif fetched.start != sink.size or other:
         sink.restart()
         raise APIConnectionError("the file host went on elsewhere in the file, or in another file")
-    else:
-        sink.joined = True
     sink.etag = fetched.etag
 
 
@@ -253,22 +250,24 @@ def _judge(sink: _Sink, said: str) -> None:
         raise ResultExpiredError("the file host answered with a page instead of the file")
 
 
-def _verify(sink: _Sink) -> None:
-    """Compare with the host's checksums; bytes that differ twice are kept, for they were paid for.
+def _md5_of(pieces: Iterable[bytes]) -> str:
+    """Return an MD5 in base64, as `Content-MD5` has it."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        md5.update(piece)
+    return base64.b64encode(md5.digest()).decode()
 
-    Python needs a second for the CRC-64 of 10 MB, so it is asked where a file was put together from
-    several answers. One answer is guarded by its length and by TLS.
-    """
-    told = sink.sums if sink.joined else replace(sink.sums, crc64=None)
-    wrong = differing(sink.parts(), told) if told != Sums() else None
-    if wrong is None:
+
+def _verify(sink: _Sink) -> None:
+    """Compare with the host's MD5; bytes that differ twice are kept, for they were paid for."""
+    if sink.md5 is None or sink.md5 == _md5_of(sink.parts()):
         return
     if sink.doubted:
-        caution(f"a file has another {wrong} than its host says, twice; kept all the same")
+        caution("a file has another MD5 than its host says, twice; kept all the same")
         return
     sink.restart()
     sink.doubted = True
-    raise APIConnectionError(f"the file has another {wrong} than its host says")
+    raise APIConnectionError("the file has another MD5 than its host says")
 
 
 def _suffix(said: str, found: str | None) -> str:

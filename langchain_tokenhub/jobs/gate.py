@@ -1,8 +1,8 @@
 """Jobs in flight: no more than the account may have, first come first served.
 
 One gate an account, site and model, shared by every thread and task of the process. It counts the
-jobs that this process waits for; what other processes run is counted in an `in_flight_store`, or
-else is the service's word (`JobNumExceed`).
+jobs that this process waits for; what other processes run is the service's to refuse
+(`JobNumExceed`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,9 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 from langchain_tokenhub.errors import RateLimitError
-from langchain_tokenhub.jobs.places import Claim, Places
-from langchain_tokenhub.jobs.schedule import jittered
 from langchain_tokenhub.transport import Wire
 
 Ticket = Future[None]
-
-SOONEST, LATEST = 0.05, 1.0
-"""Seconds between two looks at places that processes share."""
 
 
 class Gate:
@@ -36,16 +31,13 @@ class Gate:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def place(
-        self, wire: Wire, most: int, patience: float, places: Places | None = None
-    ) -> AsyncGenerator[None, None]:
+    async def place(self, wire: Wire, most: int, patience: float) -> AsyncGenerator[None, None]:
         """Hold a place.
 
         Args:
             wire: What waits.
             most: Places there are, as this holder sees it.
             patience: Seconds to wait in a queue that does not move.
-            places: Where other processes count too; this process's queue stands before it.
 
         Raises:
             RateLimitError: The queue did not move for so long.
@@ -53,15 +45,7 @@ class Gate:
         ticket = self._enter(most)
         try:
             await self._admitted(wire, ticket, patience)
-            if places is None:
-                yield
-                return
-            claim = Claim(places, most)
-            try:
-                await self._shared(wire, claim, patience)
-                yield
-            finally:
-                await wire.blocking(claim.give)
+            yield
         finally:
             self._leave(ticket)
 
@@ -71,18 +55,6 @@ class Gate:
             if self.moves == moves:
                 raise _stuck(patience)
             moves = self.moves
-
-    async def _shared(self, wire: Wire, claim: Claim, patience: float) -> None:
-        """Wait for a place among processes, while anything moves there."""
-        seen, since, pause = await wire.blocking(claim.moves), wire.now(), SOONEST
-        while not await wire.blocking(claim.take):
-            await wire.sleep(jittered(pause))
-            pause = min(pause * 1.5, LATEST)
-            if (now := await wire.blocking(claim.moves)) != seen:
-                seen, since = now, wire.now()
-                self.moves += 1  # who queues behind this one sees it too
-            if wire.now() - since >= patience:
-                raise _stuck(patience)
 
     def _enter(self, most: int) -> Ticket:
         ticket: Ticket = Future()

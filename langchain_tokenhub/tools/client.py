@@ -34,7 +34,6 @@ from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
 from langchain_tokenhub.jobs.many import Outcome, outcomes
 from langchain_tokenhub.jobs.memory import Memory, shared_memory
 from langchain_tokenhub.jobs.order import Order
-from langchain_tokenhub.jobs.places import Places, places_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
 from langchain_tokenhub.media import MediaParams, explain, params_class
 from langchain_tokenhub.settings import Connected
@@ -64,12 +63,6 @@ class MediaClient(Connected):
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once an account and model; None is the catalogue's default."""
-    in_flight_store: str | Path | None = Field(default=None, exclude=True, repr=False)
-    """Folder or `redis://…` where processes count their jobs in flight together (extra `scale`).
-
-    Places come back when a process dies: from a folder at once, from Redis within a minute. A job
-    of the dead may still run then; the service's refusal is waited out.
-    """
     allow_local_files: Sequence[Path] = ()
     """Folders from which a language model may send files."""
     ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
@@ -323,13 +316,7 @@ class MediaClient(Connected):
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
             folder=self.save_to,
-            places=self._places(service.model),
         )
-
-    def _places(self, model: str) -> Places | None:
-        if self.in_flight_store is None:
-            return None
-        return places_of(self.in_flight_store, self._account(), model, self._origins())
 
     def _service(self, transport: Transport, job: Job | None = None) -> Service:
         model = job.model if job else self.model

@@ -42,8 +42,6 @@ class TokenHubToolkit(Connected, BaseToolkit):
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once an account and model; None is the catalogue's default."""
-    in_flight_store: str | Path | None = Field(default=None, exclude=True, repr=False)
-    """Folder or `redis://…` where processes count their jobs in flight together."""
     allow_local_files: Sequence[Path] = ()
     """Folders from which a language model may send files."""
     ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(

@@ -45,19 +45,6 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sums:
-    """Checksums of the whole file, as the host tells them.
-
-    Args:
-        md5: `Content-MD5`, in base64.
-        crc64: COS's `x-cos-hash-crc64ecma`, in decimals.
-    """
-
-    md5: str | None = None
-    crc64: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fetched:
     """A file whose bytes are on their way.
 
@@ -67,7 +54,7 @@ class Fetched:
         size: Bytes that are to come, if the server said so.
         etag: What names this version of the file, for continuing it.
         media_type: What the server calls it.
-        sums: Its checksums, where they are known.
+        md5: MD5 of the whole file in base64, where the host sends it.
         pieces: The bytes; to be closed by whoever reads them.
     """
 
@@ -76,7 +63,7 @@ class Fetched:
     size: int | None
     etag: str | None
     media_type: str
-    sums: Sums
+    md5: str | None
     pieces: AsyncGenerator[bytes, None]
 
 
@@ -251,15 +238,16 @@ async def _fetched(wire: Wire, response: httpx.Response, request: httpx.Request)
         size=int(length) if length.isdecimal() and not packed else None,
         etag=None if packed else response.headers.get("etag"),
         media_type=response.headers.get("content-type", ""),
-        sums=Sums() if packed else _sums(response),
+        md5=None if packed else _md5(response),
         pieces=pieces,
     )
 
 
-def _sums(response: httpx.Response) -> Sums:
-    whole = response.status_code == 200  # of a part, MD5 is the part's
-    md5 = response.headers.get("content-md5") if whole else None
-    return Sums(md5=md5, crc64=response.headers.get("x-cos-hash-crc64ecma"))
+def _md5(response: httpx.Response) -> str | None:
+    if response.status_code != 200:
+        return None  # of a part, MD5 is the part's
+    md5: str | None = response.headers.get("content-md5")
+    return md5
 
 
 def _start(response: httpx.Response) -> int | None:

@@ -71,11 +71,10 @@ def test_a_disk_that_was_full_leaves_no_call_that_may_have_been_charged(hub, cal
 
 
 @needs_proc
-@pytest.mark.parametrize("field", ["ledger", "in_flight_store"])
-def test_a_read_only_folder_is_told_before_money_is_spent(hub, call, field):
-    tool = TokenHubVideoTool(**{field: READ_ONLY})
+def test_a_read_only_folder_is_told_before_money_is_spent(hub, call):
+    tool = TokenHubVideoTool(ledger=READ_ONLY)
     for verb in ("generate", "submit"):
-        with pytest.raises(errors.InvalidRequestError, match=f"{field} cannot be used") as caught:
+        with pytest.raises(errors.InvalidRequestError, match="ledger cannot be used") as caught:
             call(tool, verb, prompt="猫")
         assert caught.value.phase == "not sent"
     assert hub.requests == []
@@ -221,14 +220,6 @@ def test_a_job_of_a_clock_that_is_hours_off_is_collected(hub, call, tmp_path, en
     found = call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫")
     assert found.job.id == job.id
     assert len(hub.jobs) == 1
-
-
-def test_anew_on_purpose_keeps_the_old_job_until_the_new_submit_begins(hub, call, tmp_path, entry):
-    job = entry()
-    tool = TokenHubVideoTool(ledger=tmp_path, in_flight_store=entry.file)
-    with pytest.raises(errors.InvalidRequestError, match="in_flight_store"):
-        call(tool, "generate", prompt="猫", again=True)
-    assert json.loads(entry.file.read_text("utf-8"))["job"]["id"] == job.id
 
 
 def test_bytes_that_came_once_and_were_not_kept_are_told(hub, call, tmp_path, monkeypatch):

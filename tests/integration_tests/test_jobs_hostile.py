@@ -154,10 +154,10 @@ def test_a_tilde_is_the_home_folder(hub, call, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    folders = {"save_to": "~/out", "ledger": "~/ledger", "in_flight_store": "~/places"}
+    folders = {"save_to": "~/out", "ledger": "~/ledger"}
     result = call(TokenHubVideoTool(**folders), "generate", prompt="猫")
     assert result.files[0].path.parent == tmp_path / "out"
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "ledger", "places"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "ledger"}
 
 
 def test_a_sidecar_overwrites_nothing(hub, call, tmp_path):
@@ -275,25 +275,20 @@ def test_the_key_is_in_no_file_and_no_value(hub, call, tmp_path, caplog):
     tool = TokenHubVideoTool(
         save_to=tmp_path / "out",
         ledger=tmp_path / "ledger",
-        in_flight_store=tmp_path / "places",
     )
     result = call(tool, "generate", prompt="猫")
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     names = str(list(tmp_path.rglob("*")))
     values = f"{result!r}{result}{result.model_dump_json()}{tool!r}{pickle.dumps(tool)}"
     assert "sk-test-canary" not in f"{written}{names}{values}{caplog.text}"
-    assert b"q-signature" not in b"".join(f.read_bytes() for f in (tmp_path / "places").iterdir())
 
 
 # --- copies, threads, loops -----------------------------------------------------------------------
 
 
 def test_a_tool_works_after_pickling_and_deep_copying(hub, call, tmp_path):
-    tool = TokenHubVideoTool(
-        ledger=tmp_path / "ledger", in_flight_store=tmp_path / "places", save_to=tmp_path
-    )
+    tool = TokenHubVideoTool(ledger=tmp_path / "ledger", save_to=tmp_path)
     for twin in (pickle.loads(pickle.dumps(tool)), copy.deepcopy(tool)):
-        assert twin.in_flight_store == tool.in_flight_store
         assert call(twin, "generate", prompt="猫").files
     assert submits(hub) == 1
 
@@ -309,7 +304,7 @@ def test_results_survive_pickles_and_copies(hub, call, tmp_path):
 
 
 def test_one_tool_serves_eight_threads_and_two_loops_at_once(hub, tmp_path):
-    tool = TokenHubVideoTool(save_to=tmp_path, in_flight_store=tmp_path / "places")
+    tool = TokenHubVideoTool(save_to=tmp_path)
     made, troubles = [], []
 
     def thread(number):
