@@ -203,7 +203,7 @@ def _status_and_code(key: str) -> tuple[int | None, str | None]:
 
 def known_codes() -> set[str]:
     """Return every key of the catalogue's rows, as `errors.toml` names them."""
-    from langchain_tokenhub.catalogue._rows import rows
+    from langchain_tokenhub.catalogue.toml import rows
 
     keys: set[str] = set()
     for raw in rows("error_codes")["row"]:

@@ -16,7 +16,7 @@ from langchain_tokenhub.catalogue import (
     fx_templates,
     media_model,
 )
-from langchain_tokenhub.media import (
+from langchain_tokenhub.params import (
     FileField,
     LogoParam,
     Text,
@@ -24,7 +24,7 @@ from langchain_tokenhub.media import (
     ViewImage31,
     params_class,
 )
-from langchain_tokenhub.media import checks as kinds
+from langchain_tokenhub.params import validators as kinds
 
 MB = 1024 * 1024
 

@@ -11,7 +11,7 @@ from langchain_tokenhub._lazy import loader
 from langchain_tokenhub._version import __version__
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.chat.listing import ListedModel
+    from langchain_tokenhub.chat.response import ListedModel
     from langchain_tokenhub.chat_models import ChatTokenHub
     from langchain_tokenhub.errors import (
         APIConnectionError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         SubmissionUnknownError,
         TokenHubError,
     )
-    from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+    from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
     from langchain_tokenhub.tools import (
         Tokenhub3DTool,
         TokenHubImageTool,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "chat.listing": ("ListedModel",),
+    "chat.response": ("ListedModel",),
     "chat_models": ("ChatTokenHub",),
     "errors": (
         "APIConnectionError",
@@ -72,7 +72,7 @@ _HOMES = {
         "SubmissionUnknownError",
         "TokenHubError",
     ),
-    "jobs.job": ("Job", "MediaFile", "MediaResult"),
+    "jobs.models": ("Job", "MediaFile", "MediaResult"),
     "tools": (
         "TokenHubImageTool",
         "TokenHubJobTool",

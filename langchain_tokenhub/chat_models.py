@@ -22,25 +22,24 @@ from pydantic import AliasChoices, ConfigDict, Field, model_validator
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
-from langchain_tokenhub.settings import Connected
-from langchain_tokenhub.transport.calls import Call, Patience
-from langchain_tokenhub.transport.stepping import drain, finish
+from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.transport.calls import Call, Timeouts
+from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
     from langchain_tokenhub.chat import structured
-    from langchain_tokenhub.chat.answers import Delta, Ending
-    from langchain_tokenhub.chat.listing import ListedModel
-    from langchain_tokenhub.chat.requests import Tool
+    from langchain_tokenhub.chat.request import Tool
+    from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
     from langchain_tokenhub.transport import Answer, Transport
 
 _ALIASES = {"model_name", "stop_sequences", "request_timeout"}
 PATH = "/v1/chat/completions"
-_WHOLE = Patience(read=600.0)
-_STREAM = Patience(read=60.0)
+_WHOLE = Timeouts(read=600.0)
+_STREAM = Timeouts(read=60.0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class ChatTokenHub(Connected, BaseChatModel):
+class ChatTokenHub(ConnectionSettings, BaseChatModel):
     """Chat with any text model of Tencent Cloud TokenHub.
 
     ```python
@@ -98,7 +97,7 @@ class ChatTokenHub(Connected, BaseChatModel):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         try:
-            chat.requests.check_parameters(self._set_parameters())
+            chat.request.check_parameters(self._set_parameters())
         except InvalidRequestError as problem:
             raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
         return self
@@ -137,7 +136,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         body = {"model": self.model, **self._set_parameters(), **kwargs}
-        return chat.tracing.ls_params(body, stop)
+        return chat.request.ls_params(body, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -154,7 +153,7 @@ class ChatTokenHub(Connected, BaseChatModel):
 
     def _set_parameters(self) -> dict[str, Any]:
         """Return the body's fields that the caller set."""
-        given = {name: getattr(self, name) for name in chat.requests.SETTINGS}
+        given = {name: getattr(self, name) for name in chat.request.SETTINGS}
         known = {name: value for name, value in given.items() if value not in (None, [])}
         return {**known, **self.model_kwargs, **(self.extra_body or {})}
 
@@ -168,14 +167,14 @@ class ChatTokenHub(Connected, BaseChatModel):
     ) -> dict[str, Any]:
         """Return what is sent for these messages."""
         settings = {"model": self.model, **self._set_parameters()}
-        body = chat.requests.build_body(settings, messages, stop, kwargs)
+        body = chat.request.build_body(settings, messages, stop, kwargs)
         usage = kwargs.get("stream_usage", self.stream_usage)
-        return chat.requests.with_stream(body, usage=usage) if stream else body
+        return chat.request.with_stream(body, usage=usage) if stream else body
 
     def _call(self, body: dict[str, Any], timeout: Any) -> Call:
         default = _STREAM if body.get("stream") else _WHOLE
-        patience = Patience.of(self.timeout if timeout is None else timeout, default)
-        return Call(path=PATH, body=body, safety="chat", patience=patience)
+        timeouts = Timeouts.of(self.timeout if timeout is None else timeout, default)
+        return Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
 
     # -- what waits, written once -------------------------------------------------------------
 
@@ -186,16 +185,16 @@ class ChatTokenHub(Connected, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> ChatResult:
-        given, begun = _NOTHING, transport.wire.now()
+        given, begun = _NOTHING, transport.runtime.now()
         while True:
             body = self._body(messages, stop, {**kwargs, **given}, stream=False)
             try:
                 answer = await transport.json(self._call(body, kwargs.get("timeout")))
             except InvalidRequestError as refusal:
-                given = chat.thinking.after_refusal(body, refusal, given)
+                given = chat.reasoning.after_refusal(body, refusal, given)
             else:
-                told = answer.told(transport.wire.now() - begun)
-                return chat.answers.decode_answer(answer.data, model=body["model"], told=told)
+                told = answer.told(transport.runtime.now() - begun)
+                return chat.response.decode_answer(answer.data, model=body["model"], told=told)
 
     async def _deltas(
         self,
@@ -210,8 +209,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         `given` is what was given up after a refusal.
         """
         body = self._body(messages, stop, {**kwargs, **given}, stream=True)
-        begun = transport.wire.now()
-        reader = chat.answers.StreamReader(body["model"])
+        begun = transport.runtime.now()
+        reader = chat.response.DeltaReader(body["model"])
         said: list[Delta] = []
         answer: Answer | None = None
         try:
@@ -224,17 +223,17 @@ class ChatTokenHub(Connected, BaseChatModel):
                         yield found
         except IncompleteStreamError as cut:
             if not reader.complete:  # else all was said; only the farewell is missing
-                cut.partial = chat.answers.message_of([*said, *reader.finish()[0]])
+                cut.partial = chat.response.message_of([*said, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
             if said:
                 raise
-            given = chat.thinking.after_refusal(body, refusal, given)
+            given = chat.reasoning.after_refusal(body, refusal, given)
             async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
                 async for items in again:
                     yield items
             return
-        told = answer.told(transport.wire.now() - begun) if answer else _NOTHING
+        told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
         yield [*rest, ending]
 
@@ -244,7 +243,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         async with aclosing(self._deltas(transport, *request)) as stream:
             async for items in stream:
                 for item in items:
-                    yield chat.answers.chunk_of(item)
+                    yield chat.response.chunk_of(item)
 
     async def _events(
         self, transport: Transport, writer: chat.blocks.EventWriter, *request: Any
@@ -289,7 +288,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
         with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
-                yield from map(chat.answers.chunk_of, items)
+                yield from map(chat.response.chunk_of, items)
 
     def _astream(
         self,
@@ -348,12 +347,12 @@ class ChatTokenHub(Connected, BaseChatModel):
         Raises:
             InvalidRequestError: `tool_choice` names no tool.
         """
-        wire = chat.requests.encode_tools(tools, tool_choice, strict=strict)
-        if wire and parallel_tool_calls is not None:
-            wire["parallel_tool_calls"] = parallel_tool_calls
+        runtime = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        if runtime and parallel_tool_calls is not None:
+            runtime["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            wire["response_format"] = response_format
-        return self.bind(**wire, **kwargs)
+            runtime["response_format"] = response_format
+        return self.bind(**runtime, **kwargs)
 
     def with_structured_output(
         self,
@@ -381,7 +380,7 @@ class ChatTokenHub(Connected, BaseChatModel):
         """
         row = catalogue.chat_model(self.model)
         methods = chat.structured.methods_for(
-            method, row, schema, sure=chat.thinking.can_force(row)
+            method, row, schema, sure=chat.reasoning.can_force(row)
         )
         more = {**kwargs, "strict": strict}
         ways = [
@@ -400,8 +399,8 @@ class ChatTokenHub(Connected, BaseChatModel):
         return await self._listed(self._async())
 
     async def _listed(self, transport: Transport) -> list[ListedModel]:
-        call = Call(path=chat.listing.PATH, patience=Patience.of(self.timeout, Patience()))
-        return chat.listing.decode_models((await transport.json(call)).data)
+        call = Call(path=chat.response.MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
+        return chat.response.decode_models((await transport.json(call)).data)
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -424,6 +423,6 @@ class ChatTokenHub(Connected, BaseChatModel):
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
         rules = chat.messages.Rules(model=self.model, row=None, thinking=True)
-        wire = chat.messages.encode_messages(messages, rules, complete=False)
-        sent = chat.requests.encode_tools(tools or (), None, strict=None)
-        return chat.tokens.estimate_messages(wire, sent.get("tools"), self.get_num_tokens)
+        runtime = chat.messages.encode_messages(messages, rules, complete=False)
+        sent = chat.request.encode_tools(tools or (), None, strict=None)
+        return chat.tokens.estimate_messages(runtime, sent.get("tools"), self.get_num_tokens)

@@ -46,13 +46,12 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
+from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_tokenhub import catalogue
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
-
-    from langchain_tokenhub.jobs.job import Job
 
 Phase = Literal["not sent", "sent", "answered", "streaming"]
 """How far a request had come: `not sent` is proven, `sent` may have reached the service."""
@@ -94,6 +93,24 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
     if len(text) <= 2 * limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
+
+
+class JobRef(BaseModel):
+    """The job that an error is about; `result(job)` and `query(job)` take it.
+
+    Args:
+        kind: `image`, `video` or `3d`.
+        model: Model id as it was sent.
+        id: The service's id, an opaque text.
+        host: Name of the host that accepted the job; it is asked first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+    kind: Literal["image", "video", "3d"]
+    model: str
+    id: str = Field(min_length=1)
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,7 @@ class TokenHubError(ModelError):
         phase: Phase | None = None,
         elapsed: float | None = None,
         retry_after: float | None = None,
-        job: Job | None = None,
+        job: JobRef | None = None,
         client_request_id: str | None = None,
     ) -> None:
         super().__init__(message)

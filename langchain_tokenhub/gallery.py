@@ -23,10 +23,10 @@ from pydantic import ValidationError
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.job import Job, MediaFile
-from langchain_tokenhub.jobs.sniff import PICTURES, VIDEOS
-from langchain_tokenhub.jobs.viewer import SHOWN, viewer_page
-from langchain_tokenhub.media import Language, without_query
+from langchain_tokenhub.jobs.media_types import PICTURES, VIDEOS
+from langchain_tokenhub.jobs.models import Job, MediaFile
+from langchain_tokenhub.jobs.render import SHOWN, viewer_page
+from langchain_tokenhub.params import Language, without_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'

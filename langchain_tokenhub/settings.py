@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -15,20 +16,51 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     NonNegativeInt,
     SecretStr,
 )
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
-from langchain_tokenhub.transport.calls import Endpoint, Patience
-from langchain_tokenhub.transport.hosts import loopback, shared_hosts
+from langchain_tokenhub.transport.calls import Endpoint, Timeouts
+from langchain_tokenhub.transport.failover import loopback, shared_hosts
 from langchain_tokenhub.transport.retry import shared_budget
-from langchain_tokenhub.transport.stepping import finish
-from langchain_tokenhub.transport.types import AsyncClient, Client, Timeout
+from langchain_tokenhub.transport.sync_bridge import finish
 
 if TYPE_CHECKING:
     from langchain_tokenhub.transport import Transport
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient, Client, Timeout
+else:
+
+    class _Of:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __get_pydantic_core_schema__(
+            self, _source: object, _handler: GetCoreSchemaHandler
+        ) -> CoreSchema:
+            return core_schema.no_info_plain_validator_function(self._check)
+
+        def _check(self, value: object) -> object:
+            known = getattr(sys.modules.get("httpx"), self._name, ())
+            if not isinstance(value, known):
+                raise PydanticCustomError(
+                    "is_instance_of",
+                    "Input should be an instance of {name}",
+                    {"name": f"httpx.{self._name}"},
+                )
+            return value
+
+    AsyncClient = Annotated[Any, _Of("AsyncClient")]
+    Client = Annotated[Any, _Of("Client")]
+    Timeout = Annotated[Any, _Of("Timeout")]
+
+__all__ = ["AsyncClient", "Client", "Timeout"]
+
 
 KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
 SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
@@ -106,13 +138,13 @@ def _headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
 
 def _seconds(timeout: float | Timeout | None) -> float | Timeout | None:
     try:
-        Patience.of(timeout, Patience())
+        Timeouts.of(timeout, Timeouts())
     except InvalidRequestError as problem:
         raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
     return timeout
 
 
-class Connected(BaseModel):
+class ConnectionSettings(BaseModel):
     """Where to connect, with which key, and how patiently."""
 
     model_config = ConfigDict(
@@ -173,7 +205,7 @@ class Connected(BaseModel):
         addresses = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
         return tuple(dict.fromkeys(origin_of(address) for address in addresses))
 
-    def _at_home(self) -> bool:
+    def _allow_loopback(self) -> bool:
         """Say whether the API itself is on loopback, so that its links may be there too."""
         return all(loopback(urlsplit(origin).hostname or "") for origin in self._origins())
 
@@ -191,26 +223,26 @@ class Connected(BaseModel):
     # httpx is imported by the first call, not with the model
 
     def _sync(self) -> Transport:
-        from langchain_tokenhub.transport import SyncWire, Transport
+        from langchain_tokenhub.transport import SyncRuntime, Transport
 
-        return Transport(self._endpoint(), SyncWire(self.http_client))
+        return Transport(self._endpoint(), SyncRuntime(self.http_client))
 
     def _async(self) -> Transport:
-        from langchain_tokenhub.transport import AsyncWire, Transport
+        from langchain_tokenhub.transport import AsyncRuntime, Transport
 
-        return Transport(self._endpoint(), AsyncWire(self.http_async_client))
+        return Transport(self._endpoint(), AsyncRuntime(self.http_async_client))
 
     def close(self) -> None:
         """Give idle connections back; a later call opens new ones. Optional."""
-        from langchain_tokenhub.transport.lanes import sync_lanes
+        from langchain_tokenhub.transport.http.pool import sync_pool
 
-        finish(sync_lanes().close())
+        finish(sync_pool().close())
 
     async def aclose(self) -> None:
         """Give the running loop's idle connections back; a later call opens new ones. Optional."""
-        from langchain_tokenhub.transport.lanes import async_lanes
+        from langchain_tokenhub.transport.http.pool import async_pool
 
-        await async_lanes().close()
+        await async_pool().close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
-from langchain_tokenhub.transport.hosts import Hosts
+from langchain_tokenhub.transport.failover import Hosts
 from langchain_tokenhub.transport.retry import Budget
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
@@ -52,7 +52,7 @@ def hub(monkeypatch: pytest.MonkeyPatch):
         yield emulator
 
 
-class ScriptedWire:
+class ScriptedRuntime:
     """A wire that answers from a script; its clock only counts, nothing waits.
 
     A script line is an exception to raise or a response to give. `sent` is what was asked.
@@ -69,7 +69,7 @@ class ScriptedWire:
     def now(self) -> float:
         return self.time
 
-    def plain(self) -> ScriptedWire:
+    def plain(self) -> ScriptedRuntime:
         return self
 
     def trace(self, progress: Any) -> Callable[..., Any]:
@@ -120,7 +120,7 @@ def scripted(
         key=lambda: "sk-test-canary",
         max_retries=max_retries,
     )
-    return Transport(endpoint, ScriptedWire(*script))
+    return Transport(endpoint, ScriptedRuntime(*script))
 
 
 def answer(data: Any = None, *, status: int = 200, **headers: str) -> httpx.Response:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from langchain_tokenhub._lazy import loader
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.catalogue._chat import ChatModel, chat_model, chat_models, profile
-    from langchain_tokenhub.catalogue._errors import ErrorRow, error_row
-    from langchain_tokenhub.catalogue._media import (
+    from langchain_tokenhub.catalogue.chat import ChatModel, chat_model, chat_models, profile
+    from langchain_tokenhub.catalogue.errors import ErrorRow, error_row
+    from langchain_tokenhub.catalogue.media import (
         FxTemplate,
         Kind,
         MediaKind,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         media_model,
         media_models,
     )
-    from langchain_tokenhub.catalogue._sites import SITE_NAMES, Site, site
+    from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
 
 __all__ = [
     "SITE_NAMES",
@@ -52,9 +52,9 @@ __all__ = [
 __getattr__ = loader(
     __name__,
     {
-        "_chat": ("ChatModel", "chat_model", "chat_models", "profile"),
-        "_errors": ("ErrorRow", "error_row"),
-        "_media": (
+        "chat": ("ChatModel", "chat_model", "chat_models", "profile"),
+        "errors": ("ErrorRow", "error_row"),
+        "media": (
             "FxTemplate",
             "Kind",
             "MediaKind",
@@ -66,6 +66,6 @@ __getattr__ = loader(
             "media_model",
             "media_models",
         ),
-        "_sites": ("SITE_NAMES", "Site", "site"),
+        "sites": ("SITE_NAMES", "Site", "site"),
     },
 )

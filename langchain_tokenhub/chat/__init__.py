@@ -15,28 +15,24 @@ from langchain_tokenhub._lazy import loader
 
 if TYPE_CHECKING:
     from langchain_tokenhub.chat import (
-        answers,
         blocks,
-        listing,
         messages,
-        requests,
+        reasoning,
+        request,
+        response,
         structured,
-        thinking,
         tokens,
-        tracing,
     )
 
 __all__ = [
     "PROVIDER",
-    "answers",
     "blocks",
-    "listing",
     "messages",
-    "requests",
+    "reasoning",
+    "request",
+    "response",
     "structured",
-    "thinking",
     "tokens",
-    "tracing",
 ]
 
 PROVIDER = "tokenhub"

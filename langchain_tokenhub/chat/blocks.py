@@ -16,8 +16,8 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
 from langchain_tokenhub.chat import PROVIDER
-from langchain_tokenhub.chat.answers import Delta, Ending
-from langchain_tokenhub.chat.tool_calls import arguments
+from langchain_tokenhub.chat.deltas import arguments
+from langchain_tokenhub.chat.response import Delta, Ending
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
 

@@ -24,17 +24,19 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub import catalogue
-from langchain_tokenhub.chat.limits import check_image, check_number, check_video
-from langchain_tokenhub.chat.parts import (
+from langchain_tokenhub.chat.content import (
     Part,
     calls_of,
+    check_image,
+    check_number,
+    check_video,
     content_of,
     result_text,
     shown_in,
     split_results,
     text_of,
 )
-from langchain_tokenhub.chat.tool_calls import arguments
+from langchain_tokenhub.chat.deltas import arguments
 from langchain_tokenhub.errors import InvalidRequestError
 
 WireMessage = dict[str, Any]

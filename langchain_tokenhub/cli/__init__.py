@@ -8,10 +8,16 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import chat, failures, lists, media, places
-from langchain_tokenhub.cli.console import Console, mend_streams, mended, told_warnings
+from langchain_tokenhub.cli import chat, emulator, exit_codes, jobs, media
+from langchain_tokenhub.cli.console import (
+    Console,
+    Words,
+    configure_streams,
+    decode_argument,
+    language_of,
+    show_warnings,
+)
 from langchain_tokenhub.cli.parser import Add, build
-from langchain_tokenhub.cli.words import Words, language_of
 from langchain_tokenhub.errors import TokenHubError
 
 _BROKEN_PIPE = 141
@@ -21,11 +27,11 @@ COMMANDS: dict[str, Add] = {
     "video": media.adder("video"),
     "3d": media.adder("3d"),
     "chat": chat.add_chat,
-    "jobs": lists.add_jobs,
+    "jobs": jobs.add_jobs,
     "resume": media.add_resume,
-    "gallery": places.add_gallery,
-    "models": lists.add_models,
-    "emulator": places.add_emulator,
+    "gallery": emulator.add_gallery,
+    "models": jobs.add_models,
+    "emulator": emulator.add_emulator,
 }
 
 
@@ -38,18 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; the help lists them.
     """
-    mend_streams()
-    given = [mended(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    configure_streams()
+    given = [
+        decode_argument(argument) for argument in (sys.argv[1:] if arguments is None else arguments)
+    ]
     words = Words(language_of(given, os.environ))
     parser = build(COMMANDS, words, given)
     options = parser.parse_args(given)
     if options.run is None:
         parser.print_help()
-        return failures.WRONG_USE
+        return exit_codes.WRONG_USE
     quiet = getattr(options, "quiet", False)
     console = Console(words, as_json=options.json, quiet=quiet)
     try:
-        with told_warnings(console):
+        with show_warnings(console):
             return _run(options, console)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
@@ -61,20 +69,20 @@ def _run(options: object, console: Console) -> int:
         code: int = options.run(options, console)  # type: ignore[attr-defined]  # set by `add`
         console.flush()
     except TokenHubError as error:
-        return failures.failed(console, error, options)
+        return exit_codes.failed(console, error, options)
     except ValidationError as error:
-        return failures.invalid(console, error)
-    except failures.UsageError as error:
-        return failures.told(console, "UsageError", str(error), failures.WRONG_USE)
+        return exit_codes.invalid(console, error)
+    except exit_codes.UsageError as error:
+        return exit_codes.told(console, "UsageError", str(error), exit_codes.WRONG_USE)
     except BrokenPipeError:
         raise
     except OSError as error:
         text = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
-        return failures.told(console, "OSError", text, 1)
+        return exit_codes.told(console, "OSError", text, 1)
     except UnicodeError:
         console.note(f"tokenhub: {console.words('locale')}")
         return 1
     except KeyboardInterrupt:
         console.note(f"tokenhub: {console.words('stopped')}")
-        return failures.INTERRUPTED
+        return exit_codes.INTERRUPTED
     return code

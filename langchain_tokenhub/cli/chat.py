@@ -11,12 +11,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from langchain_tokenhub.cli.console import Console, from_stdin
-from langchain_tokenhub.cli.failures import UsageError, failed
+from langchain_tokenhub.cli.console import Console, Words, from_stdin
+from langchain_tokenhub.cli.exit_codes import UsageError, failed
 from langchain_tokenhub.cli.parser import add_connection, add_output, connection
-from langchain_tokenhub.cli.words import Words
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.sniff import HEAD, MEDIA_TYPES, sniff
+from langchain_tokenhub.jobs.media_types import HEAD, MEDIA_TYPES, media_type_of
 
 MODEL = os.environ.get("TOKENHUB_MODEL") or "hy3"
 """The service's own model, unless the environment names another."""
@@ -126,7 +125,7 @@ class Pen:
     def think(self, text: str) -> None:
         """Write a piece of the thinking, if it is wanted."""
         if text and self._aloud:
-            self._console.murmur(text)
+            self._console.write_status(text)
             self._thinking = True
 
     def write(self, text: str) -> None:
@@ -145,7 +144,7 @@ class Pen:
 
     def _rest(self) -> None:
         if self._thinking:
-            self._console.murmur("\n\n")
+            self._console.write_status("\n\n")
             self._thinking = False
 
 
@@ -179,7 +178,7 @@ def _picture(place: str) -> dict[str, Any]:
     if place.startswith(("http://", "https://", "data:")):
         return {"type": "image", "url": place}
     data = Path(place).expanduser().read_bytes()
-    kind = MEDIA_TYPES.get(sniff(data[:HEAD]) or "", "application/octet-stream")
+    kind = MEDIA_TYPES.get(media_type_of(data[:HEAD]) or "", "application/octet-stream")
     return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": kind}
 
 

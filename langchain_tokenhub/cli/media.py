@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import Kind, media_kind, media_model
-from langchain_tokenhub.cli import failures, records
-from langchain_tokenhub.cli.console import Console
-from langchain_tokenhub.cli.params import add_params, json_object, params_of
+from langchain_tokenhub.cli import exit_codes, records
+from langchain_tokenhub.cli.console import Console, Watch, Words, argument_after, from_stdin
 from langchain_tokenhub.cli.parser import (
     FOLDER,
     Add,
@@ -23,9 +23,8 @@ from langchain_tokenhub.cli.parser import (
     add_output,
     connection,
 )
-from langchain_tokenhub.cli.watch import Watch
-from langchain_tokenhub.cli.words import Words, argument_after
-from langchain_tokenhub.jobs.job import Job, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.params import file_fields, params_class, schema_class
 
 KINDS: tuple[Kind, ...] = ("image", "video", "3d")
 _GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
@@ -137,7 +136,7 @@ def kind_of(model: str, told: str | None, words: Words) -> Kind:
     if known is not None:
         return known.kind
     if told is None:
-        raise failures.UsageError(words("kind-needed", model=model))
+        raise exit_codes.UsageError(words("kind-needed", model=model))
     return cast("Kind", told)
 
 
@@ -146,7 +145,7 @@ def _known_job(options: argparse.Namespace, folder: Path, words: Words) -> Job:
     if known is not None:
         return known
     if options.model is None:
-        raise failures.UsageError(words("no-job", id=options.job_id, folder=folder))
+        raise exit_codes.UsageError(words("no-job", id=options.job_id, folder=folder))
     kind = kind_of(options.model, options.kind, words)
     return Job(kind=kind, model=options.model.lower(), id=options.job_id)
 
@@ -156,7 +155,7 @@ def _folder(options: argparse.Namespace, words: Words) -> Path:
     folder = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if media in {"image", "video", "model"} and not folder.is_dir():
-        raise failures.UsageError(words("folder-wanted", name=folder.name))
+        raise exit_codes.UsageError(words("folder-wanted", name=folder.name))
     return Path(folder)
 
 
@@ -174,7 +173,7 @@ def _submitted(console: Console, job: Job, options: argparse.Namespace) -> int:
         console.data(job.model_dump(mode="json"))
     else:
         console.say(job.id)
-    command = failures.resume_command(job, options)
+    command = exit_codes.resume_command(job, options)
     console.note(console.words("submitted", command=command))
     return 0
 
@@ -185,10 +184,10 @@ def _stopped(
     """Say after Ctrl-C which jobs go on, and how they are collected."""
     console.note(f"tokenhub: {console.words('stopped')}")
     for job in jobs:
-        console.note(failures.goes_on(console, job, options))
+        console.note(exit_codes.goes_on(console, job, options))
     for note in () if jobs else getattr(stop, "__notes__", ()):
         console.note(note)
-    return failures.INTERRUPTED
+    return exit_codes.INTERRUPTED
 
 
 def _shown(console: Console, result: MediaResult, folder: Path) -> int:
@@ -207,4 +206,101 @@ def _shown(console: Console, result: MediaResult, folder: Path) -> int:
         console.note(words("saved", id=job.id, model=job.model, took=took))
     for file in missing:
         console.note(words("not-saved", url=file.url or "-"))
-    return failures.NOT_SAVED if missing else 0
+    return exit_codes.NOT_SAVED if missing else 0
+
+
+_DEST = "param:"
+"""Before a parameter's name where the parser keeps it, so that it meets no option of ours."""
+_OURS = frozenset({"job_id"})
+"""Fields of the class that are no parameters of the service."""
+AddOption = Callable[..., argparse.Action]
+
+
+def add_params(parser: argparse.ArgumentParser, model: str, kind: Kind, words: Words) -> None:
+    """AddOption one option a parameter of `model`, and its prompt as an argument."""
+    schema = schema_class(model, words.language, kind).model_json_schema()
+    files = file_fields(params_class(model, kind))
+    group = parser.add_argument_group(words("parameters", model=model))
+    if "prompt" not in schema["properties"]:
+        group.add_argument("prompt", nargs="*", help=argparse.SUPPRESS)
+    for name, field in schema["properties"].items():
+        if name in _OURS:
+            continue
+        told = _told(name, field, schema, words) + (words("any-file") if name in files else "")
+        if name == "prompt":
+            group.add_argument("prompt", nargs="*", help=f"{told} {words('prompt')}")
+        else:
+            _add_option(group.add_argument, name, field, told, is_file=name in files)
+
+
+def params_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters that were given."""
+    found = {
+        name.removeprefix(_DEST): value
+        for name, value in vars(options).items()
+        if name.startswith(_DEST) and value is not None
+    }
+    prompt = " ".join(from_stdin() if word == "-" else word for word in options.prompt)
+    return {"prompt": prompt, **found} if prompt else found
+
+
+def json_value(text: str) -> Any:
+    """Return the JSON in an option."""
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"not JSON: {problem}") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in an option."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('a JSON object is needed, such as {"name": 1}')
+    return value
+
+
+def number(text: str) -> Any:
+    """Return a number; anything else goes on as it is, to be refused with the field's limits."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _told(name: str, field: Mapping[str, Any], schema: Mapping[str, Any], words: Words) -> str:
+    texts = [field.get("description", "").replace("%", "%%")]
+    if name in schema.get("required", ()):
+        texts.append(words("required"))
+    if field.get("type") == "array":
+        texts.append(words("repeatable"))
+    return " ".join(text for text in texts if text)
+
+
+def _add_option(
+    add: AddOption, name: str, field: Mapping[str, Any], told: str, *, is_file: bool
+) -> argparse.Action:
+    option, dest = f"--{name.replace('_', '-')}", f"{_DEST}{name}"
+    match field:
+        case {"type": "array", "items": {"$ref": _}}:
+            return add(
+                option, dest=dest, type=json_value, action="append", metavar="JSON", help=told
+            )
+        case {"type": "array"}:
+            return add(option, dest=dest, action="append", metavar="FILE", help=told)
+        case {"type": "boolean"}:
+            switch = argparse.BooleanOptionalAction
+            return add(option, dest=dest, action=switch, default=None, help=told)
+        case {"type": "integer"}:
+            return add(option, dest=dest, type=number, metavar=_shape(field, "N"), help=told)
+        case {"type": "string"}:
+            shape = "FILE" if is_file else _shape(field, "TEXT")
+            return add(option, dest=dest, metavar=shape, help=told)
+        case _:
+            return add(option, dest=dest, type=json_value, metavar="JSON", help=told)
+
+
+def _shape(field: Mapping[str, Any], other: str) -> str:
+    """Return what an option's value looks like."""
+    words = "|".join(map(str, field.get("enum", ())))
+    return words if words and len(words) <= 40 else other

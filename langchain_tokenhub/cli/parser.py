@@ -10,8 +10,7 @@ from typing import Any
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import SITE_NAMES
-from langchain_tokenhub.cli.console import wrapped
-from langchain_tokenhub.cli.words import Words
+from langchain_tokenhub.cli.console import Words, wrapped
 
 FOLDER = Path("tokenhub-out")
 """Where results are saved unless told otherwise."""

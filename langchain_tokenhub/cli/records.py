@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
 _LEDGER = ".tokenhub-jobs"

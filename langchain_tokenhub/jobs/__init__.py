@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 
 __all__ = ["Job", "MediaFile", "MediaResult"]

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import clean, fault_in
-from langchain_tokenhub.jobs.job import Job, JobFault, MediaFile, Status
-from langchain_tokenhub.jobs.sniff import TYPES, sniff
+from langchain_tokenhub.jobs.media_types import TYPES, media_type_of
+from langchain_tokenhub.jobs.models import Job, JobFault, MediaFile, Status
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -139,9 +139,9 @@ def revised_text(raw: str | None) -> str | None:
 
 
 def _unmarked(text: str) -> str | None:
-    kept = text.rpartition("<recaption>")[2]
-    kept = re.sub(r"<think>.*?</think>", "", kept, flags=re.DOTALL)
-    return re.sub(r"</?[a-z][a-z0-9_]*>", "", kept).strip() or None
+    save_results = text.rpartition("<recaption>")[2]
+    save_results = re.sub(r"<think>.*?</think>", "", save_results, flags=re.DOTALL)
+    return re.sub(r"</?[a-z][a-z0-9_]*>", "", save_results).strip() or None
 
 
 def _status(data: Mapping[str, Any], silent: Status) -> Status:
@@ -192,7 +192,7 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
     said = (_text(entry.get("type")) or "").lower().lstrip(".")
     suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
     known = next((name for name in (said, suffix) if name in TYPES), None)
-    found = sniff(data) if data else None
+    found = media_type_of(data) if data else None
     return known or found or _DEFAULT_TYPES[facts.kind]
 
 

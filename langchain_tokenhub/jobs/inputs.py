@@ -11,6 +11,7 @@ import base64
 import binascii
 import functools
 import io
+import json
 import os
 import re
 import stat
@@ -20,15 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError
-from langchain_tokenhub.jobs.files import read
-from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.limits import check, check_body, formats, normal, refuse
-from langchain_tokenhub.jobs.sniff import PICTURES
-from langchain_tokenhub.media import FileField, MediaParams, Part, file_fields, wire
-from langchain_tokenhub.transport import Wire
+from langchain_tokenhub.jobs.downloads import read
+from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.params import (
+    FileField,
+    MediaParams,
+    Part,
+    encode_params,
+    file_fields,
+    shown,
+)
+from langchain_tokenhub.transport import Runtime
 
 Find = Callable[[str], Awaitable[Job | None]]
 """Looks a job up by its id."""
@@ -59,12 +66,12 @@ class Reader:
     """Finds what a value names.
 
     Args:
-        wire: What waits.
+        runtime: What waits.
         find: Looks up an earlier job.
         folders: Where a language model's paths may lead; None where plain code asks.
     """
 
-    wire: Wire
+    runtime: Runtime
     find: Find
     folders: tuple[Path, ...] | None = None
 
@@ -76,7 +83,7 @@ class Reader:
         return sent
 
     async def _sent(self, params: MediaParams) -> dict[str, Any]:
-        body = await self._placed(wire(params), file_fields(type(params)))
+        body = await self._placed(encode_params(params), file_fields(type(params)))
         for name, value in params:
             if isinstance(value, list) and value and isinstance(value[0], Part):
                 body[name] = [
@@ -155,7 +162,7 @@ class Reader:
     async def _read(self, place: str, read: Callable[[], Any]) -> Data:
         """Take what a picture or an open file gives."""
         try:
-            data = await self.wire.blocking(read)
+            data = await self.runtime.blocking(read)
         except (OSError, ValueError) as problem:
             reason = str(problem)
         else:
@@ -215,17 +222,17 @@ class Reader:
         if file.url and not file.expired():
             return Link(file.url)
         try:
-            return Data(await read(self.wire, file))
+            return Data(await read(self.runtime, file))
         except (ResultExpiredError, OSError):
             advice = "its link is dead and it was not saved; make it again, or call result(job)"
         raise refuse(place, None, advice)
 
     async def _path(self, text: str) -> Path | None:
-        return await self.wire.blocking(functools.partial(_path, text, self.folders))
+        return await self.runtime.blocking(functools.partial(_path, text, self.folders))
 
     async def _load(self, place: str, path: Path) -> bytes:
         try:
-            return await self.wire.blocking(functools.partial(_load, path))
+            return await self.runtime.blocking(functools.partial(_load, path))
         except OSError as problem:
             reason = problem.strerror or type(problem).__name__
         raise refuse(place, str(path), f"the file cannot be read: {reason}")
@@ -306,3 +313,71 @@ def _text(file: Link | Data) -> str:
 
 def _object(file: Link | Data) -> dict[str, str]:
     return {"url" if isinstance(file, Link) else "base64": _text(file)}
+
+
+_SAME = {"jpg": "jpeg", "tif": "tiff"}
+
+
+def check(place: str, data: bytes, field: FileField) -> None:
+    """Refuse bytes that the service would refuse."""
+    if not data:
+        raise refuse(place, None, "the file is empty")
+    _check_size(place, len(data), field)
+    found = media_type_of(data[:HEAD])
+    if found is None or normal(found) not in map(normal, field.formats):
+        raise refuse(
+            place, None, f"the file is {found or 'of no known type'}; {formats(field)} is needed"
+        )
+    if (measured := sides(data)) is not None:
+        _check_sides(place, measured, field)
+
+
+def _check_size(place: str, size: int, field: FileField) -> None:
+    encoded, most = (size + 2) // 3 * 4, field.max_bytes_base64
+    if most and encoded > most:
+        what = f"{_megabytes(encoded)} as base64, {_megabytes(most, 0)} is the most"
+        raise refuse(place, None, f"{what}; make it smaller or pass a link")
+    if most is None and field.max_bytes_url and size > field.max_bytes_url:
+        what = f"{_megabytes(size)}, {_megabytes(field.max_bytes_url, 0)} is the most"
+        raise refuse(place, None, f"{what}; make it smaller")
+
+
+def check_body(body: Mapping[str, Any], most: int) -> None:
+    """Refuse a request that is too large as a whole."""
+    size = len(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+    if size > most:
+        what = f"the request has {_megabytes(size)}, {_megabytes(most, 0)} is the most"
+        raise refuse("image_base64", None, f"{what}; make the picture smaller or pass a link")
+
+
+def _megabytes(size: int, digits: int = 1) -> str:
+    return f"{size / 1024**2:.{digits}f} MB"
+
+
+def _check_sides(place: str, measured: tuple[int, int], field: FileField) -> None:
+    short, long = sorted(measured)
+    least, most = field.side_min or 0, field.side_max or long
+    if short < least or long > most:
+        what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
+        raise refuse(place, None, f"{what}; scale the picture")
+    if field.ratio_max and long > short * field.ratio_max:
+        what = (
+            f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
+        )
+        raise refuse(place, None, f"{what}; crop the picture")
+
+
+def normal(name: str) -> str:
+    """Return the one name of a file type that has two."""
+    return _SAME.get(name, name)
+
+
+def formats(field: FileField) -> str:
+    """Return the file types that a field takes, for an error."""
+    return ", ".join(field.formats)
+
+
+def refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
+    """Return the error of a file input: its field, its value cut short, and what to do."""
+    what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")

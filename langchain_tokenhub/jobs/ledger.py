@@ -25,10 +25,9 @@ from langchain_core.stores import BaseStore
 from pydantic import ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
-from langchain_tokenhub.jobs.job import Job, caution
-from langchain_tokenhub.jobs.lifecycle import Log
-from langchain_tokenhub.jobs.order import Order, order_noted
-from langchain_tokenhub.transport import Wire
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, warn_user
+from langchain_tokenhub.jobs.service import SubmitHooks
+from langchain_tokenhub.transport import Runtime
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ _NAMESPACE = "tokenhub"
 _SCHEMA = 1
 
 
-class Keeper(Protocol):
+class LedgerBackend(Protocol):
     """Where entries lie. Its methods may block."""
 
     def claim(self, key: str, text: str) -> str | None:
@@ -58,7 +57,7 @@ class Keeper(Protocol):
         ...
 
 
-class Folder:
+class FolderBackend:
     """Entries as files; claims are atomic on local disks and current NFS."""
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +97,7 @@ class Folder:
                 yield _read(file)
 
 
-class Shelf:
+class StoreBackend:
     """Entries in a store of LangChain's, which cannot claim atomically.
 
     Two workers that start the same call at the same moment may both submit.
@@ -169,7 +168,7 @@ class Entry:
     job: Job | None
     at: datetime
     lost: bool = False
-    order: Order | None = None
+    request: JobRequest | None = None
 
     @property
     def pending(self) -> bool:
@@ -180,8 +179,8 @@ class Entry:
 class _Claim:
     """A claim; who is interrupted while a thread still writes it leaves nothing behind."""
 
-    def __init__(self, keeper: Keeper, key: str, *, again: bool) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: LedgerBackend, key: str, *, again: bool) -> None:
+        self._backend = keeper
         self._key = key
         self._again = again
         self._mine = False
@@ -191,13 +190,13 @@ class _Claim:
     def take(self, text: str) -> str | None:
         """Write `text` if there is no entry; else return what is there."""
         if self._again:
-            self._keeper.drop(self._key)
-        found = self._keeper.claim(self._key, text)
+            self._backend.drop(self._key)
+        found = self._backend.claim(self._key, text)
         with self._lock:
             self._mine = found is None
             nobody_waits = self._mine and self._left
         if nobody_waits:
-            self._keeper.drop(self._key)
+            self._backend.drop(self._key)
         return found
 
     def leave(self) -> None:
@@ -206,7 +205,7 @@ class _Claim:
             self._left, mine = True, self._mine
         if mine:
             with suppress(Exception):  # a store may raise what it likes; the interruption goes on
-                self._keeper.drop(self._key)
+                self._backend.drop(self._key)
 
 
 class TakenError(Exception):
@@ -220,83 +219,83 @@ class TakenError(Exception):
 class Ledger:
     """Reads and writes entries over a wire."""
 
-    def __init__(self, keeper: Keeper, wire: Wire) -> None:
-        self._keeper = keeper
-        self._wire = wire
+    def __init__(self, keeper: LedgerBackend, runtime: Runtime) -> None:
+        self._backend = keeper
+        self._runtime = runtime
 
     async def look(self, key: str) -> Entry | None:
         """Return the entry of a call."""
-        found = await self._do(self._keeper.get, key)
+        found = await self._do(self._backend.get, key)
         return None if found is None else _entry(found)
 
     async def claim(
-        self, key: str, order: Order | None = None, *, again: bool = False
+        self, key: str, request: JobRequest | None = None, *, again: bool = False
     ) -> Entry | None:
         """Write that a submit begins; return the entry that was there already.
 
         Args:
             key: The call.
-            order: What is asked for.
+            request: What is asked for.
             again: Whether the entry of an earlier call gives way.
         """
-        claim = _Claim(self._keeper, key, again=again)
+        claim = _Claim(self._backend, key, again=again)
         try:
-            found = await self._do(claim.take, _text(key, None, order))
+            found = await self._do(claim.take, _text(key, None, request))
         except BaseException:
             claim.leave()
             raise
         return None if found is None else _entry(found)
 
-    async def keep(self, key: str, job: Job, order: Order | None = None) -> None:
+    async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
         files = [file.without_bytes() for file in job.files]  # they may be saved yet
-        text = _text(key, job.model_copy(update={"files": files}), order)
-        await self._try(f"job {job.id} is not in the ledger", self._keeper.put, key, text)
+        text = _text(key, job.model_copy(update={"files": files}), request)
+        await self._try(f"job {job.id} is not in the ledger", self._backend.put, key, text)
 
-    async def update(self, key: str, job: Job, order: Order) -> None:
+    async def update(self, key: str, job: Job, request: JobRequest) -> None:
         """Write down how the job of a call stands now, unless the call has another one."""
         await self._try(
             f"job {job.id} is not in the ledger",
             self._if_about,
             job,
             key,
-            self._keeper.put,
-            _text(key, job, order),
+            self._backend.put,
+            _text(key, job, request),
         )
 
     async def forget(self, key: str, job: Job) -> None:
         """Forget a call whose job failed, unless the call has another one."""
         await self._try(
-            "a failed job stays in the ledger", self._if_about, job, key, self._keeper.drop
+            "a failed job stays in the ledger", self._if_about, job, key, self._backend.drop
         )
 
     def _if_about(self, job: Job, key: str, verb: Callable[..., object], *args: Any) -> None:
-        found = self._keeper.get(key)
+        found = self._backend.get(key)
         known = None if found is None else _entry(found)
         if known and (known.job is None or known.job.id == job.id):
             verb(key, *args)
 
-    async def lose(self, key: str, order: Order | None = None) -> None:
+    async def lose(self, key: str, request: JobRequest | None = None) -> None:
         """Write down that the id of a call will never come."""
-        text = _text(key, None, order, "unknown")
-        await self._try("a lost submit is not in the ledger", self._keeper.put, key, text)
+        text = _text(key, None, request, "unknown")
+        await self._try("a lost submit is not in the ledger", self._backend.put, key, text)
 
     async def refuse(self, key: str) -> None:
         """Forget a call that was not accepted; the reason why not is the error to see."""
-        await self._try("a refused submit stays in the ledger", self._keeper.drop, key)
+        await self._try("a refused submit stays in the ledger", self._backend.drop, key)
 
-    async def known(self) -> list[tuple[Job, Order | None]]:
+    async def known(self) -> list[tuple[Job, JobRequest | None]]:
         """Return all jobs and what was asked for, the newest first."""
         entries = await self._do(lambda: list(self._entries()))
         entries.sort(key=lambda entry: entry.at, reverse=True)
-        return [(entry.job, entry.order) for entry in entries if entry.job is not None]
+        return [(entry.job, entry.request) for entry in entries if entry.job is not None]
 
     def _entries(self) -> Iterator[Entry]:
-        for text in self._keeper.texts():
+        for text in self._backend.texts():
             with suppress(InvalidRequestError):  # a newer version's
                 yield _entry(text)
 
-    async def settled(self, key: str, entry: Entry | None) -> Job | None:
+    async def await_other_worker(self, key: str, entry: Entry | None) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
 
         Returns:
@@ -305,9 +304,9 @@ class Ledger:
         Raises:
             SubmissionUnknownError: There is no id, and none comes.
         """
-        until = self._wire.now() + max(0.0, OTHER_WORKER - _age(entry))
-        while entry and entry.pending and self._wire.now() < until:
-            await self._wire.sleep(0.5)
+        until = self._runtime.now() + max(0.0, OTHER_WORKER - _age(entry))
+        while entry and entry.pending and self._runtime.now() < until:
+            await self._runtime.sleep(0.5)
             entry = await self.look(key)
         if entry is None or entry.job is not None:
             return entry.job if entry else None
@@ -324,11 +323,11 @@ class Ledger:
         try:
             await self._do(verb, *args)
         except TokenHubError as problem:
-            caution(f"{trouble}: {problem.message}")
+            warn_user(f"{trouble}: {problem.message}")
 
     async def _do(self, verb: Callable[..., T], *args: Any) -> T:
         try:
-            return await self._wire.blocking(functools.partial(verb, *args))
+            return await self._runtime.blocking(functools.partial(verb, *args))
         except Exception as problem:  # noqa: BLE001 - a store of the user's raises what it likes
             reason = getattr(problem, "strerror", None) or type(problem).__name__
         raise InvalidRequestError(
@@ -338,7 +337,7 @@ class Ledger:
         )
 
 
-class Written(Log):
+class LedgerHooks(SubmitHooks):
     """A log that writes one call into a ledger.
 
     Args:
@@ -347,30 +346,34 @@ class Written(Log):
         again: Whether an earlier call's entry gives way when the submit begins.
     """
 
-    def __init__(self, ledger: Ledger, order: Order, *, again: bool = False) -> None:
-        self.key = order.key
+    def __init__(self, ledger: Ledger, request: JobRequest, *, again: bool = False) -> None:
+        self.key = request.key
         self._ledger = ledger
-        self._order = order
+        self._request = request
         self._again = again
 
     async def begin(self) -> None:  # noqa: D102
         again, self._again = self._again, False  # what is found later is another worker's
-        if entry := await self._ledger.claim(self._order.key, self._order, again=again):
+        if entry := await self._ledger.claim(self._request.key, self._request, again=again):
             raise TakenError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102
-        await self._ledger.keep(self._order.key, job, self._order)
+        await self._ledger.keep(self._request.key, job, self._request)
 
     async def lost(self) -> None:  # noqa: D102
-        await self._ledger.lose(self._order.key, self._order)
+        await self._ledger.lose(self._request.key, self._request)
 
     async def refused(self) -> None:  # noqa: D102
-        await self._ledger.refuse(self._order.key)
+        await self._ledger.refuse(self._request.key)
 
 
-def keeper_of(place: str | Path | BaseStore[str, Any]) -> Keeper:
+def backend_for(place: str | Path | BaseStore[str, Any]) -> LedgerBackend:
     """Return what keeps entries in a folder or a store."""
-    return Shelf(place) if isinstance(place, BaseStore) else Folder(Path(place).expanduser())
+    return (
+        StoreBackend(place)
+        if isinstance(place, BaseStore)
+        else FolderBackend(Path(place).expanduser())
+    )
 
 
 def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
@@ -387,14 +390,16 @@ def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: st
     return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
 
 
-def _text(key: str, job: Job | None, order: Order | None, without: str = "submitting") -> str:
+def _text(
+    key: str, job: Job | None, request: JobRequest | None, without: str = "submitting"
+) -> str:
     whole = {
         "schema": _SCHEMA,
         "key": key,
         "state": "submitted" if job else without,
         "at": datetime.now(UTC).isoformat(),
         "job": job.model_dump(mode="json") if job else None,
-        "asked": order.noted() if order else None,
+        "asked": request.as_record() if request else None,
     }
     return json.dumps(whole, ensure_ascii=False, indent=1, default=str)
 
@@ -411,8 +416,8 @@ def _entry(text: str) -> Entry:
             job = Job.model_validate(whole["job"]) if whole["job"] else None
             at = datetime.fromisoformat(whole["at"]).astimezone(UTC)
             lost = whole["state"] == "unknown"
-            order = order_noted(whole.get("asked"), str(whole.get("key") or ""))
-            return Entry(job, at, lost=lost, order=order)
+            request = request_from_record(whole.get("asked"), str(whole.get("key") or ""))
+            return Entry(job, at, lost=lost, request=request)
     except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
         return Entry(None, datetime.now(UTC))
     raise InvalidRequestError(

@@ -13,7 +13,7 @@ from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_eve
 from langchain_core.callbacks.manager import CallbackManager
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
-from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.models import Job
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 

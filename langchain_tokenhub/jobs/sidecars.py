@@ -13,20 +13,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.files import write_sidecar
-from langchain_tokenhub.jobs.job import Job, MediaFile
-from langchain_tokenhub.jobs.names import tail_of
-from langchain_tokenhub.jobs.order import Order, order_noted
+from langchain_tokenhub.jobs.downloads import write_sidecar
+from langchain_tokenhub.jobs.file_store import tail_of
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 
 
-def note(job: Job, file: MediaFile, index: int, order: Order) -> None:
+def note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
     """Write beside a saved file what made it, and which of the job's files it is."""
     assert file.path is not None  # noqa: S101 - it was saved
     facts = {
         "type": file.type,
         "kind": job.kind,
         "model": job.model,
-        **order.noted(),
+        **request.as_record(),
         "revised_prompt": revised_text(job.raw_revised_prompt),
         "unpacked": file.unpacked and file.unpacked.name,
         "preview": file.preview_path and file.preview_path.name,
@@ -37,7 +36,7 @@ def note(job: Job, file: MediaFile, index: int, order: Order) -> None:
     write_sidecar(file.path, facts)
 
 
-def sidecar_job(folder: Path, job_id: str) -> tuple[Job, Order | None] | None:
+def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
     """Return the job of that id and its order, put together from the sidecars in `folder`.
 
     A file that is not there any more, or never was, has neither path nor link: it is asked for.
@@ -54,11 +53,11 @@ def sidecar_jobs(folder: Path) -> list[Job]:
     return [_whole(found)[0] for found in by_id.values()]
 
 
-def _whole(found: list[_Sidecar]) -> tuple[Job, Order | None]:
+def _whole(found: list[_Sidecar]) -> tuple[Job, JobRequest | None]:
     saved = {one.number: one.job.files[0] for one in found}
     numbers = range(1, max(*saved, *(one.files for one in found)) + 1)
     files = [saved.get(number) or MediaFile(type="") for number in numbers]
-    return found[0].job.model_copy(update={"files": files}), found[0].order
+    return found[0].job.model_copy(update={"files": files}), found[0].request
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class _Sidecar:
     job: Job
     number: int
     files: int
-    order: Order | None
+    request: JobRequest | None
 
 
 def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
@@ -91,4 +90,4 @@ def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
     here["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
     job = job.model_copy(update={"files": [file.model_copy(update=here)]})
     number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
-    return _Sidecar(job, number, files, order_noted(facts))
+    return _Sidecar(job, number, files, request_from_record(facts))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from langchain_tokenhub.tools.approval import approve_above
 from langchain_tokenhub.tools.job_tool import TokenHubJobTool
-from langchain_tokenhub.tools.kinds import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
+from langchain_tokenhub.tools.media_tools import (
+    Tokenhub3DTool,
+    TokenHubImageTool,
+    TokenHubVideoTool,
+)
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 __all__ = [

@@ -24,19 +24,17 @@ from pydantic import (
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
-from langchain_tokenhub.jobs.archive import Archive
-from langchain_tokenhub.jobs.errand import Errand, patience
-from langchain_tokenhub.jobs.gate import shared_gate
+from langchain_tokenhub.jobs.batch import Outcome, outcomes
+from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.job import Job, MediaResult, id_of
-from langchain_tokenhub.jobs.ledger import Ledger, keeper_of, key_of
-from langchain_tokenhub.jobs.lifecycle import Service, about, polls, query
-from langchain_tokenhub.jobs.many import Outcome, outcomes
-from langchain_tokenhub.jobs.memory import Memory, shared_memory
-from langchain_tokenhub.jobs.order import Order
+from langchain_tokenhub.jobs.ledger import Ledger, backend_for, key_of
+from langchain_tokenhub.jobs.limiter import shared_limiter
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
-from langchain_tokenhub.media import MediaParams, explain, params_class
-from langchain_tokenhub.settings import Connected
+from langchain_tokenhub.jobs.runner import JobRunner, first_wait
+from langchain_tokenhub.jobs.service import Service, about, polls, query
+from langchain_tokenhub.params import MediaParams, explain, params_class
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
@@ -46,7 +44,7 @@ Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
-class MediaClient(Connected):
+class MediaClient(ConnectionSettings):
     """A media model as plain methods."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
@@ -188,10 +186,10 @@ class MediaClient(Connected):
             )
         if job_id:
             return await self._result(transport, emit, job_id, wait)
-        errand = self._errand(transport, emit, wait)
-        with closing(errand.reporter):
-            order = await self._order(errand, checked, extra, params, by_model=by_model)
-            return await errand.generate(order, again=again)
+        runner = self._runner(transport, emit, wait)
+        with closing(runner.reporter):
+            request = await self._request(runner, checked, extra, params, by_model=by_model)
+            return await runner.generate(request, again=again)
 
     async def _submit(
         self,
@@ -205,28 +203,28 @@ class MediaClient(Connected):
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
-        errand = self._errand(transport, emit, None)
-        order = await self._order(errand, checked, extra, params, by_model=False)
-        return await errand.submit(order, again=again)
+        runner = self._runner(transport, emit, None)
+        request = await self._request(runner, checked, extra, params, by_model=False)
+        return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: Job | str) -> Job:
-        archive = self.archive(transport)
-        known = await self._job(archive, job)
+        history = self.history(transport)
+        known = await self._job(history, job)
         seen = await query(self._service(transport, known), known)
-        archive.note(seen)
+        history.note(seen)
         return seen
 
     async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
-        archive = self.archive(transport)
-        known = await self._job(archive, job)
-        wait = patience(self.wait_timeout, self._facts().wait_timeout)
+        history = self.history(transport)
+        known = await self._job(history, job)
+        wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
         states = polls(self._service(transport, known), known, wait=wait)
         try:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
-                    archive.note(state)
+                    history.note(state)
                     yield state
         finally:
             await states.aclose()
@@ -234,23 +232,23 @@ class MediaClient(Connected):
     async def _result(
         self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
     ) -> MediaResult:
-        archive = self.archive(transport)
-        known = await self._job(archive, job)
+        history = self.history(transport)
+        known = await self._job(history, job)
         with about(known):
-            await archive.recall([known.id])
-            known = archive.latest(known)
-            errand = self._errand(transport, emit, wait, known)
-            with closing(errand.reporter):
-                return await errand.result(known)
+            await history.recall([known.id])
+            known = history.latest(known)
+            runner = self._runner(transport, emit, wait, known)
+            with closing(runner.reporter):
+                return await runner.result(known)
 
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | Job) else jobs)}
-        archive = self.archive(transport)
-        await archive.recall(asked)
-        known = [archive.latest(await self._job(archive, job)) for job in asked.values()]
-        found = outcomes(known, lambda job: self._errand(transport, emit, wait, job, quiet=True))
+        history = self.history(transport)
+        await history.recall(asked)
+        known = [history.latest(await self._job(history, job)) for job in asked.values()]
+        found = outcomes(known, lambda job: self._runner(transport, emit, wait, job, quiet=True))
         try:
             async for outcome in found:
                 yield outcome
@@ -268,23 +266,23 @@ class MediaClient(Connected):
             problem = explain(error, model=self.model)
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
-    async def _order(
+    async def _request(
         self,
-        errand: Errand,
+        runner: JobRunner,
         checked: MediaParams,
         extra: Extra,
         params: Mapping[str, Any],
         *,
         by_model: bool,
-    ) -> Order:
+    ) -> JobRequest:
         reader = Reader(
-            wire=errand.service.transport.wire,
-            find=self.archive(errand.service.transport).find,
+            runtime=runner.service.transport.runtime,
+            find=self.history(runner.service.transport).find,
             folders=self._readable() if by_model else None,
         )
         body = {**await reader.body(checked), **(extra or {})}
         title = body.get("prompt") or body.get("template") or self._facts().tool_name
-        return Order(body=body, title=str(title), key=self._ledger_key(body, params))
+        return JobRequest(body=body, title=str(title), key=self._ledger_key(body, params))
 
     def _ledger_key(self, body: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         """Return the key of this call: inside a graph it is the tool call, else the request."""
@@ -296,7 +294,7 @@ class MediaClient(Connected):
             return key_of(self.model, self._origins(), params, str(thread), call)
         return key_of(self.model, self._origins(), body)
 
-    def _errand(
+    def _runner(
         self,
         transport: Transport,
         emit: Emit,
@@ -304,15 +302,15 @@ class MediaClient(Connected):
         job: Job | None = None,
         *,
         quiet: bool = False,
-    ) -> Errand:
+    ) -> JobRunner:
         service = self._service(transport, job)
         listener = None if quiet and self.progress is True else self.progress
-        return Errand(
+        return JobRunner(
             service=service,
-            gate=shared_gate(*self._owner(), service.model),
+            limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
-            wait=patience(wait, self.wait_timeout, service.facts.wait_timeout),
-            memory=self._memory(),
+            wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
+            recent=self._recent_jobs(),
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
             folder=self.save_to,
@@ -324,15 +322,15 @@ class MediaClient(Connected):
             transport=transport,
             model=model,
             facts=media_model(model) or media_kind(self.kind),
-            at_home=self._at_home(),
+            allow_loopback=self._allow_loopback(),
             timeout=self.timeout,
         )
 
-    async def _job(self, archive: Archive, job: Job | str) -> Job:
+    async def _job(self, history: JobHistory, job: Job | str) -> Job:
         """Return a job by its id; what is known of it here saves asking."""
         if not isinstance(job, Job):
             job_id = id_of(job)
-            job = await archive.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
+            job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
@@ -349,11 +347,11 @@ class MediaClient(Connected):
         """Return a job's result."""
         return await self._result(transport, emit, job, None)
 
-    def archive(self, transport: Transport) -> Archive:
+    def history(self, transport: Transport) -> JobHistory:
         """Return where the account's earlier jobs are looked up."""
-        return Archive(
-            wire=transport.wire,
-            memory=self._memory(),
+        return JobHistory(
+            runtime=transport.runtime,
+            recent=self._recent_jobs(),
             ledger=self._ledger(transport),
             folders=(*([self.save_to] if self.save_to else ()), *self._folders),
         )
@@ -372,8 +370,10 @@ class MediaClient(Connected):
         except AuthenticationError:
             return ""
 
-    def _memory(self) -> Memory:
-        return shared_memory(*self._owner())
+    def _recent_jobs(self) -> RecentJobs:
+        return shared_recent_jobs(*self._owner())
 
     def _ledger(self, transport: Transport) -> Ledger | None:
-        return Ledger(keeper_of(self.ledger), transport.wire) if self.ledger is not None else None
+        return (
+            Ledger(backend_for(self.ledger), transport.runtime) if self.ledger is not None else None
+        )

@@ -11,16 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloa
 
 from langchain_tokenhub.catalogue import Kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.settings import Connected
-from langchain_tokenhub.tools.answering import Answering
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.tools.client import MediaClient
-from langchain_tokenhub.tools.kinds import TOOLS
+from langchain_tokenhub.tools.media_tools import TOOLS, ToolErrorMixin
 from langchain_tokenhub.transport import Transport, finish
 
 MOST_LISTED = 20
-_SHARED = frozenset(Connected.model_fields) | {"save_to", "ledger", "wait_timeout"}
+_SHARED = frozenset(ConnectionSettings.model_fields) | {"save_to", "ledger", "wait_timeout"}
 
 
 class JobQuestion(BaseModel):
@@ -42,7 +41,7 @@ class JobQuestion(BaseModel):
     )
 
 
-class TokenHubJobTool(Connected, Answering):
+class TokenHubJobTool(ConnectionSettings, ToolErrorMixin):
     """Looks at and collects image, video and 3D jobs; for agents that submit and come back.
 
     Example:
@@ -80,7 +79,7 @@ class TokenHubJobTool(Connected, Answering):
         self, transport: Transport, emit: Emit, asked: JobQuestion
     ) -> tuple[str, dict[str, Any]]:
         if asked.action == "list":
-            jobs = await self._client("image").archive(transport).jobs()
+            jobs = await self._client("image").history(transport).jobs()
             listed = [_line(job) for job in jobs[:MOST_LISTED]]
             dumped = [job.model_dump(mode="json") for job in jobs[:MOST_LISTED]]
             return "\n".join(listed) or "no job is known here", {"jobs": dumped}
@@ -96,7 +95,7 @@ class TokenHubJobTool(Connected, Answering):
         job_id = (asked.job_id or "").strip()
         if not job_id:
             raise InvalidRequestError(f"job_id: needed to {asked.action}", phase="not sent")
-        job = await self._client("image").archive(transport).find(job_id)
+        job = await self._client("image").history(transport).find(job_id)
         model = (asked.model or "").strip()
         known = media_model(job.model if job else model)
         if job is None and known is not None:

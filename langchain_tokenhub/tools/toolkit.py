@@ -13,13 +13,12 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidati
 
 from langchain_tokenhub.catalogue import Kind, media_model
 from langchain_tokenhub.jobs.progress import Progress
-from langchain_tokenhub.media import Language
-from langchain_tokenhub.settings import Connected
-from langchain_tokenhub.tools.kinds import TOOLS
-from langchain_tokenhub.tools.tool import MediaTool
+from langchain_tokenhub.params import Language
+from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 
 
-class TokenHubToolkit(Connected, BaseToolkit):
+class TokenHubToolkit(ConnectionSettings, BaseToolkit):
     """The three tools with one set of settings; what one makes, another may take by its job id.
 
     Example:

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 from langchain_tokenhub._lazy import loader
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Patience
-    from langchain_tokenhub.transport.progress import Progress
-    from langchain_tokenhub.transport.stepping import drain, finish
+    from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Timeouts
+    from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
+    from langchain_tokenhub.transport.send_state import SendState
+    from langchain_tokenhub.transport.sync_bridge import drain, finish
     from langchain_tokenhub.transport.transport import Transport
-    from langchain_tokenhub.transport.wire import AsyncWire, SyncWire, Wire
 
 __all__ = [
     "Answer",
-    "AsyncWire",
+    "AsyncRuntime",
     "Call",
     "Endpoint",
-    "Patience",
-    "Progress",
-    "SyncWire",
+    "Runtime",
+    "SendState",
+    "SyncRuntime",
+    "Timeouts",
     "Transport",
-    "Wire",
     "drain",
     "finish",
 ]
@@ -36,10 +36,10 @@ __all__ = [
 __getattr__ = loader(
     __name__,
     {
-        "calls": ("Answer", "Call", "Endpoint", "Patience"),
-        "progress": ("Progress",),
-        "stepping": ("drain", "finish"),
+        "calls": ("Answer", "Call", "Endpoint", "Timeouts"),
+        "send_state": ("SendState",),
+        "sync_bridge": ("drain", "finish"),
         "transport": ("Transport",),
-        "wire": ("AsyncWire", "SyncWire", "Wire"),
+        "runtime": ("AsyncRuntime", "Runtime", "SyncRuntime"),
     },
 )

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub.errors import InvalidRequestError, clean
-from langchain_tokenhub.transport.cached import cached_property
-from langchain_tokenhub.transport.hosts import Hosts
-from langchain_tokenhub.transport.progress import Progress
-from langchain_tokenhub.transport.retry import Budget, Safety
+from langchain_tokenhub.transport.failover import Hosts
+from langchain_tokenhub.transport.retry import Budget, RetryClass
+from langchain_tokenhub.transport.send_state import SendState
 
 if TYPE_CHECKING:
     import httpx
+
+__all__ = ["cached_property"]
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property
+else:
+
+    class cached_property:  # noqa: N801 - as in functools
+        """A property that is made when first asked for."""
+
+        def __init__(self, make: Any) -> None:
+            self._make = make
+            self.__doc__ = make.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self._name = name
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            """Make the value, and leave it where the next look finds it."""
+            if instance is None:
+                return self
+            return instance.__dict__.setdefault(self._name, self._make(instance))
 
 
 LONGEST_WAIT = 1e9
@@ -33,7 +55,7 @@ def _seconds(limit: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long to wait for what, in seconds; None waits for ever.
 
     Args:
@@ -55,7 +77,7 @@ class Patience:
     chosen: bool = False
 
     @classmethod
-    def of(cls, timeout: float | httpx.Timeout | None, default: Patience) -> Patience:
+    def of(cls, timeout: float | httpx.Timeout | None, default: Timeouts) -> Timeouts:
         """Return what the user's `timeout` means, of whom None says nothing.
 
         Raises:
@@ -109,23 +131,23 @@ class Call:
     Args:
         path: Path and nothing else.
         body: What is sent as JSON; None makes a GET.
-        safety: What a repetition would cost.
-        patience: How long to wait for what.
+        retry_class: What a repetition would cost.
+        timeouts: How long to wait for what.
         faults: Whether an error body inside a 2xx is an error. It is not for a job's query,
             where it is the job's state.
         prefer: Host name that is asked first: the one that took the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
-        progress: Told how far the request came.
+        send_state: Told how far the request came.
     """
 
     path: str
     body: Mapping[str, Any] | None = field(default=None, repr=False)
-    safety: Safety = "read"
-    patience: Patience = field(default_factory=Patience)
+    retry_class: RetryClass = "read"
+    timeouts: Timeouts = field(default_factory=Timeouts)
     faults: bool = True
     prefer: str | None = None
     deadline: float | None = None
-    progress: Progress | None = None
+    send_state: SendState | None = None
 
     def __post_init__(self) -> None:
         """Refuse a path that would change the host, and with it who gets the key."""

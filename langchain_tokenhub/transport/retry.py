@@ -39,7 +39,7 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 
-Safety = Literal["read", "chat", "submit"]
+RetryClass = Literal["read", "chat", "submit"]
 """What a repeated request costs: nothing, tokens, or a second paid job."""
 
 Failure = Literal[
@@ -62,7 +62,7 @@ LONGEST_RETRY_AFTER = 60.0
 """Seconds; whoever is asked to wait longer is told at once."""
 
 _ALWAYS, _ONCE = 1_000_000, 1
-_REPEATS: dict[Safety, dict[Failure, int]] = {
+_REPEATS: dict[RetryClass, dict[Failure, int]] = {
     "read": {
         "not sent": _ALWAYS,
         "cut": _ALWAYS,
@@ -120,29 +120,34 @@ def failure_of(error: TokenHubError) -> Failure:
             return _BY_STATUS.get(error.status, "nonsense")
 
 
-def outcome_unknown(safety: Safety, error: TokenHubError) -> bool:
+def outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
     """Say whether a paid submit that ended in `error` may have been accepted."""
-    if safety != "submit":
+    if retry_class != "submit":
         return False
     failure = failure_of(error)
     return failure in _AMBIGUOUS and not (failure == "503" and error.retry_after is not None)
 
 
 def pause(
-    safety: Safety, error: TokenHubError, *, retries: int, max_retries: int, left: float | None
+    retry_class: RetryClass,
+    error: TokenHubError,
+    *,
+    retries: int,
+    max_retries: int,
+    left: float | None,
 ) -> float | None:
     """Return the seconds to wait before sending again, or None to give up.
 
     Args:
-        safety: What a repetition costs.
+        retry_class: What a repetition costs.
         error: Why the last attempt failed.
         retries: How many repetitions were made already.
         max_retries: How many are allowed.
         left: Seconds until the call's deadline, if it has one.
     """
     failure = failure_of(error)
-    allowed = min(max_retries, _REPEATS[safety].get(failure, 0))
-    if retries >= allowed or outcome_unknown(safety, error):
+    allowed = min(max_retries, _REPEATS[retry_class].get(failure, 0))
+    if retries >= allowed or outcome_unknown(retry_class, error):
         return None
     seconds = _seconds(failure, error.retry_after, retries)
     if seconds is None or (left is not None and seconds >= left):

@@ -146,8 +146,8 @@ def black_holed(subject: type[Maker]) -> Seen:
 
     with black_hole() as (host, port):
         backup = serving(answer, ("127.0.0.2", port))
-        patience = httpx.Timeout(10.0, connect=CONNECT)
-        maker = subject(f"http://{host}:{port}", timeout=patience, backup=backup.url)
+        timeouts = httpx.Timeout(10.0, connect=CONNECT)
+        maker = subject(f"http://{host}:{port}", timeout=timeouts, backup=backup.url)
         found = outcome(lambda: [maker.submit() for _ in range(5)], 30)
     assert backup.posts() == 5, str(found)
     paid = round(found.seconds / CONNECT)

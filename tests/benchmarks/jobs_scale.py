@@ -107,7 +107,7 @@ def work_sync(made: TokenHubVideoTool, jobs: int) -> tuple[list[Any], list[Any],
 
 def client(jobs: int, face: str, timeout: float) -> dict[str, Any]:
     """Do the work, and count."""
-    made, before, begun = tool(jobs, timeout), _memory(), time.monotonic()
+    made, before, begun = tool(jobs, timeout), _recent_jobs(), time.monotonic()
     work = asyncio.run(work_async(made, jobs)) if face == "async" else work_sync(made, jobs)
     submitted, ended, threads = work
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -125,11 +125,11 @@ def client(jobs: int, face: str, timeout: float) -> dict[str, Any]:
         "threads": threads,
         "seconds": round(time.monotonic() - begun, 1),
         "cpu_ms_per_job": round(1000 * (used.ru_utime + used.ru_stime) / jobs, 1),
-        "kB_per_job": round((_memory() - before) / jobs, 1),
+        "kB_per_job": round((_recent_jobs() - before) / jobs, 1),
     }
 
 
-def _memory() -> float:
+def _recent_jobs() -> float:
     """Return the most memory this process ever had, in kB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -18,7 +18,8 @@ import pytest
 
 from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.transport import finish, lanes
+from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport.http import pool
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 """A certificate for localhost and its key, made for these tests alone."""
@@ -198,9 +199,9 @@ def _own_lanes(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    finish(lanes.sync_lanes().close())
+    finish(pool.sync_pool().close())
     yield
-    finish(lanes.sync_lanes().close())
+    finish(pool.sync_pool().close())
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from langchain_tokenhub import TokenHubVideoTool
-from langchain_tokenhub.transport import wire
+from langchain_tokenhub.transport import runtime
 
-wire.GRACE = 1.0
+runtime.INTERRUPT_GRACE = 1.0
 
 
 def stand_still(_job):

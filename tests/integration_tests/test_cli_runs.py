@@ -16,9 +16,8 @@ import pytest
 from langchain_tokenhub.chat_models import ChatTokenHub
 from langchain_tokenhub.cli import main, records
 from langchain_tokenhub.cli.chat import Talk
-from langchain_tokenhub.cli.console import Console
-from langchain_tokenhub.cli.words import Words
-from langchain_tokenhub.jobs.job import MediaResult
+from langchain_tokenhub.cli.console import Console, Words
+from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.testing import Emulator
 
 COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli"]

@@ -193,7 +193,7 @@ def test_an_entry_that_cannot_be_read_may_have_been_charged(hub, call, entry, wh
 def test_one_broken_entry_hides_no_other_job(hub, call, tmp_path, entry, monkeypatch):
     job = entry()
     (tmp_path / "other.json").write_bytes(b"\xff\xfe" + job.id.encode())
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     listed = call(TokenHubJobTool(ledger=tmp_path), "invoke", {"action": "list"})
     assert listed.startswith(f"job {job.id}")
     assert call(TokenHubVideoTool(ledger=tmp_path), "result", job.id).files
@@ -227,7 +227,7 @@ def test_bytes_that_came_once_and_were_not_kept_are_told(hub, call, tmp_path, mo
     tool = TokenHubImageTool(model="hy-image-lite", ledger=tmp_path)
     with pytest.warns(UserWarning, match="not dumped"):
         tool.generate(**asked)
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     with pytest.raises(errors.ResultExpiredError) as caught:
         call(tool, "generate", **asked)
     assert "again=True" in caught.value.hint

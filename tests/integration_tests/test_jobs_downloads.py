@@ -14,8 +14,8 @@ import threading
 import pytest
 
 from langchain_tokenhub import Tokenhub3DTool, TokenHubVideoTool, errors
-from langchain_tokenhub.jobs import files
-from langchain_tokenhub.jobs.job import Job, MediaFile
+from langchain_tokenhub.jobs import downloads
+from langchain_tokenhub.jobs.models import Job, MediaFile
 
 GLB = b"glTF\x02\x00\x00\x00" + (300_012).to_bytes(4, "little") + bytes(range(250)) * 1200
 HALF = len(GLB) // 2
@@ -23,7 +23,7 @@ HALF = len(GLB) // 2
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(files, "PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
 
 
 class FileHost:
@@ -69,7 +69,7 @@ class FileHost:
 def saved(peer, call, folder, host, kind="glb"):
     peer.answer = host
     file = MediaFile(url=f"{peer.url}/f?q-signature=s", type=kind)
-    file.place(at_home=True)
+    file.place(allow_loopback=True)
     return call(file, "save", folder)
 
 
@@ -91,7 +91,7 @@ def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
     host = FileHost(cuts=99, no_ranges=True)
     with pytest.raises(errors.APIConnectionError):
         saved(peer, call, tmp_path, host)
-    assert len(host.ranges) == files.TRIES
+    assert len(host.ranges) == downloads.TRIES
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,8 +161,8 @@ def _whole(kind):
         case "glb":
             return GLB
         case "zip":
-            with zipfile.ZipFile(buffer, "w") as archive:
-                archive.writestr("a.obj", "v 0 0 0\n" * 1000)
+            with zipfile.ZipFile(buffer, "w") as history:
+                history.writestr("a.obj", "v 0 0 0\n" * 1000)
         case _:
             names = {"png": "PNG", "jpg": "JPEG"}
             Image.effect_noise((200, 200), 50).save(buffer, format=names[kind])
@@ -180,7 +180,7 @@ def test_a_file_packed_unasked_is_saved_plain(peer, call, tmp_path):
 
 @pytest.mark.parametrize("length", [True, False])
 def test_a_file_that_is_too_large_is_given_up(peer, call, tmp_path, monkeypatch, length):
-    monkeypatch.setattr(files, "MOST_BYTES", HALF)
+    monkeypatch.setattr(downloads, "MOST_BYTES", HALF)
     with pytest.raises(errors.InvalidRequestError, match="larger"):
         saved(peer, call, tmp_path, FileHost(cuts=0, no_length=not length))
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +203,7 @@ def test_words_instead_of_a_file_are_a_dead_link(peer, call, tmp_path, page):
 def test_many_saves_at_once_of_one_name_keep_every_file(peer, tmp_path):
     peer.answer = FileHost(cuts=0)
     file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file.place(at_home=True)
+    file.place(allow_loopback=True)
     names = []
 
     def work(name):
@@ -241,7 +241,7 @@ async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
 
     peer.answer = endless
     file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file.place(at_home=True)
+    file.place(allow_loopback=True)
     task = asyncio.create_task(file.asave(tmp_path))
     await begun.wait()
     task.cancel()
@@ -253,9 +253,9 @@ async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
 KILLED = """
 import os, sys
 from langchain_tokenhub import MediaFile
-from langchain_tokenhub.jobs import files
+from langchain_tokenhub.jobs import downloads
 
-files._flush = lambda _: os.kill(os.getpid(), 9)
+downloads._flush = lambda _: os.kill(os.getpid(), 9)
 file = MediaFile(url=sys.argv[1], type="glb")
 file.place(at_home=True)
 file.save(sys.argv[2], name="chair")
@@ -302,15 +302,15 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
 
 @pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "TRIES", 1)
-    saving = files.save
+    monkeypatch.setattr(downloads, "TRIES", 1)
+    saving = downloads.save
 
-    async def poor(wire, file, folder, stem):
+    async def poor(runtime, file, folder, stem):
         if stem.endswith(".preview"):
             raise ZeroDivisionError
-        return await saving(wire, file, folder, stem)
+        return await saving(runtime, file, folder, stem)
 
-    monkeypatch.setattr(files, "save", poor)
+    monkeypatch.setattr(downloads, "save", poor)
     with pytest.warns(UserWarning, match="the preview was not saved: ZeroDivisionError"):
         result = chair(call, tmp_path)
     assert all(file.path and file.preview_path is None for file in result.files)

@@ -18,7 +18,7 @@ from langchain_core.stores import InMemoryByteStore
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.job import MediaResult
+from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubVideoTool
 
 NAN, ENDLESS = float("nan"), float("inf")
@@ -235,15 +235,15 @@ def _bombs():
 
 def _zip(files):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as history:
         for name, data in files.items():
-            archive.writestr(name, data)
+            history.writestr(name, data)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(("name", "data"), list(_bombs()), ids=lambda one: str(one)[:8])
 def test_a_bad_archive_is_kept_and_not_unpacked(hub, tmp_path, name, data):
-    from langchain_tokenhub.jobs.job import MediaFile
+    from langchain_tokenhub.jobs.models import MediaFile
 
     with pytest.warns(UserWarning, match="not unpacked"):
         saved = MediaFile.holding(data, type="obj").save(tmp_path / "out")
@@ -405,7 +405,7 @@ def test_many_ids_are_looked_up_in_the_ledger_once(hub, call, tmp_path, monkeypa
     store = InMemoryByteStore()
     tool = TokenHubVideoTool(ledger=store)
     ids = [tool.submit(prompt=f"猫{n}").id for n in range(5)]
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     read = []
     listing = store.yield_keys
     monkeypatch.setattr(store, "yield_keys", lambda **how: read.append(1) or listing(**how))
@@ -418,7 +418,7 @@ def test_jobs_that_are_collected_one_by_one_read_the_ledger_once(hub, call, tmp_
     store = InMemoryByteStore()
     tool = TokenHubVideoTool(ledger=store, save_to=tmp_path)
     jobs = [tool.submit(prompt=f"猫{n}") for n in range(3)]
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     read = []
     listing = store.yield_keys
     monkeypatch.setattr(store, "yield_keys", lambda **how: read.append(1) or listing(**how))

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.job import Job
-from langchain_tokenhub.jobs.ledger import Folder
+from langchain_tokenhub.jobs.ledger import FolderBackend
+from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
     TokenHubImageTool,
@@ -25,7 +25,7 @@ BASE64 = {"prompt": "猫", "rsp_img_type": "base64"}
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Forget what this process knows, as another one would."""
-    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
 
 
 @pytest.fixture
@@ -106,17 +106,17 @@ def test_bytes_that_are_saved_are_neither_warned_of_nor_kept_in_memory(hub, call
         warnings.simplefilter("always")
         made = call(tool, "generate", **BASE64)
     assert told == []
-    (kept,) = tool._memory().find(made.job.id).files
-    assert kept.held is None
-    assert kept.read() == made.files[0].read()
+    (save_results,) = tool._recent_jobs().find(made.job.id).files
+    assert save_results.held is None
+    assert save_results.read() == made.files[0].read()
 
 
 def test_bytes_that_are_not_saved_do_not_fill_the_memory(hub, call, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory.MOST_HELD", 1)
+    monkeypatch.setattr("langchain_tokenhub.jobs.history.MOST_HELD", 1)
     tool = TokenHubImageTool(model="hy-image-lite")
     first, second = (call(tool, "generate", **BASE64).job for _ in range(2))
-    assert tool._memory().find(first.id) is None
-    assert tool._memory().find(second.id).files[0].held
+    assert tool._recent_jobs().find(first.id) is None
+    assert tool._recent_jobs().find(second.id).files[0].held
 
 
 @pytest.mark.parametrize("verb", ["query", "watch"])
@@ -136,8 +136,8 @@ def test_looking_at_an_old_state_of_a_saved_job_does_not_forget_its_files(tool, 
 
 def test_the_ledger_is_read_once_for_many_jobs_that_it_does_not_know(tool, call, monkeypatch):
     reads = []
-    texts = Folder.texts
-    monkeypatch.setattr(Folder, "texts", lambda self: reads.append(1) or texts(self))
+    texts = FolderBackend.texts
+    monkeypatch.setattr(FolderBackend, "texts", lambda self: reads.append(1) or texts(self))
     jobs = [Job(kind="image", model="hy-image-v3.0", id=f"nobody-knows-{n}") for n in range(5)]
     found = call(tool, "results", [job.id for job in jobs])
     assert all(isinstance(outcome, errors.JobNotFoundError) for outcome in found)

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.job import Job, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.tools import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
 
 URL = "https://example.com/a.png"
@@ -123,9 +123,9 @@ def test_one_results_file_is_anothers_input(hub, call, tmp_path):
 
 def test_a_job_is_submitted_here_and_collected_there(hub, call):
     job = call(TokenHubVideoTool(), "submit", prompt="猫")
-    kept = Job.model_validate_json(job.model_dump_json())
+    save_results = Job.model_validate_json(job.model_dump_json())
     assert "sk-test-canary" not in job.model_dump_json()
-    assert call(TokenHubVideoTool(), "result", kept).files
+    assert call(TokenHubVideoTool(), "result", save_results).files
     assert len(submits(hub)) == 1
 
 
@@ -146,7 +146,7 @@ def test_a_job_id_resumes_and_submits_nothing(hub, call, how):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Forget what this process knows, as another one would."""
-    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
 
 
 @pytest.mark.parametrize("known_by", ["process", "ledger", "ledger of many"])
@@ -179,18 +179,18 @@ def test_a_file_that_is_missing_is_fetched_again_and_the_others_are_not(
     hub, call, tmp_path, elsewhere
 ):
     tool = Tokenhub3DTool(save_to=tmp_path)
-    lost, kept = tool.generate(prompt="椅子").files
+    lost, save_results = tool.generate(prompt="椅子").files
     lost.path.unlink()
     lost.path.with_name(f"{lost.path.name}.json").unlink()
     elsewhere()
     again = call(tool, "result", next(iter(hub.jobs)))
-    assert [file.path for file in again.files] == [lost.path, kept.path]
+    assert [file.path for file in again.files] == [lost.path, save_results.path]
     assert lost.path.is_file()
 
 
 def test_what_is_here_is_returned_although_the_rest_is_gone(hub, call, tmp_path, elsewhere):
     tool = Tokenhub3DTool(save_to=tmp_path)
-    lost, kept = tool.generate(prompt="椅子").files
+    lost, save_results = tool.generate(prompt="椅子").files
     lost.path.unlink()
     lost.path.with_name(f"{lost.path.name}.json").unlink()
     elsewhere()
@@ -198,7 +198,7 @@ def test_what_is_here_is_returned_although_the_rest_is_gone(hub, call, tmp_path,
     hub.advance(25 * 3600)  # the service forgets
     with pytest.warns(UserWarning, match="1 of the job's files are missing"):
         again = call(tool, "result", job_id)
-    assert [file.path for file in again.files] == [kept.path]
+    assert [file.path for file in again.files] == [save_results.path]
 
 
 def test_watching_yields_changes_and_ends(hub, call):

@@ -13,7 +13,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.job import MediaResult
+from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
     TokenHubImageTool,

@@ -6,13 +6,12 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.recent import InMemorySaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_models
-from langchain_tokenhub.jobs.prices import estimate
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
     TokenHubImageTool,
@@ -20,6 +19,7 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
+from langchain_tokenhub.tools.approval import estimate
 
 
 def tool_call(**args):
@@ -43,14 +43,14 @@ def test_known_jobs_are_listed_newest_first(hub, call):
 
 def test_a_ledger_lists_jobs_of_another_process(hub, call, tmp_path, monkeypatch):
     job = TokenHubVideoTool(ledger=tmp_path).submit(prompt="猫")
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     listed = call(TokenHubJobTool(ledger=tmp_path), "invoke", {"action": "list"})
     assert listed.startswith(f"job {job.id}")
 
 
 def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
     job = Tokenhub3DTool().submit(prompt="椅子")
-    monkeypatch.setattr("langchain_tokenhub.jobs.memory._memories", {})
+    monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     with pytest.raises(errors.InvalidRequestError, match="say its model"):
         call(TokenHubJobTool(), "invoke", {"job_id": job.id})
     assert job.id in call(TokenHubJobTool(), "invoke", {"job_id": job.id, "model": "hy-3d-3.0"})

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from langchain_tokenhub import APIConnectionError, APITimeoutError, InvalidRequestError
-from langchain_tokenhub.transport import line
+from langchain_tokenhub.transport.http import sockets
 
 
 async def plain(connection, request):
@@ -62,8 +62,8 @@ async def test_the_callers_async_client_says_how_patient_to_be(model, peers):
 def test_a_client_that_says_nothing_of_patience_does_not_cut_a_model_that_thinks(model):
     """httpx's default is 5 s."""
     with httpx.Client() as own:
-        wire = model(http_client=own)._sync().wire
-    assert wire.timeout is None
+        runtime = model(http_client=own)._sync().runtime
+    assert runtime.timeout is None
 
 
 def test_a_closed_client_is_told_as_such(model):
@@ -155,9 +155,9 @@ def proxy(peers):
 def secure(peers, raw, monkeypatch):
     """A TLS peer, its certificate trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     yield peers(tls=True)
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
 
 
 @pytest.fixture
@@ -281,7 +281,14 @@ async def denies(connection, request):
 def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     answer, peers, secure, call, monkeypatch
 ):
-    from langchain_tokenhub.transport import AsyncWire, Call, Patience, SyncWire, Transport, finish
+    from langchain_tokenhub.transport import (
+        AsyncRuntime,
+        Call,
+        SyncRuntime,
+        Timeouts,
+        Transport,
+        finish,
+    )
     from tests.conftest import Budget, Endpoint, Hosts
 
     class Client:
@@ -289,14 +296,14 @@ def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
             hosts=Hosts((secure.url,)), budget=Budget(), key=lambda: "sk", max_retries=1
         )
         what = Call(
-            path="/v1/x", body={}, safety="submit", patience=Patience(connect=0.3, read=0.3)
+            path="/v1/x", body={}, retry_class="submit", timeouts=Timeouts(connect=0.3, read=0.3)
         )
 
         def ask(self):
-            return finish(Transport(self.endpoint, SyncWire()).json(self.what))
+            return finish(Transport(self.endpoint, SyncRuntime()).json(self.what))
 
         async def aask(self):
-            return await Transport(self.endpoint, AsyncWire()).json(self.what)
+            return await Transport(self.endpoint, AsyncRuntime()).json(self.what)
 
     monkeypatch.setenv("HTTPS_PROXY", peers(answer).url)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim

@@ -17,20 +17,18 @@ from langchain_tokenhub import (
     SubmissionUnknownError,
 )
 from langchain_tokenhub.transport import (
-    AsyncWire,
+    AsyncRuntime,
     Call,
-    Patience,
-    SyncWire,
+    SyncRuntime,
+    Timeouts,
     Transport,
-    dial,
     finish,
-    lanes,
-    line,
 )
-from langchain_tokenhub.transport.line import AsyncLine
+from langchain_tokenhub.transport.http import connect, pool, sockets
+from langchain_tokenhub.transport.http.sockets import AsyncStream
 from tests.conftest import Budget, Endpoint, Hosts
 
-QUICK = Patience(connect=0.3, connect_backed=0.3, read=0.3)
+QUICK = Timeouts(connect=0.3, connect_backed=0.3, read=0.3)
 
 
 class Client:
@@ -42,14 +40,14 @@ class Client:
         )
 
     def ask(self, call):
-        return finish(Transport(self.endpoint, SyncWire()).json(call))
+        return finish(Transport(self.endpoint, SyncRuntime()).json(call))
 
     async def aask(self, call):
-        return await Transport(self.endpoint, AsyncWire()).json(call)
+        return await Transport(self.endpoint, AsyncRuntime()).json(call)
 
 
-def a_call(safety="read", **details):
-    return Call(path="/v1/x", body={}, safety=safety, patience=QUICK, **details)
+def a_call(retry_class="read", **details):
+    return Call(path="/v1/x", body={}, retry_class=retry_class, timeouts=QUICK, **details)
 
 
 def test_a_black_holed_primary_costs_one_connect_timeout(call, black_hole, peer):
@@ -162,10 +160,10 @@ def test_an_answer_that_trickles_past_the_deadline_is_left(begun, call, peers):
             await connection.send(b" ")
             await asyncio.sleep(0.02)
 
-    server, wire = peers(trickle), SyncWire()
+    server, runtime = peers(trickle), SyncRuntime()
     client = Client(server.url, max_retries=0)
     with pytest.raises((APITimeoutError, ServerError)):
-        call(client, "ask", a_call(deadline=wire.now() + 0.3))
+        call(client, "ask", a_call(deadline=runtime.now() + 0.3))
     assert server.connections[0].gone.wait(5)
 
 
@@ -177,7 +175,7 @@ def test_a_machine_that_can_open_no_more_blames_no_host(call, peers, monkeypatch
 
     backup = peers()
     client = Client(peers().url, backup.url, max_retries=0)
-    monkeypatch.setattr(dial, "_plug", exhausted)
+    monkeypatch.setattr(connect, "_socket", exhausted)
     with pytest.raises(APIConnectionError, match="open files") as caught:
         call(client, "ask", a_call("submit"))
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 1)
@@ -189,23 +187,23 @@ def test_a_machine_that_can_open_no_more_blames_no_host(call, peers, monkeypatch
 async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers, raw, monkeypatch):
     """asyncio by itself waits up to 30 s for the server's farewell."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    line.tls.cache_clear()
-    server, sockets, done = peers(tls=True), [], threading.Event()
-    made = AsyncLine.connection_made
+    sockets.tls.cache_clear()
+    server, opened, done = peers(tls=True), [], threading.Event()
+    made = AsyncStream.connection_made
 
     def and_cancel(self, transport):
         made(self, transport)
-        sockets.append(transport.get_extra_info("socket"))
+        opened.append(transport.get_extra_info("socket"))
         server.pause(done)
         task.cancel()
 
-    monkeypatch.setattr(AsyncLine, "connection_made", and_cancel)
+    monkeypatch.setattr(AsyncStream, "connection_made", and_cancel)
     task = asyncio.ensure_future(Client(server.url).aask(a_call()))
     with pytest.raises(asyncio.CancelledError):
         await task
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     await asyncio.sleep(0.05)
-    handles = [socket.fileno() for socket in sockets]
+    handles = [socket.fileno() for socket in opened]
     done.set()
     assert handles == [-1]
 
@@ -216,19 +214,19 @@ async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(
 ):
     """As when thousands of calls begin at once; with `asyncio.timeout` the connect times out."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     server, backup = peers(tls=tls), peers()
     client = Client(server.url, backup.url)
-    hurried = Patience(connect=0.1, connect_backed=0.1)
+    hurried = Timeouts(connect=0.1, connect_backed=0.1)
     for turns in range(12):
-        call = Call(path="/v1/x", body={}, safety="read", patience=hurried)
+        call = Call(path="/v1/x", body={}, retry_class="read", timeouts=hurried)
         asking = asyncio.ensure_future(client.aask(call))
         for _ in range(turns):
             await asyncio.sleep(0)
         time.sleep(0.12)  # noqa: ASYNC251 - somebody holds the loop up
         assert (await asking).attempts == 1
-        await lanes.async_lanes().close()
-    line.tls.cache_clear()
+        await pool.async_pool().close()
+    sockets.tls.cache_clear()
     assert backup.connections == []
 
 
@@ -236,7 +234,7 @@ def test_certificates_that_cannot_be_read_are_told_and_blame_no_host(
     peers, call, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     server, backup = peers(tls=True), peers()
     client = Client(server.url, backup.url)
     with pytest.raises(InvalidRequestError, match=r"nowhere\.pem.* cannot be read") as caught:

@@ -13,22 +13,29 @@ import threading
 import httpx
 import pytest
 
-from langchain_tokenhub.transport import AsyncWire, Call, Progress, SyncWire, Transport, finish
+from langchain_tokenhub.transport import (
+    AsyncRuntime,
+    Call,
+    SendState,
+    SyncRuntime,
+    Transport,
+    finish,
+)
 from tests.conftest import Budget, Endpoint, Hosts
 
 SUBMIT = """
     import sys
     from langchain_tokenhub.transport import *
-    from langchain_tokenhub.transport.hosts import Hosts
+    from langchain_tokenhub.transport.failover import Hosts
     from langchain_tokenhub.transport.retry import Budget
     endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
     progress = Progress()
     call = Call(path="/submit", body={}, safety="submit", progress=progress)
-    transport = Transport(endpoint, SyncWire())
+    transport = Transport(endpoint, SyncRuntime())
 """
 WAIT = """
-    from langchain_tokenhub.transport import wire
-    wire.GRACE = float(sys.argv[2])
+    from langchain_tokenhub.transport import runtime
+    runtime.GRACE = float(sys.argv[2])
     try:
         answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
         print("answered", answer.data, type(stop).__name__)
@@ -111,13 +118,13 @@ async def test_ctrl_c_while_waiting_to_repeat_a_refused_submit_is_honoured_at_on
 
 def transport_to(url):
     endpoint = Endpoint(hosts=Hosts((url,)), budget=Budget(), key=lambda: "sk")
-    return Transport(endpoint, AsyncWire())
+    return Transport(endpoint, AsyncRuntime())
 
 
-async def shielded(url, progress):
+async def shielded(url, send_state):
     transport = transport_to(url)
-    call = Call(path="/submit", body={}, safety="submit", progress=progress)
-    return await transport.wire.shielded(transport.json(call), progress)
+    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
+    return await transport.runtime.shielded(transport.json(call), send_state)
 
 
 async def test_a_cancelled_submit_is_finished_first(peers):
@@ -127,8 +134,8 @@ async def test_a_cancelled_submit_is_finished_first(peers):
         await asyncio.sleep(0.2)
         await connection.json({"id": "job-1"})
 
-    server, progress = peers(soon), Progress()
-    task = asyncio.ensure_future(shielded(server.url, progress))
+    server, send_state = peers(soon), SendState()
+    task = asyncio.ensure_future(shielded(server.url, send_state))
     await asyncio.to_thread(server.arrived.wait, 5)
     task.cancel()
     answer, interruption = await task
@@ -146,7 +153,7 @@ def test_a_loop_that_ends_waits_for_a_submit_under_way(peers):
     server = peers(soon)
 
     async def main():
-        submit = asyncio.ensure_future(shielded(server.url, Progress()))
+        submit = asyncio.ensure_future(shielded(server.url, SendState()))
         await asyncio.to_thread(server.arrived.wait, 5)
         return submit
 
@@ -170,11 +177,11 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
     async def job(connection, request):
         await connection.json({"id": "job-1"})
 
-    server, progress, start = peers(job), Progress(), threading.Thread.start
+    server, send_state, start = peers(job), SendState(), threading.Thread.start
     client = httpx.Client(transport=silent_about_itself(server.arrived)) if own else None
     endpoint = Endpoint(hosts=Hosts((server.url,)), budget=Budget(), key=lambda: "sk")
-    transport = Transport(endpoint, SyncWire(client))
-    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+    transport = Transport(endpoint, SyncRuntime(client))
+    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
 
     def and_interrupt(thread):
         start(thread)
@@ -182,12 +189,12 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threading.Thread, "start", and_interrupt)
-    answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
+    answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
     assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)
 
 
 async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_first():
-    arrived, progress = asyncio.Event(), Progress()
+    arrived, send_state = asyncio.Event(), SendState()
 
     async def answer(request):
         arrived.set()
@@ -196,9 +203,9 @@ async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_f
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         endpoint = Endpoint(hosts=Hosts(("http://a.test",)), budget=Budget(), key=lambda: "sk")
-        transport = Transport(endpoint, AsyncWire(client))
-        call = Call(path="/submit", body={}, safety="submit", progress=progress)
-        task = asyncio.ensure_future(transport.wire.shielded(transport.json(call), progress))
+        transport = Transport(endpoint, AsyncRuntime(client))
+        call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
+        task = asyncio.ensure_future(transport.runtime.shielded(transport.json(call), send_state))
         await arrived.wait()
         task.cancel()
         answer, interruption = await task
@@ -207,13 +214,13 @@ async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_f
 
 
 async def test_a_submit_cancelled_before_its_first_byte_is_not_sent(black_hole):
-    progress = Progress()
-    task = asyncio.ensure_future(shielded(black_hole, progress))
+    send_state = SendState()
+    task = asyncio.ensure_future(shielded(black_hole, send_state))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not progress.started
+    assert not send_state.started
 
 
 async def test_a_submit_that_fails_while_its_caller_is_cancelled_leaves_a_note(peers):
@@ -222,7 +229,7 @@ async def test_a_submit_that_fails_while_its_caller_is_cancelled_leaves_a_note(p
         connection.reset()
 
     server = peers(later_cut)
-    task = asyncio.ensure_future(shielded(server.url, Progress()))
+    task = asyncio.ensure_future(shielded(server.url, SendState()))
     await asyncio.to_thread(server.arrived.wait, 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:

@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from langchain_tokenhub.transport import Call, SyncWire, Transport, finish, lanes, line
+from langchain_tokenhub.transport import Call, SyncRuntime, Transport, finish
+from langchain_tokenhub.transport.http import pool, sockets
 
 STORM = 10_000
 
@@ -118,25 +119,25 @@ def test_what_a_server_says_beyond_its_answer_answers_no_other_request(model, pe
     assert [call(model(), "invoke", "q").content for _ in range(3)] == ["hi"] * 3
 
 
-def submit(peer, wire):
+def submit(peer, runtime):
     from tests.conftest import Budget, Endpoint, Hosts
 
     endpoint = Endpoint(hosts=Hosts((peer.url,)), budget=Budget(), key=lambda: "sk-test")
-    return Transport(endpoint, wire).json(Call(path="/v1/submit", body={}, safety="submit"))
+    return Transport(endpoint, runtime).json(Call(path="/v1/submit", body={}, retry_class="submit"))
 
 
 def test_a_paid_submit_takes_no_lane_that_the_server_may_be_closing(peer, monkeypatch):
     """Every client with a pool sends on it, and meets "disconnected without a response"."""
-    finish(submit(peer, SyncWire()))
-    finish(submit(peer, SyncWire()))
+    finish(submit(peer, SyncRuntime()))
+    finish(submit(peer, SyncRuntime()))
     assert len(peer.connections) == 1
-    monkeypatch.setattr(lanes, "FRESH", 0.0)
-    finish(submit(peer, SyncWire()))
+    monkeypatch.setattr(pool, "FRESH", 0.0)
+    finish(submit(peer, SyncRuntime()))
     assert len(peer.connections) == 2
 
 
 def test_idle_lanes_expire(model, peer, monkeypatch):
-    monkeypatch.setattr(lanes, "IDLE", 0.0)
+    monkeypatch.setattr(pool, "IDLE", 0.0)
     for _ in range(3):
         model().invoke("q")
     assert len(peer.connections) == 3
@@ -144,11 +145,11 @@ def test_idle_lanes_expire(model, peer, monkeypatch):
 
 
 def test_idle_lanes_are_capped(model, peer, monkeypatch):
-    monkeypatch.setattr(lanes, "MOST_IDLE", 3)
-    gate = asyncio.Barrier(12)
+    monkeypatch.setattr(pool, "MOST_IDLE", 3)
+    limiter = asyncio.Barrier(12)
 
     async def serve(connection, request):
-        await gate.wait()
+        await limiter.wait()
         await connection.json({"choices": [{"message": {"content": "hi"}}]})
 
     peer.answer = serve
@@ -157,7 +158,7 @@ def test_idle_lanes_are_capped(model, peer, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(len(stack) for stack in lanes.sync_lanes()._stacks._idle.values()) == 3
+    assert sum(len(stack) for stack in pool.sync_pool()._stacks._idle.values()) == 3
 
 
 def test_closing_gives_connections_back_and_a_later_call_opens_new_ones(model, peer):
@@ -359,7 +360,7 @@ async def test_the_lanes_of_a_loop_go_with_it(model):
     for _ in range(20):
         await asyncio.to_thread(once)
     await chat.ainvoke("q")
-    assert len([loop for loop in lanes._by_loop if loop.is_closed()]) == 0
+    assert len([loop for loop in pool._by_loop if loop.is_closed()]) == 0
 
 
 # -- TLS --------------------------------------------------------------------------------------
@@ -369,9 +370,9 @@ async def test_the_lanes_of_a_loop_go_with_it(model):
 def trusted(raw, monkeypatch):
     """Trust the tests' certificate by SSL_CERT_FILE, in a TLS context of this test alone."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     yield
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
 
 
 def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, call):
@@ -380,7 +381,7 @@ def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, c
     assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
     assert [streamed(chat) for _ in range(5)] == ["hi"] * 5
     assert len(secure.connections) <= 2  # one of the loop, one of the thread
-    assert line.tls() is line.tls()
+    assert sockets.tls() is sockets.tls()
 
 
 async def test_async_tls_streams_use_one_connection(model, peers, trusted):
@@ -393,7 +394,7 @@ def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, 
     from langchain_tokenhub import APIConnectionError
 
     secure, backup = peers(tls=True), peers()
-    line.tls.cache_clear()
+    sockets.tls.cache_clear()
     chat = model(base_url=[secure.url, backup.url])
     with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
         call(chat, "invoke", "q")

@@ -11,8 +11,8 @@ import pytest
 from langchain_core.load import dumpd
 
 from langchain_tokenhub import TokenHubError
-from langchain_tokenhub.transport import AsyncWire, SyncWire, finish
-from langchain_tokenhub.transport.fetch import fetch
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from langchain_tokenhub.transport.download import fetch
 
 CANARY = "sk-canary-0123456789"
 PROMPT = "a secret prompt"
@@ -103,8 +103,8 @@ async def to_signed(connection, request):
         await connection.json({"bytes": 1})
 
 
-async def fetched(wire, url):
-    found = await fetch(wire, url, at_home=True)
+async def fetched(runtime, url):
+    found = await fetch(runtime, url, allow_loopback=True)
     return b"".join([piece async for piece in found.pieces])
 
 
@@ -112,8 +112,8 @@ def test_a_signed_link_is_in_no_log(peer, caplog):
     """httpx 0.28.1 logs it at INFO, also for fal_client 1.0.3 and replicate 1.0.7."""
     peer.answer = to_signed
     with caplog.at_level(logging.DEBUG):
-        assert finish(fetched(SyncWire(), peer.url)) == b'{"bytes": 1}'
-        assert finish(fetched(SyncWire(), f"{peer.url}/?{SIGNED}")) == b'{"bytes": 1}'
+        assert finish(fetched(SyncRuntime(), peer.url)) == b'{"bytes": 1}'
+        assert finish(fetched(SyncRuntime(), f"{peer.url}/?{SIGNED}")) == b'{"bytes": 1}'
     assert "signature" not in caplog.text
     assert SIGNED in peer.paths()[1]
 
@@ -121,7 +121,7 @@ def test_a_signed_link_is_in_no_log(peer, caplog):
 async def test_a_signed_link_is_in_no_log_of_a_loop(peer, caplog):
     peer.answer = to_signed
     with caplog.at_level(logging.DEBUG):
-        assert await fetched(AsyncWire(), peer.url) == b'{"bytes": 1}'
+        assert await fetched(AsyncRuntime(), peer.url) == b'{"bytes": 1}'
     assert "signature" not in caplog.text
 
 
@@ -134,7 +134,7 @@ def test_other_peoples_lines_are_left_as_they_are(peer, caplog):
 
 def test_a_result_is_fetched_without_the_key(peer):
     """replicate 1.0.7 and fal_client 1.0.3 send theirs to the address that an answer names."""
-    finish(fetched(SyncWire(), f"{peer.url}/a.png"))
+    finish(fetched(SyncRuntime(), f"{peer.url}/a.png"))
     assert not {"authorization", "cookie"} & set(peer.requests[0].headers)
 
 
@@ -144,7 +144,7 @@ def test_a_fetch_that_is_left_unread_frees_its_socket(peer):
         await connection.until_gone()
 
     async def leave():
-        found = await fetch(SyncWire(), peer.url, at_home=True)
+        found = await fetch(SyncRuntime(), peer.url, allow_loopback=True)
         await found.pieces.aclose()
 
     peer.answer = file

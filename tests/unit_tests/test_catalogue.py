@@ -374,19 +374,19 @@ def test_a_full_account_is_told_from_a_fast_one(code, busy):
 
 
 def test_every_error_row_names_a_class_and_the_next_step_in_both_languages():
-    from langchain_tokenhub.catalogue import _errors
+    from langchain_tokenhub.catalogue.errors import _table
 
-    for key, row in _errors._table().items():
+    for key, row in _table().items():
         assert issubclass(getattr(errors, row.name), errors.TokenHubError), key
         assert len(row.hint) > 20, key
         assert any("一" <= sign <= "鿿" for sign in row.hint_zh), key
 
 
 def test_no_code_stands_in_two_rows():
-    from langchain_tokenhub.catalogue import _errors
-    from langchain_tokenhub.catalogue._rows import rows
+    from langchain_tokenhub.catalogue.errors import _names
+    from langchain_tokenhub.catalogue.toml import rows
 
-    names = [name for raw in rows("error_codes")["row"] for name in _errors._names(raw)]
+    names = [name for raw in rows("error_codes")["row"] for name in _names(raw)]
     assert len(names) == len(set(names))
 
 
@@ -406,7 +406,7 @@ def test_a_file_is_read_when_it_is_first_asked_for():
 
     code = (
         "import langchain_tokenhub.catalogue as c\n"
-        "from langchain_tokenhub.catalogue._rows import rows\n"
+        "from langchain_tokenhub.catalogue.toml import rows\n"
         "assert rows.cache_info().currsize == 0\n"
         "c.site('mainland'); c.site('overseas')\n"
         "assert rows.cache_info().currsize == 1\n"

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from langchain_tokenhub import ServerError
-from langchain_tokenhub.chat.answers import StreamReader, chunk_of, decode_answer
+from langchain_tokenhub.chat.response import DeltaReader, chunk_of, decode_answer
 
 
 def _chunk(finish=None, **delta):
@@ -16,7 +16,7 @@ def _chunk(finish=None, **delta):
 
 def _whole(*values):
     """Return the message that a stream adds up to."""
-    reader = StreamReader("asked-for")
+    reader = DeltaReader("asked-for")
     items = [delta for value in values if (delta := reader.read(value))]
     rest, ending = reader.finish()
     items += rest
@@ -126,7 +126,7 @@ def test_row_18_a_chunk_that_holds_nothing_adds_nothing(odd):
 @pytest.mark.parametrize("odd", [None, 3, "text", []])
 def test_what_is_no_chunk_at_all_is_the_servers_error(odd):
     with pytest.raises(ServerError):
-        StreamReader("m").read(odd)
+        DeltaReader("m").read(odd)
 
 
 def test_row_17_two_finish_chunks_give_one_finish_reason_and_one_name():
@@ -246,7 +246,7 @@ def test_whole_calls_without_ids_or_indices_stay_apart():
 
 
 def test_the_last_chunk_alone_says_that_it_is_the_last():
-    reader = StreamReader("m")
+    reader = DeltaReader("m")
     first = chunk_of(reader.read(_chunk(content="a"))).message
     last = chunk_of(reader.finish()[1]).message
 

@@ -15,7 +15,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
 from langchain_tokenhub import AuthenticationError, ChatTokenHub, ListedModel, ServerError
-from langchain_tokenhub.chat.listing import decode_models
+from langchain_tokenhub.chat.response import decode_models
 
 KEY = "sk-test-canary"
 

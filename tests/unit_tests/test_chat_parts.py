@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from langchain_tokenhub import InvalidRequestError
-from langchain_tokenhub.chat.parts import content_of, result_text, shown_in, text_of
+from langchain_tokenhub.chat.content import content_of, result_text, shown_in, text_of
 
 LINK = "https://pictures.test/cat.png"
 DATA = "data:image/png;base64,aGk="

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from langchain_tokenhub.chat.shapes import fault
+from langchain_tokenhub.chat.structured import fault
 
 PERSON = {
     "type": "object",

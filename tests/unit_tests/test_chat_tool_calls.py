@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from langchain_tokenhub.chat.tool_calls import ToolCallMender
+from langchain_tokenhub.chat.deltas import ToolCallAssembler
 
 
 def _delta(name=None, args=None, **more):
@@ -15,7 +15,7 @@ def _delta(name=None, args=None, **more):
 
 def _calls(*deltas):
     """Return name, arguments and id of each call after all deltas; each delta is a chunk."""
-    mender = ToolCallMender()
+    mender = ToolCallAssembler()
     chunks = [chunk for delta in deltas for chunk in mender.feed([delta])] + mender.finish()
     calls = {}
     for chunk in chunks:
@@ -178,7 +178,7 @@ def test_empty_arguments_are_a_call_without_arguments(empty):
 
 
 def test_what_is_no_list_of_calls_is_no_call():
-    mender = ToolCallMender()
+    mender = ToolCallAssembler()
 
     assert (mender.feed(None), mender.feed({}), mender.feed([None, 3]), mender.finish()) == (
         [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.chat.usage import decode_usage
+from langchain_tokenhub.chat.response import decode_usage
 
 GUIDE = {
     "prompt_tokens": 10,

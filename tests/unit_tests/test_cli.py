@@ -14,16 +14,15 @@ import pytest
 import langchain_tokenhub
 from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
-from langchain_tokenhub.cli import COMMANDS, console, failures, main, params, records, watch, words
-from langchain_tokenhub.jobs.job import Job, MediaFile
-from langchain_tokenhub.jobs.order import Order
+from langchain_tokenhub.cli import COMMANDS, console, exit_codes, main, media, records
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import note
-from langchain_tokenhub.media import params_class
+from langchain_tokenhub.params import params_class
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
-TABLE = words._table()
+TABLE = console._table()
 OPTIONS = SimpleNamespace(save_to=None, site=None, base_url=None)
-ENGLISH = console.Console(words.Words("en"))
+ENGLISH = console.Console(console.Words("en"))
 
 
 def job(**facts):
@@ -36,11 +35,11 @@ def keep(path, **whole):
 
 
 def parsed(*arguments):
-    return cli.build(COMMANDS, words.Words("en"), arguments).parse_args(arguments)
+    return cli.build(COMMANDS, console.Words("en"), arguments).parse_args(arguments)
 
 
 def given(*arguments):
-    return params.params_of(parsed(*arguments))
+    return media.params_of(parsed(*arguments))
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +77,7 @@ def test_a_text_has_the_same_gaps_in_both_languages(name):
     ],
 )
 def test_the_language_is_as_asked_for_else_the_locales(arguments, environment, language):
-    assert words.language_of(arguments, environment) == language
+    assert console.language_of(arguments, environment) == language
 
 
 # --- the parser -----------------------------------------------------------------------------------
@@ -99,7 +98,7 @@ def test_the_help_lists_commands_and_exit_codes(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    codes = {code for _, code in failures._EXITS} | {failures.INTERRUPTED, failures.NOT_SAVED}
+    codes = {code for _, code in exit_codes._EXITS} | {exit_codes.INTERRUPTED, exit_codes.NOT_SAVED}
     assert all(f"\n    {name} " in out for name in COMMANDS)
     assert all(re.search(rf"^  {code}  ", out, re.MULTILINE) for code in codes)
 
@@ -209,19 +208,19 @@ def test_codes_that_steer_a_terminal_are_taken_out():
 
 def test_an_argument_that_the_locale_could_not_read_is_mended():
     broken = "猫".encode().decode("ascii", "surrogateescape")
-    assert console.mended(broken) == "猫"
-    assert console.mended("猫") == "猫"
+    assert console.decode_argument(broken) == "猫"
+    assert console.decode_argument("猫") == "猫"
 
 
 def test_the_bar_shows_the_services_percent():
-    line = watch.bar(job(status="in_progress", progress=50), 3.2, 90)
+    line = console.bar(job(status="in_progress", progress=50), 3.2, 90)
     assert line.startswith("[############------------] in_progress 3 s (~90 s)")
     assert "1461558553872389712" in line
 
 
 @pytest.mark.parametrize(("seconds", "cells"), [(0, 0), (90, 12), (900, 22)])
 def test_the_bar_guesses_by_time_and_never_says_that_it_is_done(seconds, cells):
-    assert watch.bar(job(status="queued"), seconds, 90).count("#") == cells
+    assert console.bar(job(status="queued"), seconds, 90).count("#") == cells
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -251,11 +250,11 @@ def test_the_bar_guesses_by_time_and_never_says_that_it_is_done(seconds, cells):
     ],
 )
 def test_each_error_has_its_exit_code(cls, code):
-    assert failures.exit_code(cls("x")) == code
+    assert exit_codes.exit_code(cls("x")) == code
 
 
 def test_an_error_names_the_command_that_collects_its_job(capsys):
-    failures.failed(ENGLISH, errors.JobTimeoutError("too short", job=job()), OPTIONS)
+    exit_codes.failed(ENGLISH, errors.JobTimeoutError("too short", job=job()), OPTIONS)
     command = "tokenhub resume 1461558553872389712 --model hy-video-1.5"
     assert command in capsys.readouterr().err
 
@@ -264,7 +263,7 @@ def test_the_command_that_collects_a_job_goes_to_the_same_place():
     options = SimpleNamespace(
         save_to=Path("my films"), site="overseas", base_url=["https://a.test"]
     )
-    command = shlex.split(failures.resume_command(job(model="ep-1"), options))
+    command = shlex.split(exit_codes.resume_command(job(model="ep-1"), options))
     assert command[:3] == ["tokenhub", "resume", "1461558553872389712"]
     assert parsed(*command[1:]).save_to == Path("my films")
     assert parsed(*command[1:]).kind == "video"
@@ -273,7 +272,7 @@ def test_the_command_that_collects_a_job_goes_to_the_same_place():
 
 def test_an_error_as_json_holds_what_a_script_needs(capsys):
     error = errors.JobFailedError("no", code="X", request_id="r-1", job=job(status="failed"))
-    failures.failed(console.Console(words.Words("en"), as_json=True), error, OPTIONS)
+    exit_codes.failed(console.Console(console.Words("en"), as_json=True), error, OPTIONS)
     told = json.loads(capsys.readouterr().out)["error"]
     assert told["type"] == "JobFailedError"
     assert told["job"]["id"] == "1461558553872389712"
@@ -330,7 +329,7 @@ def test_the_files_of_one_job_come_together(tmp_path):
     whole = job(id="100001", files=[MediaFile(type=path.suffix[1:], path=path) for path in paths])
     for index, file in enumerate(whole.files):
         file.path.touch()
-        note(whole, file, index, Order(body={}))
+        note(whole, file, index, JobRequest(body={}))
     assert records.saved(tmp_path) == [whole]
 
 
@@ -386,7 +385,7 @@ def test_models_of_one_kind(capsys):
 
 def test_json_values_are_refused_with_the_place():
     with pytest.raises(argparse.ArgumentTypeError, match="not JSON"):
-        params.json_value("{")
+        media.json_value("{")
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "http", "8.5"])

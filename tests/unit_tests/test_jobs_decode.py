@@ -13,7 +13,7 @@ from langchain_tokenhub.jobs.decode import (
     decode_submitted,
     revised_text,
 )
-from langchain_tokenhub.jobs.job import Job
+from langchain_tokenhub.jobs.models import Job
 
 NOW = datetime(2026, 4, 3, 9, tzinfo=UTC)
 AT = Arrival(host="a.test", request_id="r-1", at=NOW)

@@ -13,21 +13,20 @@ import httpx
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.files import read, save, write_sidecar
-from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.names import stem_of
-from langchain_tokenhub.jobs.sniff import sides, sniff
-from langchain_tokenhub.jobs.unpack import unpack
+from langchain_tokenhub.jobs.downloads import read, save, write_sidecar
+from langchain_tokenhub.jobs.file_store import stem_of, unpack
+from langchain_tokenhub.jobs.media_types import media_type_of, sides
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.transport import finish
-from tests.conftest import ScriptedWire
+from tests.conftest import ScriptedRuntime
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (7).to_bytes(4) + (9).to_bytes(4) + b"IEND"
 GLB = b"glTF\x02\x00\x00\x00" + b"x" * 200
 
 
-def at_home(**fields):
+def allow_loopback(**fields):
     file = MediaFile(**{"url": "http://127.0.0.1:1/f?q=1", "type": "png", **fields})
-    file.place(at_home=True)
+    file.place(allow_loopback=True)
     return file
 
 
@@ -37,8 +36,8 @@ def body(data, status=200, **headers):
     return httpx.Response(status, headers=told, stream=httpx.ByteStream(data))
 
 
-def wire(*script):
-    return ScriptedWire(*script)
+def runtime(*script):
+    return ScriptedRuntime(*script)
 
 
 class Cut(httpx.SyncByteStream):
@@ -81,7 +80,7 @@ def test_a_name_ends_with_the_jobs_id():
 
 
 def test_a_file_is_saved_byte_for_byte(tmp_path):
-    saved = finish(save(wire(body(PNG)), at_home(), tmp_path, "cat"))
+    saved = finish(save(runtime(body(PNG)), allow_loopback(), tmp_path, "cat"))
     assert saved.path == tmp_path / "cat.png"
     assert saved.path.read_bytes() == PNG
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
@@ -100,22 +99,25 @@ def disk(request, monkeypatch):
 
 @pytest.mark.usefixtures("disk")
 def test_nothing_is_overwritten(tmp_path):
-    names = [finish(save(wire(body(PNG)), at_home(), tmp_path, "cat")).path.name for _ in range(3)]
+    names = [
+        finish(save(runtime(body(PNG)), allow_loopback(), tmp_path, "cat")).path.name
+        for _ in range(3)
+    ]
     assert names == ["cat.png", "cat-2.png", "cat-3.png"]
 
 
 def test_a_cut_download_goes_on_where_it_was(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(PNG[:10]))
-    w = wire(first, body(PNG[10:], 206, etag='"v1"', content_range="bytes 10-31/32"))
-    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    w = runtime(first, body(PNG[10:], 206, etag='"v1"', content_range="bytes 10-31/32"))
+    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
     assert w.sent[1].headers["range"] == "bytes=10-"
     assert w.sent[1].headers["if-range"] == '"v1"'
 
 
 def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
-    w = wire(first, body(PNG, 200, etag='"v2"'))
-    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    w = runtime(first, body(PNG, 200, etag='"v2"'))
+    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
 
 
 def told(data):
@@ -132,28 +134,28 @@ def in_two(data, whole=PNG):
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(PNG))], in_two(PNG[10:])])
 def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
-    w = wire(*script)
-    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    w = runtime(*script)
+    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
 def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
-    w = wire(*script, body(PNG, **told(PNG)))
-    assert finish(save(w, at_home(), tmp_path, "cat")).path.read_bytes() == PNG
+    w = runtime(*script, body(PNG, **told(PNG)))
+    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 def test_a_file_that_has_not_twice_is_kept_with_a_warning(tmp_path):
-    w = wire(*[body(PNG, **told(b"other")) for _ in range(2)])
+    w = runtime(*[body(PNG, **told(b"other")) for _ in range(2)])
     with pytest.warns(UserWarning, match="MD5"):
-        saved = finish(save(w, at_home(), tmp_path, "cat"))
+        saved = finish(save(w, allow_loopback(), tmp_path, "cat"))
     assert saved.path.read_bytes() == PNG
 
 
 def test_a_failed_download_leaves_no_file(tmp_path):
     with pytest.raises(errors.APIConnectionError):
-        finish(save(wire(*[httpx.ConnectError("no")] * 9), at_home(), tmp_path, "cat"))
+        finish(save(runtime(*[httpx.ConnectError("no")] * 9), allow_loopback(), tmp_path, "cat"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,26 +165,28 @@ def test_a_failed_download_leaves_no_file(tmp_path):
 )
 def test_a_dead_link_is_an_expired_result(tmp_path, reply):
     with pytest.raises(errors.ResultExpiredError):
-        finish(save(wire(reply), at_home(), tmp_path, "cat"))
+        finish(save(runtime(reply), allow_loopback(), tmp_path, "cat"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_named_by_what_it_is(tmp_path):
-    saved = finish(save(wire(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), at_home(), tmp_path, "cat"))
+    saved = finish(
+        save(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), allow_loopback(), tmp_path, "cat")
+    )
     assert saved.path.name == "cat.jpg"
 
 
 def zipped(**files):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w") as history:
         for name, data in files.items():
-            archive.writestr(name.replace("__", "/"), data)
+            history.writestr(name.replace("__", "/"), data)
     return buffer.getvalue()
 
 
 def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
     data = zipped(**{"model.obj": "v 0 0 0", "tex__skin.png": "x"})
-    saved = finish(save(wire(body(data)), at_home(type="obj"), tmp_path, "chair"))
+    saved = finish(save(runtime(body(data)), allow_loopback(type="obj"), tmp_path, "chair"))
     assert saved.path.name == "chair.zip"
     assert saved.path.read_bytes() == data
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -192,8 +196,8 @@ def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:evil", "..\\evil"])
 def test_an_archive_never_writes_outside_its_folder(tmp_path, name):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, "x")
+    with zipfile.ZipFile(buffer, "w") as history:
+        history.writestr(name, "x")
     inside = tmp_path / "in"
     inside.mkdir()
     (inside / "a.zip").write_bytes(buffer.getvalue())
@@ -211,7 +215,7 @@ def test_an_archive_with_a_name_that_some_system_refuses_is_not_unpacked(tmp_pat
 
 
 def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.unpack.MOST_BYTES", 1000)
+    monkeypatch.setattr("langchain_tokenhub.jobs.file_store.MOST_UNPACKED", 1000)
     (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
     with pytest.raises(errors.InvalidRequestError, match="beyond"):
         unpack(tmp_path / "a.zip")
@@ -221,7 +225,7 @@ def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch
 def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
     with pytest.warns(UserWarning, match="not unpacked"):
         saved = finish(
-            save(wire(body(b"PK\x03\x04 broken")), at_home(type="obj"), tmp_path, "chair")
+            save(runtime(body(b"PK\x03\x04 broken")), allow_loopback(type="obj"), tmp_path, "chair")
         )
     assert saved.path.exists()
     assert saved.unpacked is None
@@ -229,7 +233,7 @@ def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
 
 def test_a_link_that_is_not_public_is_refused():
     with pytest.raises(errors.InvalidRequestError):
-        finish(read(wire(body(PNG)), MediaFile(url="http://127.0.0.1:1/f", type="png")))
+        finish(read(runtime(body(PNG)), MediaFile(url="http://127.0.0.1:1/f", type="png")))
 
 
 def test_bytes_from_the_answer_need_no_request(tmp_path, call):
@@ -312,7 +316,7 @@ def test_a_sidecar_says_what_the_file_is(tmp_path):
     ],
 )
 def test_a_type_is_known_by_its_first_bytes(head, name):
-    assert sniff(head) == name
+    assert media_type_of(head) == name
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])

@@ -10,28 +10,28 @@ import threading
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.gate import Gate
-from langchain_tokenhub.transport import AsyncWire, SyncWire, finish
-from tests.conftest import ScriptedWire
+from langchain_tokenhub.jobs.limiter import JobLimiter
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from tests.conftest import ScriptedRuntime
 
 
 def test_tasks_and_threads_share_one_gate():
-    gate, inside, most = Gate(), [], []
+    limiter, inside, most = JobLimiter(), [], []
     lock = threading.Lock()
 
-    async def work(wire):
-        async with gate.place(wire, 3, 10):
+    async def work(runtime):
+        async with limiter.place(runtime, 3, 10):
             with lock:
                 inside.append(1)
                 most.append(len(inside))
-            await wire.sleep(0.005)
+            await runtime.sleep(0.005)
             with lock:
                 inside.pop()
 
     async def tasks():
-        await asyncio.gather(*(work(AsyncWire()) for _ in range(20)))
+        await asyncio.gather(*(work(AsyncRuntime()) for _ in range(20)))
 
-    threads = [threading.Thread(target=finish, args=(work(SyncWire()),)) for _ in range(10)]
+    threads = [threading.Thread(target=finish, args=(work(SyncRuntime()),)) for _ in range(10)]
     for thread in threads:
         thread.start()
     asyncio.run(tasks())
@@ -42,51 +42,51 @@ def test_tasks_and_threads_share_one_gate():
 
 
 async def test_places_are_given_in_order():
-    gate, order = Gate(), []
+    limiter, request = JobLimiter(), []
 
     async def work(number):
-        async with gate.place(AsyncWire(), 1, 10):
-            order.append(number)
+        async with limiter.place(AsyncRuntime(), 1, 10):
+            request.append(number)
             await asyncio.sleep(0)
 
     await asyncio.gather(*(work(number) for number in range(10)))
-    assert order == list(range(10))
+    assert request == list(range(10))
 
 
 async def test_who_is_cancelled_leaves_the_queue():
-    gate, wire = Gate(), AsyncWire()
-    async with gate.place(wire, 1, 10):
-        waiting = [asyncio.create_task(_enter(gate, wire)) for _ in range(5)]
+    limiter, runtime = JobLimiter(), AsyncRuntime()
+    async with limiter.place(runtime, 1, 10):
+        waiting = [asyncio.create_task(_enter(limiter, runtime)) for _ in range(5)]
         await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    await asyncio.wait_for(_enter(gate, wire), 5)
+    await asyncio.wait_for(_enter(limiter, runtime), 5)
 
 
-async def _enter(gate, wire):
-    async with gate.place(wire, 1, 10):
+async def _enter(limiter, runtime):
+    async with limiter.place(runtime, 1, 10):
         pass
 
 
 def test_a_queue_that_does_not_move_is_left_with_an_error(scripted_wire):
-    gate = Gate()
+    limiter = JobLimiter()
 
     async def both():
-        async with gate.place(scripted_wire, 1, 5), gate.place(scripted_wire, 1, 5):
+        async with limiter.place(scripted_wire, 1, 5), limiter.place(scripted_wire, 1, 5):
             pass
 
     with pytest.raises(errors.RateLimitError, match="none was submitted"):
         finish(both())
     assert scripted_wire.slept == [5]
-    finish(_enter(gate, scripted_wire))
+    finish(_enter(limiter, scripted_wire))
 
 
 def test_an_error_inside_gives_the_place_back():
-    gate = Gate()
+    limiter = JobLimiter()
 
     async def fails():
-        async with gate.place(SyncWire(), 1, 5):
+        async with limiter.place(SyncRuntime(), 1, 5):
             raise ValueError
 
     for _ in range(3):
@@ -96,24 +96,24 @@ def test_an_error_inside_gives_the_place_back():
 
 @pytest.fixture
 def scripted_wire():
-    return ScriptedWire()
+    return ScriptedRuntime()
 
 
 FORK = """
 import os, threading
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.gate import shared_gate
-from langchain_tokenhub.jobs.memory import shared_memory
-from langchain_tokenhub.transport import SyncWire, finish
+from langchain_tokenhub.jobs.limiter import shared_limiter
+from langchain_tokenhub.jobs.history import shared_recent_jobs
+from langchain_tokenhub.transport import SyncRuntime, finish
 
 
 async def enter(work):
-    async with shared_gate("account").place(SyncWire(), 1, 1):
+    async with shared_limiter("account").place(SyncRuntime(), 1, 1):
         work()
 
 
 def hold():
-    with shared_memory("account")._lock, schedule.shared._lock:
+    with shared_recent_jobs("account")._lock, schedule.shared._lock:
         held.set()
         threading.Event().wait()
 
@@ -124,7 +124,7 @@ threading.Thread(target=finish, args=(enter(hold),), daemon=True).start()
 held.wait()
 if os.fork() == 0:
     finish(enter(lambda: None))
-    shared_memory("account").jobs()
+    shared_recent_jobs("account").jobs()
     print(schedule.shared.crowd("site"), flush=True)
     os._exit(0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.job import Job, MediaFile, MediaResult
-from langchain_tokenhub.media import params_class
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.params import params_class
 from langchain_tokenhub.transport import finish
-from tests.conftest import ScriptedWire
+from tests.conftest import ScriptedRuntime
 
 URL = "https://x.test/cat.png?q-signature=s"
 
@@ -41,7 +41,7 @@ def body(model, *, folders=None, jobs=(), **params):
     async def find(job_id):
         return known.get(job_id)
 
-    reader = Reader(wire=ScriptedWire(), find=find, folders=folders)
+    reader = Reader(runtime=ScriptedRuntime(), find=find, folders=folders)
     return finish(reader.body(params_class(model)(**params)))
 
 

@@ -6,11 +6,10 @@ import pytest
 from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.job import Job
-from langchain_tokenhub.jobs.ledger import Ledger, TakenError, Written, keeper_of, key_of
-from langchain_tokenhub.jobs.order import Order
+from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError, backend_for, key_of
+from langchain_tokenhub.jobs.models import Job, JobRequest
 from langchain_tokenhub.transport import finish
-from tests.conftest import ScriptedWire
+from tests.conftest import ScriptedRuntime
 
 JOB = Job(kind="video", model="hy-video-1.5", id="143")
 
@@ -22,8 +21,8 @@ def ledger(request, tmp_path):
         "bytes": InMemoryByteStore(),
         "anything": InMemoryStore(),
     }
-    wire = ScriptedWire()
-    return Ledger(keeper_of(places[request.param]), wire)
+    runtime = ScriptedRuntime()
+    return Ledger(backend_for(places[request.param]), runtime)
 
 
 def test_a_call_is_claimed_once(ledger):
@@ -46,14 +45,14 @@ def test_a_dropped_call_can_be_claimed_again(ledger):
 def test_a_log_refuses_to_begin_what_is_there(ledger):
     finish(ledger.keep("k", JOB))
     with pytest.raises(TakenError) as caught:
-        finish(Written(ledger, Order(body={}, key="k")).begin())
+        finish(LedgerHooks(ledger, JobRequest(body={}, key="k")).begin())
     assert caught.value.entry.job == JOB
 
 
 def test_an_entry_without_a_job_may_have_been_charged(ledger):
     finish(ledger.claim("k"))
     with pytest.raises(errors.SubmissionUnknownError, match="may have been charged") as caught:
-        finish(ledger.settled("k", finish(ledger.look("k"))))
+        finish(ledger.await_other_worker("k", finish(ledger.look("k"))))
     assert caught.value.ledger_key == "k"
     assert "again=True" in caught.value.hint
 
@@ -62,13 +61,13 @@ def test_another_worker_may_bring_the_id_meanwhile(ledger):
     finish(ledger.claim("k"))
     entry = finish(ledger.look("k"))
     finish(ledger.keep("k", JOB))
-    assert finish(ledger.settled("k", entry)) == JOB
+    assert finish(ledger.await_other_worker("k", entry)) == JOB
 
 
 def test_a_file_cut_in_writing_says_that_a_submit_began(tmp_path):
     (tmp_path / "k.json").write_text('{"schema": 1, "st')
-    wire = ScriptedWire()
-    assert finish(Ledger(keeper_of(tmp_path), wire).look("k")).job is None
+    runtime = ScriptedRuntime()
+    assert finish(Ledger(backend_for(tmp_path), runtime).look("k")).job is None
 
 
 def test_keys_tell_calls_apart():
@@ -92,8 +91,10 @@ def test_a_key_is_a_file_name():
 
 
 def test_what_was_asked_for_is_kept_without_its_files(ledger):
-    order = Order(body={"prompt": "雪\ud83d", "image": {"base64": "A" * 5000}}, title="雪", key="k")
-    finish(ledger.keep("k", JOB, order))
+    request = JobRequest(
+        body={"prompt": "雪\ud83d", "image": {"base64": "A" * 5000}}, title="雪", key="k"
+    )
+    finish(ledger.keep("k", JOB, request))
     ((_, known),) = finish(ledger.known())
     assert (known.title, known.body["prompt"][0]) == ("雪", "雪")
     assert known.body["image"] == {"base64": "(5000 characters of base64)"}
@@ -101,7 +102,7 @@ def test_what_was_asked_for_is_kept_without_its_files(ledger):
 
 def test_anew_takes_the_place_of_an_entry_once(ledger):
     finish(ledger.keep("k", JOB))
-    log = Written(ledger, Order(body={}, key="k"), again=True)
+    log = LedgerHooks(ledger, JobRequest(body={}, key="k"), again=True)
     finish(log.begin())
     assert finish(ledger.look("k")).pending
     with pytest.raises(TakenError):

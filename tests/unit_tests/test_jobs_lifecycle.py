@@ -12,8 +12,8 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.job import Job
-from langchain_tokenhub.jobs.lifecycle import Log, Service, finished, polls, query, submit
+from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, polls, query, submit
 from langchain_tokenhub.transport import finish
 from tests.conftest import answer, scripted
 
@@ -55,8 +55,8 @@ def again(*args, **kwargs):
     return functools.partial(answer, *args, **kwargs)
 
 
-def order(where, *, wait=60.0, log=None):
-    deadline = where.transport.wire.now() + wait
+def request(where, *, wait=60.0, log=None):
+    deadline = where.transport.runtime.now() + wait
     return finish(submit(where, {"prompt": "雪"}, deadline=deadline, log=log))
 
 
@@ -69,14 +69,14 @@ def wait_for(where, job, wait=1800.0):
 
 
 def bodies(where):
-    return [request.url.path for request in where.transport.wire.sent]
+    return [request.url.path for request in where.transport.runtime.sent]
 
 
 JOB = Job(kind="video", model="hy-video-1.5", id="143", host="a.test")
 
 
 def test_a_submit_brings_a_job_with_id_host_and_time():
-    job = order(service(answer(SUBMITTED)))
+    job = request(service(answer(SUBMITTED)))
     assert (job.id, job.status, job.host, job.request_id) == (
         "1430000000000000128",
         "queued",
@@ -104,8 +104,8 @@ def test_a_submit_brings_a_job_with_id_host_and_time():
 def test_a_submit_that_may_have_arrived_is_not_sent_again(trouble):
     where = service(trouble, answer(SUBMITTED))
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        order(where)
-    assert len(where.transport.wire.sent) == 1
+        request(where)
+    assert len(where.transport.runtime.sent) == 1
     assert caught.value.job is None
     assert caught.value.host == "a.test"
     assert caught.value.is_retryable is False
@@ -113,53 +113,53 @@ def test_a_submit_that_may_have_arrived_is_not_sent_again(trouble):
 
 def test_a_submit_that_never_left_is_sent_again():
     where = service(httpx.ConnectError("no"), answer(SUBMITTED))
-    assert order(where).host == "b.test"
+    assert request(where).host == "b.test"
 
 
 def test_a_503_with_retry_after_is_sent_again():
-    assert order(service(answer({}, status=503, retry_after="1"), answer(SUBMITTED))).id
+    assert request(service(answer({}, status=503, retry_after="1"), answer(SUBMITTED))).id
 
 
 def test_a_refusal_inside_a_200_raises_its_own_class_and_is_not_repeated():
     error = {"code": "InvalidParameter.InvalidParameter", "message": "no"}
     where = service(answer({"id": "", "status": "failed", "error": error, "request_id": "r-7"}))
     with pytest.raises(errors.InvalidRequestError) as caught:
-        order(where)
+        request(where)
     assert caught.value.request_id == "r-7"
-    assert len(where.transport.wire.sent) == 1
+    assert len(where.transport.runtime.sent) == 1
 
 
 @pytest.mark.parametrize("job_id", ["", "0", "00000000-0000-0000"])
 def test_an_empty_or_zero_id_is_a_refusal(job_id):
     with pytest.raises(errors.JobFailedError, match="refused"):
-        order(service(answer({"id": job_id, "status": "queued"})))
+        request(service(answer({"id": job_id, "status": "queued"})))
 
 
 def test_a_full_account_is_waited_out_apart_from_max_retries():
     where = service(*[again(FULL)] * 4, answer(SUBMITTED), max_retries=0)
-    assert order(where).id
-    assert len(where.transport.wire.slept) == 4
+    assert request(where).id
+    assert len(where.transport.runtime.slept) == 4
 
 
 def test_a_full_account_is_not_waited_for_beyond_the_deadline():
     where = service(*[again(FULL)] * 50)
     with pytest.raises(errors.RateLimitError, match="too many jobs"):
-        order(where, wait=10)
-    assert sum(where.transport.wire.slept) <= 10
+        request(where, wait=10)
+    assert sum(where.transport.runtime.slept) <= 10
 
 
 def test_an_interrupted_submit_keeps_its_id(caplog):
     where = service(answer(SUBMITTED))
-    wire = where.transport.wire
+    runtime = where.transport.runtime
 
     async def interrupted(work, progress):
         progress.started = True
         return await work, KeyboardInterrupt()
 
-    wire.shielded = interrupted
+    runtime.shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        order(where, log=log)
+        request(where, log=log)
     assert log.told == ["begin", "accepted 1430000000000000128"]
     assert "1430000000000000128" in caught.value.__notes__[0]
     assert "1430000000000000128" in caplog.text
@@ -172,14 +172,14 @@ def test_an_interruption_before_the_first_byte_leaves_no_trace():
         work.close()
         raise asyncio.CancelledError
 
-    where.transport.wire.shielded = interrupted
+    where.transport.runtime.shielded = interrupted
     log = Remembering()
     with pytest.raises(asyncio.CancelledError):
-        order(where, log=log)
+        request(where, log=log)
     assert log.told == ["begin", "refused"]
 
 
-class Remembering(Log):
+class Remembering(SubmitHooks):
     def __init__(self):
         self.told = []
         self.key = "k-1"
@@ -197,14 +197,14 @@ class Remembering(Log):
 def test_a_refused_submit_is_taken_out_of_the_log():
     log = Remembering()
     with pytest.raises(errors.QuotaExhaustedError):
-        order(service(answer({"error": {"code": "401008"}}, status=402)), log=log)
+        request(service(answer({"error": {"code": "401008"}}, status=402)), log=log)
     assert log.told == ["begin", "refused"]
 
 
 def test_an_unknown_submit_stays_in_the_log_under_its_key():
     log = Remembering()
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        order(service(httpx.ReadTimeout("slow")), log=log)
+        request(service(httpx.ReadTimeout("slow")), log=log)
     assert log.told == ["begin"]
     assert caught.value.ledger_key == "k-1"
 
@@ -213,14 +213,14 @@ def test_a_query_is_one_request_with_model_and_id():
     where = service(answer(RUNNING))
     job = finish(query(where, JOB))
     assert (job.status, job.progress) == ("in_progress", 30)
-    assert where.transport.wire.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
+    assert where.transport.runtime.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
 
 
 def test_a_query_of_a_completed_job_with_files_asks_nobody():
     where = service(answer(DONE))
     done = finish(query(where, JOB))
     assert finish(query(where, done)) is done
-    assert len(where.transport.wire.sent) == 1
+    assert len(where.transport.runtime.sent) == 1
 
 
 def test_a_query_of_a_failed_job_returns_it():
@@ -240,25 +240,25 @@ def test_a_job_nobody_knows_is_not_found(status):
 def test_polls_go_first_to_the_host_that_took_the_job():
     where = service(answer(DONE))
     finish(query(where, JOB.model_copy(update={"host": "b.test"})))
-    assert where.transport.wire.sent[0].url.host == "b.test"
+    assert where.transport.runtime.sent[0].url.host == "b.test"
 
 
 def test_the_job_is_told_before_the_first_poll():
     where = service(answer(SUBMITTED))
-    job = order(where)
-    sent = len(where.transport.wire.sent)
+    job = request(where)
+    sent = len(where.transport.runtime.sent)
 
     async def first():
         async with aclosing(polls(where, job, wait=10)) as states:
             return await anext(states)
 
     assert finish(first()) == job
-    assert len(where.transport.wire.sent) == sent
+    assert len(where.transport.runtime.sent) == sent
 
 
 def test_a_wait_ends_with_the_files():
     where = service(answer(SUBMITTED), answer(RUNNING), answer(RUNNING), answer(DONE))
-    states = wait_for(where, order(where))
+    states = wait_for(where, request(where))
     assert [state.status for state in states] == [
         "queued",
         "in_progress",
@@ -294,7 +294,7 @@ def test_polls_that_fail_for_two_minutes_end_the_wait_with_the_job():
     with pytest.raises(errors.ServerError) as caught:
         wait_for(where, JOB)
     assert caught.value.job.id == "143"
-    assert 120 <= sum(where.transport.wire.slept) < 140
+    assert 120 <= sum(where.transport.runtime.slept) < 140
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -303,20 +303,20 @@ def test_a_poll_that_may_not_ends_the_wait_at_once(status):
     with pytest.raises(errors.TokenHubError) as caught:
         wait_for(where, JOB)
     assert caught.value.job.id == "143"
-    assert len(where.transport.wire.sent) == 1
+    assert len(where.transport.runtime.sent) == 1
 
 
 def test_a_young_job_may_be_unknown_for_a_while():
     gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
     where = service(answer(SUBMITTED), answer(gone), answer(gone), answer(DONE))
-    assert wait_for(where, order(where))[-1].status == "completed"
+    assert wait_for(where, request(where))[-1].status == "completed"
 
 
 def test_a_host_that_did_not_take_the_job_has_no_say_in_whether_it_is_known():
     gone = {"error": {"code": "FailedOperation.JobNotFound", "message": "?"}}
     where = service(httpx.ConnectError("no"), answer(gone), answer(DONE), max_retries=0)
     assert wait_for(where, JOB)[-1].status == "completed"
-    hosts = [request.url.host for request in where.transport.wire.sent]
+    hosts = [request.url.host for request in where.transport.runtime.sent]
     assert hosts[:2] == ["a.test", "b.test"]
 
 
@@ -329,26 +329,26 @@ def test_an_old_job_may_not():
 def test_a_wait_polls_once_more_at_its_deadline_and_never_sleeps_past_it():
     """openai 3.54.0 and replicate 1.0.7 take no deadline; runwayml 5.24.0 ends 1.8 s late."""
     where = service(answer(SUBMITTED), *[again(RUNNING)] * 100)
-    job = order(where)
+    job = request(where)
     with pytest.raises(errors.JobTimeoutError) as caught:
         wait_for(where, job, wait=30)
-    assert sum(where.transport.wire.slept) == pytest.approx(30)
+    assert sum(where.transport.runtime.slept) == pytest.approx(30)
     assert caught.value.job.status == "in_progress"
     assert "nothing is charged again" in caught.value.hint
 
 
 def test_the_poll_at_the_deadline_may_bring_the_result():
     where = service(answer(SUBMITTED), answer(DONE))
-    job = order(where)
+    job = request(where)
     assert wait_for(where, job, wait=0.25)[-1].status == "completed"
-    assert where.transport.wire.slept == [0.25]
+    assert where.transport.runtime.slept == [0.25]
 
 
 def test_a_hint_of_the_service_decides_when_to_look_again():
     """openai 3.54.0 keeps the first hint; fal_client 1.0.3 and replicate 1.0.7 read none."""
     where = service(answer(SUBMITTED), answer(RUNNING, retry_after="7"), answer(DONE))
-    wait_for(where, order(where))
-    assert where.transport.wire.slept[-1] == pytest.approx(7, rel=0.06)
+    wait_for(where, request(where))
+    assert where.transport.runtime.slept[-1] == pytest.approx(7, rel=0.06)
 
 
 def test_an_unknown_word_is_waited_for_with_one_warning(caplog):
@@ -366,7 +366,7 @@ def test_cancellation_names_the_job():
     async def cancelled(seconds):
         raise asyncio.CancelledError
 
-    where.transport.wire.sleep = cancelled
+    where.transport.runtime.sleep = cancelled
     with pytest.raises(asyncio.CancelledError) as caught:
         wait_for(where, JOB)
     assert "143" in caught.value.__notes__[0]

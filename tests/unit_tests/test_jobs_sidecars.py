@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from langchain_tokenhub.jobs.job import Job, MediaFile
-from langchain_tokenhub.jobs.order import Order
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import note, sidecar_job
 
-ORDER = Order(body={"prompt": "椅子"}, title="椅子")
+ORDER = JobRequest(body={"prompt": "椅子"}, title="椅子")
 
 
 @pytest.fixture
@@ -48,11 +47,11 @@ def test_a_folder_that_was_moved_knows_its_files(job, tmp_path):
 def test_sidecars_of_an_earlier_version_are_read(job, tmp_path):
     for file in tmp_path.glob("*.json"):
         facts = json.loads(file.read_text("utf-8"))
-        kept = {key: facts[key] for key in ("file", "type", "job")}
-        file.write_text(json.dumps(kept), "utf-8")
-    found, order = sidecar_job(tmp_path, "143000")
+        save_results = {key: facts[key] for key in ("file", "type", "job")}
+        file.write_text(json.dumps(save_results), "utf-8")
+    found, request = sidecar_job(tmp_path, "143000")
     assert len(found.files) == 1
-    assert order is None
+    assert request is None
 
 
 @pytest.mark.parametrize("text", ["", "[143000", "{}", '{"job": "143000"}', "\ud83d"])

@@ -1,69 +1,76 @@
-"""The import rules of docs/architecture.md: who may know whom."""
+"""The import rules of docs/architecture.md, over all imports, for types alone too."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import langchain_tokenhub
 
-ROOT = Path(langchain_tokenhub.__file__).parent
 PACKAGE = "langchain_tokenhub"
-VALUES = {"_lazy", "_version", "catalogue", "errors"}
+ROOT = Path(langchain_tokenhub.__file__).parent
+LEAVES = {"_lazy", "_version", "_warnings", "catalogue"}
 MAY_IMPORT = {
-    "__init__": None,  # re-exports all of it, lazily
-    "catalogue": {"_lazy", "catalogue"},
+    "catalogue": {"_lazy"},
     "errors": {"catalogue"},
-    "transport": VALUES | {"transport"},
-    "settings": VALUES | {"transport"},
-    "chat": VALUES | {"chat"},
-    "media": VALUES | {"media"},
-    "jobs": VALUES | {"media", "jobs", "transport"},
-    "chat_models": VALUES | {"chat", "settings", "transport"},
-    "tools": VALUES | {"jobs", "media", "settings", "tools", "transport"},
-    "gallery": VALUES | {"jobs", "media"},
-    "cli": VALUES
-    | {"chat_models", "cli", "gallery", "jobs", "media", "tools"}
-    | {"testing"},  # `tokenhub emulator` alone, which nobody imports
-    "testing": {"testing"},
+    "transport": LEAVES | {"errors"},
+    "settings": LEAVES | {"errors", "transport"},
+    "params": LEAVES,
+    "chat": LEAVES | {"errors"},
+    "jobs": LEAVES | {"errors", "params", "transport"},
+    "chat_models": LEAVES | {"chat", "errors", "settings", "transport"},
+    "tools": LEAVES | {"errors", "jobs", "params", "settings", "transport"},
+    "gallery": LEAVES | {"errors", "jobs", "params"},
+    "cli": LEAVES | {"chat_models", "errors", "gallery", "jobs", "params", "testing", "tools"},
+    "testing": set(),
 }
+"""What each part may import beside itself; the package's `__init__` exports all of it."""
+
+
+def module_of(path: Path) -> str:
+    parts = [PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in ROOT.rglob("*.py")}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Return the modules that a file imports, those for types alone left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
+    """Return the modules that a file imports anywhere."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-            if node.module == PACKAGE:
-                found |= {f"{PACKAGE}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & MODULES.keys()) or {node.module}
     return found
 
 
-def room_of(path: Path) -> str:
-    first = path.relative_to(ROOT).parts[0]
-    return first.removesuffix(".py")
+GRAPH = {name: imports_of(path) for name, path in MODULES.items()}
 
 
-FILES = sorted(ROOT.rglob("*.py"))
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_room_imports_only_what_it_may(path):
-    allowed = MAY_IMPORT.get(room_of(path), VALUES)
-    inside = {name.split(".")[1] for name in imports_of(path) if name.startswith(f"{PACKAGE}.")}
-    assert allowed is None or inside <= allowed
+def test_no_module_imports_itself_over_others():
+    inside = {name: found & MODULES.keys() - {name} for name, found in GRAPH.items()}
+    exporting = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    graph = {name: found for name, found in inside.items() if name not in exporting}
+    TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_httpx_is_imported_in_transport_alone(path):
-    names = {name.split(".")[0] for name in imports_of(path)}
-    assert room_of(path) == "transport" or not names & {"httpx", "httpcore"}
+def test_each_part_imports_only_what_it_may():
+    for name, found in GRAPH.items():
+        if part := part_of(name):
+            parts = {part_of(other) for other in found if other.startswith(f"{PACKAGE}.")}
+            assert parts - {part} <= MAY_IMPORT.get(part, LEAVES), name
+
+
+def test_http_libraries_are_imported_in_transport_alone():
+    http = {"httpx", "httpcore", "httptools", "httpx2", "aiohappyeyeballs"}
+    for name, found in GRAPH.items():
+        used = {module.split(".")[0] for module in found} & http
+        assert not used or part_of(name) in {"transport", "settings"}, name

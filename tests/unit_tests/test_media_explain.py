@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from langchain_tokenhub.media import explain, params_class, shown, without_query
+from langchain_tokenhub.params import explain, params_class, shown, without_query
 
 SIGNED = "https://bucket.cos.example.com/a/b.png?q-signature=SECRET"
 

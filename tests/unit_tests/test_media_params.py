@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from langchain_tokenhub.media import explain, params_class, schema_class, wire
+from langchain_tokenhub.params import encode_params, explain, params_class, schema_class
 
 LINK = "https://example.com/a.png"
 # what makes each model's parameters complete
@@ -159,14 +159,14 @@ def short(value):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_required_parameters_are_enough(model):
-    assert wire(params_class(model)(**ENOUGH[model])).items() >= ENOUGH[model].items()
+    assert encode_params(params_class(model)(**ENOUGH[model])).items() >= ENOUGH[model].items()
 
 
 @pytest.mark.parametrize(("model", "name", "value"), GOOD, ids=short)
 def test_a_value_within_its_limits_goes_out_as_it_is(model, name, value):
     params = params_class(model)(**ENOUGH[model] | {name: value})
-    assert wire(params)[name] == value
-    assert type(wire(params)[name]) is type(value)
+    assert encode_params(params)[name] == value
+    assert type(encode_params(params)[name]) is type(value)
 
 
 @pytest.mark.parametrize(("model", "name", "value"), BAD, ids=short)
@@ -197,40 +197,43 @@ def test_an_unknown_keyword_is_refused_by_name(model):
 def test_none_is_not_sent(model):
     cls = params_class(model)
     given = dict.fromkeys(cls.model_fields) | ENOUGH[model]
-    assert set(wire(cls(**given))) - set(ENOUGH[model]) <= {"rsp_img_type"}
+    assert set(encode_params(cls(**given))) - set(ENOUGH[model]) <= {"rsp_img_type"}
 
 
 def test_lite_asks_for_a_link_unless_told_otherwise():
-    assert wire(params_class(LITE)(prompt="猫"))["rsp_img_type"] == "url"
-    assert wire(params_class(LITE)(prompt="猫", rsp_img_type="base64"))["rsp_img_type"] == "base64"
+    assert encode_params(params_class(LITE)(prompt="猫"))["rsp_img_type"] == "url"
+    assert (
+        encode_params(params_class(LITE)(prompt="猫", rsp_img_type="base64"))["rsp_img_type"]
+        == "base64"
+    )
 
 
 @pytest.mark.parametrize("spelling", ["low_poly", "lowpoly", "LowPoly", "LOW-POLY", "low poly"])
 def test_generate_type_is_sent_in_pascal_case_however_it_is_spelt(spelling):
     params = params_class(P30)(image_url=LINK, generate_type=spelling)
-    assert wire(params)["generate_type"] == "LowPoly"
+    assert encode_params(params)["generate_type"] == "LowPoly"
 
 
 @pytest.mark.parametrize("spelling", ["stl", "Stl", "STL"])
 def test_result_format_is_sent_in_capitals(spelling):
     params = params_class(P30)(image_url=LINK, result_format=spelling)
-    assert wire(params)["result_format"] == "STL"
+    assert encode_params(params)["result_format"] == "STL"
 
 
 @pytest.mark.parametrize(("model", "most"), [(HY, 200), (LITE, 1024), (ACTOR, 5000)])
 def test_an_emoji_is_one_character(model, most):
     params = params_class(model)(**ENOUGH[model] | {"prompt": "🐱" * most})
-    assert len(wire(params)["prompt"]) == most
+    assert len(encode_params(params)["prompt"]) == most
     with pytest.raises(ValidationError, match=f"{most + 1} characters, at most {most}"):
         params_class(model)(**ENOUGH[model] | {"prompt": "🐱" * (most + 1)})
 
 
 def test_a_prompt_is_trimmed_before_it_is_counted():
-    assert wire(params_class(HY)(prompt=f"  {'猫' * 200}\n"))["prompt"] == "猫" * 200
+    assert encode_params(params_class(HY)(prompt=f"  {'猫' * 200}\n"))["prompt"] == "猫" * 200
 
 
 def test_a_split_surrogate_becomes_its_character_and_a_lone_one_can_be_sent():
-    prompt = wire(params_class(HY)(prompt="\ud83d\ude00 \ud83d"))["prompt"]
+    prompt = encode_params(params_class(HY)(prompt="\ud83d\ude00 \ud83d"))["prompt"]
     assert prompt == "\U0001f600 \ufffd"
     prompt.encode()
 
@@ -241,9 +244,9 @@ def test_a_split_surrogate_becomes_its_character_and_a_lone_one_can_be_sent():
     ids=["link", "data", "job id", "path", "bytes", "dict", "object"],
 )
 def test_a_file_value_passes_untouched(file):
-    assert wire(params_class(HY)(prompt="猫", image=file))["image"] is file
-    assert wire(params_class(V3)(prompt="猫", images=[file]))["images"][0] is file
-    assert wire(params_class(P30)(image_url=file))["image_url"] is file
+    assert encode_params(params_class(HY)(prompt="猫", image=file))["image"] is file
+    assert encode_params(params_class(V3)(prompt="猫", images=[file]))["images"][0] is file
+    assert encode_params(params_class(P30)(image_url=file))["image_url"] is file
 
 
 def test_a_file_that_is_a_model_of_its_own_passes_untouched():
@@ -253,17 +256,17 @@ def test_a_file_that_is_a_model_of_its_own_passes_untouched():
         url: str
 
     earlier = Earlier(url=LINK)
-    assert wire(params_class(YT)(image=earlier))["image"] is earlier
+    assert encode_params(params_class(YT)(image=earlier))["image"] is earlier
 
 
 def test_a_lone_file_is_a_list_of_one_and_no_files_are_nothing():
-    assert wire(params_class(V3)(prompt="猫", images=LINK))["images"] == [LINK]
-    assert "images" not in wire(params_class(V3)(prompt="猫", images=[]))
+    assert encode_params(params_class(V3)(prompt="猫", images=LINK))["images"] == [LINK]
+    assert "images" not in encode_params(params_class(V3)(prompt="猫", images=[]))
 
 
 def test_the_head_of_a_data_url_is_no_base64():
     params = params_class(P30)(image_base64="data:image/png;base64,iVBO Rw0K\n")
-    assert wire(params)["image_base64"] == "iVBORw0K"
+    assert encode_params(params)["image_base64"] == "iVBORw0K"
 
 
 def test_base64_beyond_its_size_is_refused_in_megabytes():
@@ -273,12 +276,12 @@ def test_base64_beyond_its_size_is_refused_in_megabytes():
 
 def test_a_mark_goes_out_without_what_was_not_given():
     logo = {"logo_url": LINK, "logo_rect": {"x": -10, "y": 0, "width": 20, "height": 20}}
-    assert wire(params_class(HY)(prompt="猫", logo_param=logo))["logo_param"] == logo
+    assert encode_params(params_class(HY)(prompt="猫", logo_param=logo))["logo_param"] == logo
 
 
 @pytest.mark.parametrize("name", ["logo_param", "extra_param"])
 def test_an_empty_object_is_not_sent(name):
-    assert wire(params_class(FX)(**ENOUGH[FX], **{name: {}})) == ENOUGH[FX]
+    assert encode_params(params_class(FX)(**ENOUGH[FX], **{name: {}})) == ENOUGH[FX]
 
 
 def test_validated_parts_validate_again():
@@ -286,14 +289,14 @@ def test_validated_parts_validate_again():
     views = [{"view_type": "left", "view_image_url": LINK}]
     once = cls(image_url=LINK, multi_view_images=views)
     again = cls(image_url=LINK, multi_view_images=once.multi_view_images)
-    assert wire(again)["multi_view_images"] == views
+    assert encode_params(again)["multi_view_images"] == views
 
 
 @pytest.mark.parametrize("model", MODELS[1:])
 def test_a_job_id_alone_is_enough(model):
     params = schema_class(model, "zh").model_validate({"job_id": " 1437 "})
     assert params.job_id == "1437"
-    assert wire(params) == {}
+    assert encode_params(params) == {}
     assert params.model_dump(exclude_none=True) == {"job_id": "1437"}
 
 
@@ -301,7 +304,7 @@ def test_a_job_id_alone_is_enough(model):
 def test_with_a_job_id_nothing_else_counts_but_every_name_is_known(model):
     cls = params_class(model)
     wrong = dict.fromkeys(set(cls.model_fields) - {"job_id"}, -1)
-    assert wire(cls(job_id="1437", **wrong)) == {}
+    assert encode_params(cls(job_id="1437", **wrong)) == {}
     with pytest.raises(ValidationError, match="duration"):
         cls(job_id="1437", duration=5)
 
@@ -335,7 +338,7 @@ def test_lite_knows_no_job_id():
 @pytest.mark.parametrize("model", ["ep-abcd1234", "brand-new-1"])
 def test_an_unknown_model_takes_its_kinds_parameters_and_any_other(model, kind, given):
     params = params_class(model, kind)(**given, duration=5, logo=None)
-    assert wire(params) == given | {"duration": 5}
+    assert encode_params(params) == given | {"duration": 5}
 
 
 def test_an_unknown_model_needs_its_kind():

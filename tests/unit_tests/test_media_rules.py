@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from langchain_tokenhub.media import explain, params_class, wire
+from langchain_tokenhub.params import encode_params, explain, params_class
 
 LINK = "https://example.com/a.png"
 PHOTO = "iVBORw0KGgo="
@@ -32,7 +32,7 @@ def view(name, **more):
     "given", [{"prompt": "猫"}, {"image_url": LINK}, {"image_base64": PHOTO}], ids="".join
 )
 def test_3d_takes_one_source(model, given):
-    assert wire(params_class(model)(**given)) == given
+    assert encode_params(params_class(model)(**given)) == given
 
 
 @pytest.mark.parametrize("model", THREE_D)
@@ -64,7 +64,10 @@ def test_3d_refuses_none_and_more_than_one_source(model, given):
     ids="+".join,
 )
 def test_a_sketch_takes_picture_text_or_both(given):
-    assert wire(params_class("hy-3d-3.0")(generate_type="sketch", **given)).items() >= given.items()
+    assert (
+        encode_params(params_class("hy-3d-3.0")(generate_type="sketch", **given)).items()
+        >= given.items()
+    )
 
 
 def test_a_sketch_refuses_nothing_and_two_pictures():
@@ -77,7 +80,7 @@ def test_a_sketch_refuses_nothing_and_two_pictures():
 def test_every_view_of_a_model_is_taken_once(model):
     views = [view(name) for name in VIEWS[model]]
     params = params_class(model)(image_url=LINK, multi_view_images=views)
-    assert wire(params)["multi_view_images"] == views
+    assert encode_params(params)["multi_view_images"] == views
 
 
 @pytest.mark.parametrize("model", PRO)
@@ -131,7 +134,7 @@ def test_a_view_needs_a_picture(model):
 @pytest.mark.parametrize("value", ["triangle", "quadrilateral"])
 def test_polygon_type_goes_with_low_poly(value):
     params = params_class("hy-3d-3.0")(image_url=LINK, generate_type="LowPoly", polygon_type=value)
-    assert wire(params)["polygon_type"] == value
+    assert encode_params(params)["polygon_type"] == value
 
 
 @pytest.mark.parametrize("kind", [None, "Normal", "Geometry", "Sketch"])
@@ -170,7 +173,10 @@ def test_express_refuses_obj_without_texture():
     ],
 )
 def test_express_takes_the_other_formats(given):
-    assert wire(params_class("hy-3d-express")(image_url=LINK, **given)).items() >= given.items()
+    assert (
+        encode_params(params_class("hy-3d-express")(image_url=LINK, **given)).items()
+        >= given.items()
+    )
 
 
 def test_express_warns_about_a_prompt_of_more_than_200_characters():
@@ -187,7 +193,10 @@ def test_a_seed_while_revise_is_on_warns(revise):
 
 @pytest.mark.parametrize("seed", [1, 4_294_967_295])
 def test_a_seed_without_revise_is_fine(seed):
-    assert wire(params_class("hy-image-v3.0")(prompt="猫", seed=seed, revise=0))["seed"] == seed
+    assert (
+        encode_params(params_class("hy-image-v3.0")(prompt="猫", seed=seed, revise=0))["seed"]
+        == seed
+    )
 
 
 def test_lite_takes_a_seed_silently():
@@ -197,7 +206,7 @@ def test_lite_takes_a_seed_silently():
 @pytest.mark.parametrize("given", [{"image_url": LINK}, {"image_base64": PHOTO}], ids="+".join)
 def test_humanactor_takes_one_picture(given):
     params = params_class("yt-video-humanactor")(prompt="说", audio_url=LINK, **given)
-    assert wire(params).items() >= given.items()
+    assert encode_params(params).items() >= given.items()
 
 
 def test_humanactor_needs_a_picture():

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.media import (
+from langchain_tokenhub.params import (
     LogoParam,
     Text,
     ViewImage,

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.settings import Connected, origin_of
-from langchain_tokenhub.transport import Patience
+from langchain_tokenhub.settings import ConnectionSettings, origin_of
+from langchain_tokenhub.transport import Timeouts
 
 CANARY = "sk-canary-0123456789"
 
@@ -27,25 +27,25 @@ def _bare(monkeypatch):
 
 def test_the_key_comes_from_the_first_variable_that_is_set(monkeypatch):
     monkeypatch.setenv("TENCENT_TOKENHUB_API_KEY", "second")
-    assert Connected()._key() == "second"
+    assert ConnectionSettings()._key() == "second"
     monkeypatch.setenv("TOKENHUB_API_KEY", " first \n")
-    assert Connected()._key() == "first"
+    assert ConnectionSettings()._key() == "first"
 
 
 def test_a_given_key_goes_before_the_environment(monkeypatch):
     monkeypatch.setenv("TOKENHUB_API_KEY", "env")
-    assert Connected(api_key="given")._key() == "given"
+    assert ConnectionSettings(api_key="given")._key() == "given"
 
 
 def test_without_a_key_the_first_call_says_so_in_one_sentence():
     with pytest.raises(AuthenticationError, match="TOKENHUB_API_KEY"):
-        Connected()._key()
+        ConnectionSettings()._key()
 
 
 @pytest.mark.parametrize("key", ["sk-密钥", "sk-a\nb", "sk-\u200b"])
 def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
     with pytest.raises(AuthenticationError) as caught:
-        Connected(api_key=key)._key()
+        ConnectionSettings(api_key=key)._key()
     shown = "".join(
         traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
     )
@@ -63,20 +63,20 @@ def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
     ],
 )
 def test_a_site_is_a_host_and_its_backup(site, host):
-    first, backup = Connected(site=site)._origins()
+    first, backup = ConnectionSettings(site=site)._origins()
     assert (first, backup) == (host, backup)
     assert backup.rsplit(".", 1)[0] == host.rsplit(".", 1)[0]
 
 
 def test_the_site_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("TOKENHUB_SITE", "overseas")
-    assert Connected().site == "overseas"
+    assert ConnectionSettings().site == "overseas"
 
 
 def test_an_unknown_site_is_refused(monkeypatch):
     monkeypatch.setenv("TOKENHUB_SITE", "moon")
     with pytest.raises(ValidationError, match="mainland"):
-        Connected()
+        ConnectionSettings()
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_an_unknown_site_is_refused(monkeypatch):
     ],
 )
 def test_a_base_url_in_every_form(given, origins):
-    assert Connected(base_url=given)._origins() == origins
+    assert ConnectionSettings(base_url=given)._origins() == origins
 
 
 def test_the_base_url_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("TOKENHUB_BASE_URL", "https://env.test/v1")
-    assert Connected()._origins() == ("https://env.test",)
+    assert ConnectionSettings()._origins() == ("https://env.test",)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_base_url_comes_from_the_environment(monkeypatch):
 )
 def test_an_address_where_the_key_would_be_in_danger_is_refused(address):
     with pytest.raises(ValidationError, match="base_url"):
-        Connected(base_url=address)
+        ConnectionSettings(base_url=address)
 
 
 def test_origin_of_is_what_the_service_is_asked_at():
@@ -132,7 +132,7 @@ def test_origin_of_is_what_the_service_is_asked_at():
 
 
 def test_the_timeout_has_langchains_alias():
-    settings = Connected(request_timeout=7)
+    settings = ConnectionSettings(request_timeout=7)
     assert (settings.timeout, settings.request_timeout) == (7, 7)
 
 
@@ -142,49 +142,49 @@ def test_the_timeout_has_langchains_alias():
 )
 def test_a_timeout_that_is_no_time_is_refused(timeout):
     with pytest.raises(ValidationError, match="timeout"):
-        Connected(timeout=timeout)
+        ConnectionSettings(timeout=timeout)
 
 
 def test_fewer_than_no_retries_are_refused():
     with pytest.raises(ValidationError, match="max_retries"):
-        Connected(max_retries=-1)
+        ConnectionSettings(max_retries=-1)
 
 
 def test_a_number_bounds_every_wait_and_keeps_the_shorter_connect():
-    found = Patience.of(60, Patience())
+    found = Timeouts.of(60, Timeouts())
     assert (found.read, found.content, found.first, found.connect) == (60, 60, 60, 5)
-    assert Patience.of(1, Patience()).connect == 1
+    assert Timeouts.of(1, Timeouts()).connect == 1
 
 
 def test_httpx_timeout_is_taken_as_it_is():
-    found = Patience.of(httpx.Timeout(9, connect=20), Patience())
+    found = Timeouts.of(httpx.Timeout(9, connect=20), Timeouts())
     assert found.within(None, backed=True) == {"connect": 20, "read": 9, "write": 9, "pool": 30.0}
 
 
 def test_a_backup_shortens_the_patience_for_a_connection():
-    assert Patience().within(None, backed=True)["connect"] == 3.0
-    assert Patience().within(None)["connect"] == 5.0
+    assert Timeouts().within(None, backed=True)["connect"] == 3.0
+    assert Timeouts().within(None)["connect"] == 5.0
 
 
 def test_no_limit_is_longer_than_what_is_left_of_the_call():
-    assert set(Patience(read=None).within(0.5).values()) == {0.5}
+    assert set(Timeouts(read=None).within(0.5).values()) == {0.5}
 
 
 @pytest.mark.parametrize("headers", [{"X-A": "s3cret密"}, {"X-A": "s3cret\r\nX-B: b"}])
 def test_headers_that_cannot_be_sent_are_refused_without_being_shown(headers):
     with pytest.raises(ValidationError, match="plain ASCII") as caught:
-        Connected(default_headers=headers)
+        ConnectionSettings(default_headers=headers)
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "", "X A", "X-A:"])
 def test_headers_that_say_where_a_request_ends_or_are_none_are_refused(name):
     with pytest.raises(ValidationError, match="default_headers"):
-        Connected(default_headers={name: "5"})
+        ConnectionSettings(default_headers={name: "5"})
 
 
 def full():
-    return Connected(
+    return ConnectionSettings(
         api_key=CANARY,
         default_headers={"X-Secret": CANARY},
         http_client=httpx.Client(),
@@ -212,7 +212,7 @@ def test_a_pickle_holds_no_key_no_headers_and_no_client():
 
 
 def test_after_unpickling_the_key_comes_from_the_environment(monkeypatch):
-    twin = pickle.loads(pickle.dumps(Connected(api_key=CANARY)))
+    twin = pickle.loads(pickle.dumps(ConnectionSettings(api_key=CANARY)))
     monkeypatch.setenv("TOKENHUB_API_KEY", "there")
     assert twin._key() == "there"
 
@@ -227,13 +227,13 @@ def test_a_deep_copy_keeps_the_key_and_shares_the_callers_client():
 
 
 def test_a_model_copy_changes_what_is_asked():
-    twin = Connected(api_key="a").model_copy(update={"max_retries": 0})
+    twin = ConnectionSettings(api_key="a").model_copy(update={"max_retries": 0})
     assert twin._endpoint().max_retries == 0
 
 
 def test_the_same_settings_share_health_and_budget():
-    one, two = (Connected(api_key=CANARY)._endpoint() for _ in range(2))
-    other = Connected(api_key="another")._endpoint()
+    one, two = (ConnectionSettings(api_key=CANARY)._endpoint() for _ in range(2))
+    other = ConnectionSettings(api_key="another")._endpoint()
     assert one.hosts is two.hosts is other.hosts
     assert one.budget is two.budget
     assert one.budget is not other.budget
@@ -242,7 +242,7 @@ def test_the_same_settings_share_health_and_budget():
 async def test_closing_is_optional_and_can_be_repeated():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Connected(api_key="a") as settings:
+        with ConnectionSettings(api_key="a") as settings:
             settings.close()
             settings.close()
         async with settings:

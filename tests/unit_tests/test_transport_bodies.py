@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from langchain_tokenhub.errors import InvalidRequestError, ServerError
 from langchain_tokenhub.transport import Call
-from langchain_tokenhub.transport.bodies import Inflater, parse, parse_event
+from langchain_tokenhub.transport.decoding import Inflater, parse, parse_event
 
 MIB = 1024 * 1024
 

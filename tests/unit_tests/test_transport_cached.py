@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from langchain_tokenhub.transport.cached import cached_property
+from langchain_tokenhub.transport.calls import cached_property
 
 
 class Slow:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from langchain_tokenhub.transport import dial
-from langchain_tokenhub.transport.dial import Goal, adialled, dialled
+from langchain_tokenhub.transport.http import connect
+from langchain_tokenhub.transport.http.connect import Target, connect_async, connect_sync
 
 
 @pytest.fixture
@@ -54,19 +54,19 @@ def named(monkeypatch):
             return [(*kind, ("127.0.0.1", port)) for port in ports]
 
         monkeypatch.setattr(socket, "getaddrinfo", answer)
-        return Goal("hub.test", 443, None)
+        return Target("hub.test", 443, None)
 
     return make
 
 
 def sync(goal, limit=5.0):
-    return dialled(goal, limit)
+    return connect_sync(goal, limit)
 
 
 def asynchronous(goal, limit=5.0):
     async def main():
         async with asyncio.timeout(limit):
-            return await adialled(goal)
+            return await connect_async(goal)
 
     return asyncio.run(main())
 
@@ -77,7 +77,7 @@ both = pytest.mark.parametrize("dialling", [sync, asynchronous])
 @both
 def test_an_address_needs_no_resolver(dialling, listener):
     port = listener.getsockname()[1]
-    with dialling(Goal("127.0.0.1", port, None)) as plug:
+    with dialling(Target("127.0.0.1", port, None)) as plug:
         assert plug.getpeername()[1] == port
         assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -137,7 +137,7 @@ def test_an_address_of_an_unknown_family_gives_way_to_the_next(
 @both
 def test_patience_is_one_for_all_addresses(dialling, named, silent, monkeypatch):
     """Python's own sync connection has it anew for each."""
-    monkeypatch.setattr(dial, "HEAD_START", 0.01)
+    monkeypatch.setattr(connect, "HEAD_START", 0.01)
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
         dialling(named(*[silent] * 8), 0.3)
@@ -154,27 +154,27 @@ def test_a_name_without_addresses_is_told_as_such(dialling, named):
 def test_the_losers_of_a_race_are_closed(dialling, named, listener, silent, refused):
     goal = named(silent, refused, listener.getsockname()[1])
     with pytest.MonkeyPatch.context() as patch:
-        made, plug_of = [], dial._plug
-        patch.setattr(dial, "_plug", lambda address: made.append(plug_of(address)) or made[-1])
+        made, plug_of = [], connect._socket
+        patch.setattr(connect, "_socket", lambda address: made.append(plug_of(address)) or made[-1])
         with dialling(goal) as plug:
             assert [other.fileno() for other in made if other is not plug] == [-1, -1]
     assert len(made) == 3
 
 
 async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
-    monkeypatch.setattr(dial, "HEAD_START", 0.0)
-    made, gate = [], asyncio.Event()
+    monkeypatch.setattr(connect, "HEAD_START", 0.0)
+    made, limiter = [], asyncio.Event()
 
     async def connected(loop, address):
-        await gate.wait()
+        await limiter.wait()
         made.append(socket.socket())
         return made[-1]
 
-    monkeypatch.setattr(dial, "_connected", connected)
+    monkeypatch.setattr(connect, "_connected", connected)
     loop = asyncio.get_running_loop()
-    racing = asyncio.ensure_future(dial._first_connected(loop, ["a", "b"]))
+    racing = asyncio.ensure_future(connect._first_connected(loop, ["a", "b"]))
     await asyncio.sleep(0.01)
-    gate.set()
+    limiter.set()
     with await racing as plug:
         await asyncio.sleep(0)
         assert [other.fileno() for other in made if other is not plug] == [-1]
@@ -182,10 +182,12 @@ async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
 
 async def test_a_race_that_is_cancelled_closes_all(named, silent, monkeypatch):
     """asyncio 3.11's own race leaves a socket open where one had just connected."""
-    monkeypatch.setattr(dial, "HEAD_START", 0.0)
-    made, plug_of = [], dial._plug
-    monkeypatch.setattr(dial, "_plug", lambda address: made.append(plug_of(address)) or made[-1])
-    racing = asyncio.ensure_future(adialled(named(*[silent] * 3)))
+    monkeypatch.setattr(connect, "HEAD_START", 0.0)
+    made, plug_of = [], connect._socket
+    monkeypatch.setattr(
+        connect, "_socket", lambda address: made.append(plug_of(address)) or made[-1]
+    )
+    racing = asyncio.ensure_future(connect_async(named(*[silent] * 3)))
     await asyncio.sleep(0.05)
     racing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_tokenhub.errors import ServerError
-from langchain_tokenhub.transport.events import EventDecoder
+from langchain_tokenhub.transport.sse import EventDecoder
 
 
 def decoded(*pieces, largest=1 << 20):

@@ -17,13 +17,13 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.transport import finish
-from langchain_tokenhub.transport.fetch import MOST_REDIRECTS, fetch
-from tests.conftest import ScriptedWire
+from langchain_tokenhub.transport.download import MOST_REDIRECTS, fetch
+from tests.conftest import ScriptedRuntime
 
 LINK = "https://cos.test/a.png?q-sign-algorithm=sha1&q-signature=canary"
 
 
-class Resolving(ScriptedWire):
+class Resolving(ScriptedRuntime):
     """A scripted wire that knows names."""
 
     def __init__(self, *script):
@@ -46,23 +46,23 @@ def to(location):
 
 
 def named(**names):
-    wire = Resolving(file())
-    wire.names = {f"{name}.test": addresses for name, addresses in names.items()}
-    return wire
+    runtime = Resolving(file())
+    runtime.names = {f"{name}.test": addresses for name, addresses in names.items()}
+    return runtime
 
 
-async def _whole(wire, url, details):
-    found = await fetch(wire, url, **details)
+async def _whole(runtime, url, details):
+    found = await fetch(runtime, url, **details)
     return found, b"".join([piece async for piece in found.pieces])
 
 
-def fetched(wire, url=LINK, **details):
-    return finish(_whole(wire, url, details))
+def fetched(runtime, url=LINK, **details):
+    return finish(_whole(runtime, url, details))
 
 
-def refusal(wire, url=LINK, **details):
+def refusal(runtime, url=LINK, **details):
     with pytest.raises(TokenHubError) as caught:
-        fetched(wire, url, **details)
+        fetched(runtime, url, **details)
     return caught.value
 
 
@@ -72,19 +72,19 @@ def test_a_file_is_its_bytes():
 
 
 def test_the_connection_goes_to_the_address_that_was_looked_at():
-    wire = Resolving(file())
-    fetched(wire)
-    (request,) = wire.sent
+    runtime = Resolving(file())
+    fetched(runtime)
+    (request,) = runtime.sent
     assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "cos.test")
     assert request.extensions["sni_hostname"] == "cos.test"
     assert request.url.query == b"q-sign-algorithm=sha1&q-signature=canary"
 
 
 def test_a_fetch_carries_no_key_and_asks_for_plain_bytes():
-    wire = Resolving(file())
-    fetched(wire)
-    assert "authorization" not in wire.sent[0].headers
-    assert wire.sent[0].headers["accept-encoding"] == "identity"
+    runtime = Resolving(file())
+    fetched(runtime)
+    assert "authorization" not in runtime.sent[0].headers
+    assert runtime.sent[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_link_to_an_address_that_is_not_public_is_refused(address):
     ["http://cos.test/a", "file:///etc/passwd", "https://", "not a url", "http://127.0.0.1/a"],
 )
 def test_what_is_not_https_is_refused(url):
-    wire = Resolving(file())
-    assert isinstance(refusal(wire, url), InvalidRequestError)
-    assert wire.sent == []
+    runtime = Resolving(file())
+    assert isinstance(refusal(runtime, url), InvalidRequestError)
+    assert runtime.sent == []
 
 
 @pytest.mark.parametrize(
@@ -133,49 +133,49 @@ def test_a_public_address_of_ipv6_is_fetched_from(address):
 )
 def test_a_host_that_is_never_public_is_refused_whoever_resolves(monkeypatch, proxy, host):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    wire = Resolving(file())
-    wire.resolve = None  # nobody is asked
-    assert isinstance(refusal(wire, f"https://{host}/a?q-signature=canary"), InvalidRequestError)
-    assert wire.sent == []
+    runtime = Resolving(file())
+    runtime.resolve = None  # nobody is asked
+    assert isinstance(refusal(runtime, f"https://{host}/a?q-signature=canary"), InvalidRequestError)
+    assert runtime.sent == []
 
 
 @pytest.mark.parametrize("host", ["a..b", "h" * 64 + ".test", "xn--a.test"])
 def test_a_host_that_no_resolver_takes_is_refused(host):
-    for wire in (Resolving(to(f"https://{host}/a")), Resolving(to(f"//{host}/a"))):
-        assert isinstance(refusal(wire), InvalidRequestError)
+    for runtime in (Resolving(to(f"https://{host}/a")), Resolving(to(f"//{host}/a"))):
+        assert isinstance(refusal(runtime), InvalidRequestError)
 
 
 def test_a_name_in_chinese_is_asked_for_in_ascii():
-    wire = Resolving(file())
-    wire.names = {"xn--fsqu00a.xn--0zwm56d": ("93.184.216.34",)}
-    fetched(wire, "https://例子.测试/a")
-    assert wire.sent[0].extensions["sni_hostname"] == "xn--fsqu00a.xn--0zwm56d"
+    runtime = Resolving(file())
+    runtime.names = {"xn--fsqu00a.xn--0zwm56d": ("93.184.216.34",)}
+    fetched(runtime, "https://例子.测试/a")
+    assert runtime.sent[0].extensions["sni_hostname"] == "xn--fsqu00a.xn--0zwm56d"
 
 
 def test_the_next_address_is_tried_where_one_takes_no_connection():
-    wire = Resolving(httpx.ConnectError("refused"), file())
-    wire.names = {"cos.test": ("2606:2800:220:1::1", "93.184.216.34")}
-    assert fetched(wire)[1] == b"bytes"
-    assert [request.url.host for request in wire.sent] == ["2606:2800:220:1::1", "93.184.216.34"]
+    runtime = Resolving(httpx.ConnectError("refused"), file())
+    runtime.names = {"cos.test": ("2606:2800:220:1::1", "93.184.216.34")}
+    assert fetched(runtime)[1] == b"bytes"
+    assert [request.url.host for request in runtime.sent] == ["2606:2800:220:1::1", "93.184.216.34"]
 
 
 def test_a_certificate_that_is_refused_is_refused_once():
     refused = httpx.ConnectError("certificate verify failed")
     refused.__cause__ = ssl.SSLCertVerificationError()
-    wire = Resolving(refused)
-    wire.names = {"cos.test": ("93.184.216.34", "93.184.216.35")}
-    assert refusal(wire).is_retryable is False
-    assert len(wire.sent) == 1
+    runtime = Resolving(refused)
+    runtime.names = {"cos.test": ("93.184.216.34", "93.184.216.35")}
+    assert refusal(runtime).is_retryable is False
+    assert len(runtime.sent) == 1
 
 
 def test_loopback_is_allowed_where_the_api_is_there_too():
-    assert fetched(Resolving(file()), "http://127.0.0.1:1/a", at_home=True)[1] == b"bytes"
+    assert fetched(Resolving(file()), "http://127.0.0.1:1/a", allow_loopback=True)[1] == b"bytes"
 
 
 def test_each_redirect_is_checked_anew():
-    wire = named(cos=("93.184.216.34",), evil=("10.0.0.1",))
-    wire.script = [to("https://evil.test/a")]
-    assert "evil.test" in refusal(wire).message
+    runtime = named(cos=("93.184.216.34",), evil=("10.0.0.1",))
+    runtime.script = [to("https://evil.test/a")]
+    assert "evil.test" in refusal(runtime).message
 
 
 def test_a_redirect_never_leaves_https():
@@ -183,9 +183,9 @@ def test_a_redirect_never_leaves_https():
 
 
 def test_a_relative_redirect_is_followed():
-    wire = Resolving(to("/b.png"), file(b"b"))
-    assert fetched(wire)[1] == b"b"
-    assert wire.sent[1].url.path == "/b.png"
+    runtime = Resolving(to("/b.png"), file(b"b"))
+    assert fetched(runtime)[1] == b"b"
+    assert runtime.sent[1].url.path == "/b.png"
 
 
 @pytest.mark.parametrize("location", ["https://[", "https://cos.test:bad/", "\\x", ""])
@@ -195,15 +195,15 @@ def test_a_redirect_to_nonsense_is_our_error(location):
 
 
 def test_redirects_come_to_an_end():
-    wire = Resolving(*[to("/again") for _ in range(MOST_REDIRECTS + 1)])
-    assert "redirects more than" in refusal(wire).message
+    runtime = Resolving(*[to("/again") for _ in range(MOST_REDIRECTS + 1)])
+    assert "redirects more than" in refusal(runtime).message
 
 
 def test_a_file_is_continued_only_if_it_is_the_same():
-    wire = Resolving(file(status=206))
-    fetched(wire, start=100, etag='"1"')
-    assert wire.sent[0].headers["range"] == "bytes=100-"
-    assert wire.sent[0].headers["if-range"] == '"1"'
+    runtime = Resolving(file(status=206))
+    fetched(runtime, start=100, etag='"1"')
+    assert runtime.sent[0].headers["range"] == "bytes=100-"
+    assert runtime.sent[0].headers["if-range"] == '"1"'
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,6 @@ def test_a_name_without_an_address_is_told():
 
 def test_behind_a_proxy_the_proxy_resolves(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:1")
-    wire = named()
-    fetched(wire)
-    assert wire.sent[0].url.host == "cos.test"
+    runtime = named()
+    fetched(runtime)
+    assert runtime.sent[0].url.host == "cos.test"

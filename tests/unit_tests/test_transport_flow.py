@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import (
     SubmissionUnknownError,
     TokenHubError,
 )
-from langchain_tokenhub.transport import Call, Progress, drain, finish
+from langchain_tokenhub.transport import Call, SendState, drain, finish
 from tests.conftest import answer, scripted
 
 CANARY = "sk-test-canary"
@@ -49,22 +49,24 @@ def stream(*pieces, kind="text/event-stream", **headers):
     return httpx.Response(200, headers={"content-type": kind, **names}, stream=body)
 
 
-def ask(transport, safety="read", **details):
-    return finish(transport.json(Call(path="/v1/x", body={"a": 1}, safety=safety, **details)))
+def ask(transport, retry_class="read", **details):
+    return finish(
+        transport.json(Call(path="/v1/x", body={"a": 1}, retry_class=retry_class, **details))
+    )
 
 
-def failure(transport, safety="read", **details):
+def failure(transport, retry_class="read", **details):
     with pytest.raises(TokenHubError) as caught:
-        ask(transport, safety, **details)
+        ask(transport, retry_class, **details)
     return caught.value
 
 
 def hosts_of(transport):
-    return [request.url.host for request in transport.wire.sent]
+    return [request.url.host for request in transport.runtime.sent]
 
 
 async def events(transport):
-    answer = await transport.stream(Call(path="/v1/x", body={}, safety="chat"))
+    answer = await transport.stream(Call(path="/v1/x", body={}, retry_class="chat"))
     async with aclosing(answer.data) as batches:
         async for batch in batches:
             yield batch
@@ -175,7 +177,7 @@ def test_a_submit_whose_outcome_is_unknown_is_one_post(first):
     transport = scripted(first)
     error = failure(transport, "submit")
     assert isinstance(error, SubmissionUnknownError)
-    assert len(transport.wire.sent) == 1
+    assert len(transport.runtime.sent) == 1
     assert (error.host, error.attempts, error.job) == ("a.test", 1, None)
 
 
@@ -197,26 +199,26 @@ def test_a_submit_answered_with_nonsense_is_unknown():
 def test_the_same_bytes_are_sent_in_every_attempt_under_one_id():
     transport = scripted(page(502), page(502), answer())
     ask(transport, "chat")
-    assert len({request.content for request in transport.wire.sent}) == 1
-    assert len({request.headers["x-client-request-id"] for request in transport.wire.sent}) == 1
+    assert len({request.content for request in transport.runtime.sent}) == 1
+    assert len({request.headers["x-client-request-id"] for request in transport.runtime.sent}) == 1
 
 
 def test_retry_after_is_waited():
     transport = scripted(answer(status=429, retry_after="7"), answer())
     ask(transport)
-    assert 7 <= transport.wire.slept[0] <= 8
+    assert 7 <= transport.runtime.slept[0] <= 8
 
 
 def test_no_retries_means_one_request():
     transport = scripted(page(500), max_retries=0)
     failure(transport)
-    assert len(transport.wire.sent) == 1
+    assert len(transport.runtime.sent) == 1
 
 
 def test_the_deadline_ends_the_repetitions():
     transport = scripted(*[page(500) for _ in range(99)], max_retries=99)
-    error = failure(transport, deadline=transport.wire.now() + 20)
-    assert transport.wire.now() <= 1020
+    error = failure(transport, deadline=transport.runtime.now() + 20)
+    assert transport.runtime.now() <= 1020
     assert error.elapsed <= 20
 
 
@@ -225,23 +227,23 @@ def test_an_empty_budget_makes_the_first_error_final(caplog):
     while transport.endpoint.budget.spend():
         pass
     error = failure(transport)
-    assert len(transport.wire.sent) == 1
+    assert len(transport.runtime.sent) == 1
     assert "too many retries" in error.__notes__[0]
     assert "too many retries" in caplog.text
 
 
 def test_a_repetition_renews_the_progress_so_that_an_interruption_need_not_wait():
-    progress = Progress()
+    send_state = SendState()
     transport = scripted(answer(status=429), answer())
     seen = []
-    transport.wire.sleep = lambda seconds: _note(seen, progress)
-    progress.started = True
-    ask(transport, "submit", progress=progress)
+    transport.runtime.sleep = lambda seconds: _note(seen, send_state)
+    send_state.started = True
+    ask(transport, "submit", send_state=send_state)
     assert seen == [False]
 
 
-async def _note(seen, progress):
-    seen.append(progress.started)
+async def _note(seen, send_state):
+    seen.append(send_state.started)
 
 
 # -- answers ----------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ def test_a_redirect_is_refused(status):
     """httpx would strip Authorization, and forward the body and custom key headers."""
     transport = scripted(answer(status=status, location="https://evil.test/"))
     assert isinstance(failure(transport, "submit"), InvalidRequestError)
-    assert len(transport.wire.sent) == 1
+    assert len(transport.runtime.sent) == 1
 
 
 def test_a_gateways_html_in_a_200_is_quoted_in_the_error():
@@ -274,7 +276,7 @@ def test_an_error_says_where_when_and_how_often():
 
 
 def test_an_answer_that_outgrows_its_limit_is_cut(monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.transport.exchange.LARGEST_ANSWER", 10)
+    monkeypatch.setattr("langchain_tokenhub.transport.attempt.LARGEST_ANSWER", 10)
     assert "larger than 10" in failure(scripted(answer("x" * 20), max_retries=0)).message
 
 
@@ -345,7 +347,7 @@ def test_a_failure_before_the_first_event_is_repeated_once():
 def test_nothing_is_repeated_after_the_first_event():
     transport = scripted(stream(b'data: {"choices": 1}\n\n'))
     error = cut_off(transport)
-    assert len(transport.wire.sent) == 1
+    assert len(transport.runtime.sent) == 1
     assert (error.attempts, error.phase) == (1, "streaming")
     assert error.elapsed is not None
 
@@ -354,11 +356,11 @@ class Slow(httpx.SyncByteStream):
     """Comments, and a clock that goes on between them."""
 
     def __init__(self, pieces, seconds):
-        self.pieces, self.seconds, self.wire = pieces, seconds, None
+        self.pieces, self.seconds, self.runtime = pieces, seconds, None
 
     def __iter__(self):
         for piece in self.pieces:
-            self.wire.time += self.seconds
+            self.runtime.time += self.seconds
             yield piece
 
 
@@ -366,7 +368,7 @@ def slow(pieces, seconds):
     body = Slow(pieces, seconds)
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
     transport = scripted(response, max_retries=0)
-    body.wire = transport.wire
+    body.runtime = transport.runtime
     return transport
 
 
@@ -384,7 +386,7 @@ def test_the_readers_own_time_is_not_the_streams_silence():
     transport = slow([b'data: {"choices": 1}\n\n', b": ping\n\n", DONE], 1.0)
     said = drain(events(transport))
     next(said)
-    transport.wire.time += 10_000
+    transport.runtime.time += 10_000
     assert list(said) == []
 
 
@@ -410,11 +412,11 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("safety", ["read", "submit"])
+@pytest.mark.parametrize("retry_class", ["read", "submit"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_an_error_holds_no_key_and_nothing_of_the_http_library(way, safety):
+def test_an_error_holds_no_key_and_nothing_of_the_http_library(way, retry_class):
     """Errors of openai 3.54.0 hold the request with its live Authorization header."""
-    error = failure(scripted(*way(), max_retries=0), safety)
+    error = failure(scripted(*way(), max_retries=0), retry_class)
     shown = "".join(
         traceback.TracebackException.from_exception(error, capture_locals=True).format()
     )
@@ -437,7 +439,7 @@ def test_the_users_headers_cannot_double_the_authorization():
     transport = scripted(answer())
     object.__setattr__(transport.endpoint, "headers", {"authorization": "Bearer x", "X-A": "b"})
     ask(transport)
-    (request,) = transport.wire.sent
+    (request,) = transport.runtime.sent
     assert request.headers.get_list("authorization") == [f"Bearer {CANARY}"]
     assert request.headers["x-a"] == "b"
 

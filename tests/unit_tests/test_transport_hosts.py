@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.transport.hosts import (
-    FIRST_REST,
-    LONGEST_REST,
-    PROBE_TIME,
-    STRIKE_TIME,
+from langchain_tokenhub.transport.failover import (
+    BASE_COOLDOWN,
+    FAILURE_WINDOW,
+    MAX_COOLDOWN,
+    PROBE_INTERVAL,
     Hosts,
     host_name,
     shared_hosts,
 )
 
 A, B = "https://a.test", "https://b.test"
-LATER = FIRST_REST * 1.2 + 1
+LATER = BASE_COOLDOWN * 1.2 + 1
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_single_host_is_always_asked():
 
 def test_one_refused_connection_sends_the_next_requests_to_the_backup(hosts):
     assert hosts.failed(A, 0.0, proven=True)
-    assert [hosts.order(t)[0] for t in (0.1, 5.0, FIRST_REST * 0.7)] == [B, B, B]
+    assert [hosts.order(t)[0] for t in (0.1, 5.0, BASE_COOLDOWN * 0.7)] == [B, B, B]
 
 
 def test_after_its_rest_one_request_alone_tries_the_primary(hosts):
@@ -46,7 +46,7 @@ def test_after_its_rest_one_request_alone_tries_the_primary(hosts):
 def test_a_probe_that_never_reports_is_forgotten(hosts):
     hosts.failed(A, 0.0, proven=True)
     hosts.order(LATER)
-    assert hosts.order(LATER + PROBE_TIME + 0.1)[0] == A
+    assert hosts.order(LATER + PROBE_INTERVAL + 0.1)[0] == A
 
 
 def test_a_host_that_answers_again_is_healthy_and_the_news_is_told_once(hosts):
@@ -63,10 +63,10 @@ def test_relapses_double_the_rest_up_to_a_limit(hosts):
     now = 0.0
     for _ in range(12):
         hosts.failed(A, now, proven=True)
-        now += LONGEST_REST * 1.2 + 1
+        now += MAX_COOLDOWN * 1.2 + 1
     hosts.failed(A, now, proven=True)
-    assert hosts.order(now + LONGEST_REST * 0.79)[0] == B
-    assert hosts.order(now + LONGEST_REST * 1.21)[0] == A
+    assert hosts.order(now + MAX_COOLDOWN * 0.79)[0] == B
+    assert hosts.order(now + MAX_COOLDOWN * 1.21)[0] == A
 
 
 def test_a_gateways_page_counts_half(hosts):
@@ -78,7 +78,7 @@ def test_a_gateways_page_counts_half(hosts):
 
 def test_two_gateway_pages_far_apart_do_not_add_up(hosts):
     hosts.failed(A, 0.0, proven=False)
-    assert not hosts.failed(A, STRIKE_TIME + 1, proven=False)
+    assert not hosts.failed(A, FAILURE_WINDOW + 1, proven=False)
 
 
 def test_an_answer_between_two_gateway_pages_clears_the_first(hosts):

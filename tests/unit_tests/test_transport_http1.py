@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from langchain_tokenhub.transport.http1 import LARGEST_HEAD, LONGEST_LINE, Reader, head_of
+from langchain_tokenhub.transport.http.http1 import LARGEST_HEAD, LONGEST_LINE, Reader, head_of
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

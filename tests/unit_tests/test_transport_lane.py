@@ -7,10 +7,10 @@ import pytest
 
 from langchain_tokenhub import APIConnectionError
 from langchain_tokenhub.transport import finish
-from langchain_tokenhub.transport.lane import DirectLane
-from langchain_tokenhub.transport.line import PIECE
-from langchain_tokenhub.transport.progress import Progress
-from langchain_tokenhub.transport.verdicts import failure_to_send, phase_of
+from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
+from langchain_tokenhub.transport.http.connection import DirectConnection
+from langchain_tokenhub.transport.http.sockets import PIECE
+from langchain_tokenhub.transport.send_state import SendState
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}
@@ -45,18 +45,18 @@ class Scripted:
         self.closed = True
 
 
-def asked(line, content=b"body", progress=None, headers=None):
+def asked(line, content=b"body", send_state=None, headers=None):
     """Ask over `line`, and return the lane and the answer."""
-    lane = DirectLane(Scripted)
-    lane._line = line
-    extensions = {"timeout": LIMITS, "progress": progress or Progress()}
+    connection = DirectConnection(Scripted)
+    connection._line = line
+    extensions = {"timeout": LIMITS, "progress": send_state or SendState()}
     url = "http://a.test/x"
     request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
-    return lane, finish(lane.ask(request))
+    return connection, finish(connection.ask(request))
 
 
-async def body_of(lane):
-    return b"".join([piece async for piece in lane.pieces()])
+async def body_of(connection):
+    return b"".join([piece async for piece in connection.pieces()])
 
 
 def test_head_and_body_leave_in_one_write():
@@ -79,56 +79,56 @@ def test_a_large_request_leaves_in_pieces_that_each_have_the_whole_patience():
 def test_what_was_said_before_a_write_failed_is_the_answer():
     """On asyncio, httpx 0.28.1 says that the connection broke."""
     line = Scripted(ANSWER, unsent=httpx.WriteError("cut"))
-    lane, answer = asked(line, b"x" * 3 * PIECE)
-    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
+    connection, answer = asked(line, b"x" * 3 * PIECE)
+    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
 
 
 def test_a_write_that_failed_without_an_answer_is_the_failure():
-    progress = Progress()
+    send_state = SendState()
     line = Scripted(httpx.ReadError("cut too"), unsent=httpx.WriteError("cut"))
     with pytest.raises(httpx.WriteError):
-        asked(line, b"x" * 3 * PIECE, progress)
-    assert (progress.started, progress.body_sent, progress.answered) == (True, False, False)
+        asked(line, b"x" * 3 * PIECE, send_state)
+    assert (send_state.started, send_state.body_sent, send_state.answered) == (True, False, False)
 
 
 def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
     """httpx 0.28.1 never looks."""
     line = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
-    lane, answer = asked(line, b"x" * 3 * PIECE)
-    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
-    assert finish(lane.leave()) is False
+    connection, answer = asked(line, b"x" * 3 * PIECE)
+    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
+    assert finish(connection.leave()) is False
 
 
 def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
-    progress = Progress()
+    send_state = SendState()
     line = Scripted(httpx.ReadTimeout("silent"), unsent=httpx.WriteTimeout("full"))
     with pytest.raises(httpx.WriteTimeout) as caught:
-        asked(line, b"x" * 3 * PIECE, progress)
-    assert phase_of(caught.value, progress) == "not sent"  # two pieces never left
+        asked(line, b"x" * 3 * PIECE, send_state)
+    assert phase_of(caught.value, send_state) == "not sent"  # two pieces never left
 
 
 def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave():
-    progress, full = Progress(), httpx.WriteTimeout("full")
+    send_state, full = SendState(), httpx.WriteTimeout("full")
     line = Scripted(httpx.ReadTimeout("silent"), unsent=full, after=0)
     with pytest.raises(httpx.WriteTimeout) as caught:
-        asked(line, b"x", progress)
-    assert phase_of(caught.value, progress) == "sent"
+        asked(line, b"x", send_state)
+    assert phase_of(caught.value, send_state) == "sent"
 
 
 def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
-    progress = Progress()
-    progress.begin()
-    progress.sent()
-    error = failure_to_send(httpx.LocalProtocolError("frame"), progress)
+    send_state = SendState()
+    send_state.begin()
+    send_state.sent()
+    error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")
 
 
 def test_progress_knows_how_far_a_request_came():
-    progress = Progress()
-    asked(Scripted(ANSWER), progress=progress)
-    assert (progress.started, progress.body_sent, progress.answered) == (True, True, True)
-    assert not progress.by_proxy
+    send_state = SendState()
+    asked(Scripted(ANSWER), send_state=send_state)
+    assert (send_state.started, send_state.body_sent, send_state.answered) == (True, True, True)
+    assert not send_state.by_proxy
 
 
 @pytest.mark.parametrize(
@@ -155,39 +155,39 @@ def test_progress_knows_how_far_a_request_came():
     ],
 )
 def test_a_lane_carries_another_request_if_the_answer_allows_it(said, again):
-    lane, answer = asked(Scripted(*said))
-    assert (answer.status, finish(body_of(lane))) == (200, b"hi")
-    assert finish(lane.leave()) is again
+    connection, answer = asked(Scripted(*said))
+    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
+    assert finish(connection.leave()) is again
 
 
 def test_a_lane_carries_no_other_request_if_the_user_asked_to_close_it():
     """A server may do so without saying that it does."""
-    lane, _ = asked(Scripted(ANSWER), headers={"Connection": "Close"})
-    assert finish(body_of(lane)) == b"hi"
-    assert finish(lane.leave()) is False
+    connection, _ = asked(Scripted(ANSWER), headers={"Connection": "Close"})
+    assert finish(body_of(connection)) == b"hi"
+    assert finish(connection.leave()) is False
 
 
 def test_a_lane_that_is_left_early_carries_no_other_request():
-    lane, _ = asked(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
-    assert finish(lane.leave()) is False
+    connection, _ = asked(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
+    assert finish(connection.leave()) is False
 
 
 def test_a_hurried_answer_has_less_patience_and_the_next_one_all_of_it():
     limits = []
     line = Scripted(ANSWER[:-1], b"i", ANSWER)
-    lane, answer = asked(line)
+    connection, answer = asked(line)
     read = line.read
 
-    async def noted(limit):
+    async def as_record(limit):
         limits.append(limit)
         return await read(limit)
 
-    line.read = noted
+    line.read = as_record
     answer.extensions["hurry"](0.1)
-    assert finish(body_of(lane)) == b"hi"
-    finish(lane.ask(httpx.Request("GET", "http://a.test/", extensions=extensions())))
+    assert finish(body_of(connection)) == b"hi"
+    finish(connection.ask(httpx.Request("GET", "http://a.test/", extensions=extensions())))
     assert limits == [0.1, 5.0]
 
 
 def extensions():
-    return {"timeout": LIMITS, "progress": Progress()}
+    return {"timeout": LIMITS, "progress": SendState()}

@@ -7,8 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from langchain_tokenhub.transport import finish, line
-from langchain_tokenhub.transport.line import AsyncLine, SyncLine
+from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport.http import sockets
+from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
 
 
 class Transport:
@@ -32,7 +33,7 @@ class Transport:
 
 
 def opened(**how):
-    made = AsyncLine(asyncio.get_running_loop())
+    made = AsyncStream(asyncio.get_running_loop())
     made._transport = Transport(**how)
     return made, made._transport
 
@@ -110,9 +111,9 @@ async def test_the_end_is_nothing():
 async def test_a_reader_who_is_late_makes_the_server_wait():
     made, transport = opened()
     for _ in range(3):
-        made.data_received(b"x" * line._ENOUGH)
+        made.data_received(b"x" * sockets._ENOUGH)
     assert transport.calls == ["pause_reading"]
-    assert len(await made.read(1.0)) == 3 * line._ENOUGH
+    assert len(await made.read(1.0)) == 3 * sockets._ENOUGH
     assert transport.calls == ["pause_reading", "resume_reading"]
 
 
@@ -160,7 +161,7 @@ class Plug:
 
 def test_a_sync_line_is_told_its_patience_only_when_it_changes():
     plug = Plug()
-    made = SyncLine(plug)
+    made = SyncStream(plug)
     for limit in (5.0, 5.0, 7.0, 7.0, None):
         assert finish(made.read(limit)) == b"x"
     assert plug.limits == [7.0, None]

@@ -94,31 +94,31 @@ TABLE = {  # read, chat, submit
     "certificate": (N, N, N),
 }
 CELLS = [
-    (failure, safety, row[column])
+    (failure, retry_class, row[column])
     for failure, row in TABLE.items()
-    for column, safety in enumerate(("read", "chat", "submit"))
+    for column, retry_class in enumerate(("read", "chat", "submit"))
 ]
 
 
-def repeats(safety, error, most=9):
-    return next(n for n in range(most + 1) if n == most or give_up(safety, error, n))
+def repeats(retry_class, error, most=9):
+    return next(n for n in range(most + 1) if n == most or give_up(retry_class, error, n))
 
 
-def give_up(safety, error, retries):
-    return pause(safety, error, retries=retries, max_retries=99, left=None) is None
+def give_up(retry_class, error, retries):
+    return pause(retry_class, error, retries=retries, max_retries=99, left=None) is None
 
 
-@pytest.mark.parametrize(("failure", "safety", "expected"), CELLS)
-def test_each_cell_of_the_table(failure, safety, expected):
+@pytest.mark.parametrize(("failure", "retry_class", "expected"), CELLS)
+def test_each_cell_of_the_table(failure, retry_class, expected):
     error = FAILURES[failure]()
-    assert repeats(safety, error) == (0 if expected == U else expected)
-    assert outcome_unknown(safety, error) == (expected == U)
+    assert repeats(retry_class, error) == (0 if expected == U else expected)
+    assert outcome_unknown(retry_class, error) == (expected == U)
 
 
-@pytest.mark.parametrize("safety", ["read", "chat", "submit"])
-def test_no_retries_means_none(safety):
+@pytest.mark.parametrize("retry_class", ["read", "chat", "submit"])
+def test_no_retries_means_none(retry_class):
     error = APIConnectionError("refused", phase="not sent")
-    assert pause(safety, error, retries=0, max_retries=0, left=None) is None
+    assert pause(retry_class, error, retries=0, max_retries=0, left=None) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""The chat models: sizes, thinking, structured output, prices."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_tokenhub.catalogue.toml import rows
+
+Thinking = Literal["enabled", "disabled", "adaptive", "none"]
+StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
+
+_ALIVE = frozenset({"online", "listed"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatModel:
+    """One row of chat_models.toml over its family's defaults; `None` is not known."""
+
+    id: str
+    family: str
+    provider: str
+    display: str = ""
+    context: int | None = None
+    max_input: int | None = None
+    max_output: int | None = None
+    thinking_default: Thinking | None = None
+    thinking_switchable: bool | None = None
+    thinking_field: bool = True
+    """False where the body field `thinking` itself is refused."""
+    thinking_on: Literal["enabled", "adaptive"] = "enabled"
+    """The word that switches thinking on."""
+    reasoning_effort: tuple[str, ...] = ()
+    reasoning_effort_default: str | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    sampling: bool = True
+    """False where temperature and top_p are pinned: sent only when the caller sets them."""
+    tools: bool | None = None
+    forced_tools_while_thinking: bool = True
+    """False where a forced tool is refused, or not guaranteed, while the model thinks."""
+    structured_method: StructuredMethod | None = None
+    """The method known to work."""
+    json_schema: bool = False
+    """Whether `json_schema` is honoured, not merely accepted."""
+    image: bool | None = None
+    video: bool | None = None
+    file: bool | None = None
+    video_by_link_only: bool = False
+    """Whether a video that is sent as bytes is refused."""
+    echo_reasoning: Literal["always", "tool_calls", "never"] = "tool_calls"
+    """On which assistant messages the reasoning goes back to the service."""
+    reasoning_filler: str | None = None
+    """What stands for reasoning that is missing where the service wants some."""
+    price_cny_per_m: tuple[float, float] | None = None
+    price_usd_per_m: tuple[float, float] | None = None
+    """Per million tokens: input, output."""
+    status: Literal["online", "listed", "retiring", "pre-offline", "retired"] = "online"
+    status_note: str = ""
+    confidence: Literal["high", "medium", "low"] = "low"
+    source: str = ""
+
+    @property
+    def takes_files(self) -> bool | None:
+        """Whether files are taken; a model that is known to take text alone takes none."""
+        text_alone = self.image is False and self.video is False
+        return False if self.file is None and text_alone else self.file
+
+
+def chat_model(model: str) -> ChatModel | None:
+    """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
+    return _by_id().get(model.lower())
+
+
+def chat_models() -> tuple[ChatModel, ...]:
+    """Return every known chat model, the guide's thirteen first."""
+    return tuple(_by_id().values())
+
+
+def profile(model: str) -> dict[str, Any]:
+    """Return `model`'s capabilities under LangChain's `ModelProfile` keys, `{}` when unknown.
+
+    Newer keys of LangChain may be among them: drop those the installed one does not declare.
+    """
+    row = chat_model(model)
+    if row is None:
+        return {}
+    known = _sizes(row) | _inputs(row) | _thinking(row) | _tools(row)
+    return {key: value for key, value in known.items() if value is not None}
+
+
+@functools.cache
+def _by_id() -> dict[str, ChatModel]:
+    tables = rows("chat_models")
+    return {
+        name: _chat_model(name, tables["family"][row["family"]] | row)
+        for name, row in tables["model"].items()
+    }
+
+
+def _chat_model(name: str, row: dict[str, Any]) -> ChatModel:
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    whole: dict[str, Any] = {"id": name, "display": name, **values}
+    return ChatModel(**whole)
+
+
+def _sizes(row: ChatModel) -> dict[str, Any]:
+    return {
+        "name": row.display,
+        "status": "active" if row.status in _ALIVE else "deprecated",
+        "max_input_tokens": row.max_input or row.context,
+        "max_output_tokens": row.max_output,
+        "temperature": row.sampling,
+    }
+
+
+def _inputs(row: ChatModel) -> dict[str, Any]:
+    return {
+        "text_inputs": True,
+        "image_inputs": row.image,
+        "image_url_inputs": row.image,
+        "video_inputs": row.video,
+        "pdf_inputs": row.takes_files,
+        "audio_inputs": False,
+        "image_tool_message": row.image,  # shown in the user's turn behind the result
+        "pdf_tool_message": row.takes_files,
+        "text_outputs": True,
+        "image_outputs": False,
+        "audio_outputs": False,
+        "video_outputs": False,
+    }
+
+
+def _thinking(row: ChatModel) -> dict[str, Any]:
+    thinks = row.thinking_switchable or row.thinking_default in {"enabled", "adaptive"}
+    effort = list(row.reasoning_effort) or None
+    return {
+        "reasoning_output": bool(thinks) if row.thinking_default or thinks else None,
+        "reasoning_effort_levels": effort,
+        "reasoning_effort_default": row.reasoning_effort_default if effort else None,
+    }
+
+
+def _tools(row: ChatModel) -> dict[str, Any]:
+    forced = row.forced_tools_while_thinking or bool(row.thinking_switchable)
+    return {
+        "tool_calling": row.tools,
+        "tool_choice": row.tools and forced,
+        "tool_call_streaming": row.tools,
+        "structured_output": row.json_schema,
+    }

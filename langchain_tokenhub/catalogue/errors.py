@@ -1,0 +1,74 @@
+"""What an answer's status and code mean: which error class, and what to do next."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_tokenhub.catalogue.toml import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """One row of error_codes.toml."""
+
+    name: str
+    """A class of `langchain_tokenhub.errors`."""
+    hint: str
+    hint_zh: str
+    busy: bool = False
+    """Whether the account is full: wait and send again."""
+
+
+def error_row(status: int | None, code: str | None, message: str = "") -> ErrorRow:
+    """Return the row for an answer; status and code together decide (contract, small print).
+
+    Args:
+        status: HTTP status, `None` when the error came inside a stream.
+        code: the body's `error.code`: six digits, a dotted upstream code, or a word.
+        message: what it said; decides only where status and code say no more than "bad request".
+    """
+    table = _table()
+    row = next(table[key] for key in _keys(status, code) if key in table)
+    if row != table["status 400"]:
+        return row
+    said = message.lower()
+    return next((told for phrase, told in _phrases() if phrase in said), row)
+
+
+def _keys(status: int | None, code: str | None) -> Iterator[str]:
+    """Yield where to look, the most telling key first."""
+    if code:
+        yield f"{code}@{status}"
+        parts = code.split(".")
+        yield from (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    if status is not None and status >= 400:
+        yield f"status {status}"
+        yield f"status {status // 100}"
+    yield f"word {code}"
+    yield "status 0"
+
+
+@functools.cache
+def _table() -> dict[str, ErrorRow]:
+    return {key: _row(raw) for raw in rows("error_codes")["row"] for key in _names(raw)}
+
+
+@functools.cache
+def _phrases() -> tuple[tuple[str, ErrorRow], ...]:
+    table = rows("error_codes")["row"]
+    return tuple((phrase, _row(raw)) for raw in table for phrase in raw.get("phrases", ()))
+
+
+def _names(raw: dict[str, Any]) -> Iterator[str]:
+    yield from raw.get("codes", ())
+    yield from (f"word {word}" for word in raw.get("words", ()))
+    yield from (f"status {status}" for status in raw.get("status", ()))
+
+
+def _row(raw: dict[str, Any]) -> ErrorRow:
+    return ErrorRow(raw["name"], raw["hint"], raw["hint_zh"], raw.get("repeat") == "busy")

@@ -1,0 +1,139 @@
+"""The media models and their kinds: paths, lives, quotas, prices; and the effect templates."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_tokenhub.catalogue.toml import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["image", "video", "3d"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """List price of one job in credits; a guide for approval and budgets, never a bill."""
+
+    per: Literal["job", "image", "second", "template"]
+    low: float
+    high: float
+    by: str | None = None
+    """The parameter that chooses among `variants`."""
+    variants: Mapping[str, float] = field(default_factory=dict)
+    default_variant: str | None = None
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """Credits added when the parameter of that name is used."""
+    cny_per_credit: float = 1.2
+    currency: str = "CNY"
+    source: str = ""
+    date: str = "2026-09"
+    confidence: Literal["high", "medium", "low"] = "medium"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaKind:
+    """What holds for every model of a kind, also for unknown ids and `ep-…` services."""
+
+    kind: Kind
+    object: str
+    """The word the service's answers use."""
+    default_model: str
+    submit_path: str
+    query_path: str | None
+    """`None` where the submit answers at once."""
+    link_life: int
+    """Seconds a result's link is good."""
+    job_life: int
+    """Seconds a job id can be asked for."""
+    max_in_flight: int
+    typical_seconds: float | None
+    """Median run time a poll schedule starts from."""
+    wait_timeout: float
+    """Seconds to wait for a result by default."""
+    tool_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaModel(MediaKind):
+    """One row of media_models.toml over its kind's defaults."""
+
+    id: str
+    display: str
+    price: Price | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FxTemplate:
+    """One effect of yt-video-fx."""
+
+    id: str
+    name_zh: str | None = None
+    images_min: int = 1
+    images_max: int = 1
+    images_known: bool = False
+    """False where one image is only assumed."""
+    credits: Mapping[str, float] = field(default_factory=dict)
+    """By resolution; empty where not known."""
+    per_extra_image: bool = False
+    """Whether the credits count once for each image after the first."""
+
+
+def media_model(model: str) -> MediaModel | None:
+    """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
+    return _by_id().get(model.lower())
+
+
+def media_models() -> tuple[MediaModel, ...]:
+    """Return the nine media models: image, video, 3D."""
+    return tuple(_by_id().values())
+
+
+@functools.cache
+def media_kind(kind: str) -> MediaKind:
+    """Return what holds for every model of `kind`: "image", "video" or "3d"."""
+    kinds: dict[str, dict[str, Any]] = rows("media_models")["kind"]
+    if kind not in kinds:
+        raise ValueError(f"kind: {kind!r} is not known; choose one of {', '.join(kinds)}")
+    row: dict[str, Any] = {"kind": kind} | kinds[kind]
+    return MediaKind(**row)
+
+
+@functools.cache
+def fx_templates() -> tuple[FxTemplate, ...]:
+    """Return the effect templates of yt-video-fx as read on 2026-07-23."""
+    return tuple(_fx_template(row) for row in rows("fx_templates")["template"])
+
+
+def fx_template(name: str) -> FxTemplate | None:
+    """Return the effect called `name`, `None` when it is newer than the list."""
+    return next((template for template in fx_templates() if template.id == name), None)
+
+
+@functools.cache
+def _by_id() -> dict[str, MediaModel]:
+    tables = rows("media_models")
+    return {
+        name: _media_model(name, tables["kind"][row["kind"]] | row)
+        for name, row in tables["model"].items()
+    }
+
+
+def _media_model(name: str, row: dict[str, Any]) -> MediaModel:
+    # TOML has no null: an empty path and no seconds mean that there is no job to ask for
+    nothing = {key: row[key] or None for key in ("query_path", "typical_seconds")}
+    price = Price(**row["price"]) if "price" in row else None
+    whole: dict[str, Any] = {**row, **nothing, "id": name, "price": price}
+    return MediaModel(**whole)
+
+
+def _fx_template(row: dict[str, Any]) -> FxTemplate:
+    images = row.get("images", [1, 1])
+    rest = {key: value for key, value in row.items() if key != "images"}
+    return FxTemplate(
+        images_min=images[0], images_max=images[1], images_known="images" in row, **rest
+    )

@@ -1,0 +1,155 @@
+"""Thousands of jobs at once: one driver, a heap of due times, no thread a job.
+
+The driver takes from the heap what is due and begins it; at most 16 polls and downloads are in
+hand, so one that hangs holds up none of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from langchain_tokenhub.errors import TokenHubError
+from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.runner import JobRunner
+from langchain_tokenhub.jobs.service import Watch, about, timed_out
+
+Outcome: TypeAlias = MediaResult | TokenHubError
+
+AT_ONCE = 16
+"""Polls and downloads in hand at one moment."""
+MOST_NAMED = 50
+"""Jobs that an interruption names."""
+
+
+async def outcomes(
+    jobs: Iterable[Job], runner_for: Callable[[Job], JobRunner]
+) -> AsyncGenerator[Outcome, None]:
+    """Yield the result or error of each job, in the order in which they end.
+
+    Args:
+        jobs: Which.
+        runner_for: Makes the runner of a job: its model and reporter. They share one wire.
+    """
+    driver = _Driver([_PolledJob(runner_for(job), job) for job in jobs])
+    try:
+        while driver.busy:
+            for polled, outcome in await driver.steps():
+                await polled.runner.reporter.tell(polled.watch.job)
+                if outcome is None:
+                    driver.put(polled)
+                else:
+                    polled.watch.close()
+                    yield outcome
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
+        interruption.add_note(driver.left())
+        raise
+    finally:
+        driver.close()
+
+
+class _PolledJob:
+    """A job in somebody's care."""
+
+    def __init__(self, runner: JobRunner, job: Job) -> None:
+        self.runner = runner
+        self.watch = Watch(runner.service, job)
+        self.deadline = runner.service.transport.runtime.now() + runner.wait
+
+    @property
+    def due(self) -> float:
+        """When it is to be looked at: for the last time when its time is up."""
+        return min(self.watch.due, self.deadline)
+
+    async def step(self) -> Outcome | None:
+        """Look at the job, and finish it if it ended or its time is up."""
+        last = self.runner.service.transport.runtime.now() >= self.deadline
+        try:
+            with about(self.watch.job):
+                if not self.watch.job.ended:
+                    await self.watch.look(self.deadline)
+                if self.watch.job.ended:
+                    return await self.runner.result(self.watch.job)
+                return timed_out(self.watch.job, self.runner.wait) if last else None
+        except TokenHubError as error:
+            return error
+
+
+class _Driver:
+    """Begins what is due, and hands over what has ended."""
+
+    def __init__(self, all_polled: list[_PolledJob]) -> None:
+        self._heap: list[tuple[float, int, _PolledJob]] = []
+        self._all_polled = all_polled
+        self._count = 0
+        self._running: dict[Future[Outcome | None], _PolledJob] = {}
+        self._ended: SimpleQueue[Future[Outcome | None]] = SimpleQueue()
+        self._wakeup: Future[None] = Future()
+        self._lock = threading.Lock()
+        for polled in all_polled:
+            self.put(polled)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job is left."""
+        return bool(self._heap or self._running)
+
+    def put(self, polled: _PolledJob) -> None:
+        """Look at `ward` when it is due."""
+        self._count += 1
+        heapq.heappush(self._heap, (polled.due, self._count, polled))
+
+    async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
+        """Begin what is due; wait until something ended or is due; return what ended."""
+        runtime = self._all_polled[0].runner.service.transport.runtime
+        while self._room and self._heap[0][0] <= runtime.now():
+            polled = heapq.heappop(self._heap)[2]
+            future = runtime.start(polled.step())
+            self._running[future] = polled
+            future.add_done_callback(self._wake)
+        seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._room else None
+        await runtime.wait(self._wakeup, seconds)
+        return self._handed_over()
+
+    @property
+    def _room(self) -> bool:
+        return bool(self._heap) and len(self._running) < AT_ONCE
+
+    def _wake(self, future: Future[Outcome | None]) -> None:
+        self._ended.put(future)
+        with self._lock, suppress(InvalidStateError):  # whoever was interrupted took the bell away
+            if not self._wakeup.done():
+                self._wakeup.set_result(None)
+
+    def _handed_over(self) -> list[tuple[_PolledJob, Outcome | None]]:
+        self._wakeup = Future()
+        found = []
+        try:
+            while True:
+                future = self._ended.get_nowait()
+                found.append((self._running.pop(future), future.result()))
+        except Empty:
+            return found
+
+    def left(self) -> str:
+        """Return the sentence that keeps jobs from being lost."""
+        all_polled = [*self._running.values(), *(polled for _, _, polled in self._heap)]
+        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in all_polled]
+        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        return (
+            f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
+            "collect them with results(jobs)"
+        )
+
+    def close(self) -> None:
+        """Stop what is running, and what is counted."""
+        for future in self._running:
+            future.cancel()
+        for polled in self._all_polled:
+            polled.watch.close()

@@ -1,0 +1,126 @@
+"""What bytes are, by their first few. Pure."""
+
+from __future__ import annotations
+
+import struct
+
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "bmp": "image/bmp",
+    "tiff": "image/tiff",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "glb": "model/gltf-binary",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+}
+PICTURES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
+VIDEOS = frozenset({"mp4", "webm", "mov"})
+MESHES = frozenset({"glb", "gltf", "obj", "fbx", "stl", "usdz"})
+TYPES = PICTURES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
+"""File types that results and inputs have."""
+
+HEAD = 64
+"""Bytes that `sniff` needs."""
+TAIL = 1024
+"""Bytes that `cut_short` needs: an archive may end with a comment."""
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"\xff\xd8\xff", "jpg"),
+    (0, b"GIF8", "gif"),
+    (0, b"BM", "bmp"),
+    (0, b"II*\x00", "tiff"),
+    (0, b"MM\x00*", "tiff"),
+    (8, b"WEBP", "webp"),
+    (8, b"WAVE", "wav"),
+    (4, b"ftypqt", "mov"),
+    *((4, b"ftyp" + brand, "heic") for brand in (b"heic", b"heix", b"mif1", b"msf1")),
+    (4, b"ftypavif", "avif"),
+    (4, b"ftyp", "mp4"),
+    (0, b"glTF", "glb"),
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"Kaydara FBX Binary", "fbx"),
+    (0, b"ID3", "mp3"),
+    (0, b"\xff\xfb", "mp3"),
+    (0, b"\xff\xf3", "mp3"),
+    (0, b"\x1aE\xdf\xa3", "webm"),
+)
+_KNOWN_BY_MAGIC = frozenset({"jpeg", *(name for _, _, name in _MAGIC)})
+_ENDS = {"png": b"IEND", "jpg": b"\xff\xd9", "zip": b"PK\x05\x06"}
+
+
+def media_type_of(head: bytes) -> str | None:
+    """Return the type that `head` begins, or None where nothing says so."""
+    return next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
+
+
+def complains(head: bytes, said: str) -> bool:
+    """Say whether a file host answered with words instead of a file of the type `said`."""
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if text.startswith((b"<?xml", b"<error", b"<!doctype html", b"<html")):
+        return True
+    return text.startswith(b"{") and said in _KNOWN_BY_MAGIC
+
+
+def cut_short(head: bytes, tail: bytes, size: int) -> bool:
+    """Say whether a file lacks its end, where that can be told from the file itself."""
+    match media_type_of(head):
+        case "glb":
+            return size < int.from_bytes(head[8:12], "little")
+        case str() as name if name in _ENDS:
+            return _ENDS[name] not in tail
+        case _:
+            return False
+
+
+def sides(data: bytes) -> tuple[int, int] | None:
+    """Return width and height in pixels where the header is simple to read, else None."""
+    try:
+        match media_type_of(data[:HEAD]):
+            case "png":
+                return struct.unpack(">II", data[16:24])
+            case "gif":
+                return struct.unpack("<HH", data[6:10])
+            case "bmp":
+                width, height = struct.unpack("<ii", data[18:26])
+                return width, abs(height)
+            case "jpg":
+                return _jpeg_sides(data)
+            case "webp":
+                return _webp_sides(data)
+            case _:
+                return None
+    except (struct.error, IndexError):
+        return None
+
+
+def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + int(struct.unpack(">H", data[at + 2 : at + 4])[0])
+    return None
+
+
+def _webp_sides(data: bytes) -> tuple[int, int] | None:
+    match data[12:16]:
+        case b"VP8 ":
+            width, height = struct.unpack("<HH", data[26:30])
+            return width & 0x3FFF, height & 0x3FFF
+        case b"VP8L":
+            bits = struct.unpack("<I", data[21:25])[0]
+            return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+        case b"VP8X":
+            width = int.from_bytes(data[24:27], "little") + 1
+            return width, int.from_bytes(data[27:30], "little") + 1
+        case _:
+            return None

@@ -1,0 +1,329 @@
+"""A job from the request to the saved files: ledger, gate, lifecycle and files put together."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from langchain_tokenhub.errors import (
+    InvalidRequestError,
+    JobFailedError,
+    JobNotFoundError,
+    ResultExpiredError,
+    TokenHubError,
+)
+from langchain_tokenhub.jobs import sidecars
+from langchain_tokenhub.jobs.decode import revised_text
+from langchain_tokenhub.jobs.downloads import save, save_preview
+from langchain_tokenhub.jobs.file_store import stem_of
+from langchain_tokenhub.jobs.history import RecentJobs
+from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError
+from langchain_tokenhub.jobs.limiter import JobLimiter
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult, warn_user
+from langchain_tokenhub.jobs.progress import Reporter
+from langchain_tokenhub.jobs.service import (
+    Service,
+    SubmitHooks,
+    about,
+    finished,
+    polls,
+    query,
+    submit,
+)
+
+LONGEST_WAIT = 366 * 86400.0
+"""Seconds; longer ones overflow where threads wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRunner:
+    """Who does it, and how.
+
+    Args:
+        service: Model and transport.
+        gate: Jobs in flight of this account and model.
+        most: Places of the gate.
+        wait: Seconds to wait for a job.
+        memory: Where ended jobs are remembered.
+        ledger: Where calls are remembered.
+        reporter: Who is told.
+        folder: Where files are saved.
+    """
+
+    service: Service
+    limiter: JobLimiter
+    most: int
+    wait: float
+    recent: RecentJobs
+    reporter: Reporter
+    ledger: Ledger | None = None
+    folder: Path | None = None
+
+    @property
+    def _now(self) -> float:
+        return self.service.transport.runtime.now()
+
+    async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
+        """Submit, wait and save; or resume what the ledger knows of the same call."""
+        job = None
+        while job is None:
+            try:
+                await self._check_ledger(request, again=again)
+                async with self._place():
+                    job = await self.ended(await self._submit_once(request, again=again))
+            except TakenError as taken:
+                job, again = await self._resume(request, taken), False
+            except JobFailedError as failed:
+                await self._forget_failed(request, failed)
+                raise
+        return await self.save_results(job, request)
+
+    async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
+        """Submit, and return the job; or what the ledger knows of the same call."""
+        job = None
+        while job is None:
+            try:
+                await self._check_ledger(request, again=again)
+                async with self._place():
+                    job = await self._submit_once(request, again=again)
+            except TakenError as taken:
+                job, again = await self._await_other_worker(request, taken), False
+        return job
+
+    async def result(self, job: Job) -> MediaResult:
+        """Wait for a job that was submitted earlier, and save."""
+        request = self.recent.request(job.id)
+        try:
+            return await self.save_results(
+                await self._restore_saved_files(await self.ended(job)), request
+            )
+        except JobFailedError as failed:
+            await self._forget_failed(request, failed)
+            raise
+
+    async def ended(self, job: Job) -> Job:
+        """Wait until a job ended well."""
+        with about(job):
+            if job.status == "completed":
+                return await self._refresh_links(job)
+            if not job.ended:
+                job = await self._poll_until_ended(job)
+            return finished(job)
+
+    async def _poll_until_ended(self, job: Job) -> Job:
+        async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+            async for state in states:
+                await self.reporter.tell(state)
+                job = state
+        self.recent.keep(job)
+        return job
+
+    async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
+        """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
+        pictures: dict[str, Path] = {}
+        with about(job):
+            files = [
+                await self._save_file(job, i, request, pictures) for i in range(len(job.files))
+            ]
+            job = _with_files(job, files)
+            self.recent.keep(job, request)
+            if self.ledger is not None and request.key:
+                await self.ledger.update(request.key, job, request)
+        return made(_with_files(job, [await self._drop_missing_path(file) for file in job.files]))
+
+    async def _check_ledger(self, request: JobRequest, *, again: bool) -> None:
+        """Look into the ledger before queueing.
+
+        Raises:
+            TakenError: The call was made already.
+        """
+        if self.ledger is None or again:
+            return
+        if entry := await self.ledger.look(request.key):
+            raise TakenError(entry)
+
+    async def _await_other_worker(self, request: JobRequest, taken: TakenError) -> Job | None:
+        assert self.ledger is not None  # noqa: S101 - it has raised
+        return await self.ledger.await_other_worker(request.key, taken.entry)
+
+    async def _resume(self, request: JobRequest, taken: TakenError) -> Job | None:
+        """Go on with the job of an earlier call; None where that was refused."""
+        job = await self._await_other_worker(request, taken)
+        try:
+            return job and await self._restore_saved_files(await self.ended(job))
+        except JobFailedError as failed:
+            await self._forget_failed(request, failed)
+            raise
+        except JobNotFoundError as gone:
+            gone.hint = "generate(..., again=True) submits and pays anew"
+            raise
+
+    async def _forget_failed(self, request: JobRequest, failed: JobFailedError) -> None:
+        """Let a call whose job failed be made anew: failed jobs are not charged."""
+        job = failed.job
+        if (
+            self.ledger is not None
+            and request.key
+            and isinstance(job, Job)
+            and job.status != "completed"
+        ):
+            await self.ledger.forget(request.key, job)
+
+    async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
+        log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
+        job = await submit(self.service, request.body, deadline=self._now + self.wait, log=log)
+        self.recent.keep(job, request)
+        return job
+
+    async def _refresh_links(self, job: Job) -> Job:
+        """Return an ended job whose files can be had, with fresh links where they are dead."""
+        saved = [await self._is_saved(file) for file in job.files]
+        both = list(zip(job.files, saved, strict=True))
+        if job.files and all(mine or _linked(file) for file, mine in both):
+            return job
+        here = [file for file, mine in both if mine]
+        try:
+            fresh = await self._query_fresh_links(job)
+        except ResultExpiredError as gone:
+            if not here:
+                raise
+            warn_user(
+                f"{len(job.files) - len(here)} of the job's files are missing: {gone.message}"
+            )
+            return _with_files(job, here)
+        if len(fresh.files) != len(job.files):
+            return fresh
+        files = [file if mine else fresh.files[n] for n, (file, mine) in enumerate(both)]
+        return _with_files(fresh, files)
+
+    async def _restore_saved_files(self, job: Job) -> Job:
+        """Return a job with what an earlier call had saved of it before it was cut."""
+        several = len(job.files) > 1 or any(file.preview_url for file in job.files)
+        if self.folder is None or not several:
+            return job
+        look = functools.partial(sidecars.sidecar_job, self.folder, job.id)
+        found = await self.service.transport.runtime.blocking(look)
+        if found is None or len(found[0].files) != len(job.files):
+            return job
+        both = zip(found[0].files, job.files, strict=True)
+        return _with_files(job, [old if await self._is_saved(old) else new for old, new in both])
+
+    async def _drop_missing_path(self, file: MediaFile) -> MediaFile:
+        """Return a file without a path that leads nowhere: it was moved, or saved elsewhere."""
+        there = file.path is None or await self._is_saved(file)
+        return file if there else file.with_path(None)
+
+    async def _is_saved(self, file: MediaFile) -> bool:
+        runtime = self.service.transport.runtime
+        return file.path is not None and await runtime.blocking(file.path.is_file)
+
+    async def _query_fresh_links(self, job: Job) -> Job:
+        """Ask for a job's files once more, because their links are dead."""
+        try:
+            return finished(await query(self.service, _with_files(job, [])))
+        except JobNotFoundError as gone:
+            raise ResultExpiredError(
+                "its files are gone, and the service does not know the job any more",
+                job=job,
+                hint="generate(..., again=True) submits and pays anew",
+            ) from gone
+
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        runtime = self.service.transport.runtime
+        return self.limiter.place(runtime, self.most, self.wait)
+
+    async def _save_file(
+        self, job: Job, index: int, request: JobRequest, pictures: dict[str, Path]
+    ) -> MediaFile:
+        """Save one file; what goes wrong is told, and the file is returned as it was."""
+        file = job.files[index]
+        if self.folder is None or await self._is_saved(file):
+            return file
+        try:
+            file = await self._save(job, index, request, self.folder)
+            await self._write_sidecar(
+                job, file, index, request
+            )  # a cut in the preview leaves no orphan
+            pictured = await self._save_preview(job, file, pictures)
+            if pictured is not file:
+                file = pictured
+                await self._write_sidecar(job, file, index, request)
+        except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
+            what = "has no sidecar" if file.path else "was not saved, its link is in the result"
+            warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
+        return file
+
+    async def _write_sidecar(
+        self, job: Job, file: MediaFile, index: int, request: JobRequest
+    ) -> None:
+        note = functools.partial(sidecars.note, job, file, index, request)
+        await self.service.transport.runtime.blocking(note)
+
+    async def _save_preview(
+        self, job: Job, file: MediaFile, pictures: dict[str, Path]
+    ) -> MediaFile:
+        """Save a 3D model's preview beside it; without one a model is a model.
+
+        Args:
+            job: What made it.
+            file: The saved model.
+            pictures: Previews of the job that are saved, by link.
+        """
+        link = file.preview_url
+        if link is None:
+            return file
+        try:
+            if link not in pictures:
+                pictures[link] = await save_preview(self.service.transport.runtime, file)
+        except Exception as problem:  # noqa: BLE001 - whatever a picture meets, the model is here
+            warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
+            return file
+        return file.with_preview(pictures[link])
+
+    async def _save(self, job: Job, index: int, request: JobRequest, folder: Path) -> MediaFile:
+        runtime = self.service.transport.runtime
+        stem = stem_of(request.title or job.model, job.id)
+        try:
+            return await save(runtime, job.files[index], folder, stem)
+        except ResultExpiredError:
+            fresh = (await self._query_fresh_links(job)).files[index]
+            return await save(runtime, fresh, folder, stem)
+
+
+def _reason(problem: Exception) -> object:
+    """Return what may be shown of a problem: one that is not ours may quote a signed link."""
+    known = isinstance(problem, TokenHubError | OSError)
+    return problem if known else type(problem).__name__
+
+
+def made(job: Job) -> MediaResult:
+    """Return the result of a job that ended well."""
+    seconds = None
+    if job.completed_at and job.submitted_at:
+        seconds = max(0.0, round((job.completed_at - job.submitted_at).total_seconds(), 3))
+    return MediaResult(
+        job=job,
+        files=job.files,
+        revised_prompt=revised_text(job.raw_revised_prompt),
+        raw_revised_prompt=job.raw_revised_prompt,
+        seconds=seconds,
+    )
+
+
+def _linked(file: MediaFile) -> bool:
+    """Say whether a file can be had without its path."""
+    return file.held is not None or (file.url is not None and not file.expired())
+
+
+def _with_files(job: Job, files: list[MediaFile]) -> Job:
+    return job.model_copy(update={"files": files})
+
+
+def first_wait(*seconds: float | None) -> float:
+    """Return the first that is said, in seconds; not more than clocks of systems take."""
+    said = next(one for one in seconds if one is not None)
+    if not said >= 0:
+        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
+    return min(said, LONGEST_WAIT)

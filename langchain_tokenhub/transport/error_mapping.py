@@ -1,0 +1,193 @@
+"""What an answer, or the lack of one, means: from the HTTP library's words to our errors. Pure."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    Phase,
+    ServerError,
+    SubmissionUnknownError,
+    TokenHubError,
+    clean,
+    error_from,
+    fault_in,
+)
+from langchain_tokenhub.transport.calls import Call
+from langchain_tokenhub.transport.decoding import parse, parse_event
+from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
+from langchain_tokenhub.transport.send_state import SendState
+
+_REDACTED = "[redacted]"
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+def after(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
+    """Return the error to report when a round met several: the primary's, if all are the same."""
+    if first is None or not error.host_unavailable:
+        return error
+    first.add_note(f"the backup failed too: {error}")
+    first.__context__ = error
+    return first
+
+
+def final(call: Call, failure: TokenHubError) -> TokenHubError:
+    """Return `failure`, or for a submit that may have arrived what says so."""
+    if not outcome_unknown(call.retry_class, failure):
+        return failure
+    unknown = SubmissionUnknownError(
+        f"the submit may have been accepted and charged, no job id came back: {failure.message}",
+        status=failure.status,
+        code=failure.code,
+        request_id=failure.request_id,
+        host=failure.host,
+        attempts=failure.attempts,
+        response=failure.response,
+        phase=failure.phase,
+        elapsed=failure.elapsed,
+        client_request_id=failure.client_request_id,
+        hint="it was not sent again; look at the console's usage before you submit once more",
+    )
+    unknown.__cause__ = failure
+    return unknown
+
+
+def gateway_page(error: TokenHubError) -> bool:
+    """Say whether a gateway answered for a service that is not there."""
+    gateway = error.status in {502, 503, 504}
+    return gateway and error.code is None and error.request_id is None
+
+
+def phase_of(failure: Exception, send_state: SendState) -> Phase:
+    """Return how far the request came before `failure`."""
+    if isinstance(failure, _NOT_SENT):
+        return "not sent"
+    if send_state.answered:
+        return "answered"
+    if isinstance(failure, httpx.WriteTimeout) and not send_state.held_back:
+        return "sent"  # what the socket still holds may yet go out
+    return "sent" if send_state.body_sent or not send_state.traced else "not sent"
+
+
+def unsendable(failure: Exception) -> TokenHubError:
+    """Return the error for a request that cannot be written as HTTP; it quotes nothing."""
+    kind = type(failure).__name__
+    hint = "check base_url and default_headers: addresses and headers are plain ASCII"
+    return InvalidRequestError(f"the request cannot be sent: {kind}", phase="not sent", hint=hint)
+
+
+def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
+    """Return the error for a request that got no answer."""
+    if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
+        failure = httpx.RemoteProtocolError(str(failure))  # h2 calls a server's breach so
+    error = translated(failure, phase_of(failure, send_state))
+    if _distrusted(failure):
+        error.is_retryable = False  # someone may be in between: neither again nor elsewhere
+        error.hint = "check the clock and SSL_CERT_FILE; a proxy may be reading along"
+    elif isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
+        error.host_unavailable = not send_state.by_proxy
+    return error
+
+
+def _distrusted(failure: BaseException | None) -> bool:
+    """Say whether the host's certificate was refused."""
+    while failure is not None:
+        if isinstance(failure, ssl.SSLCertVerificationError):
+            return True
+        failure = failure.__cause__ or failure.__context__
+    return False
+
+
+def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
+    """Return the library's error as one of ours, holding nothing of the library."""
+    reason = clean(str(failure), 200) or type(failure).__name__
+    match failure:
+        case httpx.ConnectTimeout():
+            return APITimeoutError(f"no connection in time: {reason}", phase=phase)
+        case httpx.PoolTimeout():
+            hint = "this machine can open no more: raise the limit of open files, or ask less"
+            return APIConnectionError(f"no connection: {reason}", phase=phase, hint=hint)
+        case httpx.TimeoutException():
+            hint = "raise `timeout` if it may take that long"
+            return APITimeoutError(f"no answer in time: {reason}", phase=phase, hint=hint)
+        case httpx.ProxyError():
+            hint = "check HTTPS_PROXY and NO_PROXY"
+            return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
+        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() if phase == "not sent":
+            return unsendable(failure)
+        case _ if phase == "streaming":
+            return IncompleteStreamError(f"the stream was cut: {reason}", phase=phase)
+        case _ if phase == "not sent":
+            return APIConnectionError(f"the service cannot be reached: {reason}", phase=phase)
+        case _:
+            return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
+
+
+def values_of(name: bytes, data: bytes, response: httpx.Response) -> list[Any]:
+    """Return the values of an event, or raise what it complains of."""
+    values = parse_event(data)
+    for value in values:
+        if name == b"error" or fault_in(value):
+            raise refusal(response, value)
+    return values
+
+
+def refusal(response: httpx.Response, data: Any) -> TokenHubError:
+    """Return the error that an error body inside a 2xx stands for."""
+    body = data if isinstance(data, Mapping) else {"error": str(data)}
+    error = error_from(response.status_code, response.headers, body)
+    error.retry_after = retry_after(response.headers)
+    return error
+
+
+def is_stream(response: httpx.Response) -> bool:
+    """Say whether the answer is one of events; a server may answer whole instead."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return not kind.endswith("json") and kind != "text/html"
+
+
+def readable(response: httpx.Response, body: bytes) -> Any:
+    """Return the body's JSON value, or raise ServerError with what came instead."""
+    try:
+        data = parse(body)
+    except ServerError as error:
+        kind = clean(response.headers.get("content-type", "no content type"), 60)
+        problem = f"HTTP {response.status_code}, {kind}: {error.message}"
+    else:
+        return data
+    raise ServerError(problem, status=response.status_code, phase="answered")
+
+
+def request_id(response: httpx.Response, data: Any) -> str | None:
+    """Return the service's id of the request."""
+    found = data.get("request_id") if isinstance(data, Mapping) else None
+    return clean(str(found or response.headers.get("x-request-id", "")), 200) or None
+
+
+def without(error: TokenHubError, secrets: Sequence[str]) -> None:
+    """Take `secrets` out of what a server, or a library, put into `error`."""
+    for secret in secrets:
+        if secret in error.message:
+            error.args = (error.message.replace(secret, _REDACTED),)
+        error.code = error.code and error.code.replace(secret, _REDACTED)
+        error.request_id = error.request_id and error.request_id.replace(secret, _REDACTED)
+        if (told := error.response) is not None and secret in str((told.text, told.headers)):
+            headers = {name: v.replace(secret, _REDACTED) for name, v in told.headers.items()}
+            text = told.text.replace(secret, _REDACTED)
+            error.response = replace(told, headers=headers, text=text)
