@@ -17,9 +17,9 @@ from langchain_tokenhub.catalogue import (
     media_model,
 )
 from langchain_tokenhub.params import (
+    Description,
     FileField,
     LogoParam,
-    Text,
     ViewImage,
     ViewImage31,
     params_class,
@@ -37,7 +37,7 @@ def parameters(language: Language, model: str) -> str:
 
 
 def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, str, str]:
-    text = next(item for item in field.metadata if isinstance(item, Text))
+    text = next(item for item in field.metadata if isinstance(item, Description))
     must = pick(language, "required", "必填")
     return (
         f"`{name}`" + (f" **{must}**" if field.is_required() else ""),
@@ -47,7 +47,7 @@ def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, st
 
 
 def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
-    found = [item for item in field.metadata if isinstance(item, kinds.Check)]
+    found = [item for item in field.metadata if isinstance(item, kinds.Validator)]
     if found:
         yield from _check(language, found[0])
         return
@@ -66,7 +66,7 @@ def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
 
 def _views(language: Language, annotation: str) -> Iterator[str]:
     view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
-    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Word))
+    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Choice))
     yield pick(
         language,
         f"list of objects: `view_type` ({code(language, words.values)}), `view_image_url` or "
@@ -76,21 +76,21 @@ def _views(language: Language, annotation: str) -> Iterator[str]:
     )
 
 
-def _check(language: Language, check: kinds.Check) -> Iterator[str]:
+def _check(language: Language, check: kinds.Validator) -> Iterator[str]:
     match check:
-        case kinds.Length(most=most):
+        case kinds.String(most=most):
             yield pick(language, "text", "文本")
             if most:
                 yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
-        case kinds.Whole(least=least, most=None):
+        case kinds.Integer(least=least, most=None):
             yield pick(language, f"whole number from {least}", f"不小于 {least} 的整数")
-        case kinds.Whole(least=least, most=most):
+        case kinds.Integer(least=least, most=most):
             yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
-        case kinds.Number(values=values) | kinds.Word(values=values):
+        case kinds.IntChoice(values=values) | kinds.Choice(values=values):
             yield code(language, values)
-        case kinds.Flag():
+        case kinds.Boolean():
             yield "`true`, `false`"
-        case kinds.Size():
+        case kinds.PixelSize():
             yield from _size(language, check)
         case kinds.Base64(most_bytes=most):
             yield pick(
@@ -106,7 +106,7 @@ def _check(language: Language, check: kinds.Check) -> Iterator[str]:
             raise TypeError(f"{type(check).__name__}: say what it takes in docs/media_tables.py")
 
 
-def _size(language: Language, size: kinds.Size) -> Iterator[str]:
+def _size(language: Language, size: kinds.PixelSize) -> Iterator[str]:
     yield pick(language, "`width:height` in pixels", "`宽:高`，单位像素")
     if size.most:
         yield pick(language, f"each {size.least} to {size.most}", f"各 {size.least}–{size.most}")

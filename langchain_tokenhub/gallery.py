@@ -26,7 +26,7 @@ from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.media_types import PICTURES, VIDEOS
 from langchain_tokenhub.jobs.models import Job, MediaFile
 from langchain_tokenhub.jobs.render import SHOWN, viewer_page
-from langchain_tokenhub.params import Language, without_query
+from langchain_tokenhub.params import Language, strip_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
@@ -218,7 +218,7 @@ def _card(folder: Path, files: list[Shown]) -> str:
 def _prompt(facts: Mapping[str, Any]) -> str:
     parameters = facts.get("parameters")
     given = parameters if isinstance(parameters, Mapping) else {}
-    return without_query(str(given.get("prompt") or given.get("template") or ""))
+    return strip_query(str(given.get("prompt") or given.get("template") or ""))
 
 
 def _stage(folder: Path, files: list[Shown]) -> str:
@@ -313,7 +313,7 @@ def _details(folder: Path, first: Shown, files: list[Shown]) -> str:
 def _value(value: Any) -> str:
     """Return a parameter for people: a signed link without the query that opens it."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return html.escape(without_query(text))
+    return html.escape(strip_query(text))
 
 
 def _inside(path: Path, name: Any) -> Path | None:

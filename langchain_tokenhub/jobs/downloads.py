@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -38,7 +39,7 @@ from langchain_tokenhub.jobs.media_types import (
     cut_short,
     media_type_of,
 )
-from langchain_tokenhub.jobs.models import MediaFile, warn_user
+from langchain_tokenhub.jobs.models import MediaFile
 from langchain_tokenhub.transport import Runtime
 from langchain_tokenhub.transport.download import Fetched, fetch
 

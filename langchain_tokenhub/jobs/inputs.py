@@ -30,10 +30,10 @@ from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
-    Part,
+    ParamObject,
     encode_params,
     file_fields,
-    shown,
+    short_repr,
 )
 from langchain_tokenhub.transport import Runtime
 
@@ -85,7 +85,7 @@ class Reader:
     async def _sent(self, params: MediaParams) -> dict[str, Any]:
         body = await self._placed(encode_params(params), file_fields(type(params)))
         for name, value in params:
-            if isinstance(value, list) and value and isinstance(value[0], Part):
+            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
                 body[name] = [
                     await self._placed(sent, file_fields(type(part)), f"{name}[{number}].")
                     for number, (part, sent) in enumerate(zip(value, body[name], strict=True))
@@ -379,5 +379,7 @@ def formats(field: FileField) -> str:
 
 def refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
     """Return the error of a file input: its field, its value cut short, and what to do."""
-    what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    what = (
+        f"{short_repr(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    )
     return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
 from langchain_tokenhub.transport.failover import loopback
@@ -274,16 +274,6 @@ def id_of(job: object) -> str:
         case _:
             what = f"{type(job).__name__} is neither a Job nor a job's id"
     raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
-
-
-def warn_user(text: str) -> None:
-    """Warn, and never raise: a filter that makes warnings errors must not cost a paid result."""
-    import logging
-
-    try:
-        warnings.warn(text, UserWarning, stacklevel=3)
-    except UserWarning:
-        logging.getLogger("langchain_tokenhub.jobs").warning("%s", text)
 
 
 _PLAIN = 2000

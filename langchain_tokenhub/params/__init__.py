@@ -6,7 +6,7 @@ from langchain_tokenhub.params.base import (
     LogoParam,
     LogoRect,
     MediaParams,
-    Part,
+    ParamObject,
     encode_params,
     file_fields,
 )
@@ -21,11 +21,10 @@ from langchain_tokenhub.params.three_d import (
     ViewImage31,
 )
 from langchain_tokenhub.params.validators import (
+    Description,
     FileField,
-    Text,
-    shown,
-    suppress_warnings,
-    without_query,
+    short_repr,
+    strip_query,
 )
 from langchain_tokenhub.params.video import (
     HyVideo15,
@@ -36,6 +35,7 @@ from langchain_tokenhub.params.video import (
 )
 
 __all__ = [
+    "Description",
     "FileField",
     "Hy3D30",
     "Hy3D31",
@@ -48,8 +48,7 @@ __all__ = [
     "LogoParam",
     "LogoRect",
     "MediaParams",
-    "Part",
-    "Text",
+    "ParamObject",
     "ThreeDParams",
     "VideoParams",
     "ViewImage",
@@ -62,7 +61,6 @@ __all__ = [
     "file_fields",
     "params_class",
     "schema_class",
-    "shown",
-    "suppress_warnings",
-    "without_query",
+    "short_repr",
+    "strip_query",
 ]

@@ -6,17 +6,17 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.params.base import Logo, LogoAdd, MediaParams, ResumedJob
 from langchain_tokenhub.params.validators import (
     MB,
+    Choice,
+    Description,
     FileField,
-    Length,
-    Number,
-    Size,
-    Text,
-    Whole,
-    Word,
-    warn_user,
+    IntChoice,
+    Integer,
+    PixelSize,
+    String,
 )
 
 _LITE_LONG_SIDES = (
@@ -35,16 +35,16 @@ class HyImageLite(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(1024),
-        Text(
+        String(1024),
+        Description(
             en="What the picture shows, best in Chinese; at most 1024 characters.",
             zh="画面描述，建议用中文，最多 1024 个字符。",
         ),
     ]
     negative_prompt: Annotated[
         str | None,
-        Length(1024),
-        Text(
+        String(1024),
+        Description(
             en="What it must not show; at most 1024 characters.",
             zh="不希望出现的内容，最多 1024 个字符。",
         ),
@@ -52,8 +52,8 @@ class HyImageLite(MediaParams):
     # some documented pairs do not divide exactly, so the ratio is told and not checked
     resolution: Annotated[
         str | None,
-        Size(long_sides=_LITE_LONG_SIDES),
-        Text(
+        PixelSize(long_sides=_LITE_LONG_SIDES),
+        Description(
             en="width:height in pixels, ratio 1:1, 3:4, 4:3, 9:16 or 16:9, such as 1280:720. "
             "Default 1024:1024.",
             zh="宽:高（像素），比例 1:1、3:4、4:3、9:16、16:9，如 1280:720。默认 1024:1024。",
@@ -61,8 +61,8 @@ class HyImageLite(MediaParams):
     ] = None
     seed: Annotated[
         int | None,
-        Whole(0),
-        Text(
+        Integer(0),
+        Description(
             en="The same seed repeats a picture; 0 is random. Default random.",
             zh="相同种子可复现图片，0 为随机。默认随机。",
         ),
@@ -71,8 +71,8 @@ class HyImageLite(MediaParams):
     logo_param: Logo = None
     rsp_img_type: Annotated[
         str | None,
-        Word(("url", "base64")),
-        Text(
+        Choice(("url", "base64")),
+        Description(
             en="How the picture comes back: url (good for 1 hour) or base64. Default url.",
             zh="返回方式：url（1 小时有效）或 base64。默认 url。",
         ),
@@ -86,8 +86,8 @@ class HyImageV3(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(8192),
-        Text(
+        String(8192),
+        Description(
             en="What the picture shows, style included, best in Chinese; at most 8192 characters.",
             zh="画面描述（可写风格），建议用中文，最多 8192 个字符。",
         ),
@@ -103,7 +103,7 @@ class HyImageV3(MediaParams):
             side_min=50,
             side_max=5000,
         ),
-        Text(
+        Description(
             en="Up to 3 pictures to edit or follow: link, data URL, id of an earlier job, or path "
             "in an allowed folder; sides 50 to 5000 px, below 6 MB.",
             zh="最多 3 张参考图：链接、data URL、已有任务 ID 或允许目录中的路径；"
@@ -112,8 +112,8 @@ class HyImageV3(MediaParams):
     ] = None
     resolution: Annotated[
         str | None,
-        Size(least=512, most=2048, pixels=1_048_576),
-        Text(
+        PixelSize(least=512, most=2048, pixels=1_048_576),
+        Description(
             en="width:height in pixels, each 512 to 2048, together at most 1048576, such as "
             "1280:720. With images it only guides. Default 1024:1024.",
             zh="宽:高（像素），各 512–2048，乘积不超过 1048576，如 1280:720；有参考图时仅供参考。"
@@ -122,16 +122,16 @@ class HyImageV3(MediaParams):
     ] = None
     seed: Annotated[
         int | None,
-        Whole(1, 4_294_967_295),
-        Text(
+        Integer(1, 4_294_967_295),
+        Description(
             en="The same seed repeats a picture, only with revise=0. Default random.",
             zh="相同种子可复现图片，仅在 revise=0 时有效。默认随机。",
         ),
     ] = None
     revise: Annotated[
         int | None,
-        Number((0, 1)),
-        Text(
+        IntChoice((0, 1)),
+        Description(
             en="1 lets the service rewrite the prompt (about 20 s more), 0 takes it as it is. "
             "Default 1.",
             zh="1 由服务改写提示词（约多 20 秒），0 不改写。默认 1。",
@@ -141,10 +141,9 @@ class HyImageV3(MediaParams):
     logo_param: Logo = None
     job_id: ResumedJob = None
 
-    def _rules(self) -> None:
+    def _check_rules(self) -> None:
         if self.seed is not None and self.revise != 0:
-            told = "seed has no effect while revise is on; set revise=0"
-            warn_user(told)
+            warn_user("seed has no effect while revise is on; set revise=0")
 
 
 class ImageParams(MediaParams):
@@ -154,13 +153,13 @@ class ImageParams(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(),
-        Text(en="What the picture shows.", zh="画面描述。"),
+        String(),
+        Description(en="What the picture shows.", zh="画面描述。"),
     ]
     images: Annotated[
         list[Any] | None,
         FileField(shape="string_list", formats=_PICTURES, least=0, most=10),
-        Text(
+        Description(
             en="Pictures to edit or follow: link, data URL, id of an earlier job, or path in an "
             "allowed folder.",
             zh="参考图：链接、data URL、已有任务 ID 或允许目录中的路径。",
@@ -168,13 +167,15 @@ class ImageParams(MediaParams):
     ] = None
     resolution: Annotated[
         str | None,
-        Length(),
-        Text(en="width:height in pixels, such as 1024:1024.", zh="宽:高（像素），如 1024:1024。"),
+        String(),
+        Description(
+            en="width:height in pixels, such as 1024:1024.", zh="宽:高（像素），如 1024:1024。"
+        ),
     ] = None
     seed: Annotated[
         int | None,
-        Whole(0),
-        Text(en="The same seed repeats a picture.", zh="相同种子可复现图片。"),
+        Integer(0),
+        Description(en="The same seed repeats a picture.", zh="相同种子可复现图片。"),
     ] = None
     logo_add: LogoAdd = None
     logo_param: Logo = None

@@ -6,27 +6,27 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.catalogue import FxTemplate, fx_template
 from langchain_tokenhub.params.base import (
     ApprovedLogoAdd,
+    HideNull,
     Logo,
     LogoAdd,
     MediaParams,
-    Part,
-    Plain,
+    ParamObject,
     ResumedJob,
 )
 from langchain_tokenhub.params.validators import (
     MB,
     Base64,
+    Boolean,
+    Choice,
+    Description,
     FileField,
-    Flag,
-    Length,
-    Number,
-    Text,
-    Word,
-    problem,
-    warn_user,
+    IntChoice,
+    String,
+    param_error,
 )
 
 _PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "tiff")
@@ -40,8 +40,8 @@ class HyVideo15(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(200),
-        Text(
+        String(200),
+        Description(
             en="What happens in the video (about 5 s), best in Chinese; at most 200 characters.",
             zh="视频内容（约 5 秒），建议用中文，最多 200 个字符。",
         ),
@@ -57,7 +57,7 @@ class HyVideo15(MediaParams):
             side_max=5000,
             ratio_max=4.0,
         ),
-        Text(
+        Description(
             en="First picture: link, data URL, id of an earlier job, or path in an allowed folder; "
             "sides 50 to 5000 px, ratio up to 4:1, at most 10 MB.",
             zh="首帧图片：链接、data URL、已有任务 ID 或允许目录中的路径；"
@@ -66,8 +66,8 @@ class HyVideo15(MediaParams):
     ] = None
     resolution: Annotated[
         str | None,
-        Word(("720p",)),
-        Text(en="Only 720p, the default.", zh="仅支持 720p（默认）。"),
+        Choice(("720p",)),
+        Description(en="Only 720p, the default.", zh="仅支持 720p（默认）。"),
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
@@ -81,8 +81,8 @@ class YtVideo2(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(200),
-        Text(
+        String(200),
+        Description(
             en="How the picture moves, best in Chinese; at most 200 characters.",
             zh="画面如何运动，建议用中文，最多 200 个字符。",
         ),
@@ -97,7 +97,7 @@ class YtVideo2(MediaParams):
             side_max=5000,
             ratio_max=4.0,
         ),
-        Text(
+        Description(
             en="The picture to move: link, data URL, id of an earlier job, or path in an allowed "
             "folder; sides 50 to 5000 px, ratio up to 4:1, at most 8 MB.",
             zh="要生成视频的图片：链接、data URL、已有任务 ID 或允许目录中的路径；"
@@ -106,30 +106,32 @@ class YtVideo2(MediaParams):
     ]
     resolution: Annotated[
         str | None,
-        Word(("480p", "720p", "1080p")),
-        Text(
+        Choice(("480p", "720p", "1080p")),
+        Description(
             en="480p (about 2 credits), 720p or 1080p (about 5). The default is the service's.",
             zh="480p（约 2 积分）、720p 或 1080p（约 5 积分）。默认由服务决定。",
         ),
     ] = None
     fps: Annotated[
         int | None,
-        Number((16, 24, 30)),
-        Text(en="Frames per second: 16, 24 or 30. Default 30.", zh="帧率：16、24、30。默认 30。"),
+        IntChoice((16, 24, 30)),
+        Description(
+            en="Frames per second: 16, 24 or 30. Default 30.", zh="帧率：16、24、30。默认 30。"
+        ),
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
     job_id: ResumedJob = None
 
 
-class FxExtraParam(Part):
+class FxExtraParam(ParamObject):
     """Further settings of the upstream API; whether TokenHub passes them on is not proven."""
 
     model_config = ConfigDict(extra="allow")
 
-    user_designated_url: Annotated[str | None, Length()] = None
-    callback_url: Annotated[str | None, Length()] = None
-    bgm_text: Annotated[str | None, Length()] = None
+    user_designated_url: Annotated[str | None, String()] = None
+    callback_url: Annotated[str | None, String()] = None
+    bgm_text: Annotated[str | None, String()] = None
 
 
 class YtVideoFx(MediaParams):
@@ -139,8 +141,8 @@ class YtVideoFx(MediaParams):
 
     template: Annotated[
         str | None,
-        Length(),
-        Text(
+        String(),
+        Description(
             en="Effect, such as hug (1-2 pictures), kissing (1-2), hearting (1-2), befigure, "
             "fuzzy, bloom, balloonfly, petdance, birthdayme, livephoto, zoomin, oilpainting; "
             "141 in the docs.",
@@ -161,7 +163,7 @@ class YtVideoFx(MediaParams):
             side_max=4096,
             ratio_max=4.0,
         ),
-        Text(
+        Description(
             en="1 to 10 pictures, mostly 1, by template: link, data URL, id of an earlier job, or "
             "path in an allowed folder; sides 300 to 4096 px, ratio up to 4:1, at most 10 MB.",
             zh="1–10 张图片，张数由模板决定，多为 1 张：链接、data URL、已有任务 ID 或允许目录"
@@ -170,30 +172,30 @@ class YtVideoFx(MediaParams):
     ]
     resolution: Annotated[
         str | None,
-        Word(("360p", "540p", "720p")),
-        Text(
+        Choice(("360p", "540p", "720p")),
+        Description(
             en="360p (mostly 1 credit) or 720p (mostly 2); 540p for a few templates. Default 360p.",
             zh="360p（多为 1 积分）或 720p（多为 2 积分）；少数模板支持 540p。默认 360p。",
         ),
     ] = None
     bgm: Annotated[
         bool | None,
-        Flag(),
-        Text(en="Adds background music. Default false.", zh="添加背景音乐。默认 false。"),
+        Boolean(),
+        Description(en="Adds background music. Default false.", zh="添加背景音乐。默认 false。"),
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
     extra_param: Annotated[
         FxExtraParam | None,
-        Plain(),
-        Text(
+        HideNull(),
+        Description(
             en="Rarely needed: user_designated_url (upload target), callback_url, bgm_text.",
             zh="很少需要：user_designated_url（上传地址）、callback_url、bgm_text。",
         ),
     ] = None
     job_id: ResumedJob = None
 
-    def _rules(self) -> None:
+    def _check_rules(self) -> None:
         template = fx_template(self.template or "")
         if template:
             _check_images(template, len(self.images or ()))
@@ -207,8 +209,8 @@ class YtVideoHumanactor(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(5000),
-        Text(
+        String(5000),
+        Description(
             en="How the person acts, best in Chinese; #3#text holds from second 3. At most 5000 "
             "characters.",
             zh="人物表现，建议用中文；#3#文字 表示从第 3 秒起。最多 5000 个字符。",
@@ -223,7 +225,7 @@ class YtVideoHumanactor(MediaParams):
             seconds_min=2.0,
             seconds_max=60.0,
         ),
-        Text(
+        Description(
             en="Public link to speech: mp3 or wav, 2 to 60 s, at most 10 MB. Each second costs.",
             zh="语音的公网链接：mp3 或 wav，2–60 秒，不超过 10 MB。按秒计费。",
         ),
@@ -240,7 +242,7 @@ class YtVideoHumanactor(MediaParams):
             side_max=4096,
             ratio_max=4.0,
         ),
-        Text(
+        Description(
             en="Picture with one clear human or pet face, mouth free: link, data URL, id of an "
             "earlier job, or path in an allowed folder; sides 192 to 4096 px, at most 10 MB. This "
             "or image_base64.",
@@ -251,35 +253,36 @@ class YtVideoHumanactor(MediaParams):
     image_base64: Annotated[
         str | None,
         Base64(10 * MB),
-        Text(
+        Description(
             en="The picture as base64; prefer image_url.",
             zh="图片的 base64；建议使用 image_url。",
         ),
     ] = None
     resolution: Annotated[
         str | None,
-        Word(("720p", "1080p")),
-        Text(
+        Choice(("720p", "1080p")),
+        Description(
             en="720p, or 1080p at double the price. Default 1080p.",
             zh="720p，或价格翻倍的 1080p。默认 1080p。",
         ),
     ] = None
     frame_rate: Annotated[
         int | None,
-        Number((25, 50)),
-        Text(en="Frames per second: 25 or 50. Default 50.", zh="帧率：25 或 50。默认 50。"),
+        IntChoice((25, 50)),
+        Description(en="Frames per second: 25 or 50. Default 50.", zh="帧率：25 或 50。默认 50。"),
     ] = None
     logo_add: LogoAdd = None
     logo_param: Logo = None
     job_id: ResumedJob = None
 
-    def _rules(self) -> None:
+    def _check_rules(self) -> None:
         given = self.given("image_url", "image_base64")
         if not given:
-            raise problem("face", "image_url, image_base64: none given, one is needed", "give one")
+            raise param_error(
+                "face", "image_url, image_base64: none given, one is needed", "give one"
+            )
         if len(given) > 1:
-            told = "image_base64 has no effect beside image_url; leave one out"
-            warn_user(told)
+            warn_user("image_base64 has no effect beside image_url; leave one out")
 
 
 class VideoParams(MediaParams):
@@ -289,21 +292,21 @@ class VideoParams(MediaParams):
 
     prompt: Annotated[
         str | None,
-        Length(),
-        Text(en="What happens in the video.", zh="视频内容。"),
+        String(),
+        Description(en="What happens in the video.", zh="视频内容。"),
     ] = None
     image: Annotated[
         Any,
         FileField(shape="url_or_base64_object", formats=_PICTURES),
-        Text(
+        Description(
             en="First picture: link, data URL, id of an earlier job, or path in an allowed folder.",
             zh="首帧图片：链接、data URL、已有任务 ID 或允许目录中的路径。",
         ),
     ] = None
     resolution: Annotated[
         str | None,
-        Length(),
-        Text(en="Such as 720p.", zh="如 720p。"),
+        String(),
+        Description(en="Such as 720p.", zh="如 720p。"),
     ] = None
     logo_add: LogoAdd = None
     logo_param: Logo = None
@@ -317,5 +320,5 @@ def _check_images(template: FxTemplate, count: int) -> None:
     wanted = f"{least}" if least == most else f"{least} to {most}"
     what = f"images: {count} given, template {template.id} takes {wanted}"
     if template.images_known:
-        raise problem("images", what, "change their number")
+        raise param_error("images", what, "change their number")
     warn_user(f"{what} as far as known")

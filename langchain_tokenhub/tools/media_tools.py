@@ -10,10 +10,11 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import ArgsSchema, BaseTool
 from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 
+from langchain_tokenhub._warnings import suppress_warnings
 from langchain_tokenhub.catalogue import Kind, MediaModel
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.params import Language, params_class, schema_class, suppress_warnings
+from langchain_tokenhub.params import Language, params_class, schema_class
 from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import description_of, error_text
 from langchain_tokenhub.transport import Transport, finish

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from langchain_tokenhub.params import explain, params_class, shown, without_query
+from langchain_tokenhub.params import explain, params_class, short_repr, strip_query
 
 SIGNED = "https://bucket.cos.example.com/a/b.png?q-signature=SECRET"
 
@@ -25,6 +25,19 @@ def failure(model, **params):
             "prompt: 203 characters, at most 200 (hy-video-1.5); shorten it",
         ),
         ("hy-video-1.5", {}, "prompt: missing (hy-video-1.5); it is required"),
+        (
+            "hy-video-1.5",
+            {"promt": "猫"},
+            "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into extra=",
+        ),
+        (
+            "hy-image-v3.0",
+            {"prompt": "猫", "logo_param": {"logo_ulr": "https://a"}},
+            (
+                "logo_param: logo_ulr: not a parameter of hy-image-v3.0; did you mean logo_url? "
+                "If not, put it into extra="
+            ),
+        ),
         (
             "hy-video-1.5",
             {"prompt": "猫", "duration": 5},
@@ -108,7 +121,7 @@ def test_a_repr_names_the_fields_and_keeps_their_values():
     ],
 )
 def test_the_query_and_the_password_of_a_link_are_cut(text, cut):
-    assert without_query(text) == cut
+    assert strip_query(text) == cut
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,7 @@ def test_the_query_and_the_password_of_a_link_are_cut(text, cut):
     [(5, "5"), (True, "True"), (b"secret", "bytes"), ("x" * 100, f"'{'x' * 57}...'")],
 )
 def test_a_value_is_shown_short(value, told):
-    assert shown(value) == told
+    assert short_repr(value) == told
 
 
 def test_what_is_no_mapping_is_refused_without_its_text():

@@ -9,8 +9,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenhub.params import (
+    Description,
     LogoParam,
-    Text,
     ViewImage,
     file_fields,
     params_class,
@@ -206,6 +206,6 @@ def test_how_a_file_is_sent_does_not_leak_into_the_schema():
 @pytest.mark.parametrize("model", NAMES)
 def test_both_languages_stand_beside_each_field(model):
     for name, field in params_class(model).model_fields.items():
-        text = next(item for item in field.metadata if isinstance(item, Text))
+        text = next(item for item in field.metadata if isinstance(item, Description))
         assert text.en, name
         assert text.zh, name
