@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         media_kind,
         media_model,
         media_models,
+        similar_media_model,
     )
     from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
 
@@ -46,6 +47,7 @@ __all__ = [
     "media_model",
     "media_models",
     "profile",
+    "similar_media_model",
     "site",
 ]
 
@@ -65,6 +67,7 @@ __getattr__ = loader(
             "media_kind",
             "media_model",
             "media_models",
+            "similar_media_model",
         ),
         "sites": ("SITE_NAMES", "Site", "site"),
     },

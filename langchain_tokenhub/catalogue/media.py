@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,6 +88,20 @@ class FxTemplate:
 def media_model(model: str) -> MediaModel | None:
     """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
     return _by_id().get(model.lower())
+
+
+def similar_media_model(model: str, kind: Kind | None = None) -> MediaModel | None:
+    """Return the model that `model` may be a misspelling of; another version is none."""
+    if media_model(model) is not None:
+        return None
+    digits = re.sub(r"\D", "", model)
+    ids = [
+        row.id
+        for row in media_models()
+        if kind in {None, row.kind} and re.sub(r"\D", "", row.id) == digits
+    ]
+    near = difflib.get_close_matches(model.lower(), ids, n=1, cutoff=0.75)
+    return media_model(near[0]) if near else None
 
 
 def media_models() -> tuple[MediaModel, ...]:

@@ -9,32 +9,25 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables.config import ensure_config
-from langchain_core.stores import BaseStore
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    SkipValidation,
     ValidationError,
 )
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
+from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
-from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
+from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import Ledger, backend_for, key_of
+from langchain_tokenhub.jobs.ledger import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
-from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
+from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
 from langchain_tokenhub.jobs.service import Service, about, polls, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
-from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
@@ -44,36 +37,15 @@ Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
-class MediaClient(ConnectionSettings):
+class MediaClient(MediaSettings):
     """A media model as plain methods."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
     kind: ClassVar[Kind]
 
     model: ModelId
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
-    wait_timeout: PositiveFloat | None = None
-    """Seconds to wait for a job; None is the model's default."""
-    save_to: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    """Folder where files are saved before their links die, each with a JSON sidecar."""
-    progress: SkipValidation[Progress] = Field(default=None, exclude=True)
-    """True for a bar, or a function that takes a `Job`."""
-    max_in_flight: PositiveInt | None = None
-    """Jobs at once an account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Path] = ()
-    """Folders from which a language model may send files."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
-    """Folder or store that makes calls repeatable: the same call resumes its job and pays once.
-
-    A folder claims a call atomically. A store cannot: two workers that start the same call at the
-    same moment may both submit.
-    """
-
-    _folders: list[Path] = PrivateAttr(default_factory=list)
-    """Where the other tools of a toolkit save: their files may be sent too."""
+    shared_folders: Sequence[Folder] = Field(default=(), exclude=True, repr=False)
+    """Folders where the other tools of a toolkit save: their files and jobs are inputs too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -82,10 +54,6 @@ class MediaClient(ConnectionSettings):
         if known.kind != self.kind:
             raise ValueError(f"{self.model!r} is a model for {known.kind}, not for {self.kind}")
         return known
-
-    def share(self, folders: Sequence[Path]) -> None:
-        """Let files in `folders`, where sibling tools save, be sent too."""
-        self._folders = list(folders)
 
     # --- code ---------------------------------------------------------------------------------
 
@@ -208,14 +176,14 @@ class MediaClient(ConnectionSettings):
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: Job | str) -> Job:
-        history = self.history(transport)
+        history = self._history(transport)
         known = await self._job(history, job)
         seen = await query(self._service(transport, known), known)
         history.note(seen)
         return seen
 
     async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
-        history = self.history(transport)
+        history = self._history(transport)
         known = await self._job(history, job)
         wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
@@ -232,7 +200,7 @@ class MediaClient(ConnectionSettings):
     async def _result(
         self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
     ) -> MediaResult:
-        history = self.history(transport)
+        history = self._history(transport)
         known = await self._job(history, job)
         with about(known):
             await history.recall([known.id])
@@ -245,7 +213,7 @@ class MediaClient(ConnectionSettings):
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | Job) else jobs)}
-        history = self.history(transport)
+        history = self._history(transport)
         await history.recall(asked)
         known = [history.latest(await self._job(history, job)) for job in asked.values()]
         found = outcomes(known, lambda job: self._runner(transport, emit, wait, job, quiet=True))
@@ -277,7 +245,7 @@ class MediaClient(ConnectionSettings):
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
-            find=self.history(runner.service.transport).find,
+            find=self._history(runner.service.transport).find,
             folders=self._readable() if by_model else None,
         )
         body = {**await reader.body(checked), **(extra or {})}
@@ -339,41 +307,8 @@ class MediaClient(ConnectionSettings):
             )
         return job
 
-    async def looked_at(self, transport: Transport, job: Job) -> Job:
-        """Return a job as it stands."""
-        return await self._query(transport, job)
-
-    async def collected(self, transport: Transport, emit: Emit, job: Job) -> MediaResult:
-        """Return a job's result."""
-        return await self._result(transport, emit, job, None)
-
-    def history(self, transport: Transport) -> JobHistory:
-        """Return where the account's earlier jobs are looked up."""
-        return JobHistory(
-            runtime=transport.runtime,
-            recent=self._recent_jobs(),
-            ledger=self._ledger(transport),
-            folders=(*([self.save_to] if self.save_to else ()), *self._folders),
-        )
+    def _folders(self) -> tuple[Path, ...]:
+        return (*super()._folders(), *self.shared_folders)
 
     def _readable(self) -> tuple[Path, ...]:
-        own = (self.save_to,) if self.save_to else ()
-        return (*self.allow_local_files, *own, *self._folders)
-
-    def _owner(self) -> tuple[object, ...]:
-        return hash(self._account()), self._origins()
-
-    def _account(self) -> str:
-        """Return the key that calls will use; none where there is none."""
-        try:
-            return self._key()
-        except AuthenticationError:
-            return ""
-
-    def _recent_jobs(self) -> RecentJobs:
-        return shared_recent_jobs(*self._owner())
-
-    def _ledger(self, transport: Transport) -> Ledger | None:
-        return (
-            Ledger(backend_for(self.ledger), transport.runtime) if self.ledger is not None else None
-        )
+        return (*self.allow_local_files, *self._folders())

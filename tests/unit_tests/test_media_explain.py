@@ -28,7 +28,10 @@ def failure(model, **params):
         (
             "hy-video-1.5",
             {"promt": "猫"},
-            "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into extra=",
+            (
+                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into "
+                "extra="
+            ),
         ),
         (
             "hy-image-v3.0",
