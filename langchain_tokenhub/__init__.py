@@ -1,6 +1,6 @@
 """LangChain chat model and media tools for Tencent Cloud TokenHub.
 
-Names are loaded when they are first used: importing the package costs nothing.
+Names are loaded when they are first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         JobError,
         JobFailedError,
         JobNotFoundError,
+        JobRef,
         JobTimeoutError,
         ModelNotAvailableError,
         PermissionDeniedError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
     from langchain_tokenhub.tools import (
+        TokenHub3DTool,
         Tokenhub3DTool,
         TokenHubImageTool,
         TokenHubJobTool,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
         approve_above,
     )
 
-_HOMES = {
+_MODULES = {
     "chat.response": ("ListedModel",),
     "chat_models": ("ChatTokenHub",),
     "errors": (
@@ -61,6 +63,7 @@ _HOMES = {
         "JobError",
         "JobFailedError",
         "JobNotFoundError",
+        "JobRef",
         "JobTimeoutError",
         "ModelNotAvailableError",
         "PermissionDeniedError",
@@ -74,6 +77,7 @@ _HOMES = {
     ),
     "jobs.models": ("Job", "MediaFile", "MediaResult"),
     "tools": (
+        "TokenHub3DTool",
         "TokenHubImageTool",
         "TokenHubJobTool",
         "TokenHubToolkit",
@@ -97,6 +101,7 @@ __all__ = [
     "JobError",
     "JobFailedError",
     "JobNotFoundError",
+    "JobRef",
     "JobTimeoutError",
     "ListedModel",
     "MediaFile",
@@ -109,6 +114,7 @@ __all__ = [
     "ResultExpiredError",
     "ServerError",
     "SubmissionUnknownError",
+    "TokenHub3DTool",
     "TokenHubError",
     "TokenHubImageTool",
     "TokenHubJobTool",
@@ -120,7 +126,7 @@ __all__ = [
 ]
 
 
-__getattr__ = loader(__name__, _HOMES)
+__getattr__ = loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -1,10 +1,11 @@
-"""The image, video and 3D tools, and the toolkit: thin shells over `jobs`."""
+"""The LangChain tools, thin shells over `jobs`."""
 
 from __future__ import annotations
 
 from langchain_tokenhub.tools.approval import approve_above
 from langchain_tokenhub.tools.job_tool import TokenHubJobTool
 from langchain_tokenhub.tools.media_tools import (
+    TokenHub3DTool,
     Tokenhub3DTool,
     TokenHubImageTool,
     TokenHubVideoTool,
@@ -12,6 +13,7 @@ from langchain_tokenhub.tools.media_tools import (
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 __all__ = [
+    "TokenHub3DTool",
     "TokenHubImageTool",
     "TokenHubJobTool",
     "TokenHubToolkit",

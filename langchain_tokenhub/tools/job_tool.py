@@ -46,6 +46,8 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         ```
     """
 
+    model_config = ConfigDict(extra="forbid")  # BaseTool's is "ignore"
+
     name: str = "tokenhub_job"
     description: str = (
         "查看、列出或取回已提交的图片、视频、3D 任务，不产生费用。"

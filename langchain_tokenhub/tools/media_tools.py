@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, Unpac
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import ArgsSchema, BaseTool
-from pydantic import PrivateAttr, SkipValidation, model_validator
+from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 from typing_extensions import override
 
 from langchain_tokenhub._warnings import suppress_warnings, warn_user
@@ -63,6 +63,8 @@ class ToolErrorMixin(BaseTool):
 class MediaTool(MediaClient, ToolErrorMixin):
     """A media model as a tool for agents, and as plain methods for code."""
 
+    model_config = ConfigDict(extra="forbid")  # BaseTool's is "ignore"
+
     name: str = ""
     """Tool name; the default depends on the model."""
     description: str = ""
@@ -74,10 +76,6 @@ class MediaTool(MediaClient, ToolErrorMixin):
     """Language of the descriptions that a language model reads."""
 
     _has_own_schema: bool = PrivateAttr(default=False)
-
-    if TYPE_CHECKING:
-
-        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
 
     @model_validator(mode="after")
     def _set_defaults(self) -> Self:
@@ -178,6 +176,8 @@ class TokenHubImageTool(MediaTool):
 
     if TYPE_CHECKING:
 
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+
         @override
         def generate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
 
@@ -206,6 +206,8 @@ class TokenHubVideoTool(MediaTool):
 
     if TYPE_CHECKING:
 
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+
         @override
         def generate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
 
@@ -233,6 +235,8 @@ class Tokenhub3DTool(MediaTool):
     model: ModelId = "hy-3d-3.0"
 
     if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
 
         @override
         def generate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...

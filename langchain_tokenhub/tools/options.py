@@ -95,7 +95,7 @@ class JobOptions(ConnectionOptions, total=False):
 class MediaOptions(JobOptions, total=False):
     """Constructor keywords of `MediaSettings`."""
 
-    progress: Callable[..., Any] | Literal[True] | None
+    progress: Progress
     max_in_flight: int | None
     allow_local_files: Sequence[str | Path]
 

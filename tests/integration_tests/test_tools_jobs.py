@@ -6,7 +6,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.checkpoint.recent import InMemorySaver
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
@@ -51,7 +51,7 @@ def test_a_ledger_lists_jobs_of_another_process(hub, call, tmp_path, monkeypatch
 def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
     job = Tokenhub3DTool().submit(prompt="椅子")
     monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
-    with pytest.raises(errors.InvalidRequestError, match="say its model"):
+    with pytest.raises(errors.InvalidRequestError, match="give its model"):
         call(TokenHubJobTool(), "invoke", {"job_id": job.id})
     assert job.id in call(TokenHubJobTool(), "invoke", {"job_id": job.id, "model": "hy-3d-3.0"})
 

@@ -152,5 +152,5 @@ def test_a_toolkit_takes_unlisted_models_by_kind_and_options_by_kind():
 
 
 def test_a_toolkit_asks_for_the_kind_of_an_unlisted_model():
-    with pytest.raises(ValueError, match="say its kind"):
+    with pytest.raises(ValueError, match="give its kind"):
         TokenHubToolkit(api_key=KEY, models=["ep-1"]).get_tools()
