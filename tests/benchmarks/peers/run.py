@@ -1,6 +1,6 @@
 """Provoke the faults our transport survives, against it and its peers.
 
-    python tests/anchors/anchors.py [--only SUBJECT] [--fault FAULT] [--json PATH]
+    python tests/benchmarks/peers/run.py [--only SUBJECT] [--fault FAULT] [--json PATH]
 
 Each fault is provoked for each subject in a process of its own, over a loopback server, and
 judged by the same lines for all; what never ends is a failure. The table tells who holds and who
@@ -23,15 +23,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import anchor_chats
-import anchor_jobs
-import anchor_streams
-from anchor_faults import FAULTS, Fault
-from anchor_models import Subject
+import chats
+import jobs
+import streams
+from faults import FAULTS, Fault
+from models import Subject
 
 OURS = {"ChatTokenHub", "TokenHubVideo"}
 LONGEST = 180
-MODULES = (anchor_chats, anchor_streams, anchor_jobs)
+MODULES = (chats, streams, jobs)
 """Importing them puts their faults on the list."""
 
 

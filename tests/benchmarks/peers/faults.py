@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from anchor_models import Subject
-from anchor_server import Connection, Request
+from models import Subject
+from server import Connection, Request
 
 Seen = tuple[bool, str]
 """Whether the claim holds, and what was seen."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import Any
 
-from anchor_faults import Lines, Seen, fault, hang, outcome
-from anchor_makers import (
+from faults import Lines, Seen, fault, hang, outcome
+from makers import (
     JOB,
     Fal,
     HttpxByHand,
@@ -18,8 +18,8 @@ from anchor_makers import (
     Runway,
     TokenHubVideo,
 )
-from anchor_models import KEY
-from anchor_server import Connection, Request, Server, black_hole, serving
+from models import KEY
+from server import Connection, Request, Server, black_hole, serving
 
 SUBMITTERS = (TokenHubVideo, OpenAIImages, OpenAIVideos, Fal, Replicate, Runway)
 WAITERS = (TokenHubVideo, OpenAIVideos, Fal, Replicate, Runway)

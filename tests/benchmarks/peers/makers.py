@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from anchor_models import KEY, PROMPT, Httpx, Subject
+from models import KEY, PROMPT, Httpx, Subject
 
 JOB = "job-1430000128"
 LINK = "https://files.invalid/a.mp4"

@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from anchor_faults import Lines, Seen, fault, hang, outcome
-from anchor_models import CALLERS, EVERYONE, KEY, PROMPT, Chat
-from anchor_server import Connection, Request, Server, serving
-from anchor_server import plain as answered
+from faults import Lines, Seen, fault, hang, outcome
+from models import CALLERS, EVERYONE, KEY, PROMPT, Chat
+from server import Connection, Request, Server, serving
+from server import plain as answered
 
 MIB = 1 << 20
 

@@ -7,9 +7,9 @@ import gzip
 import time
 from collections.abc import Awaitable, Callable
 
-from anchor_faults import Seen, fault, hang, outcome
-from anchor_models import EVERYONE, Chat
-from anchor_server import CHUNKED, DONE, SSE, Connection, Request, chunk, event, serving
+from faults import Seen, fault, hang, outcome
+from models import EVERYONE, Chat
+from server import CHUNKED, DONE, SSE, Connection, Request, chunk, event, serving
 
 MIB = 1 << 20
 
