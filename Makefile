@@ -12,7 +12,7 @@ install:  ## make .venv with everything that the targets need
 	.venv/bin/pip install -q -e ".[dev,docs]"
 
 test:  ## run all tests, offline; TESTS= names some of them
-	$(PYTHON) -m pytest -q $(TESTS)
+	$(PYTHON) -m pytest -q -n 2 $(TESTS)
 
 lint:  ## check format, lint rules and types
 	$(PYTHON) -m ruff format --check .
