@@ -10,21 +10,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from langchain_tokenhub.testing import chat_app, media_app
+from langchain_tokenhub.testing import chat_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.failures import endpoint, entrance
 from langchain_tokenhub.testing.files_app import serve_file
-from langchain_tokenhub.testing.media_hub import MediaHub
-from langchain_tokenhub.testing.wire import Arrival, refusal
+from langchain_tokenhub.testing.http import Arrival, refusal
+from langchain_tokenhub.testing.media_state import MediaHub
 
 
 def build_app(hub: MediaHub) -> Starlette:
     """Wire the paths of the guide, and of the result links, to their handlers."""
     posts = {
-        "/v1/chat/completions": chat_app.chat,
-        "/v1/api/image/lite": media_app.lite,
-        **{f"/v1/api/{kind}/submit": media_app.submit for kind in ("image", "video", "3d")},
-        **{f"/v1/api/{kind}/query": media_app.query for kind in ("image", "video", "3d")},
+        "/v1/chat/completions": chat_routes.chat,
+        "/v1/api/image/lite": media_routes.lite,
+        **{f"/v1/api/{kind}/submit": media_routes.submit for kind in ("image", "video", "3d")},
+        **{f"/v1/api/{kind}/query": media_routes.query for kind in ("image", "video", "3d")},
     }
 
     async def not_here(request: Request, error: Exception) -> Response:
@@ -39,7 +39,7 @@ def build_app(hub: MediaHub) -> Starlette:
     app = Starlette(
         routes=[
             *routes,
-            Route("/v1/models", endpoint(hub, chat_app.models), methods=["GET"]),
+            Route("/v1/models", endpoint(hub, chat_routes.models), methods=["GET"]),
             Route("/files/{name}", entrance(hub, partial(serve_file, hub)), methods=["GET"]),
         ],
         exception_handlers={404: not_here, 405: not_here, Exception: crashed},

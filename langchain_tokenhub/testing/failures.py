@@ -14,8 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.hub import Hub
-from langchain_tokenhub.testing.wire import (
+from langchain_tokenhub.testing.http import (
     Arrival,
     Exchange,
     arrive,
@@ -23,6 +22,7 @@ from langchain_tokenhub.testing.wire import (
     json_response,
     refusal,
 )
+from langchain_tokenhub.testing.state import Hub
 
 _GARBAGE = "<!doctype html><html><body><h1>Welcome</h1></body></html>"
 _MOST_PIECES = 1000

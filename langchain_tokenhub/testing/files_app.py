@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from langchain_tokenhub.testing.failures import cut_short, streamed
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.media_hub import Link, MediaHub
-from langchain_tokenhub.testing.results import Result
+from langchain_tokenhub.testing.http import Arrival
+from langchain_tokenhub.testing.media_state import Link, MediaHub
+from langchain_tokenhub.testing.sample_files import Result
 from langchain_tokenhub.testing.tables import table
-from langchain_tokenhub.testing.wire import Arrival
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from langchain_tokenhub.testing.errors import ERAS
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.testing.hub import Latency
     from langchain_tokenhub.testing.server import Emulator
+    from langchain_tokenhub.testing.state import Latency
 
 
 def add_options(parser: argparse.ArgumentParser, words: Callable[[str], str]) -> None:

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_tokenhub.testing.app import build_app
-from langchain_tokenhub.testing.media_hub import MediaHub
+from langchain_tokenhub.testing.media_state import MediaHub
 
 _BACKLOG = 2048
 

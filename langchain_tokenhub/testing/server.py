@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from langchain_tokenhub.testing.errors import Era
-from langchain_tokenhub.testing.hub import Latency, Settings
-from langchain_tokenhub.testing.media_hub import MediaHub
+from langchain_tokenhub.testing.media_state import MediaHub
 from langchain_tokenhub.testing.running import Running
+from langchain_tokenhub.testing.state import Latency, Settings
 
 
 class Emulator(MediaHub):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from langchain_tokenhub.testing.brain import Answer
+from langchain_tokenhub.testing.chat_replies import Answer
 from langchain_tokenhub.testing.errors import Era
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_tokenhub.testing.brain import Answer
-from langchain_tokenhub.testing.chat import message_tokens, prompt_tokens
+from langchain_tokenhub.testing.chat_replies import Answer
+from langchain_tokenhub.testing.chat_validation import message_tokens, prompt_tokens
 from langchain_tokenhub.testing.errors import Era
 
 _SPELLING = {"guide": "cached_token", "today": "cached_tokens"}

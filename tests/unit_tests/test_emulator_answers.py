@@ -5,7 +5,7 @@ import json
 import pytest
 
 from langchain_tokenhub.testing.arguments import fill
-from langchain_tokenhub.testing.brain import Answer, answer
+from langchain_tokenhub.testing.chat_replies import Answer, answer
 from langchain_tokenhub.testing.clues import clues
 from langchain_tokenhub.testing.families import chat_model
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.testing.chat import check_chat
+from langchain_tokenhub.testing.chat_validation import check_chat
 from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

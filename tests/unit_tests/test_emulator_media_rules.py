@@ -6,8 +6,8 @@ import io
 import pytest
 from PIL import Image
 
-from langchain_tokenhub.testing.media import check_media
-from langchain_tokenhub.testing.media_hub import price
+from langchain_tokenhub.testing.media_state import price
+from langchain_tokenhub.testing.media_validation import check_media
 from langchain_tokenhub.testing.refusals import MediaRefusedError, refused_body
 from langchain_tokenhub.testing.tables import table
 

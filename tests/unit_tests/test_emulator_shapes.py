@@ -10,7 +10,7 @@ from PIL import Image
 
 from langchain_tokenhub.testing.mesh_files import fbx, glb, obj, stl, usdz
 from langchain_tokenhub.testing.pictures import picture, preview
-from langchain_tokenhub.testing.results import prompt_of
+from langchain_tokenhub.testing.sample_files import prompt_of
 from langchain_tokenhub.testing.shapes import mesh_of
 from langchain_tokenhub.testing.tables import blob
 

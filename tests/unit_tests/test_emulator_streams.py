@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from langchain_tokenhub.testing.brain import Answer
+from langchain_tokenhub.testing.chat_replies import Answer
 from langchain_tokenhub.testing.stream import Envelope, frames, whole
 
 TALK = Answer((), ("你", "好"), (), "stop")

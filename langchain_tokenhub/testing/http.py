@@ -13,7 +13,7 @@ from starlette.responses import Response
 from langchain_tokenhub.testing.dice import Dice
 from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.hub import Hub, Received
+from langchain_tokenhub.testing.state import Hub, Received
 
 BODY_LIMIT = 100 << 20
 """Bytes of a request: the largest holds a film (1823/136957)."""

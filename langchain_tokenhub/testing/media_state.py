@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from langchain_tokenhub.testing.dice import Dice
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.hub import Hub, Settings
 from langchain_tokenhub.testing.jobs import JOB_LIFE, Job, JobRecord, is_open, record
 from langchain_tokenhub.testing.refusals import MediaRefusedError
-from langchain_tokenhub.testing.results import Result
+from langchain_tokenhub.testing.sample_files import Result
+from langchain_tokenhub.testing.state import Hub, Settings
 from langchain_tokenhub.testing.tables import table
 
 _MODERATION = "FailedOperation.ModerationFailed"

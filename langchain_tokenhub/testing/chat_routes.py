@@ -9,15 +9,15 @@ from contextlib import aclosing
 
 from starlette.responses import Response
 
-from langchain_tokenhub.testing.brain import answer
-from langchain_tokenhub.testing.chat import check_chat
+from langchain_tokenhub.testing.chat_replies import answer
+from langchain_tokenhub.testing.chat_validation import check_chat
 from langchain_tokenhub.testing.failures import FOREVER, cut_short, drip, inner_error, streamed
 from langchain_tokenhub.testing.families import listed
 from langchain_tokenhub.testing.faults import Fault
+from langchain_tokenhub.testing.http import Exchange, json_response
 from langchain_tokenhub.testing.stream import Envelope, Json, frame, frames, whole
 from langchain_tokenhub.testing.tables import table
 from langchain_tokenhub.testing.usage import usage
-from langchain_tokenhub.testing.wire import Exchange, json_response
 
 _DELTA_SECONDS = 0.03
 _CREATED = 1774800000

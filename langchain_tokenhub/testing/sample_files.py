@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_tokenhub.testing.media import size_of
+from langchain_tokenhub.testing.media_validation import size_of
 from langchain_tokenhub.testing.mesh_files import WRITERS
 from langchain_tokenhub.testing.pictures import picture, preview
 from langchain_tokenhub.testing.refusals import MediaRefusedError

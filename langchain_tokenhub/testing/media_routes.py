@@ -12,12 +12,18 @@ from starlette.responses import Response
 from langchain_tokenhub.testing.failures import hang_up
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.files_app import read_link
+from langchain_tokenhub.testing.http import Exchange, json_response
 from langchain_tokenhub.testing.jobs import Job
-from langchain_tokenhub.testing.media import check_media
-from langchain_tokenhub.testing.media_hub import MediaHub, Submit
+from langchain_tokenhub.testing.media_state import MediaHub, Submit
+from langchain_tokenhub.testing.media_validation import check_media
 from langchain_tokenhub.testing.refusals import MediaRefusedError, job_not_found, refused_body
-from langchain_tokenhub.testing.results import image_of, models_of, prompt_of, revised, video_of
-from langchain_tokenhub.testing.wire import Exchange, json_response
+from langchain_tokenhub.testing.sample_files import (
+    image_of,
+    models_of,
+    prompt_of,
+    revised,
+    video_of,
+)
 
 Json = dict[str, Any]
 
