@@ -1,121 +1,530 @@
-"""What the emulator answers to a chat request. Pure: the same request has the same answer."""
+"""What the emulator answers to a chat request. Pure: the same request has the same answer.
+
+Tools that the question asks for are called with arguments that fit their schemas, a
+`response_format` is filled, and all else is answered with a phrase of `phrases.toml`.
+"""
 
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from langchain_tokenhub.testing import choose, talk
-from langchain_tokenhub.testing.arguments import fill
-from langchain_tokenhub.testing.choose import Call
-from langchain_tokenhub.testing.clues import clues
-from langchain_tokenhub.testing.families import ChatModel
-from langchain_tokenhub.testing.text import clip, pieces
-from langchain_tokenhub.testing.turn import Turn, embedded_schema, read_turn
+from langchain_tokenhub.testing.chat_validation import (
+    Body,
+    count_tokens,
+    dereference,
+    is_schema,
+    pieces,
+)
+from langchain_tokenhub.testing.tables import ChatModel, table
 
-Body = Mapping[str, Any]
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call; `arguments` is JSON, or what a script wants instead of it."""
+
+    name: str
+    arguments: str
+    id: str | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer cut into deltas; one delta counts as one token."""
+    """The answer to a chat request; `usage` is LangChain's, where a script gives one."""
 
-    reasoning: tuple[str, ...]
-    content: tuple[str, ...]
-    calls: tuple[tuple[str, tuple[str, ...]], ...]
-    finish: str
+    content: str = ""
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    finish: str = "stop"
+    usage: Mapping[str, Any] | None = None
 
     @property
     def tokens(self) -> int:
-        """All tokens written, thinking included."""
-        written = sum(len(arguments) + 1 for _, arguments in self.calls)
-        return len(self.reasoning) + len(self.content) + written
+        """The number of tokens, reasoning included."""
+        calls = sum(count_tokens(call.arguments) + 1 for call in self.calls)
+        return count_tokens(self.reasoning) + count_tokens(self.content) + calls
 
 
-def answer(body: Body, row: ChatModel) -> Answer:
-    """Answer a checked request."""
+def compute_answer(body: Body, row: ChatModel) -> Answer:
+    """Answer a checked request from its words, tools and schemas."""
     turn = read_turn(body["messages"])
-    calls = _calls(body, turn)
-    content = talk.before_calls(turn, [c.name for c in calls]) if calls else _text(body, row, turn)
-    return _cut(
-        reasoning=talk.reasoning(turn) if row.thinks(dict(body)) else "",
-        content=clip(content, _stops(body)),
-        calls=calls,
-        limit=body.get("max_tokens") or body.get("max_completion_tokens"),
+    calls = tuple(_choose_calls(body, turn))
+    content = _before_calls(turn, calls) if calls else _text(body, row, turn)
+    stops = body.get("stop") or []
+    for stop in filter(None, [stops] if isinstance(stops, str) else stops):
+        content = content.partition(stop)[0]
+    reasoning = _say(turn, "thinking", text=_short(turn.text)) if row.thinks(body) else ""
+    answer = Answer(content, reasoning, calls, "tool_calls" if calls else "stop")
+    limit = body.get("max_tokens") or body.get("max_completion_tokens")
+    return _shorten(answer, limit) if limit and answer.tokens > limit else answer
+
+
+def _shorten(answer: Answer, limit: int) -> Answer:
+    reasoning = pieces(answer.reasoning)[:limit]
+    content = pieces(answer.content)[: limit - len(reasoning)]
+    left, calls = limit - len(reasoning) - len(content), list[ToolCall]()
+    for call in answer.calls[:left]:
+        arguments = pieces(call.arguments)[: max(0, left - 1)]
+        calls += [replace(call, arguments="".join(arguments))] if left > 0 else []
+        left -= 1 + len(arguments)
+    return Answer("".join(content), "".join(reasoning), tuple(calls), "length")
+
+
+class ToolResult(NamedTuple):
+    """The answer of a tool."""
+
+    name: str
+    text: str
+
+    def has_failed(self) -> bool:
+        """Return True if the text tells of a failure."""
+        return bool(re.search(table("topics")["media"]["failed"], self.text))
+
+
+class Turn(NamedTuple):
+    """The user's last question, and the tools' results since then and before."""
+
+    system: str
+    text: str
+    asked: tuple[str, ...]
+    results: tuple[ToolResult, ...]
+    earlier: tuple[ToolResult, ...]
+    pictures: int
+
+
+def read_turn(messages: Sequence[Body]) -> Turn:
+    """Read the last turn; a picture that follows a tool's result belongs to that result."""
+    start = 0
+    for at, message in enumerate(messages):
+        is_result = at > 0 and messages[at - 1]["role"] == "tool" and _pictures(message) > 0
+        start = at if message["role"] == "user" and not is_result else start
+    return Turn(
+        system=" ".join(_text_of(m) for m in messages if m["role"] == "system"),
+        text=_text_of(messages[start]),
+        asked=tuple(_text_of(m) for m in messages if m["role"] == "user"),
+        results=tuple(_results(messages[start:])),
+        earlier=tuple(_results(messages[:start])),
+        pictures=_pictures(messages[start]),
     )
 
 
-def _stops(body: Body) -> list[str]:
-    stop = body.get("stop") or []
-    return [stop] if isinstance(stop, str) else stop
+def _text_of(message: Body) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _calls(body: Body, turn: Turn) -> list[Call]:
-    tools = choose.read_tools(body.get("tools") or [])
+def _pictures(message: Body) -> int:
+    content = message.get("content")
+    return sum(part["type"] != "text" for part in content) if isinstance(content, list) else 0
+
+
+def _results(messages: Sequence[Body]) -> Iterator[ToolResult]:
+    names: dict[str, str] = {}
+    for message in messages:
+        names |= {c["id"]: c["function"]["name"] for c in message.get("tool_calls") or []}
+        if message["role"] == "tool":
+            yield ToolResult(names.get(message["tool_call_id"], ""), _text_of(message))
+
+
+# -- which tools are called ---------------------------------------------------------------------
+
+
+class _Tool(NamedTuple):
+    name: str
+    schema: Schema
+    topic: str
+
+
+def _choose_calls(body: Body, turn: Turn) -> list[ToolCall]:
+    functions = [t["function"] for t in body.get("tools") or [] if t["type"] == "function"]
+    tools = [
+        _Tool(f["name"], f.get("parameters") or {}, _topic(f["name"], f.get("description", "")))
+        for f in functions
+    ]
     match body.get("tool_choice"):
         case "none":
-            chosen = []
-        case "required":
-            chosen = choose.forced(turn, tools, None)
+            return []
         case {"function": {"name": name}}:
-            chosen = choose.forced(turn, tools, name)
+            chosen = [tool for tool in tools if tool.name == name]
+        case "required":
+            done = {result.name for result in turn.results}
+            rest = [tool for tool in tools if tool.name not in done] or tools
+            chosen = _wanted(turn, tools) or rest[:1]
         case _:
-            chosen = choose.wanted(turn, tools)
-    calls = [call for tool in chosen for call in choose.calls_for(turn, tool)]
+            chosen = _wanted(turn, tools)
+    calls = [call for tool in chosen for call in _calls(turn, tool)]
     return calls if body.get("parallel_tool_calls", True) else calls[:1]
 
 
-def _text(body: Body, row: ChatModel, turn: Turn) -> str:
-    asked: dict[str, Any] = body.get("response_format") or {"type": "text"}
-    match asked["type"]:
-        case "json_schema" if row.json_schema == "fills":
-            return _filled(asked["json_schema"]["schema"], turn)
-        case "json_object":
-            schema = embedded_schema(f"{turn.system}\n{turn.text}")
-            return _filled(schema or _named_keys(f"{turn.system}\n{turn.text}"), turn)
-        case _:
-            return talk.after_calls(turn) if turn.results else talk.plain(turn)
+def _topic(name: str, description: str = "") -> str:
+    """Return what a tool is about: by its name, else by its description."""
+    rows = [(text, row) for text in (name, description) for row in table("topics")["topic"]]
+    return next((str(row["name"]) for text, row in rows if re.search(row["tool"], text)), "")
 
 
-def _filled(schema: Body, turn: Turn) -> str:
-    return json.dumps(fill(schema, clues(turn.text)), ensure_ascii=False)
+def _wanted(turn: Turn, tools: list[_Tool]) -> list[_Tool]:
+    """Return the best tool of each topic that has not answered, pictures before all else."""
+    done = {result.name for result in turn.results}
+    done_topics = {_topic(name) for name in done} - {""}
+    best: dict[str, tuple[int, _Tool]] = {}
+    for tool in tools:
+        score, key = _score(tool, turn.text), tool.topic or tool.name
+        if tool.name not in done and key not in done_topics and score > best.get(key, (0,))[0]:
+            best[key] = score, tool
+    chosen = [tool for _, tool in best.values()]
+    if not chosen and not done and re.search(table("topics")["words"]["use"], turn.text):
+        chosen = tools[:1]
+    return [tool for tool in chosen if tool.topic == "image"] or chosen
 
 
-def _named_keys(text: str) -> Body:
-    """Make a schema of the keys a prompt names, as in "with 'setup' and 'punchline' keys"."""
-    near = re.search(r"(?i)(?:keys?|fields?|字段|键)[^:：\n]{0,20}[:：]\s*([^\n.。]+)", text)
-    quoted = re.findall(r"['\"`“]([A-Za-z_]\w*)['\"`”]", text)
-    listed = re.findall(r"[A-Za-z_]\w*", near.group(1)) if near else []
-    names = [n for n in (quoted or listed) if n.lower() not in {"and", "json", "keys"}] or [
-        "answer"
+def _score(tool: _Tool, text: str) -> int:
+    """Rate how well a tool fits a question: by its name, its topic, the words of its name."""
+    named = 20 * bool(re.search(rf"(?<!\w){re.escape(tool.name)}(?!\w)", text))
+    on_topic = 5 * (tool.topic in _topics_of(text))
+    if tool.topic and not named and not on_topic:
+        return 0
+    words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}(?![a-z])", tool.name)}
+    idle = table("topics")["words"]["idle"]
+    return named + on_topic + sum(w in text.lower() for w in words if len(w) > 3 and w not in idle)
+
+
+def _topics_of(text: str) -> set[str]:
+    """Return what a text asks for; "this picture" asks for no new one."""
+    plain = re.sub(table("topics")["media"]["reference"], " ", text)
+    return {row["name"] for row in table("topics")["topic"] if re.search(row["ask"], plain)}
+
+
+def _calls(turn: Turn, tool: _Tool) -> list[ToolCall]:
+    """Fill a tool's arguments; a tool for one place is called once for each place."""
+    text, place_names = _part_about(tool.topic, turn.text), table("phrases")["place"]["names"]
+    fields = tool.schema.get("properties", {}).items()
+    one = any(
+        _type(_resolve(v, tool.schema)) == "string" for k, v in fields if re.search(place_names, k)
+    )
+    picture = _picture(turn, tool, text)
+    return [
+        ToolCall(tool.name, _json(fill(tool.schema, read_facts(text, tool.topic, picture, place))))
+        for place in (_places(turn.text) if one else []) or [None]
     ]
-    fields = {name: {"type": "string"} for name in names}
-    return {"type": "object", "properties": fields, "required": names}
 
 
-def _cut(*, reasoning: str, content: str, calls: list[Call], limit: int | None) -> Answer:
-    """Cut an answer into deltas, no more than the limit."""
-    room = limit or 1_000_000
-    thought = pieces(reasoning)[:room]
-    said = pieces(content)[: room - len(thought)]
-    room -= len(thought) + len(said)
-    written, complete = _cut_calls(calls, room)
-    whole = len(thought) == len(pieces(reasoning)) and len(said) == len(pieces(content))
-    finish = "tool_calls" if calls else "stop"
-    return Answer(
-        tuple(thought), tuple(said), tuple(written), finish if whole and complete else "length"
+def _part_about(topic: str, text: str) -> str:
+    """Return the clause of a long wish that asks for one kind of media, with the first name."""
+    if topic not in table("topics")["media"]["kinds"]:
+        return text
+    clauses = [c.strip() for c in re.split(r"[，,；;。：:\n]|\b(?:and )?then\b", text)]
+    mine = next((c for c in clauses if topic in _topics_of(c)), None)
+    if mine is None or len(clauses) == 1:
+        return text
+    names = [name for name in read_facts(text).quotes if name not in mine][:1]
+    return "，".join([*names, re.sub(r"^(再|然后|并|最后|请|and |also )+", "", mine)])
+
+
+def _picture(turn: Turn, tool: _Tool, text: str) -> str | None:
+    """Return the picture that a tool starts from: of this turn, or an earlier one referred to."""
+    referred = re.search(table("topics")["media"]["reference"], text)
+    if tool.topic != "video" and not referred:
+        return None
+    results = [*(turn.earlier if referred else ()), *turn.results]
+    images = [r for r in results if _topic(r.name) == "image" and not r.has_failed()]
+    return next((job for r in reversed(images) if (job := _job_id(r.text))), None)
+
+
+def _job_id(text: str) -> str:
+    """Return a job id in a tool's result, else its link."""
+    return _find([table("topics")["media"]["job_id"], _LINK], text)
+
+
+# -- arguments ----------------------------------------------------------------------------------
+
+_LINK = r"https?://[^\s<>\"'，。）)]+"
+_NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)|(?<=[^\d\s.])\d+(?=[^\d.]|$)"
+_QUOTE = r"“([^”]+)”|「([^」]+)」|《([^》]+)》|\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)"
+_MAX_DEPTH = 8
+
+
+@dataclass
+class Facts:
+    """What a question holds for arguments; numbers and quotations are used one after another."""
+
+    text: str
+    numbers: deque[float]
+    quotes: deque[str]
+    picture: str | None = None
+    place: str | None = None
+    objects_left: int = 2000
+    """How many objects may be made: a schema that holds itself never ends."""
+
+
+def read_facts(
+    text: str, topic: str = "", picture: str | None = None, place: str | None = None
+) -> Facts:
+    """Read the facts for a call about a topic."""
+    row = next((r for r in table("topics")["topic"] if r["name"] == topic), {})
+    operands = re.search(row["numbers"], text) if "numbers" in row else None
+    numbers = operands.groups() if operands else re.findall(_NUMBER, text)
+    quotes = ["".join(groups) for groups in re.findall(_QUOTE, text)]
+    return Facts(text, deque(map(float, numbers)), deque(quotes), picture, place)
+
+
+def _find(patterns: Sequence[str], text: str) -> str:
+    """Return the first group of the first pattern that is found, or all that it matches."""
+    found = next((match for p in patterns if (match := re.search(p, text))), None)
+    return next(filter(None, [*found.groups(), found.group()]), "") if found else ""
+
+
+def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
+    """Make an object that a schema accepts: required fields, and those that are mentioned."""
+    value = _value("", schema, schema, facts, 0)
+    return value if isinstance(value, dict) else {}
+
+
+def _value(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) -> Any:
+    schema = _resolve(schema, root)
+    if "const" in schema:
+        return schema["const"]
+    if options := schema.get("enum"):
+        said = [option for option in options if str(option).lower() in facts.text.lower()]
+        return [*said, schema.get("default", options[0])][0]
+    match _type(schema):
+        case "object":
+            return _object(schema, root, facts, depth)
+        case "array":
+            return _array(name, schema, root, facts, depth)
+        case "integer":
+            return round(_number(schema, facts))
+        case "number":
+            return _number(schema, facts)
+        case "boolean":
+            return bool(schema.get("default", True))
+        case "null":
+            return None
+        case _:
+            text = _string(name, schema, facts)[: int(schema.get("maxLength", 1_000_000))]
+            return text.ljust(int(schema.get("minLength", 0)), ".")
+
+
+def _resolve(schema: Schema, root: Schema) -> Schema:
+    """Follow references, merge `allOf`, and take the first alternative that is not null."""
+    for _ in range(_MAX_DEPTH):
+        if "$ref" in schema:
+            schema = {**(dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
+        elif options := schema.get("anyOf") or schema.get("oneOf"):
+            option = next((o for o in options if o.get("type") != "null"), options[0])
+            schema = {**_without(schema, "anyOf", "oneOf"), **option}
+        elif parts := schema.get("allOf"):
+            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
+    return schema
+
+
+def _without(schema: Schema, *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in schema.items() if k not in keys}
+
+
+def _type(schema: Schema) -> str:
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
+
+
+def _object(schema: Schema, root: Schema, facts: Facts, depth: int) -> dict[str, Any]:
+    facts.objects_left -= 1
+    if depth > _MAX_DEPTH or facts.objects_left < 0:
+        return {}
+    return {
+        key: _value(key, inner, root, facts, depth + 1)
+        for key, inner in schema.get("properties", {}).items()
+        if key in schema.get("required", []) or _is_mentioned(key, _resolve(inner, root), facts)
+    }
+
+
+def _is_mentioned(name: str, schema: Schema, facts: Facts) -> bool:
+    """Return True if the question gives a value for an optional field."""
+    if _is_picture(name, schema):
+        return bool(facts.picture or re.search(_LINK, facts.text))
+    if name == "prompt":
+        return facts.picture is None
+    text, word = facts.text.lower(), rf"\b{re.escape(name.lower())}\b"
+    if any(isinstance(v, str) and len(v) > 2 and v.lower() in text for v in schema.get("enum", [])):
+        return True
+    if _type(schema) in {"string", "object"} and not _field(name):
+        word += r"\s*[=:：]"
+    return bool(re.search(word, text)) and not re.search(
+        rf"\b(no|without) (an? |the )?{word}", text
     )
 
 
-def _cut_calls(calls: list[Call], room: int) -> tuple[list[tuple[str, tuple[str, ...]]], bool]:
-    written: list[tuple[str, tuple[str, ...]]] = []
-    for call in calls:
-        cut = pieces(json.dumps(call.arguments, ensure_ascii=False))
-        if room <= 0:
-            return written, False
-        written.append((call.name, tuple(cut[: room - 1])))
-        room -= 1 + len(cut)
-    return written, room >= 0
+def _field(name: str) -> Mapping[str, Any]:
+    rows = table("phrases")["field"]
+    return next((row for row in rows if re.search(row["names"], name.lower())), {})
+
+
+def _is_picture(name: str, schema: Schema) -> bool:
+    kinds = {_type(schema), _type(schema.get("items") or {})}
+    return bool(re.fullmatch(table("phrases")["picture_fields"], name)) and "string" in kinds
+
+
+def _array(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) -> list[Any]:
+    if depth >= _MAX_DEPTH:
+        return []
+    items = _resolve(schema.get("items") or {}, root)
+    given = {"integer": facts.numbers, "number": facts.numbers, "string": facts.quotes}
+    low = max(1, int(schema.get("minItems", 1)))
+    high = int(schema.get("maxItems", max(low, 4)))
+    length = min(high, max(low, len(given.get(_type(items), ()))))
+    return [_value(name, items, root, facts, depth + 1) for _ in range(length)]
+
+
+def _number(schema: Schema, facts: Facts) -> float:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -1e9) + 1)
+    high = schema.get("maximum", schema.get("exclusiveMaximum", 1e9) - 1)
+    value = facts.numbers.popleft() if facts.numbers else float(schema.get("default") or 1)
+    value = min(max(value, low), high)
+    return int(value) if float(value).is_integer() else value
+
+
+def _string(name: str, schema: Schema, facts: Facts) -> str:
+    if given := _find([rf"\b{re.escape(name)}\s*[=:：]\s*['\"“]?([^\s,，'\"”]+)"], facts.text):
+        return given
+    if example := table("phrases")["formats"].get(str(schema.get("format"))):
+        return str(example)
+    if _is_picture(name, schema):
+        return facts.picture or _find([_LINK], facts.text) or facts.text
+    if re.search(table("phrases")["place"]["names"], name.lower()):
+        found = facts.place or next(iter(_places(facts.text)), "")
+    else:
+        row = _field(name)
+        found = row.get("text") or _find(row.get("find", []), facts.text)
+        if not found and not row.get("whole") and facts.quotes:
+            found = facts.quotes.popleft()
+    return found or facts.text or name
+
+
+def _places(text: str) -> list[str]:
+    """Return the places that a question is about."""
+    words = table("phrases")["place"]
+    if found := re.search(words["zh"], text):
+        return [name for name in re.split(r"[、，和与及]|以及", found.group(1)) if name]
+    found = re.search(words["en"], text)
+    return re.split(r",?\s+and\s+(?:in\s+)?", found.group(1)) if found else []
+
+
+# -- texts --------------------------------------------------------------------------------------
+
+
+def _text(body: Body, row: ChatModel, turn: Turn) -> str:
+    asked = body.get("response_format") or {"type": "text"}
+    prompt = f"{turn.system}\n{turn.text}"
+    match asked["type"]:
+        case "json_schema" if row.json_schema == "fills":
+            schema = asked["json_schema"]["schema"]
+        case "json_object":
+            schema = _schema_in(prompt) or _named_keys(prompt)
+        case _:
+            return _after_calls(turn) if turn.results else _talk(turn)
+    return _json(fill(schema, read_facts(turn.text)))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _schema_in(prompt: str) -> Schema | None:
+    """Return a JSON schema that is written into the prompt."""
+    for match in re.finditer(r"\{", prompt):
+        try:
+            found = json.JSONDecoder().raw_decode(prompt, match.start())[0]
+        except (ValueError, RecursionError):
+            continue
+        if is_schema(found) and "properties" in found:
+            return dict(found)
+    return None
+
+
+def _named_keys(prompt: str) -> Schema:
+    """Return a schema of the keys that a prompt names, as in "with 'setup' and 'punchline' keys"."""
+    listed = _find([r"(?i)(?:keys?|fields?|字段|键)[^:：\n]{0,20}[:：]\s*([^\n.。]+)"], prompt)
+    names = re.findall(r"['\"`“]([A-Za-z_]\w*)['\"`”]", prompt)
+    names = list(dict.fromkeys(names or re.findall(r"[A-Za-z_]\w*", listed))) or ["answer"]
+    return {
+        "type": "object",
+        "properties": {n: {"type": "string"} for n in names},
+        "required": names,
+    }
+
+
+def _say(turn: Turn, key: str, **values: str) -> str:
+    language = "zh" if re.search(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]", turn.text) else "en"
+    return str(table("phrases")["talk"][language][key]).format(**values)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:60] + "…"
+
+
+def _talk(turn: Turn) -> str:
+    return next(filter(None, _replies(turn)))
+
+
+def _replies(turn: Turn) -> Iterator[str]:
+    """Yield the replies that apply, the best first; empty ones do not count."""
+    phrases, text = table("phrases"), turn.text
+    patterns = phrases["patterns"]
+    if turn.pictures:
+        yield _say(turn, "picture")
+    if re.search(patterns["translate"], turn.system):
+        yield phrases["translations"].get(text.strip(), "")
+    yield _find(patterns["say"], text)
+    if operation := re.search(patterns["operation"], text):
+        yield _compute(*operation.groups())
+    if re.search(patterns["ask_name"], text):
+        names = (_find(patterns["name"], asked) for asked in reversed(turn.asked))
+        yield from (_say(turn, "named", name=name) for name in names if name)
+    yield from (_say(turn, row["say"]) for row in phrases["rule"] if re.search(row["words"], text))
+    yield _say(turn, "default", text=_short(text))
+
+
+_OPERATORS: dict[str, Callable[[float, float], float]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "×": operator.mul,
+    "/": operator.truediv, "÷": operator.truediv,
+}  # fmt: skip
+
+
+def _compute(left: str, sign: str, right: str) -> str:
+    if sign in "/÷" and not float(right):
+        return ""
+    return f"{left}{sign}{right}={_OPERATORS[sign](float(left), float(right)):.10g}"
+
+
+def _media_kind(turn: Turn, tool: str) -> str:
+    topic = _topic(tool)
+    return _say(turn, f"kind_{topic}") if topic in table("topics")["media"]["kinds"] else ""
+
+
+def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
+    """Tell what is being made; other tools are called without a text."""
+    kinds = [_media_kind(turn, call.name) for call in calls]
+    return _say(turn, "start", kinds=_say(turn, "and").join(kinds)) if all(kinds) else ""
+
+
+def _after_calls(turn: Turn) -> str:
+    """Sum up the results of the tools."""
+    media = [(kind, r) for r in turn.results if (kind := _media_kind(turn, r.name))]
+    if not media:
+        return _say(turn, "result", text="\n".join(r.text for r in turn.results))
+    items = [
+        _say(
+            turn, "item", kind=kind, text=(not r.has_failed() and _job_id(r.text)) or _short(r.text)
+        )
+        for kind, r in media
+    ]
+    return "".join([_say(turn, "made"), *items, _say(turn, "closing")])
