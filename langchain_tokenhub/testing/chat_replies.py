@@ -10,46 +10,21 @@ import json
 import operator
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 from langchain_tokenhub.testing.chat_validation import (
     Body,
-    count_tokens,
-    dereference,
     is_schema,
     pieces,
+    resolve,
+    type_of,
 )
 from langchain_tokenhub.testing.tables import ChatModel, table
 
 Schema = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A call; `arguments` is JSON, or what a script wants instead of it."""
-
-    name: str
-    arguments: str
-    id: str | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to a chat request; `usage` is LangChain's, where a script gives one."""
-
-    content: str = ""
-    reasoning: str = ""
-    calls: tuple[ToolCall, ...] = ()
-    finish: str = "stop"
-    usage: Mapping[str, Any] | None = None
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens, reasoning included."""
-        calls = sum(count_tokens(call.arguments) + 1 for call in self.calls)
-        return count_tokens(self.reasoning) + count_tokens(self.content) + calls
 
 
 def compute_answer(body: Body, row: ChatModel) -> Answer:
@@ -78,14 +53,11 @@ def _shorten(answer: Answer, limit: int) -> Answer:
 
 
 class ToolResult(NamedTuple):
-    """The answer of a tool."""
+    """The answer of a tool; `job` is a job id or a link in it, unless it tells of a failure."""
 
     name: str
     text: str
-
-    def has_failed(self) -> bool:
-        """Return True if the text tells of a failure."""
-        return bool(re.search(table("topics")["media"]["failed"], self.text))
+    job: str
 
 
 class Turn(NamedTuple):
@@ -132,7 +104,9 @@ def _results(messages: Sequence[Body]) -> Iterator[ToolResult]:
     for message in messages:
         names |= {c["id"]: c["function"]["name"] for c in message.get("tool_calls") or []}
         if message["role"] == "tool":
-            yield ToolResult(names.get(message["tool_call_id"], ""), _text_of(message))
+            text, media = _text_of(message), table("topics")["media"]
+            job = "" if re.search(media["failed"], text) else _find([media["job_id"], _LINK], text)
+            yield ToolResult(names.get(message["tool_call_id"], ""), text, job)
 
 
 # -- which tools are called ---------------------------------------------------------------------
@@ -205,15 +179,14 @@ def _topics_of(text: str) -> set[str]:
 
 def _calls(turn: Turn, tool: _Tool) -> list[ToolCall]:
     """Fill a tool's arguments; a tool for one place is called once for each place."""
-    text, place_names = _part_about(tool.topic, turn.text), table("phrases")["place"]["names"]
-    fields = tool.schema.get("properties", {}).items()
-    one = any(
-        _type(_resolve(v, tool.schema)) == "string" for k, v in fields if re.search(place_names, k)
-    )
+    text, fields = _part_about(tool.topic, turn.text), tool.schema.get("properties", {}).items()
+    named = (inner for name, inner in fields if _field(name).get("kind") == "place")
+    one = any(type_of(resolve(inner, tool.schema)) == "string" for inner in named)
     picture = _picture(turn, tool, text)
     return [
-        ToolCall(tool.name, _json(fill(tool.schema, read_facts(text, tool.topic, picture, place))))
-        for place in (_places(turn.text) if one else []) or [None]
+        ToolCall(tool.name, _json(fill(tool.schema, facts)))
+        for place in (_places(turn.text) if one else []) or [""]
+        for facts in [read_facts(text, tool.topic, picture, place)]
     ]
 
 
@@ -229,19 +202,13 @@ def _part_about(topic: str, text: str) -> str:
     return "，".join([*names, re.sub(r"^(再|然后|并|最后|请|and |also )+", "", mine)])
 
 
-def _picture(turn: Turn, tool: _Tool, text: str) -> str | None:
+def _picture(turn: Turn, tool: _Tool, text: str) -> str:
     """Return the picture that a tool starts from: of this turn, or an earlier one referred to."""
     referred = re.search(table("topics")["media"]["reference"], text)
     if tool.topic != "video" and not referred:
-        return None
+        return ""
     results = [*(turn.earlier if referred else ()), *turn.results]
-    images = [r for r in results if _topic(r.name) == "image" and not r.has_failed()]
-    return next((job for r in reversed(images) if (job := _job_id(r.text))), None)
-
-
-def _job_id(text: str) -> str:
-    """Return a job id in a tool's result, else its link."""
-    return _find([table("topics")["media"]["job_id"], _LINK], text)
+    return next((r.job for r in reversed(results) if r.job and _topic(r.name) == "image"), "")
 
 
 # -- arguments ----------------------------------------------------------------------------------
@@ -259,18 +226,16 @@ class Facts:
     text: str
     numbers: deque[float]
     quotes: deque[str]
-    picture: str | None = None
-    place: str | None = None
+    picture: str = ""
+    place: str = ""
     objects_left: int = 2000
     """How many objects may be made: a schema that holds itself never ends."""
 
 
-def read_facts(
-    text: str, topic: str = "", picture: str | None = None, place: str | None = None
-) -> Facts:
+def read_facts(text: str, topic: str = "", picture: str = "", place: str = "") -> Facts:
     """Read the facts for a call about a topic."""
-    row = next((r for r in table("topics")["topic"] if r["name"] == topic), {})
-    operands = re.search(row["numbers"], text) if "numbers" in row else None
+    row: dict[str, str] = next((r for r in table("topics")["topic"] if r["name"] == topic), {})
+    operands = re.search(row.get("numbers", r"\Z."), text)
     numbers = operands.groups() if operands else re.findall(_NUMBER, text)
     quotes = ["".join(groups) for groups in re.findall(_QUOTE, text)]
     return Facts(text, deque(map(float, numbers)), deque(quotes), picture, place)
@@ -289,13 +254,13 @@ def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
 
 
 def _value(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) -> Any:
-    schema = _resolve(schema, root)
+    schema = resolve(schema, root)
     if "const" in schema:
         return schema["const"]
     if options := schema.get("enum"):
         said = [option for option in options if str(option).lower() in facts.text.lower()]
         return [*said, schema.get("default", options[0])][0]
-    match _type(schema):
+    match type_of(schema):
         case "object":
             return _object(schema, root, facts, depth)
         case "array":
@@ -313,28 +278,6 @@ def _value(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) ->
             return text.ljust(int(schema.get("minLength", 0)), ".")
 
 
-def _resolve(schema: Schema, root: Schema) -> Schema:
-    """Follow references, merge `allOf`, and take the first alternative that is not null."""
-    for _ in range(_MAX_DEPTH):
-        if "$ref" in schema:
-            schema = {**(dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
-        elif options := schema.get("anyOf") or schema.get("oneOf"):
-            option = next((o for o in options if o.get("type") != "null"), options[0])
-            schema = {**_without(schema, "anyOf", "oneOf"), **option}
-        elif parts := schema.get("allOf"):
-            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
-    return schema
-
-
-def _without(schema: Schema, *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in schema.items() if k not in keys}
-
-
-def _type(schema: Schema) -> str:
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
-
-
 def _object(schema: Schema, root: Schema, facts: Facts, depth: int) -> dict[str, Any]:
     facts.objects_left -= 1
     if depth > _MAX_DEPTH or facts.objects_left < 0:
@@ -342,24 +285,22 @@ def _object(schema: Schema, root: Schema, facts: Facts, depth: int) -> dict[str,
     return {
         key: _value(key, inner, root, facts, depth + 1)
         for key, inner in schema.get("properties", {}).items()
-        if key in schema.get("required", []) or _is_mentioned(key, _resolve(inner, root), facts)
+        if key in schema.get("required", []) or _is_mentioned(key, resolve(inner, root), facts)
     }
 
 
 def _is_mentioned(name: str, schema: Schema, facts: Facts) -> bool:
     """Return True if the question gives a value for an optional field."""
-    if _is_picture(name, schema):
+    if _field(name).get("kind") == "picture":
         return bool(facts.picture or re.search(_LINK, facts.text))
     if name == "prompt":
-        return facts.picture is None
+        return not facts.picture
     text, word = facts.text.lower(), rf"\b{re.escape(name.lower())}\b"
     if any(isinstance(v, str) and len(v) > 2 and v.lower() in text for v in schema.get("enum", [])):
         return True
-    if _type(schema) in {"string", "object"} and not _field(name):
+    if type_of(schema) in {"string", "object"} and not _field(name):
         word += r"\s*[=:：]"
-    return bool(re.search(word, text)) and not re.search(
-        rf"\b(no|without) (an? |the )?{word}", text
-    )
+    return bool(re.search(word, text))
 
 
 def _field(name: str) -> Mapping[str, Any]:
@@ -367,19 +308,14 @@ def _field(name: str) -> Mapping[str, Any]:
     return next((row for row in rows if re.search(row["names"], name.lower())), {})
 
 
-def _is_picture(name: str, schema: Schema) -> bool:
-    kinds = {_type(schema), _type(schema.get("items") or {})}
-    return bool(re.fullmatch(table("phrases")["picture_fields"], name)) and "string" in kinds
-
-
 def _array(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) -> list[Any]:
     if depth >= _MAX_DEPTH:
         return []
-    items = _resolve(schema.get("items") or {}, root)
-    given = {"integer": facts.numbers, "number": facts.numbers, "string": facts.quotes}
+    items = resolve(schema.get("items") or {}, root)
+    numbers, quotes = len(facts.numbers), len(facts.quotes)
+    given = {"integer": numbers, "number": numbers, "string": quotes}.get(type_of(items), 1)
     low = max(1, int(schema.get("minItems", 1)))
-    high = int(schema.get("maxItems", max(low, 4)))
-    length = min(high, max(low, len(given.get(_type(items), ()))))
+    length = min(max(low, given), int(schema.get("maxItems", max(low, 4))))
     return [_value(name, items, root, facts, depth + 1) for _ in range(length)]
 
 
@@ -396,15 +332,17 @@ def _string(name: str, schema: Schema, facts: Facts) -> str:
         return given
     if example := table("phrases")["formats"].get(str(schema.get("format"))):
         return str(example)
-    if _is_picture(name, schema):
-        return facts.picture or _find([_LINK], facts.text) or facts.text
-    if re.search(table("phrases")["place"]["names"], name.lower()):
-        found = facts.place or next(iter(_places(facts.text)), "")
-    else:
-        row = _field(name)
-        found = row.get("text") or _find(row.get("find", []), facts.text)
-        if not found and not row.get("whole") and facts.quotes:
-            found = facts.quotes.popleft()
+    row = _field(name)
+    match row.get("kind"):
+        case "picture":
+            found = facts.picture or _find([_LINK], facts.text)
+        case "place":
+            found = facts.place or next(iter(_places(facts.text)), "")
+        case "question":
+            found = facts.text
+        case _:
+            found = row.get("text") or _find(row.get("find", []), facts.text)
+            found = found or (facts.quotes.popleft() if facts.quotes else "")
     return found or facts.text or name
 
 
@@ -429,7 +367,7 @@ def _text(body: Body, row: ChatModel, turn: Turn) -> str:
         case "json_object":
             schema = _schema_in(prompt) or _named_keys(prompt)
         case _:
-            return _after_calls(turn) if turn.results else _talk(turn)
+            return _after_calls(turn) if turn.results else next(filter(None, _replies(turn)))
     return _json(fill(schema, read_facts(turn.text)))
 
 
@@ -450,15 +388,9 @@ def _schema_in(prompt: str) -> Schema | None:
 
 
 def _named_keys(prompt: str) -> Schema:
-    """Return a schema of the keys that a prompt names, as in "with 'setup' and 'punchline' keys"."""
-    listed = _find([r"(?i)(?:keys?|fields?|字段|键)[^:：\n]{0,20}[:：]\s*([^\n.。]+)"], prompt)
-    names = re.findall(r"['\"`“]([A-Za-z_]\w*)['\"`”]", prompt)
-    names = list(dict.fromkeys(names or re.findall(r"[A-Za-z_]\w*", listed))) or ["answer"]
-    return {
-        "type": "object",
-        "properties": {n: {"type": "string"} for n in names},
-        "required": names,
-    }
+    """Return a schema of the quoted keys, as in "with 'setup' and 'punchline' keys"."""
+    names = re.findall(r"['\"`“]([A-Za-z_]\w*)['\"`”]", prompt) or ["answer"]
+    return {"properties": {key: {"type": "string"} for key in names}, "required": names}
 
 
 def _say(turn: Turn, key: str, **values: str) -> str:
@@ -469,10 +401,6 @@ def _say(turn: Turn, key: str, **values: str) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:60] + "…"
-
-
-def _talk(turn: Turn) -> str:
-    return next(filter(None, _replies(turn)))
 
 
 def _replies(turn: Turn) -> Iterator[str]:
@@ -493,10 +421,8 @@ def _replies(turn: Turn) -> Iterator[str]:
     yield _say(turn, "default", text=_short(text))
 
 
-_OPERATORS: dict[str, Callable[[float, float], float]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "×": operator.mul,
-    "/": operator.truediv, "÷": operator.truediv,
-}  # fmt: skip
+_OPERATORS: dict[str, Any] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+_OPERATORS |= {"×": operator.mul, "/": operator.truediv, "÷": operator.truediv}
 
 
 def _compute(left: str, sign: str, right: str) -> str:
@@ -521,10 +447,5 @@ def _after_calls(turn: Turn) -> str:
     media = [(kind, r) for r in turn.results if (kind := _media_kind(turn, r.name))]
     if not media:
         return _say(turn, "result", text="\n".join(r.text for r in turn.results))
-    items = [
-        _say(
-            turn, "item", kind=kind, text=(not r.has_failed() and _job_id(r.text)) or _short(r.text)
-        )
-        for kind, r in media
-    ]
+    items = [_say(turn, "item", kind=kind, text=r.job or _short(r.text)) for kind, r in media]
     return "".join([_say(turn, "made"), *items, _say(turn, "closing")])

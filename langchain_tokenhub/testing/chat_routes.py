@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,7 +11,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from langchain_tokenhub.testing.chat_replies import Answer, compute_answer
+from langchain_tokenhub.testing.chat_replies import compute_answer
+from langchain_tokenhub.testing.chat_script import Answer
 from langchain_tokenhub.testing.chat_validation import (
     check_chat,
     count_tokens,
@@ -82,7 +83,7 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
 
     The guide writes `cached_token` without an s.
     """
-    given: Mapping[str, Any] = answer.usage or {}
+    given = answer.usage
     read = (given.get("input_token_details") or {}).get("cache_read", min(cached, prompt))
     thought = (given.get("output_token_details") or {}).get("reasoning")
     prompt = given.get("input_tokens", prompt)

@@ -80,6 +80,7 @@ def _parts(message: Body) -> list[Any]:
 # -- JSON schemas -------------------------------------------------------------------------------
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+_MAX_DEPTH = 8
 _MAX_MINIMUM = 10_000
 """The largest `minItems` or `minLength` that is accepted: answers stay small."""
 
@@ -93,12 +94,35 @@ def is_schema(value: Any, root: Any = None) -> bool:
     return all(check(inner, root) for check, inner in known)
 
 
-def dereference(reference: str, root: Mapping[str, Any]) -> Any:
+def _dereference(reference: str, root: Mapping[str, Any]) -> Any:
     """Follow a local reference; `None` where it leads nowhere."""
     found: Any = root
     for step in filter(None, reference.removeprefix("#").split("/")):
         found = found.get(step) if isinstance(found, dict) else None
     return found
+
+
+def resolve(schema: Body, root: Body) -> Body:
+    """Follow references, merge `allOf`, and take the first alternative that is not null."""
+    for _ in range(_MAX_DEPTH):
+        if "$ref" in schema:
+            schema = {**(_dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
+        elif options := schema.get("anyOf") or schema.get("oneOf"):
+            option = next((o for o in options if o.get("type") != "null"), options[0])
+            schema = {**_without(schema, "anyOf", "oneOf"), **option}
+        elif parts := schema.get("allOf"):
+            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
+    return schema
+
+
+def _without(schema: Body, *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in schema.items() if k not in keys}
+
+
+def type_of(schema: Body) -> str:
+    """Return the JSON type that a schema accepts."""
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
 
 
 def _is_type(value: Any, _: Any) -> bool:
@@ -107,7 +131,7 @@ def _is_type(value: Any, _: Any) -> bool:
 
 
 def _is_reference(value: Any, root: Any) -> bool:
-    return isinstance(value, str) and isinstance(dereference(value, root), dict)
+    return isinstance(value, str) and isinstance(_dereference(value, root), dict)
 
 
 def _are_fields(value: Any, root: Any) -> bool:
@@ -340,9 +364,9 @@ def _check_tools(body: Body) -> None:
 def _is_tool(tool: Any) -> bool:
     match tool:
         case {"type": "function", "function": {"name": str(name), **rest}}:
-            parameters = rest.get("parameters") or {"type": "object"}
-            is_object = is_schema(parameters) and parameters.get("type") == "object"
             described = isinstance(rest.get("description", ""), str)
+            schema: Any = rest.get("parameters") or {"type": "object"}
+            is_object = is_schema(schema) and schema.get("type") == "object"
             return bool(_NAME.fullmatch(name)) and described and is_object
         case {"type": str(kind)}:
             return kind != "function"

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, Unpack
 
+from langchain_tokenhub.testing.chat_script import Reply, Script
 from langchain_tokenhub.testing.chat_validation import message_tokens
 from langchain_tokenhub.testing.errors import ERAS, Era, RefusedError
 from langchain_tokenhub.testing.faults import Fault, FaultDetails, FaultKind, Faults
-from langchain_tokenhub.testing.scripts import Reply, Script
 
 _WRONG = ("wrong", "sk-wrong")
 _MINUTE = 60.0

@@ -257,7 +257,6 @@ def test_glm_answers_a_json_schema_with_prose():
     "question",
     [
         "A joke as JSON with 'setup' and 'punchline' keys. Return nothing other than JSON.",
-        "A joke in JSON. keys: setup, punchline",
         f"A joke in JSON like this schema: {json.dumps(JOKE)}",
     ],
 )

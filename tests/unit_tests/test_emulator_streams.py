@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 
-from langchain_tokenhub.testing.chat_replies import Answer, ToolCall
 from langchain_tokenhub.testing.chat_routes import Envelope, completion, frames
+from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 
 TALK = Answer("你好")
 CALLS = Answer(calls=(ToolCall("f", "{ }"), ToolCall("g", '{"a": 1}')), finish="tool_calls")

@@ -1,4 +1,4 @@
-"""Answers that a user scripts with `Emulator.reply`."""
+"""Answers to chat requests, and those that a user scripts with `Emulator.reply`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_tokenhub.testing.chat_replies import Answer, ToolCall
+from langchain_tokenhub.testing.chat_validation import count_tokens
 from langchain_tokenhub.testing.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -21,6 +22,32 @@ Function = Callable[[Any], Any]
 Reply: TypeAlias = "str | Mapping[str, Any] | AIMessage"
 _KEYS = ("role", "content", "reasoning_content", "tool_calls", "finish_reason", "usage_metadata")
 _BLOCKS = ("text", "reasoning", "tool_call", "invalid_tool_call")
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call; `arguments` is JSON, or what a script wants instead of it."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a chat request; `usage` is LangChain's, where a script gives one."""
+
+    content: str = ""
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    finish: str = "stop"
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens, reasoning included."""
+        calls = sum(count_tokens(call.arguments) + 1 for call in self.calls)
+        return count_tokens(self.reasoning) + count_tokens(self.content) + calls
 
 
 class Script:
@@ -107,7 +134,11 @@ def read_reply(reply: Any) -> Answer:
     if not isinstance(reasoning, str):
         raise TypeError(f"reasoning_content is a text, not {type(reasoning).__name__}.")
     finish = message.get("finish_reason") or ("tool_calls" if calls else "stop")
-    usage = message.get("usage_metadata")
+    usage = message.get("usage_metadata") or {}
+    if not isinstance(usage, Mapping) or not all(
+        isinstance(usage.get(key, 0), int) for key in ("input_tokens", "output_tokens")
+    ):
+        raise TypeError(f"usage_metadata is LangChain's UsageMetadata, not {usage!r}.")
     return Answer(_read_content(content, "text"), reasoning, calls, str(finish), usage)
 
 
@@ -129,10 +160,10 @@ def _message_fields(reply: Any) -> Mapping[str, Any]:
 
 def _read_content(content: Any, kind: str) -> str:
     """Join the blocks of one kind; a plain text is one block of text."""
-    blocks = [content or ""] if isinstance(content, str | None) else content
-    if not isinstance(blocks, Sequence):
+    parts: Any = [content or ""] if isinstance(content, str | None) else content
+    if not isinstance(parts, Sequence):
         raise TypeError(f"The content of a reply is a text, not {type(content).__name__}.")
-    blocks = [{"type": "text", "text": one} if isinstance(one, str) else one for one in blocks]
+    blocks: list[Any] = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
     for block in blocks:
         if not isinstance(block, Mapping) or block.get("type") not in _BLOCKS:
             raise TypeError(f"A reply has blocks of the types {', '.join(_BLOCKS)}; not {block!r}.")
