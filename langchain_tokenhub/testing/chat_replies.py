@@ -359,7 +359,7 @@ def _places(text: str) -> list[str]:
 
 
 def _text(body: Body, row: ChatModel, turn: Turn) -> str:
-    asked = body.get("response_format") or {"type": "text"}
+    asked: Body = body.get("response_format") or {"type": "text"}
     prompt = f"{turn.system}\n{turn.text}"
     match asked["type"]:
         case "json_schema" if row.json_schema == "fills":
