@@ -18,6 +18,7 @@ from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 from langchain_tokenhub.testing.chat_validation import (
     Body,
     is_schema,
+    parts_of,
     pieces,
     resolve,
     type_of,
@@ -25,6 +26,7 @@ from langchain_tokenhub.testing.chat_validation import (
 from langchain_tokenhub.testing.tables import ChatModel, table
 
 Schema = Mapping[str, Any]
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "×": operator.mul}
 
 
 def compute_answer(body: Body, row: ChatModel) -> Answer:
@@ -44,11 +46,12 @@ def compute_answer(body: Body, row: ChatModel) -> Answer:
 def _shorten(answer: Answer, limit: int) -> Answer:
     reasoning = pieces(answer.reasoning)[:limit]
     content = pieces(answer.content)[: limit - len(reasoning)]
-    left, calls = limit - len(reasoning) - len(content), list[ToolCall]()
-    for call in answer.calls[:left]:
-        arguments = pieces(call.arguments)[: max(0, left - 1)]
-        calls += [replace(call, arguments="".join(arguments))] if left > 0 else []
-        left -= 1 + len(arguments)
+    left = limit - len(reasoning) - len(content)
+    calls = [
+        replace(call, arguments="".join(pieces(call.arguments)[: left - 1]))
+        for call in answer.calls[:1]
+        if left > 0
+    ]
     return Answer("".join(content), "".join(reasoning), tuple(calls), "length")
 
 
@@ -88,15 +91,11 @@ def read_turn(messages: Sequence[Body]) -> Turn:
 
 
 def _text_of(message: Body) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
+    return "\n".join(part["text"] for part in parts_of(message) if part["type"] == "text")
 
 
 def _pictures(message: Body) -> int:
-    content = message.get("content")
-    return sum(part["type"] != "text" for part in content) if isinstance(content, list) else 0
+    return sum(part["type"] != "text" for part in parts_of(message))
 
 
 def _results(messages: Sequence[Body]) -> Iterator[ToolResult]:
@@ -130,9 +129,7 @@ def _choose_calls(body: Body, turn: Turn) -> list[ToolCall]:
         case {"function": {"name": name}}:
             chosen = [tool for tool in tools if tool.name == name]
         case "required":
-            done = {result.name for result in turn.results}
-            rest = [tool for tool in tools if tool.name not in done] or tools
-            chosen = _wanted(turn, tools) or rest[:1]
+            chosen = _wanted(turn, tools) or tools[:1]
         case _:
             chosen = _wanted(turn, tools)
     calls = [call for tool in chosen for call in _calls(turn, tool)]
@@ -228,8 +225,7 @@ class Facts:
     quotes: deque[str]
     picture: str = ""
     place: str = ""
-    objects_left: int = 2000
-    """How many objects may be made: a schema that holds itself never ends."""
+    objects_left: int = 2000  # a schema that holds itself would never end
 
 
 def read_facts(text: str, topic: str = "", picture: str = "", place: str = "") -> Facts:
@@ -249,8 +245,7 @@ def _find(patterns: Sequence[str], text: str) -> str:
 
 def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
     """Make an object that a schema accepts: required fields, and those that are mentioned."""
-    value = _value("", schema, schema, facts, 0)
-    return value if isinstance(value, dict) else {}
+    return _object(resolve(schema, schema), schema, facts, 0)
 
 
 def _value(name: str, schema: Schema, root: Schema, facts: Facts, depth: int) -> Any:
@@ -413,22 +408,13 @@ def _replies(turn: Turn) -> Iterator[str]:
         yield phrases["translations"].get(text.strip(), "")
     yield _find(patterns["say"], text)
     if operation := re.search(patterns["operation"], text):
-        yield _compute(*operation.groups())
+        left, sign, right = operation.groups()
+        yield f"{left}{sign}{right}={_OPERATORS[sign](float(left), float(right)):.10g}"
     if re.search(patterns["ask_name"], text):
         names = (_find(patterns["name"], asked) for asked in reversed(turn.asked))
         yield from (_say(turn, "named", name=name) for name in names if name)
     yield from (_say(turn, row["say"]) for row in phrases["rule"] if re.search(row["words"], text))
     yield _say(turn, "default", text=_short(text))
-
-
-_OPERATORS: dict[str, Any] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-_OPERATORS |= {"×": operator.mul, "/": operator.truediv, "÷": operator.truediv}
-
-
-def _compute(left: str, sign: str, right: str) -> str:
-    if sign in "/÷" and not float(right):
-        return ""
-    return f"{left}{sign}{right}={_OPERATORS[sign](float(left), float(right)):.10g}"
 
 
 def _media_kind(turn: Turn, tool: str) -> str:
@@ -444,8 +430,8 @@ def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
 
 def _after_calls(turn: Turn) -> str:
     """Sum up the results of the tools."""
-    media = [(kind, r) for r in turn.results if (kind := _media_kind(turn, r.name))]
-    if not media:
+    kinds = [(kind, r) for r in turn.results if (kind := _media_kind(turn, r.name))]
+    items = [_say(turn, "item", kind=kind, text=r.job or _short(r.text)) for kind, r in kinds]
+    if not items:
         return _say(turn, "result", text="\n".join(r.text for r in turn.results))
-    items = [_say(turn, "item", kind=kind, text=r.job or _short(r.text)) for kind, r in media]
     return "".join([_say(turn, "made"), *items, _say(turn, "closing")])

@@ -66,13 +66,14 @@ def prompt_tokens(body: Body) -> int:
 
 def message_tokens(message: Body) -> int:
     """Count the tokens of one message; a picture or a film counts 256."""
-    parts = _parts(message)
+    parts = parts_of(message)
     words = sum(count_tokens(p["text"]) if p["type"] == "text" else _MEDIA_TOKENS for p in parts)
     calls = message.get("tool_calls") or []
     return 3 + words + sum(count_tokens(call["function"]["arguments"]) + 4 for call in calls)
 
 
-def _parts(message: Body) -> list[Any]:
+def parts_of(message: Body) -> list[Any]:
+    """Return the parts of a message's content."""
     content = message.get("content") or ""
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
@@ -390,7 +391,7 @@ def _check_choice(choice: Any, tools: list[Any]) -> None:
 def _check_capabilities(body: Body, row: ChatModel) -> None:
     if body.get("tools") and not row.tools:
         raise bad(f"{row.id} does not support tools.", code="400005")
-    parts = [part for message in body["messages"] for part in _parts(message)]
+    parts = [part for message in body["messages"] for part in parts_of(message)]
     if not row.images and any(part["type"] != "text" for part in parts):
         raise bad(f"{row.id} only takes text.", code="400005")
     if prompt_tokens(body) > row.max_input:

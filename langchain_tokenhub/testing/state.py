@@ -170,7 +170,7 @@ class Hub:
         self.speed = settings.speed
         self.seed = settings.seed
         self.era: Era = settings.era
-        self.models = settings.models
+        self.models: Sequence[str] = settings.models
         self.latency = settings.latency
         self.faults = Faults()
         self.script = Script()
