@@ -129,7 +129,9 @@ def _choose_calls(body: Body, turn: Turn) -> list[ToolCall]:
         case {"function": {"name": name}}:
             chosen = [tool for tool in tools if tool.name == name]
         case "required":
-            chosen = _wanted(turn, tools) or tools[:1]
+            done = {result.name for result in turn.results}
+            rest = [tool for tool in tools if tool.name not in done] or tools
+            chosen = _wanted(turn, tools) or rest[:1]
         case _:
             chosen = _wanted(turn, tools)
     calls = [call for tool in chosen for call in _calls(turn, tool)]

@@ -135,6 +135,16 @@ def test_a_tool_that_has_answered_is_not_called_again():
     assert "晴，22 度" in reply.content
 
 
+def test_a_forced_choice_goes_on_to_a_tool_that_has_not_answered():
+    question, tools = "Hello!", [MAGIC, WEATHER]
+    first = ask(question, tools=tools, tool_choice="required")
+    second = ask(after(first, question, "5"), tools=tools, tool_choice="required")
+    assert [call.name for call in (*first.calls, *second.calls)] == [
+        "magic_function",
+        "get_weather",
+    ]
+
+
 def test_chinese_arguments_are_not_escaped():
     tool = function("unicode_customer", "", customer_name=TEXT)
     reply = ask("Create a customer named '你好啊集团'", tools=[tool], tool_choice="required")
