@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
+from langchain_core.messages import AIMessage, HumanMessage
+
 from langchain_tokenhub import (
     ChatTokenHub,
     Job,
@@ -16,6 +18,7 @@ from langchain_tokenhub import (
     TokenHubImageTool,
     TokenHubVideoTool,
 )
+from langchain_tokenhub.testing import Emulator
 
 
 def chat() -> None:
@@ -54,3 +57,14 @@ def errors(error: TokenHubError) -> None:
     assert_type(error.job, Job | None)
     if isinstance(error, RateLimitError):
         assert_type(error.retry_after, float | None)
+
+
+def scripts(hub: Emulator, call: AIMessage) -> None:
+    """What scripts an emulator's answers."""
+    hub.reply("好")
+    hub.reply(call)
+    hub.reply({"content": "好", "tool_calls": []})
+    hub.reply(["好", call, {"content": "好"}, lambda request: str(request.body)])
+    hub.reply(lambda request: call if request.body["tools"] else "好")
+    hub.reply(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hub.reply(HumanMessage("好"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -15,17 +15,17 @@ from langchain_tokenhub.gallery import fetch_previews, write_gallery
 
 def add_emulator(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
     """Add the options of `tokenhub emulator`."""
-    from langchain_tokenhub.testing import options
+    from langchain_tokenhub.testing.__main__ import add_options
 
     del arguments
-    options.add_options(parser, words)
+    add_options(parser, words)
     add_output(parser, words)
     parser.set_defaults(run=emulate)
 
 
 def emulate(options: argparse.Namespace, console: Console) -> int:
     """Run the emulator until Ctrl-C."""
-    from langchain_tokenhub.testing.options import emulator, exports, serve
+    from langchain_tokenhub.testing.__main__ import emulator, exports, serve
 
     def announce(url: str) -> None:
         if console.as_json:

@@ -1,39 +1,66 @@
-"""What a media submit must look like. Pure: a body in, a refusal or nothing out."""
+"""Which media submits are accepted. Pure: a body in, a refusal or the model's row out."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from langchain_tokenhub.testing.pictures_in import check_base64, check_link, check_picture
-from langchain_tokenhub.testing.refusals import MediaRefusedError, wrong
+from PIL import Image, UnidentifiedImageError
+
+from langchain_tokenhub.testing.errors import check_model
 from langchain_tokenhub.testing.tables import table
 
 Body = Mapping[str, Any]
 Row = Mapping[str, Any]
+FieldCheck = Callable[[str, Any, Row], None]
 
 
-def check_media(kind: str, body: Body) -> Row:
+class MediaRefusedError(Exception):
+    """A submit is refused; the service tells so inside HTTP 200.
+
+    Args:
+        code: A business code such as `InvalidParameter.InvalidParameter`.
+        message: The text of the error.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """Build the body of the answer to a submit: its id is empty."""
+        error = {"message": self.message, "type": "api_error", "code": self.code}
+        return {"id": "", "status": "failed", "error": error, "request_id": request_id}
+
+
+def wrong(message: str) -> MediaRefusedError:
+    """Return the refusal of a wrong value."""
+    return MediaRefusedError("InvalidParameter.InvalidParameter", message)
+
+
+def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
     """Check a submit and return the row of its model.
 
     Raises:
+        RefusedError: For a model that is not served as this kind.
         MediaRefusedError: For the first thing that is wrong.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise MediaRefusedError("MissingParameter", "model is required")
-    if model != model.lower():
-        raise wrong(f"model {model} is not supported, ids are lower case")
-    row = table("media_rules")["model"].get(model)
-    if row is None:
+    check_model(model, kind, added)
+    row: Row = table("media_rules")["model"].get(model, {})
+    if row.get("kind") != kind:
         return dict(table("media_rules")["other"][kind])
-    if row["kind"] != kind:
-        raise wrong(f"model {model} is not served on this path")
     _check_fields(body, row["fields"])
     for rule in row["rules"]:
         _RULES[rule](body)
-    return dict(row)
+    return row
 
 
 def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
@@ -45,6 +72,58 @@ def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
             _TYPES[field["type"]](name, value, field)
         elif field.get("required"):
             raise MediaRefusedError("MissingParameter", f"{name} is required")
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+_LINK = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?")
+_DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+def check_link(name: str, value: Any) -> None:
+    """Check an http or https address."""
+    if not isinstance(value, str) or not _LINK.fullmatch(value):
+        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
+
+
+def check_picture(name: str, value: Any, field: Row) -> None:
+    """Check a link, raw base64 or a data URL."""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        check_link(name, value)
+        return
+    data = _DATA.fullmatch(value) if isinstance(value, str) else None
+    check_base64(name, data.group(1) if data else value, field)
+
+
+def check_base64(name: str, value: Any, field: Row) -> None:
+    """Check raw base64 of a picture; a `data:` prefix is no base64."""
+    if not isinstance(value, str) or not value:
+        raise wrong(f"{name} is required")
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise _undecodable(name) from error
+    if len(value) > field["bytes"]:
+        limit = f"{field['bytes']} bytes as base64"
+        raise MediaRefusedError("InvalidParameterValue.InvalidImageSize", f"{name}: over {limit}")
+    _check_pixels(name, raw, field)
+
+
+def _undecodable(name: str) -> MediaRefusedError:
+    return MediaRefusedError("FailedOperation.ImageDecodeFailed", f"{name} cannot be decoded")
+
+
+def _check_pixels(name: str, raw: bytes, field: Row) -> None:
+    low, high = field["side"]
+    try:
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
+            sides = picture.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise _undecodable(name) from error
+    if not low <= min(sides) <= max(sides) <= high:
+        text = f"{name}: sides must be within {low}..{high} pixels"
+        raise MediaRefusedError("InvalidParameterValue.InvalidImageResolution", text)
 
 
 # -- types --------------------------------------------------------------------------------------
@@ -116,7 +195,7 @@ def _file(name: str, value: Any, field: Row) -> None:
         check_base64(f"{name}.base64", value.get("base64"), field)
 
 
-def _each(check: Callable[[str, Any, Row], None]) -> Callable[[str, Any, Row], None]:
+def _each(check: FieldCheck) -> FieldCheck:
     def check_all(name: str, value: Any, field: Row) -> None:
         if not isinstance(value, list):
             raise wrong(f"{name} must be a list")
@@ -138,7 +217,7 @@ def _view(name: str, value: Any, field: Row) -> None:
         check_picture(f"{name}.view_image_base64", value.get("view_image_base64"), field)
 
 
-_TYPES: dict[str, Callable[[str, Any, Row], None]] = {
+_TYPES: dict[str, FieldCheck] = {
     "string": _string,
     "integer": _integer,
     "boolean": _boolean,
