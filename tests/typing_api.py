@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import assert_type
 
 import httpx
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.stores import InMemoryStore
 from langchain_core.tools import BaseTool
 from pydantic import SecretStr
@@ -33,6 +34,7 @@ from langchain_tokenhub import (
     approve_above,
 )
 from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.testing import Emulator
 
 
 def chat() -> None:
@@ -115,6 +117,7 @@ def media(tool: TokenHubImageTool | TokenHubVideoTool | Tokenhub3DTool) -> None:
     assert_type(result.files[0], MediaFile)
     assert_type(result.files[0].read(), bytes)
     assert_type(job.status == "completed", bool)
+    tool.result(JobRef(kind="image", model="hy-image-v3.0", id="1"))
     for outcome in tool.results([job, "1"], wait_timeout=60):
         assert_type(outcome, MediaResult | TokenHubError)
 
@@ -136,3 +139,14 @@ def errors(error: TokenHubError) -> None:
     assert_type(error.job, JobRef | None)
     if isinstance(error, RateLimitError):
         assert_type(error.retry_after, float | None)
+
+
+def scripts(hub: Emulator, call: AIMessage) -> None:
+    """What scripts an emulator's answers."""
+    hub.reply("好")
+    hub.reply(call)
+    hub.reply({"content": "好", "tool_calls": []})
+    hub.reply(["好", call, {"content": "好"}, lambda request: str(request.body)])
+    hub.reply(lambda request: call if request.body["tools"] else "好")
+    hub.reply(5)  # pyright: ignore[reportArgumentType]
+    hub.reply(HumanMessage("好"))  # pyright: ignore[reportArgumentType]

@@ -12,16 +12,16 @@ from langchain_tokenhub.cli.parser import Parser, add_output
 
 def add_emulator(parser: Parser, _arguments: Sequence[str]) -> None:
     """Add the options of `tokenhub emulator`."""
-    from langchain_tokenhub.testing import options
+    from langchain_tokenhub.testing.__main__ import add_options
 
-    options.add_options(parser, parser.translate)
+    add_options(parser, parser.translate)
     add_output(parser)
     parser.set_defaults(run=emulate)
 
 
 def emulate(options: argparse.Namespace, console: Console) -> int:
     """Run the emulator until Ctrl-C."""
-    from langchain_tokenhub.testing.options import emulator, exports, serve
+    from langchain_tokenhub.testing.__main__ import emulator, exports, serve
 
     def announce(url: str) -> None:
         if console.as_json:

@@ -265,7 +265,7 @@ class MediaResult(BaseModel):
 def id_of(job: object) -> str:
     """Return the id that a job has, or is."""
     match job:
-        case Job():
+        case JobRef():
             return job.id
         case str() | int() if not isinstance(job, bool) and (job_id := str(job).strip()):
             return job_id

@@ -1,6 +1,6 @@
-"""A TokenHub on loopback, for tests and for trying things without a key.
+"""A TokenHub on loopback, for tests and for use without a key.
 
-It shares no code with the package it tests, so that a mistake cannot hide on both sides.
+It shares no code with the package that it tests, so that a mistake cannot be in both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _EXTRA = {"starlette", "uvicorn", "PIL"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the server on first use: the pytest plugin lives here and has to stay light."""
+    """Import the server on first use: the pytest plugin is loaded by every run of pytest."""
     if name != "Emulator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

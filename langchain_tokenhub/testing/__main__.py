@@ -1,19 +1,28 @@
-"""`python -m langchain_tokenhub.testing`: the emulator by itself."""
+"""`python -m langchain_tokenhub.testing`: the emulator by itself.
+
+`tokenhub emulator` shares its options.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from langchain_tokenhub.testing import options
+if TYPE_CHECKING:
+    from langchain_tokenhub.testing.server import Emulator
+    from langchain_tokenhub.testing.state import Latency
 
-_WORDS = {
+_HELP = {
     "host": "address to listen on; default 127.0.0.1",
     "port": "port; 0, the default, takes a free one",
-    "speed": "divides every wait; default 1; at 0 jobs stand still",
+    "speed": "divides every wait; default 1; at 0 jobs do not advance",
     "emulator-seed": "same seed and requests, same answers; default 0",
     "emulator-key": "the only good API key; may be given again; default: nearly any",
-    "era": "whose error words: today's service or the guide of April 2026",
+    "era": "whose errors and spellings: today's service or the guide of April 2026",
     "latency": "real seconds before every answer, or from-to as in 0.1-0.5",
     "rpm": "chat requests a minute per key and model",
     "tpm": "tokens a minute per key and model",
@@ -27,18 +36,99 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m langchain_tokenhub.testing",
         description="A TokenHub on this machine. Prints its base URL.",
     )
-    options.add_options(parser, _WORDS.__getitem__)
-    given = parser.parse_args(arguments)
+    add_options(parser, _HELP.__getitem__)
+    options = parser.parse_args(arguments)
 
     def announce(url: str) -> None:
-        sys.stderr.write(f"{options.exports(given, url)}\nCtrl-C stops it.\n")
+        sys.stderr.write(f"{exports(options, url)}\nCtrl-C stops it.\n")
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
 
     try:
-        options.serve(options.emulator(given), announce)
+        serve(emulator(options), announce)
     except (ImportError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+def add_options(parser: argparse.ArgumentParser, help_of: Callable[[str], str]) -> None:
+    """Add the options; `help_of` returns the help of each by its name."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help=help_of("host"))
+    add("--port", type=_port, default=0, help=help_of("port"))
+    add("--speed", type=_positive, default=1.0, help=help_of("speed"))
+    add("--seed", type=int, default=0, metavar="INT", help=help_of("emulator-seed"))
+    add("--key", action="append", metavar="KEY", help=help_of("emulator-key"))
+    add("--era", choices=("today", "guide"), default="today", help=help_of("era"))
+    add("--latency", type=_latency, default=0.0, metavar="S[-S]", help=help_of("latency"))
+    add("--rpm", type=_count, metavar="INT", help=help_of("rpm"))
+    add("--tpm", type=_count, metavar="INT", help=help_of("tpm"))
+    add("--no-quotas", dest="quotas", action="store_false", help=help_of("no-quotas"))
+
+
+def emulator(options: argparse.Namespace) -> Emulator:
+    """Create the emulator that the options describe.
+
+    Raises:
+        ImportError: Without the extra `emulator`.
+    """
+    from langchain_tokenhub.testing import Emulator
+
+    return Emulator(
+        host=options.host,
+        port=options.port,
+        speed=options.speed,
+        seed=options.seed,
+        api_key=options.key,
+        quotas=options.quotas,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        latency=options.latency,
+        era=options.era,
+    )
+
+
+def exports(options: argparse.Namespace, url: str) -> str:
+    """Return the line for a shell that sends clients to an emulator."""
+    key = options.key[0] if options.key else "emulator"
+    return f"export TOKENHUB_BASE_URL={url} TOKENHUB_API_KEY={key}"
+
+
+def serve(hub: Emulator, announce: Callable[[str], None]) -> None:
+    """Run an emulator until Ctrl-C; `announce` is called with its address.
+
+    Raises:
+        OSError: When the port is taken.
+    """
+    with suppress(KeyboardInterrupt), hub:
+        announce(hub.url)
+        threading.Event().wait()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return value
+
+
+def _latency(text: str) -> Latency:
+    least, dash, most = text.partition("-")
+    return (_positive(least), _positive(most)) if dash else _positive(least)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""The words in which the service refuses, today's and the guide's."""
+"""The errors that the service answers with, today's and those of the guide of April 2026."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
-from langchain_tokenhub.testing.tables import table
+from langchain_tokenhub.testing.tables import served_models, table
 
 Era = Literal["today", "guide"]
 ERAS: tuple[Era, ...] = ("today", "guide")
 
 
 class RefusedError(Exception):
-    """The service does not do what it was asked.
+    """The service refuses a request.
 
     Args:
-        code: Today's six digits, a row of `errors.toml`.
-        message: What a person reads.
+        code: Six digits, a row of `errors.toml`.
+        message: The text of the error.
         retry_after: Whole seconds, for the header.
     """
 
@@ -27,12 +28,32 @@ class RefusedError(Exception):
 
 
 def bad(message: str, *, code: str = "400002") -> RefusedError:
-    """Refuse a malformed chat request."""
+    """Return the refusal of a malformed chat request."""
     return RefusedError(code, message)
 
 
+def check_model(model: str, kind: str, added: Collection[str]) -> None:
+    """Check that a model is served as a kind; ids are exact, in lower case.
+
+    Args:
+        model: The id; services of the user, `ep-...`, are served as any kind.
+        kind: `chat`, or a kind of media.
+        added: Further ids that are served as any kind.
+
+    Raises:
+        RefusedError: 400004 for an unknown id, 400005 for a model of another kind.
+    """
+    if model in added or model.startswith("ep-"):
+        return
+    served = served_models().get(model)
+    if served is None:
+        raise RefusedError("400004", f"The model or service ID {model} does not exist.")
+    if served != kind:
+        raise RefusedError("400005", f"The model {model} is not served on this path.")
+
+
 def status_of(era: Era, code: str) -> int:
-    """Return the HTTP status of a code; a code that no table has comes with 500."""
+    """Return the HTTP status of a code; an unknown code has 500."""
     row = table("errors")["code"].get(code, {})
     if era == "guide" and "guide_status" in row:
         return int(row["guide_status"])
@@ -43,7 +64,7 @@ def status_of(era: Era, code: str) -> int:
 
 
 def _status_in(code: str) -> int:
-    """Read the status out of six digits, or out of a word of the guide."""
+    """Return the status that six digits begin with, or that a word of the guide stands for."""
     by_word = {word: int(status) for status, word in table("errors")["guide_words"].items()}
     if code in by_word:
         return by_word[code]
@@ -75,5 +96,5 @@ def _today(status: int, code: str, message: str) -> dict[str, Any]:
         "code": code,
         "type": row.get("type", types.get(str(status), "gateway_error")),
     }
-    told = ("source", "upstream_code", "upstream_status")
-    return body | {name: row[name] for name in told if name in row}
+    optional = ("source", "upstream_code", "upstream_status")
+    return body | {name: row[name] for name in optional if name in row}

@@ -1,4 +1,4 @@
-"""Failures made to order."""
+"""Failures that a test has ordered with `Emulator.fail`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,21 @@ FaultKind = Literal[
     "refuse",
     "lost-answer",
 ]
+_CHAT = "/v1/chat/completions"
+_PATHS: dict[FaultKind, str] = {
+    **dict.fromkeys(("cut", "stall", "keep-alive", "bad-sse", "duplicate"), _CHAT),
+    **dict.fromkeys(("job", "refuse", "lost-answer"), "submit"),
+}
 
 
 class FaultDetails(TypedDict, total=False):
-    """How a failure looks.
+    """The details of a failure.
 
     `code`, `message`: of the error. `status`: HTTP status, else that of the code, else 500.
-    `retry_after`: the header, seconds or a date. `body`: sent as it is instead of a JSON error.
-    `after`: events (of a stream; counted from the end where negative) or bytes (of a file) before
-    it strikes. `seconds`: how long a drip takes. `times`: how often. `path`: only for paths that
-    begin so.
+    `retry_after`: the header, seconds or a date. `body`: sent instead of a JSON error.
+    `after`: number of events (of a stream; counted from the end where negative) or bytes (of a
+    file) before the failure. `seconds`: duration of a drip. `times`: number of requests.
+    `path`: only for paths that begin with it.
     """
 
     status: int | None
@@ -62,37 +67,22 @@ class Fault:
     path: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a kind that does not exist: it would strike without doing anything."""
+        """Refuse a kind that does not exist: it would have no effect."""
         if self.kind not in get_args(FaultKind):
             kinds = ", ".join(get_args(FaultKind))
             raise ValueError(f"There is no fault {self.kind!r}; there are {kinds}.")
 
-    def strikes(self, method: str, path: str) -> bool:
-        """Tell whether it is meant for a request."""
-        where = self.path or _WHERE.get(self.kind, "")
-        return path.startswith(where) if where != "submit" else _is_submit(method, path)
-
-
-_CHAT = "/v1/chat/completions"
-_WHERE: dict[str, str] = {
-    "cut": _CHAT,
-    "stall": _CHAT,
-    "keep-alive": _CHAT,
-    "bad-sse": _CHAT,
-    "duplicate": _CHAT,
-    "job": "submit",
-    "refuse": "submit",
-    "lost-answer": "submit",
-}
-
-
-def _is_submit(method: str, path: str) -> bool:
-    return method == "POST" and path.endswith(("/submit", "/lite"))
+    def matches(self, method: str, path: str) -> bool:
+        """Return True if the order is for such a request."""
+        prefix = self.path or _PATHS.get(self.kind, "")
+        if prefix == "submit":
+            return method == "POST" and path.endswith(("/submit", "/lite"))
+        return path.startswith(prefix)
 
 
 @dataclass
 class Faults:
-    """The orders still open, first come first served."""
+    """The open orders, first come first served."""
 
     _orders: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -103,16 +93,16 @@ class Faults:
             self._orders += [fault] if fault.times > 0 else []
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault for a request, if one is open."""
+        """Return the fault for a request, if one is ordered."""
         with self._lock:
             for fault in self._orders:
-                if fault.strikes(method, path):
+                if fault.matches(method, path):
                     fault.times -= 1
                     self._orders = [order for order in self._orders if order.times > 0]
                     return fault
         return None
 
     def clear(self) -> None:
-        """Forget all orders."""
+        """Remove all orders."""
         with self._lock:
             self._orders.clear()

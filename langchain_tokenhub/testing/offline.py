@@ -1,4 +1,4 @@
-"""For programs that should run without a key: the emulator steps in where none is set."""
+"""Run programs without a key, against the emulator."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _KEYS = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
 
 @contextmanager
 def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
-    """Use the real service when a key is set, else an emulator, and say so.
+    """Use the service when a key is set, else an emulator, with a note on stderr.
 
     Args:
-        speed: How many times quicker than the real service the emulator's jobs are.
+        speed: Divides every wait of the emulator.
 
     Yields:
-        The emulator, or None where the real service is used.
+        The emulator, or `None` where the service is used.
     """
     if any(os.environ.get(name) for name in _KEYS):
         yield None
@@ -28,7 +28,7 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
     with Emulator(speed=speed) as hub:
         note = f"{_KEYS[0]} is not set: using the emulator at {hub.url}, nothing is charged."
         text = f"{note}\n未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n"
-        print(text, file=sys.stderr)  # noqa: T201 - tells the person at the terminal
+        print(text, file=sys.stderr)  # noqa: T201 - a note for the terminal
         before = {name: os.environ.get(name) for name in (_KEYS[0], "TOKENHUB_BASE_URL")}
         os.environ[_KEYS[0]], os.environ["TOKENHUB_BASE_URL"] = "emulator", hub.url
         try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tokenhub_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A running emulator that does not let anyone wait; the environment points to it."""
+    """A running emulator without waits; the environment variables point to it."""
     from langchain_tokenhub.testing import Emulator
 
     with Emulator(speed=1e6) as hub:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
@@ -96,38 +96,38 @@ class MediaClient(MediaSettings):
         """As `submit`."""
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
-    def query(self, job: Job | str) -> Job:
+    def query(self, job: JobRef | str) -> Job:
         """Ask once how a job stands."""
         return finish(self._query(self._sync(), job))
 
-    async def aquery(self, job: Job | str) -> Job:
+    async def aquery(self, job: JobRef | str) -> Job:
         """As `query`."""
         return await self._query(self._async(), job)
 
-    def watch(self, job: Job | str) -> Iterator[Job]:
+    def watch(self, job: JobRef | str) -> Iterator[Job]:
         """Yield a job as it stands, then whenever it changed, until it ends."""
         return drain(self._watch(self._sync(), job))
 
-    def awatch(self, job: Job | str) -> AsyncGenerator[Job, None]:
+    def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
         """As `watch`."""
         return self._watch(self._async(), job)
 
-    def result(self, job: Job | str, wait_timeout: float | None = None) -> MediaResult:
+    def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """Wait for a job, save its files, and return them."""
         return finish(self._result(self._sync(), emit, job, wait_timeout))
 
-    async def aresult(self, job: Job | str, wait_timeout: float | None = None) -> MediaResult:
+    async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
         return await self._result(self._async(), aemit, job, wait_timeout)
 
     def results(
-        self, jobs: Iterable[Job | str], wait_timeout: float | None = None
+        self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
         """Yield the result or the error of each job once, in the order in which they end."""
         return drain(self._results(self._sync(), emit, jobs, wait_timeout))
 
     def aresults(
-        self, jobs: Iterable[Job | str], wait_timeout: float | None = None
+        self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> AsyncGenerator[Outcome, None]:
         """As `results`."""
         return self._results(self._async(), aemit, jobs, wait_timeout)
@@ -175,14 +175,14 @@ class MediaClient(MediaSettings):
         request = await self._request(runner, checked, extra, params, by_model=False)
         return await runner.submit(request, again=again)
 
-    async def _query(self, transport: Transport, job: Job | str) -> Job:
+    async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
         known = await self._job(history, job)
         seen = await query(self._service(transport, known), known)
         history.note(seen)
         return seen
 
-    async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
+    async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
         history = self._history(transport)
         known = await self._job(history, job)
         wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
@@ -198,7 +198,7 @@ class MediaClient(MediaSettings):
             await states.aclose()
 
     async def _result(
-        self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
+        self, transport: Transport, emit: Emit, job: JobRef | str, wait: float | None
     ) -> MediaResult:
         history = self._history(transport)
         known = await self._job(history, job)
@@ -210,9 +210,9 @@ class MediaClient(MediaSettings):
                 return await runner.result(known)
 
     async def _results(
-        self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
+        self, transport: Transport, emit: Emit, jobs: Iterable[JobRef | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | Job) else jobs)}
+        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
         await history.recall(asked)
         known = [history.latest(await self._job(history, job)) for job in asked.values()]
@@ -294,8 +294,10 @@ class MediaClient(MediaSettings):
             timeout=self.timeout,
         )
 
-    async def _job(self, history: JobHistory, job: Job | str) -> Job:
-        """Return a job by its id; what is known of it here saves asking."""
+    async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
+        """Return a job, from what is known of its id here."""
+        if isinstance(job, JobRef) and not isinstance(job, Job):
+            job = await history.find(job.id) or Job(**job.model_dump())
         if not isinstance(job, Job):
             job_id = id_of(job)
             job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)

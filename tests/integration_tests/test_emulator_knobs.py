@@ -373,7 +373,7 @@ def test_a_setting_that_makes_no_sense_is_refused(setting, word):
 SCRIPT = [
     (CHAT, BODY),
     (CHAT, STREAM),
-    (CHAT, {**BODY, "model": "unknown-1"}),
+    (CHAT, {**BODY, "model": "gpt-4o"}),
     ("/v1/api/video/submit", VIDEO),
     ("/v1/api/video/submit", {**VIDEO, "prompt": "雨"}),
     ("/v1/api/image/submit", {"model": "hy-image-v3.0", "prompt": "雨"}),

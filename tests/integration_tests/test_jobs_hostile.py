@@ -70,7 +70,7 @@ def test_an_empty_job_id_is_refused(hub, call, verb, job_id):
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("thing", [None, True, 1.5, [], {}, b"x", object()], ids=str)
+@pytest.mark.parametrize("thing", [None, True, 1.5, [], {}, b"x", ...], ids=str)
 def test_what_is_no_job_is_refused(hub, call, thing):
     for verb in ("query", "watch", "result"):
         assert "neither a Job nor a job's id" in str(

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from langchain_tokenhub.testing.arguments import fill
-from langchain_tokenhub.testing.brain import Answer, answer
-from langchain_tokenhub.testing.clues import clues
-from langchain_tokenhub.testing.families import chat_model
+from langchain_tokenhub.testing.chat_replies import Answer, compute_answer, fill, read_facts
+from langchain_tokenhub.testing.chat_validation import pieces
+from langchain_tokenhub.testing.tables import chat_model
 
 STUDIO = (
     "请为一家名叫“云上茶馆”的店做一套素材："
@@ -35,22 +34,18 @@ MODEL = function("tokenhub_3d", "Make a 3D model.", [], prompt=TEXT, image_url=T
 
 def ask(text, model="ep-1", **body) -> Answer:
     messages = text if isinstance(text, list) else [{"role": "user", "content": text}]
-    return answer({"model": model, "messages": messages, **body}, chat_model(model))
-
-
-def said(reply: Answer) -> str:
-    return "".join(reply.content)
+    return compute_answer({"model": model, "messages": messages, **body}, chat_model(model))
 
 
 def calls(reply: Answer):
-    return [(name, json.loads("".join(arguments))) for name, arguments in reply.calls]
+    return [(call.name, json.loads(call.arguments)) for call in reply.calls]
 
 
 def after(reply: Answer, text, *results):
     ids = [f"call_{at}" for at, _ in enumerate(reply.calls)]
     asked = [
-        {"id": i, "type": "function", "function": {"name": name, "arguments": "".join(parts)}}
-        for i, (name, parts) in zip(ids, reply.calls, strict=True)
+        {"id": i, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for i, c in zip(ids, reply.calls, strict=True)
     ]
     before = text if isinstance(text, list) else [{"role": "user", "content": text}]
     tools = [
@@ -69,13 +64,13 @@ def after(reply: Answer, text, *results):
     ],
 )
 def test_small_questions_are_computed(question, expected):
-    assert said(ask(question)) == expected
+    assert ask(question).content == expected
 
 
 def test_the_guides_translation_is_given_to_a_translator():
     system = {"role": "system", "content": "你是一个专业的英语翻译助手。"}
     reply = ask([system, {"role": "user", "content": "今天天气真好"}])
-    assert said(reply) == "The weather is really nice today."
+    assert reply.content == "The weather is really nice today."
 
 
 def test_a_name_is_remembered_from_an_earlier_turn():
@@ -84,11 +79,11 @@ def test_a_name_is_remembered_from_an_earlier_turn():
         {"role": "assistant", "content": "Hello!"},
         {"role": "user", "content": "What is my name?"},
     ]
-    assert "Bob" in said(ask(history))
+    assert "Bob" in ask(history).content
 
 
 def test_a_story_takes_at_least_sixty_deltas():
-    assert len(ask("Write a story about a cat.").content) >= 60
+    assert len(pieces(ask("Write a story about a cat.").content)) >= 60
 
 
 def test_the_same_request_has_the_same_answer():
@@ -137,13 +132,23 @@ def test_a_tool_that_has_answered_is_not_called_again():
     first = ask(question, tools=[WEATHER])
     reply = ask(after(first, question, "晴，22 度"), tools=[WEATHER])
     assert not reply.calls
-    assert "晴，22 度" in said(reply)
+    assert "晴，22 度" in reply.content
+
+
+def test_a_forced_choice_goes_on_to_a_tool_that_has_not_answered():
+    question, tools = "Hello!", [MAGIC, WEATHER]
+    first = ask(question, tools=tools, tool_choice="required")
+    second = ask(after(first, question, "5"), tools=tools, tool_choice="required")
+    assert [call.name for call in (*first.calls, *second.calls)] == [
+        "magic_function",
+        "get_weather",
+    ]
 
 
 def test_chinese_arguments_are_not_escaped():
     tool = function("unicode_customer", "", customer_name=TEXT)
     reply = ask("Create a customer named '你好啊集团'", tools=[tool], tool_choice="required")
-    assert "你好啊集团" in "".join(reply.calls[0][1]).replace("\\u", "escaped")
+    assert "你好啊集团" in reply.calls[0].arguments.replace("\\u", "escaped")
 
 
 def test_enums_bounds_nested_objects_and_references_are_respected():
@@ -177,7 +182,7 @@ def test_a_schema_that_holds_itself_comes_to_an_end():
 def test_a_schema_that_holds_itself_many_times_comes_to_an_end_soon():
     fields = {name: {"$ref": "#"} for name in "abcdefghij"}
     schema = {"type": "object", "properties": fields, "required": list(fields)}
-    assert len(json.dumps(fill(schema, clues("x")))) < 500_000
+    assert len(json.dumps(fill(schema, read_facts("x")))) < 500_000
 
 
 def test_optional_fields_are_left_out_unless_spoken_of():
@@ -195,7 +200,7 @@ def test_a_word_that_happens_to_be_a_field_fills_nothing():
 def test_the_studio_is_led_through_image_then_video_and_3d_then_a_summary():
     tools = [IMAGE, VIDEO, MODEL]
     first = ask(STUDIO, tools=tools)
-    assert said(first)
+    assert first.content
     assert [name for name, _ in calls(first)] == ["tokenhub_image"]
     history = after(first, STUDIO, f"Image job {IMAGE_JOB} completed: http://127.0.0.1/x.png")
     second = ask(history, tools=tools)
@@ -207,7 +212,7 @@ def test_the_studio_is_led_through_image_then_video_and_3d_then_a_summary():
     results = ("Video job 1429890795996585984 completed", "3D job 1429890795996585985 completed")
     last = ask(after(second, history, *results), tools=tools)
     assert last.finish == "stop"
-    assert all(word in said(last) for word in ("图片", "视频", "3D", IMAGE_JOB))
+    assert all(word in last.content for word in ("图片", "视频", "3D", IMAGE_JOB))
 
 
 def test_a_failed_picture_is_not_handed_on():
@@ -249,30 +254,29 @@ def schema_format(schema):
 
 def test_a_json_schema_is_filled():
     reply = ask("Tell me a joke about cats.", response_format=schema_format(JOKE))
-    assert json.loads(said(reply)).keys() == {"setup", "punchline"}
+    assert json.loads(reply.content).keys() == {"setup", "punchline"}
 
 
 def test_glm_answers_a_json_schema_with_prose():
     reply = ask("Tell me a joke.", model="glm-5.2", response_format=schema_format(JOKE))
     with pytest.raises(json.JSONDecodeError):
-        json.loads(said(reply))
+        json.loads(reply.content)
 
 
 @pytest.mark.parametrize(
     "question",
     [
         "A joke as JSON with 'setup' and 'punchline' keys. Return nothing other than JSON.",
-        "A joke in JSON. keys: setup, punchline",
         f"A joke in JSON like this schema: {json.dumps(JOKE)}",
     ],
 )
 def test_json_mode_returns_the_keys_the_prompt_names(question):
     reply = ask(question, response_format={"type": "json_object"})
-    assert json.loads(said(reply)).keys() == {"setup", "punchline"}
+    assert json.loads(reply.content).keys() == {"setup", "punchline"}
 
 
 def test_stop_words_end_the_text_before_them():
-    assert "you" not in said(ask("hi", stop=["you"]))
+    assert "you" not in ask("hi", stop=["you"]).content
 
 
 def test_max_tokens_ends_with_length():
@@ -282,7 +286,7 @@ def test_max_tokens_ends_with_length():
 
 def test_max_tokens_counts_thinking_first():
     reply = ask("Hello", model="glm-5", max_tokens=3)
-    assert (len(reply.reasoning), reply.content) == (3, ())
+    assert (len(pieces(reply.reasoning)), reply.content) == (3, "")
 
 
 @pytest.mark.parametrize(

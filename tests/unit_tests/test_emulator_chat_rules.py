@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.testing.chat import check_chat
+from langchain_tokenhub.testing.chat_validation import check_chat
 from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -136,7 +136,7 @@ def test_a_value_within_limits_is_accepted(body):
     check(**body)
 
 
-@pytest.mark.parametrize("model", ["unknown-1", "nope", "qwen3.5-plus"])
+@pytest.mark.parametrize("model", ["gpt-4o", "GLM-5", "qwen3.5-plus"])
 def test_a_model_that_is_not_there_is_400004(model):
     assert refusal(model=model).code == "400004"
 

@@ -6,9 +6,9 @@ import io
 import pytest
 from PIL import Image
 
-from langchain_tokenhub.testing.media import check_media
-from langchain_tokenhub.testing.media_hub import price
-from langchain_tokenhub.testing.refusals import MediaRefusedError, refused_body
+from langchain_tokenhub.testing.errors import RefusedError
+from langchain_tokenhub.testing.media_state import price
+from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
 from langchain_tokenhub.testing.tables import table
 
 
@@ -24,7 +24,7 @@ SKETCH = {"prompt": "塔", "image_url": URL, "generate_type": "Sketch"}
 TOP = [{"view_type": "top", "view_image_base64": PICTURE}]
 VIEWS = [{"view_type": "left", "view_image_url": URL}]
 PATHS = {
-    "hy-image-lite": "image",
+    "hy-image-lite": "lite",
     "hy-image-v3.0": "image",
     "hy-video-1.5": "video",
     "yt-video-2.0": "video",
@@ -109,7 +109,6 @@ def test_what_the_service_takes_is_accepted(model, body):
         ("hy-3d-3.1", {"prompt": "塔", "generate_type": "LowPoly"}),
         ("hy-3d-express", {"prompt": "塔", "enable_geometry": True, "result_format": "OBJ"}),
         ("hy-3d-express", {"prompt": "塔", "face_count": 5000}),
-        ("HY-Image-V3.0", {"prompt": "猫"}),
         ("hy-3d-9", {"prompt": None, "model": None}),
     ],
 )  # fmt: skip
@@ -118,13 +117,15 @@ def test_what_the_service_refuses_is_refused(model, body):
         check_media(PATHS.get(model, "image"), {"model": model, **body})
 
 
-def test_a_model_on_the_wrong_path_is_refused():
-    with pytest.raises(MediaRefusedError):
-        check_media("video", {"model": "hy-3d-3.0", "prompt": "塔"})
+@pytest.mark.parametrize(("model", "code"), [("hy-3d-3.0", "400005"), ("hy-video-1", "400004")])
+def test_a_model_that_is_not_served_on_the_path_is_refused(model, code):
+    with pytest.raises(RefusedError) as caught:
+        check_media("video", {"model": model, "prompt": "塔"})
+    assert caught.value.code == code
 
 
 def test_a_refused_submit_has_an_empty_id():
-    body = refused_body(MediaRefusedError("InvalidParameter.X", "no"), "r1")
+    body = MediaRefusedError("InvalidParameter.X", "no").body("r1")
     assert (body["id"], body["status"], body["error"]["type"]) == ("", "failed", "api_error")
 
 

@@ -8,10 +8,17 @@ import pytest
 import trimesh
 from PIL import Image
 
-from langchain_tokenhub.testing.mesh_files import fbx, glb, obj, stl, usdz
-from langchain_tokenhub.testing.pictures import picture, preview
-from langchain_tokenhub.testing.results import prompt_of
-from langchain_tokenhub.testing.shapes import mesh_of
+from langchain_tokenhub.testing.sample_files import (
+    draw_picture,
+    draw_preview,
+    fbx,
+    glb,
+    mesh_of,
+    obj,
+    stl,
+    subject_of,
+    usdz,
+)
 from langchain_tokenhub.testing.tables import blob
 
 PROMPTS = ["一个茶壶", "花瓶", "a ring"]
@@ -24,21 +31,21 @@ def opened(raw: bytes) -> Image.Image:
 
 
 def test_a_picture_keeps_the_shape_asked_for_and_the_prompt():
-    image = opened(picture("雨中竹林", 1280, 720))
+    image = opened(draw_picture("雨中竹林", 1280, 720))
     assert image.size == (512, 288)
     assert image.text["prompt"] == "雨中竹林"
 
 
 def test_pictures_differ_by_prompt_and_are_the_same_for_the_same():
-    assert picture("雨", 512, 512) != picture("雪", 512, 512)
-    assert picture("雨", 512, 512) == picture.__wrapped__("雨", 512, 512)
+    assert draw_picture("雨", 512, 512) != draw_picture("雪", 512, 512)
+    assert draw_picture("雨", 512, 512) == draw_picture.__wrapped__("雨", 512, 512)
 
 
 def test_what_is_made_of_a_picture_does_not_hang_on_the_port_and_the_time():
-    first = prompt_of({"image_url": f"http://127.0.0.1:1/files/{'a' * 32}?q-sign-time=1"})
-    second = prompt_of({"image_url": f"http://127.0.0.1:2/files/{'b' * 32}?q-sign-time=2"})
+    first = subject_of({"image_url": f"http://127.0.0.1:1/files/{'a' * 32}?q-sign-time=1"})
+    second = subject_of({"image_url": f"http://127.0.0.1:2/files/{'b' * 32}?q-sign-time=2"})
     assert first == second
-    assert prompt_of({"image_url": "https://a.test/b.png"}) != first
+    assert subject_of({"image_url": "https://a.test/b.png"}) != first
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -77,7 +84,7 @@ def test_an_fbx_says_its_version():
 
 
 def test_a_preview_is_a_picture():
-    assert opened(preview(mesh_of("一个茶壶"))).size == (256, 256)
+    assert opened(draw_preview(mesh_of("一个茶壶"))).size == (256, 256)
 
 
 def test_the_film_plays_and_can_start_before_it_is_whole():

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 
-from langchain_tokenhub.testing.brain import Answer
-from langchain_tokenhub.testing.stream import Envelope, frames, whole
+from langchain_tokenhub.testing.chat_routes import Envelope, completion, frames
+from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 
-TALK = Answer((), ("你", "好"), (), "stop")
-CALLS = Answer((), (), (("f", ("{", "}")), ("g", ("{", '"a"', ": 1}"))), "tool_calls")
+TALK = Answer("你好")
+CALLS = Answer(calls=(ToolCall("f", "{ }"), ToolCall("g", '{"a": 1}')), finish="tool_calls")
 
 
 def envelope(era="today", **more):
@@ -50,7 +50,7 @@ def test_chinese_goes_out_as_it_is():
 
 def test_parallel_calls_come_interleaved():
     deltas = [c["delta"]["tool_calls"][0] for c in choices(CALLS, envelope())[1:-1]]
-    assert [delta["index"] for delta in deltas] == [0, 1, 0, 1, 0, 1, 1]
+    assert [delta["index"] for delta in deltas] == [0, 1, 0, 1, 0, 1, 1, 1, 1]
     assert [delta.get("id") for delta in deltas[:3]] == ["call_0", "call_1", None]
 
 
@@ -59,11 +59,12 @@ def test_old_hunyuan_repeats_the_id_with_an_empty_name():
         c["delta"]["tool_calls"][0] for c in choices(CALLS, envelope(repeats_calls=True))[1:-1]
     ]
     assert all(delta["id"] for delta in deltas)
-    assert [delta["function"]["name"] for delta in deltas] == ["f", "g", "", "", "", "", ""]
+    assert [delta["function"]["name"] for delta in deltas] == ["f", "g", *[""] * 7]
 
 
 def test_a_whole_answer_has_empty_content_beside_calls_today_and_null_in_the_guide():
     message = {
-        era: whole(CALLS, envelope(era), {})["choices"][0]["message"] for era in ("today", "guide")
+        era: completion(CALLS, envelope(era), {})["choices"][0]["message"]
+        for era in ("today", "guide")
     }
     assert (message["today"]["content"], message["guide"]["content"]) == ("", None)

@@ -1,4 +1,4 @@
-"""Bytes to events. Peers seen to fail a row are named (`tests/benchmarks/anchors.py`)."""
+"""Bytes to events. Peers seen to fail a row are named (`tests/benchmarks/peers`)."""
 
 from __future__ import annotations
 

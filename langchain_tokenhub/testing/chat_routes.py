@@ -1,0 +1,253 @@
+"""POST /v1/chat/completions and GET /v1/models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from starlette.responses import Response
+
+from langchain_tokenhub.testing.chat_replies import compute_answer
+from langchain_tokenhub.testing.chat_script import Answer
+from langchain_tokenhub.testing.chat_validation import (
+    check_chat,
+    count_tokens,
+    pieces,
+    prompt_tokens,
+)
+from langchain_tokenhub.testing.errors import Era
+from langchain_tokenhub.testing.faults import Fault
+from langchain_tokenhub.testing.http import (
+    FOREVER,
+    Exchange,
+    cut_short,
+    drip,
+    fault_body,
+    json_response,
+    streamed,
+    to_json,
+)
+from langchain_tokenhub.testing.tables import chat_models, served_models
+
+Json = dict[str, Any]
+DONE = b"data: [DONE]\n\n"
+_TOKEN_SECONDS = 0.03
+_CREATED = 1774800000
+
+
+async def models(x: Exchange) -> Response:
+    """List the models of every kind, those that were added included."""
+    rows = [
+        {
+            "id": name,
+            "object": "model",
+            "name": name,
+            "created": _CREATED,
+            "status": chat_models()[name].status if kind == "chat" else "online",
+        }
+        for name, kind in (dict.fromkeys(x.hub.models, "added") | served_models()).items()
+    ]
+    return json_response({"object": "list", "data": rows})
+
+
+async def chat(x: Exchange) -> Response:
+    """Answer a chat request, whole or as a stream."""
+    row = check_chat(x.body, x.hub.era, x.hub.models)
+    prompt = prompt_tokens(x.body)
+    spent = x.hub.rates.admit(x.key, x.body["model"], x.hub.now(), prompt)
+    answer = await x.hub.script.next_answer(x.arrival.received) or compute_answer(x.body, row)
+    spent.tokens += answer.tokens
+    envelope = Envelope(
+        id=x.rng.uuid(),
+        model=x.body["model"],
+        created=int(x.hub.now()),
+        era=x.hub.era,
+        call_ids=tuple(call.id or f"call_{x.rng.uuid()[:13]}" for call in answer.calls),
+        repeats_calls=row.repeats_calls,
+    )
+    usage = count_usage(answer, prompt, x.hub.cache.count(x.body), x.hub.era)
+    if not x.body.get("stream"):
+        await x.hub.sleep(_TOKEN_SECONDS * answer.tokens)
+        return _respond(x, completion(answer, envelope, usage))
+    options = x.body.get("stream_options") or {}
+    events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
+    return streamed(_counted(x, _sent(x, events)), {"content-type": "text/event-stream"})
+
+
+def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
+    """Return the usage: that of a scripted answer, else what is counted.
+
+    The guide writes `cached_token` without an s.
+    """
+    given = answer.usage
+    read = (given.get("input_token_details") or {}).get("cache_read", min(cached, prompt))
+    thought = (given.get("output_token_details") or {}).get("reasoning")
+    prompt = given.get("input_tokens", prompt)
+    written = given.get("output_tokens", answer.tokens)
+    thought = count_tokens(answer.reasoning) if thought is None else thought
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_token" if era == "guide" else "cached_tokens": read},
+        "completion_tokens_details": {"reasoning_tokens": thought},
+    }
+
+
+def _respond(x: Exchange, data: Json) -> Response:
+    match x.fault:
+        case Fault(kind="error-in-200"):
+            return json_response(fault_body(x.arrival, x.fault))
+        case Fault(kind="cut"):
+            raw = to_json(data)
+            headers = {"content-type": "application/json", "content-length": str(len(raw))}
+            return streamed(cut_short(raw, len(raw) // 2, x.arrival.request), headers)
+        case _:
+            return json_response(data)
+
+
+async def _counted(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    x.hub.streams += 1
+    try:
+        async with aclosing(events) as open_events:
+            async for event in open_events:
+                yield event
+    finally:
+        x.hub.streams -= 1
+
+
+def _sent(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
+    if x.fault and x.fault.kind == "drip":
+        return drip(b"".join(events), x.fault.seconds)
+    return _paced(x, events)
+
+
+async def _paced(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
+    for number, event in enumerate(events):
+        if x.fault and x.fault.after in (number, number - len(events)):
+            async for extra in _fail(x, x.fault, event):
+                yield extra
+            if x.fault.kind == "error-in-200":
+                return
+        yield event
+        await x.hub.sleep(_TOKEN_SECONDS)
+
+
+async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]:
+    """Apply a failure in the middle of a stream, before an event."""
+    match fault.kind:
+        case "bad-sse":
+            yield b'data: {"choices": [{"index": 0, "delta\n\n'
+        case "duplicate":
+            yield event
+        case "error-in-200":
+            yield frame(fault_body(x.arrival, fault))
+        case "keep-alive":
+            while True:
+                yield b": keep-alive\n\n"
+                await asyncio.sleep(0.02)
+        case "cut":
+            x.arrival.request.state.transport.close()
+            await asyncio.sleep(FOREVER)
+        case "stall":
+            await asyncio.sleep(FOREVER)
+        case _:
+            return
+
+
+# -- JSON and events ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What surrounds an answer.
+
+    Args:
+        call_ids: One for each tool call.
+        repeats_calls: Whether every delta of a tool call repeats its id and has an empty name.
+    """
+
+    id: str
+    model: str
+    created: int
+    era: Era
+    call_ids: tuple[str, ...]
+    repeats_calls: bool = False
+
+    def head(self) -> Json:
+        """Return the first fields of a completion; the guide's samples have no `created`."""
+        head: Json = {"id": self.id, "object": "chat.completion", "model": self.model}
+        return head if self.era == "guide" else head | {"created": self.created}
+
+    def chunk_head(self) -> Json:
+        """Return the first fields of a chunk; the guide's sample has the id alone."""
+        kind = {"object": "chat.completion.chunk"}
+        return {"id": self.id} if self.era == "guide" else self.head() | kind
+
+
+def completion(answer: Answer, envelope: Envelope, usage: Json) -> Json:
+    """Build the answer without streaming.
+
+    Content beside tool calls is null in the guide's sample, and an empty string today.
+    """
+    message: Json = {"role": "assistant", "content": answer.content}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.calls:
+        message["content"] = answer.content or (None if envelope.era == "guide" else "")
+        message["tool_calls"] = [
+            _call(call_id, call.name, call.arguments)
+            for call_id, call in zip(envelope.call_ids, answer.calls, strict=True)
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish}
+    return envelope.head() | {"choices": [choice], "usage": usage}
+
+
+def _call(call_id: str, name: str, arguments: str) -> Json:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def frames(answer: Answer, envelope: Envelope, usage: Json | None) -> Iterator[bytes]:
+    """Build all events of a stream, with a usage chunk if there is one."""
+    head = envelope.chunk_head()
+    for delta in _deltas(answer, envelope):
+        yield frame(head | {"choices": [_choice(delta, None, envelope)]})
+    yield frame(head | {"choices": [_choice({}, answer.finish, envelope)]})
+    if usage is not None:
+        yield frame(head | {"choices": [], "usage": usage})
+    yield DONE
+
+
+def frame(data: Json) -> bytes:
+    """Write one event."""
+    return b"data: " + to_json(data) + b"\n\n"
+
+
+def _choice(delta: Json, finish: str | None, envelope: Envelope) -> Json:
+    """Build a choice; before the end `finish_reason` is null in the guide and absent today."""
+    choice: Json = {"index": 0, "delta": delta}
+    if finish is not None or envelope.era == "guide":
+        choice["finish_reason"] = finish
+    return choice
+
+
+def _deltas(answer: Answer, envelope: Envelope) -> Iterator[Json]:
+    yield {"role": "assistant"}
+    yield from ({"reasoning_content": piece} for piece in pieces(answer.reasoning))
+    yield from ({"content": piece} for piece in pieces(answer.content))
+    for at, call in enumerate(answer.calls):
+        yield {"tool_calls": [{"index": at, **_call(envelope.call_ids[at], call.name, "")}]}
+    for row in zip_longest(*(pieces(call.arguments) for call in answer.calls)):
+        for at, piece in enumerate(row):
+            if piece is not None:
+                yield {"tool_calls": [_arguments(at, piece, envelope)]}
+
+
+def _arguments(at: int, piece: str, envelope: Envelope) -> Json:
+    if not envelope.repeats_calls:
+        return {"index": at, "function": {"arguments": piece}}
+    return {"index": at, **_call(envelope.call_ids[at], "", piece)}

@@ -1,0 +1,292 @@
+"""From an HTTP request to an answer in JSON, and the answers that are failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
+from langchain_tokenhub.testing.faults import Fault
+from langchain_tokenhub.testing.media_state import MediaHub
+from langchain_tokenhub.testing.state import Received, Rng
+
+BODY_LIMIT = 100 << 20
+"""Bytes of a request; the largest holds a film (1823/136957)."""
+FOREVER = 86400.0
+_MAX_DEPTH = 100
+_MAX_DRIP_PIECES = 1000
+_GARBAGE = "<!doctype html><html><body><h1>Welcome</h1></body></html>"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request as it came in.
+
+    Args:
+        raw: The body; `None` where it was too large to keep.
+        fault: The failure that is ordered for it.
+        rng: For its ids and all else that is random.
+    """
+
+    hub: MediaHub
+    request: Request
+    received: Received
+    raw: bytes | None
+    fault: Fault | None
+    rng: Rng
+
+    @property
+    def base(self) -> str:
+        """Scheme, host and port as the client wrote them."""
+        return str(self.request.base_url).rstrip("/")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An authorised request with a JSON object."""
+
+    arrival: Arrival
+    body: dict[str, Any]
+    key: str
+
+    @property
+    def hub(self) -> MediaHub:
+        """The emulator."""
+        return self.arrival.hub
+
+    @property
+    def fault(self) -> Fault | None:
+        """The failure that is ordered for the request."""
+        return self.arrival.fault
+
+    @property
+    def rng(self) -> Rng:
+        """The random numbers of the request."""
+        return self.arrival.rng
+
+
+Handler = Callable[[Exchange], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def api_endpoint(hub: MediaHub, handler: Handler) -> Endpoint:
+    """Serve a path that needs a key."""
+
+    async def answer(x: Arrival) -> Response:
+        return await handler(_authorise(x))
+
+    return endpoint(hub, answer)
+
+
+def endpoint(hub: MediaHub, answer: Callable[[Arrival], Awaitable[Response]]) -> Endpoint:
+    """Serve a path: record the request, wait, apply the ordered failure, and answer."""
+
+    async def serve(request: Request) -> Response:
+        if hub.unreachable:
+            return await _wait_for_disconnect(request)
+        try:
+            x = await _receive(hub, request)
+        except ClientDisconnect:
+            return Response()
+        latency = hub.latency
+        await asyncio.sleep(x.rng.uniform(*latency) if isinstance(latency, tuple) else latency)
+        try:
+            response = await _fail(x) or await answer(x)
+        except RefusedError as error:
+            response = refusal(hub, x.rng, error)
+        return _dripped(response, x.fault)
+
+    return serve
+
+
+# -- requests -----------------------------------------------------------------------------------
+
+
+async def _receive(hub: MediaHub, request: Request) -> Arrival:
+    raw = await _read(request)
+    method, path, headers = request.method, request.url.path, dict(request.headers)
+    received = Received(method, path, request.url.query, headers, _parse(raw), at=hub.uptime())
+    hub.requests.append(received)
+    key = headers.get("authorization", "")
+    rng = hub.rng_for(method.encode(), path.encode(), key.encode(), raw or b"")
+    return Arrival(hub, request, received, raw, hub.faults.take(method, path), rng)
+
+
+async def _read(request: Request) -> bytes | None:
+    """Read the whole body, even one too large to keep: a client reads the refusal only then."""
+    parts, size = list[bytes](), 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= BODY_LIMIT:
+            parts.append(part)
+    return b"".join(parts) if size <= BODY_LIMIT else None
+
+
+def _parse(raw: bytes | None) -> Any:
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant) if raw else None
+    except (ValueError, RecursionError):
+        return None
+    return value if _is_shallow(value) else None
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is not in JSON")
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for one in level for inner in _children(one)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _authorise(x: Arrival) -> Exchange:
+    """Check the key and read the body.
+
+    Raises:
+        RefusedError: For a key that is not good, and a body that is no JSON object.
+    """
+    scheme, _, key = x.request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
+    if not x.hub.accepts(key.strip()):
+        raise RefusedError("401002", "API Key does not exist or signature verification failed.")
+    return Exchange(x, _body(x) if x.request.method == "POST" else {}, key.strip())
+
+
+def _body(x: Arrival) -> dict[str, Any]:
+    if x.raw is None:
+        raise RefusedError("413001", f"The request body exceeds {BODY_LIMIT >> 20} MB.")
+    body = _parse(x.raw)
+    if not isinstance(body, dict):
+        raise RefusedError("400001", "The request body is not a JSON object.")
+    return body
+
+
+# -- answers ------------------------------------------------------------------------------------
+
+
+def to_json(data: Any) -> bytes:
+    """Write JSON; Chinese is not escaped."""
+    return json.dumps(data, ensure_ascii=False).encode(errors="replace")
+
+
+def json_response(
+    data: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with JSON."""
+    return Response(to_json(data), status, headers, media_type="application/json")
+
+
+def refusal(hub: MediaHub, rng: Rng, error: RefusedError) -> Response:
+    """Answer with an error of the era."""
+    status = status_of(hub.era, error.code)
+    body = error_body(hub.era, status, error.code, error.message, rng.uuid())
+    wait = error.retry_after
+    return json_response(body, status, {} if wait is None else {"retry-after": str(wait)})
+
+
+def streamed(body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
+    """Answer piece by piece; the content type is sent as it is, without a charset."""
+    return StreamingResponse(body, headers=dict(headers))
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+async def _fail(x: Arrival) -> Response | None:
+    """Answer with the ordered failure; `None` where there is none or the handler applies it."""
+    is_chat = x.request.url.path.endswith("/chat/completions")
+    match x.fault:
+        case Fault(kind="status"):
+            return _status(x, x.fault)
+        case Fault(kind="garbage"):
+            return Response(_GARBAGE, media_type="text/html")
+        case Fault(kind="reset"):
+            return await _reset(x.request)
+        case Fault(kind="hang"):
+            return await _wait_for_disconnect(x.request)
+        case Fault(kind="error-in-200") if not is_chat:
+            return json_response(fault_body(x, x.fault))
+        case _:
+            return None
+
+
+def _status(x: Arrival, fault: Fault) -> Response:
+    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+    code = fault.code or f"{fault.status or 500}001"
+    status = fault.status or status_of(x.hub.era, code)
+    if fault.body is not None:
+        return Response(fault.body, status, headers)
+    body = error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
+    return json_response(body, status, headers)
+
+
+def fault_body(x: Arrival, fault: Fault) -> dict[str, Any]:
+    """Build an error body that is sent with HTTP 200."""
+    code = fault.code or "500001"
+    status = fault.status or status_of(x.hub.era, code)
+    return error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
+
+
+async def _reset(request: Request) -> Response:
+    transport = request.state.transport
+    linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+    return await _wait_for_disconnect(request)
+
+
+async def hang_up(request: Request) -> Response:
+    """Close the connection without an answer."""
+    request.state.transport.close()
+    return await _wait_for_disconnect(request)
+
+
+async def _wait_for_disconnect(request: Request) -> Response:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    return Response()
+
+
+async def cut_short(raw: bytes, after: int, request: Request) -> AsyncIterator[bytes]:
+    """Send the beginning of a body, then close the connection."""
+    yield raw[:after]
+    request.state.transport.close()
+    await asyncio.sleep(FOREVER)
+
+
+async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
+    """Send a body evenly over a time, in pieces so small that characters are cut."""
+    size = max(1, -(-len(raw) // _MAX_DRIP_PIECES))
+    started = time.monotonic()
+    for at in range(0, len(raw), size):
+        yield raw[at : at + size]
+        due = started + seconds * (at + size) / len(raw)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+def _dripped(response: Response, fault: Fault | None) -> Response:
+    """Apply a drip to an answer that is not a stream; a stream applies it itself."""
+    if fault is None or fault.kind != "drip" or isinstance(response, StreamingResponse):
+        return response
+    body = drip(bytes(response.body), fault.seconds)
+    return StreamingResponse(body, response.status_code, dict(response.headers))

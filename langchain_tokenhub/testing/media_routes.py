@@ -1,0 +1,223 @@
+"""The paths of media jobs, the synchronous image path, and the links to files."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from langchain_tokenhub.testing.faults import Fault
+from langchain_tokenhub.testing.http import (
+    Arrival,
+    Exchange,
+    cut_short,
+    hang_up,
+    json_response,
+    streamed,
+)
+from langchain_tokenhub.testing.media_state import Job, Link, Submit
+from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
+from langchain_tokenhub.testing.sample_files import (
+    SampleFile,
+    image_of,
+    models_of,
+    revised_prompt,
+    subject_of,
+    video_of,
+)
+from langchain_tokenhub.testing.tables import table
+
+Json = dict[str, Any]
+
+
+def _kind(x: Exchange) -> str:
+    """Return `image`, `video` or `3d`, or `lite` for the synchronous path."""
+    kind, action = x.arrival.request.url.path.split("/")[3:5]
+    return "lite" if action == "lite" else kind
+
+
+def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
+    match x.fault:
+        case Fault(kind="refuse", code=code, message=message):
+            raise MediaRefusedError(code or "InvalidParameter.InvalidParameter", message)
+        case Fault(kind="job", code=code, message=message) if kind == "lite":
+            raise MediaRefusedError(code or "FailedOperation.ModerationFailed", message)
+        case _:
+            row = check_media(kind, x.body, x.hub.models)
+            _check_own_links(x)
+            return row
+
+
+def _check_own_links(x: Exchange) -> None:
+    """Refuse inputs that are dead links of this emulator: the service could not fetch them."""
+    for text in _texts(x.body):
+        if text.startswith(f"{x.arrival.base}/files/"):
+            parts = urlsplit(text)
+            found = x.hub.open(_read_link(parts.path.rsplit("/", 1)[1], parse_qs(parts.query)))
+            if isinstance(found, str):
+                raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+async def submit(x: Exchange) -> Response:
+    """Accept a job."""
+    kind = _kind(x)
+    try:
+        job = x.hub.accept(Submit(kind, _check(x, kind), x.body, x.key, x.fault, x.rng))
+    except MediaRefusedError as error:
+        return json_response(error.body(x.rng.uuid()))
+    if x.fault and x.fault.kind == "lost-answer":
+        return await hang_up(x.arrival.request)
+    return json_response(
+        {
+            "id": job.id,
+            "request_id": x.rng.uuid(),
+            "object": job.object,
+            "created_at": int(x.hub.now()),
+            "status": "queued",
+        }
+    )
+
+
+async def query(x: Exchange) -> Response:
+    """Return the state of a job; the answer has no id, and its time is the time of the answer."""
+    job = x.hub.find(x.body.get("id"), x.body.get("model"))
+    if job is None or job.kind != _kind(x) or job.key != x.key:
+        return json_response(_job_not_found(x.rng.uuid()))
+    status, now = job.status(x.hub.clock()), int(x.hub.now())
+    answer: Json = {"request_id": x.rng.uuid(), "object": job.object, "created_at": now}
+    if status == "completed":
+        answer["completed_at"] = now
+    answer["status"] = status
+    if job.kind == "video":
+        answer["progress"] = job.progress(x.hub.clock())
+    if status == "failed" and job.error:
+        answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
+    return json_response(answer | ({"data": _data(x, job)} if status == "completed" else {}))
+
+
+def _job_not_found(request_id: str) -> Json:
+    error = {
+        "message": "The job does not exist or has expired.",
+        "type": "api_error",
+        "code": "FailedOperation.JobNotFound",
+    }
+    return {"error": error, "request_id": request_id}
+
+
+def _data(x: Exchange, job: Job) -> Any:
+    """List the files of a job; for video it is one object."""
+
+    def link(file: SampleFile) -> str:
+        return x.hub.link(x.arrival.base, file, job.link_seconds)
+
+    match job.kind:
+        case "image":
+            entry = {"url": link(image_of(job.id, job.body))}
+            if job.body.get("revise", 1):
+                entry["revised_prompt"] = revised_prompt(subject_of(job.body))
+            return [entry]
+        case "video":
+            return {"url": link(video_of(job.id))}
+        case _:
+            return [
+                {"type": model.type, "url": link(model), "preview_image_url": link(preview)}
+                for model, preview in models_of(job.id, job.body)
+            ]
+
+
+async def lite(x: Exchange) -> Response:
+    """Draw an image at once; it comes as base64 unless the body says otherwise."""
+    request_id = x.rng.uuid()
+    try:
+        row = _check(x, "lite")
+        with x.hub.drawing(row, x.body["model"], x.key):
+            await x.hub.sleep(row["seconds"])
+    except MediaRefusedError as error:
+        return json_response(error.body(request_id))
+    x.hub.charge(row, x.body)
+    if x.fault and x.fault.kind == "lost-answer":
+        return await hang_up(x.arrival.request)
+    file = image_of(request_id, x.body)
+    entry = {"url": x.hub.link(x.arrival.base, file, row["link_seconds"])}
+    if x.body.get("rsp_img_type", "base64") == "base64":
+        entry = {"b64_json": base64.b64encode(file.make()).decode()}
+    return json_response({"created": int(x.hub.now()), "request_id": request_id, "data": [entry]})
+
+
+# -- links to files -----------------------------------------------------------------------------
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def _read_link(name: str, query: Mapping[str, Sequence[str]]) -> Link:
+    window, signature = (next(iter(query.get(k, ())), "") for k in ("q-sign-time", "q-signature"))
+    return Link(name, window, signature)
+
+
+async def serve_file(x: Arrival) -> Response:
+    """Answer GET /files/{name} as an object storage does."""
+    request = x.request
+    if "authorization" in request.headers:
+        return _denied(400, "InvalidArgument", "Two ways of signing at once")
+    signed = {key: [value] for key, value in request.query_params.items()}
+    file = x.hub.open(_read_link(request.path_params["name"], signed))
+    if isinstance(file, str):
+        return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
+    raw = await asyncio.to_thread(_content, file)
+    if x.fault and x.fault.kind == "cut":
+        headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
+        return streamed(cut_short(raw, x.fault.after, request), headers)
+    return _content_response(request, file, raw)
+
+
+@lru_cache(maxsize=64)
+def _content(file: SampleFile) -> bytes:
+    return file.make()
+
+
+def _denied(status: int, code: str, message: str) -> Response:
+    text = (
+        "<?xml version='1.0' encoding='utf-8' ?>\n"
+        f"<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n</Error>\n"
+    )
+    return Response(text, status, media_type="application/xml")
+
+
+def _content_response(request: Request, file: SampleFile, raw: bytes) -> Response:
+    tag = f'"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"'
+    headers = {
+        "content-type": table("media_rules")["types"][file.type],
+        "accept-ranges": "bytes",
+        "etag": tag,
+    }
+    asked = _RANGE.fullmatch(request.headers.get("range", ""))
+    if not asked or request.headers.get("if-range", tag) != tag:
+        return Response(raw, headers=headers)
+    return _partial(raw, asked.group(1), asked.group(2), headers)
+
+
+def _partial(raw: bytes, first: str, last: str, headers: dict[str, str]) -> Response:
+    """Answer a range; without a first byte it is the end of the file."""
+    size = len(raw)
+    start = int(first) if first else max(0, size - int(last or 0))
+    end = min(int(last), size - 1) if first and last else size - 1
+    if start > end:
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
+    shown = headers | {"content-range": f"bytes {start}-{end}/{size}"}
+    return Response(raw[start : end + 1], 206, shown)

@@ -1,0 +1,321 @@
+"""Which media submits are accepted. Pure: a body in, a refusal or the model's row out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from langchain_tokenhub.testing.errors import check_model
+from langchain_tokenhub.testing.tables import table
+
+Body = Mapping[str, Any]
+Row = Mapping[str, Any]
+FieldCheck = Callable[[str, Any, Row], None]
+
+
+class MediaRefusedError(Exception):
+    """A submit is refused; the service tells so inside HTTP 200.
+
+    Args:
+        code: A business code such as `InvalidParameter.InvalidParameter`.
+        message: The text of the error.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """Build the body of the answer to a submit: its id is empty."""
+        error = {"message": self.message, "type": "api_error", "code": self.code}
+        return {"id": "", "status": "failed", "error": error, "request_id": request_id}
+
+
+def wrong(message: str) -> MediaRefusedError:
+    """Return the refusal of a wrong value."""
+    return MediaRefusedError("InvalidParameter.InvalidParameter", message)
+
+
+def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
+    """Check a submit and return the row of its model.
+
+    Raises:
+        RefusedError: For a model that is not served as this kind.
+        MediaRefusedError: For the first thing that is wrong.
+    """
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise MediaRefusedError("MissingParameter", "model is required")
+    check_model(model, kind, added)
+    row: Row = table("media_rules")["model"].get(model, {})
+    if row.get("kind") != kind:
+        return dict(table("media_rules")["other"][kind])
+    _check_fields(body, row["fields"])
+    for rule in row["rules"]:
+        _RULES[rule](body)
+    return row
+
+
+def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
+    for name in body.keys() - fields.keys() - {"model"}:
+        raise MediaRefusedError("InvalidParameter.UnknownParameter", f"unknown parameter {name}")
+    for name, field in fields.items():
+        value = body.get(name)
+        if value is not None:
+            _TYPES[field["type"]](name, value, field)
+        elif field.get("required"):
+            raise MediaRefusedError("MissingParameter", f"{name} is required")
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+_LINK = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?")
+_DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+def check_link(name: str, value: Any) -> None:
+    """Check an http or https address."""
+    if not isinstance(value, str) or not _LINK.fullmatch(value):
+        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
+
+
+def check_picture(name: str, value: Any, field: Row) -> None:
+    """Check a link, raw base64 or a data URL."""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        check_link(name, value)
+        return
+    data = _DATA.fullmatch(value) if isinstance(value, str) else None
+    check_base64(name, data.group(1) if data else value, field)
+
+
+def check_base64(name: str, value: Any, field: Row) -> None:
+    """Check raw base64 of a picture; a `data:` prefix is no base64."""
+    if not isinstance(value, str) or not value:
+        raise wrong(f"{name} is required")
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise _undecodable(name) from error
+    if len(value) > field["bytes"]:
+        limit = f"{field['bytes']} bytes as base64"
+        raise MediaRefusedError("InvalidParameterValue.InvalidImageSize", f"{name}: over {limit}")
+    _check_pixels(name, raw, field)
+
+
+def _undecodable(name: str) -> MediaRefusedError:
+    return MediaRefusedError("FailedOperation.ImageDecodeFailed", f"{name} cannot be decoded")
+
+
+def _check_pixels(name: str, raw: bytes, field: Row) -> None:
+    low, high = field["side"]
+    try:
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
+            sides = picture.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise _undecodable(name) from error
+    if not low <= min(sides) <= max(sides) <= high:
+        text = f"{name}: sides must be within {low}..{high} pixels"
+        raise MediaRefusedError("InvalidParameterValue.InvalidImageResolution", text)
+
+
+# -- types --------------------------------------------------------------------------------------
+
+
+def _string(name: str, value: Any, field: Row) -> None:
+    if not isinstance(value, str):
+        raise wrong(f"{name} must be a string")
+    if not value.strip():
+        raise MediaRefusedError("InvalidParameterValue.TextEmpty", f"{name} is empty")
+    length, limit = len(value.strip()), field.get("max", 1_000_000)
+    if length > limit:
+        text = f"{name} has {length} characters, the limit is {limit}"
+        raise MediaRefusedError("InvalidParameterValue.TextLengthExceed", text)
+    _check_words(name, value.upper() if field.get("any_case") else value, field)
+
+
+def _check_words(name: str, value: Any, field: Row) -> None:
+    words = field.get("words")
+    if words is not None and value not in words:
+        raise wrong(f"{name} only supports {', '.join(map(str, words))}")
+
+
+def _integer(name: str, value: Any, field: Row) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong(f"{name} must be an integer")
+    _check_words(name, value, field)
+    _check_bounds(name, value, field)
+
+
+def _check_bounds(name: str, value: int, field: Row) -> None:
+    low, high = field.get("low", value), field.get("high", value)
+    if not low <= value <= high:
+        raise wrong(f"{name} must be within {low}..{high}")
+
+
+def _boolean(name: str, value: Any, _: Row) -> None:
+    if not isinstance(value, bool):
+        raise wrong(f"{name} must be true or false")
+
+
+def _object(name: str, value: Any, _: Row) -> None:
+    if not isinstance(value, dict):
+        raise wrong(f"{name} must be an object")
+
+
+def _logo(name: str, value: Any, field: Row) -> None:
+    _object(name, value, field)
+    if value.keys() - {"logo_url", "logo_image", "logo_rect"}:
+        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} has unknown fields")
+    rect = value.get("logo_rect", {})
+    whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
+    if not whole or rect.keys() - {"x", "y", "width", "height"}:
+        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name}.logo_rect is wrong")
+
+
+def _link(name: str, value: Any, _: Row) -> None:
+    check_link(name, value)
+
+
+def _file(name: str, value: Any, field: Row) -> None:
+    """Check an object with a url or raw base64; the url wins."""
+    _object(name, value, field)
+    if value.keys() - {"url", "base64"} or not value:
+        raise wrong(f"{name} must be an object with url or base64")
+    if value.get("url") is not None:
+        check_link(f"{name}.url", value["url"])
+    else:
+        check_base64(f"{name}.base64", value.get("base64"), field)
+
+
+def _each(check: FieldCheck) -> FieldCheck:
+    def check_all(name: str, value: Any, field: Row) -> None:
+        if not isinstance(value, list):
+            raise wrong(f"{name} must be a list")
+        _check_bounds(f"the number of {name}", len(value), field)
+        for at, one in enumerate(value):
+            check(f"{name}[{at}]", one, field)
+
+    return check_all
+
+
+def _view(name: str, value: Any, field: Row) -> None:
+    _object(name, value, field)
+    if value.keys() - {"view_type", "view_image_url", "view_image_base64"}:
+        raise wrong(f"{name} has unknown fields")
+    _check_words(f"{name}.view_type", value.get("view_type"), field)
+    if value.get("view_image_url") is not None:
+        check_link(f"{name}.view_image_url", value["view_image_url"])
+    else:
+        check_picture(f"{name}.view_image_base64", value.get("view_image_base64"), field)
+
+
+_TYPES: dict[str, FieldCheck] = {
+    "string": _string,
+    "integer": _integer,
+    "boolean": _boolean,
+    "object": _object,
+    "logo": _logo,
+    "link": _link,
+    "base64": check_base64,
+    "file": _file,
+    "files": _each(_file),
+    "pictures": _each(check_picture),
+    "views": _each(_view),
+}
+
+
+# -- rules across fields ------------------------------------------------------------------------
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read a resolution, width and height with a colon between them."""
+    match = re.fullmatch(r"(\d{2,4}):(\d{2,4})", text)
+    if not match:
+        raise wrong("resolution must look like 1024:1024")
+    return int(match.group(1)), int(match.group(2))
+
+
+def _lite_size(body: Body) -> None:
+    long_sides = table("media_rules")["lite"]["long_sides"]
+    if body.get("resolution") and max(size_of(body["resolution"])) not in long_sides:
+        raise wrong("the long side of resolution is not supported")
+
+
+def _v3_size(body: Body) -> None:
+    limits = table("media_rules")["v3"]
+    low, high = limits["side"]
+    width, height = size_of(body.get("resolution") or "1024:1024")
+    if not low <= min(width, height) <= max(width, height) <= high:
+        raise wrong(f"width and height of resolution must be within {low}..{high}")
+    if width * height > limits["area"]:
+        raise wrong(f"resolution may not exceed {limits['area']} pixels")
+
+
+def _template_images(body: Body) -> None:
+    low, high = table("media_rules")["templates"].get(body["template"], (1, 1))
+    if not low <= len(body["images"]) <= high:
+        raise wrong(f"template {body['template']} takes {low}..{high} images")
+
+
+def _has_picture(body: Body) -> bool:
+    return body.get("image_url") is not None or body.get("image_base64") is not None
+
+
+def _needs_picture(body: Body) -> None:
+    if not _has_picture(body):
+        raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
+
+
+def _one_source(body: Body) -> None:
+    given = [n for n in ("prompt", "image_url", "image_base64") if body.get(n) is not None]
+    if len(given) != 1:
+        raise wrong("exactly one of prompt, image_url, image_base64 is required")
+
+
+def _one_source_or_sketch(body: Body) -> None:
+    if body.get("generate_type") != "Sketch":
+        _one_source(body)
+    elif body.get("prompt") is None and not _has_picture(body):
+        raise wrong("prompt, image_url or image_base64 is required")
+
+
+def _views(body: Body) -> None:
+    views = body.get("multi_view_images")
+    if views is None:
+        return
+    if not _has_picture(body) or body.get("prompt") is not None:
+        raise wrong("multi_view_images needs image_url or image_base64, and no prompt")
+    kinds = [view["view_type"] for view in views]
+    if len(set(kinds)) < len(kinds):
+        raise wrong("each view_type may come once")
+
+
+def _low_poly(body: Body) -> None:
+    if body.get("polygon_type") is not None and body.get("generate_type") != "LowPoly":
+        raise wrong("polygon_type needs generate_type LowPoly")
+
+
+def _geometry_format(body: Body) -> None:
+    if body.get("enable_geometry") and str(body.get("result_format")).upper() == "OBJ":
+        raise wrong("enable_geometry does not support result_format OBJ")
+
+
+_RULES: dict[str, Callable[[Body], None]] = {
+    "lite_size": _lite_size,
+    "v3_size": _v3_size,
+    "template_images": _template_images,
+    "needs_picture": _needs_picture,
+    "one_source": _one_source,
+    "one_source_or_sketch": _one_source_or_sketch,
+    "views": _views,
+    "low_poly": _low_poly,
+    "geometry_format": _geometry_format,
+}

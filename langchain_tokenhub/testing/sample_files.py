@@ -1,0 +1,392 @@
+"""The files of finished jobs: pictures drawn from the prompt, one film, simple meshes. Pure."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import io
+import json
+import math
+import random
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+from string import Template
+from typing import Any
+
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from langchain_tokenhub.testing.media_validation import MediaRefusedError, size_of
+from langchain_tokenhub.testing.tables import blob
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of a job.
+
+    Args:
+        type: `png`, `mp4`, `glb`, `obj` ...
+        name: Its name in a link; pictures have no ending there.
+        make: Makes the bytes.
+    """
+
+    type: str
+    name: str
+    make: Callable[[], bytes]
+
+
+def image_of(job_id: str, body: Body) -> SampleFile:
+    """Return the picture of an image job."""
+    try:
+        width, height = size_of(str(body.get("resolution") or "1024:1024"))
+    except MediaRefusedError:  # an `ep-...` model may write sizes in another form
+        width, height = 1024, 1024
+    draw = partial(draw_picture, subject_of(body), width, height)
+    return SampleFile("png", _name(job_id, "png"), draw)
+
+
+def video_of(job_id: str, kind: str = "mp4") -> SampleFile:
+    """Return the film, which is the same for all jobs."""
+    return SampleFile("mp4", f"{_name(job_id, kind)}.mp4", partial(blob, "clip.mp4"))
+
+
+def models_of(job_id: str, body: Body) -> list[tuple[SampleFile, SampleFile]]:
+    """Return the files of a 3D job, each with its preview picture."""
+    white = body.get("generate_type") == "Geometry" or bool(body.get("enable_geometry"))
+    segments = 10 if body.get("generate_type") == "LowPoly" else 32
+    mesh = partial(mesh_of, subject_of(body), white=white, segments=segments)
+    preview = SampleFile("png", _name(job_id, "preview"), lambda: draw_preview(mesh()))
+    return [(_model(job_id, kind, mesh), preview) for kind in _formats(body)]
+
+
+def _model(job_id: str, kind: str, mesh: Callable[[], Mesh]) -> SampleFile:
+    if kind == "mp4":
+        return video_of(job_id)
+    ending = {"obj": "zip"}.get(kind, kind)
+    return SampleFile(kind, f"{_name(job_id, kind)}.{ending}", lambda: WRITERS[kind](mesh()))
+
+
+def _formats(body: Body) -> Iterator[str]:
+    """List the file types: two for the large models, one for express, and the one asked for."""
+    asked = str(body.get("result_format") or "").lower()
+    if body["model"] == "hy-3d-express":
+        yield asked or ("glb" if body.get("enable_geometry") else "obj")
+        return
+    if body.get("generate_type") != "Geometry":
+        yield "obj"
+    yield "glb"
+    if asked in WRITERS and asked not in {"obj", "glb"}:
+        yield asked
+
+
+_LINK_DETAILS = re.compile(r"https?://[^/'\"]+(/files/[0-9a-f]{32})?|[?][^'\"]*")
+"""How two runs' links to one file differ: port, name, signature."""
+
+
+def subject_of(body: Body) -> str:
+    """Return the prompt, or a text that stands for the pictures given instead."""
+    given = body.get("prompt") or body.get("template")
+    inputs = _LINK_DETAILS.sub("", repr(sorted(body.items()))).encode(errors="replace")
+    text = str(given or hashlib.sha256(inputs).hexdigest()[:12])
+    return text.encode(errors="replace").decode()
+
+
+def _name(job_id: str, kind: str) -> str:
+    return hashlib.sha256(f"{job_id}/{kind}".encode()).hexdigest()[:32]
+
+
+def revised_prompt(prompt: str) -> str:
+    """Wrap a rewritten prompt in the raw markup that the service leaves in it."""
+    return (
+        f"<think>用户希望得到：{prompt}。先想好构图、主体和光线。</think>"
+        f"<recaption>{prompt}，构图完整，层次分明，细节清晰。</recaption>"
+        "<answer><boi><img_size_1024><img_ratio_34>"
+    )
+
+
+# -- pictures -----------------------------------------------------------------------------------
+
+Colour = tuple[int, int, int]
+_LONGEST_SIDE = 512
+_PAPER: Colour = (247, 243, 232)
+
+
+def _palette(text: str) -> list[Colour]:
+    """Choose five colours that go together."""
+    rng = random.Random(text)
+    hue = rng.random()
+    shades = [(hue + 0.08 * k, rng.uniform(0.35, 0.65), 0.45 + 0.1 * k) for k in range(5)]
+    return [_colour(*(255 * c for c in colorsys.hsv_to_rgb(h % 1, s, v))) for h, s, v in shades]
+
+
+def _colour(*channels: float) -> Colour:
+    red, green, blue = map(int, channels)
+    return red, green, blue
+
+
+def _mix(a: Colour, b: Colour, share: float) -> Colour:
+    return _colour(*(x + (y - x) * share for x, y in zip(a, b, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def draw_picture(prompt: str, width: int, height: int) -> bytes:
+    """Draw hills under a sun as PNG, in the proportions asked for, at most 512 pixels long.
+
+    The prompt is written into an iTXt chunk.
+    """
+    scale = min(1.0, _LONGEST_SIDE / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image = Image.new("RGB", size, _PAPER)
+    _draw_landscape(image, prompt)
+    note = PngInfo()
+    note.add_itxt("prompt", prompt, lang="zh", tkey="prompt")
+    return _png(image, note)
+
+
+def _png(image: Image.Image, note: PngInfo | None = None) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG", pnginfo=note, compress_level=3)
+    return out.getvalue()
+
+
+def _draw_landscape(image: Image.Image, prompt: str) -> None:
+    rng, colours = random.Random(prompt), _palette(prompt)
+    draw, (width, height) = ImageDraw.Draw(image), image.size
+    for row in range(height):
+        draw.line([(0, row), (width, row)], fill=_mix(colours[4], _PAPER, row / height))
+    x, y, r = rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.35) * height, 0.09 * width
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=_mix(colours[0], (255, 90, 60), 0.6))
+    for layer in range(4):
+        ridge = _ridge(rng, width, height * (0.45 + 0.13 * layer))
+        shade = _mix(colours[3 - layer], _PAPER, 0.5 - 0.15 * layer)
+        draw.polygon([(0, height), *ridge, (width, height)], fill=shade)
+
+
+def _ridge(rng: random.Random, width: int, level: float) -> list[tuple[float, float]]:
+    waves = [(rng.uniform(1, 6), rng.uniform(0, 6.3), rng.uniform(0.02, 0.07)) for _ in range(4)]
+    return [
+        (x, level - sum(a * level * math.sin(f * 6.3 * x / width + p) for f, p, a in waves))
+        for x in [*range(0, width, max(1, width // 64)), width]
+    ]
+
+
+# -- meshes -------------------------------------------------------------------------------------
+
+Point = tuple[float, float, float]
+Face = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles with a colour for each corner."""
+
+    points: tuple[Point, ...]
+    faces: tuple[Face, ...]
+    colours: tuple[Colour, ...]
+
+    def normal(self, face: Face) -> Point:
+        """Return the direction that a triangle faces."""
+        a, b, c = (self.points[i] for i in face)
+        u, v = ([q - p for p, q in zip(a, end, strict=True)] for end in (b, c))
+        x, y, z = (u[i - 2] * v[i - 1] - u[i - 1] * v[i - 2] for i in range(3))
+        length = math.hypot(x, y, z) or 1.0
+        return x / length, y / length, z / length
+
+
+@lru_cache(maxsize=64)
+def mesh_of(prompt: str, *, white: bool = False, segments: int = 32) -> Mesh:
+    """Build a vessel whose shape follows the prompt; a teapot has a spout and a handle."""
+    rng = random.Random(prompt)
+    if re.search("壶|teapot|kettle", prompt.lower()):
+        rings = _teapot(rng.uniform(0.7, 0.9), segments)
+    else:
+        profile = [(0.0, 0.0), *((rng.uniform(0.35, 0.9), k / 6) for k in range(8)), (0.0, 7 / 6)]
+        rings = [_lathe(profile, segments)]
+    points, faces = list[Point](), list[Face]()
+    for part in rings:
+        faces += _faces(len(points), part)
+        points += [point for ring in part for point in ring]
+    colours = [(235, 235, 235)] if white else _palette(prompt)
+    top = max(height for _, height, _ in points) + 1e-6
+    paint = tuple(colours[int(max(0.0, y) / top * len(colours))] for _, y, _ in points)
+    return Mesh(tuple(points), tuple(faces), paint)
+
+
+Ring = list[Point]
+
+
+def _teapot(belly: float, segments: int) -> list[list[Ring]]:
+    wall = [(0, 0), (0.5, 0), (belly, 0.35), (belly * 0.95, 0.6), (0.45, 0.9), (0.42, 0.94)]
+    lid = [(0.3, 1.05), (0.08, 1.1), (0.12, 1.2), (0, 1.25)]
+    turns = [math.pi * k / 12 - math.pi / 2 for k in range(13)]
+    handle = [(-belly * 0.7 - 0.35 * math.cos(t), 0.55 + 0.3 * math.sin(t), 0.07) for t in turns]
+    spout = [
+        (belly * 0.8 + k / 12, 0.35 + 0.6 * (k / 6) ** 1.5, 0.18 - 0.018 * k) for k in range(7)
+    ]
+    sides = max(6, segments // 4)
+    return [_lathe([*wall, *lid], segments), _tube(handle, sides), _tube(spout, sides)]
+
+
+def _lathe(profile: list[tuple[float, float]], segments: int) -> list[Ring]:
+    """Turn a profile of (radius, height) around the upright axis."""
+    circle = _circle(segments)
+    return [[(r * c, height, r * s) for c, s in circle] for r, height in profile]
+
+
+def _tube(path: list[Point], sides: int) -> list[Ring]:
+    """Sweep a circle along a path of (x, y, radius) in the upright plane."""
+    rings, ends = list[Ring](), [path[0], *path, path[-1]]
+    for at, (x, y, radius) in enumerate(path):
+        dx, dy = ends[at + 2][0] - ends[at][0], ends[at + 2][1] - ends[at][1]
+        u, v = -radius * dy / math.hypot(dx, dy), radius * dx / math.hypot(dx, dy)
+        rings.append([(x + c * u, y + c * v, radius * s) for c, s in _circle(sides)])
+    return rings
+
+
+def _circle(sides: int) -> list[tuple[float, float]]:
+    angles = (2 * math.pi * k / sides for k in range(sides))
+    return [(math.cos(a), math.sin(a)) for a in angles]
+
+
+def _faces(first: int, rings: list[Ring]) -> Iterator[Face]:
+    """Join each ring with the next; `first` is the number of its first point."""
+    sides = len(rings[0])
+    for ring, after in pairwise(range(first, first + len(rings) * sides, sides)):
+        for k in range(sides):
+            a, b, c, d = ring + k, ring + (k + 1) % sides, after + k, after + (k + 1) % sides
+            yield a, c, b
+            yield b, c, d
+
+
+@lru_cache(maxsize=64)
+def draw_preview(mesh: Mesh, side: int = 256) -> bytes:
+    """Draw a mesh as PNG, seen a little from above, the far triangles first."""
+    image = Image.new("RGB", (side, side), _PAPER)
+    draw = ImageDraw.Draw(image)
+    seen = [(x, 0.9 * y - 0.43 * z, 0.43 * y + 0.9 * z) for x, y, z in mesh.points]
+    for face in sorted(mesh.faces, key=lambda f: sum(seen[i][2] for i in f)):
+        light = 0.35 + 0.65 * abs(mesh.normal(face)[2])
+        flat = [(side * (0.5 + seen[i][0] / 3.4), side * (0.7 - seen[i][1] / 2.8)) for i in face]
+        draw.polygon(flat, fill=_colour(*(c * light for c in mesh.colours[face[0]])))
+    return _png(image)
+
+
+# -- formats of meshes --------------------------------------------------------------------------
+
+
+def glb(mesh: Mesh) -> bytes:
+    """Write binary glTF 2.0: positions, colours and indices."""
+    chunks = [
+        b"".join(struct.pack("<3f", *p) for p in mesh.points),
+        b"".join(struct.pack("<4B", *c, 255) for c in mesh.colours),
+        b"".join(struct.pack("<3I", *f) for f in mesh.faces),
+    ]
+    text = json.dumps(_gltf(mesh, [len(c) for c in chunks]), separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    data = b"".join(chunks)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(data), len(text), b"JSON")
+    return head + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+
+
+def _gltf(mesh: Mesh, lengths: list[int]) -> dict[str, Any]:
+    starts, targets = (0, lengths[0], lengths[0] + lengths[1]), (34962, 34962, 34963)
+    views = zip(starts, lengths, targets, strict=True)
+    accessors = [
+        ("VEC3", 5126, len(mesh.points)),
+        ("VEC4", 5121, len(mesh.points)),
+        ("SCALAR", 5125, 3 * len(mesh.faces)),
+    ]
+    bounds = {"min": list(map(min, *mesh.points)), "max": list(map(max, *mesh.points))}
+    extras: list[dict[str, Any]] = [bounds, {"normalized": True}, {}]
+    return {
+        **json.loads(blob("model.gltf")),
+        "buffers": [{"byteLength": sum(lengths)}],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": start, "byteLength": length, "target": target}
+            for start, length, target in views
+        ],
+        "accessors": [
+            {"bufferView": at, "type": shape, "componentType": code, "count": count} | extras[at]
+            for at, (shape, code, count) in enumerate(accessors)
+        ],
+    }
+
+
+def stl(mesh: Mesh) -> bytes:
+    """Write binary STL."""
+    rows = [
+        struct.pack("<12fH", *mesh.normal(f), *(x for i in f for x in mesh.points[i]), 0)
+        for f in mesh.faces
+    ]
+    return b"TokenHub emulator".ljust(80) + struct.pack("<I", len(rows)) + b"".join(rows)
+
+
+def obj(mesh: Mesh) -> bytes:
+    """Write a ZIP of OBJ and MTL, as the service does under the type `obj`."""
+    lines = ["mtllib model.mtl", "usemtl body"]
+    for (x, y, z), colour in zip(mesh.points, mesh.colours, strict=True):
+        r, g, b = (c / 255 for c in colour)
+        lines.append(f"v {x:.5f} {y:.5f} {z:.5f} {r:.3f} {g:.3f} {b:.3f}")
+    lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in mesh.faces]
+    red, green, blue = (c / 255 for c in mesh.colours[0])
+    material = f"newmtl body\nKd {red:.3f} {green:.3f} {blue:.3f}\nillum 1\n"
+    return _zip({"model.obj": "\n".join(lines) + "\n", "model.mtl": material})
+
+
+def _zip(members: dict[str, str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Write an archive whose bytes depend on its members alone.
+
+    Stored members begin at a multiple of 64 bytes, as USDZ requires.
+    """
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, text in members.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = method
+            if method == zipfile.ZIP_STORED:
+                padding = -(34 + out.tell() + len(name)) % 64
+                info.extra = struct.pack("<HH", 0x1986, padding) + bytes(padding)
+            archive.writestr(info, text)
+    return out.getvalue()
+
+
+def usdz(mesh: Mesh) -> bytes:
+    """Write USDZ: an uncompressed archive of one USDA file."""
+    text = _fill_template(
+        "model.usda",
+        points=", ".join(f"({x:.5f}, {y:.5f}, {z:.5f})" for x, y, z in mesh.points),
+        corners=", ".join(str(i) for face in mesh.faces for i in face),
+        counts=", ".join("3" for _ in mesh.faces),
+    )
+    return _zip({"model.usda": text}, zipfile.ZIP_STORED)
+
+
+def fbx(mesh: Mesh) -> bytes:
+    """Write ASCII FBX 7.4 with one mesh."""
+    return _fill_template(
+        "model.fbx",
+        points=",".join(f"{x:.5f}" for p in mesh.points for x in p),
+        corners=",".join(f"{a},{b},{-c - 1}" for a, b, c in mesh.faces),
+        numbers=str(3 * len(mesh.points)),
+        indices=str(3 * len(mesh.faces)),
+    ).encode()
+
+
+def _fill_template(name: str, **values: str) -> str:
+    return Template(blob(name).decode()).substitute(values)
+
+
+WRITERS: dict[str, Callable[[Mesh], bytes]] = {
+    "glb": glb,
+    "obj": obj,
+    "stl": stl,
+    "usdz": usdz,
+    "fbx": fbx,
+}

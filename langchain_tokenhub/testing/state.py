@@ -1,0 +1,277 @@
+"""The emulator's state: what it received, its clock, ordered failures and scripted answers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import random
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, Unpack
+
+from langchain_tokenhub.testing.chat_script import Reply, Script
+from langchain_tokenhub.testing.chat_validation import message_tokens
+from langchain_tokenhub.testing.errors import ERAS, Era, RefusedError
+from langchain_tokenhub.testing.faults import Fault, FaultDetails, FaultKind, Faults
+
+_WRONG = ("wrong", "sk-wrong")
+_MINUTE = 60.0
+Latency = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it arrived.
+
+    Args:
+        headers: Names in lower case.
+        body: Parsed JSON; `None` where there was none.
+        at: Seconds since the emulator was made.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: Any
+    at: float
+
+
+ReplyFunction: TypeAlias = "Callable[[Received], Reply]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `Emulator`, where they are explained."""
+
+    speed: float
+    seed: int
+    keys: frozenset[str]
+    models: tuple[str, ...]
+    quotas: bool
+    rpm: int | None
+    tpm: int | None
+    latency: Latency
+    era: Era
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only later, and elsewhere."""
+        if self.era not in ERAS:
+            raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
+        if self.speed < 0:
+            raise ValueError("speed must not be negative; at 0 the clock of jobs stands still.")
+
+
+def read_models(models: Sequence[str]) -> tuple[str, ...]:
+    """Return further model ids, each once; a text is one id.
+
+    Raises:
+        TypeError: For anything but ids.
+    """
+    ids = [models] if isinstance(models, str) else models
+    if not isinstance(ids, Collection) or not all(isinstance(i, str) and i for i in ids):
+        raise TypeError(f"models is a list of model ids, not {models!r}.")
+    return tuple(dict.fromkeys(ids))
+
+
+class Rng(random.Random):
+    """The random numbers of one request."""
+
+    def uuid(self) -> str:
+        """Return a random id."""
+        return str(uuid.UUID(int=self.getrandbits(128), version=4))
+
+
+@dataclass
+class Spent:
+    """The tokens of a request, counted against its minute."""
+
+    at: float
+    tokens: int
+
+
+@dataclass
+class RateLimits:
+    """Requests (RPM) and tokens (TPM) a minute, per key and model; `None` is no limit."""
+
+    rpm: int | None
+    tpm: int | None
+    _spent: dict[tuple[str, str], deque[Spent]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def admit(self, key: str, model: str, now: float, tokens: int) -> Spent:
+        """Admit a request, whose tokens the caller raises once it is answered.
+
+        Args:
+            key: The API key.
+            model: The model id.
+            now: Seconds on the emulator's wall clock.
+            tokens: Tokens of the prompt.
+
+        Raises:
+            RefusedError: 429002 or 429003, with the seconds until there is room.
+        """
+        with self._lock:
+            spent = self._spent.setdefault((key, model), deque())
+            while spent and spent[0].at <= now - _MINUTE:
+                spent.popleft()
+            wait = spent[0].at + _MINUTE - now if spent else _MINUTE
+            _check_limit("429002", "requests", self.rpm, len(spent) + 1, wait)
+            used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
+            _check_limit("429003", "tokens", self.tpm, used, wait)
+            spent.append(Spent(now, tokens))
+            return spent[-1]
+
+
+def _check_limit(code: str, unit: str, limit: int | None, total: int, wait: float) -> None:
+    if limit is not None and total > limit:
+        message = f"The limit of {limit} {unit} per minute is reached for this key and model."
+        raise RefusedError(code, message, retry_after=math.ceil(wait))
+
+
+class PrefixCache:
+    """The beginnings of conversations that were asked before."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def count(self, body: Mapping[str, Any]) -> int:
+        """Return the tokens of the longest known beginning, and record this conversation."""
+        digest, known, total, marks = hashlib.sha1(usedforsecurity=False), 0, 0, []
+        digest.update(str(body["model"]).encode(errors="replace"))
+        with self._lock:
+            for message in body["messages"]:
+                digest.update(json.dumps(message, sort_keys=True).encode())
+                marks.append(digest.digest())
+                total += message_tokens(message)
+                known = total if marks[-1] in self._seen else known
+            self._seen.update(marks)
+        return known
+
+
+class Hub:
+    """What the emulator knows; safe to use from any thread.
+
+    Attributes:
+        requests: What it received, in order.
+        streams: The number of open chat streams.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests: list[Received] = []
+        self.streams = 0
+        self.speed = settings.speed
+        self.seed = settings.seed
+        self.era: Era = settings.era
+        self.models: Sequence[str] = settings.models
+        self.latency = settings.latency
+        self.faults = Faults()
+        self.script = Script()
+        self.unreachable = False
+        self.cache = PrefixCache()
+        self.rates = RateLimits(settings.rpm, settings.tpm)
+        self._keys = settings.keys
+        self._asked: Counter[bytes] = Counter()
+        self._lock = threading.RLock()
+        self._started = time.monotonic()
+        self._advanced = 0.0
+
+    def reply(self, reply: Reply | Sequence[Reply | ReplyFunction] | ReplyFunction) -> None:
+        """Script the next answers of chat models; without a script answers are computed.
+
+        Args:
+            reply: A text, an `AIMessage` (with `tool_calls`, `reasoning_content` in
+                `additional_kwargs`, `usage_metadata` as you like) or a dict in the form of the
+                service's messages answers one request. A list answers one request with each
+                entry. A function is given the request (see `requests`) and returns a text, an
+                `AIMessage` or a dict: it answers every request that nothing else is scripted
+                for, in a list one request; what it raises is answered with HTTP 500. `recover`
+                removes what is left.
+
+        Raises:
+            TypeError: For anything else.
+        """
+        self.script.add(reply)
+
+    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:
+        """Make the next requests fail in a chosen way.
+
+        Args:
+            kind: `status` (an HTTP error), `reset` (the connection is reset without an answer),
+                `hang` (never answered), `drip` (the answer comes in tiny pieces), `garbage` (200
+                with HTML), `error-in-200`; in a chat stream `cut` (closed after some events),
+                `stall` (silence), `keep-alive` (comments only), `bad-sse` (a frame that is no
+                JSON), `duplicate` (a frame comes twice); for media `job` (the next job fails),
+                `refuse` (the submit is refused inside HTTP 200), `lost-answer` (the job is made,
+                the answer never comes). `black-hole` is not for single requests: until `recover`
+                the host is unreachable, and connecting to it times out.
+            details: See the table of details on the page about tests.
+
+        Raises:
+            ValueError: For an unknown kind.
+        """
+        fault = Fault(kind, **details)
+        if fault.kind == "black-hole":
+            self._make_unreachable()
+        else:
+            self.faults.order(fault)
+
+    def recover(self) -> None:
+        """Remove ordered failures and scripted answers, and be reachable again."""
+        self.faults.clear()
+        self.script.clear()
+        self.unreachable = False
+
+    def _make_unreachable(self) -> None:
+        self.unreachable = True
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of jobs, links and rate limits forward."""
+        with self._lock:
+            self._advanced += seconds
+
+    def now(self) -> float:
+        """Return the wall clock: seconds since 1970."""
+        return time.time() + self._advanced
+
+    def clock(self) -> float:
+        """Return the job clock: seconds of work since the emulator was made."""
+        return self.uptime() * self.speed + self._advanced
+
+    def uptime(self) -> float:
+        """Return real seconds since the emulator was made."""
+        return time.monotonic() - self._started
+
+    def accepts(self, key: str) -> bool:
+        """Return True if an API key is good."""
+        if self._keys:
+            return key in self._keys
+        return bool(key) and not key.startswith(_WRONG)
+
+    def rng_for(self, *request: bytes) -> Rng:
+        """Return random numbers that depend on the seed, the request and how often it came.
+
+        Neither the order of requests nor what runs beside them matters.
+        """
+        digest = hashlib.sha256(b"%d" % self.seed)
+        for part in request:
+            digest.update(b"%d:" % len(part) + part)
+        mark = digest.digest()
+        with self._lock:
+            self._asked[mark] += 1
+            return Rng(mark + b"%d" % self._asked[mark])
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, divided by the speed; below a millisecond only yield to other tasks.
+
+        Yielding is how a stream notices that its client has left.
+        """
+        real = seconds / self.speed if self.speed else 0
+        await asyncio.sleep(real if real >= 0.001 else 0)
