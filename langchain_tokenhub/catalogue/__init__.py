@@ -1,7 +1,6 @@
-"""What is known about TokenHub, as rows: sites, models, templates, errors.
+"""Facts about TokenHub as rows of TOML files: sites, models, effect templates, errors.
 
-Each TOML file is read once, when it is first asked for; so is what reads it. The rows are hints: a
-model that is not listed works.
+Each file is read once, on first use. A model that is not listed works too.
 """
 
 from __future__ import annotations

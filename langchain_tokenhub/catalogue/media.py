@@ -1,4 +1,4 @@
-"""The media models and their kinds: paths, lives, quotas, prices; and the effect templates."""
+"""The media models and their kinds: paths, lifetimes, quotas and prices; the effect templates."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Kind = Literal["image", "video", "3d"]
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """List price of one job in credits; a guide for approval and budgets, never a bill."""
+    """List price of one job in credits, for estimates."""
 
     per: Literal["job", "image", "second", "template"]
     low: float
     high: float
     by: str | None = None
-    """The parameter that chooses among `variants`."""
+    """The parameter that selects one of `variants`."""
     variants: Mapping[str, float] = field(default_factory=dict)
     default_variant: str | None = None
     extras: Mapping[str, float] = field(default_factory=dict)
-    """Credits added when the parameter of that name is used."""
+    """Credits added by the parameter of that name."""
     cny_per_credit: float = 1.2
     currency: str = "CNY"
     source: str = ""
@@ -38,30 +38,30 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class MediaKind:
-    """What holds for every model of a kind, also for unknown ids and `ep-…` services."""
+    """The defaults of a kind, which also hold for unknown and `ep-…` ids."""
 
     kind: Kind
     object: str
-    """The word the service's answers use."""
+    """Value of `object` in the service's answers."""
     default_model: str
     submit_path: str
     query_path: str | None
-    """`None` where the submit answers at once."""
+    """None where the answer to the submit holds the result."""
     link_life: int
-    """Seconds a result's link is good."""
+    """Seconds until a result's link expires."""
     job_life: int
-    """Seconds a job id can be asked for."""
+    """Seconds until a job id expires."""
     max_in_flight: int
     typical_seconds: float | None
-    """Median run time a poll schedule starts from."""
+    """Median run time in seconds, from which the poll schedule starts."""
     wait_timeout: float
-    """Seconds to wait for a result by default."""
+    """Default seconds to wait for a result."""
     tool_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaModel(MediaKind):
-    """One row of media_models.toml over its kind's defaults."""
+    """A row of media_models.toml, completed with the defaults of its kind."""
 
     id: str
     display: str
@@ -78,15 +78,15 @@ class FxTemplate:
     images_min: int = 1
     images_max: int = 1
     images_known: bool = False
-    """False where one image is only assumed."""
+    """False where one image is an assumption."""
     credits: Mapping[str, float] = field(default_factory=dict)
-    """By resolution; empty where not known."""
+    """Credits by resolution; empty where not known."""
     per_extra_image: bool = False
-    """Whether the credits count once for each image after the first."""
+    """True if the credits are due for each image after the first."""
 
 
 def media_model(model: str) -> MediaModel | None:
-    """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
+    """Return the row of `model` in any letter case, None for an unknown or `ep-…` id."""
     return _by_id().get(model.lower())
 
 
@@ -111,7 +111,7 @@ def media_models() -> tuple[MediaModel, ...]:
 
 @functools.cache
 def media_kind(kind: str) -> MediaKind:
-    """Return what holds for every model of `kind`: "image", "video" or "3d"."""
+    """Return the defaults of "image", "video" or "3d"."""
     kinds: dict[str, dict[str, Any]] = rows("media_models")["kind"]
     if kind not in kinds:
         raise ValueError(f"kind: {kind!r} is not known; choose one of {', '.join(kinds)}")
@@ -126,7 +126,7 @@ def fx_templates() -> tuple[FxTemplate, ...]:
 
 
 def fx_template(name: str) -> FxTemplate | None:
-    """Return the effect called `name`, `None` when it is newer than the list."""
+    """Return the effect called `name`, None where it is not listed."""
     return next((template for template in fx_templates() if template.id == name), None)
 
 
@@ -140,11 +140,11 @@ def _by_id() -> dict[str, MediaModel]:
 
 
 def _media_model(name: str, row: dict[str, Any]) -> MediaModel:
-    # TOML has no null: an empty path and no seconds mean that there is no job to ask for
-    nothing = {key: row[key] or None for key in ("query_path", "typical_seconds")}
+    # TOML has no null: "" and 0 stand for None
+    optional = {key: row[key] or None for key in ("query_path", "typical_seconds")}
     price = Price(**row["price"]) if "price" in row else None
-    whole: dict[str, Any] = {**row, **nothing, "id": name, "price": price}
-    return MediaModel(**whole)
+    fields: dict[str, Any] = {**row, **optional, "id": name, "price": price}
+    return MediaModel(**fields)
 
 
 def _fx_template(row: dict[str, Any]) -> FxTemplate:

@@ -1,4 +1,4 @@
-"""The parameters of the nine media models: a pydantic class each, checked before sending."""
+"""The parameters of the media models, one pydantic class each."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ _PICTURES = ("jpg", "jpeg", "png", "bmp", "tiff", "webp")
 
 
 class HyImageLite(MediaParams):
-    """hy-image-lite: a text becomes one picture at once (aiart TextToImageLite, 1668/120721)."""
+    """hy-image-lite: one picture from a text, at once (aiart TextToImageLite, 1668/120721)."""
 
     model: ClassVar[str] = "hy-image-lite"
-    # the service's own default is base64; the guide's example asks for a link
+    # the service's default is base64; the guide's example uses a link
     wire_defaults: ClassVar[dict[str, Any]] = {"rsp_img_type": "url"}
 
     prompt: Annotated[
@@ -49,7 +49,7 @@ class HyImageLite(MediaParams):
             zh="不希望出现的内容，最多 1024 个字符。",
         ),
     ] = None
-    # some documented pairs do not divide exactly, so the ratio is told and not checked
+    # some documented pairs do not divide exactly, so the ratio is not checked
     resolution: Annotated[
         str | None,
         PixelSize(long_sides=_LITE_LONG_SIDES),
@@ -80,7 +80,7 @@ class HyImageLite(MediaParams):
 
 
 class HyImageV3(MediaParams):
-    """hy-image-v3.0: text and up to 3 pictures become one (SubmitTextToImageJob, 1668/124632)."""
+    """hy-image-v3.0: from a text and up to 3 pictures (SubmitTextToImageJob, 1668/124632)."""
 
     model: ClassVar[str] = "hy-image-v3.0"
 
@@ -147,7 +147,7 @@ class HyImageV3(MediaParams):
 
 
 class ImageParams(MediaParams):
-    """An image model that is not listed: what image models have in common, and anything else."""
+    """Image models that are not listed: the common parameters, and any other."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -269,7 +269,7 @@ class Hy3DExpress(_Hy3D):
 
 
 class ThreeDParams(MediaParams):
-    """A 3D model that is not listed: what the 3D models have in common, and anything else."""
+    """3D models that are not listed: the common parameters, and any other."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -34,7 +34,7 @@ _FACES = ("jpg", "jpeg", "png", "bmp", "webp")
 
 
 class HyVideo15(MediaParams):
-    """hy-video-1.5: a text, or a text and a first picture, becomes a video (vclm, 1616/126160)."""
+    """hy-video-1.5: from a text, or a text and a first picture (vclm, 1616/126160)."""
 
     model: ClassVar[str] = "hy-video-1.5"
 
@@ -75,7 +75,7 @@ class HyVideo15(MediaParams):
 
 
 class YtVideo2(MediaParams):
-    """yt-video-2.0: a picture becomes a video (vclm SubmitImageToVideoGeneralJob)."""
+    """yt-video-2.0: from a picture (vclm SubmitImageToVideoGeneralJob)."""
 
     model: ClassVar[str] = "yt-video-2.0"
 
@@ -125,7 +125,7 @@ class YtVideo2(MediaParams):
 
 
 class FxExtraParam(ParamObject):
-    """Further settings of the upstream API; whether TokenHub passes them on is not proven."""
+    """Further settings of the upstream API; whether TokenHub forwards them is not known."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -135,7 +135,7 @@ class FxExtraParam(ParamObject):
 
 
 class YtVideoFx(MediaParams):
-    """yt-video-fx: pictures and an effect template become a video (vclm, 1616/119001)."""
+    """yt-video-fx: from pictures and an effect template (vclm, 1616/119001)."""
 
     model: ClassVar[str] = "yt-video-fx"
 
@@ -202,7 +202,7 @@ class YtVideoFx(MediaParams):
 
 
 class YtVideoHumanactor(MediaParams):
-    """yt-video-humanactor: a face and a sound become a talking video (vclm, 1616/125458)."""
+    """yt-video-humanactor: a talking face, from a picture and a recording (vclm, 1616/125458)."""
 
     model: ClassVar[str] = "yt-video-humanactor"
     most_bytes: ClassVar[int | None] = 10 * MB
@@ -286,7 +286,7 @@ class YtVideoHumanactor(MediaParams):
 
 
 class VideoParams(MediaParams):
-    """A video model that is not listed: what the video models have in common, and anything else."""
+    """Video models that are not listed: the common parameters, and any other."""
 
     model_config = ConfigDict(extra="allow")
 
