@@ -8,7 +8,6 @@ their meaning are mended; any other is refused with the message's position.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub import catalogue
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.content import (
     Part,
     calls_of,
@@ -181,7 +181,7 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[WireMessage]:
     for part in seen:
         _check_limits(part, rules)
     if len(seen) < len(shown):
-        warnings.warn(f"{rules.model!r} cannot look at what a tool returned", stacklevel=2)
+        warn_user(f"{rules.model!r} cannot look at what a tool returned")
     if shown and not wire[0]["content"]:
         wire[0]["content"] = "see the next message" if seen else "(media that you cannot see)"
     if seen:
