@@ -1,4 +1,4 @@
-"""Check the Python of the pages and READMEs with pyright in strict mode, as a user's editor would.
+"""Check the Python of the pages and READMEs with pyright in strict mode.
 
     python docs/check_types.py
 

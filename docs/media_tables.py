@@ -1,4 +1,4 @@
-"""The made parts about media models: parameters, prices, effect templates. Pure."""
+"""Generated tables of the media models: parameters, prices, effect templates. Pure."""
 
 # ruff: noqa: INP001 - a script's neighbour, no package
 
@@ -23,8 +23,8 @@ from langchain_tokenhub.params import (
     ViewImage,
     ViewImage31,
     params_class,
+    validators,
 )
-from langchain_tokenhub.params import validators as kinds
 
 MB = 1024 * 1024
 
@@ -47,7 +47,7 @@ def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, st
 
 
 def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
-    found = [item for item in field.metadata if isinstance(item, kinds.Validator)]
+    found = [item for item in field.metadata if isinstance(item, validators.Validator)]
     if found:
         yield from _check(language, found[0])
         return
@@ -66,7 +66,9 @@ def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
 
 def _views(language: Language, annotation: str) -> Iterator[str]:
     view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
-    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Choice))
+    words = next(
+        i for i in view.model_fields["view_type"].metadata if isinstance(i, validators.Choice)
+    )
     yield pick(
         language,
         f"list of objects: `view_type` ({code(language, words.values)}), `view_image_url` or "
@@ -76,37 +78,37 @@ def _views(language: Language, annotation: str) -> Iterator[str]:
     )
 
 
-def _check(language: Language, check: kinds.Validator) -> Iterator[str]:
+def _check(language: Language, check: validators.Validator) -> Iterator[str]:
     match check:
-        case kinds.String(most=most):
+        case validators.String(most=most):
             yield pick(language, "text", "文本")
             if most:
                 yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
-        case kinds.Integer(least=least, most=None):
+        case validators.Integer(least=least, most=None):
             yield pick(language, f"whole number from {least}", f"不小于 {least} 的整数")
-        case kinds.Integer(least=least, most=most):
+        case validators.Integer(least=least, most=most):
             yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
-        case kinds.IntChoice(values=values) | kinds.Choice(values=values):
+        case validators.IntChoice(values=values) | validators.Choice(values=values):
             yield code(language, values)
-        case kinds.Boolean():
+        case validators.Boolean():
             yield "`true`, `false`"
-        case kinds.PixelSize():
+        case validators.PixelSize():
             yield from _size(language, check)
-        case kinds.Base64(most_bytes=most):
+        case validators.Base64(most_bytes=most):
             yield pick(
                 language,
                 f"base64 text of at most {most // MB} MB",
                 f"base64 文本，不超过 {most // MB} MB",
             )
-        case kinds.JobId():
+        case validators.JobId():
             yield pick(language, "job id", "任务 ID")
         case FileField():
             yield from _file(language, check)
         case _:
-            raise TypeError(f"{type(check).__name__}: say what it takes in docs/media_tables.py")
+            raise TypeError(f"{type(check).__name__}: describe it in docs/media_tables.py")
 
 
-def _size(language: Language, size: kinds.PixelSize) -> Iterator[str]:
+def _size(language: Language, size: validators.PixelSize) -> Iterator[str]:
     yield pick(language, "`width:height` in pixels", "`宽:高`，单位像素")
     if size.most:
         yield pick(language, f"each {size.least} to {size.most}", f"各 {size.least}–{size.most}")

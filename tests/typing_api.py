@@ -39,6 +39,8 @@ from langchain_tokenhub.testing import Emulator
 
 def chat() -> None:
     """A chat model's surface."""
+    # To add with its typed constructor: api_key="…", request_timeout=, stop_sequences=,
+    # model_name=, and the overloads of with_structured_output.
     model = ChatTokenHub(model="glm-5", temperature=0.5, stop=["。"], thinking=False)
     assert_type(model.model_name, str)
     assert_type(model.get_num_tokens("你好"), int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
 
 
-def _run(options: object, console: Console) -> int:
+def _run(options: Namespace, console: Console) -> int:
     try:
-        code: int = options.run(options, console)  # type: ignore[attr-defined]  # set by `add`
+        code: int = options.run(options, console)
         console.flush()
     except TokenHubError as error:
         return exit_codes.report_error(console, error, options)
