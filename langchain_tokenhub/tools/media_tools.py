@@ -81,7 +81,7 @@ class MediaTool(MediaClient, ToolErrorMixin):
     def _set_defaults(self) -> Self:
         facts = self._facts()
         price = facts.price if isinstance(facts, MediaModel) else None
-        if price is None and (similar := similar_media_model(self.model, self.kind)):
+        if similar := similar_media_model(self.model, self.kind):
             warn_user(f"model: {self.model!r} is not listed; did you mean {similar.id!r}?")
         self.name = self.name or facts.tool_name
         self.description = self.description or description_of(facts, price, self.language)
