@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
 from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
@@ -32,11 +32,16 @@ if TYPE_CHECKING:
     from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
     from langchain_tokenhub.transport import Answer, Transport
 
-_ALIASES = {"model_name", "stop_sequences", "request_timeout"}
+_ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
 PATH = "/v1/chat/completions"
 _WHOLE = Timeouts(read=600.0)
 _STREAM = Timeouts(read=60.0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+T = TypeVar("T")
+
+
+class _CatalogueProfile(dict[str, Any]):
+    """A profile that follows the model, unlike one that the caller gave."""
 
 
 class ChatTokenHub(ConnectionSettings, BaseChatModel):
@@ -92,6 +97,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
             if name in values and alias in values:
                 raise ValueError(f"{name} and {alias} are one field; give one of them")
+        if isinstance(values.get("profile"), _CatalogueProfile) and values.keys() >= {*cls.model_fields}:
+            values = {**values, "profile": None}  # a copy of all fields, as configurable_fields make
         return _build_model_kwargs(dict(values), get_pydantic_field_names(cls) | _ALIASES)
 
     @model_validator(mode="after")
@@ -135,13 +142,30 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return {"model": self.model, **where, **self._set_parameters()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        body = {"model": self.model, **self._set_parameters(), **kwargs}
-        return chat.request.ls_params(body, stop)
+        # before a run is traced: what a call must not hold is refused here
+        given = chat.request.read_kwargs(kwargs)
+        return chat.request.ls_params(
+            {"model": self.model, **self._set_parameters(), **given}, stop
+        )
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
         found = {k: v for k, v in catalogue.profile(self.model).items() if k in known}
-        return cast("ModelProfile", found) if found else None
+        return cast("ModelProfile", _CatalogueProfile(found)) if found else None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; its `profile` is that of its model, unless the caller gave one."""
+        copied = super().model_copy(update=update, deep=deep)
+        if isinstance(copied.profile, _CatalogueProfile):
+            copied.profile = copied._resolve_model_profile()  # noqa: SLF001 - of this very class
+        return copied
+
+    def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return this model with keywords for each call; another `model` has its own profile."""
+        given = chat.request.read_kwargs(kwargs)
+        model = given.pop("model", None)
+        bound = self if model is None else self.model_copy(update={"model": str(model)})
+        return super(ChatTokenHub, bound).bind(**given)
 
     def __copy__(self) -> Self:
         """Copy without core's cached `_serialized`: it would answer from the original's cache."""
@@ -171,10 +195,34 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         usage = kwargs.get("stream_usage", self.stream_usage)
         return chat.request.with_stream(body, usage=usage) if stream else body
 
-    def _call(self, body: dict[str, Any], timeout: Any) -> Call:
-        default = _STREAM if body.get("stream") else _WHOLE
-        timeouts = Timeouts.of(self.timeout if timeout is None else timeout, default)
+    def _call(self, body: dict[str, Any]) -> Call:
+        timeouts = Timeouts.of(self.timeout, _STREAM if body.get("stream") else _WHOLE)
         return Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
+
+    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Return the model that makes a call with these keywords, and the other keywords.
+
+        Raises:
+            InvalidRequestError: A call cannot change one of them, or its value is wrong.
+        """
+        given = chat.request.read_kwargs(kwargs)
+        changed = {name: given.pop(name, None) for name in chat.request.CONNECTION}
+        changed = {name: value for name, value in changed.items() if value is not None}
+        if not changed:
+            return self, given
+        try:
+            checked = ConnectionSettings(api_key=None, site="mainland", base_url=None, **changed)
+        except ValidationError as problem:
+            raise InvalidRequestError(
+                "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+            ) from None
+        update = {name: getattr(checked, name) for name in changed}
+        if headers := update.get("default_headers"):
+            names = {name.lower() for name in headers}
+            own = (self.default_headers or {}).items()
+            rest = {name: value for name, value in own if name.lower() not in names}
+            update["default_headers"] = {**rest, **headers}
+        return self.model_copy(update=update), given
 
     # -- what waits, written once -------------------------------------------------------------
 
@@ -185,16 +233,26 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> ChatResult:
-        given, begun = _NOTHING, transport.runtime.now()
+        changes, begun = _NOTHING, transport.runtime.now()
+        answer_tools = kwargs.get("answer_tools", ())
         while True:
-            body = self._body(messages, stop, {**kwargs, **given}, stream=False)
+            body = self._body(messages, stop, {**kwargs, **changes}, stream=False)
             try:
-                answer = await transport.json(self._call(body, kwargs.get("timeout")))
+                answer = await transport.json(self._call(body))
             except InvalidRequestError as refusal:
-                given = chat.reasoning.after_refusal(body, refusal, given)
+                changes = chat.reasoning.after_refusal(
+                    body, refusal, changes, warn=not answer_tools
+                )
             else:
-                told = answer.told(transport.runtime.now() - begun)
-                return chat.response.decode_answer(answer.data, model=body["model"], told=told)
+                break
+        told = answer.told(transport.runtime.now() - begun)
+        result = chat.response.decode_answer(answer.data, model=body["model"], told=told)
+        message = cast("AIMessage", result.generations[0].message)
+        if not answer_tools or chat.structured.has_calls(message):
+            return result
+        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
+        again = await self._complete(transport, history, stop, kwargs)
+        return chat.structured.joined(message, again)
 
     async def _deltas(
         self,
@@ -202,60 +260,79 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
-        given: Mapping[str, Any] = _NOTHING,
+        changes: Mapping[str, Any] = _NOTHING,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
         """Yield what the stream adds, as it comes; the last is its ending.
 
-        `given` is what was given up after a refusal.
+        `changes` are the fields that a refusal before made necessary.
         """
-        body = self._body(messages, stop, {**kwargs, **given}, stream=True)
+        body = self._body(messages, stop, {**kwargs, **changes}, stream=True)
         begun = transport.runtime.now()
         reader = chat.response.DeltaReader(body["model"])
-        said: list[Delta] = []
+        answer_tools = kwargs.get("answer_tools", ())
+        received: list[Delta] = []
         answer: Answer | None = None
         try:
-            answer = await transport.stream(self._call(body, kwargs.get("timeout")))
+            answer = await transport.stream(self._call(body))
             async with aclosing(answer.data) as events:
                 async for values in events:
                     found = [delta for value in values if (delta := reader.read(value))]
                     if found:
-                        said += found
+                        received += found
                         yield found
         except IncompleteStreamError as cut:
-            if not reader.complete:  # else all was said; only the farewell is missing
-                cut.partial = chat.response.message_of([*said, *reader.finish()[0]])
+            if not reader.complete:  # else only the end mark is missing
+                cut.partial = chat.response.message_of([*received, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
-            if said:
+            if received:
                 raise
-            given = chat.reasoning.after_refusal(body, refusal, given)
-            async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
+            changes = chat.reasoning.after_refusal(body, refusal, changes, warn=not answer_tools)
+            async with aclosing(self._deltas(transport, messages, stop, kwargs, changes)) as again:
                 async for items in again:
                     yield items
             return
         told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
-        yield [*rest, ending]
+        received += rest
+        if not answer_tools or any(delta.tools for delta in received):
+            yield [*rest, ending]
+            return
+        yield rest
+        message = chat.response.message_of(received)
+        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
+        async with aclosing(self._deltas(transport, history, stop, kwargs)) as again:
+            async for items in again:
+                yield chat.structured.with_usage_of(items, ending)
 
     async def _chunks(
-        self, transport: Transport, *request: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        async with aclosing(self._deltas(transport, *request)) as stream:
+        model, given = self._for_call(kwargs)
+        async with aclosing(model._deltas(model._async(), messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     yield chat.response.chunk_of(item)
 
     async def _events(
-        self, transport: Transport, writer: chat.blocks.EventWriter, *request: Any
+        self,
+        writer: chat.blocks.EventWriter,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[MessagesData, None]:
-        async with aclosing(self._deltas(transport, *request)) as stream:
+        model, given = self._for_call(kwargs)
+        async with aclosing(model._deltas(model._async(), messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     for event in writer.write(item):
                         yield event
 
     def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> chat.blocks.EventWriter:
-        model = str(kwargs.get("model") or self.model)
+        model = str(chat.request.read_kwargs(kwargs).get("model") or self.model)
         return chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
 
     # -- LangChain's faces --------------------------------------------------------------------
@@ -267,7 +344,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return finish(self._complete(self._sync(), messages, stop, kwargs))
+        model, given = self._for_call(kwargs)
+        return finish(model._complete(model._sync(), messages, stop, given))
 
     async def _agenerate(
         self,
@@ -276,7 +354,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return await self._complete(self._async(), messages, stop, kwargs)
+        model, given = self._for_call(kwargs)
+        return await model._complete(model._async(), messages, stop, given)
 
     def _stream(
         self,
@@ -286,7 +365,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
-        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+        model, given = self._for_call(kwargs)
+        with closing(drain(model._deltas(model._sync(), messages, stop, given))) as stream:
             for items in stream:
                 yield from map(chat.response.chunk_of, items)
 
@@ -297,7 +377,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return self._chunks(self._async(), messages, stop, kwargs)
+        return self._chunks(messages, stop, kwargs)
 
     def _stream_chat_model_events(
         self,
@@ -307,7 +387,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+        model, given = self._for_call(kwargs)
+        with closing(drain(model._deltas(model._sync(), messages, stop, given))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -320,7 +401,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        return self._events(self._async(), writer, messages, stop, kwargs)
+        return self._events(writer, messages, stop, kwargs)
 
     # -- tools and shapes ---------------------------------------------------------------------
 
@@ -345,14 +426,18 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             **kwargs: More fields of the body.
 
         Raises:
-            InvalidRequestError: `tool_choice` names no tool.
+            InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
+                the `response_format`.
         """
-        runtime = chat.request.encode_tools(tools, tool_choice, strict=strict)
-        if runtime and parallel_tool_calls is not None:
-            runtime["parallel_tool_calls"] = parallel_tool_calls
+        bound = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        if bound and parallel_tool_calls is not None:
+            bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            runtime["response_format"] = response_format
-        return self.bind(**runtime, **kwargs)
+            chat.structured.check_format(response_format, self.model)
+            bound["response_format"] = response_format
+        if bound.get("tool_choice") == "required" and (names := chat.structured.answer_tools(tools)):
+            bound["answer_tools"] = names
+        return self.bind(**bound, **kwargs)
 
     def with_structured_output(
         self,
@@ -423,6 +508,6 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
         rules = chat.messages.Rules(model=self.model, row=None, thinking=True)
-        runtime = chat.messages.encode_messages(messages, rules, complete=False)
-        sent = chat.request.encode_tools(tools or (), None, strict=None)
-        return chat.tokens.estimate_messages(runtime, sent.get("tools"), self.get_num_tokens)
+        encoded = chat.messages.encode_messages(messages, rules, complete=False)
+        sent = chat.request.encode_tools(tools or (), None)
+        return chat.tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)

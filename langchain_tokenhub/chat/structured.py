@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from dataclasses import replace
+from typing import Any, Literal, TypeGuard, cast
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
 from langchain_core.output_parsers import (
     BaseCumulativeTransformOutputParser,
     BaseOutputParser,
@@ -23,15 +24,18 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap
 from langchain_core.runnables.utils import AddableDict
+from langchain_core.tools import StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
-from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub.catalogue import ChatModel, chat_model
+from langchain_tokenhub.chat.request import without_nullable
+from langchain_tokenhub.chat.response import Delta, Ending
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -50,7 +54,7 @@ def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
 
 def json_schema(schema: Schema) -> dict[str, Any]:
     """Return a schema as JSON schema."""
-    return convert_to_json_schema(schema)
+    return without_nullable(convert_to_json_schema(schema))
 
 
 def response_format(
@@ -96,6 +100,8 @@ def methods_for(
             )
         return (asked,)
     if schema is None:
+        return ("json_mode",)
+    if row and row.tools is False:
         return ("json_mode",)
     best = (row and row.structured_method) or "function_calling"
     if best != "function_calling":
@@ -264,10 +270,94 @@ def way(
     if method == "function_calling" and schema is not None:
         options["tool_choice"] = "any" if tools else tool_name(schema)
         return bind([schema, *tools], **options), parser
-    options["response_format"] = response_format(schema, method, strict=options.get("strict"))
+    asked = {"response_format": response_format(schema, method, strict=options.get("strict"))}
     if method == "json_mode" and schema is not None:
-        options["answer_schema"] = json_schema(schema)
-    return bind(tools, **options), parser
+        asked["answer_schema"] = json_schema(schema)
+    return bind(tools, **options).bind(**asked), parser
+
+
+# -- agents: LangChain's two strategies for an answer of a shape ----------------------------------
+
+
+def check_format(response_format: Mapping[str, Any], model: str) -> None:
+    """Refuse `json_schema`, as `ProviderStrategy` asks for it, where it is known not to work.
+
+    Raises:
+        ResponseFormatError: Names the way that works for the model.
+    """
+    row = chat_model(model)
+    if response_format.get("type") != "json_schema" or row is None or row.json_schema is not False:
+        return
+    works = (
+        "give create_agent the schema itself, or ToolStrategy(schema); elsewhere use "
+        "with_structured_output(schema), whose method for this model is function_calling"
+    )
+    raise ResponseFormatError(
+        f"{model!r} does not honour response_format 'json_schema'",
+        hint="choose another model, such as hy3" if row.tools is False else works,
+    )
+
+
+def answer_tools(tools: Sequence[Any]) -> list[str]:
+    """Return the names of the tools that only give the answer its shape.
+
+    `ToolStrategy` makes such tools of its schemas: nothing runs when they are called.
+    """
+    return [
+        tool.name
+        for tool in tools
+        if isinstance(tool, StructuredTool) and tool.func is None and tool.coroutine is None
+    ]
+
+
+def has_calls(message: AIMessage) -> bool:
+    """Return True if the model called a tool, be it with broken arguments."""
+    return bool(message.tool_calls or message.invalid_tool_calls)
+
+
+def ask_again(
+    messages: Sequence[BaseMessage], answer: AIMessage, kwargs: Mapping[str, Any]
+) -> tuple[list[BaseMessage], dict[str, Any]]:
+    """Return the history and keywords that ask once more for a call, after an answer in text.
+
+    An agent that gets text where it needs the call ends without its answer, or asks for ever.
+
+    Raises:
+        ResponseFormatError: This was asked before.
+    """
+    names = " or ".join(kwargs["answer_tools"])
+    if kwargs.get("asked_again"):
+        raise ResponseFormatError(
+            f"the model answered twice with text and did not call {names}",
+            hint="this model cannot be forced to call a tool: use with_structured_output(schema), "
+            "or a model whose profile says tool_choice",
+        )
+    asked = HumanMessage(f"Give this answer by calling the tool {names}.")
+    return [*messages, answer, asked], {**kwargs, "asked_again": True}
+
+
+def joined(first: AIMessage, again: ChatResult) -> ChatResult:
+    """Return the second answer with the text, reasoning and usage of the first before its own."""
+    second = cast("AIMessage", again.generations[0].message)
+    reasoning = [one.additional_kwargs.get("reasoning_content", "") for one in (first, second)]
+    update = {
+        "content": f"{first.content}{second.content}",
+        "additional_kwargs": {"reasoning_content": "".join(reasoning)} if any(reasoning) else {},
+        "usage_metadata": _sum(first.usage_metadata, second.usage_metadata),
+    }
+    return ChatResult(generations=[ChatGeneration(message=second.model_copy(update=update))])
+
+
+def with_usage_of(items: Sequence[Delta | Ending], first: Ending) -> list[Delta | Ending]:
+    """Return what a second stream adds, its ending with the usage of the first."""
+    return [
+        replace(item, usage=_sum(first.usage, item.usage)) if isinstance(item, Ending) else item
+        for item in items
+    ]
+
+
+def _sum(one: UsageMetadata | None, other: UsageMetadata | None) -> UsageMetadata | None:
+    return add_usage(one, other) if one or other else None
 
 
 _FAILURES = (ResponseFormatError, ValueError)

@@ -172,7 +172,7 @@ def test_a_tool_choice_that_means_nothing_is_refused_with_the_names(service, cho
 
 
 def test_an_unknown_tools_name_is_refused_with_the_known_ones(service):
-    with pytest.raises(InvalidRequestError, match=r"'snow' is no tool.*look, rain"):
+    with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*look, rain"):
         service.model().bind_tools([LOOK, RAIN], tool_choice="snow")
 
 
