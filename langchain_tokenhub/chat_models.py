@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
@@ -17,16 +18,19 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
 from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
-from pydantic import AliasChoices, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
-from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.settings import ConnectionSettings, SiteName
 from langchain_tokenhub.transport.calls import Call, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
+    import httpx
+    from langchain_core.language_models.chat_models import _ChatModelBinding
+
     from langchain_tokenhub.chat import structured
     from langchain_tokenhub.chat.request import Tool
     from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
@@ -45,16 +49,127 @@ class _CatalogueProfile(dict[str, Any]):
 
 
 class ChatTokenHub(ConnectionSettings, BaseChatModel):
-    """Chat with any text model of Tencent Cloud TokenHub.
+    """Chat model over the text models of Tencent Cloud TokenHub.
 
-    ```python
-    from langchain_tokenhub import ChatTokenHub
+    Set-up: install the package and set the key of your account and site.
 
-    model = ChatTokenHub(model="deepseek-v3.1-terminus")
-    model.invoke("你好,请介绍一下你自己").content
+    ```bash
+    pip install -U langchain-tokenhub
+    export TOKENHUB_API_KEY="sk-..."
     ```
 
-    Source: the guide, text generation (文本生成).
+    Key arguments of the model:
+        model (str): Id of a model, or `ep-…` of a service of your own.
+        temperature (float | None): Randomness, 0 to 2.
+        top_p (float | None): Nucleus sampling, 0 to 1.
+        max_tokens (int | None): Most tokens of an answer, reasoning included.
+        stop (list[str] | str | None): Up to 4 sequences at which to stop.
+        thinking (bool | str | dict | None): Whether to think; None is the service's default.
+        reasoning_effort (str | None): How much to think; the words differ by model.
+
+    Key arguments of the connection:
+        api_key (SecretStr | str | None): Else `TOKENHUB_API_KEY`.
+        site (str): `mainland`, `overseas`, `international` or `international-guangzhou`.
+        base_url (str | Sequence[str] | None): Overrides `site`.
+        timeout (float | httpx.Timeout | None): Seconds of silence of one request.
+        max_retries (int): Repetitions of a call; 2 by default, 0 means none.
+
+    Instantiate:
+        ```python
+        from langchain_tokenhub import ChatTokenHub
+
+        model = ChatTokenHub(
+            model="hy3",
+            temperature=0.7,
+            max_tokens=1024,
+            timeout=60,
+            max_retries=2,
+            # api_key="sk-...",
+        )
+        ```
+
+    Invoke:
+        ```python
+        messages = [("system", "你是一个有帮助的助手。"), ("user", "请介绍一下腾讯云。")]
+        answer = model.invoke(messages)
+        print(answer.text)
+        ```
+
+    Stream:
+        ```python
+        for chunk in model.stream(messages):
+            print(chunk.text, end="")
+        ```
+
+    Async:
+        ```python
+        import asyncio
+
+
+        async def main():
+            answer = await model.ainvoke(messages)
+            async for chunk in model.astream(messages):
+                print(chunk.text, end="")
+            return await model.abatch([messages, "你好"])
+
+
+        asyncio.run(main())
+        ```
+
+    Tool calling:
+        ```python
+        from pydantic import BaseModel, Field
+
+
+        class GetWeather(BaseModel):
+            '''Get the weather of a city.'''
+
+            city: str = Field(description="City, such as 北京")
+
+
+        calling = model.bind_tools([GetWeather])
+        print(calling.invoke("北京天气怎么样？").tool_calls)
+        ```
+
+    Structured output:
+        ```python
+        class City(BaseModel):
+            '''A city.'''
+
+            name: str
+            country: str
+
+
+        city = model.with_structured_output(City).invoke("介绍北京")
+        print(city.name)
+        ```
+
+    Token usage:
+        ```python
+        usage = model.invoke(messages).usage_metadata
+        print(usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+        ```
+
+    Multimodal input, with a model that sees:
+        ```python
+        import base64
+
+        pixel = base64.b64decode(
+            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        )
+        picture = {
+            "type": "image",
+            "base64": base64.b64encode(pixel).decode(),
+            "mime_type": "image/png",
+        }
+        question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, picture]}
+        print(ChatTokenHub(model="kimi-k2.6").invoke([question]).text)
+        ```
+
+    Response metadata:
+        ```python
+        print(answer.response_metadata["model_name"], answer.response_metadata["finish_reason"])
+        ```
     """
 
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
@@ -88,6 +203,40 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     extra_body: dict[str, Any] | None = None
     """More fields of the body, merged last."""
 
+    if TYPE_CHECKING:
+        # what pydantic takes: aliases, a plain string for the key, keywords for `model_kwargs`
+        def __init__(
+            self,
+            *,
+            model: str = ...,
+            model_name: str = ...,
+            temperature: float | None = ...,
+            top_p: float | None = ...,
+            max_tokens: int | None = ...,
+            stop: list[str] | str | None = ...,
+            stop_sequences: list[str] | str | None = ...,
+            seed: int | None = ...,
+            thinking: bool
+            | Literal["enabled", "disabled", "adaptive"]
+            | dict[str, Any]
+            | None = ...,
+            reasoning_effort: str | None = ...,
+            streaming: bool = ...,
+            stream_usage: bool = ...,
+            model_kwargs: dict[str, Any] = ...,
+            extra_body: dict[str, Any] | None = ...,
+            api_key: SecretStr | str | None = ...,
+            site: SiteName = ...,
+            base_url: str | Sequence[str] | None = ...,
+            timeout: float | httpx.Timeout | None = ...,
+            request_timeout: float | httpx.Timeout | None = ...,
+            max_retries: int = ...,
+            default_headers: Mapping[str, str] | None = ...,
+            http_client: httpx.Client | None = ...,
+            http_async_client: httpx.AsyncClient | None = ...,
+            **kwargs: Any,
+        ) -> None: ...
+
     @model_validator(mode="before")
     @classmethod
     def _take_unknown(cls, values: Any) -> Any:
@@ -97,8 +246,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
             if name in values and alias in values:
                 raise ValueError(f"{name} and {alias} are one field; give one of them")
-        if isinstance(values.get("profile"), _CatalogueProfile) and values.keys() >= {*cls.model_fields}:
-            values = {**values, "profile": None}  # a copy of all fields, as configurable_fields make
+        if isinstance(values.get("profile"), _CatalogueProfile) and values.keys() >= {
+            *cls.model_fields
+        }:
+            values = {
+                **values,
+                "profile": None,
+            }  # a copy of all fields, as configurable_fields make
         return _build_model_kwargs(dict(values), get_pydantic_field_names(cls) | _ALIASES)
 
     @model_validator(mode="after")
@@ -160,7 +314,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             copied.profile = copied._resolve_model_profile()  # noqa: SLF001 - of this very class
         return copied
 
-    def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+    def bind(self, **kwargs: Any) -> _ChatModelBinding:
         """Return this model with keywords for each call; another `model` has its own profile."""
         given = chat.request.read_kwargs(kwargs)
         model = given.pop("model", None)
@@ -195,34 +349,36 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         usage = kwargs.get("stream_usage", self.stream_usage)
         return chat.request.with_stream(body, usage=usage) if stream else body
 
-    def _call(self, body: dict[str, Any]) -> Call:
-        timeouts = Timeouts.of(self.timeout, _STREAM if body.get("stream") else _WHOLE)
+    def _call(self, body: dict[str, Any], timeout: Any) -> Call:
+        default = _STREAM if body.get("stream") else _WHOLE
+        timeouts = Timeouts.of(self.timeout if timeout is None else timeout, default)
         return Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
 
-    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Return the model that makes a call with these keywords, and the other keywords.
+    def _for_call(
+        self, transport: Transport, kwargs: Mapping[str, Any]
+    ) -> tuple[Transport, dict[str, Any]]:
+        """Return the transport and the keywords of a call, as its keywords change them.
 
         Raises:
             InvalidRequestError: A call cannot change one of them, or its value is wrong.
         """
         given = chat.request.read_kwargs(kwargs)
-        changed = {name: given.pop(name, None) for name in chat.request.CONNECTION}
-        changed = {name: value for name, value in changed.items() if value is not None}
+        changed = {k: given[k] for k in chat.request.CONNECTION if given.get(k) is not None}
         if not changed:
-            return self, given
+            return transport, given
         try:
             checked = ConnectionSettings(api_key=None, site="mainland", base_url=None, **changed)
         except ValidationError as problem:
-            raise InvalidRequestError(
-                "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
-            ) from None
-        update = {name: getattr(checked, name) for name in changed}
-        if headers := update.get("default_headers"):
-            names = {name.lower() for name in headers}
-            own = (self.default_headers or {}).items()
-            rest = {name: value for name, value in own if name.lower() not in names}
-            update["default_headers"] = {**rest, **headers}
-        return self.model_copy(update=update), given
+            reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()]
+        else:
+            own = transport.endpoint
+            retries = checked.max_retries if "max_retries" in changed else own.max_retries
+            new = checked.default_headers or {}
+            names = {name.lower() for name in new}
+            kept = {k: v for k, v in own.headers.items() if k.lower() not in names}
+            endpoint = replace(own, headers={**kept, **new}, max_retries=retries)
+            return replace(transport, endpoint=endpoint), given
+        raise InvalidRequestError("; ".join(reasons))
 
     # -- what waits, written once -------------------------------------------------------------
 
@@ -238,7 +394,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         while True:
             body = self._body(messages, stop, {**kwargs, **changes}, stream=False)
             try:
-                answer = await transport.json(self._call(body))
+                answer = await transport.json(self._call(body, kwargs.get("timeout")))
             except InvalidRequestError as refusal:
                 changes = chat.reasoning.after_refusal(
                     body, refusal, changes, warn=not answer_tools
@@ -273,7 +429,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         received: list[Delta] = []
         answer: Answer | None = None
         try:
-            answer = await transport.stream(self._call(body))
+            answer = await transport.stream(self._call(body, kwargs.get("timeout")))
             async with aclosing(answer.data) as events:
                 async for values in events:
                     found = [delta for value in values if (delta := reader.read(value))]
@@ -311,8 +467,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        model, given = self._for_call(kwargs)
-        async with aclosing(model._deltas(model._async(), messages, stop, given)) as stream:
+        transport, given = self._for_call(self._async(), kwargs)
+        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     yield chat.response.chunk_of(item)
@@ -324,8 +480,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[MessagesData, None]:
-        model, given = self._for_call(kwargs)
-        async with aclosing(model._deltas(model._async(), messages, stop, given)) as stream:
+        transport, given = self._for_call(self._async(), kwargs)
+        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     for event in writer.write(item):
@@ -344,8 +500,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        model, given = self._for_call(kwargs)
-        return finish(model._complete(model._sync(), messages, stop, given))
+        transport, given = self._for_call(self._sync(), kwargs)
+        return finish(self._complete(transport, messages, stop, given))
 
     async def _agenerate(
         self,
@@ -354,8 +510,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        model, given = self._for_call(kwargs)
-        return await model._complete(model._async(), messages, stop, given)
+        transport, given = self._for_call(self._async(), kwargs)
+        return await self._complete(transport, messages, stop, given)
 
     def _stream(
         self,
@@ -365,8 +521,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
-        model, given = self._for_call(kwargs)
-        with closing(drain(model._deltas(model._sync(), messages, stop, given))) as stream:
+        transport, given = self._for_call(self._sync(), kwargs)
+        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
             for items in stream:
                 yield from map(chat.response.chunk_of, items)
 
@@ -387,8 +543,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        model, given = self._for_call(kwargs)
-        with closing(drain(model._deltas(model._sync(), messages, stop, given))) as stream:
+        transport, given = self._for_call(self._sync(), kwargs)
+        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -435,9 +591,59 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         if response_format is not None:
             chat.structured.check_format(response_format, self.model)
             bound["response_format"] = response_format
-        if bound.get("tool_choice") == "required" and (names := chat.structured.answer_tools(tools)):
+        if bound.get("tool_choice") == "required" and (
+            names := chat.structured.answer_tools(tools)
+        ):
             bound["answer_tools"] = names
         return self.bind(**bound, **kwargs)
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[T],
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, T]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: structured.Schema | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[True],
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: structured.Schema | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]: ...
 
     def with_structured_output(
         self,
