@@ -42,7 +42,7 @@ def _sent(service, call, **kwargs):
             if bound
             else call(model, "invoke", "hi", **kwargs)
         )
-        found.append({k: v for k, v in service.bodies[-1].items() if k not in {"messages"}})
+        found.append({k: v for k, v in service.bodies[-1].items() if k != "messages"})
     assert found[0] == found[1]
     return found[0]
 

@@ -260,6 +260,15 @@ def test_an_images_detail_reaches_the_wire():
     assert content_of([block]) == [block]
 
 
+TWO = [{"type": "text", "text": "a"}, {"type": "text", "text": ""}, {"type": "text", "text": "b"}]
+
+
+def test_text_blocks_are_separated_whoever_sent_them_but_the_assistant():
+    assert content_of(TWO) == result_text(TWO) == text_of(TWO) == "a\nb"
+    assert text_of(TWO, "") == "ab"
+    assert result_text([*TWO, {"n": 1}]) == 'a\nb\n{"n": 1}'
+
+
 def test_a_tools_records_go_as_json_one_a_line():
     records = [{"city": "北京", "t": 22}, {"city": "上海", "t": 25}]
 

@@ -512,7 +512,7 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(service, call, 
 
     with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*look, rain"):
         call(model, "invoke", "hi", tool_choice=choice)
-    with pytest.raises(InvalidRequestError, match="'snow' is not a tool.*bind that tool"):
+    with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*bind that tool"):
         call(service.model(), "invoke", "hi", tool_choice=choice)
     assert service.bodies == []
 
@@ -542,7 +542,7 @@ def test_none_takes_a_bound_choice_back(sent):
 
 
 def test_a_model_that_takes_no_tools_says_so_and_nothing_is_sent(service, call):
-    with pytest.raises(InvalidRequestError, match="'hy-mt2-pro' takes no tools.*with_structured"):
+    with pytest.raises(InvalidRequestError, match=r"'hy-mt2-pro' takes no tools.*with_structured"):
         call(service(ANSWER).model("hy-mt2-pro").bind_tools([LOOK]), "invoke", "hi")
     assert service.bodies == []
 
