@@ -28,12 +28,12 @@ from langchain_tokenhub.transport.calls import Call, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
-    import httpx
     from langchain_core.language_models.chat_models import _ChatModelBinding
 
     from langchain_tokenhub.chat import structured
     from langchain_tokenhub.chat.request import Tool
     from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
+    from langchain_tokenhub.settings import AsyncClient, Client, Timeout
     from langchain_tokenhub.transport import Answer, Transport
 
 _ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
@@ -228,31 +228,27 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             api_key: SecretStr | str | None = ...,
             site: SiteName = ...,
             base_url: str | Sequence[str] | None = ...,
-            timeout: float | httpx.Timeout | None = ...,
-            request_timeout: float | httpx.Timeout | None = ...,
+            timeout: float | Timeout | None = ...,
+            request_timeout: float | Timeout | None = ...,
             max_retries: int = ...,
             default_headers: Mapping[str, str] | None = ...,
-            http_client: httpx.Client | None = ...,
-            http_async_client: httpx.AsyncClient | None = ...,
+            http_client: Client | None = ...,
+            http_async_client: AsyncClient | None = ...,
             **kwargs: Any,
         ) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
     def _take_unknown(cls, values: Any) -> Any:
-        """Move keywords that are no fields to `model_kwargs`, with LangChain's warning."""
+        """Move keywords that are not fields to `model_kwargs`, with LangChain's warning."""
         if not isinstance(values, dict):
             return values
         for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
             if name in values and alias in values:
                 raise ValueError(f"{name} and {alias} are one field; give one of them")
-        if isinstance(values.get("profile"), _CatalogueProfile) and values.keys() >= {
-            *cls.model_fields
-        }:
-            values = {
-                **values,
-                "profile": None,
-            }  # a copy of all fields, as configurable_fields make
+        follows = isinstance(values.get("profile"), _CatalogueProfile)
+        if follows and values.keys() >= {*cls.model_fields}:  # as `configurable_fields` copies
+            values = {**values, "profile": None}
         return _build_model_kwargs(dict(values), get_pydantic_field_names(cls) | _ALIASES)
 
     @model_validator(mode="after")
@@ -574,7 +570,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """Return this model with tools it may call.
 
         Args:
-            tools: Functions, classes, schemas, LangChain tools, or dicts in the wire's form.
+            tools: Functions, classes, schemas, LangChain tools, or dicts in OpenAI's form.
             tool_choice: `"auto"`, `"none"`, `"any"`, `"required"` or True, or a tool's name.
             strict: Whether arguments must match the schema, where the model knows that.
             parallel_tool_calls: Whether several calls may come at once.
@@ -658,7 +654,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """Return a chain that answers in a given shape.
 
         Args:
-            schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in the wire's form.
+            schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in OpenAI's form.
             method: How to ask; None takes what is known to work for the model, and another way
                 where the service refuses it or the model answers with prose.
             include_raw: Return `raw`, `parsed` and `parsing_error`; never raise for an answer.
@@ -671,13 +667,14 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """
         row = catalogue.chat_model(self.model)
         methods = chat.structured.methods_for(
-            method, row, schema, sure=chat.reasoning.can_force(row)
+            method, row, schema, can_force=chat.reasoning.can_force(row)
         )
         more = {**kwargs, "strict": strict}
-        ways = [
-            chat.structured.way(self.bind_tools, schema, one, tools or (), more) for one in methods
+        bound = [
+            chat.structured.bind_method(self.bind_tools, schema, one, tools or (), more)
+            for one in methods
         ]
-        return chat.structured.chain_of(ways, include_raw=include_raw)
+        return chat.structured.chain_of(bound, include_raw=include_raw)
 
     # -- the service's list -------------------------------------------------------------------
 
