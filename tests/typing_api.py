@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypedDict, assert_type
 
-from langchain_core.messages import AIMessage
-from pydantic import BaseModel
-
 from langchain_core.messages import AIMessage, HumanMessage
+from pydantic import BaseModel
 
 from langchain_tokenhub import (
     ChatTokenHub,
