@@ -24,8 +24,9 @@ from typing import Any, Protocol, TypeVar
 from langchain_core.stores import BaseStore
 from pydantic import ValidationError
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
-from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, warn_user
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import (
     InvalidRequestError,
     JobFailedError,
@@ -21,7 +22,7 @@ from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.history import RecentJobs
 from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError
 from langchain_tokenhub.jobs.limiter import JobLimiter
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult, warn_user
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
 from langchain_tokenhub.jobs.progress import Reporter
 from langchain_tokenhub.jobs.service import (
     Service,
