@@ -23,8 +23,8 @@
         ├── SubmissionUnknownError
         └── ResultExpiredError
 
-Every class is a LangChain `ModelError`, because LangChain's retry middleware retries all other errors.
-Those not worth retrying are also `RuntimeError`s, which LangGraph's default `RetryPolicy` leaves alone.
+Every class is a LangChain `ModelError`, as LangChain's retry middleware retries all other errors.
+Those not worth retrying are also `RuntimeError`s, which LangGraph's `RetryPolicy()` leaves alone.
 None holds a key, a prompt, the query of a signed URL, or an object of the HTTP library.
 """
 

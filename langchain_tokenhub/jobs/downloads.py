@@ -183,7 +183,7 @@ async def is_dead(runtime: Runtime, source: Source) -> bool:
 
 async def _fill(runtime: Runtime, source: Source, part: Path) -> bytes:
     """Write the bytes into `part` and return the first of them."""
-    with await runtime.blocking(functools.partial(part.open, "r+b")) as opened:
+    with await runtime.blocking(lambda: part.open("r+b")) as opened:
         sink = _Sink(opened)
         if source.url is None or source.data is not None:
             data = await read(runtime, source)

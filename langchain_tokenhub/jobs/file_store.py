@@ -1,4 +1,4 @@
-"""Writes files: under names that every system accepts, complete or not at all, never over others."""
+"""Writes files: under portable names, complete or not at all, never over other files."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def stem_of(text: str, job_id: str | None = None) -> str:
     """
     plain = unicodedata.normalize("NFC", text)
     plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
-    plain = re.sub(r"_+", "_", plain).encode("utf-8", "ignore")[:MAX_NAME_BYTES]
-    stem = plain.decode("utf-8", "ignore").strip("._- ")
+    short = re.sub(r"_+", "_", plain).encode("utf-8", "ignore")[:MAX_NAME_BYTES]
+    stem = short.decode("utf-8", "ignore").strip("._- ")
     if _is_reserved(stem):
         stem = f"_{stem}"
     return "-".join(part for part in (stem, tail_of(job_id or "")) if part) or "tokenhub"
@@ -157,8 +157,6 @@ def unpack(archive: Path) -> Unpacked:
     try:
         with zipfile.ZipFile(archive) as opened:
             _extract_all(opened, done, _budget(archive, opened))
-        if not any(done.folder.iterdir()):
-            raise InvalidRequestError("; ".join(done.skipped) or "the archive is empty")
     except BaseException:
         shutil.rmtree(done.folder, ignore_errors=True)
         raise
@@ -199,6 +197,8 @@ def _extract_all(opened: zipfile.ZipFile, done: Unpacked, budget: int) -> None:
                 reason = "occurs twice"
         if reason is not None:
             done.skipped.append(f"the archive holds {member.filename!r}, which {reason}")
+    if not any(done.folder.iterdir()):
+        raise InvalidRequestError("; ".join(done.skipped) or "the archive is empty")
 
 
 def _unsafe(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:

@@ -41,7 +41,10 @@ def body(model, *, folders=None, jobs=(), **params):
     async def find(job_id):
         return known.get(job_id)
 
-    reader = Reader(runtime=ScriptedRuntime(), find=find, folders=folders)
+    async def refresh(job):
+        raise errors.JobNotFoundError("gone")
+
+    reader = Reader(runtime=ScriptedRuntime(), find=find, refresh=refresh, folders=folders)
     return finish(reader.body(params_class(model)(**params)))
 
 
@@ -81,7 +84,7 @@ def test_a_view_is_a_file_too():
         {"type": "image", "base64": TEXT, "mime_type": "image/png"},
         {"type": "image", "source_type": "base64", "data": TEXT},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}},
-        MediaFile.holding(DATA, type="png"),
+        MediaFile._from_bytes(DATA, type="png"),
     ],
     ids=lambda value: type(value).__name__,
 )

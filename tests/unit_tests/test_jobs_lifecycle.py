@@ -13,7 +13,8 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, polls, query, submit
+from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, query, submit
 from langchain_tokenhub.transport import finish
 from tests.conftest import answer, scripted
 

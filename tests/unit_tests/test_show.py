@@ -40,7 +40,7 @@ def test_a_small_video_is_in_a_player(tmp_path):
 
 
 def test_bytes_that_came_inside_the_answer_are_shown():
-    assert "base64,eA==" in page_of(MediaFile.holding(b"x", type="png"))
+    assert "base64,eA==" in page_of(MediaFile._from_bytes(b"x", type="png"))
 
 
 @pytest.mark.parametrize(("more", "inside"), [(0, True), (1, False)])
