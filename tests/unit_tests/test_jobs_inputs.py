@@ -213,7 +213,7 @@ def test_whatever_names_a_path_is_one(tmp_path):
         (Path("nowhere.png"), "No such file"),
         ("/nowhere/" + "long/" * 20 + "a.png", "nowhere.*no file is there"),
         ("/", "no file is there"),
-        ("file:///etc/hostname", "no file is there"),
+        ("file:///etc/hostname", "no known type"),
         ("a%20b.png", "no file is there"),
         ("data:image/svg+xml,%3Csvg%3E", "no file is there"),
         ("https://x.test/a b.png", "no file is there"),
