@@ -234,17 +234,18 @@ class Reader:
         """
         if await self._has_live_link(file):
             return Link(file.url or "")
+        with suppress(InvalidRequestError, OSError):
+            return Data(await file.model_copy(update={"url": None})._read(self.runtime))
+        fresh = await self._fresh(file, file._job) if file._job else None
+        if fresh is not None and not await fresh._is_dead(self.runtime):
+            return Link(fresh.url or "")
         try:
             return Data(await file._read(self.runtime))
-        except (ResultExpiredError, OSError) as problem:
-            if file._job is None or not isinstance(problem, ResultExpiredError):
-                raise refuse(place, None, "its link is dead and it was not saved") from None
-            dead = problem
-        fresh = await self._fresh(file, file._job)
-        if fresh is None or not await self._has_live_link(fresh):
-            dead.hint = "it was not saved, and the service gives no link that works; make it anew"
-            raise dead
-        return Link(fresh.url or "")
+        except ResultExpiredError as dead:
+            dead.hint = "it was not saved, and no fresh link works; make it anew"
+            if file._job is not None:
+                raise
+        raise refuse(place, None, "its link is dead and it was not saved; make it anew")
 
     async def _has_live_link(self, file: MediaFile) -> bool:
         """Return True if the file's link works; links of unknown jobs are not tried."""

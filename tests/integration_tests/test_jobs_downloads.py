@@ -98,7 +98,7 @@ def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
 @pytest.mark.parametrize("kind", ["png", "mp4", "glb"])
 def test_a_file_that_is_not_what_it_should_be_is_saved_with_a_warning(peer, call, tmp_path, kind):
     host = FileHost(data=b"\x00\x01 nobody knows what", cuts=0)
-    with pytest.warns(UserWarning, match=f"should be {kind} does not begin like one"):
+    with pytest.warns(UserWarning, match=f"declared as {kind} does not begin like one"):
         assert saved(peer, call, tmp_path, host, kind).path.read_bytes() == host.data
 
 
@@ -302,7 +302,7 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
 
 @pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "TRIES", 1)
+    monkeypatch.setattr(downloads, "MAX_STALLED_TRIES", 1)
     saving = downloads.save
 
     async def poor(runtime, file, folder, stem):

@@ -214,6 +214,28 @@ def test_an_archive_with_a_name_that_some_system_refuses_is_not_unpacked(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+def odd_archive():
+    """Return a ZIP with one good member among odd ones."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)
+        for name in ("", "/", "folder/", "./", "/etc/evil", "../evil", "con.obj", "x" * 300):
+            opened.writestr(zipfile.ZipInfo(name or "/"), b"" if name.endswith("/") else b"x")
+        opened.writestr("model.obj", "v 0 0 0")
+        opened.writestr("model.obj", "v 1 1 1")
+        opened.filelist[0].filename = ""
+    return buffer.getvalue()
+
+
+def test_odd_members_cost_a_warning_and_the_rest_is_unpacked(tmp_path):
+    data = odd_archive()
+    with pytest.warns(UserWarning, match="unpacked in part"):
+        saved = finish(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
+    assert saved.path.read_bytes() == data
+    assert [path.name for path in saved.unpacked.rglob("*")] == ["model.obj"]
+    assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
+
+
 def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("langchain_tokenhub.jobs.file_store.MAX_UNPACKED_BYTES", 1000)
     (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
