@@ -184,14 +184,16 @@ class TokenHubError(ModelError):
         self.job = job
         self.client_request_id = client_request_id
 
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """The whole text, as `str()` returns it."""
-        return (str(self),)
+    if not TYPE_CHECKING:  # where `args` is the attribute of `BaseException`
 
-    @args.setter
-    def args(self, values: tuple[Any, ...]) -> None:
-        Exception.__init__(self, *values)  # sets the message, which pickles restore
+        @property
+        def args(self) -> tuple[Any, ...]:
+            """The whole text, as `str()` returns it."""
+            return (str(self),)
+
+        @args.setter
+        def args(self, values: tuple[Any, ...]) -> None:
+            Exception.__init__(self, *values)  # sets the message, which pickles restore
 
     @property
     def message(self) -> str:

@@ -261,18 +261,26 @@ def finished(job: Job) -> Job:
     """
     if job.status == "completed" and job.files:
         return job
-    fault = job.error or {"code": None, "message": _REASONS.get(job.status, "no reason was given")}
+    reason, advice = _REASONS.get(job.status, _REASONS["failed"])
+    fault = job.error or {"code": None, "message": reason}
     row = error_row(None, fault["code"]) if fault["code"] else None
     is_blocked = row is not None and row.name == "ContentBlockedError"
-    reason = ": ".join(part for part in (fault["code"], fault["message"]) if part)
+    words = ": ".join(part for part in (fault["code"], fault["message"]) if part)
     raise (JobBlockedError if is_blocked else JobFailedError)(
-        f"the job ended as {job.status!r}: {reason}",
+        f"the job ended as {job.status!r}: {words}",
         code=fault["code"],
         request_id=job.request_id,
         host=job.host,
-        hint=hint_text(row) if row else "change the input, then call again",
+        hint=(hint_text(row) if row else None) or advice,
         job=job,
     )
 
 
-_REASONS = {"completed": "it completed without a file", "cancelled": "it was cancelled"}
+_REASONS = {
+    "completed": (
+        "it completed without a file",
+        "call result(job) later; nothing is charged again",
+    ),
+    "cancelled": ("it was cancelled", "call again for a new job"),
+    "failed": ("no reason was given", "change the input, then call again for a new job"),
+}

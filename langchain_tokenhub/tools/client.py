@@ -334,11 +334,12 @@ class MediaClient(ConnectionSettings):
         job = Job(**{name: getattr(ref, name) for name in JobRef.model_fields})
         return await query(self._service(transport, job), job)
 
-    async def _job(self, history: JobHistory, job: Job | str) -> Job:
+    async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
         """Return a job by its id; what is known of it here saves asking."""
         if not isinstance(job, Job):
-            job_id = id_of(job)
-            job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
+            ref = job if isinstance(job, JobRef) else None
+            ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))
+            job = await history.find(ref.id) or Job(**ref.model_dump())
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
