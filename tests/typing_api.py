@@ -19,6 +19,7 @@ from langchain_tokenhub import (
     TokenHubImageTool,
     TokenHubVideoTool,
 )
+from langchain_tokenhub.errors import JobRef
 from langchain_tokenhub.testing import Emulator
 
 
@@ -81,7 +82,7 @@ def errors(error: TokenHubError) -> None:
     """What every error carries."""
     assert_type(error.status, int | None)
     assert_type(error.request_id, str | None)
-    assert_type(error.job, Job | None)
+    assert_type(error.job, JobRef | None)
     if isinstance(error, RateLimitError):
         assert_type(error.retry_after, float | None)
 

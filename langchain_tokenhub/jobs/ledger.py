@@ -24,8 +24,9 @@ from typing import Any, Protocol, TypeVar
 from langchain_core.stores import BaseStore
 from pydantic import ValidationError
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
-from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, warn_user
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
 
@@ -248,7 +249,7 @@ class Ledger:
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
-        files = [file.without_bytes() for file in job.files]  # they may be saved yet
+        files = [file._without_bytes() for file in job.files]  # they may be saved yet
         text = _text(key, job.model_copy(update={"files": files}), request)
         await self._try(f"job {job.id} is not in the ledger", self._backend.put, key, text)
 
