@@ -48,7 +48,6 @@ EXCEPTIONS = re.compile(
     r'|"(Async)?Iterator\[AIMessageChunk\]".*"thing"'  # stream() promises no close()
     r'|"SupportsIndex \| slice\['  # an agent's stream() yields a dict or a tuple
     r'|"SecretStr \| \(\(\) -> str\)'  # ChatOpenAI takes a str that it does not declare
-    r'|"api_key" of type "SecretStr \| None"'  # waits for ChatTokenHub's typed constructor
 )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -17,39 +18,158 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
 from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
-from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.settings import ConnectionSettings, SiteName
 from langchain_tokenhub.transport.calls import Call, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
+    from langchain_core.language_models.chat_models import _ChatModelBinding
+
     from langchain_tokenhub.chat import structured
     from langchain_tokenhub.chat.request import Tool
     from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
+    from langchain_tokenhub.settings import AsyncClient, Client, Timeout
     from langchain_tokenhub.transport import Answer, Transport
 
-_ALIASES = {"model_name", "stop_sequences", "request_timeout"}
+_ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
 PATH = "/v1/chat/completions"
 _WHOLE = Timeouts(read=600.0)
 _STREAM = Timeouts(read=60.0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+T = TypeVar("T")
+
+
+class _CatalogueProfile(dict[str, Any]):
+    """A profile that follows the model, unlike one that the caller gave."""
 
 
 class ChatTokenHub(ConnectionSettings, BaseChatModel):
-    """Chat with any text model of Tencent Cloud TokenHub.
+    """Chat model over the text models of Tencent Cloud TokenHub.
 
-    ```python
-    from langchain_tokenhub import ChatTokenHub
+    Set-up: install the package and set the key of your account and site.
 
-    model = ChatTokenHub(model="deepseek-v3.1-terminus")
-    model.invoke("你好,请介绍一下你自己").content
+    ```bash
+    pip install -U langchain-tokenhub
+    export TOKENHUB_API_KEY="sk-..."
     ```
 
-    Source: the guide, text generation (文本生成).
+    Key arguments of the model:
+        model (str): Id of a model, or `ep-…` of a service of your own.
+        temperature (float | None): Randomness, 0 to 2.
+        top_p (float | None): Nucleus sampling, 0 to 1.
+        max_tokens (int | None): Most tokens of an answer, reasoning included.
+        stop (list[str] | str | None): Up to 4 sequences at which to stop.
+        thinking (bool | str | dict | None): Whether to think; None is the service's default.
+        reasoning_effort (str | None): How much to think; the words differ by model.
+
+    Key arguments of the connection:
+        api_key (SecretStr | str | None): Else `TOKENHUB_API_KEY`.
+        site (str): `mainland`, `overseas`, `international` or `international-guangzhou`.
+        base_url (str | Sequence[str] | None): Overrides `site`.
+        timeout (float | httpx.Timeout | None): Seconds of silence of one request.
+        max_retries (int): Repetitions of a call; 2 by default, 0 means none.
+
+    Instantiate:
+        ```python
+        from langchain_tokenhub import ChatTokenHub
+
+        model = ChatTokenHub(
+            model="hy3",
+            temperature=0.7,
+            max_tokens=1024,
+            timeout=60,
+            max_retries=2,
+            # api_key="sk-...",
+        )
+        ```
+
+    Invoke:
+        ```python
+        messages = [("system", "你是一个有帮助的助手。"), ("user", "请介绍一下腾讯云。")]
+        answer = model.invoke(messages)
+        print(answer.text)
+        ```
+
+    Stream:
+        ```python
+        for chunk in model.stream(messages):
+            print(chunk.text, end="")
+        ```
+
+    Async:
+        ```python
+        import asyncio
+
+
+        async def main():
+            answer = await model.ainvoke(messages)
+            async for chunk in model.astream(messages):
+                print(chunk.text, end="")
+            return await model.abatch([messages, "你好"])
+
+
+        asyncio.run(main())
+        ```
+
+    Tool calling:
+        ```python
+        from pydantic import BaseModel, Field
+
+
+        class GetWeather(BaseModel):
+            '''Get the weather of a city.'''
+
+            city: str = Field(description="City, such as 北京")
+
+
+        calling = model.bind_tools([GetWeather])
+        print(calling.invoke("北京天气怎么样？").tool_calls)
+        ```
+
+    Structured output:
+        ```python
+        class City(BaseModel):
+            '''A city.'''
+
+            name: str
+            country: str
+
+
+        city = model.with_structured_output(City).invoke("介绍北京")
+        print(city.name)
+        ```
+
+    Token usage:
+        ```python
+        usage = model.invoke(messages).usage_metadata
+        print(usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+        ```
+
+    Multimodal input, with a model that sees:
+        ```python
+        import base64
+
+        pixel = base64.b64decode(
+            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        )
+        picture = {
+            "type": "image",
+            "base64": base64.b64encode(pixel).decode(),
+            "mime_type": "image/png",
+        }
+        question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, picture]}
+        print(ChatTokenHub(model="kimi-k2.6").invoke([question]).text)
+        ```
+
+    Response metadata:
+        ```python
+        print(answer.response_metadata["model_name"], answer.response_metadata["finish_reason"])
+        ```
     """
 
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
@@ -83,15 +203,52 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     extra_body: dict[str, Any] | None = None
     """More fields of the body, merged last."""
 
+    if TYPE_CHECKING:
+        # what pydantic takes: aliases, a plain string for the key, keywords for `model_kwargs`
+        def __init__(
+            self,
+            *,
+            model: str = ...,
+            model_name: str = ...,
+            temperature: float | None = ...,
+            top_p: float | None = ...,
+            max_tokens: int | None = ...,
+            stop: list[str] | str | None = ...,
+            stop_sequences: list[str] | str | None = ...,
+            seed: int | None = ...,
+            thinking: bool
+            | Literal["enabled", "disabled", "adaptive"]
+            | dict[str, Any]
+            | None = ...,
+            reasoning_effort: str | None = ...,
+            streaming: bool = ...,
+            stream_usage: bool = ...,
+            model_kwargs: dict[str, Any] = ...,
+            extra_body: dict[str, Any] | None = ...,
+            api_key: SecretStr | str | None = ...,
+            site: SiteName = ...,
+            base_url: str | Sequence[str] | None = ...,
+            timeout: float | Timeout | None = ...,
+            request_timeout: float | Timeout | None = ...,
+            max_retries: int = ...,
+            default_headers: Mapping[str, str] | None = ...,
+            http_client: Client | None = ...,
+            http_async_client: AsyncClient | None = ...,
+            **kwargs: Any,
+        ) -> None: ...
+
     @model_validator(mode="before")
     @classmethod
     def _take_unknown(cls, values: Any) -> Any:
-        """Move keywords that are no fields to `model_kwargs`, with LangChain's warning."""
+        """Move keywords that are not fields to `model_kwargs`, with LangChain's warning."""
         if not isinstance(values, dict):
             return values
         for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
             if name in values and alias in values:
                 raise ValueError(f"{name} and {alias} are one field; give one of them")
+        follows = isinstance(values.get("profile"), _CatalogueProfile)
+        if follows and values.keys() >= {*cls.model_fields}:  # as `configurable_fields` copies
+            values = {**values, "profile": None}
         return _build_model_kwargs(dict(values), get_pydantic_field_names(cls) | _ALIASES)
 
     @model_validator(mode="after")
@@ -135,13 +292,30 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return {"model": self.model, **where, **self._set_parameters()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        body = {"model": self.model, **self._set_parameters(), **kwargs}
-        return chat.request.ls_params(body, stop)
+        # before a run is traced: what a call must not hold is refused here
+        given = chat.request.read_kwargs(kwargs)
+        return chat.request.ls_params(
+            {"model": self.model, **self._set_parameters(), **given}, stop
+        )
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
         found = {k: v for k, v in catalogue.profile(self.model).items() if k in known}
-        return cast("ModelProfile", found) if found else None
+        return cast("ModelProfile", _CatalogueProfile(found)) if found else None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; its `profile` is that of its model, unless the caller gave one."""
+        copied = super().model_copy(update=update, deep=deep)
+        if isinstance(copied.profile, _CatalogueProfile):
+            copied.profile = copied._resolve_model_profile()  # noqa: SLF001 - of this very class
+        return copied
+
+    def bind(self, **kwargs: Any) -> _ChatModelBinding:
+        """Return this model with keywords for each call; another `model` has its own profile."""
+        given = chat.request.read_kwargs(kwargs)
+        model = given.pop("model", None)
+        bound = self if model is None else self.model_copy(update={"model": str(model)})
+        return super(ChatTokenHub, bound).bind(**given)
 
     def __copy__(self) -> Self:
         """Copy without core's cached `_serialized`: it would answer from the original's cache."""
@@ -176,6 +350,32 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         timeouts = Timeouts.of(self.timeout if timeout is None else timeout, default)
         return Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
 
+    def _for_call(
+        self, transport: Transport, kwargs: Mapping[str, Any]
+    ) -> tuple[Transport, dict[str, Any]]:
+        """Return the transport and the keywords of a call, as its keywords change them.
+
+        Raises:
+            InvalidRequestError: A call cannot change one of them, or its value is wrong.
+        """
+        given = chat.request.read_kwargs(kwargs)
+        changed = {k: given[k] for k in chat.request.CONNECTION if given.get(k) is not None}
+        if not changed:
+            return transport, given
+        try:
+            checked = ConnectionSettings(api_key=None, site="mainland", base_url=None, **changed)
+        except ValidationError as problem:
+            reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()]
+        else:
+            own = transport.endpoint
+            retries = checked.max_retries if "max_retries" in changed else own.max_retries
+            new = checked.default_headers or {}
+            names = {name.lower() for name in new}
+            kept = {k: v for k, v in own.headers.items() if k.lower() not in names}
+            endpoint = replace(own, headers={**kept, **new}, max_retries=retries)
+            return replace(transport, endpoint=endpoint), given
+        raise InvalidRequestError("; ".join(reasons))
+
     # -- what waits, written once -------------------------------------------------------------
 
     async def _complete(
@@ -185,16 +385,26 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> ChatResult:
-        given, begun = _NOTHING, transport.runtime.now()
+        changes, begun = _NOTHING, transport.runtime.now()
+        answer_tools = kwargs.get("answer_tools", ())
         while True:
-            body = self._body(messages, stop, {**kwargs, **given}, stream=False)
+            body = self._body(messages, stop, {**kwargs, **changes}, stream=False)
             try:
                 answer = await transport.json(self._call(body, kwargs.get("timeout")))
             except InvalidRequestError as refusal:
-                given = chat.reasoning.after_refusal(body, refusal, given)
+                changes = chat.reasoning.after_refusal(
+                    body, refusal, changes, warn=not answer_tools
+                )
             else:
-                told = answer.told(transport.runtime.now() - begun)
-                return chat.response.decode_answer(answer.data, model=body["model"], told=told)
+                break
+        told = answer.told(transport.runtime.now() - begun)
+        result = chat.response.decode_answer(answer.data, model=body["model"], told=told)
+        message = cast("AIMessage", result.generations[0].message)
+        if not answer_tools or chat.structured.has_calls(message):
+            return result
+        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
+        again = await self._complete(transport, history, stop, kwargs)
+        return chat.structured.joined(message, again)
 
     async def _deltas(
         self,
@@ -202,16 +412,17 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
-        given: Mapping[str, Any] = _NOTHING,
+        changes: Mapping[str, Any] = _NOTHING,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
         """Yield what the stream adds, as it comes; the last is its ending.
 
-        `given` is what was given up after a refusal.
+        `changes` are the fields that a refusal before made necessary.
         """
-        body = self._body(messages, stop, {**kwargs, **given}, stream=True)
+        body = self._body(messages, stop, {**kwargs, **changes}, stream=True)
         begun = transport.runtime.now()
         reader = chat.response.DeltaReader(body["model"])
-        said: list[Delta] = []
+        answer_tools = kwargs.get("answer_tools", ())
+        received: list[Delta] = []
         answer: Answer | None = None
         try:
             answer = await transport.stream(self._call(body, kwargs.get("timeout")))
@@ -219,43 +430,61 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 async for values in events:
                     found = [delta for value in values if (delta := reader.read(value))]
                     if found:
-                        said += found
+                        received += found
                         yield found
         except IncompleteStreamError as cut:
-            if not reader.complete:  # else all was said; only the farewell is missing
-                cut.partial = chat.response.message_of([*said, *reader.finish()[0]])
+            if not reader.complete:  # else only the end mark is missing
+                cut.partial = chat.response.message_of([*received, *reader.finish()[0]])
                 raise
         except InvalidRequestError as refusal:
-            if said:
+            if received:
                 raise
-            given = chat.reasoning.after_refusal(body, refusal, given)
-            async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
+            changes = chat.reasoning.after_refusal(body, refusal, changes, warn=not answer_tools)
+            async with aclosing(self._deltas(transport, messages, stop, kwargs, changes)) as again:
                 async for items in again:
                     yield items
             return
         told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
-        yield [*rest, ending]
+        received += rest
+        if not answer_tools or any(delta.tools for delta in received):
+            yield [*rest, ending]
+            return
+        yield rest
+        message = chat.response.message_of(received)
+        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
+        async with aclosing(self._deltas(transport, history, stop, kwargs)) as again:
+            async for items in again:
+                yield chat.structured.with_usage_of(items, ending)
 
     async def _chunks(
-        self, transport: Transport, *request: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        async with aclosing(self._deltas(transport, *request)) as stream:
+        transport, given = self._for_call(self._async(), kwargs)
+        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     yield chat.response.chunk_of(item)
 
     async def _events(
-        self, transport: Transport, writer: chat.blocks.EventWriter, *request: Any
+        self,
+        writer: chat.blocks.EventWriter,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[MessagesData, None]:
-        async with aclosing(self._deltas(transport, *request)) as stream:
+        transport, given = self._for_call(self._async(), kwargs)
+        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
             async for items in stream:
                 for item in items:
                     for event in writer.write(item):
                         yield event
 
     def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> chat.blocks.EventWriter:
-        model = str(kwargs.get("model") or self.model)
+        model = str(chat.request.read_kwargs(kwargs).get("model") or self.model)
         return chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
 
     # -- LangChain's faces --------------------------------------------------------------------
@@ -267,7 +496,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return finish(self._complete(self._sync(), messages, stop, kwargs))
+        transport, given = self._for_call(self._sync(), kwargs)
+        return finish(self._complete(transport, messages, stop, given))
 
     async def _agenerate(
         self,
@@ -276,7 +506,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return await self._complete(self._async(), messages, stop, kwargs)
+        transport, given = self._for_call(self._async(), kwargs)
+        return await self._complete(transport, messages, stop, given)
 
     def _stream(
         self,
@@ -286,7 +517,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
-        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+        transport, given = self._for_call(self._sync(), kwargs)
+        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
             for items in stream:
                 yield from map(chat.response.chunk_of, items)
 
@@ -297,7 +529,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return self._chunks(self._async(), messages, stop, kwargs)
+        return self._chunks(messages, stop, kwargs)
 
     def _stream_chat_model_events(
         self,
@@ -307,7 +539,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(drain(self._deltas(self._sync(), messages, stop, kwargs))) as stream:
+        transport, given = self._for_call(self._sync(), kwargs)
+        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -320,7 +553,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        return self._events(self._async(), writer, messages, stop, kwargs)
+        return self._events(writer, messages, stop, kwargs)
 
     # -- tools and shapes ---------------------------------------------------------------------
 
@@ -337,7 +570,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """Return this model with tools it may call.
 
         Args:
-            tools: Functions, classes, schemas, LangChain tools, or dicts in the wire's form.
+            tools: Functions, classes, schemas, LangChain tools, or dicts in OpenAI's form.
             tool_choice: `"auto"`, `"none"`, `"any"`, `"required"` or True, or a tool's name.
             strict: Whether arguments must match the schema, where the model knows that.
             parallel_tool_calls: Whether several calls may come at once.
@@ -345,14 +578,68 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             **kwargs: More fields of the body.
 
         Raises:
-            InvalidRequestError: `tool_choice` names no tool.
+            InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
+                the `response_format`.
         """
-        runtime = chat.request.encode_tools(tools, tool_choice, strict=strict)
-        if runtime and parallel_tool_calls is not None:
-            runtime["parallel_tool_calls"] = parallel_tool_calls
+        bound = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        if bound and parallel_tool_calls is not None:
+            bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            runtime["response_format"] = response_format
-        return self.bind(**runtime, **kwargs)
+            chat.structured.check_format(response_format, self.model)
+            bound["response_format"] = response_format
+        if bound.get("tool_choice") == "required" and (
+            names := chat.structured.answer_tools(tools)
+        ):
+            bound["answer_tools"] = names
+        return self.bind(**bound, **kwargs)
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[T],
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, T]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: structured.Schema | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: Literal[True],
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: structured.Schema | None = None,
+        *,
+        method: structured.Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]: ...
 
     def with_structured_output(
         self,
@@ -367,7 +654,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """Return a chain that answers in a given shape.
 
         Args:
-            schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in the wire's form.
+            schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in OpenAI's form.
             method: How to ask; None takes what is known to work for the model, and another way
                 where the service refuses it or the model answers with prose.
             include_raw: Return `raw`, `parsed` and `parsing_error`; never raise for an answer.
@@ -380,13 +667,14 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """
         row = catalogue.chat_model(self.model)
         methods = chat.structured.methods_for(
-            method, row, schema, sure=chat.reasoning.can_force(row)
+            method, row, schema, can_force=chat.reasoning.can_force(row)
         )
         more = {**kwargs, "strict": strict}
-        ways = [
-            chat.structured.way(self.bind_tools, schema, one, tools or (), more) for one in methods
+        bound = [
+            chat.structured.bind_method(self.bind_tools, schema, one, tools or (), more)
+            for one in methods
         ]
-        return chat.structured.chain_of(ways, include_raw=include_raw)
+        return chat.structured.chain_of(bound, include_raw=include_raw)
 
     # -- the service's list -------------------------------------------------------------------
 
@@ -423,6 +711,6 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
         rules = chat.messages.Rules(model=self.model, row=None, thinking=True)
-        runtime = chat.messages.encode_messages(messages, rules, complete=False)
-        sent = chat.request.encode_tools(tools or (), None, strict=None)
-        return chat.tokens.estimate_messages(runtime, sent.get("tools"), self.get_num_tokens)
+        encoded = chat.messages.encode_messages(messages, rules, complete=False)
+        sent = chat.request.encode_tools(tools or (), None)
+        return chat.tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)

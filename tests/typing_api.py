@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import assert_type
+from typing import Any, TypedDict, assert_type
 
 import httpx
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.stores import InMemoryStore
 from langchain_core.tools import BaseTool
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from langchain_tokenhub import (
     ChatTokenHub,
@@ -39,11 +39,35 @@ from langchain_tokenhub.testing import Emulator
 
 def chat() -> None:
     """A chat model's surface."""
-    # To add with its typed constructor: api_key="…", request_timeout=, stop_sequences=,
-    # model_name=, and the overloads of with_structured_output.
     model = ChatTokenHub(model="glm-5", temperature=0.5, stop=["。"], thinking=False)
     assert_type(model.model_name, str)
     assert_type(model.get_num_tokens("你好"), int)
+    ChatTokenHub(model_name="hy3", stop_sequences=["。"], request_timeout=9, api_key="sk-…")
+    assert_type(model.invoke("你好"), AIMessage)
+    assert_type(model.bind_tools([City]).invoke("你好"), AIMessage)
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
+
+
+class Town(TypedDict):
+    """A town."""
+
+    name: str
+
+
+async def shapes(model: ChatTokenHub) -> None:
+    """Answers of a given shape."""
+    assert_type(model.with_structured_output(City).invoke("北京"), City)
+    assert_type(await model.with_structured_output(City).ainvoke("北京"), City)
+    assert_type(model.with_structured_output(Town).invoke("北京"), Town)
+    assert_type(model.with_structured_output({"title": "a"}).invoke("北京"), dict[str, Any])
+    assert_type(model.with_structured_output(method="json_mode").invoke("x"), dict[str, Any])
+    raw = model.with_structured_output(City, include_raw=True)
+    assert_type(raw.invoke("北京"), dict[str, Any])
 
 
 def connection() -> None:

@@ -41,8 +41,8 @@ class ChatModel:
     """False where a forced tool is refused, or not guaranteed, while the model thinks."""
     structured_method: StructuredMethod | None = None
     """The method known to work."""
-    json_schema: bool = False
-    """Whether `json_schema` is honoured, not merely accepted."""
+    json_schema: bool | None = None
+    """Whether `json_schema` is honoured; False where it is refused or answered with prose."""
     image: bool | None = None
     video: bool | None = None
     file: bool | None = None
@@ -147,5 +147,5 @@ def _tools(row: ChatModel) -> dict[str, Any]:
         "tool_calling": row.tools,
         "tool_choice": row.tools and forced,
         "tool_call_streaming": row.tools,
-        "structured_output": row.json_schema,
+        "structured_output": bool(row.json_schema),
     }

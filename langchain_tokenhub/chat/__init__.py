@@ -1,4 +1,4 @@
-"""Chat, pure: LangChain's messages to the wire's, and the wire's answers to LangChain's.
+"""Chat: LangChain's messages to request bodies, and answers to LangChain's messages. Pure.
 
 Modules are loaded when they are first used: making a model needs few of them.
 """

@@ -1,8 +1,8 @@
-"""Content blocks of every provider to the wire's parts. Pure.
+"""Convert content blocks of every provider to the service's content parts. Pure.
 
-The wire knows `text`, `image_url`, `video_url` and `file_url` (`tokenhub` chat completions,
-multimodal input); everything that LangChain users hold is turned into one of them, dropped where
-it says nothing to a model, or refused by name.
+The service takes `text`, `image_url`, `video_url` and `file_url` parts (chat completions,
+multimodal input). Every other block becomes one of them, is dropped where it holds nothing for a
+model, or is refused by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 Part = dict[str, Any]
 Block = Mapping[str, Any]
 
-_SILENT = frozenset(
+_IGNORED = frozenset(
     {
         "reasoning",
         "thinking",
@@ -33,12 +33,16 @@ _SILENT = frozenset(
         "server_tool_result",
     }
 )
-"""Blocks whose meaning travels elsewhere in the message, or belongs to another provider."""
+"""Blocks whose meaning is sent elsewhere in the message, or that belong to another provider."""
+_TEXT_TYPES = frozenset({"text", "text-plain", "output_text", "input_text"})
 _KINDS = {"image": "image", "video": "video", "audio": "audio"}
 
 
 def content_of(content: Any) -> str | list[Part]:
-    """Return a user's content: a string where it is all text, else parts."""
+    """Return a user's content: a string if it is all text, else parts.
+
+    Text blocks are separated by a line break.
+    """
     if isinstance(content, str):
         return content
     parts = [part for block in _blocks(content) for part in _part(block)]
@@ -47,20 +51,26 @@ def content_of(content: Any) -> str | list[Part]:
     return parts
 
 
-def text_of(content: Any) -> str:
-    """Return the text in a content; whatever else it holds is left out."""
+def text_of(content: Any, separator: str = "\n") -> str:
+    """Return the text of a content, without its other blocks.
+
+    Args:
+        content: A string, blocks, or a tool's own value.
+        separator: What stands between two blocks. An assistant's text is one text, however many
+            blocks it came in; anybody else's blocks are separate texts.
+    """
     match content:
         case str():
             return content
         case None:
             return ""
         case Mapping():
-            return json.dumps(content, ensure_ascii=False, default=str)
-    return "".join(_text(block) for block in _blocks(content))
+            return to_json(content)
+    return separator.join(filter(None, map(_text, _blocks(content))))
 
 
 def split_results(content: Any) -> tuple[list[Block], Any]:
-    """Return the Anthropic `tool_result` blocks in a user's content, and the rest."""
+    """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
     if isinstance(content, str):
         return [], content
     blocks = _blocks(content)
@@ -69,14 +79,17 @@ def split_results(content: Any) -> tuple[list[Block], Any]:
 
 
 def result_text(content: Any) -> str:
-    """Return the text of a tool's result; blocks that nobody knows are data, and go as JSON."""
+    """Return the text of a tool's result: one line or more for each block.
+
+    A block without a type is the tool's own data (a record) and becomes JSON on one line.
+    """
     if isinstance(content, str) or not isinstance(content, Sequence):
         return text_of(content)
-    return "".join(_text(block) or _data(block) for block in _blocks(content))
+    return "\n".join(filter(None, (_text(block) or _data(block) for block in _blocks(content))))
 
 
-def shown_in(content: Any) -> list[Part]:
-    """Return the pictures, videos and files in a tool's result, as parts."""
+def media_of(content: Any) -> list[Part]:
+    """Return the pictures, videos, files and sounds of a content, as parts."""
     if isinstance(content, (str, Mapping)) or content is None:
         return []
     blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
@@ -84,7 +97,7 @@ def shown_in(content: Any) -> list[Part]:
 
 
 def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
-    """Return name, arguments and id of the calls that stand in an assistant's blocks."""
+    """Return name, arguments and id of the tool calls among an assistant's blocks."""
     if isinstance(content, str):
         return []
     found = []
@@ -97,11 +110,27 @@ def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
     return found
 
 
+def to_json(value: Any) -> str:
+    """Return a value as JSON; what JSON lacks is written as its string.
+
+    Raises:
+        InvalidRequestError: It holds an array, whose string is cut short.
+    """
+    return json.dumps(value, ensure_ascii=False, default=_string_of)
+
+
+def _string_of(value: Any) -> str:
+    if hasattr(value, "__array__"):
+        raise InvalidRequestError(
+            f"content holds a {type(value).__name__}",
+            hint="send numbers as a list, a picture as base64",
+        )
+    return str(value)
+
+
 def _data(block: Block) -> str:
-    """Return a tool's own data as JSON: what has no type means nothing to any provider."""
-    if "type" in block or "text" in block:
-        return ""
-    return json.dumps(block, ensure_ascii=False, default=str)
+    """Return a record as JSON: a block without a type means nothing to any provider."""
+    return "" if "type" in block or "text" in block else to_json(block)
 
 
 def _blocks(content: Any) -> list[Block]:
@@ -115,13 +144,16 @@ def _block(block: Any) -> Block:
         return {"type": "text", "text": block}
     if isinstance(block, Mapping):
         return block
-    raise InvalidRequestError(f"content holds a {type(block).__name__}, not text or blocks")
+    raise InvalidRequestError(
+        f"content holds a {type(block).__name__}, not text or blocks",
+        hint='send a picture as {"type": "image", "base64": …, "mime_type": "image/png"}',
+    )
 
 
 def _text(block: Block) -> str:
     match block:
-        case {"type": "text" | "text-plain" | "output_text" | "input_text", "text": str(text)}:
-            return text
+        case {"type": kind, "text": text} if kind in _TEXT_TYPES and text is not None:
+            return _checked_text(text)
         case {"type": "file", "source_type": "text", "text": str(text)}:
             return text  # LangChain's blocks before v1
         case {"type": "document", "source": {"type": "text", "data": str(text)}}:
@@ -133,7 +165,7 @@ def _text(block: Block) -> str:
         case {"type": "text-plain" | "file", "base64": str(data)} if _is_plain(block):
             return _decoded(data)
         case {"type": "json", **rest}:
-            return json.dumps(rest.get("json", rest), ensure_ascii=False, default=str)
+            return to_json(rest.get("json", rest))
         case {"type": "tool_result", "content": content}:
             return text_of(content)
         case {"type": "refusal", "refusal": str(text)}:
@@ -142,16 +174,22 @@ def _text(block: Block) -> str:
             return ""
 
 
+def _checked_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"a text block holds a {type(text).__name__}, not a string")
+    return text
+
+
 def _decoded(data: str) -> str:
     try:
         return base64.b64decode(data).decode("utf-8", "replace")
     except ValueError as problem:
         reason = str(problem)
-    raise InvalidRequestError(f"a plain text is no base64: {reason}")
+    raise InvalidRequestError(f"a plain text is not base64: {reason}")
 
 
 def _part(block: Block) -> list[Part]:
-    """Return the wire's part for a block, or none where it has nothing to say."""
+    """Return the part for a block, or none if it holds nothing for a model."""
     text = _text(block)
     if text:
         return [{"type": "text", "text": text}]
@@ -159,21 +197,23 @@ def _part(block: Block) -> list[Part]:
         case {"type": "text" | "output_text" | "input_text"}:
             return []
         case {"type": "image_url" | "video_url" | "file_url" as kind}:
-            return [_wired(str(kind), block.get(kind))]
+            return [_checked_part(str(kind), block.get(kind))]
         case {"type": "image" | "input_image"}:
             return [_link("image_url", _address(block, "image/png"))]
         case {"type": "video"}:
             return [_link("video_url", _address(block, "video/mp4"))]
         case {"type": "file" | "document" | "input_file" | "text-plain"}:
-            return [_file(block)]
+            inner = block.get("file")
+            file = inner if isinstance(inner, Mapping) else block
+            return [_link("file_url", _address(file, "application/pdf"))]
         case {"type": "media", "mime_type": str(kind)}:
             return _part({**block, "type": _KINDS.get(kind.split("/")[0], "file")})  # Google
         case {"type": "non_standard", "value": Mapping() as value}:
             return _part(value)
-        case {"type": kind} if kind in _SILENT:
+        case {"type": kind} if kind in _IGNORED:
             return []
-        case {"type": "audio" | "input_audio"}:
-            raise InvalidRequestError("TokenHub's chat takes no audio; send a transcript")
+        case {"type": "audio" | "input_audio" | "audio_url"}:
+            return [{"type": "audio"}]  # refused with the model's name, by `check_part`
         case _:
             raise InvalidRequestError(
                 f"cannot send a block of type {block.get('type')!r}; "
@@ -181,23 +221,37 @@ def _part(block: Block) -> list[Part]:
             )
 
 
-def _wired(kind: str, value: object) -> Part:
-    """Return a part that is the wire's own already; only its URL is looked at."""
+def _checked_part(kind: str, value: object) -> Part:
+    """Return a part that has the service's own form already, its URL checked."""
     match value:
         case str() if value:
             return _link(kind, value)
         case {"url": str(url)} if url:
-            return {"type": kind, kind: value}
+            return {**_link(kind, url), kind: value}
         case _:
             raise InvalidRequestError(f"a block of type {kind!r} has no url")
 
 
 def _link(kind: str, url: str) -> Part:
+    """Return a part with a URL.
+
+    Raises:
+        InvalidRequestError: The service cannot read it. A local file is never read here: a model
+            or a tool may have named it.
+    """
+    scheme = url.partition(":")[0].lower() if ":" in url[:32] else ""
+    if scheme not in {"http", "https", "data"}:
+        start = f"a {scheme}: address" if scheme.isalnum() else "a path or bare base64"
+        raise InvalidRequestError(
+            f"a block of type {kind!r} has {start}; the service reads http(s) links and data URLs",
+            hint="read the file yourself and send its bytes: "
+            '{"type": "image", "base64": …, "mime_type": "image/png"}',
+        )
     return {"type": kind, kind: {"url": url}}
 
 
 def _address(block: Block, media_type: str) -> str:
-    """Return the URL in a block, or its bytes as a data URL, whichever provider wrote it."""
+    """Return the URL of a block, or its bytes as a data URL, whichever provider wrote it."""
     match block:
         case {"source": Mapping() as source}:  # Anthropic
             return _address(source, media_type)
@@ -209,7 +263,12 @@ def _address(block: Block, media_type: str) -> str:
             kind = block.get("mime_type") or block.get("media_type") or media_type
             return data if data.startswith("data:") else f"data:{kind};base64,{data}"
         case {"file_id": _} | {"id": str(_), "type": "file"}:
-            raise InvalidRequestError("file ids of other services mean nothing to TokenHub")
+            raise InvalidRequestError("TokenHub does not know file ids of other services")
+        case {"base64": data} | {"data": data} | {"url": data}:
+            raise InvalidRequestError(
+                f"a block of type {block.get('type')!r} holds a {type(data).__name__}; "
+                "bytes go as base64 text"
+            )
         case _:
             raise InvalidRequestError(f"a block of type {block.get('type')!r} has no url or base64")
 
@@ -219,22 +278,11 @@ def _is_plain(block: Block) -> bool:
     return str(kind).startswith("text/")
 
 
-def _file(block: Block) -> Part:
-    """Return a file by its link; the wire has no base64 for files."""
-    inner = block.get("file")
-    address = _address(inner if isinstance(inner, Mapping) else block, "application/pdf")
-    if not address.startswith(("http://", "https://")):
-        raise InvalidRequestError(
-            "TokenHub takes files by http(s) link only; upload it, or send its text"
-        )
-    return _link("file_url", address)
-
-
-MOST_IMAGES = 20
+MAX_IMAGES = 20
 """Pictures in one request."""
-LARGEST_IMAGE = 10_000_000
+MAX_IMAGE_BYTES = 10_000_000
 """Bytes of one picture."""
-LARGEST_REQUEST = 100_000_000
+MAX_REQUEST_BYTES = 100_000_000
 """Bytes of a request with a video in it."""
 _IMAGE_KINDS = ("image/jpeg", "image/jpg", "image/png", "image/webp")
 
@@ -252,9 +300,9 @@ def check_image(url: str) -> None:
     if kind not in _IMAGE_KINDS:
         raise InvalidRequestError(f"a picture is {kind or 'of no kind'}; send jpeg, png or webp")
     size = len(data) * 3 // 4
-    if size > LARGEST_IMAGE:
+    if size > MAX_IMAGE_BYTES:
         raise InvalidRequestError(
-            f"a picture has {size / 1e6:.1f} MB, at most {LARGEST_IMAGE / 1e6:.0f} MB; "
+            f"a picture has {size / 1e6:.1f} MB, at most {MAX_IMAGE_BYTES / 1e6:.0f} MB; "
             "make it smaller, or send a link"
         )
 
@@ -269,24 +317,24 @@ def check_video(url: str, model: str, *, by_link_only: bool) -> None:
         return
     if by_link_only:
         raise InvalidRequestError(f"{model!r} takes videos by http(s) link only; upload the video")
-    if len(url) > LARGEST_REQUEST:
+    if len(url) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(
             f"a video has {len(url) / 1e6:.0f} MB as base64, a request at most "
-            f"{LARGEST_REQUEST / 1e6:.0f} MB; send a link"
+            f"{MAX_REQUEST_BYTES / 1e6:.0f} MB; send a link"
         )
 
 
-def check_number(wire: Sequence[Mapping[str, Any]]) -> None:
+def check_image_count(messages: Sequence[Mapping[str, Any]]) -> None:
     """Refuse more pictures than one request may hold.
 
     Raises:
         InvalidRequestError: Names the number and the limit.
     """
-    contents = (message["content"] for message in wire)
+    contents = (message["content"] for message in messages)
     parts = [part for content in contents if isinstance(content, list) for part in content]
     number = sum(part["type"] == "image_url" for part in parts)
-    if number > MOST_IMAGES:
+    if number > MAX_IMAGES:
         raise InvalidRequestError(
-            f"the history holds {number} pictures, at most {MOST_IMAGES} a request",
+            f"the history holds {number} pictures, at most {MAX_IMAGES} a request",
             hint="drop the oldest ones, for instance with trim_messages",
         )

@@ -1,13 +1,12 @@
-"""LangChain messages to the wire's. Pure.
+"""Convert LangChain messages to the service's messages. Pure.
 
 The guide's rule of order (text generation, `messages`): `[system] user assistant user …`, the last
-one a user's, or a tool's (its own example 5). Histories that break it in ways that do not change
-their meaning are mended; any other is refused with the message's position.
+one a user's, or a tool's (its own example 5). Histories that break it without changing their
+meaning are brought into order; any other is refused with the message's position.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,24 +27,27 @@ from langchain_tokenhub.chat.content import (
     Part,
     calls_of,
     check_image,
-    check_number,
+    check_image_count,
     check_video,
     content_of,
+    media_of,
     result_text,
-    shown_in,
     split_results,
     text_of,
+    to_json,
 )
 from langchain_tokenhub.chat.deltas import arguments
 from langchain_tokenhub.errors import InvalidRequestError
 
-WireMessage = dict[str, Any]
+Message = dict[str, Any]
 _ASSISTANTS = frozenset({"ai", "AIMessageChunk", "chat"})
+CONTINUE = "Continue. 请继续。"
+"""The user's turn that is added to a history that ends with the assistant."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a model wants of a history.
+    """What a model takes of a history.
 
     Args:
         model: Its id, for messages to people.
@@ -57,156 +59,153 @@ class Rules:
     row: catalogue.ChatModel | None
     thinking: bool
 
-    def refuses(self, kind: str) -> bool:
-        """Say whether the model is known not to take parts of this kind."""
+    def refuses(self, part: Part) -> bool:
+        """Return True if the model is known not to take parts of this kind."""
         known = {
+            "audio": False,  # the service has no such part
             "image_url": self.row and self.row.image,
             "video_url": self.row and self.row.video,
             "file_url": self.row and self.row.takes_files,
         }
-        return known.get(kind) is False
+        return known.get(part["type"]) is False
+
+    def check(self, part: Part) -> None:
+        """Refuse a part that the model, or the service, is known not to take.
+
+        Raises:
+            InvalidRequestError: Names the model and what to send instead.
+        """
+        kind = part["type"].removesuffix("_url")
+        if self.refuses(part):
+            instead = "send a transcript" if kind == "audio" else "choose another model"
+            raise InvalidRequestError(f"{self.model!r} takes no {kind} input; {instead}")
+        match part:
+            case {"type": "file_url", "file_url": {"url": str(url)}} if url.startswith("data:"):
+                raise InvalidRequestError(
+                    f"{self.model!r} takes files by http(s) link only; upload it, or send its text"
+                )
+            case _ if self.row is None:
+                return
+            case {"type": "image_url", "image_url": {"url": str(url)}}:
+                check_image(url)
+            case {"type": "video_url", "video_url": {"url": str(url)}}:
+                check_video(url, self.model, by_link_only=self.row.video_by_link_only)
 
     def echoes(self, *, with_tools: bool) -> bool:
-        """Say whether reasoning goes back with an assistant's message."""
+        """Return True if reasoning goes back with an assistant's message."""
         echo = self.row.echo_reasoning if self.row else "tool_calls"
         return self.thinking and (echo == "always" or (echo == "tool_calls" and with_tools))
 
 
 def encode_messages(
     messages: Sequence[BaseMessage], rules: Rules, *, complete: bool = True
-) -> list[WireMessage]:
-    """Return the wire's messages for a history.
+) -> list[Message]:
+    """Return the service's messages for a history.
 
     Args:
         messages: The history, oldest first.
-        rules: What the model wants of it.
+        rules: What the model takes of it.
         complete: Whether it is to be sent; a part of one is only counted.
 
     Raises:
         InvalidRequestError: A message cannot be sent; names its position and what to change.
     """
-    wire: list[WireMessage] = []
+    encoded: list[Message] = []
     for position, message in enumerate(messages):
         try:
-            wire += _encode(message, rules)
+            encoded += _encode(message, rules)
         except InvalidRequestError as problem:
             reason, hint = problem.message, problem.hint
         else:
             continue
         raise InvalidRequestError(f"message {position} ({message.type}): {reason}", hint=hint)
-    wire = _merged(_paired(_system_first(wire)))
+    encoded.sort(key=lambda message: message["role"] != "system")  # the guide wants it first
+    encoded = _merged(_paired(encoded))
     if not complete:
-        return wire
+        return encoded
     if rules.row:
-        check_number(wire)
-    return _checked(wire, messages)
+        check_image_count(encoded)
+    return _completed(encoded, messages)
 
 
-def _encode(message: BaseMessage, rules: Rules) -> list[WireMessage]:
+def _encode(message: BaseMessage, rules: Rules) -> list[Message]:
     match message:
-        case SystemMessage():
+        case SystemMessage() | ChatMessage(role="system" | "developer"):
             return _system(message)
-        case HumanMessage():
+        case HumanMessage() | ChatMessage(role="user"):
             return _user(message, rules)
         case AIMessage():
             return _assistant(message, rules)
         case ToolMessage():
             return _tool(message.tool_call_id, message.content, rules)
-        case ChatMessage(role="system" | "developer"):
-            return _system(message)
-        case ChatMessage(role="user"):
-            return _user(message, rules)
         case ChatMessage(role="assistant"):
             return _assistant(AIMessage(content=message.content), rules)
         case ChatMessage():
             raise InvalidRequestError(f"no role {message.role!r}; use system, user or assistant")
         case FunctionMessage():
-            raise InvalidRequestError("function messages are not spoken here; use ToolMessage")
+            raise InvalidRequestError("function messages are not supported; use ToolMessage")
         case _:
             raise InvalidRequestError(f"cannot send a {type(message).__name__}")
 
 
-def _system(message: BaseMessage) -> list[WireMessage]:
-    if shown_in(message.content):
-        raise InvalidRequestError("the system speaks in text; move the media to a HumanMessage")
+def _system(message: BaseMessage) -> list[Message]:
+    if media_of(message.content):
+        raise InvalidRequestError("a system message is text; move the media to a HumanMessage")
     return [{"role": "system", "content": text_of(message.content)}]
 
 
-def _user(message: BaseMessage, rules: Rules) -> list[WireMessage]:
+def _user(message: BaseMessage, rules: Rules) -> list[Message]:
     results, content = split_results(message.content)
-    wire = [
+    encoded = [
         sent
         for result in results
-        for sent in _tool(str(result.get("tool_use_id")), result.get("content") or "", rules)
+        for sent in _tool(str(result.get("tool_use_id")), result.get("content", ""), rules)
     ]
     if content:
         name = {"name": message.name} if message.name else {}
-        allowed = _allowed(content_of(content), rules)
-        wire.append({"role": "user", "content": allowed, **name})
+        parts = content_of(content)
+        for part in parts if isinstance(parts, list) else ():
+            rules.check(part)
+        encoded.append({"role": "user", "content": parts, **name})
     elif not results:
-        wire.append({"role": "user", "content": ""})
-    return wire
+        encoded.append({"role": "user", "content": ""})
+    return encoded
 
 
-def _allowed(content: str | list[Part], rules: Rules) -> str | list[Part]:
-    """Return `content` unless the model is known not to take a part of it."""
-    for part in content if isinstance(content, list) else ():
-        if rules.refuses(part["type"]):
-            kind = part["type"].removesuffix("_url")
-            raise InvalidRequestError(
-                f"{rules.model!r} takes no {kind} input; choose another model"
-            )
-        _check_limits(part, rules)
-    return content
-
-
-def _check_limits(part: Part, rules: Rules) -> None:
-    """Refuse a part that is sent as bytes and breaks what is known of the model."""
-    match part:
-        case _ if rules.row is None:
-            return
-        case {"type": "image_url", "image_url": {"url": str(url)}}:
-            check_image(url)
-        case {"type": "video_url", "video_url": {"url": str(url)}}:
-            check_video(url, rules.model, by_link_only=rules.row.video_by_link_only)
-
-
-def _tool(call_id: str, content: Any, rules: Rules) -> list[WireMessage]:
-    """Return a tool's result as text; what it shows follows as a user's turn."""
-    wire: list[WireMessage] = [
-        {"role": "tool", "tool_call_id": call_id, "content": result_text(content)}
-    ]
-    shown = shown_in(content)
-    seen = [part for part in shown if not rules.refuses(part["type"])]
+def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
+    """Return a tool's result as text; its media follow as a user's turn."""
+    text, media = result_text(content), media_of(content)
+    seen = [part for part in media if not rules.refuses(part)]
     for part in seen:
-        _check_limits(part, rules)
-    if len(seen) < len(shown):
+        rules.check(part)
+    if len(seen) < len(media):
         warn_user(f"{rules.model!r} cannot look at what a tool returned")
-    if shown and not wire[0]["content"]:
-        wire[0]["content"] = "see the next message" if seen else "(media that you cannot see)"
+    if media and not text:
+        text = "see the next message" if seen else "(media that you cannot see)"
+    encoded: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": text}]
     if seen:
-        wire.append({"role": "user", "content": [*seen], "_shows": True})
-    return wire
+        encoded.append({"role": "user", "content": seen, "_shows": True})
+    return encoded
 
 
-def _assistant(message: AIMessage, rules: Rules) -> list[WireMessage]:
-    text = text_of(message.content)
+def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
+    text = text_of(message.content, "")
     calls = tool_calls_of(message)
     if not text and not calls:
-        return []  # nothing was said; an empty turn is refused
-    wire: WireMessage = {"role": "assistant", "content": text or None}
+        return []  # an empty turn is refused
+    encoded: Message = {"role": "assistant", "content": text or None}
     if calls:
-        wire["tool_calls"] = calls
+        encoded["tool_calls"] = calls
     reasoning = reasoning_of(message)
     if calls and rules.thinking and not reasoning and rules.row:
         reasoning = rules.row.reasoning_filler or ""
     if reasoning and rules.echoes(with_tools=bool(calls)):
-        wire["reasoning_content"] = reasoning
-    return [wire]
+        encoded["reasoning_content"] = reasoning
+    return [encoded]
 
 
 def tool_calls_of(message: AIMessage) -> list[dict[str, Any]]:
-    """Return the wire's tool calls of a message, those with broken arguments included."""
+    """Return a message's tool calls, those with broken arguments included."""
     calls: list[tuple[str, Any, str | None]]
     calls = [(call["name"], call["args"], call["id"]) for call in message.tool_calls]
     calls += [
@@ -224,23 +223,23 @@ def tool_calls_of(message: AIMessage) -> list[dict[str, Any]]:
 
 
 def _arguments(args: Any) -> str:
-    """Return arguments as a JSON object, in which text that is none is quoted.
+    """Return arguments as a JSON object; text that is not one is quoted in it.
 
-    Backends read every call of a history again, and refuse all that follows a broken one (vLLM
+    Backends parse every call of a history again, and refuse all that follows a broken one (vLLM
     #43995, sglang #28035).
     """
     if isinstance(args, str):
         if arguments(args) is not None:
             return args
         args = {"invalid_json": args}
-    return json.dumps(args, ensure_ascii=False, default=str)
+    return to_json(args)
 
 
 def reasoning_of(message: AIMessage) -> str:
-    """Return what the model thought, from wherever LangChain keeps it."""
-    kept = message.additional_kwargs.get("reasoning_content")
-    if isinstance(kept, str) and kept:
-        return kept
+    """Return the model's reasoning, from wherever LangChain stores it."""
+    reasoning = message.additional_kwargs.get("reasoning_content")
+    if isinstance(reasoning, str) and reasoning:
+        return reasoning
     if isinstance(message.content, str):
         return ""
     blocks = (block for block in message.content if isinstance(block, Mapping))
@@ -248,20 +247,15 @@ def reasoning_of(message: AIMessage) -> str:
     return "".join(thought for thought in thoughts if isinstance(thought, str))
 
 
-def _system_first(wire: list[WireMessage]) -> list[WireMessage]:
-    """Move what the system says to the front, where the guide wants it."""
-    return sorted(wire, key=lambda message: message["role"] != "system")
-
-
-def _paired(wire: list[WireMessage]) -> list[WireMessage]:
-    """Let every tool call have its result right behind it, and what results show come after.
+def _paired(encoded: list[Message]) -> list[Message]:
+    """Put every tool call's result right behind it, and the media of results after them.
 
     A result whose call was trimmed away becomes a user's turn; a call without a result gets one
     that says so.
     """
-    paired: list[WireMessage] = []
+    paired: list[Message] = []
     open_calls: dict[str, None] = {}
-    shown: list[WireMessage] = []
+    shown: list[Message] = []
 
     def close() -> None:
         paired.extend(
@@ -271,13 +265,13 @@ def _paired(wire: list[WireMessage]) -> list[WireMessage]:
         open_calls.clear()
         shown.clear()
 
-    for message in wire:
+    for message in encoded:
         if message["role"] == "tool" and message["tool_call_id"] in open_calls:
             del open_calls[message["tool_call_id"]]
             paired.append(message)
         elif message["role"] == "tool":
-            said = f"(result of an earlier tool call)\n{message['content']}"
-            shown.append({"role": "user", "content": said})
+            text = f"(result of an earlier tool call)\n{message['content']}"
+            shown.append({"role": "user", "content": text})
         elif message.pop("_shows", False):
             shown.append(message)
         else:
@@ -288,28 +282,28 @@ def _paired(wire: list[WireMessage]) -> list[WireMessage]:
     return paired
 
 
-def _merged(wire: list[WireMessage]) -> list[WireMessage]:
-    """Merge neighbours of one role, which the guide's rule of order forbids."""
-    merged: list[WireMessage] = []
-    for message in wire:
+def _merged(encoded: list[Message]) -> list[Message]:
+    """Merge adjacent turns of one role, which the guide's rule of order forbids."""
+    merged: list[Message] = []
+    for message in encoded:
         last = merged[-1] if merged else None
         if last is None or last["role"] != message["role"] or message["role"] == "tool":
             merged.append(message)
         elif last.get("tool_calls"):
-            merged.append(message)  # `_paired` put results between; nothing may slip in
+            merged.append(message)  # its results stand between, put there by `_paired`
         else:
             merged[-1] = _joined(last, message)
     return merged
 
 
-def _joined(one: WireMessage, other: WireMessage) -> WireMessage:
+def _joined(one: Message, other: Message) -> Message:
     joined = {**one, **other}
     joined["content"] = _content_joined(one["content"], other["content"])
-    thoughts = [m["reasoning_content"] for m in (one, other) if "reasoning_content" in m]
-    if thoughts:
-        joined["reasoning_content"] = "\n\n".join(thoughts)
+    reasoning = [m["reasoning_content"] for m in (one, other) if "reasoning_content" in m]
+    if reasoning:
+        joined["reasoning_content"] = "\n\n".join(reasoning)
     if one.get("name") != other.get("name"):
-        joined.pop("name", None)  # two people speak in one turn now
+        joined.pop("name", None)  # one turn of two people
     return joined
 
 
@@ -325,24 +319,20 @@ def _parts(content: str | list[Part]) -> list[Part]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _checked(wire: list[WireMessage], messages: Sequence[BaseMessage]) -> list[WireMessage]:
-    """Return the history if the service accepts its order."""
-    turns = [message for message in wire if message["role"] != "system"]
-    spoken = [place for place, message in enumerate(messages) if message.type in _ASSISTANTS]
+def _completed(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:
+    """Return the history in an order that the service accepts."""
+    turns = [message for message in encoded if message["role"] != "system"]
     if not turns:
         raise InvalidRequestError(
             "the history has no user message", hint="append a HumanMessage with the question"
         )
     if turns[0]["role"] == "assistant":
+        first = next(i for i, message in enumerate(messages) if message.type in _ASSISTANTS)
         raise InvalidRequestError(
-            f"message {spoken[0]} (ai): the history begins with the assistant; "
+            f"message {first} (ai): the history begins with the assistant; "
             "TokenHub's first turn is the user's",
             hint="put a HumanMessage first, or move a greeting into the SystemMessage",
         )
     if turns[-1]["role"] == "assistant":
-        raise InvalidRequestError(
-            f"message {spoken[-1]} (ai): the history ends with the assistant; "
-            "TokenHub's last turn is the user's or a tool's",
-            hint="append a HumanMessage, or drop the last AIMessage",
-        )
-    return wire
+        return [*encoded, {"role": "user", "content": CONTINUE}]
+    return encoded

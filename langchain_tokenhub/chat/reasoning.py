@@ -1,7 +1,7 @@
-"""Thinking: whether a model does, how to ask for it, and what it forbids meanwhile. Pure.
+"""Thinking: whether a model thinks, how to ask for it, and what it excludes. Pure.
 
 Every rule is a row of the catalogue; rows name their sources. What a model would refuse or ignore
-becomes a clear error, or the nearest thing it takes with a warning; never a silent nothing.
+becomes an error, or the nearest thing it takes and a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WORDS = {
 
 
 def thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
-    """Say whether the model thinks in a request with this body."""
+    """Return True if the model thinks in a request with this body."""
     asked = body.get("thinking")
     if isinstance(asked, Mapping) and "type" in asked:
         return bool(asked["type"] != "disabled")
@@ -37,7 +37,7 @@ def thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
     return default in {"enabled", "adaptive"} or (row is None and asked is None)
 
 
-def with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
+def with_thinking(body: Body, row: catalogue.ChatModel | None, model: str) -> Body:
     """Return the body with `thinking` and `reasoning_effort` as the model takes them.
 
     Raises:
@@ -49,15 +49,15 @@ def with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
         thinking, effort = False, None  # the model has no such effort, but can stop
     effort = _agreeing(effort, thinking)
     if thinking is not None:
-        wire = _thinking(thinking, row, str(body.get("model")))
-        body |= {"thinking": wire} if wire else {}
+        encoded = _thinking(thinking, row, model)
+        body |= {"thinking": encoded} if encoded else {}
     if effort is not None:
         body["reasoning_effort"] = _effort(effort, row)
     return body
 
 
 def _agreeing(effort: object, thinking: object) -> object:
-    """Return the effort that goes with `thinking`, None where there is no thinking to make it.
+    """Return the effort that goes with `thinking`, None where thinking is off.
 
     Raises:
         InvalidRequestError: One says to think, the other not to.
@@ -99,13 +99,13 @@ def _thinking(asked: object, row: catalogue.ChatModel | None, model: str) -> Bod
 
 
 def _details(asked: Mapping[str, Any], row: catalogue.ChatModel | None, model: str) -> Body:
-    """Return a dict of the caller's, its `type` as the model takes it."""
+    """Return the caller's dict with its `type` as the model takes it."""
     if row and not row.thinking_field:
         raise InvalidRequestError(
             f"thinking: {model!r} takes no such field", hint="use reasoning_effort"
         )
-    wire = _thinking(asked["type"], row, model) if asked.get("type") in _WORDS else None
-    return {**asked, **(wire or {})}
+    encoded = _thinking(asked["type"], row, model) if asked.get("type") in _WORDS else None
+    return {**asked, **(encoded or {})}
 
 
 def _off(row: catalogue.ChatModel, model: str) -> Body | None:
@@ -129,7 +129,7 @@ def _on(word: str, row: catalogue.ChatModel, model: str) -> Body | None:
 
 
 def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
-    """Return the nearest effort that the model knows; others it would ignore without a word."""
+    """Return the nearest effort that the model knows; it would silently ignore any other."""
     if row is None:
         return str(asked)
     if asked not in EFFORTS:
@@ -144,7 +144,7 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
     if not known or effort in known:
         return effort
     place = EFFORTS.index(effort)
-    # who asks for little thinking does not ask for none
+    # little thinking is not none
     some = [word for word in known if word != "none"] or known
     nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
     words = ", ".join(known)
@@ -153,58 +153,63 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
 
 
 def can_force(row: catalogue.ChatModel | None) -> bool:
-    """Say whether the model is known to call a forced tool, thinking off where that needs it."""
+    """Return True if the model is known to call a forced tool, with thinking off if need be."""
     if row is None or row.forced_tools_while_thinking:
         return row is not None
     return bool(row.thinking_switchable and row.thinking_field) or not thinks(row, {})
 
 
-def with_forced_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
-    """Return a body whose forced tool call the model accepts while it would think."""
+def with_forced_tools(
+    body: Body, row: catalogue.ChatModel | None, model: str, *, warn: bool
+) -> Body:
+    """Return a body whose forced tool call the model accepts, although it thinks by default."""
     if not _forces(body) or row is None:
         return body
     if row.forced_tools_while_thinking or not thinks(row, body):
         return body
     if row.thinking_switchable and row.thinking_field:
-        calm = {name: value for name, value in body.items() if name != "reasoning_effort"}
-        return {**calm, "thinking": {"type": "disabled"}}
-    _warn_unforced(body)
+        return {**body, **_THINKING_OFF}
+    if warn:
+        _warn_unforced(model)
     return {**body, **_UNFORCED}
 
 
 def after_refusal(
-    body: Body, refusal: InvalidRequestError, given: Mapping[str, Any]
+    body: Body, refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
 ) -> Mapping[str, Any]:
-    """Return the fields that a refused forced call is asked again with.
+    """Return the fields with which a refused forced call is sent again.
 
     Nothing is known of an `ep-…` id beforehand. Upstream's refusals all name the field: "Thinking
     mode does not support this tool_choice" and the like.
 
     Args:
         body: What was refused.
-        refusal: What the service said.
-        given: What this returned for the refusal before, empty for the first one.
+        refusal: What the service answered.
+        changes: What this returned for the refusal before, empty for the first one.
+        warn: Whether to warn that the call is no longer forced.
 
     Raises:
-        InvalidRequestError: The refusal itself, where nothing is left to try.
+        InvalidRequestError: The refusal itself, if nothing is left to try.
     """
-    if not _forces(body) or given == _UNFORCED:
+    if not _forces(body) or changes == _UNFORCED:
         raise refusal
-    if not given and "tool_choice" not in refusal.message:
+    if not changes and "tool_choice" not in refusal.message:
         raise refusal
-    row = catalogue.chat_model(str(body["model"]))
-    if not given and thinks(row, body) and _may_stop(row):
-        return _CALM
-    _warn_unforced(body)
+    model = str(body["model"])
+    row = catalogue.chat_model(model)
+    if not changes and thinks(row, body) and _may_stop(row):
+        return _THINKING_OFF
+    if warn:
+        _warn_unforced(model)
     return _UNFORCED
 
 
-_CALM: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
+_THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
 _UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
 
 
 def _may_stop(row: catalogue.ChatModel | None) -> bool:
-    """Say whether nothing is known against switching thinking off."""
+    """Return True unless thinking is known not to be switchable."""
     return row is None or (row.thinking_field and row.thinking_switchable is not False)
 
 
@@ -212,7 +217,5 @@ def _forces(body: Mapping[str, Any]) -> bool:
     return body.get("tool_choice") not in (None, "auto", "none")
 
 
-def _warn_unforced(body: Mapping[str, Any]) -> None:
-    warn_user(
-        f"{body.get('model')!r} thinks and cannot be forced to call a tool; asked with 'auto'"
-    )
+def _warn_unforced(model: str) -> None:
+    warn_user(f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'")

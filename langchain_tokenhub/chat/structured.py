@@ -1,18 +1,19 @@
-"""Answers of a given shape: which method, which parser. Pure.
+"""Structured output: the method for each model, and the parser for each method. Pure.
 
-What the gateway says and what the models do are two things (`json_schema` is answered with 400 by
-some, with prose by others): the catalogue's rows tell which method is known to work for a model.
+What the gateway documents and what the models do differ (`json_schema` is answered with 400 by
+some, with prose by others): the catalogue's rows say which method is known to work for a model.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from dataclasses import replace
+from typing import Any, Literal, TypeGuard, cast
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
 from langchain_core.output_parsers import (
     BaseCumulativeTransformOutputParser,
     BaseOutputParser,
@@ -23,15 +24,18 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap
 from langchain_core.runnables.utils import AddableDict
+from langchain_core.tools import StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
-from langchain_tokenhub.catalogue import ChatModel
+from langchain_tokenhub.catalogue import ChatModel, chat_model
+from langchain_tokenhub.chat.request import without_nullable
+from langchain_tokenhub.chat.response import Delta, Ending
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -39,24 +43,24 @@ METHODS = ("function_calling", "json_schema", "json_mode")
 Schema = dict[str, Any] | type
 Raw = dict[str, Any]
 Item = str | BaseMessage
-"""What a model's stream holds for a parser."""
+"""What a parser gets from a model's stream."""
 
 
 def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
-    """Return what LangSmith shows of the shape."""
+    """Return what LangSmith shows of the schema."""
     shown = None if schema is None else json_schema(schema)
     return {"kwargs": {"method": method}, "schema": shown}
 
 
 def json_schema(schema: Schema) -> dict[str, Any]:
     """Return a schema as JSON schema."""
-    return convert_to_json_schema(schema)
+    return without_nullable(convert_to_json_schema(schema))
 
 
 def response_format(
     schema: Schema | None, method: Method, *, strict: bool | None
 ) -> dict[str, Any]:
-    """Return the wire's `response_format`."""
+    """Return the body's `response_format`."""
     if method == "json_mode":
         return {"type": "json_object"}
     if schema is None:
@@ -76,15 +80,15 @@ def tool_name(schema: Schema) -> str:
 
 
 def methods_for(
-    asked: Method | None, row: ChatModel | None, schema: Schema | None, *, sure: bool
+    asked: Method | None, row: ChatModel | None, schema: Schema | None, *, can_force: bool
 ) -> tuple[Method, ...]:
-    """Return the ways to ask for a shape, the best first.
+    """Return the methods to ask for a shape by, the best first.
 
     Args:
-        asked: What the caller wants; there is no other way then.
+        asked: The caller's method, which is then the only one.
         row: What is known of the model, the method that works among it.
         schema: The shape, None for any JSON object.
-        sure: Whether the model can be made to call a tool.
+        can_force: Whether the model can be made to call a tool.
 
     Raises:
         InvalidRequestError: There is no such method.
@@ -97,19 +101,21 @@ def methods_for(
         return (asked,)
     if schema is None:
         return ("json_mode",)
+    if row and row.tools is False:
+        return ("json_mode",)
     best = (row and row.structured_method) or "function_calling"
     if best != "function_calling":
         return (best, "function_calling")
-    return ("function_calling",) if sure else ("function_calling", "json_mode")
+    return ("function_calling",) if can_force else ("function_calling", "json_mode")
 
 
-class _Insisting(BaseCumulativeTransformOutputParser[Any]):
-    """Refuses an answer without the shape, also where a stream ends without it."""
+class _StrictParser(BaseCumulativeTransformOutputParser[Any]):
+    """Raises for an answer that does not match, also at the end of a stream."""
 
     wanted: dict[str, Any] | None = None
     """The JSON schema that a dict must match."""
-    kind: type = dict
-    """What the shape is in Python: dicts for schemas that are no classes."""
+    expected_type: type = dict
+    """The Python type of the value: dict for schemas that are not classes."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         parsed = super().parse_result(result, partial=partial)
@@ -119,74 +125,74 @@ class _Insisting(BaseCumulativeTransformOutputParser[Any]):
         self,
         input: Iterator[Item],  # noqa: A002 - core's name
     ) -> Iterator[Any]:
-        said: list[Item] = []
+        received: list[Item] = []
         parsed = None
-        for parsed in super()._transform(_noting(input, said)):
+        for parsed in super()._transform(_recorded(input, received)):
             yield parsed
-        yield from self._rest(said, parsed)
+        yield from self._final(received, parsed)
 
     async def _atransform(
         self,
         input: AsyncIterator[Item],  # noqa: A002 - core's name
     ) -> AsyncIterator[Any]:
-        said: list[Item] = []
+        received: list[Item] = []
         parsed = None
-        async for parsed in super()._atransform(_anoting(input, said)):
+        async for parsed in super()._atransform(_arecorded(input, received)):
             yield parsed
-        for rest in self._rest(said, parsed):
+        for rest in self._final(received, parsed):
             yield rest
 
-    def _rest(self, said: Sequence[Item], parsed: Any) -> Iterator[Any]:
-        """Read what a stream said as if it had come whole: partial values forgive what is cut."""
-        whole = self.parse_result([_generation(said)])
+    def _final(self, received: Sequence[Item], parsed: Any) -> Iterator[Any]:
+        """Parse a stream as a whole answer: partial parsing completes what was cut off."""
+        whole = self.parse_result([_generation(received)])
         if whole != parsed:
             yield whole
 
     def _checked(self, parsed: Any) -> Any:
         if parsed is None:
             raise OutputParserException("the model answered without the shape it was asked for")
-        if not isinstance(parsed, self.kind):
+        if not isinstance(parsed, self.expected_type):
             raise OutputParserException(f"the model answered with {type(parsed).__name__}")
-        if self.wanted and (problem := fault(parsed, self.wanted)):
+        if self.wanted and (problem := schema_error(parsed, self.wanted)):
             raise OutputParserException(f"the model's answer does not match: {problem}")
         return parsed
 
 
-def _noting(stream: Iterator[Item], said: list[Item]) -> Iterator[Item]:
+def _recorded(stream: Iterator[Item], received: list[Item]) -> Iterator[Item]:
     for item in stream:
-        said.append(item)
+        received.append(item)
         yield item
 
 
-async def _anoting(stream: AsyncIterator[Item], said: list[Item]) -> AsyncIterator[Item]:
+async def _arecorded(stream: AsyncIterator[Item], received: list[Item]) -> AsyncIterator[Item]:
     async for item in stream:
-        said.append(item)
+        received.append(item)
         yield item
 
 
-def _generation(said: Sequence[Item]) -> Generation:
-    """Return what a stream said as one answer."""
-    messages = [item for item in said if isinstance(item, BaseMessage)]
+def _generation(received: Sequence[Item]) -> Generation:
+    """Return the items of a stream as one answer."""
+    messages = [item for item in received if isinstance(item, BaseMessage)]
     if messages:
         return ChatGeneration(message=_message(messages))
-    return Generation(text="".join(map(str, said)))
+    return Generation(text="".join(map(str, received)))
 
 
-def _message(said: Sequence[BaseMessage]) -> BaseMessage:
-    chunks = [item for item in said if isinstance(item, AIMessageChunk)]
+def _message(received: Sequence[BaseMessage]) -> BaseMessage:
+    chunks = [item for item in received if isinstance(item, AIMessageChunk)]
     # a model whose streaming is switched off gives a whole message
-    return add_ai_message_chunks(*chunks) if chunks else said[-1]
+    return add_ai_message_chunks(*chunks) if chunks else received[-1]
 
 
-class _OneDict(_Insisting, JsonOutputKeyToolsParser):
-    """Parses the one tool that was asked for; partial dicts while it streams."""
+class _DictParser(_StrictParser, JsonOutputKeyToolsParser):
+    """Parses the call of the one tool; partial dicts while it streams."""
 
 
-class _OneTool(_Insisting, PydanticToolsParser):
+class _ModelParser(_StrictParser, PydanticToolsParser):
     """The same for pydantic classes."""
 
 
-class _Inner(BaseCumulativeTransformOutputParser[Any]):
+class _WrappedParser(BaseCumulativeTransformOutputParser[Any]):
     inner: SkipValidation[BaseOutputParser[Any]]
 
     def parse(self, text: str) -> Any:
@@ -196,8 +202,8 @@ class _Inner(BaseCumulativeTransformOutputParser[Any]):
         return self.inner.parse_result(result, partial=partial)
 
 
-class _Json(_Insisting, _Inner):
-    """Parses an answer that is JSON, by one of core's parsers; they complete what was cut off."""
+class _JsonParser(_StrictParser, _WrappedParser):
+    """Parses JSON by one of core's parsers, which complete what was cut off."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         if not partial:
@@ -220,19 +226,19 @@ def _first_value(text: str) -> Any:
 
 
 def parser_for(schema: Schema | None, method: Method) -> BaseOutputParser[Any]:
-    """Return what turns an answer into the shape."""
+    """Return the parser of an answer."""
     if method == "function_calling":
         if schema is None:
             raise InvalidRequestError("schema: needed for function_calling")
         if _is_model(schema):
-            return _OneTool(tools=[schema], first_tool_only=True, kind=object)
+            return _ModelParser(tools=[schema], first_tool_only=True, expected_type=object)
         name, wanted = tool_name(schema), json_schema(schema)
-        return _OneDict(key_name=name, first_tool_only=True, wanted=wanted)
+        return _DictParser(key_name=name, first_tool_only=True, wanted=wanted)
     if schema is None:
-        return _Json(inner=JsonOutputParser())
+        return _JsonParser(inner=JsonOutputParser())
     if _is_model(schema):
-        return _Json(inner=PydanticOutputParser(pydantic_object=schema), kind=object)
-    return _Json(inner=JsonOutputParser(), wanted=json_schema(schema))
+        return _JsonParser(inner=PydanticOutputParser(pydantic_object=schema), expected_type=object)
+    return _JsonParser(inner=JsonOutputParser(), wanted=json_schema(schema))
 
 
 def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
@@ -240,17 +246,17 @@ def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
 
 
 Model = Runnable[Any, AIMessage]
-Way = tuple[Model, BaseOutputParser[Any]]
+Bound = tuple[Model, BaseOutputParser[Any]]
 
 
-def way(
+def bind_method(
     bind: Callable[..., Model],
     schema: Schema | None,
     method: Method,
     tools: Sequence[Any],
     options: dict[str, Any],
-) -> Way:
-    """Return a model asked for a shape in one way, and what parses its answers.
+) -> Bound:
+    """Return a model bound to one method, and the parser of its answers.
 
     Args:
         bind: The model's `bind_tools`.
@@ -264,55 +270,136 @@ def way(
     if method == "function_calling" and schema is not None:
         options["tool_choice"] = "any" if tools else tool_name(schema)
         return bind([schema, *tools], **options), parser
-    options["response_format"] = response_format(schema, method, strict=options.get("strict"))
+    asked = {"response_format": response_format(schema, method, strict=options.get("strict"))}
     if method == "json_mode" and schema is not None:
-        options["answer_schema"] = json_schema(schema)
-    return bind(tools, **options), parser
+        asked["answer_schema"] = json_schema(schema)
+    return bind(tools, **options).bind(**asked), parser
+
+
+# -- agents: LangChain's two strategies for an answer of a shape ----------------------------------
+
+
+def check_format(response_format: Mapping[str, Any], model: str) -> None:
+    """Refuse `json_schema`, as `ProviderStrategy` asks for it, where it is known not to work.
+
+    Raises:
+        ResponseFormatError: Names the way that works for the model.
+    """
+    row = chat_model(model)
+    if response_format.get("type") != "json_schema" or row is None or row.json_schema is not False:
+        return
+    works = (
+        "give create_agent the schema itself, or ToolStrategy(schema); elsewhere use "
+        "with_structured_output(schema), whose method for this model is function_calling"
+    )
+    raise ResponseFormatError(
+        f"{model!r} does not honour response_format 'json_schema'",
+        hint="choose another model, such as hy3" if row.tools is False else works,
+    )
+
+
+def answer_tools(tools: Sequence[Any]) -> list[str]:
+    """Return the names of the tools that only give the answer its shape.
+
+    `ToolStrategy` makes such tools of its schemas: nothing runs when they are called.
+    """
+    return [
+        tool.name
+        for tool in tools
+        if isinstance(tool, StructuredTool) and tool.func is None and tool.coroutine is None
+    ]
+
+
+def has_calls(message: AIMessage) -> bool:
+    """Return True if the model called a tool, be it with broken arguments."""
+    return bool(message.tool_calls or message.invalid_tool_calls)
+
+
+def ask_again(
+    messages: Sequence[BaseMessage], answer: AIMessage, kwargs: Mapping[str, Any]
+) -> tuple[list[BaseMessage], dict[str, Any]]:
+    """Return the history and keywords that ask once more for a call, after an answer in text.
+
+    An agent that gets text where it needs the call ends without its answer, or asks for ever.
+
+    Raises:
+        ResponseFormatError: This was asked before.
+    """
+    names = " or ".join(kwargs["answer_tools"])
+    if kwargs.get("asked_again"):
+        raise ResponseFormatError(
+            f"the model answered twice with text and did not call {names}",
+            hint="this model cannot be forced to call a tool: use with_structured_output(schema), "
+            "or a model whose profile says tool_choice",
+        )
+    asked = HumanMessage(f"Give this answer by calling the tool {names}.")
+    return [*messages, answer, asked], {**kwargs, "asked_again": True}
+
+
+def joined(first: AIMessage, again: ChatResult) -> ChatResult:
+    """Return the second answer with the text, reasoning and usage of the first before its own."""
+    second = cast("AIMessage", again.generations[0].message)
+    reasoning = [one.additional_kwargs.get("reasoning_content", "") for one in (first, second)]
+    update = {
+        "content": f"{first.content}{second.content}",
+        "additional_kwargs": {"reasoning_content": "".join(reasoning)} if any(reasoning) else {},
+        "usage_metadata": _sum(first.usage_metadata, second.usage_metadata),
+    }
+    return ChatResult(generations=[ChatGeneration(message=second.model_copy(update=update))])
+
+
+def with_usage_of(items: Sequence[Delta | Ending], first: Ending) -> list[Delta | Ending]:
+    """Return what a second stream adds, its ending with the usage of the first."""
+    return [
+        replace(item, usage=_sum(first.usage, item.usage)) if isinstance(item, Ending) else item
+        for item in items
+    ]
+
+
+def _sum(one: UsageMetadata | None, other: UsageMetadata | None) -> UsageMetadata | None:
+    return add_usage(one, other) if one or other else None
 
 
 _FAILURES = (ResponseFormatError, ValueError)
-"""What makes another way worth trying: 400006, and an answer without the shape."""
+"""What makes another method worth trying: 400006, and an answer that does not match."""
 
 
-def chain_of(ways: Sequence[Way], *, include_raw: bool) -> Runnable[Any, Any]:
-    """Return a chain that asks in the first way, and in the others where it fails.
+def chain_of(bound: Sequence[Bound], *, include_raw: bool) -> Runnable[Any, Any]:
+    """Return a chain that uses the first method, and the others where it fails.
 
     With `include_raw` it gives raw, parsed and parsing_error, and never raises for an answer.
     """
     if include_raw:
-        return _raw_chain(ways)
-    first, *others = [model | parser for model, parser in ways]
+        return _raw_chain(bound)
+    first, *others = [model | parser for model, parser in bound]
     return first.with_fallbacks(others, exceptions_to_handle=_FAILURES) if others else first
 
 
-def _raw_chain(ways: Sequence[Way]) -> Runnable[Any, Any]:
-    (model, parser), *others = ways
+def _raw_chain(bound: Sequence[Bound]) -> Runnable[Any, Any]:
+    (model, parser), *others = bound
     if not others:
-        return _with_raw(model, parser, forgiving=True)
+        return _with_raw(model, parser, lenient=True)
     ((other, other_parser),) = others
-    # where the second way is refused outright, the first one's answer is what there is
+    # where the second method is refused outright, the first one's answer is returned
     safe = other.with_fallbacks([model], exceptions_to_handle=(ResponseFormatError,))
-    return _with_raw(model, parser, forgiving=False).with_fallbacks(
-        [_with_raw(safe, other_parser, forgiving=True)], exceptions_to_handle=_FAILURES
+    return _with_raw(model, parser, lenient=False).with_fallbacks(
+        [_with_raw(safe, other_parser, lenient=True)], exceptions_to_handle=_FAILURES
     )
 
 
-def _with_raw(
-    model: Model, parser: BaseOutputParser[Any], *, forgiving: bool
-) -> Runnable[Any, Any]:
-    return RunnableMap(raw=model) | _Reading(parser, forgiving=forgiving)
+def _with_raw(model: Model, parser: BaseOutputParser[Any], *, lenient: bool) -> Runnable[Any, Any]:
+    return RunnableMap(raw=model) | _ParseRaw(parser, lenient=lenient)
 
 
-class _Reading(Runnable[Raw, Raw]):
-    """Puts beside a raw answer what the parser makes of it.
+class _ParseRaw(Runnable[Raw, Raw]):
+    """Adds the parsed value to a raw answer.
 
-    A stream shows the answer as it comes; it cannot be taken back then, so that its reading is
-    forgiving in any case.
+    A stream has already yielded the answer, so no other method can be tried: it is always lenient.
     """
 
-    def __init__(self, parser: BaseOutputParser[Any], *, forgiving: bool) -> None:
+    def __init__(self, parser: BaseOutputParser[Any], *, lenient: bool) -> None:
         self._parser = parser
-        self._forgiving = forgiving
+        self._lenient = lenient
 
     def invoke(
         self,
@@ -321,7 +408,7 @@ class _Reading(Runnable[Raw, Raw]):
         **_: Any,
     ) -> Raw:
         raw = input["raw"]
-        return {"raw": raw, **self._read(raw, config, forgiving=self._forgiving)}
+        return {"raw": raw, **self._parse(raw, config, lenient=self._lenient)}
 
     async def ainvoke(
         self,
@@ -337,11 +424,11 @@ class _Reading(Runnable[Raw, Raw]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> Iterator[Raw]:
-        said: list[BaseMessage] = []
+        received: list[BaseMessage] = []
         for item in input:
-            said.append(item["raw"])
+            received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._read(_message(said), config, forgiving=True))
+        yield AddableDict(self._parse(_message(received), config, lenient=True))
 
     async def atransform(
         self,
@@ -349,17 +436,17 @@ class _Reading(Runnable[Raw, Raw]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> AsyncIterator[Raw]:
-        said: list[BaseMessage] = []
+        received: list[BaseMessage] = []
         async for item in input:
-            said.append(item["raw"])
+            received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._read(_message(said), config, forgiving=True))
+        yield AddableDict(self._parse(_message(received), config, lenient=True))
 
-    def _read(self, raw: BaseMessage, config: RunnableConfig | None, *, forgiving: bool) -> Raw:
+    def _parse(self, raw: BaseMessage, config: RunnableConfig | None, *, lenient: bool) -> Raw:
         try:
             parsed = self._parser.invoke(raw, config)
         except Exception as problem:  # whatever a validator of the caller's raises
-            if not forgiving:
+            if not lenient:
                 raise
             return {"parsed": None, "parsing_error": problem}
         return {"parsed": parsed, "parsing_error": None}
@@ -376,46 +463,48 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def fault(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """Return the first thing that is wrong with a value, or None."""
-    return next(_faults(value, schema, schema, ""), None)
+def schema_error(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return the first mismatch between a value and its schema, or None."""
+    return next(_errors(value, schema, schema, ""), None)
 
 
-def _faults(value: Any, schema: Any, root: Mapping[str, Any], place: str) -> Iterator[str]:
+def _errors(value: Any, schema: Any, root: Mapping[str, Any], path: str) -> Iterator[str]:
     schema = _resolved(schema, root)
     names = schema.get("type", ())
     if names and not any(
         _is(value, name) for name in ([names] if isinstance(names, str) else names)
     ):
-        yield f"{place or 'the value'} is {value!r:.80}, not {names}"
+        yield f"{path or 'the value'} is {value!r:.80}, not {names}"
     if "enum" in schema and value not in schema["enum"]:
-        yield f"{place or 'the value'} is {value!r:.80}, none of {schema['enum']}"
+        yield f"{path or 'the value'} is {value!r:.80}, none of {schema['enum']}"
     for choice in ("anyOf", "oneOf"):
-        if choice in schema and not _fits_one(value, schema[choice], root):
-            yield f"{place or 'the value'} is {value!r:.80}, which is none of its kinds"
+        if choice in schema and not _matches_one(value, schema[choice], root):
+            yield f"{path or 'the value'} is {value!r:.80}, which is none of its kinds"
     for part in schema.get("allOf", ()):
-        yield from _faults(value, part, root, place)
+        yield from _errors(value, part, root, path)
     if isinstance(value, dict):
-        yield from _in_object(value, schema, root, place)
+        yield from _in_object(value, schema, root, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         for number, item in enumerate(value):
-            yield from _faults(item, schema["items"], root, f"{place}[{number}]")
+            yield from _errors(item, schema["items"], root, f"{path}[{number}]")
 
 
 def _in_object(
-    value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], place: str
+    value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], path: str
 ) -> Iterator[str]:
     required = schema.get("required", ())
     missing = sorted(name for name in required if name not in value)
     if missing:
-        yield f"{place + ' ' if place else ''}is without {', '.join(missing)}"
+        yield f"{path + ' ' if path else ''}is without {', '.join(missing)}"
     for name, inner in schema.get("properties", {}).items():
         if name in value and (value[name] is not None or name in required):
-            yield from _faults(value[name], inner, root, f"{place}.{name}" if place else name)
+            yield from _errors(value[name], inner, root, f"{path}.{name}" if path else name)
 
 
-def _fits_one(value: Any, kinds: Any, root: Mapping[str, Any]) -> bool:
-    return any(next(_faults(value, kind, root, ""), None) is None for kind in kinds)
+def _matches_one(value: Any, kinds: Any, root: Mapping[str, Any]) -> bool:
+    return any(
+        next(_errors(value, expected_type, root, ""), None) is None for expected_type in kinds
+    )
 
 
 def _is(value: Any, name: str) -> bool:
@@ -427,7 +516,7 @@ def _is(value: Any, name: str) -> bool:
 
 
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a schema refers to, if it does; what is no schema asks for nothing."""
+    """Return the schema that `$ref` leads to; anything that is not a schema demands nothing."""
     seen = 0
     while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and seen < 100:
         found: Any = root

@@ -249,7 +249,7 @@ class Ledger:
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Write down the job of a call; it is paid for, so a full disk must not lose it."""
-        files = [file.without_bytes() for file in job.files]  # they may be saved yet
+        files = [file._without_bytes() for file in job.files]  # they may be saved yet
         text = _text(key, job.model_copy(update={"files": files}), request)
         await self._try(f"job {job.id} is not in the ledger", self._backend.put, key, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import ContextVar
@@ -23,9 +24,10 @@ from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.ledger import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
+from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
-from langchain_tokenhub.jobs.service import Service, about, polls, query
+from langchain_tokenhub.jobs.service import Service, about, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import Transport, drain, finish
@@ -246,6 +248,7 @@ class MediaClient(MediaSettings):
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self._history(runner.service.transport).find,
+            refresh=functools.partial(self._refreshed, runner.service.transport),
             folders=self._readable() if by_model else None,
         )
         body = {**await reader.body(checked), **(extra or {})}
@@ -294,13 +297,17 @@ class MediaClient(MediaSettings):
             timeout=self.timeout,
         )
 
+    async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
+        """Return a completed job of this account with fresh links."""
+        job = Job(**{name: getattr(ref, name) for name in JobRef.model_fields})
+        return await query(self._service(transport, job), job)
+
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
-        """Return a job, from what is known of its id here."""
-        if isinstance(job, JobRef) and not isinstance(job, Job):
-            job = await history.find(job.id) or Job(**job.model_dump())
+        """Return a job by its id; what is known of it here saves asking."""
         if not isinstance(job, Job):
-            job_id = id_of(job)
-            job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
+            ref = job if isinstance(job, JobRef) else None
+            ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))
+            job = await history.find(ref.id) or Job(**ref.model_dump())
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
 from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 from typing_extensions import override
 
 from langchain_tokenhub._warnings import suppress_warnings, warn_user
 from langchain_tokenhub.catalogue import Kind, MediaModel, similar_media_model
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, TokenHubError
+from langchain_tokenhub.errors import (
+    RETRYABLE,
+    AuthenticationError,
+    InvalidRequestError,
+    TokenHubError,
+)
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
 from langchain_tokenhub.params import Language, params_class, schema_class
@@ -50,6 +56,19 @@ class ToolErrorMixin(BaseTool):
             return self._error_message(error, tool_call_id)
         finally:
             call_id.reset(token)
+
+    def with_retry(
+        self,
+        *,
+        retry_if_exception_type: tuple[type[BaseException], ...]
+        | Callable[[BaseException], bool] = RETRYABLE,
+        **kwargs: Any,
+    ) -> Runnable[Any, Any]:
+        """As in LangChain; by default only errors before a job was paid for are retried."""
+        return super().with_retry(
+            retry_if_exception_type=retry_if_exception_type,  # type: ignore[arg-type, unused-ignore]  # older cores type it as a tuple
+            **kwargs,
+        )
 
     def _error_message(self, error: TokenHubError, tool_call_id: str | None) -> ToolMessage:
         """Return the error as a message: a raise would lose the results of parallel calls."""

@@ -178,7 +178,7 @@ class Attempt:
         raise unsendable(failure)
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
-        """Return the headers by lower-case name: the user's own win over ours, the key over all."""
+        """Return the headers: the user's own, as spelled, win over ours, the key over all."""
         headers = {
             "accept": "text/event-stream" if stream else "application/json",
             "accept-encoding": "identity",  # a cut gzip stream would end in silence
@@ -187,13 +187,15 @@ class Attempt:
         }
         if stream:
             headers["cache-control"] = "no-store"
-        headers.update((name.lower(), value) for name, value in self.endpoint.headers.items())
+        own = {name.lower(): (name, value) for name, value in self.endpoint.headers.items()}
+        headers = {name: value for name, value in headers.items() if name not in own}
         if self.call.content is not None:
+            own.pop("content-type", None)
             headers["content-type"] = "application/json"
+        own.pop("authorization", None)
         key, values = self.endpoint.key(), self.endpoint.headers.values()
         self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
-        headers["authorization"] = f"Bearer {key}"
-        return headers
+        return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
 
     @cached_property
     def _patience(self) -> Timeouts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from langchain.agents import create_agent
@@ -13,7 +14,8 @@ from langchain.agents.middleware import (
 )
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.tools import StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
@@ -26,8 +28,11 @@ from langchain_tokenhub import (
     ModelNotAvailableError,
     QuotaExhaustedError,
     RateLimitError,
+    ResponseFormatError,
     ServerError,
+    catalogue,
 )
+from langchain_tokenhub.chat.messages import CONTINUE
 
 
 class Joke(BaseModel):
@@ -100,14 +105,123 @@ def test_both_strategies_work_beside_tools(hub, ask, strategy):
     assert isinstance(found["structured_response"], Joke)
 
 
-@FACES
-def test_a_provider_strategy_for_a_model_without_it_says_what_to_do(hub, ask):
-    agent = create_agent(
-        ChatTokenHub(model="deepseek-v4-flash"), response_format=ProviderStrategy(Joke)
-    )
+WAYS = {"bare": lambda schema: schema, "tool": ToolStrategy, "provider": ProviderStrategy}
+RETIRED = {"hy3-preview", "qwen3.5-plus", "qwen3.5-flash"}
+"""Models that neither the service nor the emulator has any more."""
 
-    with pytest.raises(InvalidRequestError, match="function_calling"):
-        ask(agent, "Tell me a joke about cats.")
+
+@FACES
+@pytest.mark.parametrize("tools", [[], [get_weather]], ids=["no tools", "tools"])
+@pytest.mark.parametrize("question", ["Tell me a joke about cats.", "What is 2 + 2?"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_model_gives_the_shape_or_says_before_it_is_paid_which_way_does(
+    hub, ask, way, question, tools
+):
+    for row in catalogue.chat_models():
+        if row.id in RETIRED:
+            continue
+        hub.requests.clear()
+        model = ChatTokenHub(model=row.id)
+        agent = create_agent(model, tools=tools, response_format=WAYS[way](Joke))
+        possible = row.tools is not False and (way != "provider" or row.json_schema is not False)
+        if possible:
+            assert isinstance(ask(agent, question)["structured_response"], Joke), row.id
+            continue
+        with pytest.raises(InvalidRequestError) as found:
+            ask(agent, question)
+        assert hub.requests == [], row.id
+        works = "choose" if row.tools is False else "ToolStrategy"
+        assert works in found.value.hint, row.id
+
+
+TEXT = {"role": "assistant", "content": "Here is a joke"}
+CALLED = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "Joke", "arguments": '{"setup": "a", "punchline": "b"}'},
+        }
+    ],
+}
+
+
+def _talk(peer, *messages):
+    """Let a peer answer with these messages, the last one for ever, whole or streamed."""
+    left = list(messages)
+
+    async def answer(connection, request):
+        message = left.pop(0) if len(left) > 1 else left[0]
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        ended = {"id": "x", "model": "m", "usage": usage}
+        if b'"stream":true' in request.body:
+            choice = {"delta": message, "finish_reason": "stop"}
+            data = json.dumps({**ended, "choices": [choice]}).encode()
+            await connection.stream(b"data: " + data + b"\n\n", b"data: [DONE]\n\n")
+        else:
+            choice = {"message": message, "finish_reason": "stop"}
+            await connection.json({**ended, "choices": [choice]})
+
+    peer.answer = answer
+
+
+@FACES
+@pytest.mark.parametrize("tools", [[], [get_weather]], ids=["no tools", "tools"])
+@pytest.mark.parametrize("name", ["glm-5.3", "kimi-k3", "minimax-m2.7", "glm-5", "ep-1"])
+def test_a_model_that_talks_instead_is_asked_once_more_for_the_call(model, ask, name, tools):
+    _talk(model.peer, TEXT, CALLED)
+    agent = create_agent(model(model=name), tools=tools, response_format=ToolStrategy(Joke))
+
+    found = ask(agent, "hi")
+
+    assert found["structured_response"] == Joke(setup="a", punchline="b")
+    first, second = (json.loads(request.body) for request in model.peer.requests)
+    assert second["messages"][-2]["content"] == "Here is a joke"
+    assert "Joke" in second["messages"][-1]["content"]
+    assert first["tools"] == second["tools"]
+    said = next(message for message in found["messages"] if message.type == "ai")
+    assert (said.content, said.usage_metadata["total_tokens"]) == ("Here is a joke", 10)
+
+
+@FACES
+@pytest.mark.parametrize("tools", [[], [get_weather]], ids=["no tools", "tools"])
+def test_a_model_that_never_calls_is_an_error_after_two_answers(model, ask, tools):
+    _talk(model.peer, TEXT)
+    agent = create_agent(model(model="glm-5.3"), tools=tools, response_format=Joke)
+
+    with pytest.raises(ResponseFormatError, match=r"answered twice.*Joke.*with_structured_output"):
+        ask(agent, "hi")
+    assert len(model.peer.requests) == 2
+
+
+async def test_a_stream_that_is_asked_once_more_is_the_message_that_invoke_gives(model):
+    shape = StructuredTool(name="Joke", description="A joke.", args_schema=Joke.model_json_schema())
+    found = []
+    for verb in ("ainvoke", "astream"):
+        _talk(model.peer, TEXT, CALLED)
+        bound = model(model="glm-5.3").bind_tools([shape], tool_choice="any")
+        if verb == "ainvoke":
+            found.append(await bound.ainvoke("hi"))
+        else:
+            found.append(add_ai_message_chunks(*[chunk async for chunk in bound.astream("hi")]))
+
+    whole, streamed = found
+    assert whole.content == streamed.content == "Here is a joke"
+    assert whole.tool_calls == streamed.tool_calls
+    assert whole.usage_metadata == streamed.usage_metadata
+    assert whole.response_metadata["finish_reason"] == streamed.response_metadata["finish_reason"]
+
+
+@FACES
+def test_an_agent_that_goes_on_after_its_own_answer_is_sent_a_users_turn(hub, ask):
+    agent = create_agent(ChatTokenHub(model="hy3"))
+
+    found = _run(agent, ask, [HumanMessage("Hello"), AIMessage("你好")])
+
+    assert found["messages"][-1].text
+    assert hub.requests[-1].body["messages"][-1] == {"role": "user", "content": CONTINUE}
 
 
 # -- loops -------------------------------------------------------------------------------------

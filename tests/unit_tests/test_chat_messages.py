@@ -18,7 +18,7 @@ from langchain_core.messages import (
 
 from langchain_tokenhub import InvalidRequestError
 from langchain_tokenhub.catalogue import chat_model
-from langchain_tokenhub.chat.messages import Rules, encode_messages
+from langchain_tokenhub.chat.messages import CONTINUE, Rules, encode_messages
 
 LINK = "https://pictures.test/cat.png"
 IMAGE = {"type": "image", "url": LINK}
@@ -148,9 +148,13 @@ def test_a_history_that_begins_with_the_assistant_is_refused_with_its_position()
         _wire(SystemMessage("s"), AIMessage("hello"), HumanMessage("a"))
 
 
-def test_a_history_that_ends_with_the_assistant_is_refused_with_its_position():
-    with pytest.raises(InvalidRequestError, match=r"message 1 \(ai\).*ends.*append"):
-        _wire(HumanMessage("a"), AIMessage("hello"))
+def test_a_history_that_ends_with_the_assistant_goes_on_with_a_users_turn():
+    sent = _wire(HumanMessage("a"), AIMessage("hello"))
+
+    assert sent[1:] == [
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": CONTINUE},
+    ]
 
 
 def test_a_history_of_the_system_alone_is_refused():

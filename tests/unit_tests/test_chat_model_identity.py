@@ -194,6 +194,51 @@ def test_a_profile_says_that_a_tool_may_show_pictures_where_the_model_sees(model
     assert (profile["image_inputs"], profile["image_tool_message"]) == (sees, sees)
 
 
+def _configured(model):
+    runnable = model.configurable_fields(model=ConfigurableField(id="m"))
+    return runnable._prepare({"configurable": {"m": "kimi-k2.6"}})[0]
+
+
+CHANGES = {
+    "model_copy": lambda model: model.model_copy(update={"model": "kimi-k2.6"}),
+    "model_copy, deep": lambda model: model.model_copy(update={"model": "kimi-k2.6"}, deep=True),
+    "bind": lambda model: model.bind(model="kimi-k2.6").bound,
+    "bind by its alias": lambda model: model.bind(model_name="kimi-k2.6").bound,
+    "configurable_fields": _configured,
+    "all its fields": lambda model: ChatTokenHub(**{**vars(model), "model": "kimi-k2.6"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_profile_follows_the_model(change):
+    changed = change(_model())
+
+    assert changed.model == "kimi-k2.6"
+    assert changed.profile == _model(model="kimi-k2.6").profile
+    assert changed.profile["image_inputs"] is True
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_profile_of_the_callers_stays(change):
+    assert change(_model(profile={"max_input_tokens": 9})).profile == {"max_input_tokens": 9}
+
+
+def test_a_profile_may_be_that_of_another_model():
+    profile = _model(model="hy3").profile
+
+    assert _model(model="ep-1234", profile=profile).profile == profile
+
+
+def test_a_bound_model_makes_its_tools_and_shapes_for_that_model(service, call):
+    tool = {"name": "f", "description": "", "parameters": {}}
+    bound = service(_answer()).model().bind(model="kimi-k2.6")
+
+    call(bound.bind_tools([tool], tool_choice="any"), "invoke", "hi")
+
+    assert service.bodies[-1]["model"] == "kimi-k2.6"
+    assert service.bodies[-1]["thinking"] == {"type": "disabled"}
+
+
 def test_row_50_profiles_claim_structured_output_only_where_json_schema_is_honoured():
     claims = {name: _model(model=name).profile["structured_output"] for name in ("hy3", "glm-5")}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 
+import numpy as np
 import pytest
+from langchain_core.messages import HumanMessage
 
 from langchain_tokenhub import InvalidRequestError
-from langchain_tokenhub.chat.content import content_of, result_text, shown_in, text_of
+from langchain_tokenhub.chat.content import content_of, media_of, result_text, text_of
 
 LINK = "https://pictures.test/cat.png"
 DATA = "data:image/png;base64,aGk="
@@ -146,18 +148,87 @@ def test_row_44_blocks_that_say_nothing_to_a_model_are_left_out(block):
     assert content_of([block, {"type": "text", "text": "hi"}]) == "hi"
 
 
-REFUSED = {
-    "row 64 audio, LangChain": ({"type": "audio", "base64": "aGk="}, "audio; send a transcript"),
-    "row 64 audio, OpenAI": ({"type": "input_audio", "input_audio": {}}, "audio"),
+UNTAKEN = {
+    "row 64 audio, LangChain": ({"type": "audio", "base64": "aGk="}, "no audio input; send a tr"),
+    "row 64 audio, OpenAI": ({"type": "input_audio", "input_audio": {}}, "no audio input"),
     "row 64 audio, Google": ({"type": "media", "mime_type": "audio/wav", "data": "aGk="}, "audio"),
     "row 64 a PDF's bytes": (
         {"type": "file", "base64": "aGk=", "mime_type": "application/pdf"},
-        r"http\(s\) link only",
+        r"files by http\(s\) link only",
     ),
     "an OpenAI file's bytes": (
         {"type": "file", "file": {"file_data": "data:application/pdf;base64,aGk="}},
-        r"http\(s\) link only",
+        r"files by http\(s\) link only",
     ),
+}
+
+
+@pytest.mark.parametrize(("block", "said"), UNTAKEN.values(), ids=UNTAKEN)
+def test_what_no_model_takes_is_refused_with_the_models_name(service, call, block, said):
+    with pytest.raises(InvalidRequestError, match=f"^message 0 .*'ep-1' takes .*{said}"):
+        call(service({}).model("ep-1"), "invoke", [HumanMessage([block])])
+    assert service.bodies == []
+
+
+LACKING = [
+    ("kimi-k2.6", {"type": "file", "url": "https://f.test/a.pdf"}, "file"),
+    ("kimi-k2.5", {"type": "video", "url": "https://v.test/a.mp4"}, "video"),
+    ("glm-5", {"type": "image", "url": LINK}, "image"),
+]
+
+
+@pytest.mark.parametrize(("model", "block", "kind"), LACKING)
+def test_a_part_that_this_model_does_not_take_is_refused_by_name(service, call, model, block, kind):
+    with pytest.raises(InvalidRequestError, match=f"'{model}' takes no {kind} input"):
+        call(service({}).model(model), "invoke", [HumanMessage([block])])
+    assert service.bodies == []
+
+
+LOCAL = ["file:///etc/passwd", "FILE:///x", "/etc/passwd", "cat.png", "C:\\cat.png", "s3://b/c.png"]
+
+
+@pytest.mark.parametrize("url", LOCAL)
+def test_a_local_file_is_never_read_for_a_message_and_the_error_says_what_to_do(url):
+    for block in (
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image_url", "image_url": url},
+        {"type": "image", "url": url},
+        {"type": "video", "url": url},
+        {"type": "file", "url": url},
+    ):
+        with pytest.raises(InvalidRequestError, match=r"reads http.*links and data URLs") as found:
+            content_of([block])
+        assert "base64" in found.value.hint
+        assert "passwd" not in str(found.value)
+
+
+ARRAYS = {
+    "as a block": np.zeros(3),
+    "as base64": {"type": "image", "base64": np.zeros(3), "mime_type": "image/png"},
+    "as data": {"type": "media", "mime_type": "image/png", "data": np.zeros(3)},
+    "as bytes": {"type": "image", "base64": b"png", "mime_type": "image/png"},
+    "as a url": {"type": "image_url", "image_url": np.zeros(3)},
+    "as text": {"type": "text", "text": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("block", ARRAYS.values(), ids=ARRAYS)
+def test_an_array_is_refused_before_anything_is_sent(service, call, block):
+    with pytest.raises(InvalidRequestError, match=r"message 0 .*(ndarray|bytes|has no url)"):
+        call(
+            service({}).model("kimi-k2.6"),
+            "invoke",
+            [HumanMessage.model_construct(content=[block])],
+        )
+    assert service.bodies == []
+
+
+def test_an_array_in_a_tools_record_is_refused_and_not_cut_short():
+    with pytest.raises(InvalidRequestError, match="content holds a ndarray"):
+        result_text([{"frame": np.zeros(3)}])
+
+
+REFUSED = {
     "another service's file": ({"type": "file", "file": {"file_id": "f-1"}}, "file ids"),
     "an image without anything": ({"type": "image"}, "has no url or base64"),
     "a kind that nobody knows": ({"type": "hologram"}, "'hologram'"),
@@ -189,17 +260,26 @@ def test_an_images_detail_reaches_the_wire():
     assert content_of([block]) == [block]
 
 
-def test_a_tools_list_of_records_goes_as_json():
+TWO = [{"type": "text", "text": "a"}, {"type": "text", "text": ""}, {"type": "text", "text": "b"}]
+
+
+def test_text_blocks_are_separated_whoever_sent_them_but_the_assistant():
+    assert content_of(TWO) == result_text(TWO) == text_of(TWO) == "a\nb"
+    assert text_of(TWO, "") == "ab"
+    assert result_text([*TWO, {"n": 1}]) == 'a\nb\n{"n": 1}'
+
+
+def test_a_tools_records_go_as_json_one_a_line():
     records = [{"city": "北京", "t": 22}, {"city": "上海", "t": 25}]
 
-    assert result_text(records) == '{"city": "北京", "t": 22}{"city": "上海", "t": 25}'
-    assert shown_in(records) == []
+    assert result_text(records) == '{"city": "北京", "t": 22}\n{"city": "上海", "t": 25}'
+    assert media_of(records) == []
 
 
 def test_a_tools_picture_is_no_text_and_is_shown():
     content = [{"type": "text", "text": "here"}, {"type": "image", "url": LINK}]
 
-    assert (result_text(content), shown_in(content)) == ("here", _image(LINK))
+    assert (result_text(content), media_of(content)) == ("here", _image(LINK))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from langchain_tokenhub.chat.structured import fault
+from langchain_tokenhub.chat.structured import schema_error
 
 PERSON = {
     "type": "object",
@@ -51,12 +51,12 @@ BAD = {
 
 @pytest.mark.parametrize("value", GOOD)
 def test_a_value_of_the_shape_has_no_fault(value):
-    assert fault(value, PERSON) is None
+    assert schema_error(value, PERSON) is None
 
 
 @pytest.mark.parametrize(("value", "said"), BAD.values(), ids=BAD)
 def test_a_fault_is_told_with_its_place(value, said):
-    assert re.match(said, fault(value, PERSON))
+    assert re.match(said, schema_error(value, PERSON))
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_fault_is_told_with_its_place(value, said):
     [{}, {"type": "strange"}, {"$ref": "#/nowhere"}, {"$ref": "#"}, {"properties": {"a": True}}],
 )
 def test_what_a_schema_does_not_say_is_not_asked_for(schema):
-    assert fault({"a": 1}, schema) is None
+    assert schema_error({"a": 1}, schema) is None
 
 
 def test_every_part_of_all_of_is_looked_at():
-    assert fault({}, {"allOf": [{"type": "object"}, {"required": ["a"]}]}) == "is without a"
+    assert schema_error({}, {"allOf": [{"type": "object"}, {"required": ["a"]}]}) == "is without a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -172,7 +173,7 @@ def test_a_tool_choice_that_means_nothing_is_refused_with_the_names(service, cho
 
 
 def test_an_unknown_tools_name_is_refused_with_the_known_ones(service):
-    with pytest.raises(InvalidRequestError, match=r"'snow' is no tool.*look, rain"):
+    with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*look, rain"):
         service.model().bind_tools([LOOK, RAIN], tool_choice="snow")
 
 
@@ -478,3 +479,123 @@ def test_reasoning_is_dropped_from_history_while_thinking_is_off(sent, service, 
 
     on, off = (body["messages"][1] for body in service.bodies)
     assert ("reasoning_content" in on, "reasoning_content" in off) == (True, False)
+
+
+# -- tools and their choice, given to a call -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("choice", "word"), CHOICES)
+def test_a_tool_choice_of_a_call_becomes_one_of_the_guides_three_words(sent, choice, word):
+    bound = sent(tools=[LOOK, RAIN], kwargs={"tool_choice": choice})
+    given = sent(kwargs={"tools": [look, RAIN], "tool_choice": choice})
+
+    for body in (bound, given):
+        assert body.get("tool_choice") == word
+        assert [tool["function"]["name"] for tool in body["tools"]] == ["look", "rain"]
+
+
+@pytest.mark.parametrize("choice", NAMED, ids=["name", "OpenAI", "Anthropic"])
+def test_a_tool_named_by_a_call_is_sent_alone_with_required(sent, choice):
+    for body in (
+        sent(tools=[LOOK, RAIN], kwargs={"tool_choice": choice}),
+        sent(kwargs={"tools": [LOOK, RAIN], "tool_choice": choice}),
+        sent(
+            tools=[LOOK, RAIN], tool_choice="rain", kwargs={"tools": [LOOK], "tool_choice": choice}
+        ),
+    ):
+        assert (body["tools"], body["tool_choice"]) == ([LOOK], "required")
+
+
+@pytest.mark.parametrize("choice", ["snow", {"type": "tool", "name": "snow"}])
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(service, call, choice):
+    model = service(ANSWER).model().bind_tools([LOOK, RAIN])
+
+    with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*look, rain"):
+        call(model, "invoke", "hi", tool_choice=choice)
+    with pytest.raises(InvalidRequestError, match=r"'snow' is not a tool.*bind that tool"):
+        call(service.model(), "invoke", "hi", tool_choice=choice)
+    assert service.bodies == []
+
+
+@pytest.mark.parametrize("choice", [None, False, "auto", "any", True])
+def test_a_tool_choice_without_tools_is_left_out(sent, choice):
+    assert "tool_choice" not in sent(kwargs={"tool_choice": choice})
+
+
+@pytest.mark.parametrize("choice", ["any", "look", {"type": "tool", "name": "look"}])
+def test_a_choice_of_a_call_switches_thinking_off_as_a_bound_one_does(sent, choice):
+    body = sent("kimi-k2.6", tools=[LOOK, RAIN], kwargs={"tool_choice": choice})
+
+    assert (body["tool_choice"], body["thinking"]) == ("required", {"type": "disabled"})
+
+
+@pytest.mark.parametrize("choice", ["any", "look", {"type": "tool", "name": "look"}])
+def test_a_choice_of_a_call_is_auto_with_a_warning_where_it_cannot_be_forced(sent, choice):
+    with pytest.warns(UserWarning, match="cannot be forced"):
+        body = sent("glm-5.3", tools=[LOOK, RAIN], kwargs={"tool_choice": choice})
+
+    assert body["tool_choice"] == "auto"
+
+
+def test_none_takes_a_bound_choice_back(sent):
+    assert "tool_choice" not in sent(tools=[LOOK], tool_choice="any", kwargs={"tool_choice": None})
+
+
+def test_a_model_that_takes_no_tools_says_so_and_nothing_is_sent(service, call):
+    with pytest.raises(InvalidRequestError, match=r"'hy-mt2-pro' takes no tools.*with_structured"):
+        call(service(ANSWER).model("hy-mt2-pro").bind_tools([LOOK]), "invoke", "hi")
+    assert service.bodies == []
+
+
+# -- OpenAPI's nullable --------------------------------------------------------------------------
+
+OPENAPI = {
+    "title": "order",
+    "description": "An order.",
+    "type": "object",
+    "nullable": True,
+    "properties": {
+        "note": {"type": "string", "description": "d", "nullable": True},
+        "kind": {"type": "string", "enum": ["a"], "nullable": True},
+        "nullable": {"type": "array", "items": {"$ref": "#/$defs/Part", "nullable": True}},
+        "plain": {"type": "string", "nullable": False, "default": {"nullable": True}},
+    },
+    "required": ["note"],
+    "$defs": {
+        "Part": {"type": "object", "properties": {"x": {"type": "integer", "nullable": True}}}
+    },
+}
+NULL = {"type": "null"}
+JSON_SCHEMA = {
+    "note": {"description": "d", "anyOf": [{"type": "string"}, NULL]},
+    "kind": {"anyOf": [{"type": "string", "enum": ["a"]}, NULL]},
+    "nullable": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Part"}, NULL]}},
+    "plain": {"type": "string", "default": {"nullable": True}},
+}
+
+
+def test_a_nullable_argument_is_sent_as_json_schema_has_it(sent):
+    bare = {name: value for name, value in OPENAPI.items() if name not in {"title", "description"}}
+    tool_of_openapi = {"type": "function", "function": {"name": "order", "parameters": bare}}
+
+    parameters = sent(tools=[tool_of_openapi])["tools"][0]["function"]["parameters"]
+
+    assert (parameters["type"], parameters["properties"]) == ("object", JSON_SCHEMA)
+    assert parameters["$defs"]["Part"]["properties"]["x"] == {"anyOf": [{"type": "integer"}, NULL]}
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
+def test_a_nullable_field_of_an_answer_may_be_null(service, call, method):
+    value = {"note": None, "kind": None, "nullable": [None, {"x": None}]}
+    text = json.dumps(value)
+    said = {"role": "assistant", "content": text}
+    if method == "function_calling":
+        function = {"name": "order", "arguments": text}
+        said = {"role": "assistant", "tool_calls": [{"id": "1", "function": function}]}
+    service({"id": "x", "choices": [{"message": said, "finish_reason": "stop"}]})
+
+    chain = service.model("hy3").with_structured_output(OPENAPI, method=method)
+
+    assert call(chain, "invoke", "x") == value
+    asked = json.dumps(service.bodies[0]).replace('\\"', '"')
+    assert '"note": {"description": "d", "anyOf": [{"type": "string"}, {"type": "null"}]}' in asked
