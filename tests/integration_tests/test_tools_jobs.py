@@ -244,10 +244,10 @@ def test_every_listed_price_names_its_source_and_date():
 
 @pytest.mark.parametrize("cny", [float("nan"), -1])
 def test_an_amount_above_which_nothing_is_asked_is_refused(cny):
-    with pytest.raises(ValueError, match="no amount"):
+    with pytest.raises(ValueError, match="not an amount in yuan"):
         approve_above(cny, [TokenHubVideoTool()])
 
 
 def test_approval_of_nothing_is_warned_of():
-    with pytest.warns(UserWarning, match="no TokenHub tool"):
+    with pytest.warns(UserWarning, match="none of the tools is a paid"):
         approve_above(1, [TokenHubJobTool()])
