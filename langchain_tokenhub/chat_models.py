@@ -11,7 +11,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
@@ -21,9 +21,9 @@ from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
+from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.settings import ConnectionSettings
-from langchain_tokenhub.transport.calls import Call, Timeouts
+from langchain_tokenhub.transport.calls import Call, Events, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             except InvalidRequestError as refusal:
                 given = chat.reasoning.after_refusal(body, refusal, given)
             else:
-                told = answer.told(transport.runtime.now() - begun)
+                told = answer.metadata(transport.runtime.now() - begun)
+                if isinstance(answer.data, Events):
+                    return _join_events(answer.data, body["model"], told)
                 return chat.response.decode_answer(answer.data, model=body["model"], told=told)
 
     async def _deltas(
@@ -221,19 +223,19 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     if found:
                         said += found
                         yield found
-        except IncompleteStreamError as cut:
-            if not reader.complete:  # else all was said; only the farewell is missing
-                cut.partial = chat.response.message_of([*said, *reader.finish()[0]])
+        except TokenHubError as error:
+            if isinstance(error, InvalidRequestError) and not said:
+                given = chat.reasoning.after_refusal(body, error, given)
+                again = self._deltas(transport, messages, stop, kwargs, given)
+                async with aclosing(again):
+                    async for items in again:
+                        yield items
+                return
+            if not _is_complete(reader, error):
+                if said or isinstance(error, IncompleteStreamError):
+                    error.partial = chat.response.message_of([*said, *reader.finish()[0]])
                 raise
-        except InvalidRequestError as refusal:
-            if said:
-                raise
-            given = chat.reasoning.after_refusal(body, refusal, given)
-            async with aclosing(self._deltas(transport, messages, stop, kwargs, given)) as again:
-                async for items in again:
-                    yield items
-            return
-        told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
+        told = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
         yield [*rest, ending]
 
@@ -426,3 +428,24 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         runtime = chat.messages.encode_messages(messages, rules, complete=False)
         sent = chat.request.encode_tools(tools or (), None, strict=None)
         return chat.tokens.estimate_messages(runtime, sent.get("tools"), self.get_num_tokens)
+
+
+def _is_complete(reader: chat.response.DeltaReader, error: TokenHubError) -> bool:
+    """Return True if only `[DONE]` is missing after the model said how it ended."""
+    return isinstance(error, IncompleteStreamError) and reader.complete
+
+
+def _join_events(events: Events, model: str, told: Mapping[str, Any]) -> ChatResult:
+    """Return the result of events that came although no stream was requested.
+
+    Raises:
+        TokenHubError: They brought an error, or are incomplete; `partial` is what came.
+    """
+    reader = chat.response.DeltaReader(model)
+    said = [delta for value in events.values if (delta := reader.read(value))]
+    rest, ending = reader.finish(told)
+    if events.failure is not None and not _is_complete(reader, events.failure):
+        events.failure.partial = chat.response.message_of([*said, *rest])
+        raise events.failure
+    message = chat.response.message_of([*said, *rest, ending])
+    return ChatResult(generations=[ChatGeneration(message=message)])
