@@ -41,7 +41,7 @@ def parse(data: bytes) -> Any:
         return json.loads(data.decode("utf-8-sig", "replace"), strict=False)
     except (ValueError, RecursionError):
         sample = clean(data[:200].decode("utf-8", "replace"))
-    raise ServerError(f"the service sent invalid JSON: {sample!r}")
+    raise ServerError(f"the answer is not JSON: {sample!r}")
 
 
 def parse_event(data: bytes) -> list[Any]:

@@ -155,16 +155,18 @@ class EventDecoder:
             self._dispatch(self._name, events)
             self._name = b""
         elif line.startswith(b"data:"):
-            self._add(line[6:] if line[5:6] == b" " else line[5:], events)
+            self._add(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line == b"data":
-            self._add(b"", events)
+            self._add(b"", len(line), events)
         elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
-            self._add(line, events, is_bare=True)
+            self._add(line, len(line), events, is_bare=True)
         # comments, `id`, `retry` and unknown fields carry nothing for us
 
-    def _add(self, data: bytes, events: list[Event], *, is_bare: bool = False) -> None:
+    def _add(
+        self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False
+    ) -> None:
         """Add a line of data; a complete JSON object before it is an event of its own."""
         is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
         if is_first and self._has_whole_value():
@@ -175,7 +177,7 @@ class EventDecoder:
             self._name_before_data = self._name
         self._is_bare = is_bare
         self._data.append(data)
-        self._data_size += len(data) + 6
+        self._data_size += size + 1
         if self._is_line_parted and len(self._data) == 1 and self._has_whole_value():
             self._dispatch(self._name, events)
             self._name = b""

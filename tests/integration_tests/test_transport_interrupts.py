@@ -29,15 +29,15 @@ SUBMIT = """
     from langchain_tokenhub.transport.failover import Hosts
     from langchain_tokenhub.transport.retry import Budget
     endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
-    progress = Progress()
-    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+    send_state = SendState()
+    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
     transport = Transport(endpoint, SyncRuntime())
 """
 WAIT = """
     from langchain_tokenhub.transport import runtime
-    runtime.GRACE = float(sys.argv[2])
+    runtime.INTERRUPT_GRACE = float(sys.argv[2])
     try:
-        answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
+        answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
         print("answered", answer.data, type(stop).__name__)
     except KeyboardInterrupt as stop:
         print("stopped", getattr(stop, "__notes__", []))
@@ -101,7 +101,7 @@ async def test_ctrl_c_waits_no_longer_than_its_grace(submitted):
     process = await submitted(never, 0.1)
     process.send_signal(signal.SIGINT)
     out, _ = await asyncio.to_thread(ended, process)
-    assert out.startswith("stopped ['the submit that was under way has no answer")
+    assert out.startswith("stopped ['the submit under way had no answer")
 
 
 async def test_ctrl_c_while_waiting_to_repeat_a_refused_submit_is_honoured_at_once(submitted):

@@ -124,7 +124,7 @@ def test_keep_alive_comments_do_not_count_as_an_answer(model, peer, raw, call):
 
     error = error_of(call, model(timeout=0.3, max_retries=0))
     assert isinstance(error, APITimeoutError)
-    assert "said nothing" in str(error)
+    assert "no content" in str(error)
     assert peer.connections[0].gone.wait(5)
 
 

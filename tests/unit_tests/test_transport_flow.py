@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import ssl
 import traceback
 from contextlib import aclosing
@@ -102,9 +103,8 @@ def test_fail_over_is_logged_once(caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             ask(transport)
-    assert [record.getMessage() for record in caplog.records] == [
-        "host a.test is unavailable and rests"
-    ]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"host a\.test marked unavailable for \d+ s", line)
 
 
 def test_when_both_are_down_the_primarys_error_is_raised_with_the_backups_beside():
@@ -228,8 +228,8 @@ def test_an_empty_budget_makes_the_first_error_final(caplog):
         pass
     error = failure(transport)
     assert len(transport.runtime.sent) == 1
-    assert "too many retries" in error.__notes__[0]
-    assert "too many retries" in caplog.text
+    assert "retry budget" in error.__notes__[0]
+    assert "retry budget" in caplog.text
 
 
 def test_a_repetition_renews_the_progress_so_that_an_interruption_need_not_wait():
