@@ -164,9 +164,7 @@ class EventDecoder:
             self._add(line, len(line), events, is_bare=True)
         # comments, `id`, `retry` and unknown fields carry nothing for us
 
-    def _add(
-        self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False
-    ) -> None:
+    def _add(self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False) -> None:
         """Add a line of data; a complete JSON object before it is an event of its own."""
         is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
         if is_first and self._has_whole_value():
@@ -216,14 +214,17 @@ def _is_heartbeat(data: bytes) -> bool:
 
 
 def _is_plain_chunk(value: Any) -> bool:
-    """Return True if `value` is a chunk with text or reasoning and without an error."""
+    """Return True if `value` is a chunk with text, reasoning or arguments, and without error."""
     try:
         choice = value["choices"][0]
         delta = choice["delta"]
-        has_text = delta.get("content") or delta.get("reasoning_content")
+        text = delta.get("content") or delta.get("reasoning_content")
+        if not text:
+            text = delta["tool_calls"][0]["function"]["arguments"]
     except (TypeError, KeyError, IndexError, AttributeError):
         return False
-    return bool(has_text) and "error" not in choice and FAULT_KEYS.isdisjoint(value)
+    has_text = type(text) is str and text != ""
+    return has_text and "error" not in choice and FAULT_KEYS.isdisjoint(value)
 
 
 def is_chunk(value: Any) -> bool:
