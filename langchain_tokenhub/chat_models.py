@@ -21,7 +21,13 @@ from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    TokenHubError,
+)
 from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
@@ -431,8 +437,9 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
 
 def _is_complete(reader: chat.response.DeltaReader, error: TokenHubError) -> bool:
-    """Return True if only `[DONE]` is missing after the model said how it ended."""
-    return isinstance(error, IncompleteStreamError) and reader.complete
+    """Return True if nothing but `[DONE]` is missing: the model has said how it ended."""
+    lacks_end = isinstance(error, APIConnectionError | APITimeoutError)
+    return lacks_end and error.phase == "streaming" and reader.complete
 
 
 def _join_events(events: Events, model: str, told: Mapping[str, Any]) -> ChatResult:

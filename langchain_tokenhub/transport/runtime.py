@@ -249,6 +249,7 @@ class AsyncRuntime:
         client = cast("httpx.AsyncClient", self._client)
         state, limit = request.extensions["progress"], request.extensions.get("head_timeout")
         state.hand()
+        timeout = asyncio.timeout(None)
 
         async def trace(name: str, info: dict[str, Any]) -> None:
             state.note(name, info)
@@ -256,7 +257,7 @@ class AsyncRuntime:
                 timeout.reschedule(asyncio.get_running_loop().time() + limit)
 
         try:
-            async with asyncio.timeout(None) as timeout:
+            async with timeout:
                 theirs = _client_request(client, request, trace)
                 return await client.send(theirs, stream=True, follow_redirects=False)
         except TimeoutError as late:

@@ -36,7 +36,6 @@ _HEARTBEATS = frozenset(
     {b"", b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b"comment"}
 )
 """Names of events that carry nothing, and texts of events that do."""
-_NO_MARKS: tuple[Any, Any] = (None, None)
 _LABELS = frozenset(
     {"role", "type", "id", "name", "format", "object", "finish_reason", "stop_reason", "logprobs"}
 )
@@ -191,7 +190,7 @@ class EventDecoder:
     def _has_whole_value(self) -> bool:
         """Return True if the data are a whole JSON object or `[DONE]`."""
         data = self._joined().strip()
-        if is_done(data):
+        if _is_done(data):
             return True
         if not (data.startswith(b"{") and data.endswith(b"}")):
             return False
@@ -201,7 +200,7 @@ class EventDecoder:
             return False
 
 
-def is_done(data: bytes) -> bool:
+def _is_done(data: bytes) -> bool:
     """Return True if the data of an event mark the end of the stream."""
     return len(data) < 32 and data.strip().strip(b"\"'").strip().upper() == _DONE
 
@@ -275,7 +274,7 @@ class StreamReader:
         self._response, self._timeouts, self._now = response, timeouts, now
         self._decoder = EventDecoder()
         self._content_at, self._limit = now(), timeouts.first
-        self._marks = _NO_MARKS
+        self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
         """The error that the stream brought; set by `finish` where its end is missing."""
         self.stopped = False
@@ -329,7 +328,7 @@ class StreamReader:
 
     def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
         """Read an event that is not a plain chunk of text. Return True if it has content."""
-        if is_done(data):
+        if _is_done(data):
             self.stopped = True
             return False
         if _is_heartbeat(data) or (name and name.lower() in _HEARTBEATS):
@@ -364,9 +363,8 @@ class StreamReader:
             return True
         delta = _first_choice(value).get("delta")
         calls = delta.get("tool_calls") if isinstance(delta, dict) else None
-        marks = (calls or None, value.get("usage") or None)
-        is_new = marks not in (_NO_MARKS, self._marks)
-        self._marks = marks
+        marks = (calls or self._marks[0], value.get("usage") or self._marks[1])
+        is_new, self._marks = marks != self._marks, marks
         return is_new
 
     def _check_content(self) -> None:

@@ -105,6 +105,17 @@ def test_a_stream_cut_after_its_finish_reason_is_whole(model, peer, raw, call):
     assert "".join(chunk.content for chunk in chunks) == "hi"
 
 
+def test_a_stream_that_falls_silent_after_its_finish_reason_is_whole(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        await connection.chunks(raw.event("hi"), raw.event(finish="stop"))
+        await connection.until_gone()
+
+    chunks = call(model(timeout=0.2), "stream", "q")
+    assert "".join(chunk.content for chunk in chunks) == "hi"
+
+
 def test_a_stream_cut_before_its_first_event_is_asked_for_once_more(model, peer, raw, call):
     async def serve(connection, request):
         if len(peer.requests) > 1:

@@ -523,6 +523,11 @@ def test_events_without_content_do_not_keep_a_stream_alive(chunk):
     assert isinstance(cut_off(slow([frame] * 999, 10.0)), APITimeoutError)
 
 
+def test_heartbeats_that_take_turns_do_not_keep_a_stream_alive():
+    frames = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in EMPTY.values()]
+    assert isinstance(cut_off(slow(frames * 99, 10.0)), APITimeoutError)
+
+
 SAID = {
     "text": {"content": " "},
     "reasoning": {"reasoning_content": "a"},
