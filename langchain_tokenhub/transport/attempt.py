@@ -140,7 +140,7 @@ class Attempt:
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
         failure: httpx.HTTPError
-        asked = self.runtime.now()
+        sent_at = self.runtime.now()
         try:
             response = await self.runtime.send(request)
         except httpx.HTTPError as caught:
@@ -148,17 +148,17 @@ class Attempt:
         else:
             response.request = request
             self._server_id = clean(response.headers.get("x-request-id", ""), 200) or None
-            self._log(request, f"{response.status_code}", asked)
+            self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
             raise await self._error_answer(response)
-        self._log(request, type(failure).__name__, asked)
+        self._log(request, type(failure).__name__, sent_at)
         # raised outside `except`: the library's error holds the request and with it the key
         raise failure_to_send(failure, send_state)
 
-    def _log(self, request: httpx.Request, outcome: str, asked: float) -> None:
+    def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            host, milliseconds = host_name(self.origin), (self.runtime.now() - asked) * 1000
+            host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
             line = "%s %s at %s: %s in %.0f ms"
             logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 

@@ -132,8 +132,8 @@ def _has_service_code(error: TokenHubError) -> bool:
         body = error.response.json() if error.response else None
     except (ValueError, RecursionError):
         return False
-    if isinstance(body, dict) and isinstance(told := body.get("error"), dict):
-        body = {"error": {name: value for name, value in told.items() if name != "type"}}
+    if isinstance(body, dict) and isinstance(error_body := body.get("error"), dict):
+        body = {"error": {name: value for name, value in error_body.items() if name != "type"}}
     fault = fault_in(body)
     return fault is not None and fault.code is not None
 
