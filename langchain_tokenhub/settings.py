@@ -165,7 +165,7 @@ class ConnectionSettings(BaseModel):
     timeout: Annotated[float | Timeout | None, AfterValidator(_seconds)] = Field(
         default=None, validation_alias=AliasChoices("timeout", "request_timeout")
     )
-    """Seconds of silence that one request may keep, per read; the wait for a job is another."""
+    """Seconds for each read of one request, three times that for a whole answer. See `Timeouts`."""
     max_retries: NonNegativeInt = 2
     """How often one call is repeated; 0 means never."""
     default_headers: Annotated[Mapping[str, str] | None, AfterValidator(_headers)] = Field(

@@ -342,7 +342,7 @@ def _like(pattern: M, **fields: Any) -> M:
     return made
 
 
-def message_of(deltas: Sequence[Delta]) -> AIMessage:
+def message_of(deltas: Sequence[Delta | Ending]) -> AIMessage:
     """Return the message as far as it came."""
     chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in deltas]
     whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")

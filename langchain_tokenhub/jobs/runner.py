@@ -195,6 +195,7 @@ class JobRunner:
 
     async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
         log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
+        log.remember = functools.partial(self.recent.keep, request=request)
         job = await submit(self.service, request.body, deadline=self._now + self.wait, log=log)
         self.recent.keep(job, request)
         return job

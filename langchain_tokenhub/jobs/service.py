@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from langchain_tokenhub.jobs.decode import (
 )
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.transport import Answer, Call, SendState, Timeouts, Transport
+from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -52,6 +53,9 @@ class SubmitHooks:
     """Told around each submit; a ledger writes down what a bare log forgets."""
 
     key: str | None = None
+
+    remember: Callable[[Job], None] = staticmethod(lambda _job: None)
+    """Called as soon as the job's id is known, to record it in this process."""
 
     async def begin(self) -> None:
         """Note that a submit is about to be sent."""
@@ -142,7 +146,7 @@ async def submit(
     log, runtime, seconds = log or SubmitHooks(), service.transport.runtime, 1.0
     while True:
         try:
-            return await _attempt(service, body, log)
+            return await _attempt(service, body, log, deadline)
         except RateLimitError as full:
             pause = schedule.jittered(max(seconds, full.retry_after or 0.0))
             if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
@@ -152,12 +156,18 @@ async def submit(
         seconds = min(seconds * 1.5, schedule.LATEST)
 
 
-async def _attempt(service: Service, body: Mapping[str, Any], log: SubmitHooks) -> Job:
-    """Send one submit; once its first byte is out, an interruption waits for the job's id."""
+async def _attempt(
+    service: Service, body: Mapping[str, Any], log: SubmitHooks, deadline: float
+) -> Job:
+    """Send one submit; once its first byte is out, an interruption waits for the job's id.
+
+    The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
+    """
     send_state = SendState()
     await log.begin()
     try:
-        work = _send(service, body, log, send_state)
+        until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
+        work = _send(service, body, log, send_state, until)
         job, late = await service.transport.runtime.shielded(work, send_state)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
@@ -174,14 +184,17 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: SubmitHooks) 
             await log.refused()
         raise
     if late is not None:
-        logger.warning("interrupted while submitting; %s", interruption_note(job))
         late.add_note(interruption_note(job))
         raise late
     return job
 
 
 async def _send(
-    service: Service, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState
+    service: Service,
+    body: Mapping[str, Any],
+    log: SubmitHooks,
+    send_state: SendState,
+    deadline: float,
 ) -> Job:
     at_once = service.facts.query_path is None
     call = Call(
@@ -189,6 +202,7 @@ async def _send(
         body={"model": service.model, **body},
         retry_class="submit",
         timeouts=Timeouts.of(service.timeout, AT_ONCE if at_once else SUBMIT),
+        deadline=deadline,
         send_state=send_state,
     )
     begun = datetime.now(UTC)
@@ -204,6 +218,9 @@ async def _send(
     job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
     if job is None:
         raise _unreadable(answer)
+    log.remember(job)
+    if send_state.abandoned:  # whoever submitted may not be there any more to be told
+        logger.warning("interrupted while submitting; %s", interruption_note(job))
     await log.accepted(job)
     return job
 

@@ -154,7 +154,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     runtime = where.transport.runtime
 
     async def interrupted(work, progress):
-        progress.started = True
+        progress.started = progress.abandoned = True
         return await work, KeyboardInterrupt()
 
     runtime.shielded = interrupted
