@@ -235,6 +235,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             return
         told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
+        chat.response.check_finish_reason(ending, [*said, *rest])
         yield [*rest, ending]
 
     async def _chunks(

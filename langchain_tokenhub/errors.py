@@ -236,7 +236,12 @@ class RateLimitError(TokenHubError, ModelRateLimitError):
 
 
 class ServerError(TokenHubError, ModelAPIError):
-    """The service failed (HTTP 5xx) or answered what nobody can read."""
+    """The service failed (HTTP 5xx), or answered what nobody can read.
+
+    `partial` is the message so far where a model failed while it answered.
+    """
+
+    partial: AIMessage | None = None
 
 
 class APIConnectionError(TokenHubError, ModelConnectionError):

@@ -15,8 +15,8 @@ from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
-from langchain_tokenhub.chat import PROVIDER
 from langchain_tokenhub.chat.deltas import arguments
+from langchain_tokenhub.chat.provider import PROVIDER
 from langchain_tokenhub.chat.response import Delta, Ending
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"

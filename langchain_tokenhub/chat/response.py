@@ -1,26 +1,23 @@
-"""The wire's answers to LangChain's. Pure.
+"""The service's answers as LangChain's messages. Pure.
 
 Whole:  {"id", "created", "model", "choices": [{"message": {"content", "reasoning_content",
         "tool_calls"}, "finish_reason"}], "usage"}
 Stream: {"id", "model", "choices": [{"delta": {...}, "finish_reason"}]} …, then a chunk with
         `choices: []` and `usage`, then `[DONE]`.
+
+A whole answer is read as a stream of one chunk, so that both give the same content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    InvalidToolCall,
-    ToolCall,
-    message_chunk_to_message,
-)
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import (
     InputTokenDetails,
     OutputTokenDetails,
@@ -28,13 +25,13 @@ from langchain_core.messages.ai import (
     add_ai_message_chunks,
 )
 from langchain_core.messages.tool import ToolCallChunk
-from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from langchain_tokenhub.chat import PROVIDER
-from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler, arguments, joined
-from langchain_tokenhub.errors import ServerError, clean
+from langchain_tokenhub import catalogue
+from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
+from langchain_tokenhub.chat.provider import PROVIDER
+from langchain_tokenhub.errors import ServerError, clean, error_from
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,54 +51,250 @@ class Delta(NamedTuple):
 
 @dataclass
 class Ending:
-    """What a stream says once: how it ended, and what it cost."""
+    """The metadata and token counts of a stream, known at its end."""
 
     metadata: dict[str, Any] = field(default_factory=lambda: {"model_provider": PROVIDER})
     usage: UsageMetadata | None = None
 
 
 def decode_answer(data: object, *, model: str, told: Mapping[str, Any] = _NOTHING) -> ChatResult:
-    """Return LangChain's result for a whole answer.
+    """Return the result in a whole answer.
 
     Args:
-        data: What came.
-        model: Whom was asked.
-        told: What the transport knows of the answer.
+        data: The answer's JSON value.
+        model: Id of the model that was asked.
+        told: Metadata from the transport.
 
     Raises:
-        ServerError: There is no message in it.
+        ServerError: The answer holds no message, or the model failed while it wrote it; `partial`
+            is the message so far.
+        TokenHubError: The answer is an error of a model's own service.
     """
-    choice = _choice(data)
-    message = choice.get("message") if choice else None
-    if choice is None or not isinstance(data, Mapping) or not isinstance(message, Mapping):
+    _check_base_resp(data)
+    if not _has_message(data):
         raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
-    # read as a stream of one chunk: whatever the face, the content is the same
+    return decode_events([data], model=model, told=told)
+
+
+def decode_events(
+    values: Iterable[object], *, model: str, told: Mapping[str, Any] = _NOTHING
+) -> ChatResult:
+    """Return the result in the chunks of a whole stream, for events that were not asked for.
+
+    Args:
+        values: The JSON values of the events, in their order.
+        model: Id of the model that was asked.
+        told: Metadata from the transport.
+
+    Raises:
+        ServerError: A value is not a JSON object, or the model failed while it answered.
+    """
     reader = DeltaReader(model)
-    said, (rest, ending) = reader.read(data), reader.finish(told)
-    deltas = [said, *rest] if said else rest
-    reasoning = "".join(delta.reasoning for delta in deltas)
-    calls, broken = _tool_calls([chunk for delta in deltas for chunk in delta.tools])
-    made = AIMessage(
-        content="".join(delta.text for delta in deltas),
-        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-        tool_calls=calls,
-        invalid_tool_calls=broken,
-        response_metadata={"finish_reason": "stop", **ending.metadata},
-        usage_metadata=ending.usage,
+    deltas = [delta for value in values if (delta := reader.read(value))]
+    rest, ending = reader.finish(told)
+    check_finish_reason(ending, [*deltas, *rest])
+    ending.metadata.setdefault("finish_reason", "stop")
+    message = message_of([*deltas, *rest, ending])
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _check_base_resp(data: object) -> None:
+    """Raise the error in MiniMax's own form, which comes with HTTP 200."""
+    problem = data.get("base_resp") if isinstance(data, Mapping) else None
+    if isinstance(problem, Mapping) and (code := problem.get("status_code")):
+        error = {"code": str(code), "message": str(problem.get("status_msg") or "no message")}
+        raise error_from(200, {}, {"error": error})
+
+
+# -- how an answer ended ------------------------------------------------------------------------
+
+_FINISH_REASONS: Mapping[str, Literal["ended", "limited", "truncated", "failed"]] = (
+    MappingProxyType(
+        {
+            # the guide, and OpenAI's older word for a tool call
+            "stop": "ended",
+            "tool_calls": "ended",
+            "function_call": "ended",
+            # the caller's own `max_tokens`
+            "length": "limited",
+            # OpenAI, Hunyuan and GLM, GLM, DeepSeek and Hunyuan
+            "content_filter": "truncated",
+            "sensitive": "truncated",
+            "model_context_window_exceeded": "truncated",
+            "repetition_truncation": "truncated",
+            # GLM, DeepSeek, vLLM and SGLang, gateways
+            "network_error": "failed",
+            "insufficient_system_resource": "failed",
+            "abort": "failed",
+            "aborted": "failed",
+            "error": "failed",
+            "server_error": "failed",
+            "timeout": "failed",
+            "cancelled": "failed",
+        }
     )
-    return ChatResult(generations=[ChatGeneration(message=made)])
+)
+"""What `finish_reason` means; other words are not known to be an error."""
 
 
-def _choice(data: object) -> dict[str, Any] | None:
-    choices = data.get("choices") if type(data) is dict else None
-    first = choices[0] if type(choices) is list and choices else None
-    return first if type(first) is dict else None
+def check_finish_reason(ending: Ending, deltas: Sequence[Delta]) -> None:
+    """Warn if the answer was truncated or ended for an unknown reason.
+
+    Raises:
+        ServerError: The model failed while it answered; `partial` is the message so far.
+    """
+    reason = ending.metadata.get("finish_reason", "stop")
+    match _FINISH_REASONS.get(reason.lower()):
+        case "ended" | "limited":
+            return
+        case "truncated":
+            problem = f"the answer is not complete: finish_reason is {clean(reason, 60)!r}"
+            warnings.warn(problem, stacklevel=2)
+        case "failed":
+            problem = f"the model failed while it answered: finish_reason {clean(reason, 60)!r}"
+            error = ServerError(problem, status=200, phase="answered", hint="try again")
+            error.partial = message_of([*deltas, ending])
+            raise error
+        case None:
+            warnings.warn(f"unknown finish_reason {clean(reason, 60)!r}", stacklevel=2)
+
+
+# -- the chunks of a stream -----------------------------------------------------------------------
+
+
+class DeltaReader:
+    """Reads the chunks of one stream.
+
+    A chunk may also hold a whole `message`, from servers that ignore `stream` or end a stream with
+    it: of a message only what the deltas did not say is added.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._tools = ToolCallAssembler()
+        self._text, self._thought = SurrogateJoiner(), SurrogateJoiner()
+        self._tags = _ThinkTags(catalogue.chat_model(model))
+        self._contents: list[str] = []
+        self._thoughts: list[str] = []
+        self._has_deltas = False
+        self._metadata: dict[str, Any] = {}
+        self._introduced = False
+        self._finish_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model said how it ended."""
+        return self._finish_reason is not None
+
+    def read(self, value: object) -> Delta | None:
+        """Return what a chunk adds, or None if it adds nothing.
+
+        Raises:
+            ServerError: It is not a JSON object.
+        """
+        if not isinstance(value, dict):
+            raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
+        if not self._introduced:
+            self._metadata = _metadata(value) | self._metadata
+            self._introduced = "id" in self._metadata and "model_name" in self._metadata
+        if usage := value.get("usage"):
+            _add_usage(self._usage, usage)
+        choices = value.get("choices")
+        choice = choices[0] if type(choices) is list and choices else None
+        if type(choice) is not dict:
+            return None
+        if (reason := choice.get("finish_reason")) and reason != "null":
+            self._finish_reason = str(reason)
+        delta = choice.get("delta")
+        if (
+            type(delta) is dict
+            and not self._tags.is_active
+            and not delta.keys() - _PLAIN
+            and "message" not in choice
+            and "usage" not in choice
+        ):
+            content = delta.get("content")  # as nearly all are
+            if type(content) is str:
+                self._contents.append(content)
+                text = self._text.feed(content)
+                if not text:
+                    return None
+                self._has_deltas = True
+                return Delta("", text, ())
+        return self._read(choice)
+
+    def _read(self, choice: dict[str, Any]) -> Delta | None:
+        delta, message = (_mapping(choice.get(name)) for name in ("delta", "message"))
+        for part in (choice, delta, message):
+            _add_usage(self._usage, part.get("usage"))
+        content, thought = _content(delta), _reasoning(delta)
+        self._has_deltas = self._has_deltas or bool(content or thought)
+        self._tools.feed(_calls(delta))
+        if message:
+            content += self._unsaid(_content(message), self._contents, content)
+            thought += self._unsaid(_reasoning(message), self._thoughts, thought)
+            self._tools.feed_message(_calls(message))
+        return self._delta(content, thought, self._tools.take_chunks())
+
+    def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
+        """Return what a message says that was not said before it."""
+        said = "".join(earlier) + latest
+        if whole.startswith(said):
+            return whole[len(said) :]
+        return "" if self._has_deltas else whole
+
+    def _delta(self, content: str, thought: str, tools: Sequence[ToolCallChunk]) -> Delta | None:
+        if thought:
+            self._tags.note_reasoning()
+        self._contents.append(content)
+        tagged, text = self._tags.feed(content)
+        self._thoughts.append(thought + tagged)
+        text, thought = self._text.feed(text), self._thought.feed(thought + tagged)
+        return Delta(thought, text, tools) if text or thought or tools else None
+
+    def finish(self, told: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
+        """Return what was held back, and the ending; `told` is metadata from the transport."""
+        tagged, text = self._tags.finish()
+        thought = self._thought.feed(tagged) + self._thought.finish()
+        text = self._text.feed(text) + self._text.finish()
+        reason = self._finish_reason or ""
+        has_ended = _FINISH_REASONS.get(reason.lower()) == "ended"
+        rest = Delta(thought, text, self._tools.finish(ended=has_ended))
+        ending = Ending(usage=decode_usage(self._usage))
+        ending.metadata["model_name"] = self._model
+        ending.metadata.update(told)
+        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
+        if self._finish_reason is not None:
+            ending.metadata["finish_reason"] = self._finish_reason
+        return ([rest] if any(rest) else []), ending
+
+
+def _has_message(data: object) -> bool:
+    match data:
+        case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
+            return True
+        case _:
+            return False
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else _NOTHING
 
 
 def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: data.get(name) for name in ("id", "created", "request_id")}
     found["model_name"] = data.get("model")
     return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
+    return value if isinstance(value, (str, int)) else str(value)
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    return _string(message.get("content") or message.get("refusal"))
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
@@ -113,7 +306,7 @@ def _reasoning(message: Mapping[str, Any]) -> str:
 
 
 def _string(value: object) -> str:
-    """Return text however it is wrapped: a string, null, or a list of text parts."""
+    """Return text in any form: a string, null, or a list of text parts."""
     match value:
         case str():
             return value
@@ -123,169 +316,104 @@ def _string(value: object) -> str:
             return ""
 
 
-def _tool_calls(
-    chunks: list[ToolCallChunk],
-) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Return the calls whose arguments are a JSON object, and the others."""
-    calls: list[ToolCall] = []
-    broken: list[InvalidToolCall] = []
-    for chunk in joined(chunks):
-        args = arguments(chunk["args"] or "")
-        if args is not None and chunk["name"]:
-            calls.append(ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"]))
-        else:
-            raw = {
-                "id": chunk["id"],
-                "function": {"name": chunk["name"], "arguments": chunk["args"]},
-            }
-            broken.append(make_invalid_tool_call(raw, "the arguments are not a JSON object"))
-    return calls, broken
+def _calls(message: Mapping[str, Any]) -> object:
+    """Return the tool calls; OpenAI's older `function_call` is one of them."""
+    function = message.get("function_call")
+    return message.get("tool_calls") or (function and [{"index": 0, "function": function}])
 
 
-def _numbered(calls: object) -> list[dict[str, Any]]:
-    """Return the calls of a whole message, each with a number: none of them goes on another's."""
-    known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
-    return [{**call, "index": number} for number, call in enumerate(known)]
+class _ThinkTags:
+    """Splits `<think>…</think>` at the beginning of a text from the text, in any pieces.
 
+    Such blocks in the middle of a text are text. `</think>` without `<think>` ends reasoning only
+    where that is known: first thing in the text of a model that thinks, or anywhere in the text of
+    a model that always writes its reasoning there (`reasoning_in_content` in the catalogue), as
+    long as no reasoning came in a field of its own.
+    """
 
-class DeltaReader:
-    """Reads the chunks of one stream, and remembers what may be said only once."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._tools = ToolCallAssembler()
-        self._text, self._thought = SurrogateJoiner(), SurrogateJoiner()
-        self._tagged = _Tags()
-        self._metadata: dict[str, Any] = {}
-        self._introduced = False
-        self._finish_reason: str | None = None
-        self._usage: object = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the model said how it ended."""
-        return self._finish_reason is not None
-
-    def read(self, value: object) -> Delta | None:
-        """Return what a chunk adds, or None if it adds nothing.
-
-        Raises:
-            ServerError: It is not a chunk at all.
-        """
-        if not isinstance(value, dict):
-            raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
-        if not self._introduced:
-            self._metadata = _metadata(value) | self._metadata
-            self._introduced = "id" in self._metadata and "model_name" in self._metadata
-        if usage := value.get("usage"):
-            self._usage = usage  # a running total: the last one counts
-        choice = _choice(value)
-        if choice is None:
-            return None
-        if reason := choice.get("finish_reason"):
-            self._finish_reason = str(reason)
-        delta = choice.get("delta")
-        if type(delta) is dict and not delta.keys() - _PLAIN and not self._tagged.active:
-            content = delta.get("content")  # as nearly all are
-            if type(content) is str:
-                text = self._text.feed(content)
-                return Delta("", text, ()) if text else None
-        # a server that ignores `stream` answers whole: its message is one large delta
-        if not delta and isinstance(message := choice.get("message"), dict):
-            delta = {**message, "tool_calls": _numbered(message.get("tool_calls"))}
-        return self._delta(delta) if isinstance(delta, dict) else None
-
-    def _delta(self, delta: dict[str, Any]) -> Delta | None:
-        content = delta.get("content") or delta.get("refusal")
-        thought = _reasoning(delta)
-        if type(content) is str and not thought and not self._tagged.active:
-            text = self._text.feed(content)
-        else:
-            more, text = self._tagged.feed(_string(content))
-            text = self._text.feed(text)
-            thought = self._thought.feed(thought + more)
-        calls = delta.get("tool_calls")
-        tools = self._tools.feed(calls) if calls else []
-        return Delta(thought, text, tools) if text or thought or tools else None
-
-    def finish(self, told: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and what the stream says once; `told` as `decode_answer`."""
-        more, text = self._tagged.finish()
-        thought = self._thought.feed(more) + self._thought.finish()
-        said = self._text.feed(text) + self._text.finish()
-        rest = Delta(thought, said, self._tools.finish())
-        ending = Ending(usage=decode_usage(self._usage))
-        ending.metadata["model_name"] = self._model
-        ending.metadata.update(told)
-        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
-        if self._finish_reason is not None:
-            ending.metadata["finish_reason"] = self._finish_reason
-        return ([rest] if any(rest) else []), ending
-
-
-def _plain(value: Any) -> Any:
-    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
-    return value if isinstance(value, (str, int)) else str(value)
-
-
-class _Tags:
-    """Takes `<think>…</think>` at the beginning of a text apart, split anywhere."""
-
-    def __init__(self) -> None:
+    def __init__(self, row: catalogue.ChatModel | None) -> None:
         self._held = ""
-        self._state: Literal["start", "opened", "inside", "after", "text"] = "start"
-
-    @property
-    def active(self) -> bool:
-        """Whether a text has to go through here."""
-        return self._state != "text"
+        self._state: Literal["start", "opened", "inside", "text"] = "start"
+        self.is_active = True
+        self._is_closed = False
+        self._may_lack_open = bool(row and row.reasoning_in_content)
+        self._may_close = bool(row and row.thinks)
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Return reasoning and text in `text`."""
-        if self._state == "text" or not text:
+        """Return the reasoning and the text in `text`."""
+        if not self.is_active or not text:
             return "", text
         self._held += text
-        if self._state == "start":
-            self._begin()
-        return self._think(), self._say()
+        thoughts = []
+        while (thought := self._next_thought()) is not None:
+            thoughts.append(thought)
+        return "".join(thoughts), "" if self.is_active else self._take()
 
-    def _begin(self) -> None:
-        said = self._held.lstrip()
-        if said.startswith(_OPEN):
-            self._state, self._held = "opened", said.removeprefix(_OPEN)
-        elif not _OPEN.startswith(said):
-            self._state = "text"
+    def note_reasoning(self) -> None:
+        """Record that reasoning came in a field of its own."""
+        self._may_close, self._may_lack_open = True, False
 
-    def _think(self) -> str:
+    def finish(self) -> tuple[str, str]:
+        """Return the reasoning and the text that were held back."""
+        if self._state == "inside":
+            return self._take(), ""
+        self._start_text()
+        return "", self._take()
+
+    def _next_thought(self) -> str | None:
+        """Return the reasoning up to the next tag, or None if nothing is certain yet."""
+        match self._state:
+            case "start":
+                return self._begin()
+            case "text":
+                return None
+            case _:
+                return self._think()
+
+    def _begin(self) -> str | None:
+        text = self._held.lstrip()
+        if text.startswith(_OPEN):
+            self._state, self._held = "opened", text.removeprefix(_OPEN)
+            return ""
+        if self._may_lack_open or (self._may_close and text.startswith(_CLOSE)):
+            self._held = text
+            return self._close()
+        tags = (_OPEN, _CLOSE) if self._may_close else (_OPEN,)
+        if not any(tag.startswith(text) for tag in tags):
+            self._start_text()
+        return None
+
+    def _start_text(self) -> None:
+        self._state, self.is_active = "text", False
+        if self._is_closed:
+            self._held = self._held.lstrip("\n")
+
+    def _think(self) -> str | None:
         if self._state == "opened":
             self._held = self._held.lstrip()
             self._state = "inside" if self._held else "opened"
-        if self._state != "inside":
-            return ""
-        reasoning, found, rest = self._held.partition(_CLOSE)
-        if found:
-            self._state, self._held = "after", rest
-            return reasoning
+        if (thought := self._close()) is not None:
+            return thought
         keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if self._held.endswith(_CLOSE[:n]))
         ready = self._held[: len(self._held) - keep]
         self._held = self._held[len(ready) :]
-        return ready
+        return ready or None
 
-    def _say(self) -> str:
-        if self._state == "after":
-            self._held = self._held.lstrip("\n")
-            self._state = "text" if self._held else "after"
-        return self._take() if self._state == "text" else ""
-
-    def finish(self) -> tuple[str, str]:
-        """Return what was held back."""
-        thinking = self._state == "inside"
-        self._state, rest = "text", self._take()
-        return (rest, "") if thinking else ("", rest)
+    def _close(self) -> str | None:
+        """Return what stands before `</think>`, or None if it has not come."""
+        thought, found, rest = self._held.partition(_CLOSE)
+        if not found:
+            return None
+        self._state, self._held, self._is_closed = "start", rest, True
+        self.note_reasoning()
+        return thought
 
     def _take(self) -> str:
         held, self._held = self._held, ""
         return held
+
+
+# -- LangChain's messages -------------------------------------------------------------------------
 
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
@@ -342,11 +470,27 @@ def _like(pattern: M, **fields: Any) -> M:
     return made
 
 
-def message_of(deltas: Sequence[Delta]) -> AIMessage:
-    """Return the message as far as it came."""
-    chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in deltas]
+def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
+    """Return the message that the parts of a stream add up to."""
+    chunks = [cast("AIMessageChunk", chunk_of(item).message) for item in items]
     whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
     return cast("AIMessage", message_chunk_to_message(whole))
+
+
+# -- token counts ---------------------------------------------------------------------------------
+
+
+def _add_usage(known: dict[str, Any], usage: object) -> None:
+    """Update `known` counts by later ones: they are totals; a zero or null replaces nothing."""
+    if not isinstance(usage, Mapping):
+        return
+    for name, value in usage.items():
+        if isinstance(value, Mapping):
+            part = known.get(name)
+            known[name] = dict(part) if isinstance(part, Mapping) else {}
+            _add_usage(known[name], value)
+        elif _number(value) or name not in known:
+            known[name] = value
 
 
 def decode_usage(usage: object) -> UsageMetadata | None:

@@ -15,8 +15,11 @@ def _delta(name=None, args=None, **more):
 
 def _calls(*deltas):
     """Return name, arguments and id of each call after all deltas; each delta is a chunk."""
-    mender = ToolCallAssembler()
-    chunks = [chunk for delta in deltas for chunk in mender.feed([delta])] + mender.finish()
+    assembler, chunks = ToolCallAssembler(), []
+    for delta in deltas:
+        assembler.feed([delta])
+        chunks += assembler.take_chunks()
+    chunks += assembler.finish(ended=True)
     calls = {}
     for chunk in chunks:
         name, args, call_id = calls.get(chunk["index"], ("", "", ""))
@@ -178,14 +181,11 @@ def test_empty_arguments_are_a_call_without_arguments(empty):
 
 
 def test_what_is_no_list_of_calls_is_no_call():
-    mender = ToolCallAssembler()
+    assembler = ToolCallAssembler()
+    for calls in (None, {}, [None, 3]):
+        assembler.feed(calls)
 
-    assert (mender.feed(None), mender.feed({}), mender.feed([None, 3]), mender.finish()) == (
-        [],
-        [],
-        [],
-        [],
-    )
+    assert assembler.finish(ended=True) == []
 
 
 def test_half_an_emoji_in_the_arguments_waits_for_the_other_half():
