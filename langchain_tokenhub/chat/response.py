@@ -376,8 +376,8 @@ class _ThinkTags:
             self._state, self._held = "opened", text.removeprefix(_OPEN)
             return ""
         if self._may_lack_open or (self._may_close and text.startswith(_CLOSE)):
-            self._held = text
-            return self._close()
+            thought = self._close()
+            return thought and thought.lstrip()
         tags = (_OPEN, _CLOSE) if self._may_close else (_OPEN,)
         if not any(tag.startswith(text) for tag in tags):
             self._start_text()

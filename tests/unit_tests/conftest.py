@@ -76,9 +76,9 @@ class Service:
         defaults = {"api_key": "sk-test-canary", "base_url": "https://hub.test", "max_retries": 0}
         return ChatTokenHub(**defaults | self.clients | fields, model=model)
 
-    def faces(self) -> dict[str, Any]:
+    def faces(self, model: str = "glm-5") -> dict[str, Any]:
         """Return the streamed answer as each face gives it."""
-        v0, v1 = self.model(), self.model(output_version="v1")
+        v0, v1 = self.model(model), self.model(model, output_version="v1")
         events, v3 = _stream_events(v0)
         aevents, av3 = asyncio.run(_astream_events(v0))
         assert_valid_event_stream(events)
@@ -88,7 +88,7 @@ class Service:
             "v0 async": _sum(asyncio.run(_alist(v0.astream("hi")))),
             "v1": _sum(list(v1.stream("hi"))),
             "v1 async": _sum(asyncio.run(_alist(v1.astream("hi")))),
-            "invoke while streaming": self.model(streaming=True).invoke("hi"),
+            "invoke while streaming": self.model(model, streaming=True).invoke("hi"),
             "v3": v3,
             "v3 async": av3,
         }

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from langchain_tokenhub import ServerError
-from langchain_tokenhub.chat.response import DeltaReader, chunk_of, decode_answer
+from langchain_tokenhub import ServerError, TokenHubError
+from langchain_tokenhub.chat.response import (
+    DeltaReader,
+    chunk_of,
+    decode_answer,
+    decode_events,
+)
 
 
 def _chunk(finish=None, **delta):
@@ -253,3 +258,249 @@ def test_the_last_chunk_alone_says_that_it_is_the_last():
     assert isinstance(first, AIMessageChunk)
     assert (first.chunk_position, last.chunk_position) == (None, "last")
     assert first.response_metadata == {"model_provider": "tokenhub"}
+
+
+# -- every face ------------------------------------------------------------------------------------
+
+CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+WHOLE = {"content": "你好", "reasoning_content": "hm", "tool_calls": [CALL]}
+
+
+def _framed(message, *, finish="stop", **delta):
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return {"id": "c-1", "model": "m", "choices": [{**choice, "delta": delta} if delta else choice]}
+
+
+PARTS = [
+    _chunk(role="assistant", content=""),
+    _chunk(reasoning_content="h"),
+    _chunk(reasoning_content="m"),
+    _chunk(content="你"),
+    _chunk(content="好"),
+    _chunk(tool_calls=[CALL]),
+]
+MESSAGES = {
+    "repeated at the end": [*PARTS, _framed(WHOLE)],
+    "repeated without deltas of its calls": [*PARTS[:-1], _framed(WHOLE)],
+    "repeated beside an empty delta": [*PARTS, _framed(WHOLE, content="")],
+    "repeated beside the last delta": [*PARTS[:4], PARTS[5], _framed(WHOLE, content="好")],
+    "repeated with other ids": [*PARTS, _framed(WHOLE | {"tool_calls": [CALL | {"id": "c9"}]})],
+    "repeated in other words": [*PARTS, _framed(WHOLE | {"content": "你 好"})],
+    "repeated twice": [*PARTS, _framed(WHOLE, finish=None), _framed(WHOLE)],
+    "the end of one that was cut": [*PARTS[:4], _framed(WHOLE)],
+    "alone": [_framed(WHOLE)],
+    "alone beside a role": [_framed(WHOLE, role="assistant")],
+    "alone beside empty text": [_framed(WHOLE, role="assistant", content="")],
+    "growing": [
+        _framed({"reasoning_content": "h"}, finish=None),
+        _framed({"reasoning_content": "hm", "content": "你"}, finish=None),
+        _framed(WHOLE),
+    ],
+    "in pieces": [
+        _framed({"reasoning_content": "hm"}, finish=None),
+        _framed({"content": "你"}, finish=None),
+        _framed({"content": "好"}, finish=None),
+        _framed({"tool_calls": [CALL]}),
+    ],
+    "its call's arguments": [
+        *PARTS[:5],
+        _chunk(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "f"}}]),
+        _framed(WHOLE),
+    ],
+}
+
+
+@pytest.mark.parametrize("values", MESSAGES.values(), ids=MESSAGES)
+def test_a_whole_message_in_a_stream_adds_only_what_was_not_said(services, values):
+    for face, message in services()(values).faces().items():
+        assert (message.text, _thought(message)) == ("你好", "hm"), face
+        assert [(call["name"], call["id"]) for call in message.tool_calls] == [("f", "c1")], face
+        assert message.invalid_tool_calls == [], face
+
+
+def test_a_message_repeats_think_tags_that_were_streamed(services):
+    text = "<think>hm</think>好"
+    values = [_chunk(content=text[:9]), _chunk(content=text[9:]), _framed({"content": text})]
+
+    for face, message in services()(values).faces().items():
+        assert (message.text, _thought(message)) == ("好", "hm"), face
+
+
+@pytest.mark.parametrize(
+    "beside", [{}, {"role": "assistant"}, {"role": "assistant", "content": ""}]
+)
+def test_a_message_beside_a_delta_is_read(service, call, beside):
+    choice = _framed({"content": "答案"})["choices"][0] | {"delta": beside}
+
+    assert call(service({"choices": [choice]}).model(), "invoke", "hi").text == "答案"
+
+
+def test_a_whole_answer_in_a_delta_is_read(service, call):
+    assert call(service(_chunk("stop", content="答案")).model(), "invoke", "hi").text == "答案"
+
+
+PLACES = {
+    "in the chunk": lambda chunk, usage: chunk | {"usage": usage},
+    "in the choice": lambda chunk, usage: (
+        chunk | {"choices": [chunk["choices"][0] | {"usage": usage}]}
+    ),
+    "in the delta": lambda chunk, usage: (
+        chunk | {"choices": [chunk["choices"][0] | {"delta": {"content": "b", "usage": usage}}]}
+    ),
+    "in the message": lambda chunk, usage: (
+        chunk | {"choices": [chunk["choices"][0] | {"message": {"content": "ab", "usage": usage}}]}
+    ),
+}
+NO_COUNTS = [None, {}, dict.fromkeys(USAGE, 0), dict.fromkeys(USAGE), {"prompt_tokens": "0"}]
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_usage_is_found_wherever_it_is_and_zeros_replace_nothing(services, place):
+    running = USAGE | {"completion_tokens": 1, "total_tokens": 11}
+    values = [place(_chunk(content="a"), running), place(_chunk(content="b"), USAGE)]
+
+    for nothing in NO_COUNTS:
+        service = services()([*values, place(_chunk("stop"), nothing)])
+        for face, message in service.faces().items():
+            assert message.usage_metadata == {
+                "input_tokens": 10,
+                "output_tokens": 3,
+                "total_tokens": 13,
+            }, face
+
+
+def test_counts_that_come_one_by_one_are_put_together():
+    values = [
+        {"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}},
+        {"usage": {"completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}}},
+    ]
+
+    usage = _whole(_chunk("stop", content="a"), *values).usage_metadata
+
+    assert usage["total_tokens"] == 13
+    assert usage["input_token_details"] == {"cache_read": 4}
+
+
+# -- think tags that are not a pair ---------------------------------------------------------------
+
+TAGS = {
+    "two blocks": ("glm-5", "<think>a</think>\n<think>b</think>\n好", "ab", "好"),
+    "a block in the middle": (
+        "glm-5",
+        "<think>a</think>好<think>b</think>",
+        "a",
+        "好<think>b</think>",
+    ),
+    "a tag in a text": ("glm-5", "写 </think> 结束", "", "写 </think> 结束"),
+    "a tag in a text of an unknown model": ("ep-x", "写\n</think>\n好", "", "写\n</think>\n好"),
+    "a closing tag first": ("glm-5", "\n</think>\n\n好", "", "好"),
+    "a closing tag first of an unknown model": ("ep-x", "</think>好", "", "</think>好"),
+    "reasoning in the text": ("minimax-m2.7", "\na\n</think>\n\n好", "a\n", "好"),
+    "a pair, where one may be missing": ("minimax-m2.7", "<think>a</think>好", "a", "好"),
+    "no tag at all": ("minimax-m2.7", "\n好", "", "\n好"),
+    "a tag in the text after reasoning": ("minimax-m2.7", "a</think>b</think>c", "a", "b</think>c"),
+}
+
+
+@pytest.mark.parametrize(("model", "text", "thought", "said"), TAGS.values(), ids=TAGS)
+def test_a_think_tag_alone_is_read_only_where_it_is_known_to_end_reasoning(
+    services, model, text, thought, said
+):
+    whole = services()(_framed({"content": text})).model(model).invoke("hi")
+    letters = [_chunk(content=letter) for letter in text]
+    streamed = services()([*letters, _chunk("stop")]).faces(model)
+
+    for face, message in {"invoke": whole, **streamed}.items():
+        assert (_thought(message), message.text) == (thought, said), face
+
+
+def test_a_closing_tag_after_reasoning_in_its_own_field_is_no_text(services):
+    values = [_chunk(reasoning_content="hm"), _chunk(content="</th"), _chunk(content="ink>\n好")]
+
+    for face, message in services()([*values, _chunk("stop")]).faces("ep-x").items():
+        assert (_thought(message), message.text) == ("hm", "好"), face
+
+
+def test_text_after_reasoning_in_its_own_field_is_not_held_back(services):
+    values = [_chunk(reasoning_content="hm"), _chunk(content="a"), _chunk(content="b</think>")]
+
+    model = services()([*values, _chunk("stop")]).model("minimax-m2.7")
+
+    assert [chunk.text for chunk in model.stream("hi") if chunk.text] == ["a", "b</think>"]
+
+
+# -- how an answer ends ------------------------------------------------------------------------
+
+FAILED = ["error", "network_error", "insufficient_system_resource", "abort", "ERROR"]
+
+
+def _both(services, call, reason):
+    whole = _framed({"content": "半句"}, finish=reason)
+    yield lambda: call(services()(whole).model(), "invoke", "hi")
+    yield lambda: call(services()([_chunk(content="半句"), _chunk(reason)]).model(), "stream", "hi")
+    yield lambda: list(
+        services()([_chunk(content="半句"), _chunk(reason)])
+        .model()
+        .stream_events("hi", version="v3")
+    )
+
+
+@pytest.mark.parametrize("reason", FAILED)
+def test_a_model_that_failed_is_an_error_that_holds_what_was_said(services, call, reason):
+    for ask in _both(services, call, reason):
+        with pytest.raises(ServerError, match=reason) as failed:
+            ask()
+        assert failed.value.partial.text == "半句"
+        assert failed.value.partial.response_metadata["finish_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    "reason", ["content_filter", "sensitive", "repetition_truncation", "some_new_word"]
+)
+def test_an_end_that_is_not_normal_is_a_warning_and_in_the_metadata(services, call, reason):
+    for ask in _both(services, call, reason):
+        with pytest.warns(UserWarning, match=reason) as warned:
+            ask()
+        assert len(warned) == 1
+
+    with pytest.warns(UserWarning, match=reason):
+        message = services()(_framed({"content": "半句"}, finish=reason)).model().invoke("hi")
+    assert message.response_metadata["finish_reason"] == reason
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "function_call", "null", None])
+def test_a_normal_end_is_told_by_the_metadata_alone(services, call, reason):
+    for ask in _both(services, call, reason):
+        ask()
+
+
+# -- answers of other kinds -----------------------------------------------------------------------
+
+
+def test_events_that_were_not_asked_for_are_an_answer():
+    values = [*PARTS, _chunk("tool_calls"), {"choices": [], "usage": USAGE}]
+
+    (generation,) = decode_events(values, model="m", told={"host": "hub.test"}).generations
+
+    message = generation.message
+    assert (message.text, _thought(message), len(message.tool_calls)) == ("你好", "hm", 1)
+    assert message.usage_metadata["total_tokens"] == 13
+    assert message.response_metadata["host"] == "hub.test"
+
+
+@pytest.mark.parametrize("choices", [None, [], [{"message": {"content": "半句"}}]])
+def test_an_error_of_minimax_says_what_it_says(choices):
+    problem = {"status_code": 1008, "status_msg": "insufficient balance"}
+
+    with pytest.raises(TokenHubError, match="insufficient balance") as refused:
+        decode_answer({"choices": choices, "base_resp": problem}, model="minimax-m2.7")
+
+    assert refused.value.code == "1008"
+
+
+def test_a_base_resp_without_a_problem_is_no_error():
+    answer = _framed({"content": "hi"}) | {"base_resp": {"status_code": 0, "status_msg": ""}}
+
+    result = decode_answer(answer, model="minimax-m2.7")
+
+    assert result.generations[0].message.text == "hi"
