@@ -194,7 +194,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 given = chat.reasoning.after_refusal(body, refusal, given)
             else:
                 told = answer.told(transport.runtime.now() - begun)
-                return chat.response.decode_answer(answer.data, model=body["model"], told=told)
+                return chat.response.decode_answer(answer.data, model=body["model"], metadata=told)
 
     async def _deltas(
         self,

@@ -1,6 +1,6 @@
-"""Chat, pure: LangChain's messages to the wire's, and the wire's answers to LangChain's.
+"""Conversion of LangChain's messages to requests, and of answers to LangChain's messages. Pure.
 
-Modules are loaded when they are first used: making a model needs few of them.
+Modules are imported on first use: making a model needs few of them.
 """
 
 from __future__ import annotations

@@ -244,7 +244,8 @@ class ToolCallAssembler:
         by_id = self._by_id.get(sent_id) if sent_id else None
         by_index = self._by_index.get(index) if index is not None else by_id or self._latest
         if by_id is None:
-            return by_index
+            lacked_index = self._latest and self._latest.index is None and not opens
+            return by_index or (self._latest if lacked_index else None)
         if by_index is None:
             return None if opens else by_id  # two calls under one id have an index each
         return by_index if by_index.sent_id == sent_id else by_id

@@ -57,13 +57,15 @@ class Ending:
     usage: UsageMetadata | None = None
 
 
-def decode_answer(data: object, *, model: str, told: Mapping[str, Any] = _NOTHING) -> ChatResult:
+def decode_answer(
+    data: object, *, model: str, metadata: Mapping[str, Any] = _NOTHING
+) -> ChatResult:
     """Return the result in a whole answer.
 
     Args:
         data: The answer's JSON value.
         model: Id of the model that was asked.
-        told: Metadata from the transport.
+        metadata: What the transport adds to `response_metadata`.
 
     Raises:
         ServerError: The answer holds no message, or the model failed while it wrote it; `partial`
@@ -73,25 +75,25 @@ def decode_answer(data: object, *, model: str, told: Mapping[str, Any] = _NOTHIN
     _check_base_resp(data)
     if not _has_message(data):
         raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
-    return decode_events([data], model=model, told=told)
+    return decode_events([data], model=model, metadata=metadata)
 
 
 def decode_events(
-    values: Iterable[object], *, model: str, told: Mapping[str, Any] = _NOTHING
+    values: Iterable[object], *, model: str, metadata: Mapping[str, Any] = _NOTHING
 ) -> ChatResult:
     """Return the result in the chunks of a whole stream, for events that were not asked for.
 
     Args:
         values: The JSON values of the events, in their order.
         model: Id of the model that was asked.
-        told: Metadata from the transport.
+        metadata: What the transport adds to `response_metadata`.
 
     Raises:
         ServerError: A value is not a JSON object, or the model failed while it answered.
     """
     reader = DeltaReader(model)
     deltas = [delta for value in values if (delta := reader.read(value))]
-    rest, ending = reader.finish(told)
+    rest, ending = reader.finish(metadata)
     check_finish_reason(ending, [*deltas, *rest])
     ending.metadata.setdefault("finish_reason", "stop")
     message = message_of([*deltas, *rest, ending])
@@ -108,55 +110,48 @@ def _check_base_resp(data: object) -> None:
 
 # -- how an answer ended ------------------------------------------------------------------------
 
-_FINISH_REASONS: Mapping[str, Literal["ended", "limited", "truncated", "failed"]] = (
-    MappingProxyType(
-        {
-            # the guide, and OpenAI's older word for a tool call
-            "stop": "ended",
-            "tool_calls": "ended",
-            "function_call": "ended",
-            # the caller's own `max_tokens`
-            "length": "limited",
-            # OpenAI, Hunyuan and GLM, GLM, DeepSeek and Hunyuan
-            "content_filter": "truncated",
-            "sensitive": "truncated",
-            "model_context_window_exceeded": "truncated",
-            "repetition_truncation": "truncated",
-            # GLM, DeepSeek, vLLM and SGLang, gateways
-            "network_error": "failed",
-            "insufficient_system_resource": "failed",
-            "abort": "failed",
-            "aborted": "failed",
-            "error": "failed",
-            "server_error": "failed",
-            "timeout": "failed",
-            "cancelled": "failed",
-        }
-    )
+_ENDED = frozenset({"stop", "tool_calls", "function_call"})
+_LIMITED = frozenset({"length"})
+"""The caller's own `max_tokens`, which the guide documents."""
+_TRUNCATED = frozenset(
+    {
+        "content_filter",  # OpenAI
+        "sensitive",  # Hunyuan, GLM
+        "model_context_window_exceeded",  # GLM
+        "repetition_truncation",  # MiMo
+    }
 )
-"""What `finish_reason` means; other words are not known to be an error."""
+_FAILED = frozenset(
+    {
+        "network_error",  # GLM
+        "insufficient_system_resource",  # DeepSeek
+        "aborted",  # DeepSeek
+        "abort",  # vLLM, SGLang
+        "error",  # vLLM, gateways
+        "server_error",
+        "timeout",
+        "cancelled",
+    }
+)
 
 
 def check_finish_reason(ending: Ending, deltas: Sequence[Delta]) -> None:
-    """Warn if the answer was truncated or ended for an unknown reason.
+    """Warn if the answer was truncated, or ended for a reason that is not known.
 
     Raises:
         ServerError: The model failed while it answered; `partial` is the message so far.
     """
-    reason = ending.metadata.get("finish_reason", "stop")
-    match _FINISH_REASONS.get(reason.lower()):
-        case "ended" | "limited":
-            return
-        case "truncated":
-            problem = f"the answer is not complete: finish_reason is {clean(reason, 60)!r}"
-            warnings.warn(problem, stacklevel=2)
-        case "failed":
-            problem = f"the model failed while it answered: finish_reason {clean(reason, 60)!r}"
-            error = ServerError(problem, status=200, phase="answered", hint="try again")
-            error.partial = message_of([*deltas, ending])
-            raise error
-        case None:
-            warnings.warn(f"unknown finish_reason {clean(reason, 60)!r}", stacklevel=2)
+    reason = clean(ending.metadata.get("finish_reason", "stop"), 60)
+    word = reason.lower()
+    if word in _FAILED:
+        problem = f"the model failed while it answered: finish_reason is {reason!r}"
+        error = ServerError(problem, status=200, phase="answered", hint="try again")
+        error.partial = message_of([*deltas, ending])
+        raise error
+    if word in _TRUNCATED:
+        warnings.warn(f"the answer is truncated: finish_reason is {reason!r}", stacklevel=2)
+    elif word not in _ENDED | _LIMITED:
+        warnings.warn(f"the answer ended with an unknown finish_reason {reason!r}", stacklevel=2)
 
 
 # -- the chunks of a stream -----------------------------------------------------------------------
@@ -184,7 +179,7 @@ class DeltaReader:
 
     @property
     def complete(self) -> bool:
-        """Whether the model said how it ended."""
+        """Whether a finish reason came."""
         return self._finish_reason is not None
 
     def read(self, value: object) -> Delta | None:
@@ -194,7 +189,9 @@ class DeltaReader:
             ServerError: It is not a JSON object.
         """
         if not isinstance(value, dict):
-            raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
+            raise ServerError(
+                f"a chunk of the stream is not a JSON object: {clean(str(value), 200)}"
+            )
         if not self._introduced:
             self._metadata = _metadata(value) | self._metadata
             self._introduced = "id" in self._metadata and "model_name" in self._metadata
@@ -214,7 +211,7 @@ class DeltaReader:
             and "message" not in choice
             and "usage" not in choice
         ):
-            content = delta.get("content")  # as nearly all are
+            content = delta.get("content")  # nearly every chunk
             if type(content) is str:
                 self._contents.append(content)
                 text = self._text.feed(content)
@@ -253,17 +250,16 @@ class DeltaReader:
         text, thought = self._text.feed(text), self._thought.feed(thought + tagged)
         return Delta(thought, text, tools) if text or thought or tools else None
 
-    def finish(self, told: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and the ending; `told` is metadata from the transport."""
+    def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
+        """Return what was held back, and the ending; `metadata` is added to its own."""
         tagged, text = self._tags.finish()
         thought = self._thought.feed(tagged) + self._thought.finish()
         text = self._text.feed(text) + self._text.finish()
-        reason = self._finish_reason or ""
-        has_ended = _FINISH_REASONS.get(reason.lower()) == "ended"
+        has_ended = (self._finish_reason or "").lower() in _ENDED
         rest = Delta(thought, text, self._tools.finish(ended=has_ended))
         ending = Ending(usage=decode_usage(self._usage))
         ending.metadata["model_name"] = self._model
-        ending.metadata.update(told)
+        ending.metadata.update(metadata)
         ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
         if self._finish_reason is not None:
             ending.metadata["finish_reason"] = self._finish_reason
@@ -417,7 +413,7 @@ class _ThinkTags:
 
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
-    """Return LangChain's chunk; finish reason, names and usage stand on the last one alone."""
+    """Return LangChain's chunk; only the last one has finish reason, model name and usage."""
     if type(item) is Delta and not item.reasoning and not item.tools:
         return _text_chunk(item.text)
     if isinstance(item, Ending):
@@ -447,7 +443,7 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
 def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text, equal to a validated one at a third of its cost."""
+    """Return a chunk of text without validation, which would take three times as long."""
     message = _like(
         _EMPTY,
         content=text,
@@ -461,7 +457,7 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
 
 
 def _like(pattern: M, **fields: Any) -> M:
-    """Return a copy of a valid model with other fields, made as `model_construct` makes it."""
+    """Return a copy of a valid model with other fields, as `model_construct` does."""
     made = pattern.__class__.__new__(pattern.__class__)
     _set(made, "__dict__", {**pattern.__dict__, **fields})
     _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
@@ -496,9 +492,9 @@ def _add_usage(known: dict[str, Any], usage: object) -> None:
 def decode_usage(usage: object) -> UsageMetadata | None:
     """Return LangChain's counts, or None if there are none.
 
-    The guide spells `prompt_tokens_details.cached_token`, today's answers `cached_tokens`; some
-    models behind the gateway send `prompt_cache_hit_tokens`, and some send numbers as strings.
-    Details never exceed what they are a part of.
+    The guide spells `prompt_tokens_details.cached_token`, current answers `cached_tokens`; some
+    models send `prompt_cache_hit_tokens`, and some send numbers as strings. Details are limited to
+    the count that they are a part of.
     """
     if not isinstance(usage, Mapping) or not usage:
         return None
@@ -555,9 +551,9 @@ class ListedModel:
 
     Args:
         id: What goes into `model=`.
-        name: For people; the id where the service gives none.
-        status: `online`, or `pre-offline` for one that is about to go.
-        created: When the service took it up.
+        name: Display name; the id if the service gives none.
+        status: `online`, or `pre-offline` before its removal.
+        created: When the service added it.
     """
 
     id: str
@@ -570,7 +566,7 @@ def decode_models(data: object) -> list[ListedModel]:
     """Return the models in an answer.
 
     Raises:
-        ServerError: It is no list of models.
+        ServerError: The answer is not a list of models.
     """
     rows = data.get("data") if isinstance(data, Mapping) else None
     if not isinstance(rows, list):
@@ -593,5 +589,5 @@ def _moment(seconds: object) -> datetime | None:
         return None
     try:
         return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # a year that no calendar has
+    except (ValueError, OverflowError, OSError):  # out of range
         return None

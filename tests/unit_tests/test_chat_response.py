@@ -480,7 +480,7 @@ def test_a_normal_end_is_told_by_the_metadata_alone(services, call, reason):
 def test_events_that_were_not_asked_for_are_an_answer():
     values = [*PARTS, _chunk("tool_calls"), {"choices": [], "usage": USAGE}]
 
-    (generation,) = decode_events(values, model="m", told={"host": "hub.test"}).generations
+    (generation,) = decode_events(values, model="m", metadata={"host": "hub.test"}).generations
 
     message = generation.message
     assert (message.text, _thought(message), len(message.tool_calls)) == ("你好", "hm", 1)
