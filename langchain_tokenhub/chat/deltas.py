@@ -101,6 +101,13 @@ class ArgumentsJoiner:
         is_ambiguous = self._latest and self._latest != self.text
         return "" if is_ambiguous or self._is_held else self._rest()
 
+    def missing_from(self, whole: str) -> str:
+        """Return what the pieces so far lack of the whole arguments."""
+        if self.is_placeholder:
+            return whole
+        is_longer = not self.is_complete and whole.startswith(self.text)
+        return whole[len(self.text) :] if is_longer else ""
+
     def finish(self, *, ended: bool) -> str:
         """Return what was held back; `ended` is False for an answer that was truncated."""
         if ended and self._latest and arguments(self.text) is None:
@@ -194,8 +201,7 @@ class ToolCallAssembler:
         for position, (sent, name, text) in enumerate(_parsed(calls)):
             call = known[position] if position < len(known) else self._admit(_Call(None))
             call.name = call.name or name
-            if not call.arguments.is_complete and text.startswith(call.arguments.text):
-                call.add(text[len(call.arguments.text) :])
+            call.add(call.arguments.missing_from(text))
             self._register(call, None, _word(sent.get("id")))
 
     def take_chunks(self) -> list[ToolCallChunk]:
@@ -314,12 +320,13 @@ def _begins(
     known: _Call, index: int | None, sent_id: str | None, name: str | None, piece: str
 ) -> bool:
     """Return True if a delta begins another call than the one under its index or id."""
-    if name is None:
-        return False  # some servers invent an id for each delta
+    known_name = known.name or (known.original and known.original.name)
     has_other_id = sent_id is not None and known.sent_id not in {None, sent_id}
-    has_other_name = known.name not in {None, name}
+    has_other_name = known_name not in {None, name}
+    if name is None:
+        return has_other_id and _repeats(known, piece)  # some servers invent an id for each delta
     has_no_key = index is None and sent_id is None and known.sent_id is None
-    if not known.arguments.text or known.name is None:
+    if not known.arguments.text or known_name is None:
         return has_other_id or (has_other_name and has_no_key)  # else the name comes in pieces
     if known.arguments.is_complete:
         return has_other_id or has_other_name or (has_no_key and piece.lstrip().startswith("{"))

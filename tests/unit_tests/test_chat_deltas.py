@@ -347,6 +347,31 @@ KINDS = {
         [*PARTS, _delta("read", index=0), _delta(index=0, id="c1")],
         READ,
     ),
+    "arguments first, index zero, two ids": (
+        [
+            _delta(args='{"a": 1}', index=0, id="c1"),
+            _delta("f", index=0, id="c1"),
+            _delta(args='{"a": 1}', index=0, id="c2"),
+            _delta("f", index=0, id="c2"),
+        ],
+        [("f", {"a": 1}), ("f", {"a": 1})],
+    ),
+    "another call after a copy": (
+        [
+            _delta("f", '{"a": 1}', index=0, id="c1"),
+            _delta(args='{"a": 1}', index=0),
+            _delta("g", '{"b": 2}', index=0),
+        ],
+        [("f", {"a": 1}), ("g", {"b": 2})],
+    ),
+    "an index from the second delta on": (
+        [_delta("read", "", id="c1"), *PARTS],
+        READ,
+    ),
+    "an index in the first delta alone": (
+        [_delta("read", "", index=0, id="c1"), _delta(args=FULL[:9]), _delta(args=FULL[9:])],
+        READ,
+    ),
     "an index of text": (
         [_delta("f", '{"a": 1}', index="0", id="c1"), _delta("f", '{"a": 2}', index="1", id="c2")],
         [("f", {"a": 1}), ("f", {"a": 2})],

@@ -318,6 +318,15 @@ def test_a_whole_message_in_a_stream_adds_only_what_was_not_said(services, value
         assert message.invalid_tool_calls == [], face
 
 
+@pytest.mark.parametrize("streamed", ["", "{}", '{"a"', '{"a": 1}'])
+def test_a_message_completes_the_arguments_of_a_call(services, streamed):
+    calls = [[CALL | {"function": {"name": "f", "arguments": a}}] for a in (streamed, '{"a": 1}')]
+    values = [_chunk(tool_calls=calls[0]), _framed({"tool_calls": calls[1]}, finish="tool_calls")]
+
+    for face, message in services()(values).faces().items():
+        assert [call["args"] for call in message.tool_calls] == [{"a": 1}], face
+
+
 def test_a_message_repeats_think_tags_that_were_streamed(services):
     text = "<think>hm</think>好"
     values = [_chunk(content=text[:9]), _chunk(content=text[9:]), _framed({"content": text})]
