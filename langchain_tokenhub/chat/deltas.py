@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -307,12 +307,12 @@ def _chunk(call: _Call) -> ToolCallChunk:
     return tool_call_chunk(args=args, index=call.number)
 
 
-def _parsed(calls: object) -> Iterator[tuple[Mapping[str, Any], str | None, str]]:
+def _parsed(calls: object) -> Iterator[tuple[dict[str, Any], str | None, str]]:
     """Yield each call or delta of one with its name and arguments."""
     for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, Mapping):
+        if isinstance(call, dict):
             function = call.get("function")
-            function = function if isinstance(function, Mapping) else {}
+            function = function if isinstance(function, dict) else {}
             yield call, _word(function.get("name")), _text(function.get("arguments"))
 
 

@@ -222,17 +222,20 @@ class DeltaReader:
         return self._read(choice)
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
-        delta, message = (_mapping(choice.get(name)) for name in ("delta", "message"))
+        delta, message = _mapping(choice.get("delta")), _mapping(choice.get("message"))
         for part in (choice, delta, message):
-            _add_usage(self._usage, part.get("usage"))
+            if usage := part.get("usage"):
+                _add_usage(self._usage, usage)
         content, thought = _content(delta), _reasoning(delta)
-        self._has_deltas = self._has_deltas or bool(content or thought)
-        self._tools.feed(_calls(delta))
+        if content or thought:
+            self._has_deltas = True
+        if calls := _calls(delta):
+            self._tools.feed(calls)
         if message:
             content += self._unsaid(_content(message), self._contents, content)
             thought += self._unsaid(_reasoning(message), self._thoughts, thought)
             self._tools.feed_message(_calls(message))
-        return self._delta(content, thought, self._tools.take_chunks())
+        return self._delta(content, thought)
 
     def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
         """Return what a message says that was not said before it."""
@@ -241,13 +244,18 @@ class DeltaReader:
             return whole[len(said) :]
         return "" if self._has_deltas else whole
 
-    def _delta(self, content: str, thought: str, tools: Sequence[ToolCallChunk]) -> Delta | None:
+    def _delta(self, content: str, thought: str) -> Delta | None:
+        text = ""
         if thought:
             self._tags.note_reasoning()
-        self._contents.append(content)
-        tagged, text = self._tags.feed(content)
-        self._thoughts.append(thought + tagged)
-        text, thought = self._text.feed(text), self._thought.feed(thought + tagged)
+        if content:
+            self._contents.append(content)
+            tagged, text = self._tags.feed(content)
+            thought, text = thought + tagged, self._text.feed(text)
+        if thought:
+            self._thoughts.append(thought)
+            thought = self._thought.feed(thought)
+        tools = self._tools.take_chunks()
         return Delta(thought, text, tools) if text or thought or tools else None
 
     def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
@@ -275,7 +283,7 @@ def _has_message(data: object) -> bool:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else _NOTHING
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -478,14 +486,12 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
 
 def _add_usage(known: dict[str, Any], usage: object) -> None:
     """Update `known` counts by later ones: they are totals; a zero or null replaces nothing."""
-    if not isinstance(usage, Mapping):
-        return
-    for name, value in usage.items():
-        if isinstance(value, Mapping):
+    for name, value in usage.items() if type(usage) is dict else ():
+        if type(value) is dict:
             part = known.get(name)
-            known[name] = dict(part) if isinstance(part, Mapping) else {}
-            _add_usage(known[name], value)
-        elif _number(value) or name not in known:
+            known[name] = part = part if type(part) is dict else {}
+            _add_usage(part, value)
+        elif (value if type(value) is int else _number(value)) or name not in known:
             known[name] = value
 
 

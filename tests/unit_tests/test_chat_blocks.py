@@ -351,7 +351,11 @@ def test_section_4_complaint_24_an_agent_does_not_act_on_a_call_that_was_cut_off
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    args=st.text(st.sampled_from('{}[]",:\\\n a1'), max_size=12), cuts=st.lists(st.integers(1, 9))
+    # a second `{` may begin the same arguments again
+    args=st.text(st.sampled_from('{}[]",:\\\n a1'), max_size=12).filter(
+        lambda text: text.count("{") < 2
+    ),
+    cuts=st.lists(st.integers(1, 9)),
 )
 @example(args='{"a": "\\\\', cuts=[])
 @example(args='{"a": 1} ', cuts=[8])
