@@ -90,9 +90,14 @@ def decode_events(
 
     Raises:
         ServerError: A value is not a JSON object, or the model failed while it answered.
+        TokenHubError: A value is an error of a model's own service.
     """
     reader = DeltaReader(model)
-    deltas = [delta for value in values if (delta := reader.read(value))]
+    deltas: list[Delta] = []
+    for value in values:
+        _check_base_resp(value)
+        if delta := reader.read(value):
+            deltas.append(delta)
     rest, ending = reader.finish(metadata)
     check_finish_reason(ending, [*deltas, *rest])
     ending.metadata.setdefault("finish_reason", "stop")
@@ -102,8 +107,8 @@ def decode_events(
 
 def _check_base_resp(data: object) -> None:
     """Raise the error in MiniMax's own form, which comes with HTTP 200."""
-    problem = data.get("base_resp") if isinstance(data, Mapping) else None
-    if isinstance(problem, Mapping) and (code := problem.get("status_code")):
+    problem = _mapping(data.get("base_resp") if isinstance(data, dict) else None)
+    if (code := problem.get("status_code")) not in (None, 0, "", "0"):
         error = {"code": str(code), "message": str(problem.get("status_msg") or "no message")}
         raise error_from(200, {}, {"error": error})
 

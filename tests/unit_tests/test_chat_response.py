@@ -507,8 +507,9 @@ def test_an_error_of_minimax_says_what_it_says(choices):
     assert refused.value.code == "1008"
 
 
-def test_a_base_resp_without_a_problem_is_no_error():
-    answer = _framed({"content": "hi"}) | {"base_resp": {"status_code": 0, "status_msg": ""}}
+@pytest.mark.parametrize("code", [0, "0", None])
+def test_a_base_resp_without_a_problem_is_no_error(code):
+    answer = _framed({"content": "hi"}) | {"base_resp": {"status_code": code, "status_msg": ""}}
 
     result = decode_answer(answer, model="minimax-m2.7")
 
