@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
@@ -23,8 +23,6 @@ from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
-    APIConnectionError,
-    APITimeoutError,
     IncompleteStreamError,
     InvalidRequestError,
     TokenHubError,
@@ -405,9 +403,12 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 break
         told = answer.metadata(transport.runtime.now() - begun)
         if isinstance(answer.data, Events):
-            result = _join_events(answer.data, body["model"], told)
+            values, failure = answer.data.values, answer.data.failure
+            result = chat.response.decode_events(
+                values, model=body["model"], metadata=told, failure=failure
+            )
         else:
-            result = chat.response.decode_answer(answer.data, model=body["model"], told=told)
+            result = chat.response.decode_answer(answer.data, model=body["model"], metadata=told)
         message = cast("AIMessage", result.generations[0].message)
         if not answer_tools or chat.structured.has_calls(message):
             return result
@@ -449,13 +450,14 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     async for items in again:
                         yield items
                 return
-            if not _is_complete(reader, error):
+            if not reader.lacks_only_the_end_mark(error):
                 if received or isinstance(error, IncompleteStreamError):
                     error.partial = chat.response.message_of([*received, *reader.finish()[0]])
                 raise
         told = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
         received += rest
+        chat.response.check_finish_reason(ending, received)
         if not answer_tools or any(delta.tools for delta in received):
             yield [*rest, ending]
             return
@@ -723,25 +725,3 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         encoded = chat.messages.encode_messages(messages, rules, complete=False)
         sent = chat.request.encode_tools(tools or (), None)
         return chat.tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)
-
-
-def _is_complete(reader: chat.response.DeltaReader, error: TokenHubError) -> bool:
-    """Return True if nothing but `[DONE]` is missing: the model has said how it ended."""
-    lacks_end = isinstance(error, APIConnectionError | APITimeoutError)
-    return lacks_end and error.phase == "streaming" and reader.complete
-
-
-def _join_events(events: Events, model: str, told: Mapping[str, Any]) -> ChatResult:
-    """Return the result of events that came although no stream was requested.
-
-    Raises:
-        TokenHubError: They brought an error, or are incomplete; `partial` is what came.
-    """
-    reader = chat.response.DeltaReader(model)
-    received = [delta for value in events.values if (delta := reader.read(value))]
-    rest, ending = reader.finish(told)
-    if events.failure is not None and not _is_complete(reader, events.failure):
-        events.failure.partial = chat.response.message_of([*received, *rest])
-        raise events.failure
-    message = chat.response.message_of([*received, *rest, ending])
-    return ChatResult(generations=[ChatGeneration(message=message)])
