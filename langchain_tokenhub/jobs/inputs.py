@@ -10,23 +10,25 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import hashlib
 import io
 import json
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError
+from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.downloads import read
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -49,16 +51,28 @@ _MANY_BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class Link:
-    """A file that the service fetches."""
+    """A file that the service fetches; `source` is what it is, wherever it is."""
 
     url: str
+    source: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other files."""
+        return self.source or self.url
 
 
 @dataclass(frozen=True)
 class Data:
-    """A file that is sent."""
+    """A file that is sent; `source` is what it is, wherever it is."""
 
     data: bytes
+    source: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other files."""
+        return self.source or f"sha256 {hashlib.sha256(self.data).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +83,35 @@ class Reader:
         runtime: What waits.
         find: Looks up an earlier job.
         folders: Where a language model's paths may lead; None where plain code asks.
+        find_source: Returns which job's file a link leads to; None without a ledger.
+        identities: The files of the parameters by their places, once `body` has found them.
+        problems: Why files that are known cannot be sent, or not any more.
     """
 
     runtime: Runtime
     find: Find
     folders: tuple[Path, ...] | None = None
+    find_source: Callable[[str], Awaitable[str | None]] | None = None
+    identities: dict[str, Any] = field(default_factory=dict)
+    problems: list[TokenHubError] = field(default_factory=list)
 
     async def body(self, params: MediaParams) -> dict[str, Any]:
         """Return the parameters as they are sent, files in their wire shapes."""
         sent = await self._sent(params)
         if params.most_bytes:
-            check_body(sent, params.most_bytes)
+            with self._deferred():
+                check_body(sent, params.most_bytes)
         return sent
+
+    @contextmanager
+    def _deferred(self) -> Iterator[None]:
+        """Keep what is wrong with a known file, if a ledger may know its call all the same."""
+        try:
+            yield
+        except TokenHubError as problem:
+            if self.find_source is None:
+                raise
+            self.problems.append(problem)
 
     async def _sent(self, params: MediaParams) -> dict[str, Any]:
         body = await self._placed(encode_params(params), file_fields(type(params)))
@@ -92,13 +123,25 @@ class Reader:
                 ]
         return body
 
+    def call_of(self, params: MediaParams, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what makes a request the same as another: its files as what they are."""
+        call = _without_files(body, params)
+        for name, value in params:
+            if isinstance(value, list) and value and isinstance(value[0], Part):
+                call[name] = [
+                    _without_files(sent, part) for sent, part in zip(call[name], value, strict=True)
+                ]
+        return call | self.identities
+
     async def _placed(
         self, values: dict[str, Any], fields: Mapping[str, FileField], where: str = ""
     ) -> dict[str, Any]:
         placed = dict(values)
         for name, field in fields.items():
             if field.base64_field and (text := placed.get(field.base64_field)):
-                check(where + field.base64_field, _plain(text), field)
+                data = Data(_plain(text))
+                check(where + field.base64_field, data.data, field)
+                self.identities[where + name] = data.identity
             if placed.get(name) is not None:
                 value = placed.pop(name)
                 placed |= await self._field(where + name, name, value, field)
@@ -115,13 +158,16 @@ class Reader:
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            raise refuse(place, value, "only a public link is taken here")
-        return {field.base64_field: _text(file)}
+            with self._deferred():
+                raise refuse(place, value, "only a public link is taken here")
+        return {field.base64_field or name: _text(file)}
 
     async def _file(self, place: str, value: Any, field: FileField) -> Link | Data:
         file = await self._find(place, value, field)
+        self.identities[place] = file.identity
         if isinstance(file, Data):
-            check(place, file.data, field)
+            with self._deferred():
+                check(place, file.data, field)
         return file
 
     async def _find(self, place: str, value: Any, field: FileField) -> Link | Data:
@@ -143,7 +189,7 @@ class Reader:
             case bytes() | bytearray() | memoryview():
                 return Data(bytes(value))
             case os.PathLike():
-                return Data(await self._load(place, Path(value)))
+                return await self._load(place, Path(value))
             case MediaFile():
                 return await self._from_files(place, [value], field)
             case MediaResult():
@@ -177,14 +223,15 @@ class Reader:
         text = text.strip()
         if _LINK.fullmatch(text):
             scheme, _, rest = text.partition("://")
-            return Link(f"{scheme.lower()}://{rest}")  # not every fetcher knows HTTPS://
+            link = f"{scheme.lower()}://{rest}"  # not every fetcher knows HTTPS://
+            return Link(link, await self._source(link))
         if head := _DATA_URL.match(text):
             return Data(_decoded(place, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
             return await self._from_files(place, job.files, field)
         path = await self._path(text)
         if path is not None:
-            return Data(await self._load(place, path))
+            return await self._load(place, path)
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
                 return Data(_decoded(place, text))
@@ -219,18 +266,24 @@ class Reader:
         raise refuse(place, None, f"the earlier job made {found}; {formats(field)} is needed")
 
     async def _from_file(self, place: str, file: MediaFile) -> Link | Data:
+        source = file.source or (file.url and (await self._source(file.url) or file.url))
         if file.url and not file.expired():
-            return Link(file.url)
-        try:
-            return Data(await read(self.runtime, file))
-        except (ResultExpiredError, OSError):
-            advice = "its link is dead and it was not saved; make it again, or call result(job)"
-        raise refuse(place, None, advice)
+            return Link(file.url, source)
+        with self._deferred():
+            try:
+                return Data(await read(self.runtime, file), source)
+            except (ResultExpiredError, OSError):
+                advice = "its link is dead and it was not saved; make it again, or call result(job)"
+            raise refuse(place, None, advice)
+        return Link(file.url or "", source)
+
+    async def _source(self, link: str) -> str | None:
+        return await self.find_source(link) if self.find_source else None
 
     async def _path(self, text: str) -> Path | None:
         return await self.runtime.blocking(functools.partial(_path, text, self.folders))
 
-    async def _load(self, place: str, path: Path) -> bytes:
+    async def _load(self, place: str, path: Path) -> Data:
         try:
             return await self.runtime.blocking(functools.partial(_load, path))
         except OSError as problem:
@@ -260,20 +313,31 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
     return None
 
 
-def _load(path: Path) -> bytes:
+def _load(path: Path) -> Data:
     path = path.expanduser()
     facts = path.stat()
     if facts.st_size > _MANY_BYTES:
         raise OSError(0, f"it is larger than {_MANY_BYTES // 1024**2} MB")
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
         raise OSError(0, "it is no regular file")  # a device may never end
-    return path.read_bytes()
+    data = path.read_bytes()
+    return Data(data, source_of(path, data))
+
+
+def _without_files(body: Mapping[str, Any], params: BaseModel) -> dict[str, Any]:
+    fields = file_fields(type(params))
+    files = {*fields, *(field.base64_field for field in fields.values())}
+    return {name: value for name, value in body.items() if name not in files}
 
 
 def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
     """Return the files of a result, job or file that was dumped: a tool's artifact, a sidecar."""
     with suppress(ValidationError):
         match value:
+            case {"files": list(), "job": Mapping()}:
+                return MediaResult.model_validate(value).files
+            case {"files": list(), "id": _, "kind": _}:
+                return Job.model_validate(value).files
             case {"files": list() as files}:
                 return [MediaFile.model_validate(file) for file in files]
             case {"type": _, "url": _, "preview_url": _}:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from langchain_tokenhub.errors import InvalidRequestError, JobRef
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
 from langchain_tokenhub.transport.failover import loopback
 
@@ -52,6 +52,7 @@ class MediaFile(BaseModel):
         path: Where it was saved.
         unpacked: Folder of an OBJ that came as a ZIP.
         preview_path: Where the picture of a 3D model was saved; two files may share it.
+        source: Which job's file it is, `<job id>#<index>`: its link may change, this does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -63,6 +64,7 @@ class MediaFile(BaseModel):
     path: Path | None = None
     unpacked: Path | None = None
     preview_path: Path | None = None
+    source: str | None = None
 
     _data: bytes | None = PrivateAttr(default=None)
     _allow_loopback: bool = PrivateAttr(default=False)
@@ -95,6 +97,7 @@ class MediaFile(BaseModel):
             url=self.preview_url,
             path=path,
             expires_at=self.expires_at,
+            source=self.source and f"{self.source} preview",
         )
         made.place(allow_loopback=self.allow_loopback)
         return made
@@ -102,6 +105,10 @@ class MediaFile(BaseModel):
     def place(self, *, allow_loopback: bool) -> None:
         """Say whether the API is on loopback."""
         self._allow_loopback = allow_loopback
+
+    def of_job(self, job_id: str, index: int) -> MediaFile:
+        """Return the same file with its `source`, unless that is known already."""
+        return self if self.source else self.model_copy(update={"source": f"{job_id}#{index}"})
 
     def with_path(self, path: Path | None, *, unpacked: Path | None = None) -> MediaFile:
         """Return the same file, saved."""
@@ -167,7 +174,7 @@ class MediaFile(BaseModel):
         return dict(handler(self))
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        shown = {**self.__dict__, "url": bare(self.url), "preview_url": bare(self.preview_url)}
+        shown = {**self.__dict__, "source": None, "url": bare(self.url), "preview_url": bare(self.preview_url)}
         return [(name, value) for name, value in shown.items() if value is not None]
 
     def _repr_html_(self) -> str:
@@ -207,7 +214,8 @@ class Job(JobRef):
     raw_revised_prompt: str | None = Field(default=None, repr=False)
 
     def model_post_init(self, _context: Any) -> None:
-        """Let links lead to loopback where the API itself is there."""
+        """Let links lead to loopback where the API itself is there, and files know their job."""
+        self.files[:] = [file.of_job(self.id, index) for index, file in enumerate(self.files)]
         allow_loopback = loopback((self.host or "").rpartition(":")[0] or (self.host or ""))
         for file in self.files:
             file.place(allow_loopback=allow_loopback)
@@ -244,6 +252,8 @@ class MediaResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Give the files what the job knows."""
+        files = [file.of_job(self.job.id, index) for index, file in enumerate(self.files)]
+        self.files[:] = files
         allow_loopback = any(file.allow_loopback for file in self.job.files)
         for file in self.files:
             file.place(allow_loopback=file.allow_loopback or allow_loopback)
@@ -298,11 +308,13 @@ class JobRequest:
         body: The parameters as they are sent.
         title: What a saved file is called after.
         key: The call's key in the ledger.
+        problem: Why it cannot be sent, although an earlier call's job may be resumed.
     """
 
     body: Mapping[str, Any]
     title: str = ""
     key: str = ""
+    problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return what is written down: the files inside the parameters are not."""

@@ -1,12 +1,14 @@
-"""A job from the request to the saved files: ledger, gate, lifecycle and files put together."""
+"""A job from the request to the saved files: ledger, limiter, service and files put together."""
 
 from __future__ import annotations
 
 import functools
+import tempfile
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_tokenhub.catalogue import error_row
 from langchain_tokenhub.errors import (
     InvalidRequestError,
     JobFailedError,
@@ -39,17 +41,17 @@ LONGEST_WAIT = 366 * 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class JobRunner:
-    """Who does it, and how.
+    """Runs one call.
 
     Args:
         service: Model and transport.
-        gate: Jobs in flight of this account and model.
-        most: Places of the gate.
+        limiter: Counts the jobs in flight of this account and model.
+        most: Jobs in flight at most.
         wait: Seconds to wait for a job.
-        memory: Where ended jobs are remembered.
-        ledger: Where calls are remembered.
-        reporter: Who is told.
-        folder: Where files are saved.
+        recent: Holds the jobs that this process knows.
+        ledger: Records paid calls.
+        reporter: Reports progress.
+        folder: Folder for files.
     """
 
     service: Service
@@ -70,11 +72,11 @@ class JobRunner:
         job = None
         while job is None:
             try:
-                await self._check_ledger(request, again=again)
+                await self._check(request, again=again)
                 async with self._place():
                     job = await self.ended(await self._submit_once(request, again=again))
             except TakenError as taken:
-                job, again = await self._resume(request, taken), False
+                job = await self._resume(request, taken)
             except JobFailedError as failed:
                 await self._forget_failed(request, failed)
                 raise
@@ -85,11 +87,16 @@ class JobRunner:
         job = None
         while job is None:
             try:
-                await self._check_ledger(request, again=again)
+                await self._check(request, again=again)
                 async with self._place():
                     job = await self._submit_once(request, again=again)
+                    if job.ended:
+                        finished(job)
             except TakenError as taken:
-                job, again = await self._await_other_worker(request, taken), False
+                job = await self._await_other_worker(request, taken)
+            except JobFailedError as failed:
+                await self._forget_failed(request, failed)
+                raise
         return job
 
     async def result(self, job: Job) -> MediaResult:
@@ -110,7 +117,7 @@ class JobRunner:
                 return await self._refresh_links(job)
             if not job.ended:
                 job = await self._poll_until_ended(job)
-            return finished(job)
+            return _finished(job)
 
     async def _poll_until_ended(self, job: Job) -> Job:
         async with aclosing(polls(self.service, job, wait=self.wait)) as states:
@@ -133,20 +140,25 @@ class JobRunner:
                 await self.ledger.update(request.key, job, request)
         return made(_with_files(job, [await self._drop_missing_path(file) for file in job.files]))
 
-    async def _check_ledger(self, request: JobRequest, *, again: bool) -> None:
-        """Look into the ledger before queueing.
+    async def _check(self, request: JobRequest, *, again: bool) -> None:
+        """Check, before queueing, that the call is to be submitted and its files can be saved.
 
         Raises:
-            TakenError: The call was made already.
+            TakenError: The call is in the ledger.
+            TokenHubError: It cannot be sent.
         """
-        if self.ledger is None or again:
-            return
-        if entry := await self.ledger.look(request.key):
-            raise TakenError(entry)
+        if self.ledger is not None and not again:
+            if entry := await self.ledger.look(request.key):
+                raise TakenError(entry)
+        if request.problem is not None:
+            raise request.problem
+        if self.folder is not None:
+            check = functools.partial(check_folder, self.folder)
+            await self.service.transport.runtime.blocking(check)
 
     async def _await_other_worker(self, request: JobRequest, taken: TakenError) -> Job | None:
         assert self.ledger is not None  # noqa: S101 - it has raised
-        return await self.ledger.await_other_worker(request.key, taken.entry)
+        return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
 
     async def _resume(self, request: JobRequest, taken: TakenError) -> Job | None:
         """Go on with the job of an earlier call; None where that was refused."""
@@ -223,7 +235,7 @@ class JobRunner:
         """Ask for a job's files once more, because their links are dead."""
         try:
             return finished(await query(self.service, _with_files(job, [])))
-        except JobNotFoundError as gone:
+        except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
             raise ResultExpiredError(
                 "its files are gone, and the service does not know the job any more",
                 job=job,
@@ -309,6 +321,39 @@ def made(job: Job) -> MediaResult:
         revised_prompt=revised_text(job.raw_revised_prompt),
         raw_revised_prompt=job.raw_revised_prompt,
         seconds=seconds,
+    )
+
+
+def _finished(job: Job) -> Job:
+    """Return a job that completed, or raise why it did not; one that is gone did not fail."""
+    try:
+        return finished(job)
+    except JobFailedError as failed:
+        if error_row(None, failed.code).name != "JobNotFoundError":
+            raise
+        gone = failed
+    raise JobNotFoundError(
+        f"the service does not know the job any more: {gone.message}",
+        code=gone.code,
+        host=gone.host,
+        request_id=gone.request_id,
+        job=job,
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Create a folder for files, and refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+    else:
+        return
+    raise InvalidRequestError(
+        f"save_to: no file can be written in {str(folder)!r}: {reason}",
+        phase="not sent",
+        hint="give a folder that can be written; nothing was sent or charged",
     )
 
 

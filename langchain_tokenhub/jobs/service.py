@@ -7,6 +7,7 @@ recorded before anything else happens, and is in every error from then on.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -36,7 +37,8 @@ from langchain_tokenhub.jobs.decode import (
     Arrival,
     decode_queried,
     decode_submitted,
-    refused,
+    refusal_in,
+    refusal_text,
     reports_failure,
 )
 from langchain_tokenhub.jobs.models import Job
@@ -109,7 +111,10 @@ class Service:
 
     def arrival(self, answer: Answer) -> Arrival:
         """Return where and when `answer` came."""
-        return Arrival(host=answer.host, request_id=answer.request_id, at=datetime.now(UTC))
+        request_id = answer.request_id
+        if self.facts.query_path is None:  # the answer's id is the job's
+            request_id = request_id or answer.client_request_id
+        return Arrival(host=answer.host, request_id=request_id, at=datetime.now(UTC))
 
 
 @contextmanager
@@ -196,35 +201,35 @@ async def _send(
         path=service.facts.submit_path,
         body={"model": service.model, **body},
         retry_class="submit",
+        is_fault=functools.partial(refusal_in, at_once=at_once),
         timeouts=Timeouts.of(service.timeout, AT_ONCE if at_once else SUBMIT),
         send_state=send_state,
     )
     begun = datetime.now(UTC)
     answer = await service.transport.json(call)
     arrival = service.arrival(answer)
-    if refused(answer.data):
-        raise JobFailedError(
-            "the service refused the submit without a reason",
-            status=answer.status,
-            request_id=answer.request_id,
-            host=answer.host,
-        )
     job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
     if job is None:
-        raise _unreadable(answer)
+        raise _not_accepted(answer)
     await log.accepted(job)
     return job
 
 
-def _unreadable(answer: Answer) -> SubmissionUnknownError:
+def _not_accepted(answer: Answer) -> TokenHubError:
+    """Return the error of an answer without a job: a refusal, or nobody knows what."""
+    told: dict[str, Any] = {
+        "status": answer.status,
+        "request_id": answer.request_id,
+        "host": answer.host,
+        "attempts": answer.attempts,
+        "phase": "answered",
+    }
+    if reason := refusal_text(answer.data):
+        return JobFailedError(f"the service refused the submit: {reason}", **told)
     return SubmissionUnknownError(
         "the submit was answered without a job id; it may have been charged",
-        status=answer.status,
-        request_id=answer.request_id,
-        host=answer.host,
-        attempts=answer.attempts,
-        phase="answered",
         hint="it was not sent again; look at the console's usage before you submit once more",
+        **told,
     )
 
 
@@ -246,7 +251,7 @@ async def _ask(service: Service, job: Job, deadline: float | None) -> tuple[Job,
         path=service.facts.query_path,
         body={"model": job.model, "id": job.id},
         timeouts=Timeouts.of(service.timeout, QUERY),
-        faults=False,
+        is_fault=lambda _: False,
         prefer=job.host,
         deadline=deadline,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,16 @@ def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | No
     return _whole(found) if found else None
 
 
+def source_of(path: Path, data: bytes) -> str | None:
+    """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
+    sidecar = path.with_name(f"{path.name}.json")
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        facts = json.loads(sidecar.read_text("utf-8"))
+        if facts["sha256"] == hashlib.sha256(data).hexdigest():
+            return _read(sidecar, facts).job.files[0].source
+    return None
+
+
 def sidecar_jobs(folder: Path) -> list[Job]:
     """Return every job of which a file was saved in `folder`, as `sidecar_job` has each."""
     by_id: dict[str, list[_Sidecar]] = {}
@@ -84,10 +95,12 @@ def _paths(file: MediaFile) -> Iterator[tuple[str, Path]]:
 
 
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
-    job = Job.model_validate(facts["job"])
+    number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
+    (file,) = map(MediaFile.model_validate, facts["job"]["files"])
+    file = file.of_job(str(facts["job"]["id"]), number - 1)
+    job = Job.model_validate({**facts["job"], "files": [file]})
     (file,) = job.files
     here = {name: sidecar.with_name(path.name) for name, path in _paths(file)}
     here["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
     job = job.model_copy(update={"files": [file.model_copy(update=here)]})
-    number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
     return _Sidecar(job, number, files, request_from_record(facts))

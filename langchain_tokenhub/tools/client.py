@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import ContextVar
@@ -27,7 +28,7 @@ from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import Ledger, backend_for, key_of
+from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for, key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
@@ -41,6 +42,19 @@ call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=No
 """Which tool call is being answered: an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
+def absolute(location: Any) -> Any:
+    """Return a folder that stays the same when the process changes its own; a store as it is."""
+    if not isinstance(location, str | os.PathLike) or "://" in str(location):
+        return location
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
+
+
+Folder = Annotated[Path, AfterValidator(absolute)]
+LedgerLocation = Annotated[
+    SkipValidation[str | Path | BaseStore[str, Any] | None],
+    AfterValidator(absolute),
+    Field(default=None, exclude=True),
+]
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
@@ -55,17 +69,15 @@ class MediaClient(ConnectionSettings):
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
     wait_timeout: PositiveFloat | None = None
     """Seconds to wait for a job; None is the model's default."""
-    save_to: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    save_to: Folder | None = None
     """Folder where files are saved before their links die, each with a JSON sidecar."""
     progress: SkipValidation[Progress] = Field(default=None, exclude=True)
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once an account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Path] = ()
+    allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = None
     """Folder or store that makes calls repeatable: the same call resumes its job and pays once.
 
     A folder claims a call atomically. A store cannot: two workers that start the same call at the
@@ -188,7 +200,7 @@ class MediaClient(ConnectionSettings):
             return await self._result(transport, emit, job_id, wait)
         runner = self._runner(transport, emit, wait)
         with closing(runner.reporter):
-            request = await self._request(runner, checked, extra, params, by_model=by_model)
+            request = await self._request(runner, checked, extra, by_model=by_model)
             return await runner.generate(request, again=again)
 
     async def _submit(
@@ -204,7 +216,7 @@ class MediaClient(ConnectionSettings):
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, params, by_model=False)
+        request = await self._request(runner, checked, extra, by_model=False)
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: Job | str) -> Job:
@@ -271,7 +283,6 @@ class MediaClient(ConnectionSettings):
         runner: JobRunner,
         checked: MediaParams,
         extra: Extra,
-        params: Mapping[str, Any],
         *,
         by_model: bool,
     ) -> JobRequest:
@@ -279,20 +290,26 @@ class MediaClient(ConnectionSettings):
             runtime=runner.service.transport.runtime,
             find=self.history(runner.service.transport).find,
             folders=self._readable() if by_model else None,
+            find_source=runner.ledger.source_of if runner.ledger else None,
         )
-        body = {**await reader.body(checked), **(extra or {})}
+        sent = await reader.body(checked)
+        body = {**sent, **(extra or {})}
         title = body.get("prompt") or body.get("template") or self._facts().tool_name
-        return JobRequest(body=body, title=str(title), key=self._ledger_key(body, params))
+        return JobRequest(
+            body=body,
+            title=str(title),
+            key=self._ledger_key({**reader.call_of(checked, sent), **(extra or {})}),
+            problem=next(iter(reader.problems), None),
+        )
 
-    def _ledger_key(self, body: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-        """Return the key of this call: inside a graph it is the tool call, else the request."""
+    def _ledger_key(self, call: Mapping[str, Any]) -> str:
+        """Return the key of this call: the request, inside a graph with thread and tool call."""
         if self.ledger is None:
             return ""
         thread = ensure_config().get("configurable", {}).get("thread_id")
-        call = call_id.get()
-        if thread and call:
-            return key_of(self.model, self._origins(), params, str(thread), call)
-        return key_of(self.model, self._origins(), body)
+        tool_call = call_id.get()
+        scope = (str(thread), tool_call) if thread and tool_call else ()
+        return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
 
     def _runner(
         self,
@@ -370,10 +387,14 @@ class MediaClient(ConnectionSettings):
         except AuthenticationError:
             return ""
 
+    def _account_hash(self) -> str:
+        key = self._account()
+        return account_hash(key) if key else ""
+
     def _recent_jobs(self) -> RecentJobs:
         return shared_recent_jobs(*self._owner())
 
     def _ledger(self, transport: Transport) -> Ledger | None:
-        return (
-            Ledger(backend_for(self.ledger), transport.runtime) if self.ledger is not None else None
-        )
+        if self.ledger is None:
+            return None
+        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash())

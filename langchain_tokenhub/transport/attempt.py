@@ -99,7 +99,7 @@ class Attempt:
             data = readable(response, body)
         finally:
             await self.runtime.close(response)
-        if self.call.faults and fault_in(data):
+        if self.call.is_fault(data):
             raise refusal(response, data)
         return self._answer(response, data, request_id(response, data))
 

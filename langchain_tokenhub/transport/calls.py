@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_tokenhub.errors import InvalidRequestError, clean
+from langchain_tokenhub.errors import InvalidRequestError, clean, fault_in
 from langchain_tokenhub.transport.failover import Hosts
 from langchain_tokenhub.transport.retry import Budget, RetryClass
 from langchain_tokenhub.transport.send_state import SendState
@@ -133,8 +133,8 @@ class Call:
         body: What is sent as JSON; None makes a GET.
         retry_class: What a repetition would cost.
         timeouts: How long to wait for what.
-        faults: Whether an error body inside a 2xx is an error. It is not for a job's query,
-            where it is the job's state.
+        is_fault: Returns whether the body of a 2xx is an error. For a job's query none is: there
+            it is the job's state.
         prefer: Host name that is asked first: the one that took the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
         send_state: Told how far the request came.
@@ -144,7 +144,7 @@ class Call:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     retry_class: RetryClass = "read"
     timeouts: Timeouts = field(default_factory=Timeouts)
-    faults: bool = True
+    is_fault: Callable[[Any], object] = fault_in
     prefer: str | None = None
     deadline: float | None = None
     send_state: SendState | None = None
