@@ -16,8 +16,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,19 +99,17 @@ class Reader:
         """Return the parameters as they are sent, files in their wire shapes."""
         sent = await self._sent(params)
         if params.most_bytes:
-            with self._deferred():
+            try:
                 check_body(sent, params.most_bytes)
+            except InvalidRequestError as problem:
+                self._defer(problem)
         return sent
 
-    @contextmanager
-    def _deferred(self) -> Iterator[None]:
+    def _defer(self, problem: TokenHubError) -> None:
         """Keep what is wrong with a known file, if a ledger may know its call all the same."""
-        try:
-            yield
-        except TokenHubError as problem:
-            if self.find_source is None:
-                raise
-            self.problems.append(problem)
+        if self.find_source is None:
+            raise problem
+        self.problems.append(problem)
 
     async def _sent(self, params: MediaParams) -> dict[str, Any]:
         body = await self._placed(encode_params(params), file_fields(type(params)))
@@ -158,16 +156,17 @@ class Reader:
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            with self._deferred():
-                raise refuse(place, value, "only a public link is taken here")
+            self._defer(refuse(place, value, "only a public link is taken here"))
         return {field.base64_field or name: _text(file)}
 
     async def _file(self, place: str, value: Any, field: FileField) -> Link | Data:
         file = await self._find(place, value, field)
         self.identities[place] = file.identity
         if isinstance(file, Data):
-            with self._deferred():
+            try:
                 check(place, file.data, field)
+            except InvalidRequestError as problem:
+                self._defer(problem)
         return file
 
     async def _find(self, place: str, value: Any, field: FileField) -> Link | Data:
@@ -269,12 +268,15 @@ class Reader:
         source = file.source or (file.url and (await self._source(file.url) or file.url))
         if file.url and not file.expired():
             return Link(file.url, source)
-        with self._deferred():
-            try:
-                return Data(await read(self.runtime, file), source)
-            except (ResultExpiredError, OSError):
-                advice = "its link is dead and it was not saved; make it again, or call result(job)"
-            raise refuse(place, None, advice)
+        problem: TokenHubError
+        try:
+            return Data(await read(self.runtime, file), source)
+        except (ResultExpiredError, OSError):
+            advice = "its link is dead and it was not saved; make it again, or call result(job)"
+            problem = refuse(place, None, advice)
+        except TokenHubError as error:
+            problem = error
+        self._defer(problem)
         return Link(file.url or "", source)
 
     async def _source(self, link: str) -> str | None:

@@ -423,14 +423,14 @@ class Ledger:
         files = [file.without_bytes() for file in job.files]  # they may be saved yet
         own = self._entry(request, job=job.model_copy(update={"files": files}))
         change = functools.partial(_with_outcome, own=own)
-        await self._try(f"job {job.id} is not in the ledger", self._change, key, change)
-        await self._record_links(job)
+        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
+            await self._record_links(job)
 
     async def update(self, key: str, job: Job, request: JobRequest) -> None:
         """Record how a job is now, unless the key is about others."""
         change = functools.partial(_with_job, job=job, token=self._token, request=request)
-        await self._try(f"job {job.id} is not in the ledger", self._change, key, change)
-        await self._record_links(job)
+        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
+            await self._record_links(job)
 
     async def forget(self, key: str, job: Job) -> None:
         """Remove the entry of a job that failed."""
@@ -540,12 +540,14 @@ class Ledger:
                 source,
             )
 
-    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> None:
-        """Write, and only warn if that fails."""
+    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
+        """Write, and only warn if that fails; return whether it did not."""
         try:
             await self._do(verb, *args)
         except TokenHubError as problem:
             warn_user(f"{trouble}: {problem.message}")
+            return False
+        return True
 
     async def _do(self, verb: Callable[..., T], *args: Any) -> T:
         try:
@@ -632,7 +634,26 @@ _SIGNATURES = re.compile(
     re.IGNORECASE,
 )
 """Query fields with which object stores and CDNs sign a link; the rest of a query names the file."""
-_AZURE = frozenset("sv ss srt se st sp sr sig sip spr skoid sktid skt ske sks skv".split())
+_AZURE = frozenset(
+    [
+        "sv",
+        "ss",
+        "srt",
+        "se",
+        "st",
+        "sp",
+        "sr",
+        "sig",
+        "sip",
+        "spr",
+        "skoid",
+        "sktid",
+        "skt",
+        "ske",
+        "sks",
+        "skv",
+    ]
+)
 """The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 

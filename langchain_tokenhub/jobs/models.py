@@ -174,7 +174,12 @@ class MediaFile(BaseModel):
         return dict(handler(self))
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        shown = {**self.__dict__, "source": None, "url": bare(self.url), "preview_url": bare(self.preview_url)}
+        shown = {
+            **self.__dict__,
+            "source": None,
+            "url": bare(self.url),
+            "preview_url": bare(self.preview_url),
+        }
         return [(name, value) for name, value in shown.items() if value is not None]
 
     def _repr_html_(self) -> str:

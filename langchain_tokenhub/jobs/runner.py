@@ -147,9 +147,9 @@ class JobRunner:
             TakenError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        if self.ledger is not None and not again:
-            if entry := await self.ledger.look(request.key):
-                raise TakenError(entry)
+        look = self.ledger is not None and not again
+        if look and (entry := await self.ledger.look(request.key)):
+            raise TakenError(entry)
         if request.problem is not None:
             raise request.problem
         if self.folder is not None:
@@ -175,12 +175,7 @@ class JobRunner:
     async def _forget_failed(self, request: JobRequest, failed: JobFailedError) -> None:
         """Let a call whose job failed be made anew: failed jobs are not charged."""
         job = failed.job
-        if (
-            self.ledger is not None
-            and request.key
-            and isinstance(job, Job)
-            and job.status != "completed"
-        ):
+        if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
             await self.ledger.forget(request.key, job)
 
     async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
@@ -236,6 +231,8 @@ class JobRunner:
         try:
             return finished(await query(self.service, _with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
+            if isinstance(gone, JobFailedError) and _is_completed(gone.job):
+                raise
             raise ResultExpiredError(
                 "its files are gone, and the service does not know the job any more",
                 job=job,
@@ -324,6 +321,10 @@ def made(job: Job) -> MediaResult:
     )
 
 
+def _is_completed(job: object) -> bool:
+    return isinstance(job, Job) and job.status == "completed"
+
+
 def _finished(job: Job) -> Job:
     """Return a job that completed, or raise why it did not; one that is gone did not fail."""
     try:
@@ -348,6 +349,7 @@ def check_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
+        reason = "it is not a folder" if isinstance(problem, FileExistsError) else reason
     else:
         return
     raise InvalidRequestError(

@@ -42,6 +42,8 @@ call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=No
 """Which tool call is being answered: an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
+
+
 def absolute(location: Any) -> Any:
     """Return a folder that stays the same when the process changes its own; a store as it is."""
     if not isinstance(location, str | os.PathLike) or "://" in str(location):
