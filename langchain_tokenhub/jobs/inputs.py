@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import functools
 import hashlib
 import io
@@ -18,7 +19,7 @@ import re
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ class Reader:
     find: Find
     folders: tuple[Path, ...] | None = None
     find_source: Callable[[str], Awaitable[str | None]] | None = None
-    identities: dict[str, Any] = field(default_factory=dict)
-    problems: list[TokenHubError] = field(default_factory=list)
+    identities: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problems: list[TokenHubError] = dataclasses.field(default_factory=list)
 
     async def body(self, params: MediaParams) -> dict[str, Any]:
         """Return the parameters as they are sent, files in their wire shapes."""

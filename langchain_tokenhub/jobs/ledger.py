@@ -11,246 +11,49 @@ call. Every change is a pure function of the record, written by compare-and-repl
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
-import re
 import secrets
-import stat
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-from langchain_core.stores import BaseStore
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
+from langchain_tokenhub.jobs.ledger_backends import (
+    FolderBackend,
+    LedgerBackend,
+    StoreBackend,
+    backend_for,
+)
+from langchain_tokenhub.jobs.ledger_keys import account_hash, bare_link, digest_of, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, warn_user
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
+
+__all__ = [
+    "Entry",
+    "FolderBackend",
+    "Ledger",
+    "LedgerBackend",
+    "LedgerHooks",
+    "StoreBackend",
+    "TakenError",
+    "account_hash",
+    "backend_for",
+    "key_of",
+]
 
 T = TypeVar("T")
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
-LOCK_TIMEOUT = 10.0
-"""Seconds after which an unchanged lock file counts as left behind; it is held for microseconds."""
-MAX_ENTRY_BYTES = 16 * 1024**2
 MAX_RETRIES = 1000
 """Of a change that other workers keep overtaking."""
-_NAMESPACE = "tokenhub"
 _SCHEMA = 1
-
-
-class LedgerBackend(Protocol):
-    """Where records are stored. Its methods may block."""
-
-    def get(self, key: str) -> str | None:
-        """Return the record, or None."""
-
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:
-        """Write `new` in place of `old` in one step; None stands for no record.
-
-        Returns:
-            False if the record was not `old`; nothing was changed.
-        """
-        ...
-
-    def texts(self) -> Iterable[str]:
-        """Yield every readable record."""
-        ...
-
-
-class FolderBackend:
-    """Records as files; each step is atomic on local disks and NFS."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def _file(self, key: str) -> Path:
-        return self._path / f"{key}.json"
-
-    def get(self, key: str) -> str | None:  # noqa: D102
-        return _read(self._file(key))
-
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
-        file = self._file(key)
-        if old is None:
-            return new is None or _create(file, new)
-        with _part(file, new) as part, _locked(file.with_name(f"{file.name}.lock")):
-            if _read(file) != old:
-                return False
-            if part is None:
-                file.unlink(missing_ok=True)
-            else:
-                part.replace(file)
-        return True
-
-    def texts(self) -> Iterator[str]:  # noqa: D102
-        for file in self._path.glob("*.json"):
-            with suppress(OSError, InvalidRequestError):
-                yield _read(file) or ""
-
-
-class StoreBackend:
-    """Records in a LangChain store, which has no atomic step.
-
-    Two workers that start the same call at the same moment may both submit.
-    """
-
-    def __init__(self, store: BaseStore[str, Any]) -> None:
-        self._store = store
-
-    def get(self, key: str) -> str | None:  # noqa: D102
-        return _decoded(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
-
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
-        if self.get(key) != old:
-            return False
-        if new is None:
-            self._store.mdelete([f"{_NAMESPACE}/{key}"])
-        else:
-            self._store.mset([(f"{_NAMESPACE}/{key}", new.encode(errors=_HALF))])
-        return True
-
-    def texts(self) -> Iterator[str]:  # noqa: D102
-        keys = list(self._store.yield_keys(prefix=_NAMESPACE))
-        yield from filter(None, map(_decoded, self._store.mget(keys)))
-
-
-_HALF = "backslashreplace"
-"""Half a surrogate pair has no UTF-8; with a backslash it is what JSON has for it."""
-
-
-def _decoded(found: Any) -> str | None:
-    """Return a stored value as text; anything but bytes and text is an unreadable record."""
-    if isinstance(found, bytes):
-        return found.decode(errors="replace")
-    return found if found is None or isinstance(found, str) else f"({type(found).__name__})"
-
-
-def _read(file: Path) -> str | None:
-    """Return the text of a record, or None if there is no such file.
-
-    Raises:
-        InvalidRequestError: It is not a readable file of a plausible size.
-    """
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise _unreadable(file, "is not a regular file")
-        with os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as opened:
-            data = opened.read(MAX_ENTRY_BYTES + 1)
-    except FileNotFoundError:
-        if file.is_symlink():
-            raise _unreadable(file, "is a link to a file that does not exist") from None
-        return None
-    except NotADirectoryError:
-        raise
-    except OSError as problem:
-        raise _unreadable(file, f"cannot be read ({problem.strerror})") from None
-    if len(data or b"") > MAX_ENTRY_BYTES:
-        raise _unreadable(file, f"is larger than {MAX_ENTRY_BYTES // 1024**2} MB")
-    return (data or b"").decode(errors="replace")
-
-
-def _unreadable(file: Path, reason: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the ledger cannot be used: its entry {file.name!r} {reason}",
-        phase="not sent",
-        hint=f"look at {str(file)!r}; the call may have been charged before: once that is settled, "
-        "move the entry away and call again",
-    )
-
-
-def _create(file: Path, text: str) -> bool:
-    """Write a file that does not exist yet; return False if it does."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
-    with _removed_on_error(file):  # a claim that was not written whole would block the call
-        _write(handle, text)
-    return True
-
-
-@contextmanager
-def _part(file: Path, text: str | None) -> Iterator[Path | None]:
-    """Yield a temporary file beside `file` that holds `text`, and remove it if it stays."""
-    if text is None:
-        yield None
-        return
-    part = file.with_name(f"{file.name}.part-{secrets.token_hex(4)}")
-    try:
-        _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _removed_on_error(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
-
-
-def _write(handle: int, text: str) -> None:
-    with os.fdopen(handle, "w", encoding="utf-8", errors=_HALF) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file; one that a killed process left behind is removed after `LOCK_TIMEOUT`."""
-    while not (mine := _lock(lock)):
-        seen, until = _version(lock), time.monotonic() + LOCK_TIMEOUT
-        while seen is not None and _version(lock) == seen:
-            if time.monotonic() >= until:
-                _break(lock, seen)
-                break
-            time.sleep(0.002)
-    try:
-        yield
-    finally:
-        if _version(lock) == mine:
-            lock.unlink(missing_ok=True)
-
-
-def _lock(lock: Path) -> tuple[int, int] | None:
-    """Create a lock file and return its version, or None if there is one."""
-    try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return None
-    return _version(lock)
-
-
-def _version(file: Path) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError):
-        facts = file.lstat()
-        return facts.st_ino, facts.st_mtime_ns
-    return None
-
-
-def _break(lock: Path, seen: tuple[int, int]) -> None:
-    """Remove a lock that was left behind, unless another worker has just replaced it."""
-    old = lock.with_name(f"{lock.name}-{secrets.token_hex(4)}")
-    with suppress(OSError):
-        lock.rename(old)
-        if _version(old) != seen:
-            os.link(old, lock)
-        old.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,7 +330,7 @@ class Ledger:
                     yield from record.all
 
     def _link_key(self, link: str) -> str:
-        return f"links/{_digest([self._account, bare_link(link)])}"
+        return f"links/{digest_of([self._account, bare_link(link)])}"
 
     async def _record_links(self, job: Job) -> None:
         """Record which job's files links lead to: a text may name them by their links."""
@@ -593,106 +396,12 @@ class LedgerHooks(SubmitHooks):
         await self._ledger.refuse(self._request.key)
 
 
-def backend_for(location: str | Path | BaseStore[str, Any]) -> LedgerBackend:
-    """Return the backend of a folder or a store."""
-    if isinstance(location, BaseStore):
-        return StoreBackend(location)
-    return FolderBackend(Path(location).expanduser())
-
-
-@functools.lru_cache(maxsize=64)
-def account_hash(key: str) -> str:
-    """Return a hash that tells accounts apart and from which an API key cannot be recovered."""
-    made = hashlib.pbkdf2_hmac("sha256", key.encode(), b"langchain-tokenhub ledger", 100_000)
-    return made.hex()[:32]
-
-
-def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
-    """Return the key of a call.
-
-    Args:
-        model: Model id.
-        sites: Hosts: an account has other jobs elsewhere.
-        what: The request; links in it count without their signatures.
-        scope: Account, then thread and tool call when inside a graph.
-    """
-    digest = _digest([model, list(sites), _without_signatures(what), scope])
-    return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
-
-
-def _digest(what: Any) -> str:
-    whole = json.dumps(what, sort_keys=True, default=repr)
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-
-
-_SIGNATURES = re.compile(
-    r"q-(?:sign-algorithm|ak|sign-time|key-time|header-list|url-param-list|signature)"
-    r"|x-(?:amz|goog|oss|tos|obs)-(?:algorithm|credential|date|expires|signedheaders|signature"
-    r"|signature-version|security-token|additional-headers)|x-cos-security-token"
-    r"|signature|sign|expires|policy|key-pair-id|security-token|auth_key|txsecret|txtime"
-    r"|(?:aws|oss)?accesskeyid|googleaccessid",
-    re.IGNORECASE,
-)
-"""Query fields with which object stores and CDNs sign a link; the rest of a query names the file."""
-_AZURE = frozenset(
-    [
-        "sv",
-        "ss",
-        "srt",
-        "se",
-        "st",
-        "sp",
-        "sr",
-        "sig",
-        "sip",
-        "spr",
-        "skoid",
-        "sktid",
-        "skt",
-        "ske",
-        "sks",
-        "skv",
-    ]
-)
-"""The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
-_LINK = re.compile(r"https?://\S+", re.IGNORECASE)
-
-
 def _links(job: Job) -> Iterator[tuple[str, str]]:
     """Yield the links of a job's files, and which file each leads to."""
     for file in job.files:
         for one in filter(None, (file, file.preview)):
             if one.url and one.source:
                 yield one.url, one.source
-
-
-def bare_link(link: str) -> str:
-    """Return host and path of a link, and what its query has beside a signature."""
-    try:
-        parts = urlsplit(link)
-    except ValueError:
-        return link
-    fields = [field for field in parts.query.split("&") if field]
-    names = {field.partition("=")[0].lower() for field in fields}
-    signed = _AZURE if "sig" in names else frozenset[str]()
-    kept = [field for field in fields if not _is_signature(field.partition("=")[0], signed)]
-    return f"//{parts.netloc.lower()}{parts.path}{'?' if kept else ''}{'&'.join(kept)}"
-
-
-def _is_signature(name: str, more: frozenset[str]) -> bool:
-    return name.lower() in more or _SIGNATURES.fullmatch(name) is not None
-
-
-def _without_signatures(value: Any) -> Any:
-    match value:
-        case str() if _LINK.fullmatch(value):
-            return bare_link(value)
-        case Mapping():
-            return {name: _without_signatures(inner) for name, inner in value.items()}
-        case list() | tuple():
-            return [_without_signatures(inner) for inner in value]
-        case _:
-            return value
 
 
 def _text(key: str, account: str, record: Entry) -> str:
@@ -739,14 +448,14 @@ def _entry(text: str) -> Entry:
             )
         case {"schema": 1, **fields}:
             others = fields.get("others")
-            entries = map(_one, others if isinstance(others, list) else [])
-            account = str(fields.get("account") or "")
-            return replace(_one(fields), account=account, others=tuple(entries))
+            key, account = str(fields.get("key") or ""), str(fields.get("account") or "")
+            entries = [_one(other, key) for other in others] if isinstance(others, list) else []
+            return replace(_one(fields, key), account=account, others=tuple(entries))
         case _:
             return Entry(at=datetime.now(UTC), lost=True)
 
 
-def _one(fields: Any) -> Entry:
+def _one(fields: Any, key: str) -> Entry:
     try:
         job = _with_zones(Job.model_validate(fields["job"])) if fields["job"] else None
         return Entry(
@@ -755,7 +464,7 @@ def _one(fields: Any) -> Entry:
             job=job,
             lost=job is None and fields["state"] != "submitting",
             again=fields.get("again") is True,
-            request=request_from_record(fields.get("asked"), str(fields.get("key") or "")),
+            request=request_from_record(fields.get("asked"), key),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
         return Entry(at=datetime.now(UTC), lost=True)

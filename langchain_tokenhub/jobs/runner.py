@@ -147,8 +147,8 @@ class JobRunner:
             TakenError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        look = self.ledger is not None and not again
-        if look and (entry := await self.ledger.look(request.key)):
+        ledger = None if again else self.ledger
+        if ledger is not None and (entry := await ledger.look(request.key)):
             raise TakenError(entry)
         if request.problem is not None:
             raise request.problem

@@ -263,7 +263,7 @@ def test_an_entry_of_an_earlier_version_is_read(hub, call, tmp_path, entry):
 
 
 def test_a_lock_that_a_killed_process_left_behind_is_removed(hub, call, entry, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.ledger.LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr("langchain_tokenhub.jobs.ledger_backends.LOCK_TIMEOUT", 0.1)
     job = entry()
     lock = entry.file.with_name(f"{entry.file.name}.lock")
     lock.write_text("")
