@@ -68,7 +68,7 @@ class JobRunner:
         return self.service.transport.runtime.now()
 
     async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
-        """Submit, wait and save; or resume what the ledger knows of the same call."""
+        """Submit, wait and save; or resume the job that the ledger has for the same call."""
         job = None
         while job is None:
             try:
@@ -83,7 +83,7 @@ class JobRunner:
         return await self.save_results(job, request)
 
     async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
-        """Submit, and return the job; or what the ledger knows of the same call."""
+        """Submit, and return the job; or the job that the ledger has for the same call."""
         job = None
         while job is None:
             try:
@@ -111,7 +111,7 @@ class JobRunner:
             raise
 
     async def ended(self, job: Job) -> Job:
-        """Wait until a job ended well."""
+        """Wait until a job has completed."""
         with about(job):
             if job.status == "completed":
                 return await self._refresh_links(job)
@@ -128,7 +128,7 @@ class JobRunner:
         return job
 
     async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
-        """Save what a job made, remember it, and return it; a disk's refusal loses nothing."""
+        """Save a job's files and return its result; a save that fails only warns."""
         pictures: dict[str, Path] = {}
         with about(job):
             files = [
@@ -161,7 +161,7 @@ class JobRunner:
         return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
 
     async def _resume(self, request: JobRequest, taken: TakenError) -> Job | None:
-        """Go on with the job of an earlier call; None where that was refused."""
+        """Wait for the job of an earlier call; return None if that was refused."""
         job = await self._await_other_worker(request, taken)
         try:
             return job and await self._restore_saved_files(await self.ended(job))
@@ -173,7 +173,7 @@ class JobRunner:
             raise
 
     async def _forget_failed(self, request: JobRequest, failed: JobFailedError) -> None:
-        """Let a call whose job failed be made anew: failed jobs are not charged."""
+        """Remove a failed job from the ledger: it is not charged, and may be submitted anew."""
         job = failed.job
         if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
             await self.ledger.forget(request.key, job)
@@ -185,7 +185,7 @@ class JobRunner:
         return job
 
     async def _refresh_links(self, job: Job) -> Job:
-        """Return an ended job whose files can be had, with fresh links where they are dead."""
+        """Return a completed job with fresh links in place of dead ones, unless saved."""
         saved = [await self._is_saved(file) for file in job.files]
         both = list(zip(job.files, saved, strict=True))
         if job.files and all(mine or _linked(file) for file, mine in both):
@@ -206,7 +206,7 @@ class JobRunner:
         return _with_files(fresh, files)
 
     async def _restore_saved_files(self, job: Job) -> Job:
-        """Return a job with what an earlier call had saved of it before it was cut."""
+        """Return a job with the files that an interrupted call had saved."""
         several = len(job.files) > 1 or any(file.preview_url for file in job.files)
         if self.folder is None or not several:
             return job
@@ -218,7 +218,7 @@ class JobRunner:
         return _with_files(job, [old if await self._is_saved(old) else new for old, new in both])
 
     async def _drop_missing_path(self, file: MediaFile) -> MediaFile:
-        """Return a file without a path that leads nowhere: it was moved, or saved elsewhere."""
+        """Return a file without a path at which there is no file."""
         there = file.path is None or await self._is_saved(file)
         return file if there else file.with_path(None)
 
@@ -227,7 +227,7 @@ class JobRunner:
         return file.path is not None and await runtime.blocking(file.path.is_file)
 
     async def _query_fresh_links(self, job: Job) -> Job:
-        """Ask for a job's files once more, because their links are dead."""
+        """Query a job whose links are dead for new ones."""
         try:
             return finished(await query(self.service, _with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
@@ -246,7 +246,7 @@ class JobRunner:
     async def _save_file(
         self, job: Job, index: int, request: JobRequest, pictures: dict[str, Path]
     ) -> MediaFile:
-        """Save one file; what goes wrong is told, and the file is returned as it was."""
+        """Save one file; if that fails, warn and return it as it was."""
         file = job.files[index]
         if self.folder is None or await self._is_saved(file):
             return file
@@ -259,7 +259,7 @@ class JobRunner:
             if pictured is not file:
                 file = pictured
                 await self._write_sidecar(job, file, index, request)
-        except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
+        except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
@@ -273,12 +273,12 @@ class JobRunner:
     async def _save_preview(
         self, job: Job, file: MediaFile, pictures: dict[str, Path]
     ) -> MediaFile:
-        """Save a 3D model's preview beside it; without one a model is a model.
+        """Save a 3D model's preview beside it, if it has one.
 
         Args:
-            job: What made it.
+            job: The model's job.
             file: The saved model.
-            pictures: Previews of the job that are saved, by link.
+            pictures: Saved previews of the job by link.
         """
         link = file.preview_url
         if link is None:
@@ -286,7 +286,7 @@ class JobRunner:
         try:
             if link not in pictures:
                 pictures[link] = await save_preview(self.service.transport.runtime, file)
-        except Exception as problem:  # noqa: BLE001 - whatever a picture meets, the model is here
+        except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
             return file
         return file.with_preview(pictures[link])
@@ -302,13 +302,13 @@ class JobRunner:
 
 
 def _reason(problem: Exception) -> object:
-    """Return what may be shown of a problem: one that is not ours may quote a signed link."""
+    """Return what an error may show of a problem; foreign ones may quote a signed link."""
     known = isinstance(problem, TokenHubError | OSError)
     return problem if known else type(problem).__name__
 
 
 def made(job: Job) -> MediaResult:
-    """Return the result of a job that ended well."""
+    """Return the result of a completed job."""
     seconds = None
     if job.completed_at and job.submitted_at:
         seconds = max(0.0, round((job.completed_at - job.submitted_at).total_seconds(), 3))
@@ -360,7 +360,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _linked(file: MediaFile) -> bool:
-    """Say whether a file can be had without its path."""
+    """Return True if a file can be read without its path."""
     return file.held is not None or (file.url is not None and not file.expired())
 
 
@@ -369,8 +369,8 @@ def _with_files(job: Job, files: list[MediaFile]) -> Job:
 
 
 def first_wait(*seconds: float | None) -> float:
-    """Return the first that is said, in seconds; not more than clocks of systems take."""
-    said = next(one for one in seconds if one is not None)
-    if not said >= 0:
-        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
-    return min(said, LONGEST_WAIT)
+    """Return the first that is not None, at most `LONGEST_WAIT`."""
+    first = next(one for one in seconds if one is not None)
+    if not first >= 0:
+        raise InvalidRequestError(f"wait_timeout: {first} is not a number of seconds from 0")
+    return min(first, LONGEST_WAIT)

@@ -1,6 +1,6 @@
-"""Submit a job, look at it, wait for it. Stepped: every line that waits, waits through the wire.
+"""Submit a job, query it, wait for it. Every wait goes through the runtime, sync or async.
 
-A submit is paid. It is sent again only where it is proven that it was not accepted; its job id is
+A submit is paid. It is sent again only if it is proven that it was not accepted; its job id is
 recorded before anything else happens, and is in every error from then on.
 """
 
@@ -64,21 +64,21 @@ _PASSING = (APIConnectionError, APITimeoutError, ServerError, RateLimitError)
 
 
 class SubmitHooks:
-    """Told around each submit; a ledger writes down what a bare log forgets."""
+    """Called around each submit; by default nothing is recorded."""
 
     key: str | None = None
 
     async def begin(self) -> None:
-        """Note that a submit is about to be sent."""
+        """Record that a submit is about to be sent."""
 
     async def accepted(self, job: Job) -> None:
-        """Note the job: called before an interruption is honoured."""
+        """Record the job; called before an interruption is raised."""
 
     async def lost(self) -> None:
-        """Note that it may have been accepted, and that its id will never come."""
+        """Record that it may have been accepted, and that its id will never come."""
 
     async def refused(self) -> None:
-        """Note that nothing was accepted."""
+        """Record that nothing was accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,13 @@ def interruption_note(job: Job) -> str:
 async def submit(
     service: Service, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
 ) -> Job:
-    """Submit a job, and wait while the account has no room for it.
+    """Submit a job, and wait while the account is full.
 
     Args:
         service: Model and transport.
         body: The parameters as they are sent, without the model.
         deadline: Monotonic seconds until which a full account is waited out.
-        log: Told what happens.
+        log: Called at each step.
 
     Raises:
         SubmissionUnknownError: It may have been accepted, and no id is known.
@@ -166,7 +166,7 @@ async def submit(
 
 
 async def _attempt(service: Service, body: Mapping[str, Any], log: SubmitHooks) -> Job:
-    """Send one submit; once its first byte is out, an interruption waits for the job's id."""
+    """Send one submit; after its first byte an interruption waits for the job's id."""
     send_state = SendState()
     await log.begin()
     try:

@@ -1,4 +1,4 @@
-"""A media model for code: submit, watch, collect. No LangChain tool yet."""
+"""A media model as plain methods: submit, watch, collect."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
-"""Which tool call is being answered: an injected argument would forbid plain calls."""
+"""Id of the tool call that runs; an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
 
@@ -61,7 +61,7 @@ ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower(
 
 
 class MediaClient(ConnectionSettings):
-    """A media model as plain methods."""
+    """The methods of a media model."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class MediaClient(ConnectionSettings):
     progress: SkipValidation[Progress] = Field(default=None, exclude=True)
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
-    """Jobs at once an account and model; None is the catalogue's default."""
+    """Jobs in flight for each account and model; None is the catalogue's default."""
     allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
     ledger: LedgerLocation = None
@@ -87,7 +87,7 @@ class MediaClient(ConnectionSettings):
     """
 
     _folders: list[Path] = PrivateAttr(default_factory=list)
-    """Where the other tools of a toolkit save: their files may be sent too."""
+    """Folders of the toolkit's other tools: files in them may be sent too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -98,7 +98,7 @@ class MediaClient(ConnectionSettings):
         return known
 
     def share(self, folders: Sequence[Path]) -> None:
-        """Let files in `folders`, where sibling tools save, be sent too."""
+        """Allow files in `folders`, where the toolkit's other tools save, to be sent too."""
         self._folders = list(folders)
 
     # --- code ---------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class MediaClient(ConnectionSettings):
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
     def query(self, job: Job | str) -> Job:
-        """Ask once how a job stands."""
+        """Query a job once and return its state."""
         return finish(self._query(self._sync(), job))
 
     async def aquery(self, job: Job | str) -> Job:
@@ -151,7 +151,7 @@ class MediaClient(ConnectionSettings):
         return await self._query(self._async(), job)
 
     def watch(self, job: Job | str) -> Iterator[Job]:
-        """Yield a job as it stands, then whenever it changed, until it ends."""
+        """Yield a job's state, then each change of it, until the job ends."""
         return drain(self._watch(self._sync(), job))
 
     def awatch(self, job: Job | str) -> AsyncGenerator[Job, None]:
@@ -272,7 +272,7 @@ class MediaClient(ConnectionSettings):
     # --- parts --------------------------------------------------------------------------------
 
     def _checked(self, params: Mapping[str, Any]) -> MediaParams:
-        """Return the parameters as the model's class, or say what is wrong with them."""
+        """Return the parameters as the model's class, or raise what is wrong with them."""
         cls = params_class(self.model, self.kind)
         try:
             return cls(**params)
@@ -346,7 +346,7 @@ class MediaClient(ConnectionSettings):
         )
 
     async def _job(self, history: JobHistory, job: Job | str) -> Job:
-        """Return a job by its id; what is known of it here saves asking."""
+        """Return a job by its id, with what is known of it here."""
         if not isinstance(job, Job):
             job_id = id_of(job)
             job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
@@ -359,7 +359,7 @@ class MediaClient(ConnectionSettings):
         return job
 
     async def looked_at(self, transport: Transport, job: Job) -> Job:
-        """Return a job as it stands."""
+        """Return a job in its current state."""
         return await self._query(transport, job)
 
     async def collected(self, transport: Transport, emit: Emit, job: Job) -> MediaResult:
@@ -367,7 +367,7 @@ class MediaClient(ConnectionSettings):
         return await self._result(transport, emit, job, None)
 
     def history(self, transport: Transport) -> JobHistory:
-        """Return where the account's earlier jobs are looked up."""
+        """Return the lookup of the account's earlier jobs."""
         return JobHistory(
             runtime=transport.runtime,
             recent=self._recent_jobs(),
@@ -383,7 +383,7 @@ class MediaClient(ConnectionSettings):
         return hash(self._account()), self._origins()
 
     def _account(self) -> str:
-        """Return the key that calls will use; none where there is none."""
+        """Return the API key that calls will use, or an empty string."""
         try:
             return self._key()
         except AuthenticationError:
