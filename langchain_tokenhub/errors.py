@@ -1,19 +1,20 @@
-"""The errors, one class a cause.
+"""The errors: one class for each cause.
 
     TokenHubError                       (ModelError)
     ├── AuthenticationError             401             (ModelAuthenticationError)
     ├── PermissionDeniedError           403             (ModelPermissionDeniedError)
     ├── QuotaExhaustedError             402, arrears    (ModelPermissionDeniedError)
     ├── ModelNotAvailableError          404, 400004     (ModelNotFoundError)
-    ├── InvalidRequestError             400, 413, ours  (ModelInvalidRequestError)
+    ├── InvalidRequestError             400, 413, local (ModelInvalidRequestError)
     │   ├── ContextLengthError          400003          (ContextOverflowError)
     │   └── ResponseFormatError         400006
     ├── ContentBlockedError             451, moderation
     ├── RateLimitError                  429             (ModelRateLimitError)
-    ├── ServerError                     5xx, nonsense   (ModelAPIError)
-    ├── APIConnectionError              not reached, cut (ModelConnectionError)
-    │   └── IncompleteStreamError       ended unsaid
-    ├── APITimeoutError                 silence         (ModelTimeoutError)
+    ├── ServerError                     5xx, unreadable (ModelAPIError)
+    ├── APIConnectionError              not reachable, cut (ModelConnectionError)
+    │   ├── CertificateError            TLS certificate refused
+    │   └── IncompleteStreamError       stream ended early
+    ├── APITimeoutError                 no answer       (ModelTimeoutError)
     └── JobError
         ├── JobFailedError
         │   └── JobBlockedError         (also a ContentBlockedError)
@@ -22,8 +23,9 @@
         ├── SubmissionUnknownError
         └── ResultExpiredError
 
-Every one is LangChain's `ModelError`, because LangChain's retry middleware repeats whatever is not.
-None holds a key, a prompt, or the query of a signed URL, nor anything of the HTTP library.
+Every class is a LangChain `ModelError`, as LangChain's retry middleware retries all other errors.
+Those not worth retrying are also `RuntimeError`s, which LangGraph's `RetryPolicy()` leaves alone.
+None holds a key, a prompt, the query of a signed URL, or an object of the HTTP library.
 """
 
 from __future__ import annotations
@@ -54,13 +56,13 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 Phase = Literal["not sent", "sent", "answered", "streaming"]
-"""How far a request had come: `not sent` is proven, `sent` may have reached the service."""
+"""Progress of a request: `not sent` is proven, `sent` may have reached the service."""
 
 MESSAGE_LIMIT = 2048
-"""Characters of server text that go into a message; the rest is cut."""
+"""Maximum characters of server text in a message."""
 
 _TEXT_LIMIT = 65536
-"""Characters of an error body that are kept for the tracer."""
+"""Maximum characters of an error body kept for the tracer."""
 _SECRETS = re.compile(
     r"Bearer\s+[^\s\"',\\]+"
     r"|\bsk-[A-Za-z0-9_\-]{4,}"
@@ -68,7 +70,7 @@ _SECRETS = re.compile(
     r"|\?[^\s\"'<>\\]+",
     re.IGNORECASE,
 )
-"""Keys, user names with passwords in addresses, and queries; each is matched in linear time."""
+"""Keys, credentials in URLs, and queries. Each alternative matches in linear time."""
 _SIGNED = re.compile(r"sign|token|q-ak|q-key-time|credential|expires|key=", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
@@ -87,7 +89,7 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return `text` fit for a message or a log: no secrets, no control characters, not too long."""
+    """Return `text` for a message or log: without secrets and control characters, truncated."""
     shown = redacted(text[: 2 * limit])
     shown = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), shown)
     if len(text) <= 2 * limit and len(shown) <= limit:
@@ -96,13 +98,13 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 class JobRef(BaseModel):
-    """The job that an error is about; `result(job)` and `query(job)` take it.
+    """Identifies a job; `result(job)` and `query(job)` accept it.
 
     Args:
         kind: `image`, `video` or `3d`.
-        model: Model id as it was sent.
-        id: The service's id, an opaque text.
-        host: Name of the host that accepted the job; it is asked first.
+        model: Model id as sent.
+        id: The service's id, an opaque string.
+        host: Name of the host that accepted the job; queries go to it first.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
@@ -115,7 +117,7 @@ class JobRef(BaseModel):
 
 @dataclass(frozen=True)
 class Response:
-    """What the service answered, as a value of our own: LangChain's tracer reads it."""
+    """The service's answer as a plain value; LangChain's tracer reads it."""
 
     status_code: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -127,26 +129,29 @@ class Response:
 
 
 class TokenHubError(ModelError):
-    """Something failed between this package and TokenHub.
+    """A call to TokenHub failed.
+
+    `args[0]` is `str(error)`, so that a job's id and the next step survive result backends that
+    store `args` alone.
 
     Args:
-        message: What failed and with what.
+        message: What failed.
         status: HTTP status of the answer, if there was one.
-        code: The service's own code, a word or six digits.
+        code: The service's error code, a word or six digits.
         request_id: The service's id of the request; quote it to support.
-        host: Name of the host that was asked.
-        attempts: How many requests were made.
+        host: Name of the host.
+        attempts: Number of requests made.
         hint: What to do next.
         response: The answer, for tracing.
-        phase: How far the request had come.
+        phase: Progress of the request.
         elapsed: Seconds since the call began.
-        retry_after: Seconds that the service asked to wait.
-        job: The job this is about, if one is known.
-        client_request_id: Our id of the call, sent with every attempt as `X-Client-Request-Id`.
+        retry_after: Seconds to wait, if the service gave them.
+        job: The job concerned, if known.
+        client_request_id: This package's id of the call, sent as `X-Client-Request-Id`.
     """
 
     host_unavailable: bool = False
-    """Whether no connection to the host could be made, so that its backup is asked."""
+    """Whether no connection to the host could be made, so that the backup host is tried."""
 
     def __init__(
         self,
@@ -179,44 +184,60 @@ class TokenHubError(ModelError):
         self.job = job
         self.client_request_id = client_request_id
 
+    if not TYPE_CHECKING:  # where `args` is the attribute of `BaseException`
+
+        @property
+        def args(self) -> tuple[Any, ...]:
+            """The whole text, as `str()` returns it."""
+            return (str(self),)
+
+        @args.setter
+        def args(self, values: tuple[Any, ...]) -> None:
+            Exception.__init__(self, *values)  # sets the message, which pickles restore
+
     @property
     def message(self) -> str:
-        """What failed, without the facts around it."""
-        return str(self.args[0]) if self.args else ""
+        """What failed, without context and hint."""
+        return Exception.__str__(self)
 
     def __str__(self) -> str:
-        """Return message, facts and next step on one line."""
-        facts = [
+        """Return message, context and hint on one line."""
+        said = f"{self.message} {self.hint}"
+        named = self.job is not None and (repr(self.job.id) in said or f"/{self.job.id}" in said)
+        context = [
             self.host and f"host {self.host}",
             self.request_id and f"request id {self.request_id}",
             self.attempts > 1 and f"{self.attempts} attempts",
-            self.job and f"job {self.job.model}/{self.job.id}",
+            self.job and not named and f"job {self.job.model}/{self.job.id}",
         ]
-        around = ", ".join(str(fact) for fact in facts if fact)
-        said = " ".join(part for part in (self.message, f"[{around}]" if around else "") if part)
+        listed = ", ".join(str(fact) for fact in context if fact)
+        text = " ".join(part for part in (self.message, f"[{listed}]" if listed else "") if part)
         if not self.hint:
-            return said
-        return f"{said}{'. ' if self.hint[0].isupper() else '; '}{self.hint}" if said else self.hint
+            return text
+        return f"{text}{'. ' if self.hint[0].isupper() else '; '}{self.hint}" if text else self.hint
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
-class AuthenticationError(TokenHubError, ModelAuthenticationError):
+class AuthenticationError(TokenHubError, ModelAuthenticationError, RuntimeError):
     """The key is missing, wrong, expired or belongs to another site (HTTP 401)."""
 
 
-class PermissionDeniedError(TokenHubError, ModelPermissionDeniedError):
+class PermissionDeniedError(TokenHubError, ModelPermissionDeniedError, RuntimeError):
     """The key or account may not do this (HTTP 403)."""
 
 
-class QuotaExhaustedError(TokenHubError, ModelPermissionDeniedError):
-    """The package is used up or the account in arrears; waiting does not help."""
+class QuotaExhaustedError(TokenHubError, ModelPermissionDeniedError, RuntimeError):
+    """The package is used up or the account is in arrears; waiting does not help."""
 
 
-class ModelNotAvailableError(TokenHubError, ModelNotFoundError):
+class ModelNotAvailableError(TokenHubError, ModelNotFoundError, RuntimeError):
     """The model or service id is unknown, retired, or not opened in the console."""
 
 
-class InvalidRequestError(TokenHubError, ModelInvalidRequestError):
-    """The request is refused as it stands, by the service or before it was sent."""
+class InvalidRequestError(TokenHubError, ModelInvalidRequestError, RuntimeError):
+    """The request is invalid: refused by the service, or by a check before sending."""
 
 
 class ContextLengthError(InvalidRequestError, ContextOverflowError):
@@ -224,10 +245,10 @@ class ContextLengthError(InvalidRequestError, ContextOverflowError):
 
 
 class ResponseFormatError(InvalidRequestError):
-    """The model does not have this `response_format` (code 400006)."""
+    """The model does not support this `response_format` (code 400006)."""
 
 
-class ContentBlockedError(TokenHubError):
+class ContentBlockedError(TokenHubError, RuntimeError):
     """The safety policy refused input or output (HTTP 451 and moderation codes)."""
 
 
@@ -236,25 +257,31 @@ class RateLimitError(TokenHubError, ModelRateLimitError):
 
 
 class ServerError(TokenHubError, ModelAPIError):
-    """The service failed (HTTP 5xx) or answered what nobody can read."""
+    """The service failed (HTTP 5xx) or sent an unreadable answer."""
 
 
 class APIConnectionError(TokenHubError, ModelConnectionError):
     """The service could not be reached, or the connection was cut."""
 
 
+class CertificateError(APIConnectionError, RuntimeError):
+    """The host's TLS certificate was refused; the connection may be intercepted."""
+
+    is_retryable = False
+
+
 class APITimeoutError(TokenHubError, ModelTimeoutError):
-    """No answer in time, or a stream fell silent."""
+    """No answer in time, or a stream stalled."""
 
 
 class IncompleteStreamError(APIConnectionError):
-    """A stream ended without saying so; `partial` is the message so far."""
+    """A stream ended before its end marker; `partial` is the message so far."""
 
     partial: AIMessage | None = None
 
 
-class JobError(TokenHubError):
-    """A paid job is concerned; `job` is what is known of it. Never repeated by itself."""
+class JobError(TokenHubError, RuntimeError):
+    """An error of a paid job; `job` identifies it if known. Never retried automatically."""
 
 
 class JobFailedError(JobError):
@@ -262,27 +289,30 @@ class JobFailedError(JobError):
 
 
 class JobBlockedError(JobFailedError, ContentBlockedError):
-    """The job was stopped by moderation."""
+    """Moderation stopped the job."""
 
 
 class JobTimeoutError(JobError):
-    """The job did not end within `wait_timeout`; it goes on, and can be collected later."""
+    """The wait ended before the job, which goes on and can be collected later."""
 
 
 class JobNotFoundError(JobError):
-    """The service does not know the job: wrong id, other site or model, or older than a day."""
+    """The service does not know the job: wrong id, site or model, or older than a day."""
 
 
 class SubmissionUnknownError(JobError):
-    """A submit may have arrived and may have been charged; it was not sent again."""
+    """A submit may have been accepted and charged; it was not sent again."""
 
     ledger_key: str | None = None
-    """Under which the ledger remembers the attempt, if there is a ledger."""
+    """Key of the ledger entry, if there is a ledger."""
 
 
 class ResultExpiredError(JobError):
     """The link to a result is dead."""
 
+
+RETRYABLE = (RateLimitError, ServerError, APIConnectionError, APITimeoutError)
+"""The classes worth retrying; an instance that is a `RuntimeError` as well is not."""
 
 CLASSES: dict[str, type[TokenHubError]] = {
     cls.__name__: cls
@@ -303,12 +333,12 @@ CLASSES: dict[str, type[TokenHubError]] = {
         JobFailedError,
     )
 }
-"""The classes that a row of `error_codes.toml` may name."""
+"""Classes that a row of `error_codes.toml` may name."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What an error body says, whatever its shape."""
+    """The content of an error body, independent of its shape."""
 
     code: str | None
     message: str
@@ -316,9 +346,9 @@ class Fault:
 
 
 def fault_in(body: object) -> Fault | None:
-    """Return what `body` complains of, or None if it does not.
+    """Return the error that `body` reports, or None.
 
-    The shapes, all seen whatever the HTTP status: `{"error": {"code", "message", "message_zh",
+    Known shapes, which occur with any HTTP status: `{"error": {"code", "message", "message_zh",
     "request_id"}}`, `{"error": "text"}`, `{"id": "", "status": "failed", "error": {...}}`,
     `{"error_code", "error_message"}`, `{"ErrorMsg": {"Code", "Msg"}}` and
     `{"Response": {"Error": {"Code", "Message"}, "RequestId"}}`.
@@ -369,13 +399,13 @@ def error_from(
     *,
     host: str | None = None,
 ) -> TokenHubError:
-    """Return the error that an answer stands for.
+    """Return the error for an answer.
 
-    Status and code decide together, by the rows of `error_codes.toml`; `type` never does.
+    The rows of `error_codes.toml` decide by status and code; the body's `type` is not used.
     """
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
-    said = _parse(text) if isinstance(body, bytes) else body
-    fault = fault_in(said) or Fault(code=None, message=_excerpt(text))
+    parsed = _parse(text) if isinstance(body, bytes) else body
+    fault = fault_in(parsed) or Fault(code=None, message=_excerpt(text))
     row = catalogue.error_row(status, fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
@@ -391,7 +421,7 @@ def error_from(
 
 
 def hint_text(row: catalogue.ErrorRow) -> str | None:
-    """Return the next step in both languages, or None."""
+    """Return the hint in both languages, or None."""
     return " / ".join(part for part in (row.hint, row.hint_zh) if part) or None
 
 

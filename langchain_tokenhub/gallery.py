@@ -1,8 +1,7 @@
-"""One static page of a folder's results, made from the sidecars that `save_to` writes.
+"""Writes a static page of a folder's results from the sidecars that `save_to` writes.
 
-The page needs no network: its style is inside, its links are relative, and it opens from a disk.
-What the sidecars say is other people's text: all of it is escaped, and a file is linked only where
-it lies beside its sidecar.
+The page needs no network: its style is embedded and its links are relative. The content of the
+sidecars is untrusted: all text is escaped, and a file is linked only if it is beside its sidecar.
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.media_types import PICTURES, VIDEOS
 from langchain_tokenhub.jobs.models import Job, MediaFile
-from langchain_tokenhub.jobs.render import SHOWN, viewer_page
+from langchain_tokenhub.jobs.render import VIEWABLE, viewer_page
 from langchain_tokenhub.params import Language, without_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
-"""By this a page of ours is known again, and only such a page is replaced."""
-_SEEN = PICTURES - {"tiff"}
-"""Pictures that browsers show."""
-_MOST_VIEWED = 200 * 1024**2
-"""Bytes of a 3D model up to which a viewer page is made."""
+"""Marks pages written here; other pages are not replaced."""
+_BROWSER_PICTURES = PICTURES - {"tiff"}
+_MAX_VIEWED = 200 * 1024**2
+"""Bytes up to which a 3D model gets a viewer page."""
 _CUBE = (
     '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1" '
     'stroke-linejoin="round" aria-hidden="true">'
@@ -59,7 +57,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A saved file and what its sidecar says."""
+    """A saved file and its sidecar."""
 
     path: Path
     type: str
@@ -68,14 +66,14 @@ class Shown:
 
     @property
     def preview(self) -> Path | None:
-        """A picture of a 3D model, where one was fetched."""
+        """The saved picture of a 3D model."""
         named = self.facts.get("preview")
         beside = [named] if isinstance(named, str) and Path(named).name == named else []
         return next(_pictures(self.path, beside), None)
 
     @property
     def remote_preview(self) -> MediaFile | None:
-        """The same at the service, while its link lives."""
+        """The same picture at the service, until its link expires."""
         found = [f.preview for f in self.job.files if f.preview_url and not f.expired()]
         return found[0] if found else None
 
@@ -87,16 +85,16 @@ def write_gallery(
     language: Language = "zh",
     replace: bool = False,
 ) -> tuple[Path, int]:
-    """Write `index.html` into `folder`, and a viewer beside each 3D model where trimesh is there.
+    """Write `index.html` into `folder`, and with trimesh a viewer beside each 3D model.
 
     Args:
-        folder: Where `save_to` saved.
-        title: Of the page; else the folder's name.
-        language: Of the page when it opens; it can be switched.
-        replace: Whether an `index.html` that is not ours is overwritten.
+        folder: A folder given as `save_to`.
+        title: Title of the page; else the folder's name.
+        language: Initial language of the page.
+        replace: Whether to overwrite an `index.html` not written by this package.
 
     Returns:
-        The page, and how many results it shows.
+        The page, and its number of results.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -119,20 +117,20 @@ def write_gallery(
 
 
 def fetch_previews(folder: str | Path) -> int:
-    """Save the preview pictures of 3D models while their links live; return how many."""
+    """Save the preview pictures of 3D models before their links expire; return their number."""
     count = 0
     for shown in list(shown_in(Path(folder))):
         picture = shown.remote_preview if shown.type not in PICTURES | VIDEOS else None
         if picture is None or shown.preview is not None:
             continue
-        with suppress(TokenHubError, OSError):  # a page without a preview is a page
+        with suppress(TokenHubError, OSError):  # the page also works without a preview
             picture.save(shown.path.with_name(f"{shown.path.stem}.preview.png"))
             count += 1
     return count
 
 
 def shown_in(folder: Path) -> Iterator[Shown]:
-    """Yield the saved files of a folder and of the folders in it, the newest first."""
+    """Yield the saved files of a folder and its subfolders, the newest first."""
     found = [shown for path in _sidecars(folder) if (shown := _shown(path))]
     yield from sorted(found, key=_when, reverse=True)
 
@@ -144,7 +142,7 @@ def _sidecars(folder: Path) -> Iterator[Path]:
 
 
 def _shown(sidecar: Path) -> Shown | None:
-    """Return what a sidecar describes; other JSON files are passed over."""
+    """Return the file that a sidecar describes; None for other JSON files."""
     with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
         facts = json.loads(sidecar.read_text("utf-8"))
         path = sidecar.with_name(facts["file"])
@@ -158,7 +156,7 @@ def _when(shown: Shown) -> str:
 
 
 def _by_job(files: Iterable[Shown]) -> list[list[Shown]]:
-    """Put the files of one job together."""
+    """Group the files by job."""
     jobs: dict[tuple[str, str], list[Shown]] = {}
     for file in files:
         jobs.setdefault((file.job.model, file.job.id), []).append(file)
@@ -177,15 +175,15 @@ def _page(folder: Path, results: list[list[Shown]], title: str, language: Langua
         lang=language,
         generator=f"langchain-tokenhub {__version__}",
         title=html.escape(title),
-        count=f"{len(results)} {_said('results')}",
+        count=f"{len(results)} {_label('results')}",
         filters=_filters({files[0].job.kind for files in results}),
-        cards=cards or f"<p>{_said('empty')}</p>",
-        foot=f"{_said('foot')} · {_time(datetime.now(UTC))}",
+        cards=cards or f"<p>{_label('empty')}</p>",
+        foot=f"{_label('foot')} · {_time(datetime.now(UTC))}",
     )
 
 
-def _said(word: str) -> str:
-    """Return a label in both languages; the page shows one of them."""
+def _label(word: str) -> str:
+    """Return a label in both languages, of which the page shows one."""
     chinese, english = _WORDS[word]
     return f'<span data-l="zh">{chinese}</span><span data-l="en">{english}</span>'
 
@@ -196,7 +194,7 @@ def _filters(kinds: set[str]) -> str:
     names = [name for name in ("", "image", "video", "3d") if not name or name in kinds]
     return "\n".join(
         f'<button type="button" data-kind="{name}" aria-pressed="{str(not name).lower()}">'
-        f"{_said(name)}</button>"
+        f"{_label(name)}</button>"
         for name in names
     )
 
@@ -222,7 +220,7 @@ def _prompt(facts: Mapping[str, Any]) -> str:
 
 
 def _stage(folder: Path, files: list[Shown]) -> str:
-    """Return what stands on top: the film, the picture, or the 3D model's preview."""
+    """Return the top of a card: the video, the picture, or the 3D model's preview."""
     film = next((file for file in files if file.type in VIDEOS), None)
     if film:
         source = _link(folder, film.path)
@@ -230,7 +228,7 @@ def _stage(folder: Path, files: list[Shown]) -> str:
             '<div class="stage">'
             f'<video controls preload="metadata" playsinline src="{source}"></video></div>'
         )
-    pictures = [file for file in files if file.type in _SEEN]
+    pictures = [file for file in files if file.type in _BROWSER_PICTURES]
     if pictures:
         whole, *rest = pictures
         strip = "".join(_picture(folder, file.path, file.path) for file in rest)
@@ -246,7 +244,7 @@ def _picture(folder: Path, path: Path, target: Path) -> str:
 
 
 def _model(folder: Path, files: list[Shown]) -> str:
-    """Return a 3D model's preview, and the way to its viewer."""
+    """Return a 3D model's preview with a link to its viewer."""
     preview = next((file.preview for file in files if file.preview), None)
     viewer = next((page for file in files if (page := _viewer(file))), None)
     picture = (
@@ -256,17 +254,17 @@ def _model(folder: Path, files: list[Shown]) -> str:
     )
     if viewer is None:
         return picture
-    return f'{picture}<a class="view" href="{_link(folder, viewer)}">{_said("view")}</a>'
+    return f'{picture}<a class="view" href="{_link(folder, viewer)}">{_label("view")}</a>'
 
 
 def _viewer(file: Shown) -> Path | None:
-    """Write a page that turns the model, where trimesh is there; return it."""
-    if file.type not in SHOWN or file.path.suffix == ".zip":
+    """Write and return the viewer page of a 3D model, if trimesh can read it."""
+    if file.type not in VIEWABLE or file.path.suffix == ".zip":
         return None
     page = file.path.with_name(f"{file.path.stem}.viewer.html")
     if page.exists() and page.stat().st_mtime >= file.path.stat().st_mtime:
         return page
-    small = file.path.stat().st_size <= _MOST_VIEWED
+    small = file.path.stat().st_size <= _MAX_VIEWED
     text = viewer_page(file.path, file.type) if small else None
     if text is None:
         return None
@@ -282,10 +280,9 @@ def _facts(file: Shown) -> str:
 
 
 def _took(job: Job) -> str:
-    if job.completed_at is None or job.submitted_at is None:
+    if job.seconds is None:
         return ""
-    seconds = max(0.0, (job.completed_at - job.submitted_at).total_seconds())
-    return f"<span>{seconds:.{0 if seconds >= 10 else 1}f} s</span>"
+    return f"<span>{job.seconds:.{0 if job.seconds >= 10 else 1}f} s</span>"
 
 
 def _download(folder: Path, file: Shown) -> str:
@@ -300,24 +297,24 @@ def _details(folder: Path, first: Shown, files: list[Shown]) -> str:
         (html.escape(str(name)), _value(value)) for name, value in given.items() if name != "prompt"
     ]
     if revised := first.facts.get("revised_prompt"):
-        rows.append((_said("revised"), _value(str(revised))))
+        rows.append((_label("revised"), _value(str(revised))))
     for file in files:
         if (unpacked := file.facts.get("unpacked")) and (target := _inside(file.path, unpacked)):
             name = html.escape(target.name)
-            rows.append((_said("unpacked"), f'<a href="{_link(folder, target)}/">{name}</a>'))
-    rows.append((_said("job"), f"<code>{html.escape(first.job.id)}</code>"))
+            rows.append((_label("unpacked"), f'<a href="{_link(folder, target)}/">{name}</a>'))
+    rows.append((_label("job"), f"<code>{html.escape(first.job.id)}</code>"))
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
-    return f"<details><summary>{_said('details')}</summary><dl>{listed}</dl></details>"
+    return f"<details><summary>{_label('details')}</summary><dl>{listed}</dl></details>"
 
 
 def _value(value: Any) -> str:
-    """Return a parameter for people: a signed link without the query that opens it."""
+    """Return a parameter as text; signed links without their queries."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return html.escape(without_query(text))
 
 
 def _inside(path: Path, name: Any) -> Path | None:
-    """Return the folder of that name beside `path`, and no other."""
+    """Return the folder of that name if it is beside `path`."""
     named = isinstance(name, str) and Path(name).name == name and name != ".."
     target = path.with_name(str(name)) if named else path
     return target if target.is_dir() else None
@@ -328,7 +325,7 @@ def _link(folder: Path, path: Path) -> str:
 
 
 def _pictures(path: Path, named: list[str]) -> Iterator[Path]:
-    """Yield the previews beside `path`: as its sidecar calls them, or by the model's name."""
+    """Yield the previews beside `path`: as named in its sidecar, or by the model's name."""
     for name in (*named, *(f"{path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp"))):
         picture = path.with_name(name)
         if picture.is_file():

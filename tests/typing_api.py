@@ -16,6 +16,7 @@ from langchain_tokenhub import (
     TokenHubImageTool,
     TokenHubVideoTool,
 )
+from langchain_tokenhub.errors import JobRef
 
 
 def chat() -> None:
@@ -51,6 +52,6 @@ def errors(error: TokenHubError) -> None:
     """What every error carries."""
     assert_type(error.status, int | None)
     assert_type(error.request_id, str | None)
-    assert_type(error.job, Job | None)
+    assert_type(error.job, JobRef | None)
     if isinstance(error, RateLimitError):
         assert_type(error.retry_after, float | None)

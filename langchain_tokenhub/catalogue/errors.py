@@ -1,4 +1,4 @@
-"""What an answer's status and code mean: which error class, and what to do next."""
+"""Maps an answer's status and code to an error class and a hint."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class ErrorRow:
     hint: str
     hint_zh: str
     busy: bool = False
-    """Whether the account is full: wait and send again."""
+    """Whether the account is at its limit of running jobs, so that a later submit may succeed."""
 
 
 def error_row(status: int | None, code: str | None, message: str = "") -> ErrorRow:
-    """Return the row for an answer; status and code together decide (contract, small print).
+    """Return the row for an answer.
 
     Args:
-        status: HTTP status, `None` when the error came inside a stream.
-        code: the body's `error.code`: six digits, a dotted upstream code, or a word.
-        message: what it said; decides only where status and code say no more than "bad request".
+        status: HTTP status; None for an error inside a stream.
+        code: The body's `error.code`: six digits, a dotted upstream code, or a word.
+        message: The body's message; used only where status and code mean a plain bad request.
     """
     table = _table()
     row = next(table[key] for key in _keys(status, code) if key in table)
     if row != table["status 400"]:
         return row
-    said = message.lower()
-    return next((told for phrase, told in _phrases() if phrase in said), row)
+    text = message.lower()
+    return next((better for phrase, better in _phrases() if phrase in text), row)
 
 
 def _keys(status: int | None, code: str | None) -> Iterator[str]:
-    """Yield where to look, the most telling key first."""
+    """Yield the keys to look up, the most specific first."""
     if code:
         yield f"{code}@{status}"
         parts = code.split(".")

@@ -16,8 +16,9 @@ from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.polling import Watch, timed_out
 from langchain_tokenhub.jobs.runner import JobRunner
-from langchain_tokenhub.jobs.service import Watch, about, timed_out
+from langchain_tokenhub.jobs.service import about
 
 Outcome: TypeAlias = MediaResult | TokenHubError
 

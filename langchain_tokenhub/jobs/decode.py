@@ -1,4 +1,4 @@
-"""From the service's answers to jobs. Pure, and tolerant: spelling must not cost a paid result."""
+"""Decodes the service's answers. Pure; accepts every known spelling, as results are paid for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import Fault, clean, fault_in
 from langchain_tokenhub.jobs.media_types import TYPES, media_type_of
-from langchain_tokenhub.jobs.models import Job, JobFault, MediaFile, Status
+from langchain_tokenhub.jobs.models import ENDED, Job, JobFault, MediaFile, Status
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
-# documented words and those that clients met (spec, tokenhub_media 1.1)
+# documented words, and others that clients have reported
 _WORDS: dict[Status, str] = {
     "queued": "queued pending wait waiting submitted",
     "in_progress": "in_progress processing running run",
@@ -33,20 +33,18 @@ _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
 _PLACES = ("data", "output", "result", "result_files", "videos", "images")
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
-_VERDICTS = frozenset({"ContentBlockedError", "JobFailedError"})
-"""Classes of codes that say that the job is over, whether or not its state is said too."""
 _WITHOUT_FILES = frozenset({"failed", "cancelled"})
-_odd_words: set[str] = set()
+_unknown_words: set[str] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """Where and when an answer came.
+    """Origin and time of an answer.
 
     Args:
         host: Name of the host that answered.
         request_id: The service's id of the request.
-        at: Now, with a zone.
+        at: Time by this machine's clock, with a time zone.
     """
 
     host: str | None
@@ -82,30 +80,50 @@ def decode_submitted(
         error=_fault(data) if status == "failed" else None,
         files=files,
         raw_revised_prompt=_revised(data),
+        service_status=_word(data),
+        created_at=_time(data.get("created_at")),
     )
 
 
 def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> Job:
-    """Return `job` as the answer to a query shows it."""
+    """Return `job` updated from the answer to a query."""
     if not isinstance(data, Mapping):
         return job
     files = decode_files(data, facts, arrival.at)
-    silent: Status = "failed" if reports_failure(data) else "unknown"
-    status = _status(data, "completed" if files else silent)
-    ended = status in {"completed", "failed", "cancelled"}
+    implied: Status = "failed" if reports_failure(data) else "unknown"
+    status = _status(data, "completed" if files else implied)
     return Job(
         **{
             **job.model_dump(exclude={"files"}),
             "status": status,
             "host": job.host or arrival.host,
             "request_id": job.request_id or arrival.request_id,
-            "completed_at": (_time(data.get("completed_at")) or arrival.at) if ended else None,
+            "completed_at": _completed_at(job, data, arrival) if status in ENDED else None,
             "progress": _percent(data.get("progress")),
             "error": _fault(data) if status == "failed" else None,
             "files": files if status == "completed" else [],
             "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
+            "service_status": _word(data) or job.service_status,
         }
     )
+
+
+def _completed_at(job: Job, data: Mapping[str, Any], arrival: Arrival) -> datetime:
+    """Return when a job ended, by the clock of its `submitted_at`.
+
+    The duration is measured by the service's clock and by this machine's, since the two may
+    differ; the shorter is right, as a poll sees the end late.
+    """
+    if job.ended and job.completed_at is not None:
+        return job.completed_at  # queried again for fresh links
+    completed = _time(data.get("completed_at"))
+    if job.submitted_at is None:
+        return completed or arrival.at
+    durations = [arrival.at - job.submitted_at]
+    if completed and job.created_at:
+        durations.append(completed - job.created_at)
+    possible = [duration for duration in durations if duration >= timedelta(0)]
+    return job.submitted_at + min(possible) if possible else arrival.at
 
 
 def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
@@ -149,44 +167,53 @@ def _has_file(data: Mapping[str, Any]) -> Iterator[bool]:
 
 
 def reports_failure(data: Any) -> bool:
-    """Say whether an answer is about a job that failed, rather than a failure to look at it."""
+    """Return True if an answer reports a failed job, rather than a failed query."""
     if not isinstance(data, Mapping):
         return False
     fault = fault_in(data)
     row = error_row(None, fault.code) if fault and fault.code else None
-    return (row is not None and row.name in _VERDICTS) or _status(data, "unknown") in {
-        "failed",
-        "cancelled",
-    }
+    match row and row.name:
+        case "ContentBlockedError" | "JobFailedError":
+            return True
+        case "JobNotFoundError":
+            return False
+        case _:
+            return _status(data, "unknown") in {"failed", "cancelled"}
 
 
 def decode_files(data: Mapping[str, Any], facts: MediaKind, now: datetime) -> list[MediaFile]:
-    """Return the files of an answer, in the order in which they stand."""
+    """Return the files of an answer, in its order."""
     return [file for entry in _entries(data) if (file := _file(entry, facts, now))]
 
 
 def revised_text(raw: str | None) -> str | None:
-    """Return the service's rewriting of a prompt without its thoughts and marks."""
+    """Return the service's rewriting of a prompt without reasoning and markup."""
     if not raw:
         return None
-    thought, _, answer = raw.partition("<answer>")
-    return _unmarked(thought) or _unmarked(answer)
+    before, _, answer = raw.partition("<answer>")
+    return _without_markup(before) or _without_markup(answer)
 
 
-def _unmarked(text: str) -> str | None:
-    save_results = text.rpartition("<recaption>")[2]
-    save_results = re.sub(r"<think>.*?</think>", "", save_results, flags=re.DOTALL)
-    return re.sub(r"</?[a-z][a-z0-9_]*>", "", save_results).strip() or None
+def _without_markup(text: str) -> str | None:
+    caption = text.rpartition("<recaption>")[2]
+    caption = re.sub(r"<think>.*?</think>", "", caption, flags=re.DOTALL)
+    return re.sub(r"</?[a-z][a-z0-9_]*>", "", caption).strip() or None
 
 
-def _status(data: Mapping[str, Any], silent: Status) -> Status:
+def _word(data: Mapping[str, Any]) -> str | None:
+    """Return the service's own word for the status."""
     word = _text(data.get("status"))
-    if not word:
-        return silent
-    known = _STATUS.get(word.lower())
-    if known is None and word not in _odd_words:
-        _odd_words.add(word)
-        logger.warning("a job's state is %r, which nobody documented; waiting on", clean(word, 40))
+    return clean(word, 40) if word else None
+
+
+def _status(data: Mapping[str, Any], default: Status) -> Status:
+    word = _word(data)
+    if word is None:
+        return default
+    known = _STATUS.get(word.strip().lower())
+    if known is None and word not in _unknown_words:
+        _unknown_words.add(word)
+        logger.warning("unknown job status %r; the job is still waited for", word)
     return known or "unknown"
 
 
@@ -213,26 +240,27 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
     data = None if url else _decoded(_first(entry, _BASE64))
     if url is None and data is None:
         return None
-    dies = now + timedelta(seconds=facts.link_life)
     fields = {
         "url": url,
         "type": _type(entry, url, data, facts),
         "preview_url": _first(entry, _PREVIEWS),
-        "expires_at": (_signed_until(url) or dies) if url else None,
+        "expires_at": (_signed_until(url) or now + timedelta(seconds=facts.link_life))
+        if url
+        else None,
     }
-    return MediaFile(**fields) if data is None else MediaFile.holding(data, **fields)
+    return MediaFile(**fields) if data is None else MediaFile._from_bytes(data, **fields)
 
 
 def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
-    said = (_text(entry.get("type")) or "").lower().lstrip(".")
+    declared = (_text(entry.get("type")) or "").lower().lstrip(".")
     suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
-    known = next((name for name in (said, suffix) if name in TYPES), None)
+    known = next((name for name in (declared, suffix) if name in TYPES), None)
     found = media_type_of(data) if data else None
     return known or found or _DEFAULT_TYPES[facts.kind]
 
 
 def _signed_until(url: str | None) -> datetime | None:
-    """Return when a signed link dies: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
+    """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
     query = {
         name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
     }

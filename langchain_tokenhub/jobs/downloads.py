@@ -1,6 +1,6 @@
-"""Read and save results: whole or not at all, never over another file, byte for byte.
+"""Downloads results: complete or not at all, byte for byte; a cut download is continued.
 
-What blocks goes through the wire's `blocking`, so that a slow disk holds up no event loop.
+Disk access goes through the runtime's `blocking`, so that a slow disk blocks no event loop.
 """
 
 from __future__ import annotations
@@ -8,72 +8,100 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
 import os
-import secrets
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import (
+    RETRYABLE,
     APIConnectionError,
-    APITimeoutError,
     InvalidRequestError,
-    RateLimitError,
     ResultExpiredError,
-    ServerError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.file_store import numbered, stem_of, unpack
+from langchain_tokenhub.jobs.file_store import PartFile, unpack
 from langchain_tokenhub.jobs.media_types import (
     HEAD,
     PICTURES,
     TAIL,
     VIDEOS,
-    complains,
-    cut_short,
+    is_error_page,
+    is_truncated,
     media_type_of,
 )
-from langchain_tokenhub.jobs.models import MediaFile, warn_user
 from langchain_tokenhub.transport import Runtime
 from langchain_tokenhub.transport.download import Fetched, fetch
 
-__all__ = ["read", "save", "save_preview", "stem_of", "write_sidecar"]
-
-MOST_BYTES = 2 * 1024**3
+MAX_BYTES = 2 * 1024**3
 """Of one file."""
-PIECE = 1024 * 1024
-"""Bytes gathered before they are written."""
-TRIES = 5
-"""Of a download that is cut, without getting further; it goes on where it was."""
-MOST_TRIES = 50
-"""Of a download that does get further each time."""
+CHUNK = 1024 * 1024
+"""Bytes buffered before they are written."""
+MAX_STALLED_TRIES = 5
+"""Consecutive attempts that bring no further bytes."""
+MAX_TRIES = 50
+"""Attempts in all."""
 PAUSE = 0.5
-"""Seconds before the second try; each further one waits so much longer."""
-_PASSING = (APIConnectionError, APITimeoutError, ServerError, RateLimitError)
+"""Seconds before the second attempt; each further pause is this much longer."""
 _SUFFIXES = {"jpeg": "jpg"}
-_KNOWN = PICTURES | VIDEOS | {"glb"}
-"""Types that always show in the first bytes."""
+_RECOGNISABLE = PICTURES | VIDEOS | {"glb"}
+"""Types that the first bytes always show."""
 _ZIPPED = frozenset({"zip", "usdz"})
-"""Types whose bytes may well begin as a ZIP."""
+"""Types whose first bytes are those of a ZIP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the bytes of a file are.
+
+    Args:
+        url: The file's link.
+        data: Bytes that came inside the answer.
+        path: The saved file.
+        type: `png`, `mp4`, `glb`, `obj` …
+        allow_loopback: Whether the link may lead to loopback.
+    """
+
+    url: str | None = None
+    data: bytes | None = None
+    path: Path | None = None
+    type: str
+    allow_loopback: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A saved file, and the folder into which a zipped OBJ was unpacked."""
+
+    path: Path
+    unpacked: Path | None = None
+
+
+_dead_links: set[int] = set()
+"""Hashes of links that a file host has refused in this process, whatever their expiry time says."""
+_MAX_DEAD_LINKS = 100_000
+
+
+def is_known_dead(url: str) -> bool:
+    """Return True if a file host has refused `url` before."""
+    return hash(url) in _dead_links
 
 
 @dataclass
 class _Sink:
-    """Bytes on their way into memory or a file, and how many there are."""
+    """Receives bytes into memory or a file."""
 
     file: BinaryIO | None = None
-    pieces: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
     size: int = 0
     head: bytes = b""
     tail: bytes = b""
     etag: str | None = None
     md5: str | None = None
-    doubted: bool = False
+    md5_failed: bool = False
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -81,246 +109,89 @@ class _Sink:
             self.head = (self.head + data)[:HEAD]
         self.tail = (self.tail + data[-TAIL:])[-TAIL:]
         if self.file is None:
-            self.pieces.append(data)
+            self.chunks.append(data)
         else:
             self.file.write(data)
 
     def restart(self) -> None:
-        self.size, self.head, self.tail, self.pieces, self.etag = 0, b"", b"", [], None
-        self.joined = False
+        self.size, self.head, self.tail, self.chunks, self.etag = 0, b"", b"", [], None
         if self.file is not None:
             self.file.seek(0)
             self.file.truncate()
 
-    def parts(self) -> Iterator[bytes]:
-        """Yield all that came."""
+    def content(self) -> Iterator[bytes]:
         if self.file is None:
-            yield from self.pieces
+            yield from self.chunks
             return
         self.file.seek(0)
-        while part := self.file.read(PIECE):
+        while part := self.file.read(CHUNK):
             yield part
 
 
-async def read(runtime: Runtime, file: MediaFile) -> bytes:
-    """Return a file's bytes: from the answer, from disk, or from its link."""
-    if file.held is not None:
-        return file.held
-    if file.path is not None and await runtime.blocking(file.path.is_file):
-        return await runtime.blocking(file.path.read_bytes)
+async def read(runtime: Runtime, source: Source) -> bytes:
+    """Return the bytes: from the answer, the saved file or the link.
+
+    Raises:
+        ResultExpiredError: The link is dead.
+    """
+    if source.data is not None:
+        return source.data
+    if source.path is not None and await runtime.blocking(source.path.is_file):
+        return await runtime.blocking(source.path.read_bytes)
     sink = _Sink()
-    await _download(runtime, file, sink)
-    return b"".join(sink.pieces)
+    await _download(runtime, source, sink)
+    return b"".join(sink.chunks)
 
 
-async def save(runtime: Runtime, file: MediaFile, folder: Path, stem: str) -> MediaFile:
-    """Save a file in `folder` as `stem` and its suffix, and return it with its path.
+async def save(runtime: Runtime, source: Source, folder: Path, stem: str) -> Saved:
+    """Save a file in `folder` as `stem` and its suffix.
 
-    A name that is taken gets a number. An OBJ that comes as a ZIP is also unpacked beside.
+    A number is added to a name that exists. An OBJ that is a ZIP is also unpacked beside it.
 
     Raises:
         ResultExpiredError: The link is dead.
-        OSError: The disk refuses.
+        OSError: The disk failed.
     """
-    stem = _nameable(stem)
-    part = await runtime.blocking(functools.partial(_part, folder, stem))
+    part = await runtime.blocking(functools.partial(PartFile.create, folder, stem))
     try:
-        head = await _fill(runtime, file, part)
-        suffix = _suffix(file.type, media_type_of(head))
-        path = await runtime.blocking(functools.partial(_settle, part, folder, stem, suffix))
+        head = await _fill(runtime, source, part.path)
+        suffix = _suffix(source.type, media_type_of(head))
+        path = await runtime.blocking(functools.partial(part.settle, suffix))
     except BaseException:
-        part.unlink(missing_ok=True)
+        part.path.unlink(missing_ok=True)
         raise
-    return file.with_path(path, unpacked=await _unpacked(runtime, file, path))
+    zipped = path.suffix == ".zip" and source.type != "zip"
+    return Saved(path=path, unpacked=await _unpack(runtime, path) if zipped else None)
 
 
-async def save_preview(runtime: Runtime, file: MediaFile) -> Path:
-    """Save the picture of a saved 3D model beside it, as `<name>.preview.png`, and return where.
+async def is_dead(runtime: Runtime, source: Source) -> bool:
+    """Return True if the file host refuses the link; one small request."""
+    sink = _Sink()
+    try:
+        async with aclosing((await _fetch(runtime, source, sink)).pieces) as pieces:
+            async for piece in pieces:
+                sink.write(piece)
+                if sink.size >= HEAD:
+                    break
+        _check_content(source, sink)
+    except ResultExpiredError:
+        return True
+    except TokenHubError:
+        return False  # undecided; the service itself may reach it
+    return False
 
-    Raises:
-        ResultExpiredError: The link is dead.
-        OSError: The disk refuses.
-    """
-    assert file.path is not None  # noqa: S101 - the model is saved first
-    assert file.preview is not None  # noqa: S101 - the caller has looked
-    stem = f"{file.path.stem}.preview"
-    saved = await save(runtime, file.preview, file.path.parent, stem)
-    assert saved.path is not None  # noqa: S101 - `save` has raised otherwise
-    return saved.path
 
-
-async def _fill(runtime: Runtime, file: MediaFile, part: Path) -> bytes:
-    """Write the bytes into `part`, and return the first of them."""
-    with await runtime.blocking(functools.partial(_opened, part)) as opened:
+async def _fill(runtime: Runtime, source: Source, part: Path) -> bytes:
+    """Write the bytes into `part` and return the first of them."""
+    with await runtime.blocking(lambda: part.open("r+b")) as opened:
         sink = _Sink(opened)
-        if file.url is None or file.held is not None:
-            data = await read(runtime, file)
+        if source.url is None or source.data is not None:
+            data = await read(runtime, source)
             await runtime.blocking(functools.partial(sink.write, data))
         else:
-            await _download(runtime, file, sink)
+            await _download(runtime, source, sink)
         await runtime.blocking(functools.partial(_flush, opened))
     return sink.head
-
-
-async def _download(runtime: Runtime, file: MediaFile, sink: _Sink) -> None:
-    """Fetch into `sink`; a cut download goes on where it was."""
-    if file.url is None:
-        raise InvalidRequestError("the file has neither link nor path; its bytes were not kept")
-    tries = 0
-    for _ in range(MOST_TRIES):
-        before = sink.size
-        try:
-            await _continue(runtime, file.url, sink, allow_loopback=file.allow_loopback)
-            _judge(sink, file.type)
-            return await runtime.blocking(functools.partial(_verify, sink))
-        except _PASSING as error:
-            tries = 1 if sink.size > before else tries + 1
-            if tries == TRIES or not error.is_retryable:
-                raise
-            await runtime.sleep(PAUSE * tries)
-        except TokenHubError as error:
-            raise _dead(error) from None
-    raise APIConnectionError(f"the file was cut {MOST_TRIES} times")
-
-
-async def _continue(runtime: Runtime, url: str, sink: _Sink, *, allow_loopback: bool) -> None:
-    """Fetch what `sink` does not have yet, or all of it where the host cannot continue."""
-    start = sink.size if sink.etag else 0
-    try:
-        fetched = await fetch(
-            runtime, url, allow_loopback=allow_loopback, start=start, etag=sink.etag
-        )
-    except TokenHubError as error:
-        if error.status != 416:  # the range is beyond the file
-            raise
-        sink.restart()
-        raise APIConnectionError("the file host cannot continue the file", status=416) from None
-    async with aclosing(fetched.pieces):
-        _join(fetched, sink)
-        await _take(runtime, fetched, sink)
-
-
-def _join(fetched: Fetched, sink: _Sink) -> None:
-    """Let `sink` be what the bytes that come are the rest of."""
-    other = fetched.etag != sink.etag and sink.size > 0
-    if fetched.start == 0:
-        sink.restart()
-        sink.md5 = fetched.md5
-    elif fetched.start != sink.size or other:
-        sink.restart()
-        raise APIConnectionError("the file host went on elsewhere in the file, or in another file")
-    sink.etag = fetched.etag
-
-
-async def _take(runtime: Runtime, fetched: Fetched, sink: _Sink) -> None:
-    wanted = sink.size + (fetched.size or 0)
-    if wanted > MOST_BYTES:
-        raise _too_large()
-    gathered = bytearray()
-    try:
-        async for piece in fetched.pieces:
-            gathered += piece
-            if sink.size + len(gathered) > MOST_BYTES:
-                raise _too_large()
-            if len(gathered) >= PIECE:
-                await _put(runtime, sink, gathered)
-    finally:
-        sink.write(bytes(gathered))  # what came before a cut is kept, and continued
-    told = fetched.size is not None
-    if sink.size < wanted or (not told and cut_short(sink.head, sink.tail, sink.size)):
-        raise APIConnectionError(f"the file ended after {sink.size} of {wanted or '?'} bytes")
-
-
-def _too_large() -> InvalidRequestError:
-    return InvalidRequestError(f"the file is larger than {MOST_BYTES} bytes")
-
-
-async def _put(runtime: Runtime, sink: _Sink, gathered: bytearray) -> None:
-    data = bytes(gathered)
-    gathered.clear()
-    await runtime.blocking(functools.partial(sink.write, data))
-
-
-def _dead(error: TokenHubError) -> TokenHubError:
-    """Return `error`, or what it means where it is the file host's way to say that time is up."""
-    if error.status not in {403, 404, 410}:
-        return error
-    return ResultExpiredError(
-        f"the link to the file is dead (HTTP {error.status})",
-        status=error.status,
-        hint="result(job) asks for a fresh one while the job is known, for 24 hours",
-    )
-
-
-def _judge(sink: _Sink, said: str) -> None:
-    if sink.size == 0:
-        raise APIConnectionError("the file is empty")
-    if complains(sink.head, said):
-        raise ResultExpiredError("the file host answered with a page instead of the file")
-
-
-def _md5_of(pieces: Iterable[bytes]) -> str:
-    """Return an MD5 in base64, as `Content-MD5` has it."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for piece in pieces:
-        md5.update(piece)
-    return base64.b64encode(md5.digest()).decode()
-
-
-def _verify(sink: _Sink) -> None:
-    """Compare with the host's MD5; bytes that differ twice are kept, for they were paid for."""
-    if sink.md5 is None or sink.md5 == _md5_of(sink.parts()):
-        return
-    if sink.doubted:
-        warn_user("a file has another MD5 than its host says, twice; kept all the same")
-        return
-    sink.restart()
-    sink.doubted = True
-    raise APIConnectionError("the file has another MD5 than its host says")
-
-
-def _suffix(said: str, found: str | None) -> str:
-    """Return the suffix for what a file really is, where that can be told."""
-    said = _SUFFIXES.get(said, said)
-    if found is None and said in _KNOWN:
-        warn_user(f"a file that should be {said} does not begin like one; saved all the same")
-    if found is None or found == said or said in _ZIPPED:
-        return said
-    same_kind = {said, found} <= PICTURES or {said, found} <= VIDEOS
-    if not same_kind and found != "zip":
-        warn_user(f"a file that should be {said} begins like {found}; saved as {found}")
-    return found
-
-
-async def _unpacked(runtime: Runtime, file: MediaFile, path: Path) -> Path | None:
-    if path.suffix != ".zip" or file.type == "zip":
-        return None
-    try:
-        return await runtime.blocking(functools.partial(unpack, path))
-    except (InvalidRequestError, OSError) as problem:
-        warn_user(f"{path.name} was saved and not unpacked: {problem}")
-        return None
-
-
-def _nameable(stem: str) -> str:
-    """Return `stem` as this system can write it: a locale may know no Chinese."""
-    coding = sys.getfilesystemencoding()
-    try:
-        os.fsencode(stem)
-    except UnicodeEncodeError:
-        return stem.encode(coding, "ignore").decode(coding).strip("._- ") or "tokenhub"
-    return stem
-
-
-def _part(folder: Path, stem: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{stem}.part-{secrets.token_hex(4)}"
-    part.open("xb").close()
-    return part
-
-
-def _opened(part: Path) -> BinaryIO:
-    return part.open("r+b")
 
 
 def _flush(opened: BinaryIO) -> None:
@@ -328,57 +199,148 @@ def _flush(opened: BinaryIO) -> None:
     os.fsync(opened.fileno())
 
 
-def _settle(part: Path, folder: Path, stem: str, suffix: str) -> Path:
-    """Give `part` the first free name, at once and whole; nothing is overwritten."""
-    for count in range(1, 10_000):
-        target = folder / f"{numbered(stem, count)}.{suffix}"
-        if target.with_name(f"{target.name}.json").exists():
-            continue  # the place of the sidecar is taken
+async def _download(runtime: Runtime, source: Source, sink: _Sink) -> None:
+    """Fetch into `sink`, continuing where the previous attempt was cut."""
+    tries = 0
+    for _ in range(MAX_TRIES):
+        before = sink.size
         try:
-            return _moved(part, target)
-        except FileExistsError:
-            continue
-    raise FileExistsError(f"no free name for {stem!r}")
+            fetched = await _fetch(runtime, source, sink)
+            async with aclosing(fetched.pieces):
+                _prepare(fetched, sink)
+                await _receive(runtime, fetched, sink)
+            _check_content(source, sink)
+            return await runtime.blocking(functools.partial(_verify_md5, sink))
+        except RETRYABLE as error:
+            tries = 1 if sink.size > before else tries + 1
+            if tries == MAX_STALLED_TRIES or not error.is_retryable:
+                raise
+            await runtime.sleep(PAUSE * tries)
+    raise APIConnectionError(f"the file was cut {MAX_TRIES} times")
 
 
-def _moved(part: Path, target: Path) -> Path:
-    """Move `part` to `target`, where there is nothing yet."""
+async def _fetch(runtime: Runtime, source: Source, sink: _Sink) -> Fetched:
+    """Open the link for what `sink` lacks, or for the whole file if it cannot be continued."""
+    if source.url is None:
+        raise InvalidRequestError(
+            "the file has neither link nor path, and its bytes were not kept",
+            hint="call result(job) while the service knows the job, for 24 hours",
+        )
+    start = sink.size if sink.etag else 0
+    loopback = source.allow_loopback
     try:
-        os.link(part, target)
-    except FileExistsError:
+        return await fetch(
+            runtime, source.url, allow_loopback=loopback, start=start, etag=sink.etag
+        )
+    except RETRYABLE:
         raise
-    except (OSError, AttributeError):
-        return _claimed(part, target)  # a disk without hard links
-    part.unlink()
-    return target
+    except TokenHubError as error:
+        if error.status in {403, 404, 410}:
+            raise _expired(source, f"HTTP {error.status}", error.status) from None
+        if error.status != 416:
+            raise
+    sink.restart()  # the range is beyond the end of the file
+    raise APIConnectionError("the file host cannot continue the file", status=416)
 
 
-def _claimed(part: Path, target: Path) -> Path:
-    """Move `part` to `target`, whose name is claimed by an empty file first."""
-    target.open("xb").close()
+def _expired(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
+    if len(_dead_links) >= _MAX_DEAD_LINKS:
+        _dead_links.clear()
+    _dead_links.add(hash(source.url))
+    return ResultExpiredError(
+        f"the link to the file is dead ({reason})",
+        status=status,
+        hint="result(job) asks for a fresh link while the service knows the job, for 24 hours",
+    )
+
+
+def _prepare(fetched: Fetched, sink: _Sink) -> None:
+    """Check that the answer continues what `sink` holds, or empty the sink."""
+    if fetched.start == 0:
+        sink.restart()
+        sink.md5 = fetched.md5
+    elif fetched.start != sink.size or (fetched.etag != sink.etag and sink.size > 0):
+        sink.restart()
+        raise APIConnectionError("the file host continued at another place, or another file")
+    sink.etag = fetched.etag
+
+
+async def _receive(runtime: Runtime, fetched: Fetched, sink: _Sink) -> None:
+    expected = sink.size + (fetched.size or 0)
+    if expected > MAX_BYTES:
+        raise _too_large()
+    buffered = bytearray()
     try:
-        return part.replace(target)
-    except OSError:
-        target.unlink(missing_ok=True)
-        raise
+        async for piece in fetched.pieces:
+            buffered += piece
+            if sink.size + len(buffered) > MAX_BYTES:
+                raise _too_large()
+            if len(buffered) >= CHUNK:
+                data = bytes(buffered)
+                buffered.clear()
+                await runtime.blocking(functools.partial(sink.write, data))
+    finally:
+        sink.write(bytes(buffered))  # kept after a cut, and continued
+    if fetched.size is None:
+        incomplete = is_truncated(sink.head, sink.tail, sink.size)
+    else:
+        incomplete = sink.size < expected
+    if incomplete:
+        raise APIConnectionError(f"the file ended after {sink.size} of {expected or '?'} bytes")
 
 
-def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write what is known of a saved file beside it, as `<name>.json`."""
-    whole = {
-        "schema": 1,
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": _digest(path),
-        "saved_at": datetime.now(UTC).isoformat(),
-        **facts,
-    }
-    text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
-    part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
-    part.write_text(text, "utf-8", errors="backslashreplace")  # half an emoji is JSON so
-    part.replace(path.with_name(f"{path.name}.json"))
+def _too_large() -> InvalidRequestError:
+    return InvalidRequestError(f"the file is larger than {MAX_BYTES} bytes")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _check_content(source: Source, sink: _Sink) -> None:
+    if sink.size == 0:
+        raise APIConnectionError("the file is empty")
+    if is_error_page(sink.head, source.type):
+        raise _expired(source, "the file host sent an error page")
+    _dead_links.discard(hash(source.url))
+
+
+def _md5_of(content: Iterable[bytes]) -> str:
+    """Return an MD5 in base64, as in `Content-MD5`."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    for chunk in content:
+        md5.update(chunk)
+    return base64.b64encode(md5.digest()).decode()
+
+
+def _verify_md5(sink: _Sink) -> None:
+    """Compare with the host's MD5; after a second mismatch the file is kept, as it was paid for."""
+    if sink.md5 is None or sink.md5 == _md5_of(sink.content()):
+        return
+    if sink.md5_failed:
+        warn_user("the MD5 of a file differs from its host's, twice; the file was kept")
+        return
+    sink.restart()
+    sink.md5_failed = True
+    raise APIConnectionError("the MD5 of the file differs from its host's")
+
+
+def _suffix(declared: str, found: str | None) -> str:
+    """Return the suffix for what a file is by its content, else as declared."""
+    declared = _SUFFIXES.get(declared, declared)
+    if found is None and declared in _RECOGNISABLE:
+        warn_user(f"a file declared as {declared} does not begin like one; it was saved as it is")
+    if found is None or found == declared or declared in _ZIPPED:
+        return declared
+    same_kind = {declared, found} <= PICTURES or {declared, found} <= VIDEOS
+    if not same_kind and found != "zip":
+        warn_user(f"a file declared as {declared} begins like {found}; it was saved as {found}")
+    return found
+
+
+async def _unpack(runtime: Runtime, path: Path) -> Path | None:
+    try:
+        unpacked = await runtime.blocking(functools.partial(unpack, path))
+    except Exception as problem:  # noqa: BLE001 - whatever an archive raises, it is saved
+        reason = str(problem) or type(problem).__name__
+        warn_user(f"{path.name} was saved and not unpacked: {reason}")
+        return None
+    if unpacked.skipped:
+        warn_user(f"{path.name} was saved, and unpacked in part: {'; '.join(unpacked.skipped)}")
+    return unpacked.folder

@@ -1,100 +1,171 @@
-"""File names that every system takes. Pure."""
+"""Writes files: under portable names, complete or not at all, never over other files."""
 
 from __future__ import annotations
 
-import lzma
+import os
 import re
+import secrets
 import shutil
+import sys
 import unicodedata
 import zipfile
-import zlib
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from langchain_tokenhub.errors import InvalidRequestError
 
-MOST_NAME_BYTES = 80
-"""Of a stem: Linux takes 255 bytes a name, eCryptfs 143, and a suffix and a number come behind."""
+MAX_NAME_BYTES = 80
+"""Of a stem. Linux allows 255 bytes a name, eCryptfs 143; suffix and number are added to it."""
+MAX_UNPACKED_FILES = 1000
+MAX_UNPACKED_BYTES = 2 * 1024**3
+MAX_GROWTH = 200
+"""Compression ratio allowed beyond the first 100 MB; meshes as text compress about tenfold."""
+_CHUNK = 1024 * 1024
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 )
-"""Names that Windows takes for devices."""
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that steer a terminal, or turn the direction in which a name is read."""
+"""Device names of Windows."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that control a terminal or change the reading direction of a name."""
+
+
+# --- names ----------------------------------------------------------------------------------------
 
 
 def stem_of(text: str, job_id: str | None = None) -> str:
-    """Return a file name without suffix, from a prompt and the job's id.
+    """Return a file name without suffix, made from a prompt and the job's id.
 
     Args:
-        text: What the file shows; cut at a character, counted in bytes.
-        job_id: Its end tells two pictures of one prompt apart.
+        text: The prompt; truncated at a character, counted in bytes.
+        job_id: Its end distinguishes two pictures of one prompt.
     """
     plain = unicodedata.normalize("NFC", text)
     plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
-    plain = re.sub(r"_+", "_", plain)
-    plain = (
-        plain.encode("utf-8", "ignore")[:MOST_NAME_BYTES].decode("utf-8", "ignore").strip("._- ")
-    )
-    if _reserved(plain):
-        plain = f"_{plain}"
-    return "-".join(part for part in (plain, tail_of(job_id or "")) if part) or "tokenhub"
+    short = re.sub(r"_+", "_", plain).encode("utf-8", "ignore")[:MAX_NAME_BYTES]
+    stem = short.decode("utf-8", "ignore").strip("._- ")
+    if _is_reserved(stem):
+        stem = f"_{stem}"
+    return "-".join(part for part in (stem, tail_of(job_id or "")) if part) or "tokenhub"
 
 
 def tail_of(job_id: str) -> str:
-    """Return how the name of a job's file ends, before its number and suffix."""
+    """Return the end of a job id as used in file names."""
     return re.sub(r"[^A-Za-z0-9-]", "", job_id)[-12:].strip("-")
 
 
-def numbered(stem: str, count: int) -> str:
-    """Return `stem`, with a number where it is not the first."""
+def _numbered(stem: str, count: int) -> str:
     return stem if count < 2 else f"{stem}-{count}"
 
 
-def awkward(name: str) -> bool:
-    """Say whether some system refuses `name`, takes it for a device, or shows it as another."""
-    return name != name.rstrip(". ") or _reserved(name) or bool(_STEERING.search(name))
+def _encodable(stem: str) -> str:
+    """Return `stem` in the file system's encoding, which may lack Chinese."""
+    coding = sys.getfilesystemencoding()
+    try:
+        os.fsencode(stem)
+    except UnicodeEncodeError:
+        return stem.encode(coding, "ignore").decode(coding).strip("._- ") or "tokenhub"
+    return stem
 
 
-def _reserved(name: str) -> bool:
-    """Say whether Windows takes `name` for a device; it reads COM¹ as COM1."""
+def _is_portable(name: str) -> bool:
+    """Return True if every system accepts `name` as a file name and displays it as it is."""
+    if len(name.encode("utf-8", "replace")) > 255 or name != name.rstrip(". "):
+        return False
+    return not _is_reserved(name) and not _CONTROL.search(name)
+
+
+def _is_reserved(name: str) -> bool:
+    """Return True if Windows treats `name` as a device; it reads COM¹ as COM1."""
     device = unicodedata.normalize("NFKC", name.partition(".")[0]).rstrip().lower()
     return device in _RESERVED
 
 
-MOST_FILES = 1000
-MOST_UNPACKED = 2 * 1024**3
-MOST_GROWTH = 200
-"""Times that an archive may grow beyond its first 100 MB; meshes as text grow about tenfold."""
-_PIECE = 1024 * 1024
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
-"""What a ZIP raises that is cut, locked, wrongly packed or oddly named."""
+# --- files ----------------------------------------------------------------------------------------
 
 
-def unpack(archive: Path) -> Path:
-    """Unpack `archive` into a new folder beside it, and return the folder.
+@dataclass(frozen=True)
+class PartFile:
+    """A file being written; it gets its name once it is complete."""
+
+    path: Path
+    stem: str
+
+    @classmethod
+    def create(cls, folder: Path, stem: str) -> PartFile:
+        """Create an empty file in `folder`, which is created if missing."""
+        stem = _encodable(stem)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{stem}.part-{secrets.token_hex(4)}"
+        part.open("xb").close()
+        return cls(part, stem)
+
+    def settle(self, suffix: str) -> Path:
+        """Move the file to the first free name, atomically, and return the new path."""
+        for count in range(1, 10_000):
+            target = self.path.with_name(f"{_numbered(self.stem, count)}.{suffix}")
+            if target.with_name(f"{target.name}.json").exists():
+                continue  # the name of the sidecar is in use
+            try:
+                return _move(self.path, target)
+            except FileExistsError:
+                continue
+        raise FileExistsError(f"no free name for {self.stem!r}")
+
+
+def _move(part: Path, target: Path) -> Path:
+    """Move `part` to `target`; raises FileExistsError if it exists."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):  # no hard links here: claim the name with an empty file
+        target.open("xb").close()
+        try:
+            return part.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+    part.unlink()
+    return target
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Unpacked:
+    """The result of unpacking an archive.
+
+    Args:
+        folder: Where its members are.
+        skipped: Why members are missing.
+    """
+
+    folder: Path
+    skipped: list[str] = field(default_factory=list)
+
+
+def unpack(archive: Path) -> Unpacked:
+    """Unpack a ZIP into a new folder beside it, without members that have no safe name.
 
     Raises:
-        InvalidRequestError: It holds what an archive of a model never holds.
+        InvalidRequestError: No member can be unpacked, or the archive exceeds a limit.
+        Exception: Whatever `zipfile` raises for a broken archive.
     """
-    folder = _new_folder(archive)
+    done = Unpacked(_new_folder(archive))
     try:
-        with zipfile.ZipFile(archive) as whole:
-            budget = _budget(archive, whole)
-            for member in whole.infolist():
-                budget -= _extract(whole, member, folder, budget)
-    except _BROKEN as problem:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise InvalidRequestError(f"the archive is broken: {problem}") from None
+        with zipfile.ZipFile(archive) as opened:
+            _extract_all(opened, done, _budget(archive, opened))
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(done.folder, ignore_errors=True)
         raise
-    return folder
+    return done
 
 
 def _new_folder(archive: Path) -> Path:
     for count in range(1, 10_000):
-        folder = archive.with_name(archive.stem if count < 2 else f"{archive.stem}-{count}")
+        folder = archive.with_name(_numbered(archive.stem, count))
         try:
             folder.mkdir()
         except FileExistsError:
@@ -103,31 +174,48 @@ def _new_folder(archive: Path) -> Path:
     raise FileExistsError(f"no free name beside {archive.name!r}")
 
 
-def _budget(archive: Path, whole: zipfile.ZipFile) -> int:
-    if len(whole.infolist()) > MOST_FILES:
-        raise InvalidRequestError(f"the archive holds more than {MOST_FILES} files")
-    return min(MOST_UNPACKED, 100 * 1024**2 + archive.stat().st_size * MOST_GROWTH)
+def _budget(archive: Path, opened: zipfile.ZipFile) -> int:
+    """Return how many bytes may be unpacked."""
+    if len(opened.infolist()) > MAX_UNPACKED_FILES:
+        raise InvalidRequestError(f"the archive holds more than {MAX_UNPACKED_FILES} files")
+    return min(MAX_UNPACKED_BYTES, 100 * 1024**2 + archive.stat().st_size * MAX_GROWTH)
 
 
-def _extract(whole: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, budget: int) -> int:
-    """Write one member, and return its size; sizes in the archive's index are not believed."""
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    odd = name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts)
-    if odd or (member.external_attr >> 28) == 0xA:  # a symbolic link
-        raise InvalidRequestError(f"the archive holds {member.filename!r}, which leads outside")
-    if any(awkward(part) for part in name.parts):
-        what = f"the archive holds {member.filename!r}, which is no name for every system"
-        raise InvalidRequestError(what)
-    target = folder.joinpath(*name.parts)
-    if member.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        return 0
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _extract_all(opened: zipfile.ZipFile, done: Unpacked, budget: int) -> None:
+    for member in opened.infolist():
+        text = member.filename.replace("\\", "/")
+        name = PurePosixPath(text)
+        if not name.parts or text.endswith("/"):
+            continue  # nameless, or a folder
+        reason = _unsafe(name, member)
+        if reason is None:
+            target = done.folder.joinpath(*name.parts)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                budget -= _extract(opened, member, target, budget)
+            except (FileExistsError, NotADirectoryError):
+                reason = "occurs twice"
+        if reason is not None:
+            done.skipped.append(f"the archive holds {member.filename!r}, which {reason}")
+    if not any(done.folder.iterdir()):
+        raise InvalidRequestError("; ".join(done.skipped) or "the archive is empty")
+
+
+def _unsafe(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
+    """Return why a member is not written, or None."""
+    outside = name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts)
+    if outside or (member.external_attr >> 28) == 0xA:  # a symbolic link
+        return "leads outside"
+    return None if all(map(_is_portable, name.parts)) else "is not a portable file name"
+
+
+def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, budget: int) -> int:
+    """Write one member and return its size; the sizes in the archive's index are not trusted."""
     size = 0
-    with whole.open(member) as source, target.open("xb") as sink:
-        while piece := source.read(_PIECE):
-            size += len(piece)
+    with opened.open(member) as source, target.open("xb") as sink:
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
             if size > budget:
-                raise InvalidRequestError("the archive grows beyond all measure when unpacked")
-            sink.write(piece)
+                raise InvalidRequestError("the archive exceeds the limit for unpacked bytes")
+            sink.write(chunk)
     return size

@@ -41,7 +41,7 @@ class RecentJobs:
         with self._lock:
             before = self._forget(job.id)
             self._jobs[job.id] = job, _with_key(as_record, before)
-            if size := sum(len(file.held or b"") for file in job.files):
+            if size := sum(len(file._data or b"") for file in job.files):
                 self._sizes[job.id] = size
                 self._held += size
             self._make_room()
@@ -76,7 +76,7 @@ class RecentJobs:
 
 def _without_saved_bytes(file: MediaFile) -> MediaFile:
     """Return a file without bytes that are on disk as well."""
-    return file if file.path is None else file.without_bytes()
+    return file if file.path is None else file._without_bytes()
 
 
 def _with_key(request: JobRequest | None, before: JobRequest | None) -> JobRequest | None:

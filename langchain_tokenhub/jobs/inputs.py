@@ -1,8 +1,8 @@
-"""File inputs: from whatever names a file to the shape that a parameter wants.
+"""Resolves file inputs and encodes them in the shape of their parameter.
 
-Two kinds of callers. Plain code may pass links, data URLs, paths, bytes, pictures and earlier
-results. What a language model wrote is a string, and may only be a link, a data URL, the id of a
-job that is known here, or a path inside folders that were allowed.
+Plain code may pass links, data URLs, paths, `file:` URIs, bytes, pictures and earlier results. A
+language model passes a string: a link, a data URL, the id of a known job, or a path or `file:` URI
+inside an allowed folder.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import BaseModel, ValidationError
 
-from langchain_tokenhub.errors import InvalidRequestError, ResultExpiredError, TokenHubError
-from langchain_tokenhub.jobs.downloads import read
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult, bare
 from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
@@ -42,17 +43,20 @@ from langchain_tokenhub.transport import Runtime
 
 Find = Callable[[str], Awaitable[Job | None]]
 """Looks a job up by its id."""
+Refresh = Callable[[JobRef], Awaitable[Job]]
+"""Queries a completed job for fresh links."""
 
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+_FILE_URI = re.compile(r"file:/", re.IGNORECASE)
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
-_MANY_BYTES = 64 * 1024**2
-"""A file larger than this is not read to learn that it is too large."""
+_MAX_READ = 64 * 1024**2
+"""Bytes above which a file is refused unread."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """A file that the service fetches; `source` is what it is, wherever it is."""
+    """A file sent as a link; `source` tells which file it is, whatever its link."""
 
     url: str
     source: str | None = None
@@ -65,7 +69,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Data:
-    """A file that is sent; `source` is what it is, wherever it is."""
+    """A file sent as bytes; `source` tells which file it is, if it came from a job."""
 
     data: bytes
     source: str | None = None
@@ -78,12 +82,13 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Finds what a value names.
+    """Reads the files that parameters name.
 
     Args:
-        runtime: What waits.
+        runtime: Sync or async runtime.
         find: Looks up an earlier job.
-        folders: Where a language model's paths may lead; None where plain code asks.
+        refresh: Asks for fresh links.
+        folders: Folders that a language model may name files in; None for plain code.
         find_source: Returns which job's file a link leads to; None without a ledger.
         identities: The files of the parameters by their places, once `body` has found them.
         problems: Why files that are known cannot be sent, or not any more.
@@ -91,14 +96,15 @@ class Reader:
 
     runtime: Runtime
     find: Find
+    refresh: Refresh
     folders: tuple[Path, ...] | None = None
     find_source: Callable[[str], Awaitable[str | None]] | None = None
     identities: dict[str, Any] = dataclasses.field(default_factory=dict)
     problems: list[TokenHubError] = dataclasses.field(default_factory=list)
 
     async def body(self, params: MediaParams) -> dict[str, Any]:
-        """Return the parameters as they are sent, files in their wire shapes."""
-        sent = await self._sent(params)
+        """Return the parameters as sent, with encoded files."""
+        sent = await self._encoded(params)
         if params.most_bytes:
             try:
                 check_body(sent, params.most_bytes)
@@ -112,12 +118,12 @@ class Reader:
             raise problem
         self.problems.append(problem)
 
-    async def _sent(self, params: MediaParams) -> dict[str, Any]:
-        body = await self._placed(encode_params(params), file_fields(type(params)))
+    async def _encoded(self, params: MediaParams) -> dict[str, Any]:
+        body = await self._with_files(encode_params(params), file_fields(type(params)))
         for name, value in params:
             if isinstance(value, list) and value and isinstance(value[0], Part):
                 body[name] = [
-                    await self._placed(sent, file_fields(type(part)), f"{name}[{number}].")
+                    await self._with_files(sent, file_fields(type(part)), f"{name}[{number}].")
                     for number, (part, sent) in enumerate(zip(value, body[name], strict=True))
                 ]
         return body
@@ -132,7 +138,7 @@ class Reader:
                 ]
         return call | self.identities
 
-    async def _placed(
+    async def _with_files(
         self, values: dict[str, Any], fields: Mapping[str, FileField], where: str = ""
     ) -> dict[str, Any]:
         placed = dict(values)
@@ -184,7 +190,7 @@ class Reader:
                 return await self._from_code(place, value, field)
 
     async def _from_code(self, place: str, value: Any, field: FileField) -> Link | Data:
-        """Take what plain code may pass and a language model cannot."""
+        """Resolve a value that only plain code may pass."""
         match value:
             case bytes() | bytearray() | memoryview():
                 return Data(bytes(value))
@@ -199,14 +205,16 @@ class Reader:
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(place, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
-                return await self._read(place, functools.partial(_drawn, value))
+                return await self._read(place, functools.partial(_as_png, value))
             case _ if callable(getattr(value, "read", None)):
                 return await self._read(place, value.read)
+            case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
+                raise refuse(place, value, "an array is taken as PIL.Image.fromarray(array)")
             case _:
                 raise refuse(place, value, _TAKEN)
 
     async def _read(self, place: str, read: Callable[[], Any]) -> Data:
-        """Take what a picture or an open file gives."""
+        """Return the bytes of a picture or an open file."""
         try:
             data = await self.runtime.blocking(read)
         except (OSError, ValueError) as problem:
@@ -241,7 +249,7 @@ class Reader:
     async def _from_block(
         self, place: str, block: Mapping[str, Any], field: FileField
     ) -> Link | Data:
-        """Take an image block of LangChain's, or the shape that the service itself wants."""
+        """Resolve a LangChain image block, or the service's own shape."""
         match block:
             case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
                 return await self._from_text(place, text, field)
@@ -255,7 +263,7 @@ class Reader:
     async def _from_files(
         self, place: str, files: list[MediaFile], field: FileField
     ) -> Link | Data:
-        """Take the first file of an earlier result that fits, or a picture of it."""
+        """Resolve the first file of an earlier result that fits, or its preview."""
         fitting = [file for file in files if normal(file.type) in map(normal, field.formats)]
         if fitting:
             return await self._from_file(place, fitting[0])
@@ -266,22 +274,58 @@ class Reader:
         raise refuse(place, None, f"the earlier job made {found}; {formats(field)} is needed")
 
     async def _from_file(self, place: str, file: MediaFile) -> Link | Data:
+        """Resolve a file of an earlier result; if it is gone, a ledger may know its call."""
         source = file.source or (file.url and (await self._source(file.url) or file.url))
-        if file.url and not file.expired():
-            return Link(file.url, source)
         problem: TokenHubError
         try:
-            return Data(await read(self.runtime, file), source)
-        except (ResultExpiredError, OSError):
-            advice = "its link is dead and it was not saved; make it again, or call result(job)"
-            problem = refuse(place, None, advice)
+            found = await self._from_live_file(place, file)
         except TokenHubError as error:
             problem = error
+        else:
+            return dataclasses.replace(found, source=source)
         self._defer(problem)
         return Link(file.url or "", source)
 
     async def _source(self, link: str) -> str | None:
         return await self.find_source(link) if self.find_source else None
+
+    async def _from_live_file(self, place: str, file: MediaFile) -> Link | Data:
+        """Resolve a file of an earlier result; a dead link is refreshed once.
+
+        Raises:
+            ResultExpiredError: The link is dead, and so is the fresh one.
+        """
+        if await self._has_live_link(file):
+            return Link(file.url or "")
+        with suppress(InvalidRequestError, OSError):
+            return Data(await file.model_copy(update={"url": None})._read(self.runtime))
+        fresh = await self._fresh(file, file._job) if file._job else None
+        if fresh is not None and not await fresh._is_dead(self.runtime):
+            return Link(fresh.url or "")
+        try:
+            return Data(await file._read(self.runtime))
+        except ResultExpiredError as dead:
+            dead.hint = "it was not saved, and no fresh link works; make it anew"
+            if file._job is not None:
+                raise
+        raise refuse(place, None, "its link is dead and it was not saved; make it anew")
+
+    async def _has_live_link(self, file: MediaFile) -> bool:
+        """Return True if the file's link works; links of unknown jobs are not tried."""
+        if not file.url or file.expired():
+            return False
+        return file._job is None or not await file._is_dead(self.runtime)
+
+    async def _fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
+        """Return the same file with a fresh link, if the service still knows its job."""
+        try:
+            files = (await self.refresh(job)).files
+        except TokenHubError:
+            return None
+        linked = [one for made in files for one in (made, made.preview) if one and one.url]
+        same = [one for one in linked if bare(one.url) == bare(file.url)]
+        alike = [one for one in linked if one.type == file.type]
+        return same[0] if same else alike[0] if len(alike) == 1 else None
 
     async def _path(self, text: str) -> Path | None:
         return await self.runtime.blocking(functools.partial(_path, text, self.folders))
@@ -301,8 +345,10 @@ _TAKEN_FROM_MODEL = (
 
 
 def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
-    """Return the file that `text` names, if it is one and may be read."""
-    if len(text) > 4096 or "\x00" in text:
+    """Return the path of the file that `text` names, if it exists and may be read."""
+    if _FILE_URI.match(text):
+        text = _path_of_uri(text)
+    if not text or len(text) > 4096 or "\x00" in text:
         return None
     with suppress(OSError, ValueError, RuntimeError):
         if folders is None:
@@ -316,13 +362,22 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
     return None
 
 
+def _path_of_uri(uri: str) -> str:
+    """Return the path of a `file:` URI of this machine, else an empty string."""
+    with suppress(ValueError):
+        parts = urlsplit(uri)
+        if parts.netloc.lower() in {"", "localhost"} and not parts.query and not parts.fragment:
+            return url2pathname(parts.path)
+    return ""
+
+
 def _load(path: Path) -> Data:
     path = path.expanduser()
     facts = path.stat()
-    if facts.st_size > _MANY_BYTES:
-        raise OSError(0, f"it is larger than {_MANY_BYTES // 1024**2} MB")
+    if facts.st_size > _MAX_READ:
+        raise OSError(0, f"it is larger than {_MAX_READ // 1024**2} MB")
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
-        raise OSError(0, "it is no regular file")  # a device may never end
+        raise OSError(0, "it is no regular file")  # a device may be endless
     data = path.read_bytes()
     return Data(data, source_of(path, data))
 
@@ -334,12 +389,12 @@ def _without_files(body: Mapping[str, Any], params: BaseModel) -> dict[str, Any]
 
 
 def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
-    """Return the files of a result, job or file that was dumped: a tool's artifact, a sidecar."""
+    """Return the files of a dumped result, job or file: a tool's artifact, a sidecar."""
     with suppress(ValidationError):
         match value:
-            case {"files": list(), "job": Mapping()}:
-                return MediaResult.model_validate(value).files
-            case {"files": list(), "id": _, "kind": _}:
+            case {"job": Mapping() as job, "files": list() as files}:
+                return MediaResult.model_validate({"job": job, "files": files}).files
+            case {"id": _, "kind": _, "files": list()}:
                 return Job.model_validate(value).files
             case {"files": list() as files}:
                 return [MediaFile.model_validate(file) for file in files]
@@ -348,8 +403,8 @@ def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
     return []
 
 
-def _drawn(picture: Any) -> bytes:
-    """Return a PIL picture as a PNG, without importing Pillow."""
+def _as_png(picture: Any) -> bytes:
+    """Return a PIL image as a PNG, without importing Pillow."""
     buffer = io.BytesIO()
     plain = (
         picture if picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else picture.convert("RGB")
@@ -359,7 +414,7 @@ def _drawn(picture: Any) -> bytes:
 
 
 def _plain(text: str) -> bytes:
-    """Return the bytes of base64 whose letters were looked at; its padding may be missing."""
+    """Return the bytes of validated base64, whose padding may be missing."""
     try:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
     except binascii.Error:
@@ -386,7 +441,7 @@ _SAME = {"jpg": "jpeg", "tif": "tiff"}
 
 
 def check(place: str, data: bytes, field: FileField) -> None:
-    """Refuse bytes that the service would refuse."""
+    """Raise for bytes that the service would refuse."""
     if not data:
         raise refuse(place, None, "the file is empty")
     _check_size(place, len(data), field)
@@ -410,7 +465,7 @@ def _check_size(place: str, size: int, field: FileField) -> None:
 
 
 def check_body(body: Mapping[str, Any], most: int) -> None:
-    """Refuse a request that is too large as a whole."""
+    """Raise for a request that is too large as a whole."""
     size = len(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     if size > most:
         what = f"the request has {_megabytes(size)}, {_megabytes(most, 0)} is the most"
@@ -435,16 +490,16 @@ def _check_sides(place: str, measured: tuple[int, int], field: FileField) -> Non
 
 
 def normal(name: str) -> str:
-    """Return the one name of a file type that has two."""
+    """Return the canonical name of a file type."""
     return _SAME.get(name, name)
 
 
 def formats(field: FileField) -> str:
-    """Return the file types that a field takes, for an error."""
+    """Return the file types of a field, for an error."""
     return ", ".join(field.formats)
 
 
 def refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
-    """Return the error of a file input: its field, its value cut short, and what to do."""
+    """Return an error with the field, the shortened value and what to do."""
     what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
     return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.ledger_backends import (
     FolderBackend,
@@ -30,7 +31,7 @@ from langchain_tokenhub.jobs.ledger_backends import (
     backend_for,
 )
 from langchain_tokenhub.jobs.ledger_keys import account_hash, bare_link, digest_of, key_of
-from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, warn_user
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
 
@@ -223,7 +224,7 @@ class Ledger:
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; it is paid for, so a full disk only warns."""
-        files = [file.without_bytes() for file in job.files]  # they may be saved yet
+        files = [file._without_bytes() for file in job.files]  # they may be saved yet
         own = self._entry(request, job=job.model_copy(update={"files": files}))
         change = functools.partial(_with_outcome, own=own)
         if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):

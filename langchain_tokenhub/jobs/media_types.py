@@ -1,4 +1,4 @@
-"""What bytes are, by their first few. Pure."""
+"""Recognises file types by their first bytes. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PICTURES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
 VIDEOS = frozenset({"mp4", "webm", "mov"})
 MESHES = frozenset({"glb", "gltf", "obj", "fbx", "stl", "usdz"})
 TYPES = PICTURES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
-"""File types that results and inputs have."""
+"""File types of results and inputs."""
 
 HEAD = 64
-"""Bytes that `sniff` needs."""
+"""Bytes that `media_type_of` needs."""
 TAIL = 1024
-"""Bytes that `cut_short` needs: an archive may end with a comment."""
+"""Bytes that `is_truncated` needs: an archive may end with a comment."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
@@ -56,20 +56,20 @@ _ENDS = {"png": b"IEND", "jpg": b"\xff\xd9", "zip": b"PK\x05\x06"}
 
 
 def media_type_of(head: bytes) -> str | None:
-    """Return the type that `head` begins, or None where nothing says so."""
+    """Return the type of a file that begins with `head`, or None if it is unknown."""
     return next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
 
 
-def complains(head: bytes, said: str) -> bool:
-    """Say whether a file host answered with words instead of a file of the type `said`."""
+def is_error_page(head: bytes, declared: str) -> bool:
+    """Return True if a file host sent an error page instead of a file of the type `declared`."""
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if text.startswith((b"<?xml", b"<error", b"<!doctype html", b"<html")):
         return True
-    return text.startswith(b"{") and said in _KNOWN_BY_MAGIC
+    return text.startswith(b"{") and declared in _KNOWN_BY_MAGIC
 
 
-def cut_short(head: bytes, tail: bytes, size: int) -> bool:
-    """Say whether a file lacks its end, where that can be told from the file itself."""
+def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
+    """Return True if the file itself shows that its end is missing."""
     match media_type_of(head):
         case "glb":
             return size < int.from_bytes(head[8:12], "little")
@@ -80,7 +80,7 @@ def cut_short(head: bytes, tail: bytes, size: int) -> bool:
 
 
 def sides(data: bytes) -> tuple[int, int] | None:
-    """Return width and height in pixels where the header is simple to read, else None."""
+    """Return width and height in pixels for formats with a simple header, else None."""
     try:
         match media_type_of(data[:HEAD]):
             case "png":

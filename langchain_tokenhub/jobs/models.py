@@ -1,13 +1,13 @@
-"""The values: a job, its files, and the result of both. They hold no key and survive JSON."""
+"""Job, MediaFile and MediaResult: values without keys that survive JSON."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,14 +19,18 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
+from langchain_tokenhub._warnings import warn_user
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
+from langchain_tokenhub.jobs import downloads, render
+from langchain_tokenhub.jobs.file_store import stem_of
+from langchain_tokenhub.jobs.media_types import TYPES
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
 from langchain_tokenhub.transport.failover import loopback
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
-"""States that a job does not leave."""
+"""Final states."""
 
 
 class JobFault(TypedDict):
@@ -37,19 +41,19 @@ class JobFault(TypedDict):
 
 
 def bare(url: str | None) -> str | None:
-    """Return `url` without its query: a signature opens the file to whoever reads it."""
+    """Return `url` without its query, whose signature gives access to the file."""
     return url and url.partition("?")[0]
 
 
 class MediaFile(BaseModel):
-    """One file of a result: a link that dies, or a path that stays.
+    """One file of a result: a link that expires, or a saved path.
 
     Args:
-        url: Where the service keeps it; None when the bytes came inside the answer.
-        type: What it is: `png`, `mp4`, `glb`, `obj` …
-        preview_url: A picture of a 3D model.
-        expires_at: When the links die.
-        path: Where it was saved.
+        url: The service's link; None when the bytes came inside the answer.
+        type: File type: `png`, `mp4`, `glb`, `obj` …
+        preview_url: Link to a picture of a 3D model.
+        expires_at: When the links expire.
+        path: Where the file was saved.
         unpacked: Folder of an OBJ that came as a ZIP.
         preview_path: Where the picture of a 3D model was saved; two files may share it.
         source: Which job's file it is, `<job id>#<index>`: its link may change, this does not.
@@ -68,27 +72,41 @@ class MediaFile(BaseModel):
 
     _data: bytes | None = PrivateAttr(default=None)
     _allow_loopback: bool = PrivateAttr(default=False)
+    _job: JobRef | None = PrivateAttr(default=None)
 
     @classmethod
-    def holding(cls, data: bytes, **fields: Any) -> MediaFile:
+    def _from_bytes(cls, data: bytes, **fields: Any) -> Self:
         """Return a file whose bytes came inside the answer."""
         made = cls(**fields)
         made._data = data
         return made
 
-    @property
-    def held(self) -> bytes | None:
-        """The bytes, where they came inside the answer; JSON does not keep them."""
-        return self._data
+    def _attach(self, job: JobRef) -> None:
+        """Record the job, whose host decides whether links may lead to loopback."""
+        host = job.host or ""
+        self._job = self._job or JobRef(
+            **{name: getattr(job, name) for name in JobRef.model_fields}
+        )
+        self._allow_loopback = self._allow_loopback or loopback(host.rpartition(":")[0] or host)
 
-    @property
-    def allow_loopback(self) -> bool:
-        """Whether the link may lead to loopback, because the API itself is there."""
-        return self._allow_loopback
+    def _without_bytes(self) -> MediaFile:
+        """Return the same file as JSON keeps it."""
+        made = self.model_copy()
+        made._data = None
+        return made
+
+    def _source(self) -> downloads.Source:
+        return downloads.Source(
+            url=self.url,
+            data=self._data,
+            path=self.path,
+            type=self.type,
+            allow_loopback=self._allow_loopback,
+        )
 
     @property
     def preview(self) -> MediaFile | None:
-        """The picture of a 3D model, as a file of its own."""
+        """The picture of a 3D model as a file of its own."""
         path = self.preview_path
         if self.preview_url is None and path is None:
             return None
@@ -99,73 +117,85 @@ class MediaFile(BaseModel):
             expires_at=self.expires_at,
             source=self.source and f"{self.source} preview",
         )
-        made.place(allow_loopback=self.allow_loopback)
+        made._job, made._allow_loopback = self._job, self._allow_loopback
         return made
-
-    def place(self, *, allow_loopback: bool) -> None:
-        """Say whether the API is on loopback."""
-        self._allow_loopback = allow_loopback
 
     def of_job(self, job_id: str, index: int) -> MediaFile:
         """Return the same file with its `source`, unless that is known already."""
         return self if self.source else self.model_copy(update={"source": f"{job_id}#{index}"})
 
-    def with_path(self, path: Path | None, *, unpacked: Path | None = None) -> MediaFile:
-        """Return the same file, saved."""
-        return self.model_copy(update={"path": path, "unpacked": unpacked})
-
-    def without_bytes(self) -> MediaFile:
-        """Return the same file, as JSON keeps it."""
-        made = MediaFile(**dict(self))
-        made.place(allow_loopback=self.allow_loopback)
-        return made
-
-    def with_preview(self, path: Path) -> MediaFile:
-        """Return the same file, its preview saved."""
-        return self.model_copy(update={"preview_path": path})
-
     def expired(self, now: datetime | None = None) -> bool:
-        """Say whether the links are dead."""
+        """Return True if the links are past their time, or the file host refused the link."""
+        if self.url is not None and downloads.is_known_dead(self.url):
+            return True
         return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
 
     def read(self) -> bytes:
-        """Return the bytes: from the answer, the saved file or the link."""
+        """Return the bytes: from the answer, the saved file or the link.
+
+        Raises:
+            ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
+        """
         return finish(self._read(SyncRuntime()))
 
     async def aread(self) -> bytes:
-        """Return the bytes: from the answer, the saved file or the link."""
+        """As `read`."""
         return await self._read(AsyncRuntime())
 
     def save(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
-        """Save into the folder `to`, or under the file name `to`; nothing is overwritten.
+        """Save the file; an existing file is never overwritten.
+
+        Args:
+            to: Folder, or file name with a suffix.
+            name: File name without suffix, inside a folder.
 
         Returns:
             The file with its `path`.
+
+        Raises:
+            ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
         """
         return finish(self._save(SyncRuntime(), to, name))
 
     async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
-        """Save into the folder `to`, or under the file name `to`; nothing is overwritten.
-
-        Returns:
-            The file with its `path`.
-        """
+        """As `save`."""
         return await self._save(AsyncRuntime(), to, name)
 
     async def _read(self, runtime: Runtime) -> bytes:
-        from langchain_tokenhub.jobs.downloads import read
-
-        return await read(runtime, self)
+        with self._naming_job():
+            return await downloads.read(runtime, self._source())
 
     async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
-        from langchain_tokenhub.jobs.downloads import save, stem_of
-        from langchain_tokenhub.jobs.media_types import TYPES
-
         target = Path(to)
         named = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
         if named and not await runtime.blocking(target.is_dir):
-            return await save(runtime, self, target.parent, target.stem)
-        return await save(runtime, self, target, stem_of(name or "tokenhub"))
+            return await self._save_as(runtime, target.parent, target.stem)
+        return await self._save_as(runtime, target, stem_of(name or "tokenhub"))
+
+    async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
+        with self._naming_job():
+            saved = await downloads.save(runtime, self._source(), folder, stem)
+        return self.model_copy(update={"path": saved.path, "unpacked": saved.unpacked})
+
+    async def _is_dead(self, runtime: Runtime) -> bool:
+        return await downloads.is_dead(runtime, self._source())
+
+    async def _save_preview(self, runtime: Runtime) -> Path:
+        """Save the picture of a saved 3D model beside it, as `<name>.preview.png`."""
+        assert self.path is not None  # noqa: S101 - the model is saved first
+        assert self.preview is not None  # noqa: S101 - the caller has checked
+        folder, stem = self.path.parent, f"{self.path.stem}.preview"
+        saved = await downloads.save(runtime, self.preview._source(), folder, stem)
+        return saved.path
+
+    @contextmanager
+    def _naming_job(self) -> Iterator[None]:
+        """Set the job of an error about a dead link."""
+        try:
+            yield
+        except ResultExpiredError as error:
+            error.job = error.job or self._job
+            raise
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -183,30 +213,30 @@ class MediaFile(BaseModel):
         return [(name, value) for name, value in shown.items() if value is not None]
 
     def _repr_html_(self) -> str:
-        from langchain_tokenhub.jobs.render import file_html
-
-        return file_html(self)
+        return render.file_html(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
 class Job(JobRef):
-    """What is known of a job. Keep it as JSON, and collect it later in another process.
+    """The known state of a job. Store it as JSON, and collect it later in another process.
 
     Args:
         kind: `image`, `video` or `3d`.
-        model: Model id as it was sent.
-        id: The service's id: an opaque text. Empty never.
-        status: `unknown` for a word that nobody documented: the job is then still waited for.
-        host: Name of the host that took it; asked first.
+        model: Model id as sent.
+        id: The service's id: an opaque string, never empty.
+        status: `unknown` for an undocumented word; such a job is still waited for.
+        host: Name of the host that accepted the job; queries go to it first.
         request_id: The service's id of the submit, for its support.
         submitted_at: By this machine's clock.
-        completed_at: By the service's clock, or this machine's.
-        progress: Percent, where the service says it.
-        error: Why it failed.
-        files: What it made.
-        raw_revised_prompt: The service's rewriting, with its markup.
+        completed_at: By this machine's clock, if the submit's time is known; else the service's.
+        progress: Percent, if the service gives it.
+        error: Why the job failed.
+        files: The result.
+        raw_revised_prompt: The service's rewriting of the prompt, with its markup.
+        service_status: The service's own word for the status.
+        created_at: Time of the submit by the service's clock.
     """
 
     status: Status = "queued"
@@ -217,34 +247,43 @@ class Job(JobRef):
     error: JobFault | None = None
     files: list[MediaFile] = Field(default_factory=list)
     raw_revised_prompt: str | None = Field(default=None, repr=False)
+    service_status: str | None = None
+    created_at: datetime | None = None
 
     def model_post_init(self, _context: Any) -> None:
-        """Let links lead to loopback where the API itself is there, and files know their job."""
+        """Record the job in its files."""
         self.files[:] = [file.of_job(self.id, index) for index, file in enumerate(self.files)]
-        allow_loopback = loopback((self.host or "").rpartition(":")[0] or (self.host or ""))
         for file in self.files:
-            file.place(allow_loopback=allow_loopback)
+            file._attach(self)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the state is final."""
         return self.status in ENDED
 
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from submit to completion, if both are known by one clock."""
+        if self.completed_at is None or self.submitted_at is None:
+            return None
+        seconds = round((self.completed_at - self.submitted_at).total_seconds(), 3)
+        return seconds if seconds >= 0 else None
+
     def age(self, now: datetime) -> float | None:
-        """Return the seconds since the submit, if that is known."""
+        """Return the seconds since the submit, if its time is known."""
         since = self.submitted_at
         return None if since is None else max(0.0, (now - since).total_seconds())
 
 
 class MediaResult(BaseModel):
-    """What a job made. `str(result)` is the short text that a language model sees.
+    """The result of a job. `str(result)` is the short text that a language model sees.
 
     Args:
         job: The job.
-        files: What it made, with paths where it was saved.
+        files: Its files, with paths if they were saved.
         revised_prompt: The service's rewriting of the prompt, without markup.
-        raw_revised_prompt: The same as it came.
-        seconds: From submit to completion.
+        raw_revised_prompt: The rewriting with its markup.
+        seconds: Seconds from submit to completion.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -256,31 +295,26 @@ class MediaResult(BaseModel):
     seconds: float | None = None
 
     def model_post_init(self, _context: Any) -> None:
-        """Give the files what the job knows."""
+        """Record the job in the files."""
         files = [file.of_job(self.job.id, index) for index, file in enumerate(self.files)]
         self.files[:] = files
-        allow_loopback = any(file.allow_loopback for file in self.job.files)
         for file in self.files:
-            file.place(allow_loopback=file.allow_loopback or allow_loopback)
+            file._attach(self.job)
 
     def __str__(self) -> str:
-        from langchain_tokenhub.jobs.render import result_text
-
-        return result_text(self)
+        return render.result_text(self)
 
     def _repr_html_(self) -> str:
-        from langchain_tokenhub.jobs.render import result_html
-
-        return result_html(self)
+        return render.result_html(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
 
 
 def id_of(job: object) -> str:
-    """Return the id that a job has, or is."""
+    """Return the id of a job, or the id itself."""
     match job:
-        case Job():
+        case JobRef():
             return job.id
         case str() | int() if not isinstance(job, bool) and (job_id := str(job).strip()):
             return job_id
@@ -291,27 +325,17 @@ def id_of(job: object) -> str:
     raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
 
 
-def warn_user(text: str) -> None:
-    """Warn, and never raise: a filter that makes warnings errors must not cost a paid result."""
-    import logging
-
-    try:
-        warnings.warn(text, UserWarning, stacklevel=3)
-    except UserWarning:
-        logging.getLogger("langchain_tokenhub.jobs").warning("%s", text)
-
-
 _PLAIN = 2000
-"""Characters of a parameter that are written down; longer ones are files."""
+"""Maximum characters of a recorded parameter; longer ones are files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What is wanted.
+    """A job to submit.
 
     Args:
-        body: The parameters as they are sent.
-        title: What a saved file is called after.
+        body: The parameters as sent.
+        title: Text from which file names are made.
         key: The call's key in the ledger.
         problem: Why it cannot be sent, although an earlier call's job may be resumed.
     """
@@ -322,12 +346,12 @@ class JobRequest:
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """Return what is written down: the files inside the parameters are not."""
+        """Return what is recorded: everything but the files in the parameters."""
         return {"title": self.title, "parameters": _short(self.body)}
 
 
 def request_from_record(as_record: Any, key: str = "") -> JobRequest | None:
-    """Return the order that was written down, where there is one."""
+    """Return a recorded request, if there is one."""
     match as_record:
         case {"title": str() as title, "parameters": dict() as parameters}:
             return JobRequest(body=parameters, title=title, key=key)
@@ -336,7 +360,7 @@ def request_from_record(as_record: Any, key: str = "") -> JobRequest | None:
 
 
 def _short(value: Any) -> Any:
-    """Return parameters without the files inside them."""
+    """Return `value` without files in base64."""
     match value:
         case Mapping():
             return {name: _short(inner) for name, inner in value.items()}

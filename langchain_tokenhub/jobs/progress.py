@@ -1,4 +1,4 @@
-"""Who is told how a job stands: a function or a bar, LangChain's events, LangGraph's stream."""
+"""Reports progress: to a function or bar, LangChain's events and LangGraph's stream."""
 
 from __future__ import annotations
 
@@ -27,24 +27,30 @@ Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 async def emit(data: dict[str, Any]) -> None:
-    """Dispatch a custom event of the running tool, from sync code."""
-    if _inside_a_run():
+    """Dispatch a custom event of the running tool."""
+    if _is_inside_run():
         dispatch_custom_event(EVENT, data)
 
 
 async def aemit(data: dict[str, Any]) -> None:
-    """Dispatch a custom event of the running tool, from async code."""
-    if _inside_a_run():
+    """As `emit`."""
+    if _is_inside_run():
         await adispatch_custom_event(EVENT, data)
 
 
-def _inside_a_run() -> bool:
+def _is_inside_run() -> bool:
     manager: CallbackManager = get_callback_manager_for_config(ensure_config())
     return manager.parent_run_id is not None
 
 
 class Reporter:
-    """Tells all who listen; what they do wrong does not cost a paid result."""
+    """Reports the progress of a job; failures of listeners are logged only.
+
+    Args:
+        emit: Dispatches a custom event.
+        listener: True for a bar, or a function that takes a `Job`.
+        expected: Seconds that the job usually takes.
+    """
 
     def __init__(self, emit: Emit, listener: Progress, expected: float) -> None:
         self._emit = emit
@@ -53,40 +59,40 @@ class Reporter:
         self._last: tuple[Any, ...] | None = None
 
     async def tell(self, job: Job) -> None:
-        """Report how `job` stands; what did not change is told to the bar alone."""
+        """Report `job`; without a change only the bar is updated."""
         now = (job.id, job.status, job.progress)
         changed, self._last = now != self._last, now
-        with _harmless(job):
+        with _logging_errors(job):
             if self._bar:
                 self._bar.show(job)
         if not changed:
             return
-        with _harmless(job):
+        with _logging_errors(job):
             if self._call:
                 self._call(job)
         data = event_data(job)
-        with _harmless(job):
+        with _logging_errors(job):
             _write_to_graph(data)
-        with _harmless(job):
+        with _logging_errors(job):
             await self._emit(data)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Close the bar."""
         if self._bar:
             self._bar.close()
 
 
 @contextmanager
-def _harmless(job: Job) -> Iterator[None]:
+def _logging_errors(job: Job) -> Iterator[None]:
     try:
         yield
     except Exception:
-        # bars, handlers, the caller's function: whatever they raise, the job is paid for
-        logger.warning("telling of progress failed; job %s goes on", job.id, exc_info=True)
+        # a bar, a handler or the caller's function failed; the job is paid for
+        logger.warning("a progress report failed; job %s goes on", job.id, exc_info=True)
 
 
 def event_data(job: Job) -> dict[str, Any]:
-    """Return what listeners are told: no link, no prompt."""
+    """Return the data of an event: no link, no prompt."""
     return {
         "job_id": job.id,
         "kind": job.kind,
@@ -99,7 +105,7 @@ def event_data(job: Job) -> dict[str, Any]:
 
 
 def _write_to_graph(data: dict[str, Any]) -> None:
-    """Write to LangGraph's custom stream; outside a graph there is none."""
+    """Write to LangGraph's custom stream, inside a graph."""
     config = sys.modules.get("langgraph.config")
     if config is None:
         return
@@ -111,15 +117,15 @@ def _write_to_graph(data: dict[str, Any]) -> None:
 
 
 class Bar:
-    """A bar of `tqdm.auto` where tqdm is installed, else a line on stderr a state."""
+    """A bar of `tqdm.auto` if tqdm is installed, else one line on stderr for each state."""
 
     def __init__(self, expected: float) -> None:
         self._expected = max(1.0, expected)
         self._bar: Any = None
-        self._said = ""
+        self._last_line = ""
 
     def show(self, job: Job) -> None:
-        """Show how a job stands; without the service's percent, by the time it usually takes."""
+        """Show the state of a job; the percentage is estimated if the service gives none."""
         age = job.age(datetime.now(UTC)) or 0.0
         guess = round(100 * age / (age + self._expected))
         percent = 100 if job.status == "completed" else (job.progress or guess)
@@ -136,12 +142,12 @@ class Bar:
         self._bar.refresh()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def _print(self, job: Job, percent: int) -> None:
         line = f"{job.model} {job.id}: {job.status}"
-        if line != self._said:
-            self._said = line
-            print(f"{line} {percent}%", file=sys.stderr)  # noqa: T201 - asked for by progress=True
+        if line != self._last_line:
+            self._last_line = line
+            print(f"{line} {percent}%", file=sys.stderr)  # noqa: T201 - enabled by progress=True

@@ -1,4 +1,4 @@
-"""What a result looks like, to a language model and in a notebook."""
+"""Renders results: as text for a language model, as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -7,56 +7,86 @@ import html
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from langchain_tokenhub.jobs.media_types import MEDIA_TYPES, PICTURES, VIDEOS
 
-if TYPE_CHECKING:
-    from langchain_tokenhub.jobs.models import MediaFile, MediaResult
+logger = logging.getLogger("langchain_tokenhub.jobs")
 
-INLINE = 2 * 1024**2
-"""Bytes up to which a saved file is put into the notebook itself; more bloats it."""
-MOST_MESH = 8 * 1024**2
-"""Bytes of a 3D model up to which the notebook holds its viewer: nothing else can show it."""
-_SEEN = PICTURES - {"tiff"}
-"""Pictures that browsers show."""
+MAX_INLINE = 2 * 1024**2
+"""Bytes up to which a file is embedded in the notebook."""
+MAX_MESH = 8 * 1024**2
+"""Bytes up to which a 3D model is embedded with its viewer: a link would not show it."""
+VIEWABLE = frozenset({"glb", "obj", "stl"})
+"""File types that trimesh reads by itself."""
+_BROWSER_PICTURES = PICTURES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
-def result_text(result: MediaResult) -> str:
-    """Return a few plain words: the job's id first, because a model garbles long links."""
+class File(Protocol):
+    """The attributes of a `MediaFile` used here."""
+
+    _data: bytes | None
+
+    @property
+    def type(self) -> str: ...  # noqa: D102
+    @property
+    def url(self) -> str | None: ...  # noqa: D102
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102
+    @property
+    def unpacked(self) -> Path | None: ...  # noqa: D102
+    @property
+    def expires_at(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def preview(self) -> File | None: ...  # noqa: D102
+    def expired(self) -> bool: ...  # noqa: D102
+
+
+class Result(Protocol):
+    """The attributes of a `MediaResult` used here."""
+
+    @property
+    def job(self) -> Any: ...  # noqa: D102
+    @property
+    def files(self) -> Sequence[File]: ...  # noqa: D102
+    @property
+    def seconds(self) -> float | None: ...  # noqa: D102
+
+
+def result_text(result: Result) -> str:
+    """Return one line that begins with the job's id, because models garble long links."""
     job = result.job
     took = f" in {result.seconds:.0f} s" if result.seconds is not None else ""
     files = "; ".join(_file_text(file) for file in result.files)
     return f"job {job.id} ({job.model}) {job.status}{took}: {files or 'no file'}"
 
 
-def _file_text(file: MediaFile) -> str:
+def _file_text(file: File) -> str:
     saved = f" saved: {file.path}" if file.path else ""
     unpacked = f" unpacked: {file.unpacked}" if file.unpacked else ""
     link = f" url: {file.url}" if file.url else ""
-    dies = f" (link expires {_clock(file.expires_at)})" if file.url and file.expires_at else ""
-    nowhere = "" if saved or link else " (not kept: set save_to)"
-    return f"{file.type}{saved}{unpacked}{link}{dies}{nowhere}"
+    expires = ""
+    if file.url and file.expires_at:
+        expires = f" (link expires {file.expires_at.astimezone().isoformat(' ', 'minutes')})"
+    lost = "" if saved or link else " (not kept: set save_to)"
+    return f"{file.type}{saved}{unpacked}{link}{expires}{lost}"
 
 
-def _clock(moment: datetime) -> str:
-    return moment.astimezone().isoformat(" ", "minutes")
-
-
-def file_html(file: MediaFile) -> str:
-    """Return what a notebook shows: the picture, the player, the model, or a link."""
+def file_html(file: File) -> str:
+    """Return the picture, the player, the 3D viewer, or a link."""
     source = html.escape(_source(file) or "", quote=True)
     name = html.escape(str(file.path) if file.path else file.type)
     if page := _page(file):
         inside = html.escape(page, quote=True)
         frame = 'width="100%" height="480" style="border:0"'
         return f'<iframe srcdoc="{inside}" {frame}></iframe>'
-    if source and file.type in _SEEN:
+    if source and file.type in _BROWSER_PICTURES:
         return f'<img src="{source}" alt="{name}" {_SIZE}>'
     if source and file.type in VIDEOS:
         return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'
@@ -64,70 +94,59 @@ def file_html(file: MediaFile) -> str:
     return f"{_preview(file)}<div>{link}</div>"
 
 
-def result_html(result: MediaResult) -> str:
-    """Return the files, one below the other, over a line that names the job."""
+def result_html(result: Result) -> str:
+    """Return the files, and a line that names the job."""
     job = html.escape(f"{result.job.model}/{result.job.id}")
     files = "".join(f"<div>{file_html(file)}</div>" for file in result.files)
     return f"{files}<small>{job}</small>"
 
 
-def _name(file: MediaFile) -> str:
+def _name(file: File) -> str:
     return html.escape(file.path.name if file.path else f"tokenhub.{file.type}", quote=True)
 
 
-def _source(file: MediaFile) -> str | None:
-    """Return where a browser finds the file: in the page if it is small, else on disk, else afar.
+def _source(file: File) -> str | None:
+    """Return a data URL for a small file, else its path below this folder, else its link.
 
-    A notebook serves what lies below its own folder, and nothing else of the disk.
+    A notebook serves only files below its own folder.
     """
-    data = _bytes(file, INLINE)
+    data = _bytes(file, MAX_INLINE)
     if data is not None:
         kind = MEDIA_TYPES.get(file.type, "application/octet-stream")
         return f"data:{kind};base64,{base64.b64encode(data).decode()}"
     if file.path is not None and file.path.is_file():
         with suppress(ValueError):
             return quote(file.path.resolve().relative_to(Path.cwd()).as_posix())
-    return _remote(file, file.url)
+    url = file.url or ""
+    return url if url.startswith(("https://", "http://")) and not file.expired() else None
 
 
-def _remote(file: MediaFile, url: str | None) -> str | None:
-    """Return a link that is alive and of the web."""
-    fit = url is not None and url.startswith(("https://", "http://")) and not file.expired()
-    return url if fit else None
-
-
-def _bytes(file: MediaFile, most: int) -> bytes | None:
-    """Return the bytes that are here, if they are few."""
-    if file.held is not None:
-        return file.held if len(file.held) <= most else None
+def _bytes(file: File, most: int) -> bytes | None:
+    """Return the local bytes, if there are at most `most`."""
+    if file._data is not None:
+        return file._data if len(file._data) <= most else None
     with suppress(OSError):
         if file.path is not None and file.path.stat().st_size <= most:
             return file.path.read_bytes()
     return None
 
 
-def _preview(file: MediaFile) -> str:
+def _preview(file: File) -> str:
     source = _source(file.preview) if file.preview else None
     return f'<img src="{html.escape(source, quote=True)}" alt="" {_SIZE}>' if source else ""
 
 
-def _page(file: MediaFile) -> str | None:
-    """Return a viewer that needs no network, where trimesh is installed and the model is here."""
-    data = _bytes(file, MOST_MESH) if file.type == "glb" else None
+def _page(file: File) -> str | None:
+    """Return a viewer page if trimesh is installed and the model is local."""
+    data = _bytes(file, MAX_MESH) if file.type == "glb" else None
     return viewer_page(data) if data is not None else None
 
 
-logger = logging.getLogger("langchain_tokenhub.jobs")
-
-SHOWN = frozenset({"glb", "obj", "stl"})
-"""File types that trimesh reads by itself."""
-
-
 def viewer_page(model: Path | bytes, kind: str = "glb") -> str | None:
-    """Return a self-contained page, or None where trimesh is missing or cannot read the model.
+    """Return a self-contained page, or None if trimesh is missing or cannot read the model.
 
     Args:
-        model: The file, so that its textures beside it are found; or its bytes.
+        model: The file, so that textures beside it are found; or its bytes.
         kind: File type of the bytes.
     """
     try:
@@ -142,6 +161,6 @@ def viewer_page(model: Path | bytes, kind: str = "glb") -> str | None:
             scene = trimesh.load_scene(source, file_type=kind)
             return str(scene_to_html(scene)) if scene.geometry else None
     except Exception:
-        # a stranger's file in a stranger's reader: whatever it raises, there is merely no view
+        # trimesh raises all kinds of errors for broken files
         logger.debug("no view of a %s", kind, exc_info=True)
         return None

@@ -8,8 +8,10 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.catalogue import error_row
 from langchain_tokenhub.errors import (
+    RETRYABLE,
     InvalidRequestError,
     JobFailedError,
     JobNotFoundError,
@@ -18,19 +20,18 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import sidecars
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.downloads import save, save_preview
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.history import RecentJobs
 from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError
 from langchain_tokenhub.jobs.limiter import JobLimiter
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult, warn_user
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
+from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter
 from langchain_tokenhub.jobs.service import (
     Service,
     SubmitHooks,
     about,
     finished,
-    polls,
     query,
     submit,
 )
@@ -128,17 +129,38 @@ class JobRunner:
         return job
 
     async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
-        """Save a job's files and return its result; a save that fails only warns."""
-        pictures: dict[str, Path] = {}
+        """Save the files of a job, record the job, and return its result.
+
+        Raises:
+            ResultExpiredError: The links are dead, and so are fresh ones. A failing disk warns.
+        """
         with about(job):
-            files = [
-                await self._save_file(job, i, request, pictures) for i in range(len(job.files))
-            ]
-            job = _with_files(job, files)
+            job = await self._save_files(job, request)
+            if self.folder is not None and await self._dead_files(job):
+                job = await self._save_files(await self._refresh_links(job), request)
+                await self._check_links(job)
             self.recent.keep(job, request)
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
         return made(_with_files(job, [await self._drop_missing_path(file) for file in job.files]))
+
+    async def _save_files(self, job: Job, request: JobRequest) -> Job:
+        pictures: dict[str, Path] = {}
+        numbers = range(len(job.files))
+        return _with_files(job, [await self._save_file(job, n, request, pictures) for n in numbers])
+
+    async def _dead_files(self, job: Job) -> list[MediaFile]:
+        return [file for file in job.files if not _linked(file) and not await self._is_saved(file)]
+
+    async def _check_links(self, job: Job) -> None:
+        """Raise if no file is available; warn if some are missing."""
+        dead = await self._dead_files(job)
+        if not dead:
+            return
+        problem = f"{len(dead)} of {len(job.files)} files are missing: fresh links are dead too"
+        if len(dead) == len(job.files):
+            raise ResultExpiredError(problem, job=job, hint="call result(job) later")
+        warn_user(f"job {job.id}: {problem}")
 
     async def _check(self, request: JobRequest, *, again: bool) -> None:
         """Check, before queueing, that the call is to be submitted and its files can be saved.
@@ -194,7 +216,7 @@ class JobRunner:
         try:
             fresh = await self._query_fresh_links(job)
         except ResultExpiredError as gone:
-            if not here:
+            if not here or not isinstance(gone.__cause__, JobNotFoundError | JobFailedError):
                 raise
             warn_user(
                 f"{len(job.files) - len(here)} of the job's files are missing: {gone.message}"
@@ -220,7 +242,7 @@ class JobRunner:
     async def _drop_missing_path(self, file: MediaFile) -> MediaFile:
         """Return a file without a path at which there is no file."""
         there = file.path is None or await self._is_saved(file)
-        return file if there else file.with_path(None)
+        return file if there else file.model_copy(update={"path": None})
 
     async def _is_saved(self, file: MediaFile) -> bool:
         runtime = self.service.transport.runtime
@@ -238,6 +260,12 @@ class JobRunner:
                 job=job,
                 hint="generate(..., again=True) submits and pays anew",
             ) from gone
+        except RETRYABLE as failure:  # which others would retry with a new submit
+            raise ResultExpiredError(
+                f"the links are dead, and the query for fresh ones failed: {failure.message}",
+                job=job,
+                hint="call result(job) later; nothing is charged again",
+            ) from failure
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         runtime = self.service.transport.runtime
@@ -259,6 +287,8 @@ class JobRunner:
             if pictured is not file:
                 file = pictured
                 await self._write_sidecar(job, file, index, request)
+        except ResultExpiredError:
+            return job.files[index]  # its link is refreshed next
         except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
@@ -285,20 +315,15 @@ class JobRunner:
             return file
         try:
             if link not in pictures:
-                pictures[link] = await save_preview(self.service.transport.runtime, file)
+                pictures[link] = await file._save_preview(self.service.transport.runtime)
         except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
             return file
-        return file.with_preview(pictures[link])
+        return file.model_copy(update={"preview_path": pictures[link]})
 
     async def _save(self, job: Job, index: int, request: JobRequest, folder: Path) -> MediaFile:
-        runtime = self.service.transport.runtime
         stem = stem_of(request.title or job.model, job.id)
-        try:
-            return await save(runtime, job.files[index], folder, stem)
-        except ResultExpiredError:
-            fresh = (await self._query_fresh_links(job)).files[index]
-            return await save(runtime, fresh, folder, stem)
+        return await job.files[index]._save_as(self.service.transport.runtime, folder, stem)
 
 
 def _reason(problem: Exception) -> object:
@@ -309,15 +334,12 @@ def _reason(problem: Exception) -> object:
 
 def made(job: Job) -> MediaResult:
     """Return the result of a completed job."""
-    seconds = None
-    if job.completed_at and job.submitted_at:
-        seconds = max(0.0, round((job.completed_at - job.submitted_at).total_seconds(), 3))
     return MediaResult(
         job=job,
         files=job.files,
         revised_prompt=revised_text(job.raw_revised_prompt),
         raw_revised_prompt=job.raw_revised_prompt,
-        seconds=seconds,
+        seconds=job.seconds,
     )
 
 
@@ -361,7 +383,7 @@ def check_folder(folder: Path) -> None:
 
 def _linked(file: MediaFile) -> bool:
     """Return True if a file can be read without its path."""
-    return file.held is not None or (file.url is not None and not file.expired())
+    return file._data is not None or (file.url is not None and not file.expired())
 
 
 def _with_files(job: Job, files: list[MediaFile]) -> Job:

@@ -1,8 +1,8 @@
-"""When to look at a job again. Pure: the time is an argument.
+"""Computes when to poll a job. Pure: the time is an argument.
 
-A poll costs a request, and not polling costs lateness. With the chance that a job of this age ends
-within the next seconds, the best pause follows; a schedule that knows how long jobs of a model
-take needs half the requests of a geometric one at equal lateness (research, transport 5, P1).
+A poll costs a request, a longer pause finds the end later. The pause follows from the probability
+that a job of this age ends within the next seconds. A schedule that knows the usual duration needs
+half the requests of a geometric one at equal lateness.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import threading
 from dataclasses import dataclass
 
 SOONEST = 0.5
-"""Seconds between two polls of a job, at least."""
+"""Minimum seconds between two polls of a job."""
 LATEST = 10.0
-"""Seconds between two polls of a job, at most, while the process is not busy."""
-PRICE = 0.004
-"""What a poll costs against relative lateness."""
-ODD = 0.15
-"""Share of jobs that follow no experience: early failures, stuck queues."""
+"""Maximum seconds between two polls of a job, at normal load."""
+POLL_COST = 0.004
+"""Cost of a poll, relative to lateness."""
+OUTLIERS = 0.15
+"""Share of jobs with unusual durations: early failures, stuck queues."""
 LONGEST = 1200.0
-"""Seconds within which odd jobs end, spread evenly over the logarithm."""
-MOST_SEEN = 40
-"""Jobs after which new experience replaces old."""
-MOST_POLLS = 16.0
-"""Polls a second that one process sends to one site; upstream takes 20."""
+"""Seconds within which outliers end, spread evenly over the logarithm."""
+MAX_SEEN = 40
+"""Number of jobs after which new durations replace old ones."""
+MAX_POLLS = 16.0
+"""Polls per second from one process to one site; the service accepts 20."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """How long jobs of a model take: a normal distribution of the logarithm of seconds.
+    """Distribution of a model's job durations: ln(seconds) is normal.
 
     Args:
         mean: Of ln(seconds).
         variance: Of ln(seconds).
-        seen: Jobs it rests on; the catalogue's guess counts as two.
+        seen: Number of jobs behind it; the catalogue's value counts as two.
     """
 
     mean: float
@@ -45,12 +45,12 @@ class Prior:
 
     @classmethod
     def around(cls, seconds: float) -> Prior:
-        """Return what is known before the first job."""
+        """Return the distribution before the first job."""
         return cls(math.log(max(0.1, seconds)))
 
     def learn(self, seconds: float) -> Prior:
-        """Return what is known after a job that took `seconds`."""
-        seen = min(self.seen + 1, MOST_SEEN)
+        """Return the distribution after a job that took `seconds`."""
+        seen = min(self.seen + 1, MAX_SEEN)
         share = 1 / seen
         off = math.log(max(0.05, seconds)) - self.mean
         return Prior(
@@ -58,75 +58,75 @@ class Prior:
         )
 
     def ended_by(self, seconds: float) -> float:
-        """Return the chance that a job has ended at this age."""
+        """Return the probability that a job has ended at this age."""
         if seconds <= 0:
             return 0.0
         spread = max(0.15, math.sqrt(self.variance * (1 + 1 / self.seen))) * (1 + 1 / self.seen)
         usual = 0.5 * (1 + math.erf((math.log(seconds) - self.mean) / spread / math.sqrt(2)))
-        odd = min(1.0, max(0.0, math.log(seconds) / math.log(LONGEST)))
-        return (1 - ODD) * usual + ODD * odd
+        unusual = min(1.0, max(0.0, math.log(seconds) / math.log(LONGEST)))
+        return (1 - OUTLIERS) * usual + OUTLIERS * unusual
 
 
-def pause(prior: Prior, age: float, *, crowd: float = 1.0) -> float:
+def pause(prior: Prior, age: float, *, load: float = 1.0) -> float:
     """Return the seconds until the next poll of a job.
 
     Args:
-        prior: How long such jobs take.
-        age: Seconds since its submit.
-        crowd: How many times over its share of polls the process is; 1 when it is not.
+        prior: Distribution of durations.
+        age: Seconds since the submit.
+        load: Polls of this process relative to `MAX_POLLS`, at least 1.
     """
-    price = PRICE * crowd**2
-    least, most = SOONEST * crowd, LATEST * crowd
+    cost = POLL_COST * load**2
+    shortest, longest = SOONEST * load, LATEST * load
     done = prior.ended_by(age)
 
-    def worth(seconds: float) -> bool:
+    def is_worth_it(seconds: float) -> bool:
         chance = (prior.ended_by(age + seconds) - done) / max(1e-9, 1 - done)
-        return chance * seconds / (2 * age + seconds) >= price
+        return chance * seconds / (2 * age + seconds) >= cost
 
-    low, high = least, most
-    if worth(low):
+    low, high = shortest, longest
+    if is_worth_it(low):
         return low
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (low, middle) if worth(middle) else (middle, high)
+        low, high = (low, middle) if is_worth_it(middle) else (middle, high)
     return high
 
 
 def jittered(seconds: float) -> float:
-    """Return `seconds` off by up to 5 %: jobs submitted together must not be polled together."""
+    """Return `seconds` changed by up to 5 %, so that jobs submitted together are polled apart."""
     return seconds * random.uniform(0.95, 1.05)  # noqa: S311 - jitter, not a secret
 
 
 class Experience:
-    """What this process has learnt of each model, and how much it polls."""
+    """The job durations of each model in this process, and its rate of polls."""
 
     def __init__(self) -> None:
         self._priors: dict[str, Prior] = {}
-        self.stand_alone()
+        self.reset_rates()
 
-    def stand_alone(self) -> None:
-        """Keep what was learnt, and forget who polls: in a forked child nobody does yet."""
+    def reset_rates(self) -> None:
+        """Count no polls, as in a forked child; the durations are kept."""
         self._rates: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def of(self, model: str, typical: float) -> Prior:
-        """Return how long jobs of `model` take, `typical` seconds until there was one."""
+        """Return the distribution for `model`; `typical` is in seconds, before the first job."""
         return self._priors.get(model) or Prior.around(typical)
 
     def learn(self, model: str, typical: float, seconds: float) -> None:
-        """Take note of a job that ended well."""
+        """Record the duration of a completed job."""
         with self._lock:
             self._priors[model] = self.of(model, typical).learn(seconds)
 
-    def crowd(self, site: str) -> float:
-        """Return how many times over its share this process polls `site`; 1 when it does not."""
-        return max(1.0, self._rates.get(site, 0.0) / MOST_POLLS)
+    def load(self, site: str) -> float:
+        """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
+        return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
 
     def polling(self, site: str, before: float, seconds: float) -> float:
-        """Note that one job's polls of `site` go from a rate of `before` to one in `seconds`.
+        """Record that the polls of one job change from a rate of `before` to one in `seconds`.
 
         Returns:
-            The new rate; give it as `before` next time, with infinite `seconds` at the end.
+            The new rate: the next call's `before`. The last call has infinite `seconds`.
         """
         rate = 1 / seconds
         with self._lock:
@@ -135,13 +135,12 @@ class Experience:
 
 
 shared = Experience()
-"""The experience of this process."""
+"""The durations and rates of this process."""
 
 
-def _begin_anew() -> None:
-    """Count, in a forked child, none of its parent's polls."""
-    shared.stand_alone()
+def _reset_rates() -> None:
+    shared.reset_rates()  # not the bound method: tests replace `shared`
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_reset_rates)

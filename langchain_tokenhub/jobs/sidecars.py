@@ -1,26 +1,27 @@
-"""What lies beside each saved file: how it was made, and by which job."""
+"""Reads and writes sidecars: the JSON file beside each saved file that describes its job."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.downloads import write_sidecar
 from langchain_tokenhub.jobs.file_store import tail_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 
 
 def note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
-    """Write beside a saved file what made it, and which of the job's files it is."""
+    """Write the sidecar of a saved file, which is number `index` of the job's files."""
     assert file.path is not None  # noqa: S101 - it was saved
     facts = {
         "type": file.type,
@@ -37,13 +38,31 @@ def note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
     write_sidecar(file.path, facts)
 
 
-def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
-    """Return the job of that id and its order, put together from the sidecars in `folder`.
+def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write `facts` beside a saved file, as `<name>.json`."""
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    content = {
+        "schema": 1,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "saved_at": datetime.now(UTC).isoformat(),
+        **facts,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+    part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
+    part.write_text(text, "utf-8", errors="backslashreplace")  # JSON escapes for lone surrogates
+    part.replace(path.with_name(f"{path.name}.json"))
 
-    A file that is not there any more, or never was, has neither path nor link: it is asked for.
+
+def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
+    """Return the job of that id and its request, from the sidecars in `folder`.
+
+    A file without a sidecar is listed without path and link, so that it is queried.
     """
     found = [one for one in _sidecars(folder, tail_of(job_id)) if one.job.id == job_id]
-    return _whole(found) if found else None
+    return _merge(found) if found else None
 
 
 def source_of(path: Path, data: bytes) -> str | None:
@@ -57,14 +76,14 @@ def source_of(path: Path, data: bytes) -> str | None:
 
 
 def sidecar_jobs(folder: Path) -> list[Job]:
-    """Return every job of which a file was saved in `folder`, as `sidecar_job` has each."""
+    """Return every job with a saved file in `folder`."""
     by_id: dict[str, list[_Sidecar]] = {}
     for one in _sidecars(folder):
         by_id.setdefault(one.job.id, []).append(one)
-    return [_whole(found)[0] for found in by_id.values()]
+    return [_merge(found)[0] for found in by_id.values()]
 
 
-def _whole(found: list[_Sidecar]) -> tuple[Job, JobRequest | None]:
+def _merge(found: list[_Sidecar]) -> tuple[Job, JobRequest | None]:
     saved = {one.number: one.job.files[0] for one in found}
     numbers = range(1, max(*saved, *(one.files for one in found)) + 1)
     files = [saved.get(number) or MediaFile(type="") for number in numbers]
@@ -73,7 +92,7 @@ def _whole(found: list[_Sidecar]) -> tuple[Job, JobRequest | None]:
 
 @dataclass(frozen=True)
 class _Sidecar:
-    """What one says: a job of one file, which of how many it is, and what was asked for."""
+    """The content of a sidecar: a job with one file, the number of that file, and the request."""
 
     job: Job
     number: int
@@ -82,16 +101,12 @@ class _Sidecar:
 
 
 def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
-    """Yield what the sidecars say that have `tail` in their names: the others are not opened."""
-    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - no path for each
+    """Yield the sidecars with `tail` in their names; the others are not opened."""
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - a path for each name is slow
     for name in sorted(name for name in names if name.endswith(".json") and tail in name):
         sidecar = folder / name
         with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
             yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
-
-
-def _paths(file: MediaFile) -> Iterator[tuple[str, Path]]:
-    yield from ((name, path) for name, path in file if isinstance(path, Path))
 
 
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
@@ -100,7 +115,7 @@ def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
     file = file.of_job(str(facts["job"]["id"]), number - 1)
     job = Job.model_validate({**facts["job"], "files": [file]})
     (file,) = job.files
-    here = {name: sidecar.with_name(path.name) for name, path in _paths(file)}
-    here["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
-    job = job.model_copy(update={"files": [file.model_copy(update=here)]})
+    paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
+    paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
+    job = job.model_copy(update={"files": [file.model_copy(update=paths)]})
     return _Sidecar(job, number, files, request_from_record(facts))

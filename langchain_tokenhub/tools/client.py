@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -24,16 +25,17 @@ from pydantic import (
 )
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
+from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for, key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
+from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
-from langchain_tokenhub.jobs.service import Service, about, polls, query
+from langchain_tokenhub.jobs.service import Service, about, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Transport, drain, finish
@@ -291,6 +293,7 @@ class MediaClient(ConnectionSettings):
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self.history(runner.service.transport).find,
+            refresh=functools.partial(self._refreshed, runner.service.transport),
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
         )
@@ -345,11 +348,17 @@ class MediaClient(ConnectionSettings):
             timeout=self.timeout,
         )
 
-    async def _job(self, history: JobHistory, job: Job | str) -> Job:
-        """Return a job by its id, with what is known of it here."""
+    async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
+        """Return a completed job of this account with fresh links."""
+        job = Job(**{name: getattr(ref, name) for name in JobRef.model_fields})
+        return await query(self._service(transport, job), job)
+
+    async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
+        """Return a job by its id; with what is known of it here."""
         if not isinstance(job, Job):
-            job_id = id_of(job)
-            job = await history.find(job_id) or Job(kind=self.kind, model=self.model, id=job_id)
+            ref = job if isinstance(job, JobRef) else None
+            ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))
+            job = await history.find(ref.id) or Job(**ref.model_dump())
         if job.kind != self.kind:
             raise InvalidRequestError(
                 f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",

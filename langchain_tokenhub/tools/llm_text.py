@@ -1,4 +1,4 @@
-"""How an error is told to a language model: what failed, what it cost, what to do. Pure."""
+"""Texts for language models: errors with cost and next step, and descriptions of tools. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _advice(error: TokenHubError) -> str:
 
 
 def _resume(error: TokenHubError) -> str:
-    assert error.job is not None  # noqa: S101 - the caller asked
+    assert error.job is not None  # noqa: S101 - the caller has checked
     return (
         f"To go on waiting, call this tool with job_id={error.job.id!r} only; "
         "nothing is charged again."

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, Self
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
 from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 
 from langchain_tokenhub.catalogue import Kind, MediaModel
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, TokenHubError
+from langchain_tokenhub.errors import (
+    RETRYABLE,
+    AuthenticationError,
+    InvalidRequestError,
+    TokenHubError,
+)
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
 from langchain_tokenhub.params import Language, params_class, schema_class, suppress_warnings
 from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id
@@ -45,6 +51,19 @@ class ToolErrorMixin(BaseTool):
             return self._error_message(error, tool_call_id)
         finally:
             call_id.reset(token)
+
+    def with_retry(
+        self,
+        *,
+        retry_if_exception_type: tuple[type[BaseException], ...]
+        | Callable[[BaseException], bool] = RETRYABLE,
+        **kwargs: Any,
+    ) -> Runnable[Any, Any]:
+        """As in LangChain; by default only errors before a job was paid for are retried."""
+        return super().with_retry(
+            retry_if_exception_type=retry_if_exception_type,  # type: ignore[arg-type, unused-ignore]  # older cores type it as a tuple
+            **kwargs,
+        )
 
     def _error_message(self, error: TokenHubError, tool_call_id: str | None) -> ToolMessage:
         """Answer a tool call with an error: a raise would lose its siblings' results."""

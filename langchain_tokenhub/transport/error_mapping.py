@@ -12,6 +12,7 @@ import httpx
 from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
+    CertificateError,
     IncompleteStreamError,
     InvalidRequestError,
     Phase,
@@ -98,9 +99,9 @@ def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHub
         failure = httpx.RemoteProtocolError(str(failure))  # h2 calls a server's breach so
     error = translated(failure, phase_of(failure, send_state))
     if _distrusted(failure):
-        error.is_retryable = False  # someone may be in between: neither again nor elsewhere
-        error.hint = "check the clock and SSL_CERT_FILE; a proxy may be reading along"
-    elif isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
+        hint = "check the clock and SSL_CERT_FILE; a proxy may be intercepting the connection"
+        return CertificateError(error.message, phase=error.phase, hint=hint)
+    if isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
         error.host_unavailable = not send_state.by_proxy
     return error
 

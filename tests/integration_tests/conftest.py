@@ -244,7 +244,7 @@ def used_to_quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll as a process does that has seen many jobs of a few hundredths of a second."""
     experience = schedule.Experience()
     for model in media_models():
-        for _ in range(schedule.MOST_SEEN):
+        for _ in range(schedule.MAX_SEEN):
             experience.learn(model.id, 0.05, 0.05)
     monkeypatch.setattr(schedule, "shared", experience)
     monkeypatch.setattr(schedule, "SOONEST", 0.02)

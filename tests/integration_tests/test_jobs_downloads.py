@@ -69,7 +69,7 @@ class FileHost:
 def saved(peer, call, folder, host, kind="glb"):
     peer.answer = host
     file = MediaFile(url=f"{peer.url}/f?q-signature=s", type=kind)
-    file.place(allow_loopback=True)
+    file._allow_loopback = True
     return call(file, "save", folder)
 
 
@@ -91,14 +91,14 @@ def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
     host = FileHost(cuts=99, no_ranges=True)
     with pytest.raises(errors.APIConnectionError):
         saved(peer, call, tmp_path, host)
-    assert len(host.ranges) == downloads.TRIES
+    assert len(host.ranges) == downloads.MAX_STALLED_TRIES
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["png", "mp4", "glb"])
 def test_a_file_that_is_not_what_it_should_be_is_saved_with_a_warning(peer, call, tmp_path, kind):
     host = FileHost(data=b"\x00\x01 nobody knows what", cuts=0)
-    with pytest.warns(UserWarning, match=f"should be {kind} does not begin like one"):
+    with pytest.warns(UserWarning, match=f"declared as {kind} does not begin like one"):
         assert saved(peer, call, tmp_path, host, kind).path.read_bytes() == host.data
 
 
@@ -180,7 +180,7 @@ def test_a_file_packed_unasked_is_saved_plain(peer, call, tmp_path):
 
 @pytest.mark.parametrize("length", [True, False])
 def test_a_file_that_is_too_large_is_given_up(peer, call, tmp_path, monkeypatch, length):
-    monkeypatch.setattr(downloads, "MOST_BYTES", HALF)
+    monkeypatch.setattr(downloads, "MAX_BYTES", HALF)
     with pytest.raises(errors.InvalidRequestError, match="larger"):
         saved(peer, call, tmp_path, FileHost(cuts=0, no_length=not length))
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +203,7 @@ def test_words_instead_of_a_file_are_a_dead_link(peer, call, tmp_path, page):
 def test_many_saves_at_once_of_one_name_keep_every_file(peer, tmp_path):
     peer.answer = FileHost(cuts=0)
     file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file.place(allow_loopback=True)
+    file._allow_loopback = True
     names = []
 
     def work(name):
@@ -241,7 +241,7 @@ async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
 
     peer.answer = endless
     file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file.place(allow_loopback=True)
+    file._allow_loopback = True
     task = asyncio.create_task(file.asave(tmp_path))
     await begun.wait()
     task.cancel()
@@ -257,7 +257,7 @@ from langchain_tokenhub.jobs import downloads
 
 downloads._flush = lambda _: os.kill(os.getpid(), 9)
 file = MediaFile(url=sys.argv[1], type="glb")
-file.place(at_home=True)
+file._allow_loopback = True
 file.save(sys.argv[2], name="chair")
 """
 
@@ -302,7 +302,7 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
 
 @pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "TRIES", 1)
+    monkeypatch.setattr(downloads, "MAX_STALLED_TRIES", 1)
     saving = downloads.save
 
     async def poor(runtime, file, folder, stem):

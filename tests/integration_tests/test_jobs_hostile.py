@@ -246,7 +246,7 @@ def test_a_bad_archive_is_kept_and_not_unpacked(hub, tmp_path, name, data):
     from langchain_tokenhub.jobs.models import MediaFile
 
     with pytest.warns(UserWarning, match="not unpacked"):
-        saved = MediaFile.holding(data, type="obj").save(tmp_path / "out")
+        saved = MediaFile._from_bytes(data, type="obj").save(tmp_path / "out")
     assert saved.path.read_bytes() == data
     assert [path.name for path in (tmp_path / "out").iterdir()] == [saved.path.name]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -107,7 +107,7 @@ def test_bytes_that_are_saved_are_neither_warned_of_nor_kept_in_memory(hub, call
         made = call(tool, "generate", **BASE64)
     assert told == []
     (save_results,) = tool._recent_jobs().find(made.job.id).files
-    assert save_results.held is None
+    assert save_results._data is None
     assert save_results.read() == made.files[0].read()
 
 
@@ -116,7 +116,7 @@ def test_bytes_that_are_not_saved_do_not_fill_the_memory(hub, call, monkeypatch)
     tool = TokenHubImageTool(model="hy-image-lite")
     first, second = (call(tool, "generate", **BASE64).job for _ in range(2))
     assert tool._recent_jobs().find(first.id) is None
-    assert tool._recent_jobs().find(second.id).files[0].held
+    assert tool._recent_jobs().find(second.id).files[0]._data
 
 
 @pytest.mark.parametrize("verb", ["query", "watch"])

@@ -119,7 +119,7 @@ def test_views_and_lists_of_pictures_are_the_same_too(hub, call, tmp_path, elsew
             image_url=one,
             multi_view_images=[{"view_type": "left", "view_image_url": two}],
         )
-        hub.advance(DAY / 2)
+        hub.advance(DAY / 3)
         elsewhere()
         one, two = (call(image, "result", made.job) for made in (one, two))
     assert submits(hub) == 4
@@ -244,7 +244,7 @@ def test_a_job_that_is_gone_stays_in_the_ledger_and_is_not_paid_for_again(
     service = peers(answer)
     tool = TokenHubVideoTool(ledger=tmp_path, base_url=service.url, api_key="sk-a")
     call(tool, "submit", prompt="猫")
-    monkeypatch.setattr("langchain_tokenhub.jobs.service.YOUNG", 0.0)
+    monkeypatch.setattr("langchain_tokenhub.jobs.polling.YOUNG", 0.0)
     for _ in range(2):
         with pytest.raises(errors.JobNotFoundError) as caught:
             call(tool, "generate", prompt="猫")

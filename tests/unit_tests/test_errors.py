@@ -39,6 +39,7 @@ TREE = {
     "ServerError": (core.ModelAPIError, True),
     "APIConnectionError": (core.ModelConnectionError, True),
     "APITimeoutError": (core.ModelTimeoutError, True),
+    "CertificateError": (core.ModelConnectionError, False),
     "IncompleteStreamError": (core.ModelConnectionError, True),
     "JobError": (core.ModelError, False),
     "JobFailedError": (core.ModelError, False),

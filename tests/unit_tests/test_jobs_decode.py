@@ -115,7 +115,7 @@ def test_bytes_inside_an_answer_are_kept_and_known_by_their_first(data):
     file = submitted({"data": data}, LITE).files[0]
     assert file.url is None
     assert file.type == "png"
-    assert file.held.startswith(b"\x89PNG")
+    assert file._data.startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

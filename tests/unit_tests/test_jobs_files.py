@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.downloads import read, save, write_sidecar
 from langchain_tokenhub.jobs.file_store import stem_of, unpack
 from langchain_tokenhub.jobs.media_types import media_type_of, sides
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.sidecars import write_sidecar
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedRuntime
 
@@ -26,7 +26,7 @@ GLB = b"glTF\x02\x00\x00\x00" + b"x" * 200
 
 def allow_loopback(**fields):
     file = MediaFile(**{"url": "http://127.0.0.1:1/f?q=1", "type": "png", **fields})
-    file.place(allow_loopback=True)
+    file._allow_loopback = True
     return file
 
 
@@ -80,7 +80,7 @@ def test_a_name_ends_with_the_jobs_id():
 
 
 def test_a_file_is_saved_byte_for_byte(tmp_path):
-    saved = finish(save(runtime(body(PNG)), allow_loopback(), tmp_path, "cat"))
+    saved = finish(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat"))
     assert saved.path == tmp_path / "cat.png"
     assert saved.path.read_bytes() == PNG
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
@@ -100,7 +100,7 @@ def disk(request, monkeypatch):
 @pytest.mark.usefixtures("disk")
 def test_nothing_is_overwritten(tmp_path):
     names = [
-        finish(save(runtime(body(PNG)), allow_loopback(), tmp_path, "cat")).path.name
+        finish(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat")).path.name
         for _ in range(3)
     ]
     assert names == ["cat.png", "cat-2.png", "cat-3.png"]
@@ -109,7 +109,7 @@ def test_nothing_is_overwritten(tmp_path):
 def test_a_cut_download_goes_on_where_it_was(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(PNG[:10]))
     w = runtime(first, body(PNG[10:], 206, etag='"v1"', content_range="bytes 10-31/32"))
-    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.sent[1].headers["range"] == "bytes=10-"
     assert w.sent[1].headers["if-range"] == '"v1"'
 
@@ -117,7 +117,7 @@ def test_a_cut_download_goes_on_where_it_was(tmp_path):
 def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
     w = runtime(first, body(PNG, 200, etag='"v2"'))
-    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
 
 
 def told(data):
@@ -135,27 +135,27 @@ def in_two(data, whole=PNG):
 @pytest.mark.parametrize("script", [[body(PNG, **told(PNG))], in_two(PNG[10:])])
 def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
     w = runtime(*script)
-    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
 def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
     w = runtime(*script, body(PNG, **told(PNG)))
-    assert finish(save(w, allow_loopback(), tmp_path, "cat")).path.read_bytes() == PNG
+    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 def test_a_file_that_has_not_twice_is_kept_with_a_warning(tmp_path):
     w = runtime(*[body(PNG, **told(b"other")) for _ in range(2)])
     with pytest.warns(UserWarning, match="MD5"):
-        saved = finish(save(w, allow_loopback(), tmp_path, "cat"))
+        saved = finish(allow_loopback()._save_as(w, tmp_path, "cat"))
     assert saved.path.read_bytes() == PNG
 
 
 def test_a_failed_download_leaves_no_file(tmp_path):
     with pytest.raises(errors.APIConnectionError):
-        finish(save(runtime(*[httpx.ConnectError("no")] * 9), allow_loopback(), tmp_path, "cat"))
+        finish(allow_loopback()._save_as(runtime(*[httpx.ConnectError("no")] * 9), tmp_path, "cat"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,13 +165,13 @@ def test_a_failed_download_leaves_no_file(tmp_path):
 )
 def test_a_dead_link_is_an_expired_result(tmp_path, reply):
     with pytest.raises(errors.ResultExpiredError):
-        finish(save(runtime(reply), allow_loopback(), tmp_path, "cat"))
+        finish(allow_loopback()._save_as(runtime(reply), tmp_path, "cat"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_named_by_what_it_is(tmp_path):
     saved = finish(
-        save(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), allow_loopback(), tmp_path, "cat")
+        allow_loopback()._save_as(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), tmp_path, "cat")
     )
     assert saved.path.name == "cat.jpg"
 
@@ -186,7 +186,7 @@ def zipped(**files):
 
 def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
     data = zipped(**{"model.obj": "v 0 0 0", "tex__skin.png": "x"})
-    saved = finish(save(runtime(body(data)), allow_loopback(type="obj"), tmp_path, "chair"))
+    saved = finish(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
     assert saved.path.name == "chair.zip"
     assert saved.path.read_bytes() == data
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -209,15 +209,37 @@ def test_an_archive_never_writes_outside_its_folder(tmp_path, name):
 @pytest.mark.parametrize("name", ["con.obj", "a./b.obj", "b.obj ", "a\u202ejbo", "a\x1b[2J.obj"])
 def test_an_archive_with_a_name_that_some_system_refuses_is_not_unpacked(tmp_path, name):
     (tmp_path / "a.zip").write_bytes(zipped(**{name: "x"}))
-    with pytest.raises(errors.InvalidRequestError, match="is no name for every system"):
+    with pytest.raises(errors.InvalidRequestError, match="is not a portable file name"):
         unpack(tmp_path / "a.zip")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+def odd_archive():
+    """Return a ZIP with one good member among odd ones."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)
+        for name in ("", "/", "folder/", "./", "/etc/evil", "../evil", "con.obj", "x" * 300):
+            opened.writestr(zipfile.ZipInfo(name or "/"), b"" if name.endswith("/") else b"x")
+        opened.writestr("model.obj", "v 0 0 0")
+        opened.writestr("model.obj", "v 1 1 1")
+        opened.filelist[0].filename = ""
+    return buffer.getvalue()
+
+
+def test_odd_members_cost_a_warning_and_the_rest_is_unpacked(tmp_path):
+    data = odd_archive()
+    with pytest.warns(UserWarning, match="unpacked in part"):
+        saved = finish(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
+    assert saved.path.read_bytes() == data
+    assert [path.name for path in saved.unpacked.rglob("*")] == ["model.obj"]
+    assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
+
+
 def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.file_store.MOST_UNPACKED", 1000)
+    monkeypatch.setattr("langchain_tokenhub.jobs.file_store.MAX_UNPACKED_BYTES", 1000)
     (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
-    with pytest.raises(errors.InvalidRequestError, match="beyond"):
+    with pytest.raises(errors.InvalidRequestError, match="exceeds"):
         unpack(tmp_path / "a.zip")
     assert not (tmp_path / "a").exists()
 
@@ -225,7 +247,9 @@ def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch
 def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
     with pytest.warns(UserWarning, match="not unpacked"):
         saved = finish(
-            save(runtime(body(b"PK\x03\x04 broken")), allow_loopback(type="obj"), tmp_path, "chair")
+            allow_loopback(type="obj")._save_as(
+                runtime(body(b"PK\x03\x04 broken")), tmp_path, "chair"
+            )
         )
     assert saved.path.exists()
     assert saved.unpacked is None
@@ -233,23 +257,23 @@ def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
 
 def test_a_link_that_is_not_public_is_refused():
     with pytest.raises(errors.InvalidRequestError):
-        finish(read(runtime(body(PNG)), MediaFile(url="http://127.0.0.1:1/f", type="png")))
+        finish(MediaFile(url="http://127.0.0.1:1/f", type="png")._read(runtime(body(PNG))))
 
 
 def test_bytes_from_the_answer_need_no_request(tmp_path, call):
-    file = MediaFile.holding(PNG, type="png")
+    file = MediaFile._from_bytes(PNG, type="png")
     assert call(file, "read") == PNG
     assert call(file, "save", tmp_path).path.read_bytes() == PNG
 
 
 def test_a_file_name_may_be_given(tmp_path, call):
-    file = MediaFile.holding(PNG, type="png")
+    file = MediaFile._from_bytes(PNG, type="png")
     assert call(file, "save", tmp_path / "mine.png").path == tmp_path / "mine.png"
 
 
 @pytest.mark.parametrize("folder", ["v1.2", "2026.11.22", "猫.d"])
 def test_a_folder_may_have_a_dot(tmp_path, call, folder):
-    saved = call(MediaFile.holding(PNG, type="png"), "save", tmp_path / folder)
+    saved = call(MediaFile._from_bytes(PNG, type="png"), "save", tmp_path / folder)
     assert saved.path == tmp_path / folder / "tokenhub.png"
 
 
@@ -260,12 +284,12 @@ def test_a_saved_file_is_read_from_disk(tmp_path, call):
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda file: pickle.loads(pickle.dumps(file))])
 def test_a_file_can_be_read_after_copying_and_pickling(again):
-    assert again(MediaFile.holding(PNG, type="png")).read() == PNG
+    assert again(MediaFile._from_bytes(PNG, type="png")).read() == PNG
 
 
 def test_bytes_lost_by_json_are_lost_with_a_warning():
     with pytest.warns(UserWarning, match="not dumped"):
-        dumped = MediaFile.holding(PNG, type="png").model_dump(mode="json")
+        dumped = MediaFile._from_bytes(PNG, type="png").model_dump(mode="json")
     assert "PNG" not in str(dumped)
 
 
@@ -285,7 +309,7 @@ def test_a_result_leads_with_its_job_id():
 
 
 def test_a_notebook_shows_picture_and_player():
-    picture = MediaFile.holding(PNG, type="png")._repr_mimebundle_()
+    picture = MediaFile._from_bytes(PNG, type="png")._repr_mimebundle_()
     video = MediaFile(url='https://x.test/a.mp4?"><script>', type="mp4")._repr_html_()
     assert picture["text/html"].startswith('<img src="data:image/png;base64,')
     assert "<video" in video

@@ -125,7 +125,7 @@ held.wait()
 if os.fork() == 0:
     finish(enter(lambda: None))
     shared_recent_jobs("account").jobs()
-    print(schedule.shared.crowd("site"), flush=True)
+    print(schedule.shared.load("site"), flush=True)
     os._exit(0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """

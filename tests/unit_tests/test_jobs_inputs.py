@@ -8,6 +8,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from langchain_core.messages import ToolMessage
 from PIL import Image
@@ -41,7 +42,10 @@ def body(model, *, folders=None, jobs=(), **params):
     async def find(job_id):
         return known.get(job_id)
 
-    reader = Reader(runtime=ScriptedRuntime(), find=find, folders=folders)
+    async def refresh(job):
+        raise errors.JobNotFoundError("gone")
+
+    reader = Reader(runtime=ScriptedRuntime(), find=find, refresh=refresh, folders=folders)
     return finish(reader.body(params_class(model)(**params)))
 
 
@@ -81,7 +85,7 @@ def test_a_view_is_a_file_too():
         {"type": "image", "base64": TEXT, "mime_type": "image/png"},
         {"type": "image", "source_type": "base64", "data": TEXT},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}},
-        MediaFile.holding(DATA, type="png"),
+        MediaFile._from_bytes(DATA, type="png"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -197,6 +201,34 @@ def test_whatever_names_a_path_is_one(tmp_path):
     assert image(Path2(tmp_path / "a.png")) == {"base64": TEXT}
 
 
+@pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST"])
+def test_a_file_uri_is_a_path(tmp_path, host):
+    path = tmp_path / "猫 #1%.png"
+    path.write_bytes(DATA)
+    uri = path.as_uri().replace("file://", f"file://{host}")
+    assert image(uri) == {"base64": TEXT}
+    assert image(uri.replace("file:", "FILE:"), folders=(tmp_path,)) == {"base64": TEXT}
+    assert image({"type": "image", "url": uri}) == {"base64": TEXT}
+    with pytest.raises(errors.InvalidRequestError, match="no file is there"):
+        image(uri, folders=(tmp_path / "other",))
+
+
+@pytest.mark.parametrize("form", ["file://host.test{}", "file://user@localhost{}", "file://{}?x=1"])
+def test_a_file_uri_of_another_host_is_refused(tmp_path, form):
+    (tmp_path / "a.png").write_bytes(DATA)
+    with pytest.raises(errors.InvalidRequestError, match="no file is there"):
+        image(form.format(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("shape", [(400, 400, 3), (400, 400), (0,), ()])
+def test_an_array_is_refused_with_what_to_do(shape):
+    array = np.zeros(shape, "uint8")
+    for value in (array, {"url": array}, [array]):
+        with pytest.raises((errors.InvalidRequestError, ValidationError)) as caught:
+            body("hy-image-v3.0", prompt="雪", images=value)
+    assert "PIL.Image.fromarray" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -210,7 +242,7 @@ def test_whatever_names_a_path_is_one(tmp_path):
         (Path("nowhere.png"), "No such file"),
         ("/nowhere/" + "long/" * 20 + "a.png", "nowhere.*no file is there"),
         ("/", "no file is there"),
-        ("file:///etc/hostname", "no file is there"),
+        ("file:///etc/hostname", "no known type"),
         ("a%20b.png", "no file is there"),
         ("data:image/svg+xml,%3Csvg%3E", "no file is there"),
         ("https://x.test/a b.png", "no file is there"),

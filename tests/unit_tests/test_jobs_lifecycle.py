@@ -13,7 +13,8 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, polls, query, submit
+from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, query, submit
 from langchain_tokenhub.transport import finish
 from tests.conftest import answer, scripted
 
@@ -337,9 +338,10 @@ def test_a_poll_that_fails_for_a_passing_reason_does_not_end_the_wait(trouble):
 
 def test_polls_that_fail_for_two_minutes_end_the_wait_with_the_job():
     where = service(*[again({}, status=500)] * 500, max_retries=0)
-    with pytest.raises(errors.ServerError) as caught:
+    with pytest.raises(errors.JobTimeoutError, match="could not be queried") as caught:
         wait_for(where, JOB)
     assert caught.value.job.id == "143"
+    assert isinstance(caught.value.__cause__, errors.ServerError)
     assert 120 <= sum(where.transport.runtime.slept) < 140
 
 

@@ -51,16 +51,16 @@ def test_it_learns_how_long_a_model_takes():
     assert math.exp(prior.mean) == pytest.approx(10, rel=0.15)
 
 
-def test_a_crowd_polls_less_often():
+def test_a_busy_process_polls_each_job_less_often():
     prior = Prior.around(90)
-    assert pause(prior, 60, crowd=5) > 2 * pause(prior, 60)
+    assert pause(prior, 60, load=5) > 2 * pause(prior, 60)
 
 
-def test_the_crowd_is_counted_by_site_and_leaves_nothing_behind():
+def test_polls_are_counted_by_site_until_their_job_ends():
     load = Experience()
     rates = [load.polling("a", 0.0, 0.5) for _ in range(80)]
-    assert load.crowd("a") == pytest.approx(10)
-    assert load.crowd("b") == 1
+    assert load.load("a") == pytest.approx(10)
+    assert load.load("b") == 1
     for rate in rates:
         load.polling("a", rate, math.inf)
-    assert load.crowd("a") == 1
+    assert load.load("a") == 1

@@ -40,28 +40,28 @@ def test_a_small_video_is_in_a_player(tmp_path):
 
 
 def test_bytes_that_came_inside_the_answer_are_shown():
-    assert "base64,eA==" in page_of(MediaFile.holding(b"x", type="png"))
+    assert "base64,eA==" in page_of(MediaFile._from_bytes(b"x", type="png"))
 
 
 @pytest.mark.parametrize(("more", "inside"), [(0, True), (1, False)])
 def test_only_small_files_are_in_the_page(tmp_path, more, inside):
-    file = saved(tmp_path, "a.png", bytes(render.INLINE + more))
+    file = saved(tmp_path, "a.png", bytes(render.MAX_INLINE + more))
     assert ("data:" in page_of(file)) is inside
 
 
 def test_a_large_file_below_the_notebook_is_linked_by_its_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    file = saved(tmp_path, "猫 #1.png", bytes(render.INLINE + 1), url=LINK)
+    file = saved(tmp_path, "猫 #1.png", bytes(render.MAX_INLINE + 1), url=LINK)
     assert '<img src="%E7%8C%AB%20%231.png"' in page_of(file)
 
 
 def test_a_large_file_elsewhere_is_shown_by_its_link(tmp_path):
-    file = saved(tmp_path, "a.png", bytes(render.INLINE + 1), url=LINK)
+    file = saved(tmp_path, "a.png", bytes(render.MAX_INLINE + 1), url=LINK)
     assert f'<img src="{html.escape(LINK)}"' in page_of(file)
 
 
 def test_a_large_file_elsewhere_without_a_link_is_named(tmp_path):
-    file = saved(tmp_path, "a.png", bytes(render.INLINE + 1))
+    file = saved(tmp_path, "a.png", bytes(render.MAX_INLINE + 1))
     assert str(file.path) in page_of(file)
     assert "<img" not in page_of(file)
 
@@ -115,7 +115,7 @@ def test_a_broken_model_is_a_link(tmp_path):
 
 
 def test_a_large_model_is_a_link(tmp_path, monkeypatch, cube):
-    monkeypatch.setattr(render, "MOST_MESH", len(cube) - 1)
+    monkeypatch.setattr(render, "MAX_MESH", len(cube) - 1)
     assert "<iframe" not in page_of(saved(tmp_path, "a.glb", cube))
 
 

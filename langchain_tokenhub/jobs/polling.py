@@ -1,0 +1,166 @@
+"""Polls jobs until they end."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+from langchain_tokenhub.errors import (
+    RETRYABLE,
+    JobNotFoundError,
+    JobTimeoutError,
+    TokenHubError,
+)
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.service import Service, about, interruption_note, send_query
+
+logger = logging.getLogger("langchain_tokenhub.jobs")
+
+POLL_SECONDS = 15.0
+"""Maximum duration of one poll, retries included."""
+TROUBLE_SECONDS = 120.0
+"""Duration of consecutive failed polls after which the wait ends."""
+YOUNG = 15.0
+"""Age in seconds up to which a new job may be unknown to a host."""
+FRESH = 1.0
+"""Age in seconds up to which a job counts as just submitted."""
+
+
+class Watch:
+    """The polling state of one job."""
+
+    def __init__(self, service: Service, job: Job) -> None:
+        age = job.age(datetime.now(UTC))
+        self.job = job
+        self._service = service
+        self._begun = service.transport.runtime.now()
+        self._submitted = self._begun - (age or 0.0)
+        self._since_submit = age is not None and age < FRESH
+        self._age_known = age is not None
+        self._trouble_since: float | None = None
+        self._gap = 0.0
+        self._rate = 0.0
+        self.due = self._begun
+        if self._since_submit:
+            self._plan(None)
+
+    async def look(self, deadline: float) -> Job:
+        """Query the job once, and plan the next poll."""
+        now = self._service.transport.runtime.now()
+        until = max(min(now + POLL_SECONDS, deadline), now + 5.0)
+        try:
+            seen, retry_after = await send_query(self._service, self.job, until)
+        except TokenHubError as error:
+            self._tolerate(error)
+            retry_after = error.retry_after
+        else:
+            self._trouble_since = None
+            self._learn(seen)
+            self.job = seen
+        self._plan(retry_after)
+        return self.job
+
+    def close(self) -> None:
+        """Stop counting this job's polls."""
+        self._rate = schedule.shared.polling(self._service.site, self._rate, math.inf)
+
+    def _age(self) -> float:
+        return self._service.transport.runtime.now() - self._submitted
+
+    def _plan(self, retry_after: float | None) -> None:
+        if self.job.ended:
+            return
+        if retry_after is None:
+            load = schedule.shared.load(self._service.site)
+            load = 1.0 if self._service.allow_loopback else load
+            retry_after = schedule.pause(self._prior(), self._age(), load=load)
+        self._gap = schedule.jittered(min(max(retry_after, 0.001), 60.0))
+        self._rate = schedule.shared.polling(self._service.site, self._rate, self._gap)
+        self.due = self._service.transport.runtime.now() + self._gap
+
+    def _prior(self) -> schedule.Prior:
+        percent = self.job.progress
+        if percent is not None and 5 <= percent < 100:
+            total = max(0.1, self._age()) * 100 / percent
+            return schedule.Prior(math.log(total), 0.25**2, schedule.MAX_SEEN)
+        return schedule.shared.of(self._service.model, self._service.typical)
+
+    def _learn(self, seen: Job) -> None:
+        if seen.status == "completed" and self._since_submit:
+            seconds = self._age() - self._gap / 2
+            schedule.shared.learn(self._service.model, self._service.typical, seconds)
+
+    def _tolerate(self, error: TokenHubError) -> None:
+        """Ignore a passing failure, or raise."""
+        now = self._service.transport.runtime.now()
+        missing = isinstance(error, JobNotFoundError) or error.status == 404
+        if missing and self._age_known and self._age() < YOUNG:
+            return
+        other_host = self.job.host is not None and error.host not in {None, self.job.host}
+        if not (other_host if missing else isinstance(error, RETRYABLE)):
+            raise error
+        self._trouble_since = now if self._trouble_since is None else self._trouble_since
+        if now - self._trouble_since >= TROUBLE_SECONDS:
+            raise self._gave_up(error, now - self._trouble_since) from error
+        logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
+
+    def _gave_up(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
+        """Return the error for polls that keep failing.
+
+        It is not the class of `error`, which others would retry with a new submit.
+        """
+        return JobTimeoutError(
+            f"the job could not be queried for {seconds:.0f} s: {error.message}",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+            host=error.host,
+            attempts=error.attempts,
+            response=error.response,
+            phase=error.phase,
+            client_request_id=error.client_request_id,
+            job=self.job,
+            hint=interruption_note(self.job),
+        )
+
+
+async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
+    """Yield `job` as it is, then after each poll, until it ends.
+
+    Args:
+        service: Model and transport.
+        job: The job to wait for.
+        wait: Seconds from now; one last poll is made at their end.
+
+    Raises:
+        JobTimeoutError: The job did not end in time, and goes on.
+    """
+    runtime = service.transport.runtime
+    deadline = runtime.now() + wait
+    watch = Watch(service, job)
+    try:
+        yield job
+        while not watch.job.ended:
+            with about(watch.job):
+                await runtime.sleep(max(0.0, min(watch.due, deadline) - runtime.now()))
+                last = runtime.now() >= deadline
+                seen = await watch.look(deadline)
+                if last and not seen.ended:
+                    raise timed_out(seen, wait)
+            yield seen
+    finally:
+        watch.close()
+
+
+def timed_out(job: Job, wait: float) -> JobTimeoutError:
+    """Return the error for a job that did not end in time."""
+    return JobTimeoutError(
+        f"the job is {job.service_status or job.status!r} after a wait of {wait:g} s",
+        job=job,
+        host=job.host,
+        request_id=job.request_id,
+        hint=f"call result(job) or pass job_id={job.id!r} to go on; nothing is charged again",
+    )
