@@ -91,7 +91,7 @@ class JobRunner:
                 await self._check(request, again=again)
                 async with self._place():
                     job = await self._submit_once(request, again=again)
-                    if job.ended:
+                    if job.ended and not _is_completed(job):
                         finished(job)
             except TakenError as taken:
                 job = await self._await_other_worker(request, taken)

@@ -39,6 +39,7 @@ from langchain_tokenhub.jobs.decode import (
 )
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.transport import Answer, Call, SendState, Timeouts, Transport
+from langchain_tokenhub.transport.error_mapping import without
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -202,7 +203,9 @@ async def _send(
     arrival = service.arrival(answer)
     job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
     if job is None:
-        raise _not_accepted(answer)
+        error = _not_accepted(answer)
+        without(error, [service.transport.endpoint.key()])  # the service may echo it
+        raise error
     await log.accepted(job)
     return job
 

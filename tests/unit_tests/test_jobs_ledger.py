@@ -247,6 +247,21 @@ TestCallsInAStore = CallsInAStore.TestCase
 TestCallsInAStore.settings = CALLS
 
 
+def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_key(ledger):
+    first, later = ledger, Ledger(ledger._backend, ScriptedRuntime())
+    request = JobRequest(body={"prompt": "雪"}, key="k")
+    finish(first.claim("k", request))
+    finish(later.claim("k", request, again=True))
+    newer = JOB.model_copy(update={"id": "144"})
+    finish(later.keep("k", newer, request))
+    finish(first.keep("k", JOB, request))
+    assert finish(first.look("k")).job == newer
+    known = finish(first.known())
+    assert {(job.id, asked.key) for job, asked in known} == {("143", "k"), ("144", "k")}
+    finish(later.forget("k", newer))
+    assert finish(first.look("k")).job == JOB
+
+
 def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path):
     backend = backend_for(tmp_path)
     finish(Ledger(backend, ScriptedRuntime()).keep("k", JOB))

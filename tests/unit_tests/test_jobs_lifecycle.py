@@ -176,6 +176,13 @@ def test_a_picture_that_comes_at_once_is_not_lost_to_a_warning_or_a_missing_id()
         assert job.files[0].source == f"{job.id}#0"
 
 
+def test_a_refusal_without_an_error_body_tells_its_reason_and_not_the_key():
+    where = service(answer({"id": "", "message": "no such key: sk-test-canary"}))
+    with pytest.raises(errors.JobFailedError, match="no such key") as caught:
+        request(where)
+    assert "sk-test-canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("job_id", ["", " ", "0", 0, "00000000-0000-0000"])
 def test_an_empty_or_zero_id_is_a_refusal(job_id):
     with pytest.raises(errors.JobFailedError, match="refused"):
