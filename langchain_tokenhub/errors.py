@@ -202,8 +202,8 @@ class TokenHubError(ModelError):
 
     def __str__(self) -> str:
         """Return message, context and hint on one line."""
-        said = f"{self.message} {self.hint}"
-        named = self.job is not None and (repr(self.job.id) in said or f"/{self.job.id}" in said)
+        text = f"{self.message} {self.hint}"
+        named = self.job is not None and (repr(self.job.id) in text or f"/{self.job.id}" in text)
         context = [
             self.host and f"host {self.host}",
             self.request_id and f"request id {self.request_id}",

@@ -152,68 +152,68 @@ class Reader:
                 placed |= await self._field(where + name, name, value, field)
         return placed
 
-    async def _field(self, place: str, name: str, value: Any, field: FileField) -> dict[str, Any]:
+    async def _field(self, where: str, name: str, value: Any, field: FileField) -> dict[str, Any]:
         if field.many:
-            files = [await self._file(f"{place}[{i}]", one, field) for i, one in enumerate(value)]
+            files = [await self._file(f"{where}[{i}]", one, field) for i, one in enumerate(value)]
             strings = field.shape == "string_list"
             return {name: [_text(file) if strings else _object(file) for file in files]}
-        file = await self._file(place, value, field)
+        file = await self._file(where, value, field)
         if field.shape == "url_or_base64_object":
             return {name: _object(file)}
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            self._defer(refuse(place, value, "only a public link is taken here"))
+            self._defer(refuse(where, value, "only a public link is taken here"))
         return {field.base64_field or name: _text(file)}
 
-    async def _file(self, place: str, value: Any, field: FileField) -> Link | Data:
-        file = await self._find(place, value, field)
-        self.identities[place] = file.identity
+    async def _file(self, where: str, value: Any, field: FileField) -> Link | Data:
+        file = await self._find(where, value, field)
+        self.identities[where] = file.identity
         if isinstance(file, Data):
             try:
-                check(place, file.data, field)
+                check(where, file.data, field)
             except InvalidRequestError as problem:
                 self._defer(problem)
         return file
 
-    async def _find(self, place: str, value: Any, field: FileField) -> Link | Data:
+    async def _find(self, where: str, value: Any, field: FileField) -> Link | Data:
         match value:
             case str():
-                return await self._from_text(place, value, field)
+                return await self._from_text(where, value, field)
             case Mapping() if self.folders is None and (files := _earlier(value)):
-                return await self._from_files(place, files, field)
+                return await self._from_files(where, files, field)
             case Mapping():
-                return await self._from_block(place, value, field)
+                return await self._from_block(where, value, field)
             case _ if self.folders is not None:
-                raise refuse(place, value, "a string is needed")
+                raise refuse(where, value, "a string is needed")
             case _:
-                return await self._from_code(place, value, field)
+                return await self._from_code(where, value, field)
 
-    async def _from_code(self, place: str, value: Any, field: FileField) -> Link | Data:
+    async def _from_code(self, where: str, value: Any, field: FileField) -> Link | Data:
         """Resolve a value that only plain code may pass."""
         match value:
             case bytes() | bytearray() | memoryview():
                 return Data(bytes(value))
             case os.PathLike():
-                return await self._load(place, Path(value))
+                return await self._load(where, Path(value))
             case MediaFile():
-                return await self._from_files(place, [value], field)
+                return await self._from_files(where, [value], field)
             case MediaResult():
-                return await self._from_files(place, value.files, field)
+                return await self._from_files(where, value.files, field)
             case Job():
-                return await self._from_files(place, value.files, field)
+                return await self._from_files(where, value.files, field)
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
-                return await self._find(place, artifact, field)
+                return await self._find(where, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
-                return await self._read(place, functools.partial(_as_png, value))
+                return await self._read(where, functools.partial(_as_png, value))
             case _ if callable(getattr(value, "read", None)):
-                return await self._read(place, value.read)
+                return await self._read(where, value.read)
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
-                raise refuse(place, value, "an array is taken as PIL.Image.fromarray(array)")
+                raise refuse(where, value, "an array is taken as PIL.Image.fromarray(array)")
             case _:
-                raise refuse(place, value, _TAKEN)
+                raise refuse(where, value, _TAKEN)
 
-    async def _read(self, place: str, read: Callable[[], Any]) -> Data:
+    async def _read(self, where: str, read: Callable[[], Any]) -> Data:
         """Return the bytes of a picture or an open file."""
         try:
             data = await self.runtime.blocking(read)
@@ -225,60 +225,60 @@ class Reader:
             if isinstance(data, Coroutine):
                 data.close()
             reason = f"it reads {type(data).__name__}, bytes are needed"
-        raise refuse(place, None, f"the file cannot be read: {reason}")
+        raise refuse(where, None, f"the file cannot be read: {reason}")
 
-    async def _from_text(self, place: str, text: str, field: FileField) -> Link | Data:
+    async def _from_text(self, where: str, text: str, field: FileField) -> Link | Data:
         text = text.strip()
         if _LINK.fullmatch(text):
             scheme, _, rest = text.partition("://")
             link = f"{scheme.lower()}://{rest}"  # not every fetcher knows HTTPS://
             return Link(link, await self._source(link))
         if head := _DATA_URL.match(text):
-            return Data(_decoded(place, text[head.end() :]))
+            return Data(_decoded(where, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
-            return await self._from_files(place, job.files, field)
+            return await self._from_files(where, job.files, field)
         path = await self._path(text)
         if path is not None:
-            return await self._load(place, path)
+            return await self._load(where, path)
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
-                return Data(_decoded(place, text))
+                return Data(_decoded(where, text))
         advice = _TAKEN if self.folders is None else _TAKEN_FROM_MODEL
-        raise refuse(place, text, f"no file is there; {advice}")
+        raise refuse(where, text, f"no file is there; {advice}")
 
     async def _from_block(
-        self, place: str, block: Mapping[str, Any], field: FileField
+        self, where: str, block: Mapping[str, Any], field: FileField
     ) -> Link | Data:
         """Resolve a LangChain image block, or the service's own shape."""
         match block:
             case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
-                return await self._from_text(place, text, field)
+                return await self._from_text(where, text, field)
             case {"url": str() as text}:
-                return await self._from_text(place, text, field)
+                return await self._from_text(where, text, field)
             case {"base64": str() as text} | {"data": str() as text}:
-                return Data(_decoded(place, _DATA_URL.sub("", text)))
+                return Data(_decoded(where, _DATA_URL.sub("", text)))
             case _:
-                raise refuse(place, block, _TAKEN)
+                raise refuse(where, block, _TAKEN)
 
     async def _from_files(
-        self, place: str, files: list[MediaFile], field: FileField
+        self, where: str, files: list[MediaFile], field: FileField
     ) -> Link | Data:
         """Resolve the first file of an earlier result that fits, or its preview."""
         fitting = [file for file in files if normal(file.type) in map(normal, field.formats)]
         if fitting:
-            return await self._from_file(place, fitting[0])
-        pictures = [p for f in files if (p := f.preview) and (p.path or not p.expired())]
+            return await self._from_file(where, fitting[0])
+        pictures = [picture for file in files if (picture := file.preview)]
         if pictures and PICTURES & set(field.formats):
-            return await self._from_file(place, pictures[0])
+            return await self._from_file(where, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
-        raise refuse(place, None, f"the earlier job made {found}; {formats(field)} is needed")
+        raise refuse(where, None, f"the earlier job made {found}; {formats(field)} is needed")
 
-    async def _from_file(self, place: str, file: MediaFile) -> Link | Data:
+    async def _from_file(self, where: str, file: MediaFile) -> Link | Data:
         """Resolve a file of an earlier result; if it is gone, a ledger may know its call."""
         source = file.source or (file.url and (await self._source(file.url) or file.url))
         problem: TokenHubError
         try:
-            found = await self._from_live_file(place, file)
+            found = await self._from_live_file(where, file)
         except TokenHubError as error:
             problem = error
         else:
@@ -289,7 +289,7 @@ class Reader:
     async def _source(self, link: str) -> str | None:
         return await self.find_source(link) if self.find_source else None
 
-    async def _from_live_file(self, place: str, file: MediaFile) -> Link | Data:
+    async def _from_live_file(self, where: str, file: MediaFile) -> Link | Data:
         """Resolve a file of an earlier result; a dead link is refreshed once.
 
         Raises:
@@ -308,7 +308,7 @@ class Reader:
             dead.hint = "it was not saved, and no fresh link works; make it anew"
             if file._job is not None:
                 raise
-        raise refuse(place, None, "its link is dead and it was not saved; make it anew")
+        raise refuse(where, None, "its link is dead and it was not saved; make it anew")
 
     async def _has_live_link(self, file: MediaFile) -> bool:
         """Return True if the file's link works; links of unknown jobs are not tried."""
@@ -330,12 +330,12 @@ class Reader:
     async def _path(self, text: str) -> Path | None:
         return await self.runtime.blocking(functools.partial(_path, text, self.folders))
 
-    async def _load(self, place: str, path: Path) -> Data:
+    async def _load(self, where: str, path: Path) -> Data:
         try:
             return await self.runtime.blocking(functools.partial(_load, path))
         except OSError as problem:
             reason = problem.strerror or type(problem).__name__
-        raise refuse(place, str(path), f"the file cannot be read: {reason}")
+        raise refuse(where, str(path), f"the file cannot be read: {reason}")
 
 
 _TAKEN = "a link, data URL, path, bytes, picture, or an earlier result or its job id is taken"
@@ -421,12 +421,12 @@ def _plain(text: str) -> bytes:
         return b""
 
 
-def _decoded(place: str, text: str) -> bytes:
+def _decoded(where: str, text: str) -> bytes:
     try:
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise refuse(place, None, _TAKEN)
+    raise refuse(where, None, _TAKEN)
 
 
 def _text(file: Link | Data) -> str:
@@ -440,28 +440,28 @@ def _object(file: Link | Data) -> dict[str, str]:
 _SAME = {"jpg": "jpeg", "tif": "tiff"}
 
 
-def check(place: str, data: bytes, field: FileField) -> None:
+def check(where: str, data: bytes, field: FileField) -> None:
     """Raise for bytes that the service would refuse."""
     if not data:
-        raise refuse(place, None, "the file is empty")
-    _check_size(place, len(data), field)
+        raise refuse(where, None, "the file is empty")
+    _check_size(where, len(data), field)
     found = media_type_of(data[:HEAD])
     if found is None or normal(found) not in map(normal, field.formats):
         raise refuse(
-            place, None, f"the file is {found or 'of no known type'}; {formats(field)} is needed"
+            where, None, f"the file is {found or 'of no known type'}; {formats(field)} is needed"
         )
     if (measured := sides(data)) is not None:
-        _check_sides(place, measured, field)
+        _check_sides(where, measured, field)
 
 
-def _check_size(place: str, size: int, field: FileField) -> None:
+def _check_size(where: str, size: int, field: FileField) -> None:
     encoded, most = (size + 2) // 3 * 4, field.max_bytes_base64
     if most and encoded > most:
         what = f"{_megabytes(encoded)} as base64, {_megabytes(most, 0)} is the most"
-        raise refuse(place, None, f"{what}; make it smaller or pass a link")
+        raise refuse(where, None, f"{what}; make it smaller or pass a link")
     if most is None and field.max_bytes_url and size > field.max_bytes_url:
         what = f"{_megabytes(size)}, {_megabytes(field.max_bytes_url, 0)} is the most"
-        raise refuse(place, None, f"{what}; make it smaller")
+        raise refuse(where, None, f"{what}; make it smaller")
 
 
 def check_body(body: Mapping[str, Any], most: int) -> None:
@@ -476,17 +476,17 @@ def _megabytes(size: int, digits: int = 1) -> str:
     return f"{size / 1024**2:.{digits}f} MB"
 
 
-def _check_sides(place: str, measured: tuple[int, int], field: FileField) -> None:
+def _check_sides(where: str, measured: tuple[int, int], field: FileField) -> None:
     short, long = sorted(measured)
     least, most = field.side_min or 0, field.side_max or long
     if short < least or long > most:
         what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
-        raise refuse(place, None, f"{what}; scale the picture")
+        raise refuse(where, None, f"{what}; scale the picture")
     if field.ratio_max and long > short * field.ratio_max:
         what = (
             f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
         )
-        raise refuse(place, None, f"{what}; crop the picture")
+        raise refuse(where, None, f"{what}; crop the picture")
 
 
 def normal(name: str) -> str:
@@ -499,7 +499,7 @@ def formats(field: FileField) -> str:
     return ", ".join(field.formats)
 
 
-def refuse(place: str, value: Any, advice: str) -> InvalidRequestError:
+def refuse(where: str, value: Any, advice: str) -> InvalidRequestError:
     """Return an error with the field, the shortened value and what to do."""
     what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
-    return InvalidRequestError(f"{place}: {what}{advice}", phase="not sent")
+    return InvalidRequestError(f"{where}: {what}{advice}", phase="not sent")

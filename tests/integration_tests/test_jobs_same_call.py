@@ -125,6 +125,16 @@ def test_views_and_lists_of_pictures_are_the_same_too(hub, call, tmp_path, elsew
     assert submits(hub) == 4
 
 
+def test_a_preview_whose_link_died_is_the_same_picture(hub, call, tmp_path, elsewhere):
+    chair = call(Tokenhub3DTool(ledger=tmp_path), "generate", prompt="椅子")
+    video = TokenHubVideoTool(ledger=tmp_path)
+    job = call(video, "generate", prompt="跑", image=chair).job
+    elsewhere()
+    dead = [f.model_copy(update={"expires_at": job.submitted_at}) for f in chair.files]
+    gone = chair.model_copy(update={"files": dead})
+    assert call(video, "generate", prompt="跑", image=gone).job.id == job.id
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_link_in_a_text_is_the_jobs_file(hub, call, tmp_path, elsewhere, moved):
     ledger = tmp_path / "ledger"
