@@ -1,8 +1,9 @@
-"""A media model for code: submit, watch, collect. No LangChain tool yet."""
+"""A media model as plain methods: submit, watch, collect."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import ContextVar
@@ -28,7 +29,7 @@ from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, 
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import Ledger, backend_for, key_of
+from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for, key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
@@ -40,14 +41,29 @@ from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
-"""Which tool call is being answered: an injected argument would forbid plain calls."""
+"""Id of the tool call that runs; an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
+
+
+def absolute(location: Any) -> Any:
+    """Return a folder that stays the same when the process changes its own; a store as it is."""
+    if not isinstance(location, str | os.PathLike) or "://" in str(location):
+        return location
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
+
+
+Folder = Annotated[Path, AfterValidator(absolute)]
+LedgerLocation = Annotated[
+    SkipValidation[str | Path | BaseStore[str, Any] | None],
+    AfterValidator(absolute),
+    Field(default=None, exclude=True),
+]
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
 class MediaClient(ConnectionSettings):
-    """A media model as plain methods."""
+    """The methods of a media model."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
@@ -57,17 +73,15 @@ class MediaClient(ConnectionSettings):
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
     wait_timeout: PositiveFloat | None = None
     """Seconds to wait for a job; None is the model's default."""
-    save_to: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    save_to: Folder | None = None
     """Folder where files are saved before their links die, each with a JSON sidecar."""
     progress: SkipValidation[Progress] = Field(default=None, exclude=True)
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
-    """Jobs at once an account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Path] = ()
+    """Jobs in flight for each account and model; None is the catalogue's default."""
+    allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = None
     """Folder or store that makes calls repeatable: the same call resumes its job and pays once.
 
     A folder claims a call atomically. A store cannot: two workers that start the same call at the
@@ -75,7 +89,7 @@ class MediaClient(ConnectionSettings):
     """
 
     _folders: list[Path] = PrivateAttr(default_factory=list)
-    """Where the other tools of a toolkit save: their files may be sent too."""
+    """Folders of the toolkit's other tools: files in them may be sent too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -86,7 +100,7 @@ class MediaClient(ConnectionSettings):
         return known
 
     def share(self, folders: Sequence[Path]) -> None:
-        """Let files in `folders`, where sibling tools save, be sent too."""
+        """Allow files in `folders`, where the toolkit's other tools save, to be sent too."""
         self._folders = list(folders)
 
     # --- code ---------------------------------------------------------------------------------
@@ -131,7 +145,7 @@ class MediaClient(ConnectionSettings):
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
     def query(self, job: Job | str) -> Job:
-        """Ask once how a job stands."""
+        """Query a job once and return its state."""
         return finish(self._query(self._sync(), job))
 
     async def aquery(self, job: Job | str) -> Job:
@@ -139,7 +153,7 @@ class MediaClient(ConnectionSettings):
         return await self._query(self._async(), job)
 
     def watch(self, job: Job | str) -> Iterator[Job]:
-        """Yield a job as it stands, then whenever it changed, until it ends."""
+        """Yield a job's state, then each change of it, until the job ends."""
         return drain(self._watch(self._sync(), job))
 
     def awatch(self, job: Job | str) -> AsyncGenerator[Job, None]:
@@ -190,7 +204,7 @@ class MediaClient(ConnectionSettings):
             return await self._result(transport, emit, job_id, wait)
         runner = self._runner(transport, emit, wait)
         with closing(runner.reporter):
-            request = await self._request(runner, checked, extra, params, by_model=by_model)
+            request = await self._request(runner, checked, extra, by_model=by_model)
             return await runner.generate(request, again=again)
 
     async def _submit(
@@ -206,7 +220,7 @@ class MediaClient(ConnectionSettings):
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, params, by_model=False)
+        request = await self._request(runner, checked, extra, by_model=False)
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: Job | str) -> Job:
@@ -260,7 +274,7 @@ class MediaClient(ConnectionSettings):
     # --- parts --------------------------------------------------------------------------------
 
     def _checked(self, params: Mapping[str, Any]) -> MediaParams:
-        """Return the parameters as the model's class, or say what is wrong with them."""
+        """Return the parameters as the model's class, or raise what is wrong with them."""
         cls = params_class(self.model, self.kind)
         try:
             return cls(**params)
@@ -273,7 +287,6 @@ class MediaClient(ConnectionSettings):
         runner: JobRunner,
         checked: MediaParams,
         extra: Extra,
-        params: Mapping[str, Any],
         *,
         by_model: bool,
     ) -> JobRequest:
@@ -282,20 +295,26 @@ class MediaClient(ConnectionSettings):
             find=self.history(runner.service.transport).find,
             refresh=functools.partial(self._refreshed, runner.service.transport),
             folders=self._readable() if by_model else None,
+            find_source=runner.ledger.source_of if runner.ledger else None,
         )
-        body = {**await reader.body(checked), **(extra or {})}
+        sent = await reader.body(checked)
+        body = {**sent, **(extra or {})}
         title = body.get("prompt") or body.get("template") or self._facts().tool_name
-        return JobRequest(body=body, title=str(title), key=self._ledger_key(body, params))
+        return JobRequest(
+            body=body,
+            title=str(title),
+            key=self._ledger_key({**reader.call_of(checked, sent), **(extra or {})}),
+            problem=next(iter(reader.problems), None),
+        )
 
-    def _ledger_key(self, body: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-        """Return the key of this call: inside a graph it is the tool call, else the request."""
+    def _ledger_key(self, call: Mapping[str, Any]) -> str:
+        """Return the key of this call: the request, inside a graph with thread and tool call."""
         if self.ledger is None:
             return ""
         thread = ensure_config().get("configurable", {}).get("thread_id")
-        call = call_id.get()
-        if thread and call:
-            return key_of(self.model, self._origins(), params, str(thread), call)
-        return key_of(self.model, self._origins(), body)
+        tool_call = call_id.get()
+        scope = (str(thread), tool_call) if thread and tool_call else ()
+        return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
 
     def _runner(
         self,
@@ -335,7 +354,7 @@ class MediaClient(ConnectionSettings):
         return await query(self._service(transport, job), job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
-        """Return a job by its id; what is known of it here saves asking."""
+        """Return a job by its id; with what is known of it here."""
         if not isinstance(job, Job):
             ref = job if isinstance(job, JobRef) else None
             ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))
@@ -349,7 +368,7 @@ class MediaClient(ConnectionSettings):
         return job
 
     async def looked_at(self, transport: Transport, job: Job) -> Job:
-        """Return a job as it stands."""
+        """Return a job in its current state."""
         return await self._query(transport, job)
 
     async def collected(self, transport: Transport, emit: Emit, job: Job) -> MediaResult:
@@ -357,7 +376,7 @@ class MediaClient(ConnectionSettings):
         return await self._result(transport, emit, job, None)
 
     def history(self, transport: Transport) -> JobHistory:
-        """Return where the account's earlier jobs are looked up."""
+        """Return the lookup of the account's earlier jobs."""
         return JobHistory(
             runtime=transport.runtime,
             recent=self._recent_jobs(),
@@ -373,16 +392,20 @@ class MediaClient(ConnectionSettings):
         return hash(self._account()), self._origins()
 
     def _account(self) -> str:
-        """Return the key that calls will use; none where there is none."""
+        """Return the API key that calls will use, or an empty string."""
         try:
             return self._key()
         except AuthenticationError:
             return ""
 
+    def _account_hash(self) -> str:
+        key = self._account()
+        return account_hash(key) if key else ""
+
     def _recent_jobs(self) -> RecentJobs:
         return shared_recent_jobs(*self._owner())
 
     def _ledger(self, transport: Transport) -> Ledger | None:
-        return (
-            Ledger(backend_for(self.ledger), transport.runtime) if self.ledger is not None else None
-        )
+        if self.ledger is None:
+            return None
+        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash())

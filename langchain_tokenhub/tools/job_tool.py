@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from langchain_core.stores import BaseStore
 from langchain_core.tools import ArgsSchema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, SkipValidation
 
@@ -14,7 +12,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
 from langchain_tokenhub.settings import ConnectionSettings
-from langchain_tokenhub.tools.client import MediaClient
+from langchain_tokenhub.tools.client import Folder, LedgerLocation, MediaClient
 from langchain_tokenhub.tools.media_tools import TOOLS, ToolErrorMixin
 from langchain_tokenhub.transport import Transport, finish
 
@@ -62,11 +60,9 @@ class TokenHubJobTool(ConnectionSettings, ToolErrorMixin):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     wait_timeout: PositiveFloat | None = None
     """Seconds to wait when collecting; None is the model's default."""
-    save_to: Path | None = None
+    save_to: Folder | None = None
     """Folder where collected files are saved."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = None
     """Where the other tools remember their calls: its jobs are listed and known."""
 
     def _run(self, *_: Any, **asked: Any) -> tuple[str, dict[str, Any]]:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from langchain_core.stores import BaseStore
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
 
 from langchain_tokenhub.catalogue import Kind, media_model
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.tools.client import Folder, LedgerLocation, absolute
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
+
+
+def _resolved(options: Mapping[Kind, Mapping[str, Any]]) -> Mapping[Kind, Mapping[str, Any]]:
+    """Resolve the folders among the options of tools."""
+    return {kind: {name: _folder(name, v) for name, v in options[kind].items()} for kind in options}
+
+
+def _folder(name: str, value: Any) -> Any:
+    match name:
+        case "save_to" | "ledger":
+            return absolute(value)
+        case "allow_local_files" if isinstance(value, list | tuple):
+            return [absolute(folder) for folder in value]
+        case _:
+            return value
 
 
 class TokenHubToolkit(ConnectionSettings, BaseToolkit):
@@ -35,19 +49,19 @@ class TokenHubToolkit(ConnectionSettings, BaseToolkit):
     """Of the descriptions that a language model reads."""
     wait_timeout: PositiveFloat | None = None
     """Seconds to wait for a job; None is each model's default."""
-    save_to: Path | None = None
+    save_to: Folder | None = None
     """Folder where files are saved before their links die."""
     progress: SkipValidation[Progress] = Field(default=None, exclude=True)
     """True for a bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once an account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Path] = ()
+    allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = None
     """Folder or store that makes calls repeatable."""
-    options: Mapping[Kind, Mapping[str, Any]] = Field(default_factory=dict)
+    options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_resolved)] = Field(
+        default_factory=dict
+    )
     """More fields for the tools of one kind: `{"video": {"wait_timeout": 600}}`."""
 
     def get_tools(self) -> list[BaseTool]:

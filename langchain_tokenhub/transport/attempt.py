@@ -21,7 +21,6 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     clean,
     error_from,
-    fault_in,
 )
 from langchain_tokenhub.transport.calls import (
     Answer,
@@ -259,7 +258,7 @@ class Attempt:
         except ServerError as error:
             unreadable = error
         else:
-            if self.call.faults and fault_in(data):
+            if self.call.is_fault(data):
                 raise refusal(response, data)
             return data
         # the service may have sent events although none were requested

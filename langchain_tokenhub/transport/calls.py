@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean
+from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean, fault_in
 from langchain_tokenhub.transport.failover import Hosts
 from langchain_tokenhub.transport.retry import Budget, RetryClass
 from langchain_tokenhub.transport.send_state import SendState
@@ -146,7 +146,7 @@ class Call:
         body: What is sent as JSON; None makes a GET.
         retry_class: What a repetition would cost.
         timeouts: The timeouts of one attempt.
-        faults: Whether an error body inside a 2xx is an error. For a job's query it is not: there
+        is_fault: Returns whether the body of a 2xx is an error. For a job's query none is: there
             it is the job's state.
         prefer: Host name to try first: the one that accepted the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
@@ -157,7 +157,7 @@ class Call:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     retry_class: RetryClass = "read"
     timeouts: Timeouts = field(default_factory=Timeouts)
-    faults: bool = True
+    is_fault: Callable[[Any], object] = fault_in
     prefer: str | None = None
     deadline: float | None = None
     send_state: SendState | None = None

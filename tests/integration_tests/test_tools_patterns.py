@@ -248,3 +248,12 @@ def test_a_ledger_keeps_whoever_repeats_anything_from_paying_twice(hub, call, tm
     with pytest.raises(SubmissionUnknownError, match="may have been charged"):
         call(eager, "invoke", {"prompt": "猫"})
     assert submits(hub) == 1
+
+
+def test_with_retry_of_every_error_without_a_ledger_pays_again(hub, call):
+    hub.fail("lost-answer")
+    eager = TokenHubVideoTool().with_retry(
+        retry_if_exception_type=(Exception,), stop_after_attempt=3, exponential_jitter_params=QUICK
+    )
+    assert call(eager, "invoke", {"prompt": "猫"}).startswith("job ")
+    assert submits(hub) == 2
