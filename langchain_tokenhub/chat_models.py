@@ -22,9 +22,13 @@ from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 
 from langchain_tokenhub import catalogue, chat
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError
+from langchain_tokenhub.errors import (
+    IncompleteStreamError,
+    InvalidRequestError,
+    TokenHubError,
+)
 from langchain_tokenhub.settings import ConnectionSettings, SiteName
-from langchain_tokenhub.transport.calls import Call, Timeouts
+from langchain_tokenhub.transport.calls import Call, Events, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
 
 if TYPE_CHECKING:
@@ -397,8 +401,14 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 )
             else:
                 break
-        told = answer.told(transport.runtime.now() - begun)
-        result = chat.response.decode_answer(answer.data, model=body["model"], told=told)
+        told = answer.metadata(transport.runtime.now() - begun)
+        if isinstance(answer.data, Events):
+            values, failure = answer.data.values, answer.data.failure
+            result = chat.response.decode_events(
+                values, model=body["model"], metadata=told, failure=failure
+            )
+        else:
+            result = chat.response.decode_answer(answer.data, model=body["model"], metadata=told)
         message = cast("AIMessage", result.generations[0].message)
         if not answer_tools or chat.structured.has_calls(message):
             return result
@@ -432,21 +442,22 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     if found:
                         received += found
                         yield found
-        except IncompleteStreamError as cut:
-            if not reader.complete:  # else only the end mark is missing
-                cut.partial = chat.response.message_of([*received, *reader.finish()[0]])
+        except TokenHubError as error:
+            if isinstance(error, InvalidRequestError) and not received:
+                changes = chat.reasoning.after_refusal(body, error, changes, warn=not answer_tools)
+                again = self._deltas(transport, messages, stop, kwargs, changes)
+                async with aclosing(again):
+                    async for items in again:
+                        yield items
+                return
+            if not reader.lacks_only_the_end_mark(error):
+                if received or isinstance(error, IncompleteStreamError):
+                    error.partial = chat.response.message_of([*received, *reader.finish()[0]])
                 raise
-        except InvalidRequestError as refusal:
-            if received:
-                raise
-            changes = chat.reasoning.after_refusal(body, refusal, changes, warn=not answer_tools)
-            async with aclosing(self._deltas(transport, messages, stop, kwargs, changes)) as again:
-                async for items in again:
-                    yield items
-            return
-        told = answer.told(transport.runtime.now() - begun) if answer else _NOTHING
+        told = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
         rest, ending = reader.finish(told)
         received += rest
+        chat.response.check_finish_reason(ending, received)
         if not answer_tools or any(delta.tools for delta in received):
             yield [*rest, ending]
             return

@@ -152,6 +152,8 @@ class TokenHubError(ModelError):
 
     host_unavailable: bool = False
     """Whether no connection to the host could be made, so that the backup host is tried."""
+    partial: AIMessage | None = None
+    """The message so far, where a stream had begun."""
 
     def __init__(
         self,
@@ -277,8 +279,6 @@ class APITimeoutError(TokenHubError, ModelTimeoutError):
 class IncompleteStreamError(APIConnectionError):
     """A stream ended before its end marker; `partial` is the message so far."""
 
-    partial: AIMessage | None = None
-
 
 class JobError(TokenHubError, RuntimeError):
     """An error of a paid job; `job` identifies it if known. Never retried automatically."""
@@ -345,31 +345,59 @@ class Fault:
     request_id: str | None = None
 
 
-def fault_in(body: object) -> Fault | None:
-    """Return the error that `body` reports, or None.
+FAULT_KEYS = frozenset(
+    {"error", "Error", "ErrorMsg", "Response", "error_code", "ErrorCode", "base_resp"}
+)
+"""Fields of a body that may hold an error."""
 
-    Known shapes, which occur with any HTTP status: `{"error": {"code", "message", "message_zh",
-    "request_id"}}`, `{"error": "text"}`, `{"id": "", "status": "failed", "error": {...}}`,
-    `{"error_code", "error_message"}`, `{"ErrorMsg": {"Code", "Msg"}}` and
-    `{"Response": {"Error": {"Code", "Message"}, "RequestId"}}`.
+
+def fault_in(body: object) -> Fault | None:
+    """Return the error that `body` reports, or None if it reports none.
+
+    The forms, all seen whatever the HTTP status: `{"error": {"code", "message", "message_zh",
+    "request_id"}}`, `{"error": "text"}`, `{"error": true, "message"}`, `{"id": "", "status":
+    "failed", "error": {...}}`, `{"choices": [{"error": {...}}]}`, `{"error_code",
+    "error_message"}`, `{"object": "error", "code", "message"}`, `{"base_resp": {"status_code",
+    "status_msg"}}`, `{"ErrorMsg": {"Code", "Msg"}}` and `{"Response": {"Error": {"Code",
+    "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 beside content,
+    is none.
     """
     if not isinstance(body, Mapping):
         return None
     match body:
         case {"Response": Mapping() as inner}:
             return fault_in(inner)
-        case {"error": Mapping() as error} if error:
+        case {"error": Mapping() as error} if _is_error(error, body):
             pass
         case {"Error": Mapping() as error} | {"ErrorMsg": Mapping() as error}:
             pass
-        case {"error": str() as text} if text:
-            error = {"message": text, "code": body.get("error_code")}
+        case {"error": error} if error and not isinstance(error, Mapping):
+            text = body.get("message") if error is True else error
+            error = {"message": text or "no message", "code": body.get("error_code")}
         case {"error_code": code} | {"ErrorCode": code} if code:
             message = body.get("error_message") or body.get("ErrorMessage")
             error = {"code": code, "message": message or body.get("message")}
+        case {"object": "error"}:
+            error = body
+        case {"base_resp": {"status_code": code} as base} if code not in _NO_CODE:
+            error = {"code": code, "message": base.get("status_msg")}
+        case {"choices": [{"error": Mapping() as error}, *_]} if _is_error(error, body):
+            pass
         case _:
             return None
     return _fault(error, body)
+
+
+_NO_CODE = (None, "", 0, "0")
+
+
+def _is_error(error: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Return False if the fields of `error` are empty, or its code is 0 beside content."""
+    if all(value in _NO_CODE for value in error.values()):
+        return False
+    code = error.get("code", error.get("Code"))
+    content = ("choices",) if "choices" in body else ("id", "data", "output")
+    return code not in (0, "0") or not any(body.get(name) for name in content)
 
 
 def _fault(error: Mapping[str, Any], body: Mapping[str, Any]) -> Fault:
@@ -406,7 +434,7 @@ def error_from(
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
     parsed = _parse(text) if isinstance(body, bytes) else body
     fault = fault_in(parsed) or Fault(code=None, message=_excerpt(text))
-    row = catalogue.error_row(status, fault.code, fault.message)
+    row = catalogue.error_row(_status_of(status, fault.code), fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
         clean(f"HTTP {status} {words}".strip()),
@@ -418,6 +446,11 @@ def error_from(
         response=Response(status, _safe(headers), redacted(text[:_TEXT_LIMIT])),
         phase="answered",
     )
+
+
+def _status_of(status: int, code: str | None) -> int:
+    """Return the HTTP status that decides: inside a 2xx, gateways give it as the code."""
+    return int(code) if status < 300 and code and re.fullmatch("[45][0-9]{2}", code) else status
 
 
 def hint_text(row: catalogue.ErrorRow) -> str | None:

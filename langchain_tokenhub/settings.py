@@ -184,9 +184,10 @@ class ConnectionSettings(BaseModel):
     timeout: Annotated[float | Timeout | None, AfterValidator(_check_timeout)] = Field(
         default=None, validation_alias=AliasChoices("timeout", "request_timeout")
     )
-    """Seconds without data after which a request fails, above 0, or an `httpx.Timeout`.
+    """Seconds for each read of one request, three times that for a whole answer; above 0.
 
-    None is the default of each kind of call. How long to wait for a job is `wait_timeout`.
+    Or an `httpx.Timeout`. None is the default of each kind of call; see `Timeouts`. The time to wait
+    for a job is `wait_timeout`.
     """
     max_retries: NonNegativeInt = 2
     """Retries of one call, from 0."""

@@ -48,6 +48,8 @@ class ChatModel:
     file: bool | None = None
     video_by_link_only: bool = False
     """Whether a video that is sent as bytes is refused."""
+    reasoning_in_content: bool = False
+    """Whether the model always thinks and writes its reasoning into the text, before `</think>`."""
     echo_reasoning: Literal["always", "tool_calls", "never"] = "tool_calls"
     """On which assistant messages the reasoning goes back to the service."""
     reasoning_filler: str | None = None
@@ -59,6 +61,11 @@ class ChatModel:
     status_note: str = ""
     confidence: Literal["high", "medium", "low"] = "low"
     source: str = ""
+
+    @property
+    def thinks(self) -> bool:
+        """Return True if the model is known to think, or to be able to."""
+        return bool(self.thinking_switchable or self.thinking_default in {"enabled", "adaptive"})
 
     @property
     def takes_files(self) -> bool | None:
@@ -132,10 +139,9 @@ def _inputs(row: ChatModel) -> dict[str, Any]:
 
 
 def _thinking(row: ChatModel) -> dict[str, Any]:
-    thinks = row.thinking_switchable or row.thinking_default in {"enabled", "adaptive"}
     effort = list(row.reasoning_effort) or None
     return {
-        "reasoning_output": bool(thinks) if row.thinking_default or thinks else None,
+        "reasoning_output": row.thinks if row.thinking_default or row.thinks else None,
         "reasoning_effort_levels": effort,
         "reasoning_effort_default": row.reasoning_effort_default if effort else None,
     }

@@ -1,6 +1,6 @@
-"""Chat: LangChain's messages to request bodies, and answers to LangChain's messages. Pure.
+"""Conversion of LangChain's messages to requests, and of answers to LangChain's messages. Pure.
 
-Modules are loaded when they are first used: making a model needs few of them.
+Modules are imported on first use: making a model needs few of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import ContentBlock
 
 from langchain_tokenhub._lazy import loader
+from langchain_tokenhub.chat.provider import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_tokenhub.chat import (
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "PROVIDER",
     "blocks",
     "messages",
     "reasoning",
@@ -35,10 +35,7 @@ __all__ = [
     "tokens",
 ]
 
-PROVIDER = "tokenhub"
-"""The one name in `ls_provider` and `model_provider`: middleware trusts usage where they agree."""
-
-__getattr__ = loader(__name__, {name: () for name in __all__ if name != "PROVIDER"})
+__getattr__ = loader(__name__, dict.fromkeys(__all__, ()))
 
 
 def _blocks_of(message: AIMessage) -> list[ContentBlock]:

@@ -1,8 +1,8 @@
-"""LangChain's v1 content blocks and v3 events for what TokenHub says. Pure.
+"""Answers as LangChain's v1 content blocks and v3 events. Pure.
 
-Blocks of a stream carry string indices that name what they belong to (`lc_rs_0` reasoning,
-`lc_txt_0` text, `lc_tc_<n>` a call): LangChain merges by equal index, so that text and tool calls
-in one delta, or two calls interleaved, stay apart.
+Blocks of a stream have string indices (`lc_rs_0` reasoning, `lc_txt_0` text, `lc_tc_<n>` a call):
+LangChain merges blocks of one index, so text and calls in one delta, or interleaved calls, stay
+apart.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
-from langchain_tokenhub.chat import PROVIDER
 from langchain_tokenhub.chat.deltas import arguments
+from langchain_tokenhub.chat.provider import PROVIDER
 from langchain_tokenhub.chat.response import Delta, Ending
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
 
-_GROWTH = {"text": "text-delta", "reasoning": "reasoning-delta"}
+_DELTA_TYPES = {"text": "text-delta", "reasoning": "reasoning-delta"}
 
 Block = dict[str, Any]
 
@@ -31,18 +31,18 @@ def blocks_of(message: AIMessage) -> list[ContentBlock]:
     blocks: list[Block] = []
     if reasoning := message.additional_kwargs.get("reasoning_content"):
         blocks.append({"type": "reasoning", "reasoning": reasoning})
-    blocks += _said(message)
+    blocks += _text_blocks(message)
     blocks += [_call(call) for call in message.tool_calls]
     blocks += [dict(call) for call in message.invalid_tool_calls]
     return cast("list[ContentBlock]", blocks)
 
 
 def blocks_of_chunk(chunk: AIMessage) -> list[ContentBlock]:
-    """Return the v1 blocks of a chunk, each with the index of what it belongs to."""
+    """Return the v1 blocks of a chunk, each with its index."""
     blocks: list[Block] = []
     if reasoning := chunk.additional_kwargs.get("reasoning_content"):
         blocks.append({"type": "reasoning", "reasoning": reasoning, "index": REASONING})
-    blocks += [{**block, "index": TEXT} for block in _said(chunk)]
+    blocks += [{**block, "index": TEXT} for block in _text_blocks(chunk)]
     if isinstance(chunk, AIMessageChunk) and chunk.chunk_position != "last":
         blocks += [_call_chunk(call) for call in chunk.tool_call_chunks]
     else:
@@ -51,7 +51,7 @@ def blocks_of_chunk(chunk: AIMessage) -> list[ContentBlock]:
     return cast("list[ContentBlock]", blocks)
 
 
-def _said(message: AIMessage) -> list[Block]:
+def _text_blocks(message: AIMessage) -> list[Block]:
     content = message.content
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
@@ -73,33 +73,33 @@ def _call_chunk(chunk: ToolCallChunk) -> Block:
 
 
 class EventWriter:
-    """Writes a stream as v3 events: every block starts once, grows, and is finished at the end."""
+    """Converts a stream to v3 events: a block starts once, and all are finished at the end."""
 
     def __init__(self, message_id: str, model: str) -> None:
         self._id = message_id
         self._model = model
-        self._begun = False
-        self._places: dict[str, int] = {}
+        self._has_started = False
+        self._positions: dict[str, int] = {}
         self._blocks: list[Block] = []
         self._pieces: list[list[str]] = []
 
     def write(self, delta: Delta | Ending) -> list[MessagesData]:
-        """Return the events for what came; the first opens the message, the ending finishes it."""
-        events: list[Any] = [] if self._begun else [self._begin()]
+        """Return the events of a delta, the first also those that start the message."""
+        events: list[Any] = [] if self._has_started else [self._start_message()]
         if isinstance(delta, Ending):
             events += self._end(delta)
             return events
         reasoning, text, tools = delta
         if reasoning:
-            self._grow(events, REASONING, "reasoning", reasoning)
+            self._add(events, REASONING, "reasoning", reasoning)
         if text:
-            self._grow(events, TEXT, "text", text)
+            self._add(events, TEXT, "text", text)
         for chunk in tools:
             self._call(events, chunk)
         return events
 
-    def _begin(self) -> Block:
-        self._begun = True
+    def _start_message(self) -> Block:
+        self._has_started = True
         return {
             "event": "message-start",
             "role": "ai",
@@ -108,52 +108,52 @@ class EventWriter:
         }
 
     def _end(self, ending: Ending) -> Iterator[Block]:
-        for place, block in enumerate(self._blocks):
-            finished = _finished(block, "".join(self._pieces[place]))
-            yield {"event": "content-block-finish", "index": place, "content": finished}
+        for position, block in enumerate(self._blocks):
+            finished = _finished(block, "".join(self._pieces[position]))
+            yield {"event": "content-block-finish", "index": position, "content": finished}
         finish: Block = {"event": "message-finish", "metadata": ending.metadata}
         if ending.usage:
             finish["usage"] = ending.usage
-        if REASONING in self._places:
-            thought = "".join(self._pieces[self._places[REASONING]])
-            finish["additional_kwargs"] = {"reasoning_content": thought}
+        if REASONING in self._positions:
+            reasoning = "".join(self._pieces[self._positions[REASONING]])
+            finish["additional_kwargs"] = {"reasoning_content": reasoning}
         yield finish
 
-    def _grow(
-        self, events: list[Any], key: str, kind: Literal["text", "reasoning"], more: str
+    def _add(
+        self, events: list[Any], key: str, kind: Literal["text", "reasoning"], piece: str
     ) -> None:
-        place = self._places.get(key)
-        if place is None:
-            place = self._start(events, key, {"type": kind, kind: ""}, {"index": key})
-        self._pieces[place].append(more)
-        delta = {"type": _GROWTH[kind], kind: more}
-        events.append({"event": "content-block-delta", "index": place, "delta": delta})
+        position = self._positions.get(key)
+        if position is None:
+            position = self._start_block(events, key, {"type": kind, kind: ""}, {"index": key})
+        self._pieces[position].append(piece)
+        delta = {"type": _DELTA_TYPES[kind], kind: piece}
+        events.append({"event": "content-block-delta", "index": position, "delta": delta})
 
     def _call(self, events: list[Any], chunk: ToolCallChunk) -> None:
         key = CALL.format(chunk["index"])
-        place = self._places.get(key)
-        if place is None:
+        position = self._positions.get(key)
+        if position is None:
             block = {"type": "tool_call_chunk", "id": chunk["id"], "name": chunk["name"]}
-            place = self._start(events, key, {**block, "args": "", "index": key}, {})
+            position = self._start_block(events, key, {**block, "args": "", "index": key}, {})
         if args := chunk["args"]:
-            self._pieces[place].append(args)
+            self._pieces[position].append(args)
             delta = {"type": "tool-call-delta", "args": args}
-            events.append({"event": "content-block-delta", "index": place, "delta": delta})
+            events.append({"event": "content-block-delta", "index": position, "delta": delta})
 
-    def _start(self, events: list[Any], key: str, skeleton: Block, kept: Block) -> int:
-        place = self._places[key] = len(self._blocks)
-        self._blocks.append({**skeleton, **kept})
+    def _start_block(self, events: list[Any], key: str, content: Block, extra: Block) -> int:
+        position = self._positions[key] = len(self._blocks)
+        self._blocks.append({**content, **extra})
         self._pieces.append([])
-        events.append({"event": "content-block-start", "index": place, "content": skeleton})
-        return place
+        events.append({"event": "content-block-start", "index": position, "content": content})
+        return position
 
 
-def _finished(block: Block, whole: str) -> Block:
+def _finished(block: Block, text: str) -> Block:
     if block["type"] != "tool_call_chunk":
-        return {**block, block["type"]: whole}
-    args = arguments(whole)
-    known = {"id": block["id"], "name": block["name"]}
+        return {**block, block["type"]: text}
+    args = arguments(text)
+    call = {"id": block["id"], "name": block["name"]}
     if args is None or not block["name"]:
         error = "the arguments are not a JSON object"
-        return {"type": "invalid_tool_call", **known, "args": whole, "error": error}
-    return {"type": "tool_call", **known, "args": args}
+        return {"type": "invalid_tool_call", **call, "args": text, "error": error}
+    return {"type": "tool_call", **call, "args": args}

@@ -1,13 +1,13 @@
-"""Streamed tool calls, mended. Pure.
+"""Streamed tool calls as chunks that LangChain merges correctly. Pure.
 
-Servers behind the gateway repeat ids and names in every delta, leave `index` out, give it to each
-call as 0, send arguments whole, or as an object. LangChain's merge adds strings, so each of these
-would double a name or break the JSON. Here every call gets one number, its id and name once, and
-of its arguments only what is new.
+Servers behind the gateway repeat ids and names in every delta, use one id for two calls, leave
+`index` out or always send 0, and send arguments whole, twice, growing, or as an object. LangChain
+concatenates strings, so each of these would corrupt a name or the JSON. Here every call gets one
+number, one id of its own and its name once, and of its arguments only what is new.
 
-LangChain also completes arguments that were cut off, but only where it adds chunks: a path or an
-amount that is half said would be acted upon. Such arguments get a mark at their end that no reading
-of JSON forgives, so that they are an invalid call in every shape.
+LangChain also completes truncated JSON, but only where it adds chunks: half a path or half an
+amount would be acted upon. Truncated arguments therefore end in text that no JSON parser accepts,
+so that they are an invalid call in every output format.
 """
 
 from __future__ import annotations
@@ -15,123 +15,332 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 _TOKENS = re.compile(
-    r'"(?:[^"\\]|\\.)*(?:"|(?P<open>\\?\Z))'  # a string, or one that was cut
+    r'"(?:[^"\\]|\\.)*(?:"|(?P<open>\\?\Z))'  # a string, or a truncated one
     r"|(?P<bracket>[\[\]{}])",
     re.DOTALL,
 )
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_ARGUMENTS = re.compile(r"(?:null|\{\s*\}?)?\s*")
+"""Text that the real arguments may replace, and the beginning of it."""
 _CLOSES = {"{": "}", "[": "]"}
 
 
+class SurrogateJoiner:
+    """Holds the first half of a surrogate pair back until the second half arrives."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """Return the complete characters."""
+        if not self._held and (text.isascii() or not _SURROGATE.search(text)):
+            return text
+        text = self._held + text
+        self._held = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _join_surrogates(text.removesuffix(self._held) if self._held else text)
+
+    def finish(self) -> str:
+        """Return the rest: the replacement character for a half without its other half."""
+        held, self._held = self._held, ""
+        return "\N{REPLACEMENT CHARACTER}" if held else ""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _join_surrogates(text: str) -> str:
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class ArgumentsJoiner:
+    """Joins the pieces of one call's arguments.
+
+    A piece is either the next fragment or, from some servers, everything so far. A piece that
+    begins with everything so far can be both: `{"a":` and then `{"a":1}` is `{"a":1}` sent twice,
+    or the beginning of `{"a":{"a":1}}`. It is held back until JSON permits only one of the two.
+    `{}` and `null` are held back too: some servers send them before the real arguments.
+    """
+
+    __slots__ = ("_grows", "_latest", "_returned", "text")
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._latest = ""  # the last piece, as long as each piece began with the one before it
+        self._grows = False
+        self._returned = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Return True if the arguments so far are a JSON object."""
+        return self.text.rstrip().endswith("}") and arguments(self.text) is not None
+
+    def feed(self, piece: str) -> str:
+        """Return what `piece` adds for certain."""
+        if not piece:
+            return ""
+        if not self.text or (self.is_placeholder and piece.lstrip().startswith("{")):
+            self.text = self._latest = piece.lstrip()
+        elif self._latest.startswith("{") and piece.startswith(self._latest):
+            self._grows = self._grows or not _can_follow(self.text, piece)
+            self.text = piece if self._grows else self.text + piece
+            self._latest = piece
+        else:
+            self.text += piece
+            self._latest = ""
+        is_ambiguous = self._latest and self._latest != self.text
+        return "" if is_ambiguous or self._is_held else self._rest()
+
+    def missing_from(self, whole: str) -> str:
+        """Return what the pieces so far lack of the whole arguments."""
+        if self.is_placeholder:
+            return whole
+        is_longer = not self.is_complete and whole.startswith(self.text)
+        return whole[len(self.text) :] if is_longer else ""
+
+    def finish(self, *, ended: bool) -> str:
+        """Return what was held back; `ended` is False for an answer that was truncated."""
+        if ended and self._latest and arguments(self.text) is None:
+            self.text = self._latest if arguments(self._latest) is not None else self.text
+        if self._is_held and self.text.startswith("null"):
+            self.text = ""
+        return self._rest()
+
+    def _rest(self) -> str:
+        rest, self._returned = self.text[self._returned :], len(self.text)
+        return rest
+
+    @property
+    def _is_held(self) -> bool:
+        return not self._returned and _NO_ARGUMENTS.fullmatch(self.text) is not None
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Return True if the text is an empty object or null, for which others may be meant."""
+        return self._is_held and self.text.rstrip()[-1:] in {"}", "l"}
+
+
+def _can_follow(text: str, piece: str) -> bool:
+    """Return True if JSON permits `piece`, which begins with `{"`, as a fragment after `text`."""
+    if '"' in _STRING.sub("", text):  # the first quote of `piece` would end a string
+        return piece.partition('"')[2].lstrip()[:1] in ":,}]"
+    return text.rstrip()[-1:] in ":[,"
+
+
 @dataclass
-class _Slot:
-    number: int
-    id: str | None = None
+class _Call:
+    index: int | None
+    number: int = -1
+    sent_id: str | None = None
     name: str | None = None
-    args: str = ""
-    announced: bool = False
+    original: _Call | None = None
+    """The call of which this may only be another copy."""
+    arguments: ArgumentsJoiner = field(default_factory=ArgumentsJoiner)
+    surrogates: SurrogateJoiner = field(default_factory=SurrogateJoiner)
+    ready: str = ""
+    """Arguments that are in no chunk yet."""
+
+    def add(self, piece: str) -> None:
+        self.ready += self.surrogates.feed(self.arguments.feed(piece))
+
+    def join_name(self, name: str | None) -> None:
+        """Add a name that is repeated, comes in pieces, or grows; it ends where arguments begin."""
+        if name is None or self.name is None:
+            self.name = self.name or name
+        elif name != self.name and not self.arguments.text:
+            self.name = name if name.startswith(self.name) else self.name + name
+
+    def close(self, *, ended: bool) -> None:
+        self.ready += self.surrogates.feed(self.arguments.finish(ended=ended))
+        self.ready += self.surrogates.finish()
+        self.ready += _invalidate_partial_json(self.arguments.text, named=self.name is not None)
 
 
 class ToolCallAssembler:
-    """Turns the deltas of one answer's tool calls into chunks that merge rightly."""
+    """Turns the tool calls of one answer into chunks.
+
+    Calls are told apart by index, else by id, else by a new name or a new object of arguments
+    after complete ones. A call is announced once its name and id are known and its arguments have
+    begun, or at the end; calls are announced in their order.
+    """
 
     def __init__(self) -> None:
-        self._slots: list[_Slot] = []
-        self._by_index: dict[int, _Slot] = {}
-        self._menders: dict[int, SurrogateJoiner] = {}
+        self._calls: list[_Call] = []
+        self._copies: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._latest: _Call | None = None
+        self._changed: dict[int, _Call] = {}
+        self._announced = 0
+        self._ids: set[str] = set()
 
-    def feed(self, deltas: object) -> list[ToolCallChunk]:
-        """Return the chunks for the `tool_calls` of one delta."""
-        if not isinstance(deltas, list):
+    def feed(self, deltas: object) -> None:
+        """Add the `tool_calls` of a delta."""
+        for delta, name, piece in _parsed(deltas):
+            index, sent_id = _number(delta.get("index")), _word(delta.get("id"))
+            call = self._find(index, sent_id, name, piece)
+            call.join_name(name)
+            call.add(piece)
+            self._register(call, index, sent_id)
+            if call.original and call.arguments.is_complete:
+                self._compare(call, call.original)
+
+    def feed_message(self, calls: object) -> None:
+        """Add the `tool_calls` of a whole message, except what the deltas before it held."""
+        known = self._calls[:]
+        for position, (sent, name, text) in enumerate(_parsed(calls)):
+            call = known[position] if position < len(known) else self._admit(_Call(None))
+            call.name = call.name or name
+            call.add(call.arguments.missing_from(text))
+            self._register(call, None, _word(sent.get("id")))
+
+    def take_chunks(self) -> list[ToolCallChunk]:
+        """Return what is new, one chunk a call: LangChain does not merge chunks of one message."""
+        if not self._changed:
             return []
-        found = [self._chunk(delta) for delta in deltas if isinstance(delta, Mapping)]
-        chunks = [chunk for chunk in found if chunk is not None]
-        return joined(chunks) if len(chunks) > 1 else chunks
+        changed, self._changed = self._changed, {}
+        chunks = [
+            _chunk(call)
+            for call in changed.values()
+            if call.ready and call.number < self._announced
+        ]
+        while self._announced < len(self._calls) and self._is_ready(self._calls[self._announced]):
+            chunks.append(self._announce(self._calls[self._announced]))
+        return chunks
 
-    def finish(self) -> list[ToolCallChunk]:
-        """Return what is left: calls that never had a name, held-back characters, and seals."""
-        left = []
-        for slot in self._slots:
-            rest = self._joiner(slot).finish()
-            rest += _invalidate_partial_json(slot.args + rest, named=slot.name is not None)
-            if rest or not slot.announced:
-                left.append(self._emit(slot, rest))
-        return left
+    def finish(self, *, ended: bool) -> list[ToolCallChunk]:
+        """Return what was held back.
 
-    def _chunk(self, delta: Mapping[str, Any]) -> ToolCallChunk | None:
-        function = delta.get("function")
-        function = function if isinstance(function, Mapping) else {}
-        slot = self._slot(delta, function)
-        slot.id = slot.id or _word(delta.get("id"))
-        slot.name = slot.name or _word(function.get("name"))
-        args = self._joiner(slot).feed(_fragment(function.get("arguments"), first=not slot.args))
-        if slot.name is None and not slot.announced:
-            slot.args += args
-            return None  # its name is still to come
-        return self._emit(slot, args)
+        Args:
+            ended: Whether the model ended its answer; False if the answer was truncated.
+        """
+        for copy in self._copies:
+            if copy.original and not copy.arguments.is_complete:
+                self._add_different(copy, copy.original)
+        chunks = []
+        for call in self._calls:
+            call.close(ended=ended)
+            if call.number >= self._announced:
+                chunks.append(self._announce(call))
+            elif call.ready:
+                chunks.append(_chunk(call))
+        return chunks
 
-    def _emit(self, slot: _Slot, args: str) -> ToolCallChunk:
-        if slot.announced:
-            slot.args += args
-            return tool_call_chunk(args=args, index=slot.number)
-        slot.announced = True
-        slot.id = slot.id or f"call_{uuid.uuid4().hex}"
-        waiting, slot.args = slot.args, slot.args + args
-        return tool_call_chunk(name=slot.name, args=waiting + args, id=slot.id, index=slot.number)
-
-    def _slot(self, delta: Mapping[str, Any], function: Mapping[str, Any]) -> _Slot:
-        """Return whose delta this is."""
-        index, call_id = _number(delta.get("index")), _word(delta.get("id"))
-        known = self._by_id(call_id)
-        if known is None:
-            known = self._by_index.get(index) if index is not None else self._last()
-            if known is None or _begins(known, call_id, function):
-                known = self._new()
-        if index is not None:
-            self._by_index[index] = known
+    def _find(self, index: int | None, sent_id: str | None, name: str | None, piece: str) -> _Call:
+        """Return the call that a delta belongs to, a new one if it begins one."""
+        known = self._known(index, sent_id, opens=name is not None and _can_open(piece))
+        if known is None or _begins(known, index, sent_id, name, piece):
+            return self._admit(_Call(index))
+        if _repeats(known, piece):
+            self._copies.append(_Call(index, original=known.original or known))
+            return self._copies[-1]
         return known
 
-    def _by_id(self, call_id: str | None) -> _Slot | None:
-        return next((slot for slot in self._slots if call_id and slot.id == call_id), None)
+    def _known(self, index: int | None, sent_id: str | None, *, opens: bool) -> _Call | None:
+        by_id = self._by_id.get(sent_id) if sent_id else None
+        by_index = self._by_index.get(index) if index is not None else by_id or self._latest
+        if by_id is None:
+            lacked_index = self._latest and self._latest.index is None and not opens
+            return by_index or (self._latest if lacked_index else None)
+        if by_index is None:
+            return None if opens else by_id  # two calls under one id have an index each
+        return by_index if by_index.sent_id == sent_id else by_id
 
-    def _last(self) -> _Slot | None:
-        return self._slots[-1] if self._slots else None
+    def _register(self, call: _Call, index: int | None, sent_id: str | None) -> None:
+        call.sent_id = call.sent_id or sent_id
+        if sent_id and call.sent_id == sent_id:
+            self._by_id[sent_id] = call
+        if index is not None:
+            self._by_index[index] = call
+        self._latest = call
+        if call.number >= 0:
+            self._changed[call.number] = call
 
-    def _new(self) -> _Slot:
-        self._slots.append(_Slot(number=len(self._slots)))
-        return self._slots[-1]
+    def _admit(self, call: _Call) -> _Call:
+        call.number, call.original = len(self._calls), None
+        self._calls.append(call)
+        self._changed[call.number] = call
+        return call
 
-    def _joiner(self, slot: _Slot) -> SurrogateJoiner:
-        return self._menders.setdefault(slot.number, SurrogateJoiner())
+    def _compare(self, copy: _Call, original: _Call) -> None:
+        """Ignore arguments that were sent twice."""
+        sent = (arguments(call.arguments.text) for call in (copy, original))
+        if len({json.dumps(value, sort_keys=True) for value in sent}) > 1:
+            self._add_different(copy, original)
+
+    def _add_different(self, copy: _Call, original: _Call) -> None:
+        """Add arguments that follow complete ones: another call if its delta had a name.
+
+        Under the index of the first call they contradict it, and both are one invalid call.
+        """
+        if copy.name and copy.index is None:
+            self._admit(copy)
+            return
+        original.add(copy.arguments.text)
+        self._changed[original.number] = original
+
+    def _is_ready(self, call: _Call) -> bool:
+        has_begun = call.arguments.text or call.number < len(self._calls) - 1
+        return bool(call.name and call.sent_id and has_begun)
+
+    def _announce(self, call: _Call) -> ToolCallChunk:
+        call_id = call.sent_id
+        if call_id is None or call_id in self._ids:
+            call_id = f"call_{uuid.uuid4().hex}"
+        self._ids.add(call_id)
+        self._announced += 1
+        return {**_chunk(call), "name": call.name, "id": call_id}
 
 
-def joined(chunks: list[ToolCallChunk]) -> list[ToolCallChunk]:
-    """Return one chunk a call: LangChain merges messages, not the chunks inside one."""
-    whole: dict[Any, ToolCallChunk] = {}
-    for chunk in chunks:
-        known = whole.setdefault(chunk["index"], {**chunk, "args": ""})
-        known["args"] = (known["args"] or "") + (chunk["args"] or "")
-    return list(whole.values())
+def _chunk(call: _Call) -> ToolCallChunk:
+    args, call.ready = call.ready, ""
+    return tool_call_chunk(args=args, index=call.number)
 
 
-def _begins(known: _Slot, call_id: str | None, function: Mapping[str, Any]) -> bool:
-    """Say whether a delta without a known id begins another call than the one in its place."""
-    name = _word(function.get("name"))
+def _parsed(calls: object) -> Iterator[tuple[dict[str, Any], str | None, str]]:
+    """Yield each call or delta of one with its name and arguments."""
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict):
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
+            yield call, _word(function.get("name")), _text(function.get("arguments"))
+
+
+def _begins(
+    known: _Call, index: int | None, sent_id: str | None, name: str | None, piece: str
+) -> bool:
+    """Return True if a delta begins another call than the one under its index or id."""
+    known_name = known.name or (known.original and known.original.name)
+    has_other_id = sent_id is not None and known.sent_id not in {None, sent_id}
+    has_other_name = known_name not in {None, name}
     if name is None:
-        return False  # no call begins without a name: some servers invent an id for each delta
-    if known.name is None:
-        return bool(call_id and known.id)
-    if name != known.name or (call_id and known.id):
-        return True
-    # the same name again: another call only where the first one's arguments are complete
-    more = _fragment(function.get("arguments"), first=True)
-    return more.startswith("{") and _loaded(known.args, json.loads) is not None
+        return has_other_id and _repeats(known, piece)  # some servers invent an id for each delta
+    has_no_key = index is None and sent_id is None and known.sent_id is None
+    if not known.arguments.text or known_name is None:
+        return has_other_id or (has_other_name and has_no_key)  # else the name comes in pieces
+    if known.arguments.is_complete:
+        return has_other_id or has_other_name or (has_no_key and piece.lstrip().startswith("{"))
+    return (has_other_id or has_other_name) and _can_open(piece)
+
+
+def _repeats(known: _Call, piece: str) -> bool:
+    """Return True if `piece` begins an object after complete arguments of the same call."""
+    joiner = known.arguments
+    return piece.lstrip().startswith("{") and joiner.is_complete and not joiner.is_placeholder
+
+
+def _can_open(piece: str) -> bool:
+    return piece.lstrip()[:1] in {"", "{", "n"}
 
 
 def _number(index: object) -> int | None:
@@ -150,37 +359,38 @@ def _word(value: object) -> str | None:
     return str(value) if value not in (None, "") else None
 
 
-def _fragment(arguments: object, *, first: bool) -> str:
+def _text(arguments: object) -> str:
     match arguments:
-        case None | {} if not arguments:
-            return ""  # an empty object stands for what is still to come
-        case "null" if first:
-            return ""  # what a call without arguments has with some servers
+        case None:
+            return ""
         case str():
-            return arguments.lstrip() if first else arguments
+            return arguments
         case _:
             return json.dumps(arguments, ensure_ascii=False)
 
 
-def arguments(args: str) -> dict[str, Any] | None:
+def arguments(text: str) -> dict[str, Any] | None:
     """Return a call's arguments, or None if they are not a JSON object."""
-    value = _loaded(args or "{}", lambda text: json.loads(text, strict=False))
+    try:
+        value = json.loads(text or "{}", strict=False)
+    except (ValueError, RecursionError):  # not JSON, or numbers and depths beyond Python's limits
+        return None
     return value if isinstance(value, dict) else None
 
 
-def _invalidate_partial_json(args: str, *, named: bool) -> str:
-    """Return the end that keeps LangChain from completing arguments that are not whole.
+def _invalidate_partial_json(text: str, *, named: bool) -> str:
+    """Return what to append so that LangChain does not complete truncated arguments.
 
-    Its lenient reading closes what is open and drops what follows, but gives up where a bracket
-    closes what another opened; and then it is quick, which it is not where it drops much.
+    Its lenient parser closes what is open and drops what follows, but gives up where a bracket
+    closes what another one opened.
     """
-    if named and arguments(args) is not None:
+    if named and arguments(text) is not None:
         return ""
-    if not args.startswith("{"):
-        return "" if args else "]"  # no object can come of it, but one comes of nothing
+    if not text.startswith("{"):
+        return "" if text else "]"  # no object can come of it, except of nothing
     opened: list[str] = []
     quotes = ""
-    for found in _TOKENS.finditer(args):
+    for found in _TOKENS.finditer(text):
         bracket = found["bracket"]
         if found["open"] is not None:
             quotes = '""' if found["open"] else '"'  # the first one would be escaped
@@ -189,42 +399,3 @@ def _invalidate_partial_json(args: str, *, named: bool) -> str:
         elif bracket and (not opened or opened.pop() != bracket):
             return ""  # there is such a bracket already
     return quotes + ("}" if opened and opened[-1] == "]" else "]")
-
-
-def _loaded(args: str, load: Callable[[str], Any]) -> Any:
-    try:
-        return load(args)
-    except (ValueError, RecursionError):  # no JSON, or numbers and depths beyond Python's limits
-        return None
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class SurrogateJoiner:
-    """Holds the first half of a character back until the second has come."""
-
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """Return what is whole of all that came."""
-        if not self._held and (text.isascii() or not _SURROGATE.search(text)):
-            return text
-        text = self._held + text
-        self._held = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return whole(text.removesuffix(self._held) if self._held else text)
-
-    def finish(self) -> str:
-        """Return what is left: a half that found no other is the replacement character."""
-        held, self._held = self._held, ""
-        return "\N{REPLACEMENT CHARACTER}" if held else ""
-
-
-def whole(text: str) -> str:
-    """Return `text` with its pairs joined and its lone halves replaced."""
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -254,21 +254,22 @@ def _paired(encoded: list[Message]) -> list[Message]:
     that says so.
     """
     paired: list[Message] = []
-    open_calls: dict[str, None] = {}
+    open_calls: dict[str, list[str]] = {}  # ids that are sent, by those that were given
     shown: list[Message] = []
 
     def close() -> None:
         paired.extend(
-            {"role": "tool", "tool_call_id": call, "content": "(no result)"} for call in open_calls
+            {"role": "tool", "tool_call_id": sent, "content": "(no result)"}
+            for ids in open_calls.values()
+            for sent in ids
         )
         paired.extend(shown)
         open_calls.clear()
         shown.clear()
 
     for message in encoded:
-        if message["role"] == "tool" and message["tool_call_id"] in open_calls:
-            del open_calls[message["tool_call_id"]]
-            paired.append(message)
+        if message["role"] == "tool" and (ids := open_calls.get(message["tool_call_id"])):
+            paired.append({**message, "tool_call_id": ids.pop(0)})
         elif message["role"] == "tool":
             text = f"(result of an earlier tool call)\n{message['content']}"
             shown.append({"role": "user", "content": text})
@@ -277,7 +278,13 @@ def _paired(encoded: list[Message]) -> list[Message]:
         else:
             close()
             paired.append(message)
-            open_calls.update((call["id"], None) for call in message.get("tool_calls", ()))
+            sent_ids: set[str] = set()
+            for call in message.get("tool_calls", ()):
+                ids = open_calls.setdefault(call["id"], [])
+                while call["id"] in sent_ids:
+                    call["id"] += "_"
+                sent_ids.add(call["id"])
+                ids.append(call["id"])
     close()
     return paired
 

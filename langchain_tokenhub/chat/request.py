@@ -16,8 +16,9 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenhub import catalogue
-from langchain_tokenhub.chat import PROVIDER, reasoning
+from langchain_tokenhub.chat import reasoning
 from langchain_tokenhub.chat.messages import Rules, encode_messages
+from langchain_tokenhub.chat.provider import PROVIDER
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]

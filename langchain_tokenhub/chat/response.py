@@ -1,26 +1,23 @@
-"""The wire's answers to LangChain's. Pure.
+"""The service's answers as LangChain's messages. Pure.
 
 Whole:  {"id", "created", "model", "choices": [{"message": {"content", "reasoning_content",
         "tool_calls"}, "finish_reason"}], "usage"}
 Stream: {"id", "model", "choices": [{"delta": {...}, "finish_reason"}]} …, then a chunk with
         `choices: []` and `usage`, then `[DONE]`.
+
+A whole answer is read as a stream of one chunk, so that both give the same content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    InvalidToolCall,
-    ToolCall,
-    message_chunk_to_message,
-)
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import (
     InputTokenDetails,
     OutputTokenDetails,
@@ -28,13 +25,19 @@ from langchain_core.messages.ai import (
     add_ai_message_chunks,
 )
 from langchain_core.messages.tool import ToolCallChunk
-from langchain_core.output_parsers.openai_tools import make_invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from langchain_tokenhub.chat import PROVIDER
-from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler, arguments, joined
-from langchain_tokenhub.errors import ServerError, clean
+from langchain_tokenhub import catalogue
+from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
+from langchain_tokenhub.chat.provider import PROVIDER
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ServerError,
+    TokenHubError,
+    clean,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,54 +57,253 @@ class Delta(NamedTuple):
 
 @dataclass
 class Ending:
-    """What a stream says once: how it ended, and what it cost."""
+    """The metadata and token counts of a stream, known at its end."""
 
     metadata: dict[str, Any] = field(default_factory=lambda: {"model_provider": PROVIDER})
     usage: UsageMetadata | None = None
 
 
-def decode_answer(data: object, *, model: str, told: Mapping[str, Any] = _NOTHING) -> ChatResult:
-    """Return LangChain's result for a whole answer.
+def decode_answer(
+    data: object, *, model: str, metadata: Mapping[str, Any] = _NOTHING
+) -> ChatResult:
+    """Return the result in a whole answer.
 
     Args:
-        data: What came.
-        model: Whom was asked.
-        told: What the transport knows of the answer.
+        data: The answer's JSON value.
+        model: Id of the model that was asked.
+        metadata: What the transport adds to `response_metadata`.
 
     Raises:
-        ServerError: There is no message in it.
+        ServerError: The answer holds no message, or the model failed while it wrote it; `partial`
+            is the message so far.
     """
-    choice = _choice(data)
-    message = choice.get("message") if choice else None
-    if choice is None or not isinstance(data, Mapping) or not isinstance(message, Mapping):
+    if not _has_message(data):
         raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
-    # read as a stream of one chunk: whatever the face, the content is the same
+    return decode_events([data], model=model, metadata=metadata)
+
+
+def decode_events(
+    values: Iterable[object],
+    *,
+    model: str,
+    metadata: Mapping[str, Any] = _NOTHING,
+    failure: TokenHubError | None = None,
+) -> ChatResult:
+    """Return the result in the chunks of a whole stream, for events that were not asked for.
+
+    Args:
+        values: The JSON values of the events, in their order.
+        model: Id of the model that was asked.
+        metadata: What the transport adds to `response_metadata`.
+        failure: What ended the stream, if not its end mark.
+
+    Raises:
+        ServerError: A value is not a JSON object, or the model failed while it answered.
+        TokenHubError: `failure`, unless the answer is complete; `partial` is the message so far.
+    """
     reader = DeltaReader(model)
-    said, (rest, ending) = reader.read(data), reader.finish(told)
-    deltas = [said, *rest] if said else rest
-    reasoning = "".join(delta.reasoning for delta in deltas)
-    calls, broken = _tool_calls([chunk for delta in deltas for chunk in delta.tools])
-    made = AIMessage(
-        content="".join(delta.text for delta in deltas),
-        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-        tool_calls=calls,
-        invalid_tool_calls=broken,
-        response_metadata={"finish_reason": "stop", **ending.metadata},
-        usage_metadata=ending.usage,
-    )
-    return ChatResult(generations=[ChatGeneration(message=made)])
+    deltas = [delta for value in values if (delta := reader.read(value))]
+    rest, ending = reader.finish(metadata)
+    if failure is not None and not reader.lacks_only_the_end_mark(failure):
+        failure.partial = message_of([*deltas, *rest])
+        raise failure
+    check_finish_reason(ending, [*deltas, *rest])
+    ending.metadata.setdefault("finish_reason", "stop")
+    message = message_of([*deltas, *rest, ending])
+    return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def _choice(data: object) -> dict[str, Any] | None:
-    choices = data.get("choices") if type(data) is dict else None
-    first = choices[0] if type(choices) is list and choices else None
-    return first if type(first) is dict else None
+# -- how an answer ended ------------------------------------------------------------------------
+
+_ENDED = frozenset({"stop", "tool_calls", "function_call"})
+_LIMITED = frozenset({"length"})
+"""The caller's own `max_tokens`, which the guide documents."""
+_TRUNCATED = frozenset(
+    {
+        "content_filter",  # OpenAI
+        "sensitive",  # Hunyuan, GLM
+        "model_context_window_exceeded",  # GLM
+        "repetition_truncation",  # MiMo
+    }
+)
+_FAILED = frozenset(
+    {
+        "network_error",  # GLM
+        "insufficient_system_resource",  # DeepSeek
+        "aborted",  # DeepSeek
+        "abort",  # vLLM, SGLang
+        "error",  # vLLM, gateways
+        "server_error",
+        "timeout",
+        "cancelled",
+    }
+)
+
+
+def check_finish_reason(ending: Ending, deltas: Sequence[Delta]) -> None:
+    """Warn if the answer was truncated, or ended for a reason that is not known.
+
+    Raises:
+        ServerError: The model failed while it answered; `partial` is the message so far.
+    """
+    reason = clean(ending.metadata.get("finish_reason", "stop"), 60)
+    word = reason.lower()
+    if word in _FAILED:
+        problem = f"the model failed while it answered: finish_reason is {reason!r}"
+        error = ServerError(problem, status=200, phase="answered", hint="try again")
+        error.partial = message_of([*deltas, ending])
+        raise error
+    if word in _TRUNCATED:
+        warnings.warn(f"the answer is truncated: finish_reason is {reason!r}", stacklevel=2)
+    elif word not in _ENDED | _LIMITED:
+        warnings.warn(f"the answer ended with an unknown finish_reason {reason!r}", stacklevel=2)
+
+
+# -- the chunks of a stream -----------------------------------------------------------------------
+
+
+class DeltaReader:
+    """Reads the chunks of one stream.
+
+    A chunk may also hold a whole `message`, from servers that ignore `stream` or end a stream with
+    it: of a message only what the deltas did not say is added.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._tools = ToolCallAssembler()
+        self._text, self._thought = SurrogateJoiner(), SurrogateJoiner()
+        self._tags = _ThinkTags(catalogue.chat_model(model))
+        self._contents: list[str] = []
+        self._thoughts: list[str] = []
+        self._has_deltas = False
+        self._metadata: dict[str, Any] = {}
+        self._introduced = False
+        self._finish_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+
+    def lacks_only_the_end_mark(self, error: TokenHubError) -> bool:
+        """Return True if the stream was cut by `error` after its finish reason came."""
+        is_cut = isinstance(error, APIConnectionError | APITimeoutError)
+        return is_cut and error.phase == "streaming" and self._finish_reason is not None
+
+    def read(self, value: object) -> Delta | None:
+        """Return what a chunk adds, or None if it adds nothing.
+
+        Raises:
+            ServerError: It is not a JSON object.
+        """
+        if not isinstance(value, dict):
+            raise ServerError(
+                f"a chunk of the stream is not a JSON object: {clean(str(value), 200)}"
+            )
+        if not self._introduced:
+            self._metadata = _metadata(value) | self._metadata
+            self._introduced = "id" in self._metadata and "model_name" in self._metadata
+        if usage := value.get("usage"):
+            _add_usage(self._usage, usage)
+        choices = value.get("choices")
+        choice = choices[0] if type(choices) is list and choices else None
+        if type(choice) is not dict:
+            return None
+        if (reason := choice.get("finish_reason")) and reason != "null":
+            self._finish_reason = str(reason)
+        delta = choice.get("delta")
+        if (
+            type(delta) is dict
+            and not self._tags.is_active
+            and not delta.keys() - _PLAIN
+            and "message" not in choice
+            and "usage" not in choice
+        ):
+            content = delta.get("content")  # nearly every chunk
+            if type(content) is str:
+                self._contents.append(content)
+                text = self._text.feed(content)
+                if not text:
+                    return None
+                self._has_deltas = True
+                return Delta("", text, ())
+        return self._read(choice)
+
+    def _read(self, choice: dict[str, Any]) -> Delta | None:
+        delta, message = _mapping(choice.get("delta")), _mapping(choice.get("message"))
+        for part in (choice, delta, message):
+            if usage := part.get("usage"):
+                _add_usage(self._usage, usage)
+        content, thought = _content(delta), _reasoning(delta)
+        if content or thought:
+            self._has_deltas = True
+        if calls := _calls(delta):
+            self._tools.feed(calls)
+        if message:
+            content += self._unsaid(_content(message), self._contents, content)
+            thought += self._unsaid(_reasoning(message), self._thoughts, thought)
+            self._tools.feed_message(_calls(message))
+        return self._delta(content, thought)
+
+    def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
+        """Return what a message says that was not said before it."""
+        said = "".join(earlier) + latest
+        if whole.startswith(said):
+            return whole[len(said) :]
+        return "" if self._has_deltas else whole
+
+    def _delta(self, content: str, thought: str) -> Delta | None:
+        text = ""
+        if thought:
+            self._tags.note_reasoning()
+        if content:
+            self._contents.append(content)
+            tagged, text = self._tags.feed(content)
+            thought, text = thought + tagged, self._text.feed(text)
+        if thought:
+            self._thoughts.append(thought)
+            thought = self._thought.feed(thought)
+        tools = self._tools.take_chunks()
+        return Delta(thought, text, tools) if text or thought or tools else None
+
+    def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
+        """Return what was held back, and the ending; `metadata` is added to its own."""
+        tagged, text = self._tags.finish()
+        thought = self._thought.feed(tagged) + self._thought.finish()
+        text = self._text.feed(text) + self._text.finish()
+        has_ended = (self._finish_reason or "").lower() in _ENDED
+        rest = Delta(thought, text, self._tools.finish(ended=has_ended))
+        ending = Ending(usage=decode_usage(self._usage))
+        ending.metadata["model_name"] = self._model
+        ending.metadata.update(metadata)
+        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
+        if self._finish_reason is not None:
+            ending.metadata["finish_reason"] = self._finish_reason
+        return ([rest] if any(rest) else []), ending
+
+
+def _has_message(data: object) -> bool:
+    match data:
+        case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
+            return True
+        case _:
+            return False
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: data.get(name) for name in ("id", "created", "request_id")}
     found["model_name"] = data.get("model")
     return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
+    return value if isinstance(value, (str, int)) else str(value)
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    return _string(message.get("content") or message.get("refusal"))
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
@@ -113,7 +315,7 @@ def _reasoning(message: Mapping[str, Any]) -> str:
 
 
 def _string(value: object) -> str:
-    """Return text however it is wrapped: a string, null, or a list of text parts."""
+    """Return text in any form: a string, null, or a list of text parts."""
     match value:
         case str():
             return value
@@ -123,173 +325,108 @@ def _string(value: object) -> str:
             return ""
 
 
-def _tool_calls(
-    chunks: list[ToolCallChunk],
-) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Return the calls whose arguments are a JSON object, and the others."""
-    calls: list[ToolCall] = []
-    broken: list[InvalidToolCall] = []
-    for chunk in joined(chunks):
-        args = arguments(chunk["args"] or "")
-        if args is not None and chunk["name"]:
-            calls.append(ToolCall(type="tool_call", name=chunk["name"], args=args, id=chunk["id"]))
-        else:
-            raw = {
-                "id": chunk["id"],
-                "function": {"name": chunk["name"], "arguments": chunk["args"]},
-            }
-            broken.append(make_invalid_tool_call(raw, "the arguments are not a JSON object"))
-    return calls, broken
+def _calls(message: Mapping[str, Any]) -> object:
+    """Return the tool calls; OpenAI's older `function_call` is one of them."""
+    function = message.get("function_call")
+    return message.get("tool_calls") or (function and [{"index": 0, "function": function}])
 
 
-def _numbered(calls: object) -> list[dict[str, Any]]:
-    """Return the calls of a whole message, each with a number: none of them goes on another's."""
-    known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
-    return [{**call, "index": number} for number, call in enumerate(known)]
+class _ThinkTags:
+    """Splits `<think>…</think>` at the beginning of a text from the text, in any pieces.
 
+    Such blocks in the middle of a text are text. `</think>` without `<think>` ends reasoning only
+    where that is known: first thing in the text of a model that thinks, or anywhere in the text of
+    a model that always writes its reasoning there (`reasoning_in_content` in the catalogue), as
+    long as no reasoning came in a field of its own.
+    """
 
-class DeltaReader:
-    """Reads the chunks of one stream, and remembers what may be said only once."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._tools = ToolCallAssembler()
-        self._text, self._thought = SurrogateJoiner(), SurrogateJoiner()
-        self._tagged = _Tags()
-        self._metadata: dict[str, Any] = {}
-        self._introduced = False
-        self._finish_reason: str | None = None
-        self._usage: object = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the model said how it ended."""
-        return self._finish_reason is not None
-
-    def read(self, value: object) -> Delta | None:
-        """Return what a chunk adds, or None if it adds nothing.
-
-        Raises:
-            ServerError: It is not a chunk at all.
-        """
-        if not isinstance(value, dict):
-            raise ServerError(f"the stream holds what is no chunk: {clean(str(value), 200)}")
-        if not self._introduced:
-            self._metadata = _metadata(value) | self._metadata
-            self._introduced = "id" in self._metadata and "model_name" in self._metadata
-        if usage := value.get("usage"):
-            self._usage = usage  # a running total: the last one counts
-        choice = _choice(value)
-        if choice is None:
-            return None
-        if reason := choice.get("finish_reason"):
-            self._finish_reason = str(reason)
-        delta = choice.get("delta")
-        if type(delta) is dict and not delta.keys() - _PLAIN and not self._tagged.active:
-            content = delta.get("content")  # as nearly all are
-            if type(content) is str:
-                text = self._text.feed(content)
-                return Delta("", text, ()) if text else None
-        # a server that ignores `stream` answers whole: its message is one large delta
-        if not delta and isinstance(message := choice.get("message"), dict):
-            delta = {**message, "tool_calls": _numbered(message.get("tool_calls"))}
-        return self._delta(delta) if isinstance(delta, dict) else None
-
-    def _delta(self, delta: dict[str, Any]) -> Delta | None:
-        content = delta.get("content") or delta.get("refusal")
-        thought = _reasoning(delta)
-        if type(content) is str and not thought and not self._tagged.active:
-            text = self._text.feed(content)
-        else:
-            more, text = self._tagged.feed(_string(content))
-            text = self._text.feed(text)
-            thought = self._thought.feed(thought + more)
-        calls = delta.get("tool_calls")
-        tools = self._tools.feed(calls) if calls else []
-        return Delta(thought, text, tools) if text or thought or tools else None
-
-    def finish(self, told: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and what the stream says once; `told` as `decode_answer`."""
-        more, text = self._tagged.finish()
-        thought = self._thought.feed(more) + self._thought.finish()
-        said = self._text.feed(text) + self._text.finish()
-        rest = Delta(thought, said, self._tools.finish())
-        ending = Ending(usage=decode_usage(self._usage))
-        ending.metadata["model_name"] = self._model
-        ending.metadata.update(told)
-        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
-        if self._finish_reason is not None:
-            ending.metadata["finish_reason"] = self._finish_reason
-        return ([rest] if any(rest) else []), ending
-
-
-def _plain(value: Any) -> Any:
-    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
-    return value if isinstance(value, (str, int)) else str(value)
-
-
-class _Tags:
-    """Takes `<think>…</think>` at the beginning of a text apart, split anywhere."""
-
-    def __init__(self) -> None:
+    def __init__(self, row: catalogue.ChatModel | None) -> None:
         self._held = ""
-        self._state: Literal["start", "opened", "inside", "after", "text"] = "start"
-
-    @property
-    def active(self) -> bool:
-        """Whether a text has to go through here."""
-        return self._state != "text"
+        self._state: Literal["start", "opened", "inside", "text"] = "start"
+        self.is_active = True
+        self._is_closed = False
+        self._may_lack_open = bool(row and row.reasoning_in_content)
+        self._may_close = bool(row and row.thinks)
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Return reasoning and text in `text`."""
-        if self._state == "text" or not text:
+        """Return the reasoning and the text in `text`."""
+        if not self.is_active or not text:
             return "", text
         self._held += text
-        if self._state == "start":
-            self._begin()
-        return self._think(), self._say()
+        thoughts = []
+        while (thought := self._next_thought()) is not None:
+            thoughts.append(thought)
+        return "".join(thoughts), "" if self.is_active else self._take()
 
-    def _begin(self) -> None:
-        said = self._held.lstrip()
-        if said.startswith(_OPEN):
-            self._state, self._held = "opened", said.removeprefix(_OPEN)
-        elif not _OPEN.startswith(said):
-            self._state = "text"
+    def note_reasoning(self) -> None:
+        """Record that reasoning came in a field of its own."""
+        self._may_close, self._may_lack_open = True, False
 
-    def _think(self) -> str:
+    def finish(self) -> tuple[str, str]:
+        """Return the reasoning and the text that were held back."""
+        if self._state == "inside":
+            return self._take(), ""
+        self._start_text()
+        return "", self._take()
+
+    def _next_thought(self) -> str | None:
+        """Return the reasoning up to the next tag, or None if nothing is certain yet."""
+        match self._state:
+            case "start":
+                return self._begin()
+            case "text":
+                return None
+            case _:
+                return self._think()
+
+    def _begin(self) -> str | None:
+        text = self._held.lstrip()
+        if text.startswith(_OPEN):
+            self._state, self._held = "opened", text.removeprefix(_OPEN)
+            return ""
+        if self._may_lack_open or (self._may_close and text.startswith(_CLOSE)):
+            thought = self._close()
+            return thought and thought.lstrip()
+        tags = (_OPEN, _CLOSE) if self._may_close else (_OPEN,)
+        if not any(tag.startswith(text) for tag in tags):
+            self._start_text()
+        return None
+
+    def _start_text(self) -> None:
+        self._state, self.is_active = "text", False
+        if self._is_closed:
+            self._held = self._held.lstrip("\n")
+
+    def _think(self) -> str | None:
         if self._state == "opened":
             self._held = self._held.lstrip()
             self._state = "inside" if self._held else "opened"
-        if self._state != "inside":
-            return ""
-        reasoning, found, rest = self._held.partition(_CLOSE)
-        if found:
-            self._state, self._held = "after", rest
-            return reasoning
+        if (thought := self._close()) is not None:
+            return thought
         keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if self._held.endswith(_CLOSE[:n]))
         ready = self._held[: len(self._held) - keep]
         self._held = self._held[len(ready) :]
-        return ready
+        return ready or None
 
-    def _say(self) -> str:
-        if self._state == "after":
-            self._held = self._held.lstrip("\n")
-            self._state = "text" if self._held else "after"
-        return self._take() if self._state == "text" else ""
-
-    def finish(self) -> tuple[str, str]:
-        """Return what was held back."""
-        thinking = self._state == "inside"
-        self._state, rest = "text", self._take()
-        return (rest, "") if thinking else ("", rest)
+    def _close(self) -> str | None:
+        """Return what stands before `</think>`, or None if it has not come."""
+        thought, found, rest = self._held.partition(_CLOSE)
+        if not found:
+            return None
+        self._state, self._held, self._is_closed = "start", rest, True
+        self.note_reasoning()
+        return thought
 
     def _take(self) -> str:
         held, self._held = self._held, ""
         return held
 
 
+# -- LangChain's messages -------------------------------------------------------------------------
+
+
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
-    """Return LangChain's chunk; finish reason, names and usage stand on the last one alone."""
+    """Return LangChain's chunk; only the last one has finish reason, model name and usage."""
     if type(item) is Delta and not item.reasoning and not item.tools:
         return _text_chunk(item.text)
     if isinstance(item, Ending):
@@ -319,7 +456,7 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
 def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text, equal to a validated one at a third of its cost."""
+    """Return a chunk of text without validation, which would take three times as long."""
     message = _like(
         _EMPTY,
         content=text,
@@ -333,7 +470,7 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
 
 
 def _like(pattern: M, **fields: Any) -> M:
-    """Return a copy of a valid model with other fields, made as `model_construct` makes it."""
+    """Return a copy of a valid model with other fields, as `model_construct` does."""
     made = pattern.__class__.__new__(pattern.__class__)
     _set(made, "__dict__", {**pattern.__dict__, **fields})
     _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
@@ -342,19 +479,33 @@ def _like(pattern: M, **fields: Any) -> M:
     return made
 
 
-def message_of(deltas: Sequence[Delta]) -> AIMessage:
-    """Return the message as far as it came."""
-    chunks = [cast("AIMessageChunk", chunk_of(delta).message) for delta in deltas]
+def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
+    """Return the message that the parts of a stream add up to."""
+    chunks = [cast("AIMessageChunk", chunk_of(item).message) for item in items]
     whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
     return cast("AIMessage", message_chunk_to_message(whole))
+
+
+# -- token counts ---------------------------------------------------------------------------------
+
+
+def _add_usage(known: dict[str, Any], usage: object) -> None:
+    """Update `known` counts by later ones: they are totals; a zero or null replaces nothing."""
+    for name, value in usage.items() if type(usage) is dict else ():
+        if type(value) is dict:
+            part = known.get(name)
+            known[name] = part = part if type(part) is dict else {}
+            _add_usage(part, value)
+        elif (value if type(value) is int else _number(value)) or name not in known:
+            known[name] = value
 
 
 def decode_usage(usage: object) -> UsageMetadata | None:
     """Return LangChain's counts, or None if there are none.
 
-    The guide spells `prompt_tokens_details.cached_token`, today's answers `cached_tokens`; some
-    models behind the gateway send `prompt_cache_hit_tokens`, and some send numbers as strings.
-    Details never exceed what they are a part of.
+    The guide spells `prompt_tokens_details.cached_token`, current answers `cached_tokens`; some
+    models send `prompt_cache_hit_tokens`, and some send numbers as strings. Details are limited to
+    the count that they are a part of.
     """
     if not isinstance(usage, Mapping) or not usage:
         return None
@@ -411,9 +562,9 @@ class ListedModel:
 
     Args:
         id: What goes into `model=`.
-        name: For people; the id where the service gives none.
-        status: `online`, or `pre-offline` for one that is about to go.
-        created: When the service took it up.
+        name: Display name; the id if the service gives none.
+        status: `online`, or `pre-offline` before its removal.
+        created: When the service added it.
     """
 
     id: str
@@ -426,7 +577,7 @@ def decode_models(data: object) -> list[ListedModel]:
     """Return the models in an answer.
 
     Raises:
-        ServerError: It is no list of models.
+        ServerError: The answer is not a list of models.
     """
     rows = data.get("data") if isinstance(data, Mapping) else None
     if not isinstance(rows, list):
@@ -449,5 +600,5 @@ def _moment(seconds: object) -> datetime | None:
         return None
     try:
         return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # a year that no calendar has
+    except (ValueError, OverflowError, OSError):  # out of range
         return None

@@ -1,9 +1,9 @@
-"""How many tokens a text is, without a tokenizer. Pure.
+"""Token counts without a tokenizer. Pure.
 
-An estimate that is fit for Chinese: LangChain's own counts four characters a token, which is three
-times too few for it. Weights are tokens for each kind of piece, fitted to what DeepSeek's tokenizer
-counts on Chinese, English, mixed and code texts, and to two others that are near to the families'
-own on texts without much Chinese (`tests/data/token_counts.json` holds samples and says why).
+LangChain's own estimate of four characters a token is three times too low for Chinese. The weights
+here are tokens for each kind of piece, fitted to DeepSeek's tokenizer on Chinese, English, mixed
+and code texts, and to two others on texts with little Chinese (`tests/data/token_counts.json` has
+samples and reasons).
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ _ALONE = frozenset(
     "的一是在了不和有我他这你们也就到说要她都着很还它又把被从给让向与或但而及其之以为于则且者所已将"
     "自此那几每另该各若如何可能会应当再只先后起过去来上下中里外前对个两三二四五六七八九十"
 )
-"""Characters that mostly stand by themselves, and so make a token of their own."""
+"""Characters that are mostly a token of their own."""
 _RARE = 0xD8
-"""First GB 2312 byte of its second level: rarer characters, which share no token with others."""
+"""First byte of GB 2312's second level: rarer characters, which share no token with others."""
 MESSAGE_TOKENS = 4
-"""What role and delimiters of a message cost."""
+"""Tokens of a message's role and delimiters."""
 IMAGE_TOKENS = 1024
-"""What a picture costs, roughly; the service bills by its size."""
+"""Approximate tokens of an image; the service bills by its size."""
 Count = Callable[[str], int]
 
 
 def estimate(text: str) -> int:
-    """Return about how many tokens `text` is."""
+    """Return the estimated number of tokens of `text`."""
     return round(sum(_weight(found) for found in _PIECES.finditer(text)))
 
 
 def count(text: str, tokenizer: Callable[[str], list[int]] | None) -> int:
-    """Return how many tokens `text` is, by a tokenizer of the caller's if there is one."""
+    """Return the number of tokens of `text`, estimated if the caller gave no tokenizer."""
     return estimate(text) if tokenizer is None else len(tokenizer(text))
 
 
 def ids(text: str, tokenizer: Callable[[str], list[int]] | None) -> list[int]:
-    """Return the ids that a tokenizer of the caller's gives.
+    """Return the token ids of `text`.
 
     Raises:
-        NotImplementedError: There is none.
+        NotImplementedError: The caller gave no tokenizer.
     """
     if tokenizer is None:
         raise NotImplementedError(
-            "TokenHub has no public tokenizer: count with get_num_tokens, or give a tokenizer of "
-            "your own as custom_get_token_ids="
+            "TokenHub has no public tokenizer; use get_num_tokens for an estimate, or pass your "
+            "own tokenizer as custom_get_token_ids="
         )
     return tokenizer(text)
 
@@ -100,7 +100,7 @@ def _character(character: str) -> float:
 def estimate_messages(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, count: Count = estimate
 ) -> int:
-    """Return about how many tokens a request's messages and tools are, with `count` for text."""
+    """Return the estimated number of tokens of messages and tools; `count` counts text."""
     total = sum(MESSAGE_TOKENS + _message(message, count) for message in messages)
     return total + (count(_dumped(tools)) if tools else 0)
 
@@ -109,9 +109,9 @@ def _message(message: Mapping[str, Any], count: Count) -> int:
     content = message.get("content") or ""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     calls = message.get("tool_calls")
-    thought = message.get("reasoning_content") or ""
-    said = sum(_part(part, count) for part in parts)
-    return said + count(thought) + (count(_dumped(calls)) if calls else 0)
+    reasoning = message.get("reasoning_content") or ""
+    total = sum(_part(part, count) for part in parts) + count(reasoning)
+    return total + (count(_dumped(calls)) if calls else 0)
 
 
 def _part(part: Mapping[str, Any], count: Count) -> int:

@@ -1,7 +1,6 @@
-"""Thousands of jobs at once: one driver, a heap of due times, no thread a job.
+"""Wait for thousands of jobs with one driver and a heap of due times, without a thread per job.
 
-The driver takes from the heap what is due and begins it; at most 16 polls and downloads are in
-hand, so one that hangs holds up none of the others.
+At most `AT_ONCE` polls and downloads run at one time, so that one that hangs delays no other.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from langchain_tokenhub.jobs.service import about
 Outcome: TypeAlias = MediaResult | TokenHubError
 
 AT_ONCE = 16
-"""Polls and downloads in hand at one moment."""
+"""Polls and downloads that run at one time."""
 MOST_NAMED = 50
-"""Jobs that an interruption names."""
+"""Job ids in the note of an interruption."""
 
 
 async def outcomes(
@@ -35,8 +34,8 @@ async def outcomes(
     """Yield the result or error of each job, in the order in which they end.
 
     Args:
-        jobs: Which.
-        runner_for: Makes the runner of a job: its model and reporter. They share one wire.
+        jobs: The jobs.
+        runner_for: Returns the runner of a job; all runners share one runtime.
     """
     driver = _Driver([_PolledJob(runner_for(job), job) for job in jobs])
     try:
@@ -49,14 +48,14 @@ async def outcomes(
                     polled.watch.close()
                     yield outcome
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
-        interruption.add_note(driver.left())
+        interruption.add_note(driver.note())
         raise
     finally:
         driver.close()
 
 
 class _PolledJob:
-    """A job in somebody's care."""
+    """A job, when it is to be polled, and when its wait ends."""
 
     def __init__(self, runner: JobRunner, job: Job) -> None:
         self.runner = runner
@@ -65,11 +64,11 @@ class _PolledJob:
 
     @property
     def due(self) -> float:
-        """When it is to be looked at: for the last time when its time is up."""
+        """When to poll next: for the last time at the deadline."""
         return min(self.watch.due, self.deadline)
 
     async def step(self) -> Outcome | None:
-        """Look at the job, and finish it if it ended or its time is up."""
+        """Poll the job; return its outcome if it ended or its deadline has passed."""
         last = self.runner.service.transport.runtime.now() >= self.deadline
         try:
             with about(self.watch.job):
@@ -83,7 +82,7 @@ class _PolledJob:
 
 
 class _Driver:
-    """Begins what is due, and hands over what has ended."""
+    """Starts the steps that are due, and returns those that have ended."""
 
     def __init__(self, all_polled: list[_PolledJob]) -> None:
         self._heap: list[tuple[float, int, _PolledJob]] = []
@@ -102,12 +101,12 @@ class _Driver:
         return bool(self._heap or self._running)
 
     def put(self, polled: _PolledJob) -> None:
-        """Look at `ward` when it is due."""
+        """Schedule the next step of a job."""
         self._count += 1
         heapq.heappush(self._heap, (polled.due, self._count, polled))
 
     async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
-        """Begin what is due; wait until something ended or is due; return what ended."""
+        """Start what is due, wait until a step ends or another is due, return what ended."""
         runtime = self._all_polled[0].runner.service.transport.runtime
         while self._room and self._heap[0][0] <= runtime.now():
             polled = heapq.heappop(self._heap)[2]
@@ -116,7 +115,7 @@ class _Driver:
             future.add_done_callback(self._wake)
         seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._room else None
         await runtime.wait(self._wakeup, seconds)
-        return self._handed_over()
+        return self._collect()
 
     @property
     def _room(self) -> bool:
@@ -124,11 +123,11 @@ class _Driver:
 
     def _wake(self, future: Future[Outcome | None]) -> None:
         self._ended.put(future)
-        with self._lock, suppress(InvalidStateError):  # whoever was interrupted took the bell away
+        with self._lock, suppress(InvalidStateError):  # an interrupted wait cancels it
             if not self._wakeup.done():
                 self._wakeup.set_result(None)
 
-    def _handed_over(self) -> list[tuple[_PolledJob, Outcome | None]]:
+    def _collect(self) -> list[tuple[_PolledJob, Outcome | None]]:
         self._wakeup = Future()
         found = []
         try:
@@ -138,8 +137,8 @@ class _Driver:
         except Empty:
             return found
 
-    def left(self) -> str:
-        """Return the sentence that keeps jobs from being lost."""
+    def note(self) -> str:
+        """Return the note of an interruption, which names the jobs that go on."""
         all_polled = [*self._running.values(), *(polled for _, _, polled in self._heap)]
         ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in all_polled]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
@@ -149,7 +148,7 @@ class _Driver:
         )
 
     def close(self) -> None:
-        """Stop what is running, and what is counted."""
+        """Cancel the running steps, and stop counting polls."""
         for future in self._running:
             future.cancel()
         for polled in self._all_polled:

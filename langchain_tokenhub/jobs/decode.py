@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from langchain_tokenhub.catalogue import MediaKind, error_row
-from langchain_tokenhub.errors import clean, fault_in
+from langchain_tokenhub.errors import Fault, clean, fault_in
 from langchain_tokenhub.jobs.media_types import TYPES, media_type_of
 from langchain_tokenhub.jobs.models import ENDED, Job, JobFault, MediaFile, Status
 
@@ -33,6 +33,7 @@ _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
 _PLACES = ("data", "output", "result", "result_files", "videos", "images")
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
+_WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
 
 
@@ -54,25 +55,29 @@ class Arrival:
 def decode_submitted(
     data: Any, facts: MediaKind, model: str, arrival: Arrival, *, submitted_at: datetime
 ) -> Job | None:
-    """Return the job in the answer to a submit, or None if it has no id.
+    """Return the job that a submit was answered with, or None if the answer has no id.
 
-    An answer that already holds files (hy-image-lite) is a completed job with the request's id.
+    An id means that the job was accepted, whatever else the answer says. An answer that holds its
+    files already (hy-image-lite) is a completed job whose id is the request's.
     """
     if not isinstance(data, Mapping):
         return None
-    files = decode_files(data, facts, arrival.at)
-    job_id = _text(data.get("id")) or (arrival.request_id if files else None)
-    if not job_id or not job_id.strip("0-"):
+    status = _status(data, "queued")
+    failed = status in _WITHOUT_FILES
+    files = [] if failed else decode_files(data, facts, arrival.at)
+    job_id = _job_id(data) or (arrival.request_id if files else None)
+    if not job_id:
         return None
     return Job(
         kind=facts.kind,
         model=model,
         id=job_id,
-        status="completed" if files else _status(data, "queued"),
+        status="completed" if files else status,
         host=arrival.host,
         request_id=arrival.request_id,
         submitted_at=submitted_at,
-        completed_at=arrival.at if files else None,
+        completed_at=arrival.at if files or failed else None,
+        error=_fault(data) if status == "failed" else None,
         files=files,
         raw_revised_prompt=_revised(data),
         service_status=_word(data),
@@ -121,13 +126,44 @@ def _completed_at(job: Job, data: Mapping[str, Any], arrival: Arrival) -> dateti
     return job.submitted_at + min(possible) if possible else arrival.at
 
 
-def refused(data: Any) -> bool:
-    """Return True if a submit's answer is a refusal although it has no error body."""
-    if not isinstance(data, Mapping):
-        return False
+def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
+    """Return why a submit was refused, or None if it was accepted or no reason is given.
+
+    Args:
+        data: The answer.
+        at_once: Whether the model's answers hold their files instead of a job id.
+    """
+    if not isinstance(data, Mapping) or _job_id(data) or (at_once and any(_has_file(data))):
+        return None
+    fault = fault_in(data)
+    if fault is None or not (fault.code or fault.message).strip("0 "):
+        return None
+    return fault
+
+
+def refusal_text(data: Any) -> str | None:
+    """Return what a refused submit says, although it has no error body; None if it has an id."""
+    if not isinstance(data, Mapping) or _job_id(data):
+        return None
     job_id = data.get("id")
-    empty = job_id is not None and not str(job_id).strip("0-")
-    return empty or _status(data, "queued") in {"failed", "cancelled"}
+    empty = job_id is not None and not str(job_id).strip("0- ")
+    is_refused = empty or _status(data, "queued") in _WITHOUT_FILES
+    return _fault(data)["message"] or "no reason was given" if is_refused else None
+
+
+def _job_id(data: Mapping[str, Any]) -> str | None:
+    """Return the id of an accepted job; an empty one, or one of zeros, is a refusal's."""
+    match data.get("id"):
+        case bool():
+            return None
+        case str() | int() as value if str(value).strip("0- "):
+            return str(value).strip()
+        case _:
+            return None
+
+
+def _has_file(data: Mapping[str, Any]) -> Iterator[bool]:
+    yield from (bool(_first(e, _URLS) or _decoded(_first(e, _BASE64))) for e in _entries(data))
 
 
 def reports_failure(data: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which jobs this process knows, so that a job's id can stand for its file."""
+"""Look up the account's earlier jobs, so that a job's id can be used in place of its file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from langchain_tokenhub.jobs.sidecars import sidecar_job
 from langchain_tokenhub.transport import Runtime
 
 MOST = 10_000
-"""Jobs remembered an account; the oldest are forgotten."""
+"""Jobs kept for each account; the oldest are dropped."""
 MOST_HELD = 64 * 1024**2
-"""Bytes of unsaved answers remembered an account; the oldest are forgotten."""
+"""Bytes of unsaved answers kept for each account; the oldest are dropped."""
 
 
 class RecentJobs:
-    """The jobs of one account, as they were last seen, and what was asked for."""
+    """The jobs of one account in their last known state, with their requests."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, tuple[Job, JobRequest | None]] = OrderedDict()
@@ -31,16 +31,16 @@ class RecentJobs:
         self.renew_lock()
 
     def renew_lock(self) -> None:
-        """Begin with a free lock: in a forked child, who held it is not there."""
+        """Replace the lock: in a forked child the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     def keep(self, job: Job, request: JobRequest | None = None) -> None:
-        """Remember a job as it stands, and without its files what made it."""
+        """Keep a job in its current state, and its request without the files in it."""
         as_record = request and request_from_record(request.as_record(), request.key)
-        job = job.model_copy(update={"files": [_kept(file) for file in job.files]})
+        job = job.model_copy(update={"files": [_without_saved_bytes(file) for file in job.files]})
         with self._lock:
             before = self._forget(job.id)
-            self._jobs[job.id] = job, _fuller(as_record, before)
+            self._jobs[job.id] = job, _with_key(as_record, before)
             if size := sum(len(file._data or b"") for file in job.files):
                 self._sizes[job.id] = size
                 self._held += size
@@ -53,7 +53,7 @@ class RecentJobs:
             self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
-        """Forget a job, and return what was asked for."""
+        """Drop a job, and return its request."""
         _, request = self._jobs.pop(job_id, (None, None))
         self._held -= self._sizes.pop(job_id, 0)
         return request
@@ -64,23 +64,23 @@ class RecentJobs:
             return self._jobs.get(job_id, (None, None))[0]
 
     def request(self, job_id: str) -> JobRequest:
-        """Return what was asked for; an empty order where nobody knows."""
+        """Return the request of a job; an empty one if it is not known."""
         with self._lock:
             return self._jobs.get(job_id, (None, None))[1] or JobRequest(body={})
 
     def jobs(self) -> list[Job]:
-        """Return what is remembered, the newest first."""
+        """Return the jobs, the newest first."""
         with self._lock:
             return [job for job, _ in reversed(self._jobs.values())]
 
 
-def _kept(file: MediaFile) -> MediaFile:
-    """Return a file without the bytes that are on disk."""
+def _without_saved_bytes(file: MediaFile) -> MediaFile:
+    """Return a file without bytes that are on disk as well."""
     return file if file.path is None else file._without_bytes()
 
 
-def _fuller(request: JobRequest | None, before: JobRequest | None) -> JobRequest | None:
-    """Return an order, with the key that was known before: sidecars have none."""
+def _with_key(request: JobRequest | None, before: JobRequest | None) -> JobRequest | None:
+    """Return a request with the key that was known before: sidecars have none."""
     if request is None or before is None:
         return request or before
     return replace(request, key=request.key or before.key)
@@ -90,7 +90,7 @@ _recent_by_owner: dict[tuple[object, ...], RecentJobs] = {}
 
 
 def shared_recent_jobs(*owner: object) -> RecentJobs:
-    """Return the one memory of `owner` (hash of the key, hosts) in this process."""
+    """Return the process's jobs of `owner` (hash of the key, hosts)."""
     return _recent_by_owner.get(owner) or _recent_by_owner.setdefault(owner, RecentJobs())
 
 
@@ -105,14 +105,14 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(kw_only=True)
 class JobHistory:
-    """What one call can know of an account's jobs; what it finds, this process remembers.
+    """Looks up an account's jobs for one call; the process keeps what is found.
 
     Args:
-        runtime: What waits.
-        memory: What this process knows.
-        ledger: What calls were written down.
-        folders: Where files were saved, with their sidecars.
-        recalled: Whether the ledger was read: once a call is enough.
+        runtime: Waits.
+        recent: The jobs that this process knows.
+        ledger: The account's recorded calls.
+        folders: Folders with saved files and their sidecars.
+        recalled: Whether this call has read the ledger.
     """
 
     runtime: Runtime
@@ -122,23 +122,23 @@ class JobHistory:
     recalled: bool = False
 
     async def jobs(self) -> list[Job]:
-        """Return the jobs that this process and the ledger know, the newest first."""
+        """Return the jobs of this process and of the ledger, the newest first."""
         written = [job for job, _ in await self.ledger.known()] if self.ledger else []
         jobs = {job.id: job for job in [*written[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
     async def recall(self, job_ids: Iterable[str]) -> None:
-        """Let this process know what the ledger knows of jobs, and what they were called."""
+        """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
         known = self.recalled or all(self.recent.find(job_id) for job_id in job_ids)
         if self.ledger is None or known:
             return
         self.recalled = True
-        for job, request in reversed(await self.ledger.known()):  # all: the next is asked for soon
+        for job, request in reversed(await self.ledger.known()):  # all: more may follow
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)
 
     async def find(self, job_id: str) -> Job | None:
-        """Return a job; one without files may have them beside their sidecars."""
+        """Return a job; files that it lacks may be saved, with sidecars."""
         await self.recall([job_id])
         for folder in self.folders:
             known = self.recent.find(job_id)
@@ -149,12 +149,12 @@ class JobHistory:
         return self.recent.find(job_id)
 
     def note(self, job: Job) -> None:
-        """Remember a job as it was seen, unless its files are known, and perhaps saved."""
+        """Keep a job as it was seen, unless its files are known already."""
         known = self.recent.find(job.id)
         if known is None or not known.files:
             self.recent.keep(job)
 
     def latest(self, job: Job) -> Job:
-        """Return a job with its files, where this process has met them since."""
+        """Return a job with its files, if this process has seen them since."""
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job

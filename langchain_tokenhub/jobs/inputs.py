@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import functools
+import hashlib
 import io
 import json
 import os
@@ -28,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult, bare
+from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -53,16 +56,28 @@ _MAX_READ = 64 * 1024**2
 
 @dataclass(frozen=True)
 class Link:
-    """A file sent as a link."""
+    """A file sent as a link; `source` tells which file it is, whatever its link."""
 
     url: str
+    source: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other files."""
+        return self.source or self.url
 
 
 @dataclass(frozen=True)
 class Data:
-    """A file sent as bytes."""
+    """A file sent as bytes; `source` tells which file it is, if it came from a job."""
 
     data: bytes
+    source: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other files."""
+        return self.source or f"sha256 {hashlib.sha256(self.data).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +89,34 @@ class Reader:
         find: Looks up an earlier job.
         refresh: Asks for fresh links.
         folders: Folders that a language model may name files in; None for plain code.
+        find_source: Returns which job's file a link leads to; None without a ledger.
+        identities: The files of the parameters by their places, once `body` has found them.
+        problems: Why files that are known cannot be sent, or not any more.
     """
 
     runtime: Runtime
     find: Find
     refresh: Refresh
     folders: tuple[Path, ...] | None = None
+    find_source: Callable[[str], Awaitable[str | None]] | None = None
+    identities: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problems: list[TokenHubError] = dataclasses.field(default_factory=list)
 
     async def body(self, params: MediaParams) -> dict[str, Any]:
         """Return the parameters as sent, with encoded files."""
         sent = await self._encoded(params)
         if params.most_bytes:
-            check_body(sent, params.most_bytes)
+            try:
+                check_body(sent, params.most_bytes)
+            except InvalidRequestError as problem:
+                self._defer(problem)
         return sent
+
+    def _defer(self, problem: TokenHubError) -> None:
+        """Keep what is wrong with a known file, if a ledger may know its call all the same."""
+        if self.find_source is None:
+            raise problem
+        self.problems.append(problem)
 
     async def _encoded(self, params: MediaParams) -> dict[str, Any]:
         body = await self._with_files(encode_params(params), file_fields(type(params)))
@@ -98,13 +128,25 @@ class Reader:
                 ]
         return body
 
+    def call_of(self, params: MediaParams, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what makes a request the same as another: its files as what they are."""
+        call = _without_files(body, params)
+        for name, value in params:
+            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
+                call[name] = [
+                    _without_files(sent, part) for sent, part in zip(call[name], value, strict=True)
+                ]
+        return call | self.identities
+
     async def _with_files(
         self, values: dict[str, Any], fields: Mapping[str, FileField], where: str = ""
     ) -> dict[str, Any]:
         placed = dict(values)
         for name, field in fields.items():
             if field.base64_field and (text := placed.get(field.base64_field)):
-                check(where + field.base64_field, _plain(text), field)
+                data = Data(_plain(text))
+                check(where + field.base64_field, data.data, field)
+                self.identities[where + name] = data.identity
             if placed.get(name) is not None:
                 value = placed.pop(name)
                 placed |= await self._field(where + name, name, value, field)
@@ -121,13 +163,17 @@ class Reader:
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            raise refuse(where, value, "only a public link is taken here")
-        return {field.base64_field: _text(file)}
+            self._defer(refuse(where, value, "only a public link is taken here"))
+        return {field.base64_field or name: _text(file)}
 
     async def _file(self, where: str, value: Any, field: FileField) -> Link | Data:
         file = await self._find(where, value, field)
+        self.identities[where] = file.identity
         if isinstance(file, Data):
-            check(where, file.data, field)
+            try:
+                check(where, file.data, field)
+            except InvalidRequestError as problem:
+                self._defer(problem)
         return file
 
     async def _find(self, where: str, value: Any, field: FileField) -> Link | Data:
@@ -149,7 +195,7 @@ class Reader:
             case bytes() | bytearray() | memoryview():
                 return Data(bytes(value))
             case os.PathLike():
-                return Data(await self._load(where, Path(value)))
+                return await self._load(where, Path(value))
             case MediaFile():
                 return await self._from_files(where, [value], field)
             case MediaResult():
@@ -185,14 +231,15 @@ class Reader:
         text = text.strip()
         if _LINK.fullmatch(text):
             scheme, _, rest = text.partition("://")
-            return Link(f"{scheme.lower()}://{rest}")  # not every fetcher knows HTTPS://
+            link = f"{scheme.lower()}://{rest}"  # not every fetcher knows HTTPS://
+            return Link(link, await self._source(link))
         if head := _DATA_URL.match(text):
             return Data(_decoded(where, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
             return await self._from_files(where, job.files, field)
         path = await self._path(text)
         if path is not None:
-            return Data(await self._load(where, path))
+            return await self._load(where, path)
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
                 return Data(_decoded(where, text))
@@ -220,13 +267,29 @@ class Reader:
         fitting = [file for file in files if normal(file.type) in map(normal, field.formats)]
         if fitting:
             return await self._from_file(where, fitting[0])
-        pictures = [p for f in files if (p := f.preview) and (p.path or not p.expired())]
+        pictures = [picture for file in files if (picture := file.preview)]
         if pictures and PICTURES & set(field.formats):
             return await self._from_file(where, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
         raise refuse(where, None, f"the earlier job made {found}; {formats(field)} is needed")
 
     async def _from_file(self, where: str, file: MediaFile) -> Link | Data:
+        """Resolve a file of an earlier result; if it is gone, a ledger may know its call."""
+        source = file.source or (file.url and (await self._source(file.url) or file.url))
+        problem: TokenHubError
+        try:
+            found = await self._from_live_file(where, file)
+        except TokenHubError as error:
+            problem = error
+        else:
+            return dataclasses.replace(found, source=source)
+        self._defer(problem)
+        return Link(file.url or "", source)
+
+    async def _source(self, link: str) -> str | None:
+        return await self.find_source(link) if self.find_source else None
+
+    async def _from_live_file(self, where: str, file: MediaFile) -> Link | Data:
         """Resolve a file of an earlier result; a dead link is refreshed once.
 
         Raises:
@@ -267,7 +330,7 @@ class Reader:
     async def _path(self, text: str) -> Path | None:
         return await self.runtime.blocking(functools.partial(_path, text, self.folders))
 
-    async def _load(self, where: str, path: Path) -> bytes:
+    async def _load(self, where: str, path: Path) -> Data:
         try:
             return await self.runtime.blocking(functools.partial(_load, path))
         except OSError as problem:
@@ -308,14 +371,21 @@ def _path_of_uri(uri: str) -> str:
     return ""
 
 
-def _load(path: Path) -> bytes:
+def _load(path: Path) -> Data:
     path = path.expanduser()
     facts = path.stat()
     if facts.st_size > _MAX_READ:
         raise OSError(0, f"it is larger than {_MAX_READ // 1024**2} MB")
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
         raise OSError(0, "it is no regular file")  # a device may be endless
-    return path.read_bytes()
+    data = path.read_bytes()
+    return Data(data, source_of(path, data))
+
+
+def _without_files(body: Mapping[str, Any], params: BaseModel) -> dict[str, Any]:
+    fields = file_fields(type(params))
+    files = {*fields, *(field.base64_field for field in fields.values())}
+    return {name: value for name, value in body.items() if name not in files}
 
 
 def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
@@ -324,7 +394,7 @@ def _earlier(value: Mapping[str, Any]) -> list[MediaFile]:
         match value:
             case {"job": Mapping() as job, "files": list() as files}:
                 return MediaResult.model_validate({"job": job, "files": files}).files
-            case {"id": _, "files": list()}:
+            case {"id": _, "kind": _, "files": list()}:
                 return Job.model_validate(value).files
             case {"files": list() as files}:
                 return [MediaFile.model_validate(file) for file in files]

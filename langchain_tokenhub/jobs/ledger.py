@@ -1,212 +1,173 @@
-"""The ledger: what was submitted, so that a call can be repeated without paying twice.
+"""Record paid calls, so that a repeated call resumes its job instead of paying twice.
 
-An entry is written before a submit, completed with the job's id right after, and kept. Whoever
-makes the same call again finds it: an entry with a job is resumed, one without means that a submit
-may have been charged, and that is told instead of trying again.
+An entry is written before a submit and gets the job's id right after it. A repeated call that finds
+a job resumes it; one that finds no job raises, because the submit may have been charged.
+
+A record holds all that is known under one key: the entry that a repeated call resumes, and the
+entries of other calls (`again=True`) that were begun meanwhile. Each entry carries the token of its
+call. Every change is a pure function of the record, written by compare-and-replace.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
-import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from langchain_core.stores import BaseStore
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
+from langchain_tokenhub.jobs.ledger_backends import (
+    FolderBackend,
+    LedgerBackend,
+    StoreBackend,
+    backend_for,
+)
+from langchain_tokenhub.jobs.ledger_keys import account_hash, bare_link, digest_of, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
+
+__all__ = [
+    "Entry",
+    "FolderBackend",
+    "Ledger",
+    "LedgerBackend",
+    "LedgerHooks",
+    "StoreBackend",
+    "TakenError",
+    "account_hash",
+    "backend_for",
+    "key_of",
+]
 
 T = TypeVar("T")
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
-_NAMESPACE = "tokenhub"
+MAX_RETRIES = 1000
+"""Of a change that other workers keep overtaking."""
 _SCHEMA = 1
 
 
-class LedgerBackend(Protocol):
-    """Where entries lie. Its methods may block."""
-
-    def claim(self, key: str, text: str) -> str | None:
-        """Write `text` if there is no entry; else return what is there."""
-
-    def put(self, key: str, text: str) -> None:
-        """Write, in place of what is there."""
-
-    def get(self, key: str) -> str | None:
-        """Return what is there."""
-
-    def drop(self, key: str) -> None:
-        """Forget the entry."""
-
-    def texts(self) -> Iterable[str]:
-        """Yield every entry."""
-        ...
-
-
-class FolderBackend:
-    """Entries as files; claims are atomic on local disks and current NFS."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def _file(self, key: str) -> Path:
-        return self._path / f"{key}.json"
-
-    def claim(self, key: str, text: str) -> str | None:  # noqa: D102
-        self._path.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(self._file(key), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            return self.get(key) or ""
-        with _whole(self._file(key)):  # a claim that could not be written says nothing was sent
-            _write(handle, text)
-        return None
-
-    def put(self, key: str, text: str) -> None:  # noqa: D102
-        self._path.mkdir(parents=True, exist_ok=True)
-        part = self._path / f"{key}.part-{secrets.token_hex(4)}"
-        with _whole(part):
-            _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
-            part.replace(self._file(key))
-
-    def get(self, key: str) -> str | None:  # noqa: D102
-        with suppress(FileNotFoundError):
-            return _read(self._file(key))
-        return None
-
-    def drop(self, key: str) -> None:  # noqa: D102
-        self._file(key).unlink(missing_ok=True)
-
-    def texts(self) -> Iterator[str]:  # noqa: D102
-        for file in self._path.glob("*.json"):
-            with suppress(OSError):
-                yield _read(file)
-
-
-class StoreBackend:
-    """Entries in a store of LangChain's, which cannot claim atomically.
-
-    Two workers that start the same call at the same moment may both submit.
-    """
-
-    def __init__(self, store: BaseStore[str, Any]) -> None:
-        self._store = store
-
-    def claim(self, key: str, text: str) -> str | None:  # noqa: D102
-        found = self.get(key)
-        if found is None:
-            self.put(key, text)
-        return found
-
-    def put(self, key: str, text: str) -> None:  # noqa: D102
-        self._store.mset([(f"{_NAMESPACE}/{key}", text.encode(errors=_HALF))])
-
-    def get(self, key: str) -> str | None:  # noqa: D102
-        found = self._store.mget([f"{_NAMESPACE}/{key}"])[0]
-        return found.decode() if isinstance(found, bytes) else found
-
-    def drop(self, key: str) -> None:  # noqa: D102
-        self._store.mdelete([f"{_NAMESPACE}/{key}"])
-
-    def texts(self) -> Iterator[str]:  # noqa: D102
-        keys = list(self._store.yield_keys(prefix=_NAMESPACE))
-        for found in self._store.mget(keys):
-            if found is not None:
-                yield found.decode() if isinstance(found, bytes) else found
-
-
-_HALF = "backslashreplace"
-"""Half an emoji has no UTF-8; with a backslash it is what JSON has for it."""
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[None]:
-    """Leave no file that was not written to its end."""
-    try:
-        yield
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
-
-
-def _read(file: Path) -> str:
-    return file.read_text("utf-8", errors="replace")  # what is broken is no JSON either way
-
-
-def _write(handle: int, text: str) -> None:
-    with os.fdopen(handle, "w", encoding="utf-8", errors=_HALF) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What the ledger knows of a call: without a job, a submit was begun and never ended.
+    """What is known of a call.
 
     Args:
-        job: What was accepted.
         at: When it was written.
-        lost: Whether it is known that the job's id will never come.
-        order: What was asked for.
+        token: Which call wrote it.
+        job: The accepted job; None if the submit has not reported one.
+        lost: Whether the job's id is known never to come.
+        again: Whether the call replaces an earlier one once it is accepted.
+        request: What was asked for.
+        account: Hash of the key that pays.
+        others: Entries of other calls under the same key.
     """
 
-    job: Job | None
     at: datetime
+    token: str = ""
+    job: Job | None = None
     lost: bool = False
+    again: bool = False
     request: JobRequest | None = None
+    account: str = ""
+    others: tuple[Entry, ...] = ()
 
     @property
     def pending(self) -> bool:
         """Whether a worker may be waiting for the id."""
         return self.job is None and not self.lost
 
+    @property
+    def all(self) -> tuple[Entry, ...]:
+        """This entry and the others."""
+        return (replace(self, others=()), *self.others)
+
+    def is_about(self, job: Job, token: str) -> bool:
+        """Return True if the job is this entry's, written down already or not."""
+        return self.job.id == job.id if self.job else bool(token) and self.token == token
+
+
+def _joined(entry: Entry, others: Iterable[Entry]) -> Entry:
+    return replace(entry, others=tuple(others))
+
+
+def _without(record: Entry, drop: Callable[[Entry], bool]) -> Entry | None:
+    """Return a record without some entries; the best of the others takes the first one's place."""
+    left = [entry for entry in record.all if not drop(entry)]
+    if len(left) == len(record.all):
+        return record
+    if left and drop(record):
+        left.sort(key=lambda entry: (entry.job is not None, not entry.lost, entry.at), reverse=True)
+    return _joined(left[0], left[1:]) if left else None
+
+
+def _with_claim(record: Entry | None, claim: Entry) -> Entry | None:
+    if record is None:
+        return claim
+    return _joined(record, (*record.others, claim)) if claim.again else record
+
+
+def _with_outcome(record: Entry | None, own: Entry) -> Entry:
+    """Return a record in which a call has ended: with a job, or lost."""
+    if record is None:
+        return own
+    if record.token == own.token:
+        return _joined(own, record.others)
+    claim = next((entry for entry in record.others if entry.token == own.token), None)
+    if claim and claim.again and own.job:  # only submits that may yet report a job stay
+        return _joined(own, (e for e in record.all if e.pending and e.token != own.token))
+    return _joined(record, (*(e for e in record.others if e.token != own.token), own))
+
+
+def _with_job(record: Entry | None, job: Job, token: str, request: JobRequest) -> Entry | None:
+    """Return a record in which a job is written as it is now, if the record is about it."""
+    if record is None or not any(entry.is_about(job, token) for entry in record.all):
+        return record
+    first, *others = (
+        replace(entry, job=job, lost=False, request=request)
+        if entry.is_about(job, token)
+        else entry
+        for entry in record.all
+    )
+    return _joined(first, others)
+
 
 class _Claim:
-    """A claim; who is interrupted while a thread still writes it leaves nothing behind."""
+    """A claim that leaves nothing behind if its caller is interrupted while a thread writes it."""
 
-    def __init__(self, keeper: LedgerBackend, key: str, *, again: bool) -> None:
-        self._backend = keeper
-        self._key = key
-        self._again = again
-        self._mine = False
+    def __init__(self, take: Callable[[], Entry | None], drop: Callable[[], object]) -> None:
+        self._take = take
+        self._drop = drop
+        self._written = False
         self._left = False
         self._lock = threading.Lock()
 
-    def take(self, text: str) -> str | None:
-        """Write `text` if there is no entry; else return what is there."""
-        if self._again:
-            self._backend.drop(self._key)
-        found = self._backend.claim(self._key, text)
+    def take(self) -> Entry | None:
+        """Write the claim, or return the record that is in its way."""
+        found = self._take()
         with self._lock:
-            self._mine = found is None
-            nobody_waits = self._mine and self._left
+            self._written = found is None
+            nobody_waits = self._written and self._left
         if nobody_waits:
-            self._backend.drop(self._key)
+            self._drop()
         return found
 
     def leave(self) -> None:
-        """Take the entry back, now or when it is written: nothing was sent."""
+        """Remove the claim, now or when it is written: nothing was sent."""
         with self._lock:
-            self._left, mine = True, self._mine
-        if mine:
-            with suppress(Exception):  # a store may raise what it likes; the interruption goes on
-                self._backend.drop(self._key)
+            self._left, written = True, self._written
+        if written:
+            with suppress(Exception):  # a store may raise anything; the interruption goes on
+                self._drop()
 
 
 class TakenError(Exception):
@@ -218,118 +179,186 @@ class TakenError(Exception):
 
 
 class Ledger:
-    """Reads and writes entries over a wire."""
+    """One call's view of the records.
 
-    def __init__(self, keeper: LedgerBackend, runtime: Runtime) -> None:
-        self._backend = keeper
+    Args:
+        backend: Where the records are.
+        runtime: Waits.
+        account: Hash of the key that pays; records of other accounts are not returned.
+    """
+
+    def __init__(self, backend: LedgerBackend, runtime: Runtime, account: str = "") -> None:
+        self._backend = backend
         self._runtime = runtime
+        self._account = account
+        self._token = secrets.token_hex(8)
 
     async def look(self, key: str) -> Entry | None:
-        """Return the entry of a call."""
-        found = await self._do(self._backend.get, key)
-        return None if found is None else _entry(found)
+        """Return the record of a call."""
+        return await self._do(self._get, key)
 
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False
     ) -> Entry | None:
-        """Write that a submit begins; return the entry that was there already.
+        """Record that a submit begins; return the record that is in its way, if any.
 
         Args:
             key: The call.
             request: What is asked for.
-            again: Whether the entry of an earlier call gives way.
+            again: Claim beside the record of an earlier call, which stays until this one is
+                accepted.
         """
-        claim = _Claim(self._backend, key, again=again)
+        entry = self._entry(request, again=again)
+        change = functools.partial(_with_claim, claim=entry)
+
+        def take() -> Entry | None:
+            found = self._change(key, change)
+            return None if again else found
+
+        claim = _Claim(take, lambda: self._drop(key))
         try:
-            found = await self._do(claim.take, _text(key, None, request))
+            return await self._do(claim.take)
         except BaseException:
             claim.leave()
             raise
-        return None if found is None else _entry(found)
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
-        """Write down the job of a call; it is paid for, so a full disk must not lose it."""
+        """Record the job of a call; it is paid for, so a full disk only warns."""
         files = [file._without_bytes() for file in job.files]  # they may be saved yet
-        text = _text(key, job.model_copy(update={"files": files}), request)
-        await self._try(f"job {job.id} is not in the ledger", self._backend.put, key, text)
+        own = self._entry(request, job=job.model_copy(update={"files": files}))
+        change = functools.partial(_with_outcome, own=own)
+        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
+            await self._record_links(job)
 
     async def update(self, key: str, job: Job, request: JobRequest) -> None:
-        """Write down how the job of a call stands now, unless the call has another one."""
-        await self._try(
-            f"job {job.id} is not in the ledger",
-            self._if_about,
-            job,
-            key,
-            self._backend.put,
-            _text(key, job, request),
-        )
+        """Record how a job is now, unless the key is about others."""
+        change = functools.partial(_with_job, job=job, token=self._token, request=request)
+        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
+            await self._record_links(job)
 
     async def forget(self, key: str, job: Job) -> None:
-        """Forget a call whose job failed, unless the call has another one."""
+        """Remove the entry of a job that failed."""
         await self._try(
-            "a failed job stays in the ledger", self._if_about, job, key, self._backend.drop
+            "a failed job stays in the ledger",
+            self._remove,
+            key,
+            lambda entry: entry.is_about(job, self._token),
         )
 
-    def _if_about(self, job: Job, key: str, verb: Callable[..., object], *args: Any) -> None:
-        found = self._backend.get(key)
-        known = None if found is None else _entry(found)
-        if known and (known.job is None or known.job.id == job.id):
-            verb(key, *args)
-
     async def lose(self, key: str, request: JobRequest | None = None) -> None:
-        """Write down that the id of a call will never come."""
-        text = _text(key, None, request, "unknown")
-        await self._try("a lost submit is not in the ledger", self._backend.put, key, text)
+        """Record that the id of this call's job will never come."""
+        change = functools.partial(_with_outcome, own=self._entry(request, lost=True))
+        await self._try("a lost submit is not in the ledger", self._change, key, change)
 
     async def refuse(self, key: str) -> None:
-        """Forget a call that was not accepted; the reason why not is the error to see."""
-        await self._try("a refused submit stays in the ledger", self._backend.drop, key)
+        """Remove this call's claim: nothing was accepted."""
+        await self._try("a refused submit stays in the ledger", self._drop, key)
 
     async def known(self) -> list[tuple[Job, JobRequest | None]]:
-        """Return all jobs and what was asked for, the newest first."""
+        """Return the account's jobs and what was asked for, the newest first."""
         entries = await self._do(lambda: list(self._entries()))
         entries.sort(key=lambda entry: entry.at, reverse=True)
         return [(entry.job, entry.request) for entry in entries if entry.job is not None]
 
-    def _entries(self) -> Iterator[Entry]:
-        for text in self._backend.texts():
-            with suppress(InvalidRequestError):  # a newer version's
-                yield _entry(text)
+    async def source_of(self, link: str) -> str | None:
+        """Return which job's file a link led to, or None."""
+        return await self._do(self._backend.get, self._link_key(link))
 
-    async def await_other_worker(self, key: str, entry: Entry | None) -> Job | None:
+    async def await_other_worker(
+        self, key: str, entry: Entry | None, wait: float | None = None
+    ) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
 
+        Args:
+            key: The call.
+            entry: Its record.
+            wait: Seconds to wait at most.
+
         Returns:
-            None where the other worker was refused: the call is free again.
+            None if the other submit was refused: the key is free again.
 
         Raises:
-            SubmissionUnknownError: There is no id, and none comes.
+            SubmissionUnknownError: No id came.
         """
-        until = self._runtime.now() + max(0.0, OTHER_WORKER - _age(entry))
-        while entry and entry.pending and self._runtime.now() < until:
-            await self._runtime.sleep(0.5)
+        seconds = OTHER_WORKER - _age(entry)
+        until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
+        while entry and entry.pending and (left := until - self._runtime.now()) > 0:
+            await self._runtime.sleep(max(0.01, min(0.5, left)))
             entry = await self.look(key)
         if entry is None or entry.job is not None:
             return entry.job if entry else None
         unknown = SubmissionUnknownError(
-            "an earlier submit of this call never reported its job; it may have been charged",
+            "an earlier submit of this call never reported its job; it may have been charged "
+            f"(ledger entry {key})",
             phase="sent",
             hint="look at the console's usage; generate(..., again=True) submits and pays anew",
         )
         unknown.ledger_key = key
         raise unknown
 
-    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> None:
-        """Write, and only warn where that fails."""
+    def _entry(self, request: JobRequest | None, **fields: Any) -> Entry:
+        return Entry(at=datetime.now(UTC), token=self._token, request=request, **fields)
+
+    def _get(self, key: str) -> Entry | None:
+        found = self._backend.get(key)
+        return None if found is None else _entry(found)
+
+    def _change(self, key: str, change: Callable[[Entry | None], Entry | None]) -> Entry | None:
+        """Replace a record by what `change` makes of it; return what it was before."""
+        for _ in range(MAX_RETRIES):
+            text = self._backend.get(key)
+            before = None if text is None else _entry(text)
+            after = change(before)
+            if after is before:
+                return before
+            new = None if after is None else _text(key, self._account, after)
+            if self._backend.replace(key, text, new):
+                return before
+        raise TimeoutError(0, "other workers change this entry all the time")
+
+    def _remove(self, key: str, drop: Callable[[Entry], bool]) -> None:
+        self._change(key, lambda record: record and _without(record, drop))
+
+    def _drop(self, key: str) -> None:
+        """Remove this call's claim."""
+        self._remove(key, lambda entry: entry.token == self._token and entry.pending)
+
+    def _entries(self) -> Iterator[Entry]:
+        for text in self._backend.texts():
+            with suppress(InvalidRequestError):  # a newer version's
+                record = _entry(text)
+                if record.account in {"", self._account}:
+                    yield from record.all
+
+    def _link_key(self, link: str) -> str:
+        return f"links/{digest_of([self._account, bare_link(link)])}"
+
+    async def _record_links(self, job: Job) -> None:
+        """Record which job's files links lead to: a text may name them by their links."""
+        for link, source in _links(job):
+            await self._try(
+                f"a link of job {job.id} is not in the ledger",
+                self._backend.replace,
+                self._link_key(link),
+                None,
+                source,
+            )
+
+    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
+        """Write, and only warn if that fails; return whether it did not."""
         try:
             await self._do(verb, *args)
         except TokenHubError as problem:
             warn_user(f"{trouble}: {problem.message}")
+            return False
+        return True
 
     async def _do(self, verb: Callable[..., T], *args: Any) -> T:
         try:
             return await self._runtime.blocking(functools.partial(verb, *args))
-        except Exception as problem:  # noqa: BLE001 - a store of the user's raises what it likes
+        except TokenHubError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a user's store may raise anything
             reason = getattr(problem, "strerror", None) or type(problem).__name__
         raise InvalidRequestError(
             f"the ledger cannot be used: {reason}",
@@ -339,12 +368,12 @@ class Ledger:
 
 
 class LedgerHooks(SubmitHooks):
-    """A log that writes one call into a ledger.
+    """Records one call's submits in a ledger.
 
     Args:
         ledger: Where.
-        order: The call.
-        again: Whether an earlier call's entry gives way when the submit begins.
+        request: The call.
+        again: Whether to submit although there is a record of an earlier call.
     """
 
     def __init__(self, ledger: Ledger, request: JobRequest, *, again: bool = False) -> None:
@@ -354,8 +383,8 @@ class LedgerHooks(SubmitHooks):
         self._again = again
 
     async def begin(self) -> None:  # noqa: D102
-        again, self._again = self._again, False  # what is found later is another worker's
-        if entry := await self._ledger.claim(self._request.key, self._request, again=again):
+        key = self._request.key
+        if entry := await self._ledger.claim(key, self._request, again=self._again):
             raise TakenError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102
@@ -368,64 +397,99 @@ class LedgerHooks(SubmitHooks):
         await self._ledger.refuse(self._request.key)
 
 
-def backend_for(place: str | Path | BaseStore[str, Any]) -> LedgerBackend:
-    """Return what keeps entries in a folder or a store."""
-    return (
-        StoreBackend(place)
-        if isinstance(place, BaseStore)
-        else FolderBackend(Path(place).expanduser())
-    )
+def _links(job: Job) -> Iterator[tuple[str, str]]:
+    """Yield the links of a job's files, and which file each leads to."""
+    for file in job.files:
+        for one in filter(None, (file, file.preview)):
+            if one.url and one.source:
+                yield one.url, one.source
 
 
-def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
-    """Return the key of a call.
-
-    Args:
-        model: Model id.
-        sites: Hosts: an account has other jobs elsewhere.
-        what: The request.
-        scope: Thread and tool call, when inside a graph.
-    """
-    whole = json.dumps([model, list(sites), what, scope], sort_keys=True, default=repr)
-    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-    return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
-
-
-def _text(
-    key: str, job: Job | None, request: JobRequest | None, without: str = "submitting"
-) -> str:
+def _text(key: str, account: str, record: Entry) -> str:
     whole = {
         "schema": _SCHEMA,
         "key": key,
-        "state": "submitted" if job else without,
-        "at": datetime.now(UTC).isoformat(),
-        "job": job.model_dump(mode="json") if job else None,
-        "asked": request.as_record() if request else None,
+        "account": account,
+        **_fields(record),
+        "others": [_fields(entry) for entry in record.others],
     }
     return json.dumps(whole, ensure_ascii=False, indent=1, default=str)
 
 
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {
+        "state": "submitted" if entry.job else "unknown" if entry.lost else "submitting",
+        "at": entry.at.isoformat(),
+        "token": entry.token,
+        "again": entry.again,
+        "job": entry.job.model_dump(mode="json") if entry.job else None,
+        "asked": entry.request.as_record() if entry.request else None,
+    }
+
+
 def _entry(text: str) -> Entry:
-    """Return what `text` says; one that is cut off is being written, or its writer died.
+    """Return what a record says.
+
+    Text that is cut off is being written, or its writer was killed; JSON of another shape is a
+    submit whose job is lost.
 
     Raises:
-        InvalidRequestError: It is not this version's to understand.
+        InvalidRequestError: It was written by a newer version.
     """
     try:
         whole = json.loads(text)
-        if whole["schema"] == _SCHEMA:
-            job = Job.model_validate(whole["job"]) if whole["job"] else None
-            at = datetime.fromisoformat(whole["at"]).astimezone(UTC)
-            lost = whole["state"] == "unknown"
-            request = request_from_record(whole.get("asked"), str(whole.get("key") or ""))
-            return Entry(job, at, lost=lost, request=request)
-    except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
-        return Entry(None, datetime.now(UTC))
-    raise InvalidRequestError(
-        "the ledger's entry of this call was written by a newer version",
-        phase="not sent",
-        hint="update langchain-tokenhub, or give another folder or store as `ledger`",
-    )
+    except (ValueError, RecursionError):
+        return Entry(at=datetime.now(UTC))
+    match whole:
+        case {"schema": int() as schema} if schema > _SCHEMA:
+            raise InvalidRequestError(
+                "the ledger's entry of this call was written by a newer version",
+                phase="not sent",
+                hint="update langchain-tokenhub, or give another folder or store as `ledger`",
+            )
+        case {"schema": 1, **fields}:
+            others = fields.get("others")
+            key, account = str(fields.get("key") or ""), str(fields.get("account") or "")
+            entries = [_one(other, key) for other in others] if isinstance(others, list) else []
+            return replace(_one(fields, key), account=account, others=tuple(entries))
+        case _:
+            return Entry(at=datetime.now(UTC), lost=True)
+
+
+def _one(fields: Any, key: str) -> Entry:
+    try:
+        job = _with_zones(Job.model_validate(fields["job"])) if fields["job"] else None
+        return Entry(
+            at=_time(fields["at"], known=job is not None),
+            token=str(fields.get("token") or ""),
+            job=job,
+            lost=job is None and fields["state"] != "submitting",
+            again=fields.get("again") is True,
+            request=request_from_record(fields.get("asked"), key),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
+        return Entry(at=datetime.now(UTC), lost=True)
+
+
+def _time(text: Any, *, known: bool) -> datetime:
+    """Return a time of a record; of a known job it need not make sense."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        if known:
+            return datetime.min.replace(tzinfo=UTC)
+        raise ValueError("no time") from None
+
+
+def _with_zones(job: Job) -> Job:
+    """Return a job whose times all have a zone: others cannot be compared."""
+    files = [file.model_copy(update=_zoned(file)) for file in job.files]
+    return job.model_copy(update={**_zoned(job), "files": files})
+
+
+def _zoned(model: BaseModel) -> dict[str, datetime]:
+    times = ((name, value) for name, value in model if isinstance(value, datetime))
+    return {name: value.replace(tzinfo=UTC) for name, value in times if value.tzinfo is None}
 
 
 def _age(entry: Entry | None) -> float:

@@ -1,8 +1,8 @@
-"""Jobs in flight: no more than the account may have, first come first served.
+"""Limit the jobs in flight to what the account may run, first in, first out.
 
-One gate an account, site and model, shared by every thread and task of the process. It counts the
-jobs that this process waits for; what other processes run is the service's to refuse
-(`JobNumExceed`).
+There is one limiter for each account, site and model, shared by all threads and tasks of the
+process. It counts the jobs that this process waits for; the service refuses what other processes
+submit beyond the limit (`JobNumExceed`).
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Ticket = Future[None]
 
 
 class JobLimiter:
-    """Lets so many in, and the others wait in order."""
+    """A semaphore whose waiters are served in order."""
 
     def __init__(self) -> None:
         self.moves = 0
-        """How often a place was given back: a queue that moves is worth waiting in."""
-        self._inside = 0
+        """Number of releases: a waiter gives up only if the queue does not move."""
+        self._held = 0
         self._queue: deque[tuple[Ticket, int]] = deque()
         self._lock = threading.Lock()
 
     @asynccontextmanager
     async def place(self, runtime: Runtime, most: int, wait: float) -> AsyncGenerator[None, None]:
-        """Hold a place.
+        """Hold one place of the limit.
 
         Args:
-            runtime: What waits.
-            most: Places there are, as this holder sees it.
+            runtime: Waits.
+            most: The limit for this holder.
             wait: Seconds to wait in a queue that does not move.
 
         Raises:
-            RateLimitError: The queue did not move for so long.
+            RateLimitError: The queue did not move for `wait` seconds.
         """
         ticket = self._enter(most)
         try:
@@ -66,7 +66,7 @@ class JobLimiter:
     def _leave(self, ticket: Ticket) -> None:
         with self._lock:
             if not ticket.cancel():
-                self._inside -= 1
+                self._held -= 1
                 self.moves += 1
             self._admit()
 
@@ -76,11 +76,11 @@ class JobLimiter:
             if ticket.cancelled():
                 self._queue.popleft()
                 continue
-            if self._inside >= most:
+            if self._held >= most:
                 return
             self._queue.popleft()
             if ticket.set_running_or_notify_cancel():
-                self._inside += 1
+                self._held += 1
                 ticket.set_result(None)
 
 
@@ -96,10 +96,10 @@ _limiters: dict[tuple[object, ...], JobLimiter] = {}
 
 
 def shared_limiter(*owner: object) -> JobLimiter:
-    """Return the one gate of `owner` (hash of the key, hosts, model) in this process."""
+    """Return the process's limiter of `owner` (hash of the key, hosts, model)."""
     return _limiters.get(owner) or _limiters.setdefault(owner, JobLimiter())
 
 
 if hasattr(os, "register_at_fork"):
-    # the jobs that a forked child's parent waits for are the parent's: nobody gives them back here
+    # a forked child does not wait for its parent's jobs, and would never release their places
     os.register_at_fork(after_in_child=_limiters.clear)

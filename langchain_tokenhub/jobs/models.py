@@ -20,7 +20,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.media_types import TYPES
@@ -56,6 +56,7 @@ class MediaFile(BaseModel):
         path: Where the file was saved.
         unpacked: Folder of an OBJ that came as a ZIP.
         preview_path: Where the picture of a 3D model was saved; two files may share it.
+        source: Which job's file it is, `<job id>#<index>`: its link may change, this does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -67,6 +68,7 @@ class MediaFile(BaseModel):
     path: Path | None = None
     unpacked: Path | None = None
     preview_path: Path | None = None
+    source: str | None = None
 
     _data: bytes | None = PrivateAttr(default=None)
     _allow_loopback: bool = PrivateAttr(default=False)
@@ -113,9 +115,14 @@ class MediaFile(BaseModel):
             url=self.preview_url,
             path=path,
             expires_at=self.expires_at,
+            source=self.source and f"{self.source} preview",
         )
         made._job, made._allow_loopback = self._job, self._allow_loopback
         return made
+
+    def of_job(self, job_id: str, index: int) -> MediaFile:
+        """Return the same file with its `source`, unless that is known already."""
+        return self if self.source else self.model_copy(update={"source": f"{job_id}#{index}"})
 
     def expired(self, now: datetime | None = None) -> bool:
         """Return True if the links are past their time, or the file host refused the link."""
@@ -197,7 +204,12 @@ class MediaFile(BaseModel):
         return dict(handler(self))
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        shown = {**self.__dict__, "url": bare(self.url), "preview_url": bare(self.preview_url)}
+        shown = {
+            **self.__dict__,
+            "source": None,
+            "url": bare(self.url),
+            "preview_url": bare(self.preview_url),
+        }
         return [(name, value) for name, value in shown.items() if value is not None]
 
     def _repr_html_(self) -> str:
@@ -240,6 +252,7 @@ class Job(JobRef):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in its files."""
+        self.files[:] = [file.of_job(self.id, index) for index, file in enumerate(self.files)]
         for file in self.files:
             file._attach(self)
 
@@ -283,6 +296,8 @@ class MediaResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in the files."""
+        files = [file.of_job(self.job.id, index) for index, file in enumerate(self.files)]
+        self.files[:] = files
         for file in self.files:
             file._attach(self.job)
 
@@ -322,11 +337,13 @@ class JobRequest:
         body: The parameters as sent.
         title: Text from which file names are made.
         key: The call's key in the ledger.
+        problem: Why it cannot be sent, although an earlier call's job may be resumed.
     """
 
     body: Mapping[str, Any]
     title: str = ""
     key: str = ""
+    problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return what is recorded: everything but the files in the parameters."""

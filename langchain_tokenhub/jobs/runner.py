@@ -1,13 +1,15 @@
-"""A job from the request to the saved files: ledger, gate, lifecycle and files put together."""
+"""A job from the request to the saved files: ledger, limiter, service and files put together."""
 
 from __future__ import annotations
 
 import functools
+import tempfile
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenhub._warnings import warn_user
+from langchain_tokenhub.catalogue import error_row
 from langchain_tokenhub.errors import (
     RETRYABLE,
     InvalidRequestError,
@@ -40,17 +42,17 @@ LONGEST_WAIT = 366 * 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class JobRunner:
-    """Who does it, and how.
+    """Runs one call.
 
     Args:
         service: Model and transport.
-        gate: Jobs in flight of this account and model.
-        most: Places of the gate.
+        limiter: Counts the jobs in flight of this account and model.
+        most: Jobs in flight at most.
         wait: Seconds to wait for a job.
-        memory: Where ended jobs are remembered.
-        ledger: Where calls are remembered.
-        reporter: Who is told.
-        folder: Where files are saved.
+        recent: Holds the jobs that this process knows.
+        ledger: Records paid calls.
+        reporter: Reports progress.
+        folder: Folder for files.
     """
 
     service: Service
@@ -67,30 +69,35 @@ class JobRunner:
         return self.service.transport.runtime.now()
 
     async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
-        """Submit, wait and save; or resume what the ledger knows of the same call."""
+        """Submit, wait and save; or resume the job that the ledger has for the same call."""
         job = None
         while job is None:
             try:
-                await self._check_ledger(request, again=again)
+                await self._check(request, again=again)
                 async with self._place():
                     job = await self.ended(await self._submit_once(request, again=again))
             except TakenError as taken:
-                job, again = await self._resume(request, taken), False
+                job = await self._resume(request, taken)
             except JobFailedError as failed:
                 await self._forget_failed(request, failed)
                 raise
         return await self.save_results(job, request)
 
     async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
-        """Submit, and return the job; or what the ledger knows of the same call."""
+        """Submit, and return the job; or the job that the ledger has for the same call."""
         job = None
         while job is None:
             try:
-                await self._check_ledger(request, again=again)
+                await self._check(request, again=again)
                 async with self._place():
                     job = await self._submit_once(request, again=again)
+                    if job.ended and not _is_completed(job):
+                        finished(job)
             except TakenError as taken:
-                job, again = await self._await_other_worker(request, taken), False
+                job = await self._await_other_worker(request, taken)
+            except JobFailedError as failed:
+                await self._forget_failed(request, failed)
+                raise
         return job
 
     async def result(self, job: Job) -> MediaResult:
@@ -105,13 +112,13 @@ class JobRunner:
             raise
 
     async def ended(self, job: Job) -> Job:
-        """Wait until a job ended well."""
+        """Wait until a job has completed."""
         with about(job):
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
                 job = await self._poll_until_ended(job)
-            return finished(job)
+            return _finished(job)
 
     async def _poll_until_ended(self, job: Job) -> Job:
         async with aclosing(polls(self.service, job, wait=self.wait)) as states:
@@ -155,23 +162,28 @@ class JobRunner:
             raise ResultExpiredError(problem, job=job, hint="call result(job) later")
         warn_user(f"job {job.id}: {problem}")
 
-    async def _check_ledger(self, request: JobRequest, *, again: bool) -> None:
-        """Look into the ledger before queueing.
+    async def _check(self, request: JobRequest, *, again: bool) -> None:
+        """Check, before queueing, that the call is to be submitted and its files can be saved.
 
         Raises:
-            TakenError: The call was made already.
+            TakenError: The call is in the ledger.
+            TokenHubError: It cannot be sent.
         """
-        if self.ledger is None or again:
-            return
-        if entry := await self.ledger.look(request.key):
+        ledger = None if again else self.ledger
+        if ledger is not None and (entry := await ledger.look(request.key)):
             raise TakenError(entry)
+        if request.problem is not None:
+            raise request.problem
+        if self.folder is not None:
+            check = functools.partial(check_folder, self.folder)
+            await self.service.transport.runtime.blocking(check)
 
     async def _await_other_worker(self, request: JobRequest, taken: TakenError) -> Job | None:
         assert self.ledger is not None  # noqa: S101 - it has raised
-        return await self.ledger.await_other_worker(request.key, taken.entry)
+        return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
 
     async def _resume(self, request: JobRequest, taken: TakenError) -> Job | None:
-        """Go on with the job of an earlier call; None where that was refused."""
+        """Wait for the job of an earlier call; return None if that was refused."""
         job = await self._await_other_worker(request, taken)
         try:
             return job and await self._restore_saved_files(await self.ended(job))
@@ -183,24 +195,20 @@ class JobRunner:
             raise
 
     async def _forget_failed(self, request: JobRequest, failed: JobFailedError) -> None:
-        """Let a call whose job failed be made anew: failed jobs are not charged."""
+        """Remove a failed job from the ledger: it is not charged, and may be submitted anew."""
         job = failed.job
-        if (
-            self.ledger is not None
-            and request.key
-            and isinstance(job, Job)
-            and job.status != "completed"
-        ):
+        if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
             await self.ledger.forget(request.key, job)
 
     async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
         log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
+        log.remember = functools.partial(self.recent.keep, request=request)
         job = await submit(self.service, request.body, deadline=self._now + self.wait, log=log)
         self.recent.keep(job, request)
         return job
 
     async def _refresh_links(self, job: Job) -> Job:
-        """Return an ended job whose files can be had, with fresh links where they are dead."""
+        """Return a completed job with fresh links in place of dead ones, unless saved."""
         saved = [await self._is_saved(file) for file in job.files]
         both = list(zip(job.files, saved, strict=True))
         if job.files and all(mine or _linked(file) for file, mine in both):
@@ -209,7 +217,7 @@ class JobRunner:
         try:
             fresh = await self._query_fresh_links(job)
         except ResultExpiredError as gone:
-            if not here or not isinstance(gone.__cause__, JobNotFoundError):
+            if not here or not isinstance(gone.__cause__, JobNotFoundError | JobFailedError):
                 raise
             warn_user(
                 f"{len(job.files) - len(here)} of the job's files are missing: {gone.message}"
@@ -221,7 +229,7 @@ class JobRunner:
         return _with_files(fresh, files)
 
     async def _restore_saved_files(self, job: Job) -> Job:
-        """Return a job with what an earlier call had saved of it before it was cut."""
+        """Return a job with the files that an interrupted call had saved."""
         several = len(job.files) > 1 or any(file.preview_url for file in job.files)
         if self.folder is None or not several:
             return job
@@ -233,7 +241,7 @@ class JobRunner:
         return _with_files(job, [old if await self._is_saved(old) else new for old, new in both])
 
     async def _drop_missing_path(self, file: MediaFile) -> MediaFile:
-        """Return a file without a path that leads nowhere: it was moved, or saved elsewhere."""
+        """Return a file without a path at which there is no file."""
         there = file.path is None or await self._is_saved(file)
         return file if there else file.model_copy(update={"path": None})
 
@@ -242,10 +250,12 @@ class JobRunner:
         return file.path is not None and await runtime.blocking(file.path.is_file)
 
     async def _query_fresh_links(self, job: Job) -> Job:
-        """Ask for a job's files once more, because their links are dead."""
+        """Query a job whose links are dead for new ones."""
         try:
             return finished(await query(self.service, _with_files(job, [])))
-        except JobNotFoundError as gone:
+        except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
+            if isinstance(gone, JobFailedError) and _is_completed(gone.job):
+                raise
             raise ResultExpiredError(
                 "its files are gone, and the service does not know the job any more",
                 job=job,
@@ -265,7 +275,7 @@ class JobRunner:
     async def _save_file(
         self, job: Job, index: int, request: JobRequest, pictures: dict[str, Path]
     ) -> MediaFile:
-        """Save one file; what goes wrong is told, and the file is returned as it was."""
+        """Save one file; if that fails, warn and return it as it was."""
         file = job.files[index]
         if self.folder is None or await self._is_saved(file):
             return file
@@ -280,7 +290,7 @@ class JobRunner:
                 await self._write_sidecar(job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
-        except Exception as problem:  # noqa: BLE001 - whatever saving meets, the job is paid for
+        except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
@@ -294,12 +304,12 @@ class JobRunner:
     async def _save_preview(
         self, job: Job, file: MediaFile, pictures: dict[str, Path]
     ) -> MediaFile:
-        """Save a 3D model's preview beside it; without one a model is a model.
+        """Save a 3D model's preview beside it, if it has one.
 
         Args:
-            job: What made it.
+            job: The model's job.
             file: The saved model.
-            pictures: Previews of the job that are saved, by link.
+            pictures: Saved previews of the job by link.
         """
         link = file.preview_url
         if link is None:
@@ -307,7 +317,7 @@ class JobRunner:
         try:
             if link not in pictures:
                 pictures[link] = await file._save_preview(self.service.transport.runtime)
-        except Exception as problem:  # noqa: BLE001 - whatever a picture meets, the model is here
+        except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
             return file
         return file.model_copy(update={"preview_path": pictures[link]})
@@ -318,13 +328,13 @@ class JobRunner:
 
 
 def _reason(problem: Exception) -> object:
-    """Return what may be shown of a problem: one that is not ours may quote a signed link."""
+    """Return what an error may show of a problem; foreign ones may quote a signed link."""
     known = isinstance(problem, TokenHubError | OSError)
     return problem if known else type(problem).__name__
 
 
 def made(job: Job) -> MediaResult:
-    """Return the result of a job that ended well."""
+    """Return the result of a completed job."""
     return MediaResult(
         job=job,
         files=job.files,
@@ -334,8 +344,46 @@ def made(job: Job) -> MediaResult:
     )
 
 
+def _is_completed(job: object) -> bool:
+    return isinstance(job, Job) and job.status == "completed"
+
+
+def _finished(job: Job) -> Job:
+    """Return a job that completed, or raise why it did not; one that is gone did not fail."""
+    try:
+        return finished(job)
+    except JobFailedError as failed:
+        if error_row(None, failed.code).name != "JobNotFoundError":
+            raise
+        gone = failed
+    raise JobNotFoundError(
+        f"the service does not know the job any more: {gone.message}",
+        code=gone.code,
+        host=gone.host,
+        request_id=gone.request_id,
+        job=job,
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Create a folder for files, and refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        reason = "it is not a folder" if isinstance(problem, FileExistsError) else reason
+    else:
+        return
+    raise InvalidRequestError(
+        f"save_to: no file can be written in {str(folder)!r}: {reason}",
+        phase="not sent",
+        hint="give a folder that can be written; nothing was sent or charged",
+    )
+
+
 def _linked(file: MediaFile) -> bool:
-    """Return True if a file is available without its path."""
+    """Return True if a file can be read without its path."""
     return file._data is not None or (file.url is not None and not file.expired())
 
 
@@ -344,8 +392,8 @@ def _with_files(job: Job, files: list[MediaFile]) -> Job:
 
 
 def first_wait(*seconds: float | None) -> float:
-    """Return the first that is said, in seconds; not more than clocks of systems take."""
-    said = next(one for one in seconds if one is not None)
-    if not said >= 0:
-        raise InvalidRequestError(f"wait_timeout: {said} is no number of seconds from 0")
-    return min(said, LONGEST_WAIT)
+    """Return the first that is not None, at most `LONGEST_WAIT`."""
+    first = next(one for one in seconds if one is not None)
+    if not first >= 0:
+        raise InvalidRequestError(f"wait_timeout: {first} is not a number of seconds from 0")
+    return min(first, LONGEST_WAIT)

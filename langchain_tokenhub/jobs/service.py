@@ -7,8 +7,9 @@ recorded before anything else happens, and is in every later error.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,11 +33,14 @@ from langchain_tokenhub.jobs.decode import (
     Arrival,
     decode_queried,
     decode_submitted,
-    refused,
+    refusal_in,
+    refusal_text,
     reports_failure,
 )
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.transport import Answer, Call, SendState, Timeouts, Transport
+from langchain_tokenhub.transport.error_mapping import redact
+from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -49,21 +53,24 @@ _UNDER_WAY = "a submit was under way and may have been charged"
 
 
 class SubmitHooks:
-    """Told around each submit; a ledger writes down what a bare log forgets."""
+    """Called around each submit; by default nothing is recorded."""
 
     key: str | None = None
 
+    remember: Callable[[Job], None] = staticmethod(lambda _job: None)
+    """Called as soon as the job's id is known, to record it in this process."""
+
     async def begin(self) -> None:
-        """Note that a submit is about to be sent."""
+        """Record that a submit is about to be sent."""
 
     async def accepted(self, job: Job) -> None:
-        """Note the job: called before an interruption is honoured."""
+        """Record the job; called before an interruption is raised."""
 
     async def lost(self) -> None:
-        """Note that it may have been accepted, and that its id will never come."""
+        """Record that it may have been accepted, and that its id will never come."""
 
     async def refused(self) -> None:
-        """Note that nothing was accepted."""
+        """Record that nothing was accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,10 @@ class Service:
 
     def arrival(self, answer: Answer) -> Arrival:
         """Return the origin and time of `answer`."""
-        return Arrival(host=answer.host, request_id=answer.request_id, at=datetime.now(UTC))
+        request_id = answer.request_id
+        if self.facts.query_path is None:  # the answer's id is the job's
+            request_id = request_id or answer.client_request_id
+        return Arrival(host=answer.host, request_id=request_id, at=datetime.now(UTC))
 
 
 @contextmanager
@@ -128,13 +138,13 @@ def interruption_note(job: Job) -> str:
 async def submit(
     service: Service, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
 ) -> Job:
-    """Submit a job, and wait while the account has no room for it.
+    """Submit a job, and wait while the account is full.
 
     Args:
         service: Model and transport.
         body: The parameters as they are sent, without the model.
         deadline: Monotonic seconds until which a full account is waited out.
-        log: Told what happens.
+        log: Called at each step.
 
     Raises:
         SubmissionUnknownError: It may have been accepted, and no id is known.
@@ -142,7 +152,7 @@ async def submit(
     log, runtime, seconds = log or SubmitHooks(), service.transport.runtime, 1.0
     while True:
         try:
-            return await _attempt(service, body, log)
+            return await _attempt(service, body, log, deadline)
         except RateLimitError as full:
             pause = schedule.jittered(max(seconds, full.retry_after or 0.0))
             if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
@@ -152,12 +162,18 @@ async def submit(
         seconds = min(seconds * 1.5, schedule.LATEST)
 
 
-async def _attempt(service: Service, body: Mapping[str, Any], log: SubmitHooks) -> Job:
-    """Send one submit; once its first byte is out, an interruption waits for the job's id."""
+async def _attempt(
+    service: Service, body: Mapping[str, Any], log: SubmitHooks, deadline: float
+) -> Job:
+    """Send one submit; once its first byte is out, an interruption waits for the job's id.
+
+    The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
+    """
     send_state = SendState()
     await log.begin()
     try:
-        work = _send(service, body, log, send_state)
+        until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
+        work = _send(service, body, log, send_state, until)
         job, late = await service.transport.runtime.shielded(work, send_state)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
@@ -174,49 +190,58 @@ async def _attempt(service: Service, body: Mapping[str, Any], log: SubmitHooks) 
             await log.refused()
         raise
     if late is not None:
-        logger.warning("interrupted while submitting; %s", interruption_note(job))
         late.add_note(interruption_note(job))
         raise late
     return job
 
 
 async def _send(
-    service: Service, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState
+    service: Service,
+    body: Mapping[str, Any],
+    log: SubmitHooks,
+    send_state: SendState,
+    deadline: float,
 ) -> Job:
     at_once = service.facts.query_path is None
     call = Call(
         path=service.facts.submit_path,
         body={"model": service.model, **body},
         retry_class="submit",
+        is_fault=functools.partial(refusal_in, at_once=at_once),
         timeouts=Timeouts.of(service.timeout, AT_ONCE if at_once else SUBMIT),
+        deadline=deadline,
         send_state=send_state,
     )
     begun = datetime.now(UTC)
     answer = await service.transport.json(call)
     arrival = service.arrival(answer)
-    if refused(answer.data):
-        raise JobFailedError(
-            "the service refused the submit without a reason",
-            status=answer.status,
-            request_id=answer.request_id,
-            host=answer.host,
-        )
     job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
     if job is None:
-        raise _unreadable(answer)
+        error = _not_accepted(answer)
+        redact(error, [service.transport.endpoint.key()])  # the service may echo it
+        raise error
+    log.remember(job)
+    if send_state.abandoned:  # whoever submitted may not be there any more to be told
+        logger.warning("interrupted while submitting; %s", interruption_note(job))
     await log.accepted(job)
     return job
 
 
-def _unreadable(answer: Answer) -> SubmissionUnknownError:
+def _not_accepted(answer: Answer) -> TokenHubError:
+    """Return the error of an answer without a job: a refusal, or nobody knows what."""
+    told: dict[str, Any] = {
+        "status": answer.status,
+        "request_id": answer.request_id,
+        "host": answer.host,
+        "attempts": answer.attempts,
+        "phase": "answered",
+    }
+    if reason := refusal_text(answer.data):
+        return JobFailedError(f"the service refused the submit: {reason}", **told)
     return SubmissionUnknownError(
         "the submit was answered without a job id; it may have been charged",
-        status=answer.status,
-        request_id=answer.request_id,
-        host=answer.host,
-        attempts=answer.attempts,
-        phase="answered",
         hint="it was not sent again; look at the console's usage before you submit once more",
+        **told,
     )
 
 
@@ -242,7 +267,7 @@ async def send_query(
         path=service.facts.query_path,
         body={"model": job.model, "id": job.id},
         timeouts=Timeouts.of(service.timeout, QUERY),
-        faults=False,
+        is_fault=lambda _: False,
         prefer=job.host,
         deadline=deadline,
     )

@@ -65,6 +65,16 @@ def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | No
     return _merge(found) if found else None
 
 
+def source_of(path: Path, data: bytes) -> str | None:
+    """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
+    sidecar = path.with_name(f"{path.name}.json")
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        facts = json.loads(sidecar.read_text("utf-8"))
+        if facts["sha256"] == hashlib.sha256(data).hexdigest():
+            return _read(sidecar, facts).job.files[0].source
+    return None
+
+
 def sidecar_jobs(folder: Path) -> list[Job]:
     """Return every job with a saved file in `folder`."""
     by_id: dict[str, list[_Sidecar]] = {}
@@ -100,10 +110,12 @@ def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
 
 
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
-    job = Job.model_validate(facts["job"])
+    number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
+    (file,) = map(MediaFile.model_validate, facts["job"]["files"])
+    file = file.of_job(str(facts["job"]["id"]), number - 1)
+    job = Job.model_validate({**facts["job"], "files": [file]})
     (file,) = job.files
     paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
     paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
     job = job.model_copy(update={"files": [file.model_copy(update=paths)]})
-    number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
     return _Sidecar(job, number, files, request_from_record(facts))

@@ -1,4 +1,4 @@
-"""A media model for code: submit, watch, collect. No LangChain tool yet."""
+"""A media model as plain methods: submit, watch, collect."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
-"""Which tool call is being answered: an injected argument would forbid plain calls."""
+"""Id of the tool call that runs; an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
 class MediaClient(MediaSettings):
-    """A media model as plain methods."""
+    """The methods of a media model."""
 
     kind: ClassVar[Kind]
 
@@ -99,7 +99,7 @@ class MediaClient(MediaSettings):
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
-        """Ask once how a job stands."""
+        """Query a job once and return its state."""
         return finish(self._query(self._sync(), job))
 
     async def aquery(self, job: JobRef | str) -> Job:
@@ -107,7 +107,7 @@ class MediaClient(MediaSettings):
         return await self._query(self._async(), job)
 
     def watch(self, job: JobRef | str) -> Iterator[Job]:
-        """Yield a job as it stands, then whenever it changed, until it ends."""
+        """Yield a job's state, then each change of it, until the job ends."""
         return drain(self._watch(self._sync(), job))
 
     def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
@@ -158,7 +158,7 @@ class MediaClient(MediaSettings):
             return await self._result(transport, emit, job_id, wait)
         runner = self._runner(transport, emit, wait)
         with closing(runner.reporter):
-            request = await self._request(runner, checked, extra, params, by_model=by_model)
+            request = await self._request(runner, checked, extra, by_model=by_model)
             return await runner.generate(request, again=again)
 
     async def _submit(
@@ -174,7 +174,7 @@ class MediaClient(MediaSettings):
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, params, by_model=False)
+        request = await self._request(runner, checked, extra, by_model=False)
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
@@ -228,7 +228,7 @@ class MediaClient(MediaSettings):
     # --- parts --------------------------------------------------------------------------------
 
     def _checked(self, params: Mapping[str, Any]) -> MediaParams:
-        """Return the parameters as the model's class, or say what is wrong with them."""
+        """Return the parameters as the model's class, or raise what is wrong with them."""
         cls = params_class(self.model, self.kind)
         try:
             return cls(**params)
@@ -241,7 +241,6 @@ class MediaClient(MediaSettings):
         runner: JobRunner,
         checked: MediaParams,
         extra: Extra,
-        params: Mapping[str, Any],
         *,
         by_model: bool,
     ) -> JobRequest:
@@ -250,20 +249,26 @@ class MediaClient(MediaSettings):
             find=self._history(runner.service.transport).find,
             refresh=functools.partial(self._refreshed, runner.service.transport),
             folders=self._readable() if by_model else None,
+            find_source=runner.ledger.source_of if runner.ledger else None,
         )
-        body = {**await reader.body(checked), **(extra or {})}
+        sent = await reader.body(checked)
+        body = {**sent, **(extra or {})}
         title = body.get("prompt") or body.get("template") or self._facts().tool_name
-        return JobRequest(body=body, title=str(title), key=self._ledger_key(body, params))
+        return JobRequest(
+            body=body,
+            title=str(title),
+            key=self._ledger_key({**reader.call_of(checked, sent), **(extra or {})}),
+            problem=next(iter(reader.problems), None),
+        )
 
-    def _ledger_key(self, body: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-        """Return the key of this call: inside a graph it is the tool call, else the request."""
+    def _ledger_key(self, call: Mapping[str, Any]) -> str:
+        """Return the key of this call: the request, inside a graph with thread and tool call."""
         if self.ledger is None:
             return ""
         thread = ensure_config().get("configurable", {}).get("thread_id")
-        call = call_id.get()
-        if thread and call:
-            return key_of(self.model, self._origins(), params, str(thread), call)
-        return key_of(self.model, self._origins(), body)
+        tool_call = call_id.get()
+        scope = (str(thread), tool_call) if thread and tool_call else ()
+        return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
 
     def _runner(
         self,
@@ -303,7 +308,7 @@ class MediaClient(MediaSettings):
         return await query(self._service(transport, job), job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
-        """Return a job by its id; what is known of it here saves asking."""
+        """Return a job by its id; with what is known of it here."""
         if not isinstance(job, Job):
             ref = job if isinstance(job, JobRef) else None
             ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -14,13 +15,26 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveI
 from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.errors import AuthenticationError
 from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
-from langchain_tokenhub.jobs.ledger import Ledger, backend_for
+from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.transport import Transport
 
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+
+def absolute(location: Any) -> Any:
+    """Return a folder that stays the same when the process changes its own; a store as it is."""
+    if not isinstance(location, str | os.PathLike) or "://" in str(location):
+        return location
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
+
+
+Folder = Annotated[Path, AfterValidator(absolute)]
+LedgerLocation = Annotated[
+    SkipValidation[str | Path | BaseStore[str, Any] | None],
+    AfterValidator(absolute),
+    Field(default=None, exclude=True),
+]
 
 
 class JobSettings(ConnectionSettings):
@@ -32,9 +46,7 @@ class JobSettings(ConnectionSettings):
     """Seconds to wait for a job, above 0; None is the model's default."""
     save_to: Folder | None = None
     """Folder where files are saved before their links expire, each with a JSON sidecar."""
-    ledger: SkipValidation[str | Path | BaseStore[str, Any] | None] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = None
     """Folder or store of records that make calls repeatable: the same call resumes its job.
 
     A folder claims a call atomically. A `BaseStore` cannot: two workers that start the same call at
@@ -48,6 +60,10 @@ class JobSettings(ConnectionSettings):
         except AuthenticationError:
             return ""
 
+    def _account_hash(self) -> str:
+        key = self._account()
+        return account_hash(key) if key else ""
+
     def _owner(self) -> tuple[object, ...]:
         """Return what identifies the account in this process."""
         return hash(self._account()), self._origins()
@@ -58,7 +74,7 @@ class JobSettings(ConnectionSettings):
     def _ledger(self, transport: Transport) -> Ledger | None:
         if self.ledger is None:
             return None
-        return Ledger(backend_for(self.ledger), transport.runtime)
+        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash())
 
     def _folders(self) -> tuple[Path, ...]:
         """Return the folders whose files and sidecars belong to this object."""
@@ -80,7 +96,7 @@ class MediaSettings(JobSettings):
     """True for a progress bar, or a function that takes a `Job`."""
     max_in_flight: PositiveInt | None = None
     """Jobs at once per account and model in this process; None is the catalogue's default."""
-    allow_local_files: Sequence[Path] = ()
+    allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
 
 

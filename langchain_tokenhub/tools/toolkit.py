@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
-from langchain_tokenhub.tools.options import MediaSettings, ToolkitOptions
+from langchain_tokenhub.tools.options import MediaSettings, ToolkitOptions, absolute
+
+
+def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
+    return {kind: {name: _folder(name, v) for name, v in options[kind].items()} for kind in options}
+
+
+def _folder(name: str, value: Any) -> Any:
+    match name:
+        case "save_to" | "ledger":
+            return absolute(value)
+        case "allow_local_files" if isinstance(value, list | tuple):
+            return [absolute(folder) for folder in value]
+        case _:
+            return value
 
 
 class TokenHubToolkit(MediaSettings, BaseToolkit):
@@ -28,7 +42,9 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
     """Model ids; a mapping from id to kind where some are not listed."""
     language: Language = "zh"
     """Language of the descriptions that a language model reads."""
-    options: Mapping[Kind, Mapping[str, Any]] = Field(default_factory=dict)
+    options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_with_absolute_folders)] = (
+        Field(default_factory=dict)
+    )
     """More fields for the tools of one kind: `{"video": {"wait_timeout": 600}}`."""
 
     if TYPE_CHECKING:

@@ -1,9 +1,9 @@
-"""The one transport: everything that this package sends, and all of its waiting.
+"""The transport: all requests of this package, and all of its waiting.
 
-A `Transport` is an `Endpoint` (which hosts, whose key, how patient) over a wire (sync or async).
-It knows bytes, JSON and events; it knows nothing of LangChain, of chat or of jobs.
+A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It knows
+bytes, JSON and events; it knows nothing of LangChain, chat or jobs.
 
-Names are loaded when they are first used: whoever only makes a model need not wait for httpx.
+Names are loaded on first use, so that making a model does not import httpx.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from langchain_tokenhub._lazy import loader
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Timeouts
+    from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts
     from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
     from langchain_tokenhub.transport.send_state import SendState
     from langchain_tokenhub.transport.sync_bridge import drain, finish
@@ -24,6 +24,7 @@ __all__ = [
     "AsyncRuntime",
     "Call",
     "Endpoint",
+    "Events",
     "Runtime",
     "SendState",
     "SyncRuntime",
@@ -36,7 +37,7 @@ __all__ = [
 __getattr__ = loader(
     __name__,
     {
-        "calls": ("Answer", "Call", "Endpoint", "Timeouts"),
+        "calls": ("Answer", "Call", "Endpoint", "Events", "Timeouts"),
         "send_state": ("SendState",),
         "sync_bridge": ("drain", "finish"),
         "transport": ("Transport",),

@@ -15,44 +15,52 @@ import httpx
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
     APITimeoutError,
+    IncompleteStreamError,
     InvalidRequestError,
     ServerError,
     TokenHubError,
     clean,
     error_from,
-    fault_in,
 )
-from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Timeouts, cached_property
-from langchain_tokenhub.transport.decoding import LARGEST_ANSWER, LARGEST_COMPLAINT, unpacked
+from langchain_tokenhub.transport.calls import (
+    Answer,
+    Call,
+    Endpoint,
+    Events,
+    Timeouts,
+    cached_property,
+    sooner,
+)
+from langchain_tokenhub.transport.decoding import LARGEST_ANSWER, decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
     is_stream,
     readable,
+    redact,
     refusal,
     request_id,
     translated,
     unsendable,
-    without,
 )
 from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
-from langchain_tokenhub.transport.runtime import Runtime, hasten, relax
+from langchain_tokenhub.transport.runtime import Runtime, limit_reads, restore_reads
 from langchain_tokenhub.transport.send_state import SendState
-from langchain_tokenhub.transport.sse import Batch, StreamReader
+from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk
 
 logger = logging.getLogger("langchain_tokenhub.transport")
 
 DRAIN_SECONDS = 0.1
-"""How long the end of a finished stream may take to come, so that its connection is used again."""
+"""How long to wait for the end of a finished stream, so that its connection can be reused."""
 DRAIN_BYTES = 65536
 SHORTEST_SECRET = 8
-"""Characters of a header of the user's own that errors do not repeat; shorter ones are words."""
+"""Characters of a user's header from which on errors redact it; shorter ones are plain words."""
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
 
 
-class Begun:
-    """A stream whose first values are known; closing it frees its connection, read or not."""
+class OpenStream:
+    """A stream whose first values were read. Closing it frees its connection."""
 
     def __init__(self, first: Batch, rest: AsyncGenerator[Batch, None]) -> None:
         self._first = [first]
@@ -65,13 +73,13 @@ class Begun:
         return self._first.pop() if self._first else await anext(self._rest)
 
     async def aclose(self) -> None:
-        """Leave the stream."""
+        """Close the stream."""
         await self._rest.aclose()
 
 
 @dataclass
 class Attempt:
-    """What is sent to `origin` for `call`, as its attempt `number`, the call begun at `begun`."""
+    """Attempt `number` to send `call` to `origin`; the call began at `begun` monotonic seconds."""
 
     endpoint: Endpoint
     runtime: Runtime
@@ -83,24 +91,21 @@ class Attempt:
     _server_id: str | None = None
 
     def mark(self, error: TokenHubError) -> TokenHubError:
-        """Write into `error` where and when it happened, and take the key and headers out."""
+        """Record in `error` where and when it happened, and redact the key and headers."""
         error.host = error.host or host_name(self.origin)
         error.request_id = error.request_id or self._server_id
         error.client_request_id = self.call.id
         error.attempts, error.elapsed = self.number, self.runtime.now() - self.begun
-        without(error, self._secrets)
+        redact(error, self._secrets)
         return error
 
     async def answer(self) -> Answer:
         """Return the whole answer."""
         response = await self._send(stream=False)
         try:
-            body = await self._whole(response)
-            data = readable(response, body)
+            data = self._value(response, await self._whole(response))
         finally:
             await self.runtime.close(response)
-        if self.call.faults and fault_in(data):
-            raise refusal(response, data)
         return self._answer(response, data, request_id(response, data))
 
     def _answer(self, response: httpx.Response, data: Any, request_id: str | None) -> Answer:
@@ -115,7 +120,7 @@ class Attempt:
         )
 
     async def begin(self) -> Answer:
-        """Open a stream and read its first event, so that what fails before it can be repeated."""
+        """Open a stream and read its first event, so that a failure before it can be retried."""
         response = await self._send(stream=True)
         stream = self._stream(response)
         try:
@@ -125,7 +130,7 @@ class Attempt:
         except BaseException:
             await stream.aclose()
             raise
-        return self._answer(response, Begun(first, stream), self._server_id)
+        return self._answer(response, OpenStream(first, stream), self._server_id)
 
     # -- the request ------------------------------------------------------------------------
 
@@ -134,7 +139,7 @@ class Attempt:
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
         failure: httpx.HTTPError
-        asked = self.runtime.now()
+        sent_at = self.runtime.now()
         try:
             response = await self.runtime.send(request)
         except httpx.HTTPError as caught:
@@ -142,24 +147,25 @@ class Attempt:
         else:
             response.request = request
             self._server_id = clean(response.headers.get("x-request-id", ""), 200) or None
-            self._log(request, f"{response.status_code}", asked)
+            self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
-            raise await self._complaint(response)
-        self._log(request, type(failure).__name__, asked)
+            raise await self._error_answer(response)
+        self._log(request, type(failure).__name__, sent_at)
         # raised outside `except`: the library's error holds the request and with it the key
         raise failure_to_send(failure, send_state)
 
-    def _log(self, request: httpx.Request, outcome: str, asked: float) -> None:
+    def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            host, milliseconds = host_name(self.origin), (self.runtime.now() - asked) * 1000
+            host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
             line = "%s %s at %s: %s in %.0f ms"
             logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 
     def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
-        call = self.call
+        call, timeouts = self.call, self._timeouts
         extensions = {
-            "timeout": self._patience.within(self._left(), backed=self.endpoint.backed),
+            "timeout": timeouts.within(self._left(), backed=self.endpoint.backed),
+            "head_timeout": sooner(timeouts.first if stream else timeouts.total, self._left()),
             "progress": send_state,
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
@@ -167,8 +173,8 @@ class Attempt:
         method, content = "GET" if call.content is None else "POST", call.content
         failure: Exception
         try:
-            url, goal = _target(self.origin + call.path)
-            send_state.renew(goal)
+            url, target = _target(self.origin + call.path)
+            send_state.renew(target)
             headers = self._headers(stream=stream)
             return httpx.Request(
                 method, url, headers=headers, content=content, extensions=extensions
@@ -181,7 +187,7 @@ class Attempt:
         """Return the headers: the user's own, as spelled, win over ours, the key over all."""
         headers = {
             "accept": "text/event-stream" if stream else "application/json",
-            "accept-encoding": "identity",  # a cut gzip stream would end in silence
+            "accept-encoding": "identity",  # the end of a cut gzip stream would go unnoticed
             "user-agent": _USER_AGENT,
             "x-client-request-id": self.call.id,
         }
@@ -198,14 +204,10 @@ class Attempt:
         return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
 
     @cached_property
-    def _patience(self) -> Timeouts:
-        """What the user said, else what their own client says, else what fits the call."""
+    def _timeouts(self) -> Timeouts:
+        """The user's timeouts, else those of their own client, else those of the call."""
         ours, theirs = self.call.timeouts, self.runtime.timeout
         return ours if ours.chosen else Timeouts.of(theirs, ours)
-
-    @property
-    def _late(self) -> bool:
-        return self.call.deadline is not None and self.runtime.now() > self.call.deadline
 
     def _left(self) -> float | None:
         deadline = self.call.deadline
@@ -214,73 +216,102 @@ class Attempt:
     # -- the answer -------------------------------------------------------------------------
 
     def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the body's plain bytes."""
+        """Yield the decompressed bytes of the body."""
         encoding = response.headers.get("content-encoding", "")
-        return unpacked(self.runtime.chunks(response), encoding)
+        return decompressed(self.runtime.chunks(response), encoding)
 
     async def _whole(self, response: httpx.Response) -> bytes:
+        """Return the body; its size and the time it takes are limited."""
         pieces: list[bytes] = []
         size = 0
+        limit = sooner(self._timeouts.total, self._left())
+        until = None if limit is None else self.runtime.now() + limit
         failure: httpx.HTTPError
         try:
             async with aclosing(self._body(response)) as body:
                 async for piece in body:
                     pieces.append(piece)
                     size += len(piece)
-                    self._check_size(size)
+                    self._check_progress(size, until)
         except httpx.HTTPError as caught:
             failure = caught
         else:
             return b"".join(pieces)
         raise translated(failure, "answered")
 
-    def _check_size(self, size: int) -> None:
+    def _check_progress(self, size: int, until: float | None) -> None:
         if size > LARGEST_ANSWER:
             problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
             raise ServerError(problem, phase="answered")
-        if self._late:
-            problem = "the answer did not come to its end before the deadline"
-            raise APITimeoutError(problem, phase="answered")
+        if until is not None and self.runtime.now() > until:
+            raise APITimeoutError(
+                f"the answer was not complete in time; {size} bytes came",
+                phase="answered",
+                hint="raise `timeout` if it may take that long",
+            )
 
-    async def _complaint(self, response: httpx.Response) -> TokenHubError:
+    def _value(self, response: httpx.Response, body: bytes) -> Any:
+        """Return the JSON value of a body, or `Events` where the service sent events unasked."""
+        unreadable: ServerError
+        try:
+            data = readable(response, body)
+        except ServerError as error:
+            unreadable = error
+        else:
+            if self.call.is_fault(data):
+                raise refusal(response, data)
+            return data
+        # the service may have sent events although none were requested
+        reader = StreamReader(response, self._timeouts, self.runtime.now)
+        values = [*reader.feed(body), *reader.finish()]
+        failure = reader.failure
+        is_error = failure is not None and not isinstance(failure, IncompleteStreamError)
+        if not values:
+            raise failure if failure is not None and is_error else unreadable
+        if len(values) == 1 and not is_error and not is_chunk(values[0]):
+            return values[0]
+        return Events(values=values, failure=failure and self.mark(failure))
+
+    async def _error_answer(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
-        body = bytearray()
         try:
             if response.is_redirect:
                 return _redirect(response.status_code)
-            async with aclosing(self._body(response)) as pieces:
-                async for piece in pieces:
-                    body += piece
-                    if len(body) > LARGEST_COMPLAINT or self._late:
-                        break
-        except (httpx.HTTPError, ServerError):
-            pass  # the status says enough
+            body = await read_error_body(self._body(response), self.runtime.now, self._left())
+        except ServerError:
+            body = b""  # an unknown encoding; the status says enough
         finally:
             await self.runtime.close(response)
-        told = bytes(body[:LARGEST_COMPLAINT])
-        error = error_from(response.status_code, response.headers, told)
+        error = error_from(response.status_code, response.headers, body)
         error.retry_after = retry_after(response.headers)
         return error
 
     # -- the stream -------------------------------------------------------------------------
 
     async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
-        """Yield values, and give the connection back at the end, or when left."""
+        """Yield values, and release the connection at the end or when closed."""
         failure: TokenHubError
         try:
-            if not is_stream(response):
-                yield await self._instead(response)
-                return
-            ear = StreamReader(response, self._patience, self.runtime.now)
-            async with aclosing(self._body(response)) as pieces:
-                async for piece in pieces:
-                    if values := ear.hear(piece):
+            if is_stream(response):
+                reader = StreamReader(response, self._timeouts, self.runtime.now)
+                async with aclosing(self._body(response)) as pieces:
+                    async for piece in pieces:
+                        if values := reader.feed(piece):
+                            paused = self.runtime.now()
+                            yield values
+                            reader.skip(self.runtime.now() - paused)
+                        if reader.stopped:
+                            break
+                    if values := reader.finish():
                         yield values
-                        ear.rest()
-                    if ear.stopped:
-                        break
-                ear.judge()
-                await self._drain(response, pieces)
+                    if reader.failure is not None:
+                        raise reader.failure
+                    await self._drain(response, pieces)
+            else:  # a server that ignores `stream`
+                data = self._value(response, await self._whole(response))
+                yield list(data.values) if isinstance(data, Events) else [data]
+                if isinstance(data, Events) and data.failure is not None:
+                    raise data.failure
         except httpx.HTTPError as caught:
             failure = translated(caught, "streaming")
         except TokenHubError as error:
@@ -289,18 +320,11 @@ class Attempt:
             return
         finally:
             await self.runtime.close(response)
-        raise self.mark(failure)  # outside `except`: it is to hold nothing of the library
-
-    async def _instead(self, response: httpx.Response) -> Batch:
-        """Return what a server that ignores `stream` answered."""
-        data = readable(response, await self._whole(response))
-        if fault_in(data):
-            raise refusal(response, data)
-        return [data]
+        raise self.mark(failure)  # outside `except`: it must hold nothing of the library
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
-        """Read what follows `[DONE]`, so that the connection can be used again."""
-        if not hasten(response, DRAIN_SECONDS):
+        """Read what follows `[DONE]`, so that the connection can be reused."""
+        if not limit_reads(response, DRAIN_SECONDS):
             return
         size, until = 0, self.runtime.now() + DRAIN_SECONDS
         try:
@@ -309,14 +333,14 @@ class Attempt:
                 if size > DRAIN_BYTES or self.runtime.now() > until:
                     break  # more than the end of the body: not worth the wait
         except (httpx.HTTPError, ServerError):
-            return  # the answer is whole; only its connection is lost
+            return  # the answer is complete; only its connection is lost
         finally:
-            relax(response)
+            restore_reads(response)
 
 
 @functools.lru_cache(maxsize=256)
 def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
-    """Return the URL, and the host and port that a connection to it names."""
+    """Return the URL, and the host and port that a connection to it uses."""
     url = httpx.URL(address)
     port = url.port or (443 if url.scheme == "https" else 80)
     return url, (ascii_name(url), port)
@@ -324,8 +348,8 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
 
 def _redirect(status: int) -> InvalidRequestError:
     return InvalidRequestError(
-        f"the service redirects (HTTP {status}); that is never followed",
+        f"the service redirects (HTTP {status}); redirects are not followed",
         status=status,
-        hint="set `base_url` to the address that the service really has",
+        hint="set `base_url` to the service's real address",
         phase="answered",
     )

@@ -1,15 +1,15 @@
-"""What a caller says to the transport, and what it gets back. Values only."""
+"""What a caller passes to the transport, and what it gets back. Values only."""
 
 from __future__ import annotations
 
 import json
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_tokenhub.errors import InvalidRequestError, clean
+from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean, fault_in
 from langchain_tokenhub.transport.failover import Hosts
 from langchain_tokenhub.transport.retry import Budget, RetryClass
 from langchain_tokenhub.transport.send_state import SendState
@@ -24,7 +24,7 @@ if TYPE_CHECKING or sys.version_info >= (3, 12):
 else:
 
     class cached_property:  # noqa: N801 - as in functools
-        """A property that is made when first asked for."""
+        """A property that is computed on first access."""
 
         def __init__(self, make: Any) -> None:
             self._make = make
@@ -34,17 +34,19 @@ else:
             self._name = name
 
         def __get__(self, instance: Any, owner: type | None = None) -> Any:
-            """Make the value, and leave it where the next look finds it."""
+            """Compute the value and store it in the instance."""
             if instance is None:
                 return self
             return instance.__dict__.setdefault(self._name, self._make(instance))
 
 
 LONGEST_WAIT = 1e9
-"""Seconds; the system counts no further."""
+"""Seconds; the longest timeout that every platform accepts."""
+TOTAL_FACTOR = 3
+"""A whole answer may take this many times the read timeout."""
 
 
-def _seconds(limit: float) -> float:
+def _checked_seconds(limit: float) -> float:
     if not 0 < limit <= LONGEST_WAIT:
         raise InvalidRequestError(
             f"timeout is a number of seconds above 0, not {limit}",
@@ -56,16 +58,17 @@ def _seconds(limit: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """How long to wait for what, in seconds; None waits for ever.
+    """Timeouts of one request in seconds; None means no limit.
 
     Args:
-        connect: For a connection, one host.
-        connect_backed: The same while a backup host stands ready.
-        read: For bytes, each time.
-        write: For bytes to leave, each time.
-        content: For an event of a stream; comments that keep it alive do not count.
-        first: For the first event of a stream.
-        chosen: Whether the user said so, and not we.
+        connect: To connect to one host.
+        connect_backed: The same while there is a backup host.
+        read: For each read of bytes.
+        write: For each write of bytes.
+        content: Between two events of a stream that bring content. Comments, heartbeats and empty
+            events do not count.
+        first: Until the first event of a stream that brings content.
+        chosen: Whether the user set them.
     """
 
     connect: float | None = 5.0
@@ -76,18 +79,23 @@ class Timeouts:
     first: float | None = 300.0
     chosen: bool = False
 
+    @property
+    def total(self) -> float | None:
+        """Seconds that a whole answer may take: its head, and again its body."""
+        return None if self.read is None else TOTAL_FACTOR * self.read
+
     @classmethod
     def of(cls, timeout: float | httpx.Timeout | None, default: Timeouts) -> Timeouts:
-        """Return what the user's `timeout` means, of whom None says nothing.
+        """Return what the user's `timeout` means; None means `default`.
 
         Raises:
-            InvalidRequestError: It is no time that anybody can wait.
+            InvalidRequestError: It is not above 0, or too large.
         """
         match timeout:
             case None:
                 return default
             case float() | int():
-                seconds = _seconds(float(timeout))
+                seconds = _checked_seconds(float(timeout))
                 return cls(
                     connect=min(seconds, default.connect or seconds),
                     connect_backed=min(seconds, default.connect_backed or seconds),
@@ -99,7 +107,7 @@ class Timeouts:
                 )
             case _:
                 for limit in (timeout.read, timeout.connect, timeout.write):
-                    _seconds(1.0 if limit is None else limit)
+                    _checked_seconds(1.0 if limit is None else limit)
                 read, connect = timeout.read, timeout.connect
                 return cls(
                     connect=connect,
@@ -112,39 +120,44 @@ class Timeouts:
                 )
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
-        """Return httpx's timeouts, none longer than what is `left` of the whole call."""
+        """Return httpx's timeouts, none longer than the `left` seconds of the whole call."""
         limits = {
             "connect": self.connect_backed if backed else self.connect,
             "read": self.read,
             "write": self.write,
             "pool": 30.0,
         }
-        if left is None:
-            return limits
-        return {name: left if limit is None else min(limit, left) for name, limit in limits.items()}
+        return {name: sooner(limit, left) for name, limit in limits.items()}
+
+
+def sooner(limit: float | None, other: float | None) -> float | None:
+    """Return the shorter of two limits, of which None is no limit."""
+    if limit is None or other is None:
+        return other if limit is None else limit
+    return min(limit, other)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request, as its caller means it.
+    """One request.
 
     Args:
         path: Path and nothing else.
         body: What is sent as JSON; None makes a GET.
         retry_class: What a repetition would cost.
-        timeouts: How long to wait for what.
-        faults: Whether an error body inside a 2xx is an error. It is not for a job's query,
-            where it is the job's state.
-        prefer: Host name that is asked first: the one that took the job.
+        timeouts: The timeouts of one attempt.
+        is_fault: Returns whether the body of a 2xx is an error. For a job's query none is: there
+            it is the job's state.
+        prefer: Host name to try first: the one that accepted the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
-        send_state: Told how far the request came.
+        send_state: Records how far the request came.
     """
 
     path: str
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     retry_class: RetryClass = "read"
     timeouts: Timeouts = field(default_factory=Timeouts)
-    faults: bool = True
+    is_fault: Callable[[Any], object] = fault_in
     prefer: str | None = None
     deadline: float | None = None
     send_state: SendState | None = None
@@ -156,37 +169,52 @@ class Call:
 
     @cached_property
     def id(self) -> str:
-        """Our name of this call, the same in every attempt."""
+        """Our id of this call, the same in every attempt."""
         return uuid.uuid4().hex
 
     @cached_property
     def content(self) -> bytes | None:
-        """The body's bytes: made once, the same in every attempt."""
+        """The encoded body, the same bytes in every attempt."""
         if self.body is None:
             return None
         try:
             text = json.dumps(self.body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             return text.encode()
         except UnicodeEncodeError:
-            # half an emoji has no UTF-8; the escape is what JSON has for it
+            # a lone surrogate cannot be encoded as UTF-8; JSON has an escape for it
             return json.dumps(self.body, separators=(",", ":")).encode()
         except (TypeError, ValueError, RecursionError) as problem:
             reason = clean(str(problem), 200)
-        raise InvalidRequestError(f"the request cannot be written as JSON: {reason}")
+        raise InvalidRequestError(f"the request cannot be encoded as JSON: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """The events of an answer for which no stream was requested.
+
+    Args:
+        values: The JSON value of each event.
+        failure: What is wrong with their end: an error event, or no `[DONE]`. The reader raises it
+            unless it is an `IncompleteStreamError` and the values say that they are complete.
+    """
+
+    values: Sequence[Any]
+    failure: TokenHubError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A JSON answer, or a stream of them, and where it came from.
+    """A JSON answer, or a stream of JSON values, and where it came from.
 
     Args:
-        data: The body; of a stream what yields it, to be closed by whoever reads it.
+        data: The body: a JSON value, `Events` where the service sent events without being asked,
+            or of a stream an async generator of values, to be closed by its reader.
         status: HTTP status, some 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
-        client_request_id: Our name of the call, which the service was told.
+        client_request_id: Our id of the call, which was sent with the request.
         attempts: How many requests were made.
-        retry_after: Seconds after which the service asks to be asked again: for polls.
+        retry_after: Seconds that the service asks to wait before the next poll.
     """
 
     data: Any
@@ -197,11 +225,11 @@ class Answer:
     attempts: int
     retry_after: float | None = None
 
-    def told(self, seconds: float) -> dict[str, Any]:
-        """Return what is asked first when an answer is odd: which request, where, how often.
+    def metadata(self, seconds: float) -> dict[str, Any]:
+        """Return which request this was, at which host, and how many attempts it took.
 
         Args:
-            seconds: How long the whole call took.
+            seconds: Duration of the whole call.
         """
         found = {
             "request_id": self.request_id,
@@ -215,12 +243,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Whom to ask, and in whose name.
+    """Which hosts to call, and with which key.
 
     Args:
         hosts: The site's hosts and their health, shared in the process.
-        budget: The purse of retries, shared by site and key.
-        key: Returns the key when a request is made; it is kept nowhere else.
+        budget: The retry budget, shared by site and key.
+        key: Returns the key when a request is made; it is stored nowhere else.
         headers: The user's own headers.
         max_retries: Repetitions of one call; 0 means none.
     """
@@ -233,5 +261,5 @@ class Endpoint:
 
     @property
     def backed(self) -> bool:
-        """Whether another host can take over."""
+        """Whether there is a backup host."""
         return len(self.hosts.origins) > 1

@@ -1,10 +1,10 @@
-"""Bytes of answers to values: JSON, and compression undone in small steps. Pure conversions."""
+"""Bytes of answers to values: JSON, and decompression in small steps. Pure conversions."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,18 +15,20 @@ from langchain_tokenhub.errors import ServerError, clean
 
 LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of a JSON answer; pictures in base64 fit."""
-LARGEST_COMPLAINT = 64 * 1024
+LARGEST_ERROR_BODY = 64 * 1024
 """Bytes of an error body that are read."""
+ERROR_BODY_SECONDS = 10.0
+"""Seconds for which an error body is read."""
 _STEP = 1024 * 1024
-_EITHER = 47
-"""What zlib calls gzip or deflate, whichever comes."""
+_AUTO_HEADER = 47
+"""zlib's window bits that accept gzip and deflate."""
 
 
 def parse(data: bytes) -> Any:
-    """Return the JSON value in `data`.
+    """Return the JSON value in `data`; bytes that are not UTF-8 become U+FFFD.
 
-    The fast parser refuses lone surrogates (half an emoji, split over two deltas) and raw control
-    characters; the standard library takes them.
+    The fast parser refuses lone surrogates (half an emoji, split over two deltas), raw control
+    characters and bad UTF-8; the standard library accepts them.
 
     Raises:
         ServerError: It is not JSON.
@@ -36,14 +38,14 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(data, strict=False)
+        return json.loads(data.decode("utf-8-sig", "replace"), strict=False)
     except (ValueError, RecursionError):
         sample = clean(data[:200].decode("utf-8", "replace"))
-    raise ServerError(f"the service sent what is not JSON: {sample!r}")
+    raise ServerError(f"the answer is not JSON: {sample!r}")
 
 
 def parse_event(data: bytes) -> list[Any]:
-    """Return the JSON values of an event: one, or one a line where each line stands alone."""
+    """Return the JSON values of an event: one, or one per line where each line is complete."""
     try:
         return [parse(data)]
     except ServerError:
@@ -53,49 +55,49 @@ def parse_event(data: bytes) -> list[Any]:
 
 
 class Inflater:
-    """Undoes gzip or deflate in steps of at most 1 MiB, so that a bomb is seen before it bursts."""
+    """Decompresses gzip or deflate in steps of at most 1 MiB, so that limits hold for a bomb."""
 
     def __init__(self, encoding: str) -> None:
         names = {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}
         if names - {"gzip", "x-gzip", "deflate"} or len(names) > 1:
-            raise ServerError(f"the answer is encoded as {clean(encoding, 60)!r}, unasked")
-        self._engine = zlib.decompressobj(_EITHER) if names else None
-        self._begun = False
+            raise ServerError(f"the answer has the unrequested encoding {clean(encoding, 60)!r}")
+        self._engine = zlib.decompressobj(_AUTO_HEADER) if names else None
+        self._has_begun = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the plain bytes in `piece`."""
+        """Yield the decompressed bytes of `piece`."""
         if self._engine is None:
             yield piece
             return
         more = bool(piece)
         while more:
-            self._begun = True
+            self._has_begun = True
             if self._engine.eof:  # gzip may have several members, and zeros after the last
                 piece = piece.lstrip(b"\0")
                 if not piece:
                     return
-                self._engine = zlib.decompressobj(_EITHER)
+                self._engine = zlib.decompressobj(_AUTO_HEADER)
             try:
                 plain = self._engine.decompress(piece, _STEP)
             except zlib.error:
-                raise ServerError("the answer's compression is broken") from None
+                raise ServerError("the answer's compression is invalid") from None
             if plain:
                 yield plain
             piece = self._engine.unused_data or self._engine.unconsumed_tail
-            more = bool(piece) or (len(plain) == _STEP and not self._engine.eof)  # it may hide more
+            more = bool(piece) or (len(plain) == _STEP and not self._engine.eof)
 
     def end(self) -> None:
-        """Take note that the answer has ended.
+        """Check that the compressed data is complete.
 
         Raises:
-            httpx.RemoteProtocolError: What was compressed has not.
+            httpx.RemoteProtocolError: It is not.
         """
-        if self._engine is not None and self._begun and not self._engine.eof:
+        if self._engine is not None and self._has_begun and not self._engine.eof:
             raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
 
 
-def unpacked(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
-    """Return the plain bytes of a body, of which `encoding` says how it is compressed, if it is."""
+def decompressed(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
+    """Return the plain bytes of a body whose Content-Encoding is `encoding`, if it has one."""
     return _inflated(chunks, Inflater(encoding)) if encoding else chunks
 
 
@@ -107,3 +109,19 @@ async def _inflated(
             for piece in inflater.feed(chunk):
                 yield piece
         inflater.end()
+
+
+async def read_error_body(
+    pieces: AsyncGenerator[bytes, None], now: Callable[[], float], left: float | None = None
+) -> bytes:
+    """Return the beginning of an error body, as far as it came in time: the status says enough."""
+    body, until = bytearray(), now() + min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                body += piece
+                if len(body) > LARGEST_ERROR_BODY or now() > until:
+                    break
+    except (httpx.HTTPError, ServerError):
+        pass
+    return bytes(body[:LARGEST_ERROR_BODY])

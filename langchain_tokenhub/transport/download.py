@@ -1,9 +1,9 @@
-"""Fetch a result: another host, no key, no cookie, and only where results may come from.
+"""Fetch a result from its link: without key or cookie, and from public hosts only.
 
-A link comes from the service, but what it names is not trusted: it is https, its host resolves to
-public addresses only, and the connection goes to an address that was checked. Redirects are
-followed a few times, each checked anew. Where the API itself is on loopback (the emulator), its
-links may be there too.
+A link comes from the service but is not trusted: it must be https, its host must resolve to public
+addresses only, and the connection goes to an address that was checked. A few redirects are
+followed, each checked anew. Where the API itself is on loopback (the emulator), links may be too.
+A download slower than `MIN_RATE` is given up.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.calls import Timeouts
-from langchain_tokenhub.transport.decoding import LARGEST_COMPLAINT, unpacked
+from langchain_tokenhub.transport.decoding import decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, translated
 from langchain_tokenhub.transport.failover import ascii_name, loopback
 from langchain_tokenhub.transport.http.proxy import proxy_for
@@ -35,27 +35,31 @@ from langchain_tokenhub.transport.send_state import SendState
 
 MOST_REDIRECTS = 5
 MOST_ADDRESSES = 4
-"""Of a host, that are tried one after the other until one takes the connection."""
-PATIENCE = Timeouts(read=60.0)
+"""Addresses of a host that are tried one after another until one accepts the connection."""
+MIN_RATE = 2048
+"""Bytes per second that a download must bring on average over each `RATE_WINDOW`."""
+RATE_WINDOW = 60.0
+"""Seconds."""
+TIMEOUTS = Timeouts(read=60.0)
 _HINT = "ask the service for a fresh link; do not fetch this one by hand with your key"
 _PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
-"""Names that are never public: RFC 6761, RFC 6762, ICANN's decision of 2024, RFC 8375."""
+"""Names that are never public: RFC 6761, RFC 6762, ICANN's resolution of 2024, RFC 8375."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""RFC 6052: how a network without IPv4 reaches an IPv4 address."""
+"""RFC 6052: IPv4 addresses as a network without IPv4 reaches them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A file whose bytes are on their way.
+    """A file that is being downloaded.
 
     Args:
         status: 200, or 206 when the file is continued.
-        start: Where in the file they begin; None where a server continues without saying where.
-        size: Bytes that are to come, if the server said so.
-        etag: What names this version of the file, for continuing it.
-        media_type: What the server calls it.
+        start: Offset of the first byte in the file; None if a continuing server does not state it.
+        size: Bytes to come, if the server states it.
+        etag: Version of the file, for continuing it.
+        media_type: Content type by the server.
         md5: MD5 of the whole file in base64, where the host sends it.
-        pieces: The bytes; to be closed by whoever reads them.
+        pieces: The bytes; to be closed by their reader.
     """
 
     status: int
@@ -78,14 +82,15 @@ async def fetch(
     """Open the file at `url`.
 
     Args:
-        runtime: What waits.
-        url: Where the file is, its signature included.
+        runtime: Sync or async.
+        url: Link to the file, including its signature.
         allow_loopback: Whether loopback is allowed, because the API itself is there.
-        start: First byte wanted; with `etag` of the part that is there already.
-        etag: The version that `start` belongs to.
+        start: Offset of the first byte wanted; used with `etag`.
+        etag: Version of the part that was downloaded before.
 
     Raises:
-        InvalidRequestError: The link leads where results never are.
+        InvalidRequestError: The link leads to a host that is not public.
+        APITimeoutError: The download is slower than `MIN_RATE`.
         TokenHubError: As for other requests.
     """
     headers = {"Accept-Encoding": "identity"}
@@ -93,16 +98,16 @@ async def fetch(
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     runtime = runtime.plain()
     for _ in range(MOST_REDIRECTS + 1):
-        requests = await _checked(runtime, url, allow_loopback=allow_loopback)
-        request, response = await _opened(runtime, requests, headers)
+        requests = await _check_link(runtime, url, allow_loopback=allow_loopback)
+        request, response = await _open_any(runtime, requests, headers)
         if not response.is_redirect:
-            return await _fetched(runtime, response, request)
+            return await _read_head(runtime, response, request)
         await runtime.close(response)
-        url = _joined(url, response.headers.get("location", ""))
+        url = _join(url, response.headers.get("location", ""))
     raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
 
 
-def _joined(url: str, location: str) -> str:
+def _join(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
@@ -111,8 +116,8 @@ def _joined(url: str, location: str) -> str:
         ) from None
 
 
-async def _checked(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
-    """Return requests for `url`, one for each address of its host that was looked at."""
+async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
+    """Return requests for `url`, one for each checked address of its host."""
     try:
         target = httpx.URL(url)
         name = ascii_name(target)
@@ -122,20 +127,20 @@ async def _checked(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[
         return [httpx.Request("GET", target)]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
-    if _private(name):
+    if _is_private(name):
         raise _not_public(name)
     if proxy_for("https", name):
-        return [httpx.Request("GET", target)]  # the proxy resolves, and decides where it may go
-    addresses = await _resolved(runtime, name)
-    return [_pinned(target, address) for address in addresses[:MOST_ADDRESSES]]
+        return [httpx.Request("GET", target)]  # the proxy resolves, and decides what is allowed
+    addresses = await _resolve(runtime, name)
+    return [_pinned_request(target, address) for address in addresses[:MOST_ADDRESSES]]
 
 
-async def _resolved(runtime: Runtime, name: str) -> tuple[Address, ...]:
+async def _resolve(runtime: Runtime, name: str) -> tuple[Address, ...]:
     try:
         addresses = await runtime.resolve(name)
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
-    if not addresses or not all(map(_public, addresses)):
+    if not addresses or not all(map(_is_public, addresses)):
         raise _not_public(name)
     return addresses
 
@@ -146,18 +151,18 @@ def _not_public(name: str) -> InvalidRequestError:
     )
 
 
-def _private(name: str) -> bool:
-    """Say whether a host is known not to be public before anybody is asked to resolve it."""
+def _is_private(name: str) -> bool:
+    """Return True if a host is known not to be public before it is resolved."""
     plain = name.rstrip(".").lower()
     literal = _literal(plain)
     if literal is not None:
-        return not _public(literal)
-    labelled = any(plain == private or plain.endswith(f".{private}") for private in _PRIVATE_NAMES)
-    return labelled or "." not in plain
+        return not _is_public(literal)
+    is_reserved = any(plain == name or plain.endswith(f".{name}") for name in _PRIVATE_NAMES)
+    return is_reserved or "." not in plain
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that `host` spells, also in the old ways: 127.1, 0x7f000001."""
+    """Return the address that `host` spells, in old notations too: 127.1, 0x7f000001."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -168,24 +173,24 @@ def _literal(host: str) -> Address | None:
         return None
 
 
-def _public(address: Address) -> bool:
+def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast
-    if (inner := _inside(address)) is not None:
-        return _public(inner)
-    odd = address.is_multicast or address.is_reserved or address.is_site_local
-    return address.is_global and not odd
+    if (inner := _embedded_ipv4(address)) is not None:
+        return _is_public(inner)
+    is_special = address.is_multicast or address.is_reserved or address.is_site_local
+    return address.is_global and not is_special
 
 
-def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that a connection to `address` ends at."""
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that `address` stands for."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
-def _pinned(target: httpx.URL, address: Address) -> httpx.Request:
-    """Return a request that goes to `address`: the name might resolve differently next time."""
+def _pinned_request(target: httpx.URL, address: Address) -> httpx.Request:
+    """Return a request to `address`: the name might resolve differently next time."""
     return httpx.Request(
         "GET",
         target.copy_with(host=str(address)),
@@ -194,10 +199,10 @@ def _pinned(target: httpx.URL, address: Address) -> httpx.Request:
     )
 
 
-async def _opened(
+async def _open_any(
     runtime: Runtime, requests: list[httpx.Request], headers: dict[str, str]
 ) -> tuple[httpx.Request, httpx.Response]:
-    """Send to the first address that takes the connection."""
+    """Send to the first address that accepts the connection."""
     *others, last = requests
     for request in others:
         try:
@@ -215,7 +220,8 @@ async def _open(
     request.headers.update(headers)
     request.extensions = {
         **request.extensions,
-        "timeout": PATIENCE.within(None),
+        "timeout": TIMEOUTS.within(None),
+        "head_timeout": TIMEOUTS.total,
         "progress": send_state,
     }
     failure: httpx.HTTPError
@@ -223,36 +229,36 @@ async def _open(
         return await runtime.send(request)
     except httpx.HTTPError as caught:
         failure = caught
-    raise _named(failure_to_send(failure, send_state), request)
+    raise _with_host(failure_to_send(failure, send_state), request)
 
 
-def _named(error: TokenHubError, request: httpx.Request) -> TokenHubError:
-    """Return `error` with the name of the host that was asked; the rest of a link is secret."""
+def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
+    """Return `error` with the name of the host; the rest of a link is secret."""
     error.host = request.headers.get("host") or request.url.host
     return error
 
 
-async def _fetched(runtime: Runtime, response: httpx.Response, request: httpx.Request) -> Fetched:
+async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.Request) -> Fetched:
     if not response.is_success:
-        raise _named(await _refused(runtime, response), request)
+        raise _with_host(await _refusal(runtime, response), request)
     length = response.headers.get("content-length", "")
-    packed = response.headers.get("content-encoding", "")  # unasked, and lengths are of the packed
-    pieces = _pieces(runtime, response, request, packed)
-    await anext(pieces)  # begun, so that closing it closes the answer
+    encoding = response.headers.get("content-encoding", "")  # the length is of the encoded bytes
+    pieces = _pieces(runtime, response, request, encoding)
+    await anext(pieces)  # started, so that closing it closes the answer
     return Fetched(
         status=response.status_code,
         start=_start(response),
-        size=int(length) if length.isdecimal() and not packed else None,
-        etag=None if packed else response.headers.get("etag"),
+        size=int(length) if length.isdecimal() and not encoding else None,
+        etag=None if encoding else response.headers.get("etag"),
         media_type=response.headers.get("content-type", ""),
-        md5=None if packed else _md5(response),
+        md5=None if encoding else _md5(response),
         pieces=pieces,
     )
 
 
 def _md5(response: httpx.Response) -> str | None:
     if response.status_code != 200:
-        return None  # of a part, MD5 is the part's
+        return None  # the MD5 of a part is the part's own
     md5: str | None = response.headers.get("content-md5")
     return md5
 
@@ -260,39 +266,76 @@ def _md5(response: httpx.Response) -> str | None:
 def _start(response: httpx.Response) -> int | None:
     if response.status_code != 206:
         return 0
-    said = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
-    return int(said[1]) if said else None
+    found = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
+    return int(found[1]) if found else None
 
 
-async def _refused(runtime: Runtime, response: httpx.Response) -> TokenHubError:
-    body = bytearray()
+async def _refusal(runtime: Runtime, response: httpx.Response) -> TokenHubError:
     try:
-        async with aclosing(runtime.chunks(response)) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > LARGEST_COMPLAINT:
-                    break
-    except httpx.HTTPError:
-        pass  # the status says enough
+        body = await read_error_body(runtime.chunks(response), runtime.now)
     finally:
         await runtime.close(response)
-    return error_from(response.status_code, response.headers, bytes(body[:LARGEST_COMPLAINT]))
+    return error_from(response.status_code, response.headers, body)
 
 
 async def _pieces(
-    runtime: Runtime, response: httpx.Response, request: httpx.Request, packed: str
+    runtime: Runtime, response: httpx.Response, request: httpx.Request, encoding: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield nothing at first, then the bytes."""
     failure: httpx.HTTPError
+    rate = _Rate(runtime.now())
     try:
         yield b""
-        async with aclosing(unpacked(runtime.chunks(response), packed)) as pieces:
+        rate.skip_to(runtime.now())
+        async with aclosing(decompressed(runtime.chunks(response), encoding)) as pieces:
             async for piece in pieces:
+                rate.add(len(piece), runtime.now())
                 yield piece
+                rate.skip_to(runtime.now())
     except httpx.HTTPError as caught:
         failure = caught
+    except APITimeoutError as slow:
+        raise _with_host(slow, request) from None
     else:
         return
     finally:
         await runtime.close(response)
-    raise _named(translated(failure, "answered"), request)
+    raise _with_host(translated(failure, "answered"), request)
+
+
+class _Rate:
+    """The rate of a download, without the time that the consumer of its bytes takes."""
+
+    def __init__(self, now: float) -> None:
+        self._seen = now
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def skip_to(self, now: float) -> None:
+        """Do not count the time until `now`."""
+        self._seen = now
+
+    def add(self, size: int, now: float) -> None:
+        """Count `size` bytes.
+
+        Raises:
+            APITimeoutError: The last window brought less than `MIN_RATE`.
+        """
+        self._seconds += now - self._seen
+        self._seen = now
+        self._bytes += size
+        if self._seconds < RATE_WINDOW:
+            return
+        if self._bytes < MIN_RATE * self._seconds:
+            raise _too_slow(self._bytes / self._seconds)
+        self._seconds, self._bytes = 0.0, 0
+
+
+def _too_slow(rate: float) -> APITimeoutError:
+    error = APITimeoutError(
+        f"the download brings {rate:.0f} bytes/s; the least is {MIN_RATE} bytes/s",
+        phase="answered",
+        hint="result(job) fetches it again while the job is known, for 24 hours",
+    )
+    error.is_retryable = False
+    return error

@@ -1,4 +1,4 @@
-"""What an answer, or the lack of one, means: from the HTTP library's words to our errors. Pure."""
+"""Map answers, and the HTTP library's errors, to the errors of this package. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call
-from langchain_tokenhub.transport.decoding import parse, parse_event
+from langchain_tokenhub.transport.decoding import parse
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 from langchain_tokenhub.transport.send_state import SendState
 
@@ -39,17 +39,17 @@ _NOT_SENT = (
 )
 
 
-def after(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
-    """Return the error to report when a round met several: the primary's, if all are the same."""
+def combined(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
+    """Return the error to report when several hosts failed: the primary's, if all were down."""
     if first is None or not error.host_unavailable:
         return error
-    first.add_note(f"the backup failed too: {error}")
+    first.add_note(f"the backup host failed too: {error}")
     first.__context__ = error
     return first
 
 
 def final(call: Call, failure: TokenHubError) -> TokenHubError:
-    """Return `failure`, or for a submit that may have arrived what says so."""
+    """Return `failure`, or `SubmissionUnknownError` for a submit that may have been accepted."""
     if not outcome_unknown(call.retry_class, failure):
         return failure
     unknown = SubmissionUnknownError(
@@ -69,36 +69,36 @@ def final(call: Call, failure: TokenHubError) -> TokenHubError:
     return unknown
 
 
-def gateway_page(error: TokenHubError) -> bool:
-    """Say whether a gateway answered for a service that is not there."""
-    gateway = error.status in {502, 503, 504}
-    return gateway and error.code is None and error.request_id is None
+def is_gateway_error(error: TokenHubError) -> bool:
+    """Return True if a gateway answered in place of the service."""
+    is_gateway = error.status in {502, 503, 504}
+    return is_gateway and error.code is None and error.request_id is None
 
 
 def phase_of(failure: Exception, send_state: SendState) -> Phase:
-    """Return how far the request came before `failure`."""
+    """Return how far the request had come at `failure`."""
     if isinstance(failure, _NOT_SENT):
         return "not sent"
     if send_state.answered:
         return "answered"
     if isinstance(failure, httpx.WriteTimeout) and not send_state.held_back:
-        return "sent"  # what the socket still holds may yet go out
+        return "sent"  # the socket's buffer may still be sent
     return "sent" if send_state.body_sent or not send_state.traced else "not sent"
 
 
 def unsendable(failure: Exception) -> TokenHubError:
-    """Return the error for a request that cannot be written as HTTP; it quotes nothing."""
+    """Return the error for a request that cannot be encoded as HTTP; it quotes nothing of it."""
     kind = type(failure).__name__
     hint = "check base_url and default_headers: addresses and headers are plain ASCII"
     return InvalidRequestError(f"the request cannot be sent: {kind}", phase="not sent", hint=hint)
 
 
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
-    """Return the error for a request that got no answer."""
+    """Return the error for a request without an answer."""
     if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
-        failure = httpx.RemoteProtocolError(str(failure))  # h2 calls a server's breach so
+        failure = httpx.RemoteProtocolError(str(failure))  # h2 reports a server's violation so
     error = translated(failure, phase_of(failure, send_state))
-    if _distrusted(failure):
+    if _is_untrusted(failure):
         hint = "check the clock and SSL_CERT_FILE; a proxy may be intercepting the connection"
         return CertificateError(error.message, phase=error.phase, hint=hint)
     if isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
@@ -106,8 +106,8 @@ def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHub
     return error
 
 
-def _distrusted(failure: BaseException | None) -> bool:
-    """Say whether the host's certificate was refused."""
+def _is_untrusted(failure: BaseException | None) -> bool:
+    """Return True if the host's certificate was refused."""
     while failure is not None:
         if isinstance(failure, ssl.SSLCertVerificationError):
             return True
@@ -116,13 +116,13 @@ def _distrusted(failure: BaseException | None) -> bool:
 
 
 def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
-    """Return the library's error as one of ours, holding nothing of the library."""
+    """Return the library's error as one of this package, without any object of the library."""
     reason = clean(str(failure), 200) or type(failure).__name__
     match failure:
         case httpx.ConnectTimeout():
             return APITimeoutError(f"no connection in time: {reason}", phase=phase)
         case httpx.PoolTimeout():
-            hint = "this machine can open no more: raise the limit of open files, or ask less"
+            hint = "this machine can open no more: raise the open files limit, or send less"
             return APIConnectionError(f"no connection: {reason}", phase=phase, hint=hint)
         case httpx.TimeoutException():
             hint = "raise `timeout` if it may take that long"
@@ -140,31 +140,22 @@ def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
             return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
 
 
-def values_of(name: bytes, data: bytes, response: httpx.Response) -> list[Any]:
-    """Return the values of an event, or raise what it complains of."""
-    values = parse_event(data)
-    for value in values:
-        if name == b"error" or fault_in(value):
-            raise refusal(response, value)
-    return values
-
-
 def refusal(response: httpx.Response, data: Any) -> TokenHubError:
     """Return the error that an error body inside a 2xx stands for."""
-    body = data if isinstance(data, Mapping) else {"error": str(data)}
+    body = data if fault_in(data) else {"error": data if isinstance(data, Mapping) else str(data)}
     error = error_from(response.status_code, response.headers, body)
     error.retry_after = retry_after(response.headers)
     return error
 
 
 def is_stream(response: httpx.Response) -> bool:
-    """Say whether the answer is one of events; a server may answer whole instead."""
+    """Return True if the answer may be a stream of events; a server may answer whole instead."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
 
 
 def readable(response: httpx.Response, body: bytes) -> Any:
-    """Return the body's JSON value, or raise ServerError with what came instead."""
+    """Return the body's JSON value, or raise ServerError with an excerpt of the body."""
     try:
         data = parse(body)
     except ServerError as error:
@@ -181,14 +172,14 @@ def request_id(response: httpx.Response, data: Any) -> str | None:
     return clean(str(found or response.headers.get("x-request-id", "")), 200) or None
 
 
-def without(error: TokenHubError, secrets: Sequence[str]) -> None:
-    """Take `secrets` out of what a server, or a library, put into `error`."""
+def redact(error: TokenHubError, secrets: Sequence[str]) -> None:
+    """Remove `secrets` from the text that a server, or a library, put into `error`."""
     for secret in secrets:
         if secret in error.message:
             error.args = (error.message.replace(secret, _REDACTED),)
         error.code = error.code and error.code.replace(secret, _REDACTED)
         error.request_id = error.request_id and error.request_id.replace(secret, _REDACTED)
-        if (told := error.response) is not None and secret in str((told.text, told.headers)):
-            headers = {name: v.replace(secret, _REDACTED) for name, v in told.headers.items()}
-            text = told.text.replace(secret, _REDACTED)
-            error.response = replace(told, headers=headers, text=text)
+        if (shown := error.response) and secret in str((shown.text, shown.headers)):
+            headers = {name: v.replace(secret, _REDACTED) for name, v in shown.headers.items()}
+            text = shown.text.replace(secret, _REDACTED)
+            error.response = replace(shown, headers=headers, text=text)

@@ -1,8 +1,8 @@
 """A site's hosts and their health. Pure: the time is an argument.
 
-A host that cannot be connected to is left alone for a while, doubling with each relapse; after
-that, one request tries it again while the others stay with the backup. Fail-over never leaves the
-site: other sites have other keys, other models, other laws.
+A host that cannot be connected to is not used for a cooldown, which doubles with each further
+failure. After the cooldown one request tries the host while the others stay with the backup.
+Failover never leaves the site: other sites have other keys, models and laws.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import httpx
 
 BASE_COOLDOWN = 30.0
-"""Seconds that a host rests after it was found unavailable; doubles up to `LONGEST_REST`."""
+"""Seconds for which an unavailable host is not used; doubles up to `MAX_COOLDOWN`."""
 MAX_COOLDOWN = 300.0
 PROBE_INTERVAL = 15.0
-"""Seconds after which a probe that never reported is forgotten."""
+"""Seconds after which a probe without an outcome no longer counts."""
 MAX_FAILURES = 2
-"""Gateway pages in a row that count as unavailable."""
+"""Consecutive gateway errors that make a host unavailable."""
 FAILURE_WINDOW = 30.0
-"""Seconds within which they must come."""
+"""Seconds within which they must occur."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Health:
 
 
 class Hosts:
-    """The origins of one site, the primary first, shared by all who use the site."""
+    """The origins of one site, the primary first, shared by all clients of the site."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self.origins = origins
@@ -49,51 +49,53 @@ class Hosts:
 
         Args:
             now: Monotonic seconds.
-            prefer: Host name that took a job: its polls go there first.
+            prefer: Host name to try first, such as the one that accepted a job.
         """
         ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
         if len(ranked) == 1:
             return self.origins
         with self._lock:
-            first, *others = sorted(ranked, key=lambda origin: not self._usable(origin, now))
-            if self._health[first].unavailable_until and self._usable(first, now):
-                self._health[first].probed_until = (
-                    now + PROBE_INTERVAL
-                )  # this request alone tries it
+            first, *others = sorted(ranked, key=lambda origin: not self._is_usable(origin, now))
+            if self._health[first].unavailable_until and self._is_usable(first, now):
+                self._health[first].probed_until = now + PROBE_INTERVAL  # others use the backup
         return first, *others
 
-    def _usable(self, origin: str, now: float) -> bool:
+    def _is_usable(self, origin: str, now: float) -> bool:
         health = self._health[origin]
         return now >= max(health.unavailable_until, health.probed_until)
 
     def worked(self, origin: str) -> bool:
-        """Note that `origin` answered; say whether that is news."""
+        """Record that `origin` answered. Return True if it was unavailable before."""
         with self._lock:
             was_down = self._health[origin].unavailable_until > 0
             if was_down or self._health[origin].failures:
                 self._health[origin] = _Health()
         return was_down
 
-    def failed(self, origin: str, now: float, *, proven: bool) -> bool:
-        """Note that `origin` is unavailable; say whether it rests from now on.
+    def failed(self, origin: str, now: float, *, proven: bool) -> float | None:
+        """Record a failure of `origin`.
 
         Args:
-            origin: Who failed.
+            origin: The origin that failed.
             now: Monotonic seconds.
-            proven: No connection could be made; otherwise a gateway's page, which counts half.
+            proven: Whether no connection could be made; a gateway error counts half.
+
+        Returns:
+            The cooldown in seconds if `origin` becomes unavailable now, else None.
         """
         with self._lock:
             health = self._health[origin]
             health.failures = 1 if now - health.failed_at > FAILURE_WINDOW else health.failures + 1
             health.failed_at = now
             if not proven and health.failures < MAX_FAILURES:
-                return False
-            rest = min(BASE_COOLDOWN * 2**health.cooldowns, MAX_COOLDOWN)
-            news = not health.unavailable_until
-            health.unavailable_until = now + rest * random.uniform(0.8, 1.2)  # noqa: S311 - not secret
+                return None
+            cooldown = min(BASE_COOLDOWN * 2**health.cooldowns, MAX_COOLDOWN)
+            cooldown *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+            is_new = not health.unavailable_until
+            health.unavailable_until = now + cooldown
             health.probed_until = 0.0
             health.cooldowns += 1
-            return news
+            return cooldown if is_new else None
 
 
 _shared: dict[tuple[str, ...], Hosts] = {}
@@ -105,28 +107,28 @@ def shared_hosts(origins: tuple[str, ...]) -> Hosts:
 
 
 def forget() -> None:
-    """Start anew, in a forked child: another thread of the parent may have held a lock."""
+    """Reset in a forked child: another thread of the parent may have held a lock."""
     _shared.clear()
 
 
 def host_name(origin: str) -> str:
-    """Return the name in `origin`, without scheme; the port stays, it tells emulators apart."""
+    """Return the host in `origin` without the scheme; the port is kept."""
     return origin.split("://", 1)[1]
 
 
 def ascii_name(url: httpx.URL) -> str:
-    """Return the host in `url` as a resolver is asked for it.
+    """Return the host in `url` as it is passed to a resolver.
 
     Raises:
-        UnicodeError: No resolver takes it: a label is empty or too long, or bad Punycode.
+        UnicodeError: No resolver accepts it: a label is empty or too long, or bad Punycode.
     """
-    name = url.raw_host.decode("ascii") if url.host else ""  # reading `host` undoes Punycode
+    name = url.raw_host.decode("ascii") if url.host else ""  # reading `host` decodes Punycode
     name.encode("idna")
     return name
 
 
 def loopback(host: str) -> bool:
-    """Say whether `host` names this machine."""
+    """Return True if `host` names this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

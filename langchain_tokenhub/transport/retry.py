@@ -1,9 +1,9 @@
-"""Whether to send again, and when. Pure: it decides, and never sleeps.
+"""Whether to send again, and when. Pure: it decides and never sleeps.
 
-What may be repeated is declared by the call, never guessed from the HTTP verb:
+What may be repeated is declared by the call, never inferred from the HTTP method:
 
 =============================  ======  ==========================  ==============================
-failure                        read    chat, nothing yielded yet   submit
+failure                        read    chat, before any output     submit
 =============================  ======  ==========================  ==============================
 not sent (proven)              retry   retry                       retry
 sent, cut without an answer    retry   once                        unknown
@@ -15,11 +15,16 @@ a rate code inside a 2xx       retry   retry                       raise: jobs w
 503                            retry   retry                       retry with Retry-After, else
                                                                    unknown
 other 5xx, unreadable 2xx      retry   once                        unknown
-error body in a 2xx, 408, 499  retry   once                        raise: it was refused
+error body in a 2xx            retry   once                        raise: it was refused
+408, 499                       retry   once                        unknown; raise if the body is
+                                                                   an error object with a code
+409, 425                       raise   raise                       unknown; raise if the body is
+                                                                   an error object with a code
 anything else                  raise   raise                       raise
 =============================  ======  ==========================  ==============================
 
-"unknown" raises `SubmissionUnknownError`: a second submit would be a second bill.
+"unknown" raises `SubmissionUnknownError`: a second submit would be a second bill. 408, 409, 425
+and 499 without a code come from a gateway, which does not know what the service did.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ import random
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from langchain_tokenhub.errors import (
     APIConnectionError,
@@ -37,10 +42,11 @@ from langchain_tokenhub.errors import (
     RateLimitError,
     Response,
     TokenHubError,
+    fault_in,
 )
 
 RetryClass = Literal["read", "chat", "submit"]
-"""What a repeated request costs: nothing, tokens, or a second paid job."""
+"""What a repetition costs: nothing, tokens, or a second paid job."""
 
 Failure = Literal[
     "not sent",
@@ -51,30 +57,19 @@ Failure = Literal[
     "500",
     "gateway",
     "503",
-    "nonsense",
-    "said",
+    "unreadable",
+    "error body",
     "refused",
 ]
 
-LONGEST_PAUSE = 8.0
-"""Seconds; of our own back-off."""
-LONGEST_RETRY_AFTER = 60.0
-"""Seconds; whoever is asked to wait longer is told at once."""
+MAX_BACKOFF = 8.0
+"""Seconds; the longest pause of our own."""
+MAX_RETRY_AFTER = 60.0
+"""Seconds; a longer `Retry-After` is raised at once."""
 
 _ALWAYS, _ONCE = 1_000_000, 1
 _REPEATS: dict[RetryClass, dict[Failure, int]] = {
-    "read": {
-        "not sent": _ALWAYS,
-        "cut": _ALWAYS,
-        "timeout": _ALWAYS,
-        "rate": _ALWAYS,
-        "busy": _ALWAYS,
-        "500": _ALWAYS,
-        "gateway": _ALWAYS,
-        "503": _ALWAYS,
-        "nonsense": _ALWAYS,
-        "said": _ALWAYS,
-    },
+    "read": {failure: _ALWAYS for failure in get_args(Failure) if failure != "refused"},
     "chat": {
         "not sent": _ALWAYS,
         "cut": _ONCE,
@@ -83,14 +78,15 @@ _REPEATS: dict[RetryClass, dict[Failure, int]] = {
         "500": _ONCE,
         "gateway": _ALWAYS,
         "503": _ALWAYS,
-        "nonsense": _ONCE,
-        "said": _ONCE,
+        "unreadable": _ONCE,
+        "error body": _ONCE,
     },
     "submit": {"not sent": _ALWAYS, "rate": _ALWAYS, "503": _ALWAYS},
 }
-_AMBIGUOUS = frozenset({"cut", "timeout", "500", "gateway", "503", "nonsense"})
+_AMBIGUOUS = frozenset({"cut", "timeout", "500", "gateway", "503", "unreadable"})
+_AMBIGUOUS_STATUSES = frozenset({408, 409, 425, 499})
 _BY_STATUS: dict[int | None, Failure] = {500: "500", 502: "gateway", 504: "gateway", 503: "503"}
-_FIRST_PAUSE: dict[Failure, float] = {
+_FIRST_BACKOFF: dict[Failure, float] = {
     "not sent": 0.1,
     "cut": 0.1,
     "timeout": 0.1,
@@ -100,7 +96,7 @@ _FIRST_PAUSE: dict[Failure, float] = {
 
 
 def failure_of(error: TokenHubError) -> Failure:
-    """Return which row of the table `error` stands in."""
+    """Return the row of the table that `error` belongs to."""
     match error:
         case TokenHubError(is_retryable=False):
             return "refused"
@@ -109,23 +105,37 @@ def failure_of(error: TokenHubError) -> Failure:
         case RateLimitError(status=429):
             return "rate"
         case RateLimitError():
-            return "busy"  # a full account, said inside a 2xx: jobs wait that out themselves
+            return "busy"  # a full account, reported inside a 2xx; jobs wait for room themselves
         case TokenHubError(response=Response(status_code=status)) if status < 500:
-            return "said"
+            return "error body"
         case APIConnectionError():
             return "cut"
         case APITimeoutError():
             return "timeout"
         case _:
-            return _BY_STATUS.get(error.status, "nonsense")
+            return _BY_STATUS.get(error.status, "unreadable")
 
 
 def outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
-    """Say whether a paid submit that ended in `error` may have been accepted."""
+    """Return True if a paid submit that failed with `error` may have been accepted."""
     if retry_class != "submit":
         return False
+    if error.status in _AMBIGUOUS_STATUSES:
+        return not _has_service_code(error)
     failure = failure_of(error)
     return failure in _AMBIGUOUS and not (failure == "503" and error.retry_after is not None)
+
+
+def _has_service_code(error: TokenHubError) -> bool:
+    """Return True if the body is an error with a code; a `type` alone is a gateway's."""
+    try:
+        body = error.response.json() if error.response else None
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(body, dict) and isinstance(error_body := body.get("error"), dict):
+        body = {"error": {name: value for name, value in error_body.items() if name != "type"}}
+    fault = fault_in(body)
+    return fault is not None and fault.code is not None
 
 
 def pause(
@@ -149,21 +159,20 @@ def pause(
     allowed = min(max_retries, _REPEATS[retry_class].get(failure, 0))
     if retries >= allowed or outcome_unknown(retry_class, error):
         return None
-    seconds = _seconds(failure, error.retry_after, retries)
+    seconds = _backoff(failure, error.retry_after, retries)
     if seconds is None or (left is not None and seconds >= left):
         return None
     return seconds
 
 
-def _seconds(failure: Failure, retry_after: float | None, retries: int) -> float | None:
+def _backoff(failure: Failure, retry_after: float | None, retries: int) -> float | None:
     if retry_after is None:
-        most = min(LONGEST_PAUSE, _FIRST_PAUSE.get(failure, 0.5) * 2**retries)
-        return random.uniform(0, most)  # noqa: S311 - jitter, not a secret
-    if retry_after > LONGEST_RETRY_AFTER:
+        limit = min(MAX_BACKOFF, _FIRST_BACKOFF.get(failure, 0.5) * 2**retries)
+        return random.uniform(0, limit)  # noqa: S311 - jitter, not a secret
+    if retry_after > MAX_RETRY_AFTER:
         return None
-    # a crowd that was told the same second must not come back in the same second
-    spread = random.uniform(0, 0.1 * retry_after + 0.25)  # noqa: S311 - jitter, not a secret
-    return retry_after + spread
+    # clients that were given the same second must not all come back in the same second
+    return retry_after + random.uniform(0, 0.1 * retry_after + 0.25)  # noqa: S311 - jitter
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -175,10 +184,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             continue
         return seconds if 0 <= seconds < float("inf") else None
     date = headers.get("retry-after")
-    return _until(date) if date else None
+    return _seconds_until(date) if date else None
 
 
-def _until(date: str) -> float | None:
+def _seconds_until(date: str) -> float | None:
     try:
         then = email.utils.parsedate_to_datetime(date)
         then = then if then.tzinfo else then.replace(tzinfo=UTC)
@@ -188,10 +197,10 @@ def _until(date: str) -> float | None:
 
 
 class Budget:
-    """A purse of retries, one a site and key: it bounds the product of all retry layers above."""
+    """The retry budget of one site and key; it bounds the product of all retry layers above."""
 
     size = 200
-    """Tenths of a retry; a success earns one, a retry costs ten."""
+    """Tenths of a retry. A success adds one, a retry takes `cost`."""
     cost = 10
 
     def __init__(self) -> None:
@@ -199,7 +208,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def spend(self) -> bool:
-        """Take one retry; say whether there was one."""
+        """Take one retry from the budget. Return False if there is none left."""
         with self._lock:
             if self._left < self.cost:
                 return False
@@ -207,7 +216,7 @@ class Budget:
             return True
 
     def earn(self) -> None:
-        """Put a tenth of a retry back, for a request that succeeded."""
+        """Add a tenth of a retry, for a request that succeeded."""
         if self._left < self.size:
             with self._lock:
                 self._left = min(self.size, self._left + 1)
@@ -217,10 +226,10 @@ _budgets: dict[tuple[object, ...], Budget] = {}
 
 
 def shared_budget(*owner: object) -> Budget:
-    """Return the one purse of `owner` (hosts and a hash of the key) in this process."""
+    """Return the one budget of `owner` (hosts and a hash of the key) in this process."""
     return _budgets.get(owner) or _budgets.setdefault(owner, Budget())
 
 
 def forget() -> None:
-    """Start anew, in a forked child: another thread of the parent may have held a lock."""
+    """Reset in a forked child: another thread of the parent may have held a lock."""
     _budgets.clear()

@@ -1,7 +1,7 @@
-"""Where sync and async differ, and the only place that waits.
+"""The difference between sync and async, and the only place that waits.
 
-Everything above is written once, as `async def`, over one of these wires. The sync face runs the
-same coroutine with a single `send(None)`: over a `SyncWire` nothing in it ever suspends.
+Everything above is written once, as `async def`, over a `Runtime`. The sync methods run the same
+coroutine with a single `send(None)`: over a `SyncRuntime` nothing in it ever suspends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import functools
 import ipaddress
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import (
@@ -39,17 +40,17 @@ T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_WORKERS = 16
-"""Threads of a process that work beside sync callers, however many jobs they wait for."""
+"""Threads of a process that poll and fetch for sync callers, however many jobs there are."""
 INTERRUPT_GRACE = 10.0
-"""Seconds that an interrupted submit may take to learn its job's id."""
+"""Seconds that an interrupted submit may take to receive its job id."""
 
 
 class Runtime(Protocol):
-    """What the core needs of the world."""
+    """What the transport needs of its surroundings: time, connections, threads."""
 
     @property
     def timeout(self) -> httpx.Timeout | None:
-        """What the caller's own client says of patience, if it says anything."""
+        """The timeout of the caller's own client, if the caller set one."""
         ...
 
     def now(self) -> float:
@@ -57,7 +58,7 @@ class Runtime(Protocol):
         ...
 
     def plain(self) -> Runtime:
-        """Return a wire without the caller's client, whose headers may hold a key."""
+        """Return a runtime without the caller's client, whose headers may hold a key."""
         ...
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
@@ -69,11 +70,11 @@ class Runtime(Protocol):
         ...
 
     async def close(self, response: httpx.Response) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
+        """Release the connection, or close it if the body was not read to its end."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         ...
 
     async def resolve(self, host: str) -> tuple[Address, ...]:
@@ -81,18 +82,18 @@ class Runtime(Protocol):
         ...
 
     async def blocking(self, work: Callable[[], T]) -> T:
-        """Run what blocks (files, a user's store) where it holds up nobody else."""
+        """Run a blocking function (files, a user's store) where it blocks nothing else."""
         ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin `work` beside what this wire does; at most `CREW` of a sync process run at once.
+        """Start `work` in the background; of a sync process at most `MAX_WORKERS` run at once.
 
         Cancelling the future stops the work where it can be stopped.
         """
         ...
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
-        """Wait at most `seconds` until another thread or task ends `future`; say whether it did.
+        """Wait at most `seconds` for `future`. Return True if it is done.
 
         An interrupted wait cancels `future`.
         """
@@ -101,15 +102,16 @@ class Runtime(Protocol):
     async def shielded(
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
-        """Finish `work` although its caller is interrupted, once its first byte was sent.
+        """Run `work`; once its first byte was sent, an interruption waits for its result.
 
-        Returns the result, and the interruption that is to be raised when the result is safe.
+        It waits at most `INTERRUPT_GRACE`, and further interruptions do not shorten that in async.
+        Returns the result, and the interruption, which the caller raises once the result is safe.
         """
         ...
 
 
 class SyncRuntime:
-    """Waits by blocking this thread."""
+    """Waits by blocking the thread."""
 
     def __init__(self, client: httpx.Client | None = None) -> None:
         self._client = client
@@ -125,18 +127,18 @@ class SyncRuntime:
         return SyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return sync_pool().send(request) if self._client is None else self._theirs(request)
+        return sync_pool().send(request) if self._client is None else self._send_by_client(request)
 
-    async def _theirs(self, request: httpx.Request) -> httpx.Response:
+    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
         client = cast("httpx.Client", self._client)
         request.extensions["progress"].hand()
-        request = _as_theirs(client, request, request.extensions["progress"].note)
+        request = _client_request(client, request, request.extensions["progress"].note)
         return client.send(request, stream=True, follow_redirects=False)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
         if self._client is None:
-            return _iterated(response)
-        return _stepped(cast("Iterable[bytes]", response.stream))
+            return _async_chunks(response)
+        return _sync_chunks(cast("Iterable[bytes]", response.stream))
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
         if self._client is None:
@@ -145,7 +147,7 @@ class SyncRuntime:
             response.close()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
-        time.sleep(seconds)  # noqa: ASYNC251 - this wire is the sync one
+        time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
 
     async def resolve(self, host: str) -> tuple[Address, ...]:  # noqa: D102
         return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
@@ -171,16 +173,15 @@ class SyncRuntime:
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
         if threading.current_thread() is not threading.main_thread():
-            return finish(work), None  # Ctrl-C comes to the main thread alone
+            return finish(work), None  # Ctrl-C is raised in the main thread only
         worker = _Worker(work)
         try:
-            worker.start()  # in here: it may have sent all before this thread has its turn again
+            worker.start()  # inside: it may have sent everything before this thread runs again
             worker.join(None)
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
-            # set before it is read, while the worker does it the other way round: one sees
-            send_state.abandoned = True
+            send_state.abandoned = True  # before `under_way` is read: see `SendState`
             if not send_state.under_way:
-                worker.drop()
+                worker.discard()
                 raise
             worker.join(INTERRUPT_GRACE)
             return worker.result(interruption), interruption
@@ -189,12 +190,12 @@ class SyncRuntime:
 
 @functools.cache
 def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
-    """Return the few threads of this process that poll and fetch for sync callers."""
+    """Return the threads of this process that poll and fetch for sync callers."""
     return concurrent.futures.ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="tokenhub")
 
 
 class _Worker:
-    """Runs a coroutine on a thread of its own and keeps what came of it."""
+    """Runs a coroutine on a thread of its own and stores its outcome."""
 
     def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
         self._work = work
@@ -205,10 +206,10 @@ class _Worker:
     def start(self) -> None:
         self._thread.start()
 
-    def drop(self) -> None:
-        """Let Python not complain of work that never began."""
+    def discard(self) -> None:
+        """Close work that was never started, so that Python does not warn about it."""
         if self._thread.ident is None:
-            with contextlib.suppress(ValueError):  # it begins just now, and will be abandoned
+            with contextlib.suppress(ValueError):  # it is starting now, and will be abandoned
                 self._work.close()
 
     def _run(self) -> None:
@@ -218,15 +219,15 @@ class _Worker:
             self._ended.set_exception(error)
 
     def join(self, seconds: float | None) -> None:
-        # not the thread's own join: before Python 3.13 a Ctrl-C in it marks the thread as ended
+        # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
         concurrent.futures.wait([self._ended], seconds)
 
     def result(self, interruption: BaseException | None) -> Any:
-        return self._ended.result() if interruption is None else _settled(self._ended, interruption)
+        return self._ended.result() if interruption is None else _outcome(self._ended, interruption)
 
 
 class AsyncRuntime:
-    """Waits by giving the event loop its turn."""
+    """Waits by suspending the task."""
 
     def __init__(self, client: httpx.AsyncClient | None = None) -> None:
         self._client = client
@@ -242,16 +243,30 @@ class AsyncRuntime:
         return AsyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return async_pool().send(request) if self._client is None else self._theirs(request)
+        return async_pool().send(request) if self._client is None else self._send_by_client(request)
 
-    async def _theirs(self, request: httpx.Request) -> httpx.Response:
+    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
         client = cast("httpx.AsyncClient", self._client)
-        request.extensions["progress"].hand()
-        request = _as_theirs(client, request, request.extensions["progress"].anote)
-        return await client.send(request, stream=True, follow_redirects=False)
+        state, limit = request.extensions["progress"], request.extensions.get("head_timeout")
+        state.hand()
+        timeout = asyncio.timeout(None)
+
+        async def trace(name: str, info: dict[str, Any]) -> None:
+            state.note(name, info)
+            if limit is not None and state.body_sent and timeout.when() is None:
+                timeout.reschedule(asyncio.get_running_loop().time() + limit)
+
+        try:
+            async with timeout:
+                theirs = _client_request(client, request, trace)
+                return await client.send(theirs, stream=True, follow_redirects=False)
+        except TimeoutError as late:
+            if not timeout.expired():
+                raise
+            raise httpx.ReadTimeout("the answer's head was not complete in time") from late
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        return _iterated(response)
+        return _async_chunks(response)
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
         await response.aclose()
@@ -264,7 +279,7 @@ class AsyncRuntime:
         return _addresses(await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
     async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
-        return await asyncio.to_thread(work)
+        return await asyncio.shield(asyncio.to_thread(work))  # a begun thread cannot be cancelled
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
         return asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
@@ -281,44 +296,68 @@ class AsyncRuntime:
     async def shielded(  # noqa: D102
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
-        task = _UncancellableTask(work, send_state)
+        task = _SubmitTask(work, send_state)
         try:
             return await asyncio.shield(task), None
         except asyncio.CancelledError as interruption:
+            send_state.abandoned = True
             task.add_done_callback(_consume_exception)
             if task.cancelled() or not send_state.under_way:
                 task.cancel()
                 raise
             try:
-                await asyncio.wait({task}, timeout=INTERRUPT_GRACE)
+                await _wait_uncancelled(task, INTERRUPT_GRACE)
             finally:
                 task.release()
-            return _settled(task, interruption), interruption
+            return _outcome(task, interruption), interruption
 
 
-class _UncancellableTask(asyncio.Task[T]):
-    """A task that nobody cancels while its submit is under way, a loop that ends neither."""
+async def _wait_uncancelled(task: asyncio.Task[Any], seconds: float) -> None:
+    """Wait at most `seconds` for `task`, whoever cancels the wait meanwhile.
+
+    anyio cancels again on every turn of the loop; inside a shielded scope it does not. A second
+    cancellation in asyncio comes from another timeout or task group, and changes nothing.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    anyio = sys.modules.get("anyio")  # a scope of it can exist only where it is loaded
+    with contextlib.nullcontext() if anyio is None else anyio.CancelScope(shield=True):
+        while not task.done() and (left := until - loop.time()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task}, timeout=left)
+
+
+class _SubmitTask(asyncio.Task[T]):
+    """A task that others cannot cancel while its submit is under way.
+
+    A loop that ends cancels all tasks, and so do programs that shut down. The timeouts inside the
+    task cancel it too; those come from the task itself or from a callback of the loop.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T], send_state: SendState) -> None:
+        self._send_state = send_state
+        self._is_held = True
+        self._is_cancel_due = False
         super().__init__(work, loop=asyncio.get_running_loop())
-        self._progress = send_state
-        self._held = True
-        self._unwanted = False
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if self._held and self._progress.under_way:
-            self._unwanted = True
+        if self._is_held and self._send_state.under_way and self._is_cancelled_by_others():
+            self._is_cancel_due = True
             return False
         return super().cancel(msg)
 
+    def _is_cancelled_by_others(self) -> bool:
+        loop = self.get_loop()
+        return not loop.is_running() or asyncio.current_task(loop) not in (None, self)
+
     def release(self) -> None:
-        """Let it be cancelled, as somebody may have asked meanwhile."""
-        self._held = False
-        if self._unwanted:
+        """Allow cancellation, and cancel if somebody asked for it meanwhile."""
+        self._is_held = False
+        if self._is_cancel_due:
             self.cancel()
 
 
-def _iterated(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+def _async_chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     body = aiter(cast("AsyncIterable[bytes]", response.stream))
     return body if isinstance(body, AsyncGenerator) else _generated(body)
 
@@ -328,28 +367,28 @@ async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         yield chunk
 
 
-async def _stepped(body: Iterable[T]) -> AsyncGenerator[T, None]:
+async def _sync_chunks(body: Iterable[T]) -> AsyncGenerator[T, None]:
     for chunk in body:
         yield chunk
 
 
 _UNSET = httpx.Timeout(5.0)
-"""What a client of httpx says whose maker said nothing: too short for a model that thinks."""
+"""httpx's default timeout, which the caller did not choose; too short for a model that thinks."""
 
 
 def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout | None:
     return None if client is None or client.timeout == _UNSET else client.timeout
 
 
-def _as_theirs(
+def _client_request(
     client: httpx.Client | httpx.AsyncClient, request: httpx.Request, trace: Callable[..., Any]
 ) -> httpx.Request:
-    """Return `request` with what the caller set on their own client: headers, cookies."""
+    """Return `request` with the headers and cookies of the caller's own client."""
     if client.is_closed:
         raise InvalidRequestError(
-            "the httpx client that was given is closed",
+            "the given httpx client is closed",
             phase="not sent",
-            hint="give an open one as http_client or http_async_client, or none",
+            hint="pass an open one as http_client or http_async_client, or none",
         )
     return client.build_request(
         request.method,
@@ -360,21 +399,22 @@ def _as_theirs(
     )
 
 
-def _settled(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
-    """Return what `task` brought, or raise `interruption` with a note of why it brought nothing."""
+def _outcome(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
+    """Return the result of `task`, or raise `interruption` with a note of why there is none."""
     if not task.done():
         interruption.add_note(
-            f"the submit that was under way has no answer after {INTERRUPT_GRACE:g} s"
+            f"the submit under way had no answer after {INTERRUPT_GRACE:g} s; "
+            "it may have been charged"
         )
         raise interruption
     if (error := task.exception()) is not None:
-        interruption.add_note(f"the submit that was under way: {error}")
+        interruption.add_note(f"the submit under way failed: {error}")
         raise interruption
     return task.result()
 
 
 def _consume_exception(task: asyncio.Future[Any] | Future[Any]) -> None:
-    """Look at an error that nobody waits for: asyncio complains of those never looked at."""
+    """Retrieve an error that nothing awaits: asyncio logs those that are never retrieved."""
     if not task.cancelled():
         task.exception()
 
@@ -384,14 +424,14 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-def hasten(response: httpx.Response, seconds: float) -> bool:
-    """Let the rest of an HTTP/1.1 answer come within `seconds` each read; say whether that works.
+def limit_reads(response: httpx.Response, seconds: float) -> bool:
+    """Limit each further read of an HTTP/1.1 answer to `seconds`. Return False if that cannot be.
 
-    The library fixes the read timeout when the body is begun; the network stream that it hands out
-    is the one place where a shorter one can still be set.
+    httpx fixes the read timeout when the body is begun; its network stream is the only place where
+    a shorter one can still be set.
     """
-    if (hurry := response.extensions.get("hurry")) is not None:  # a lane of ours
-        hurry(seconds)
+    if (limit := response.extensions.get("hurry")) is not None:  # a connection of our own
+        limit(seconds)
         return True
     stream = response.extensions.get("network_stream")
     if stream is None or response.http_version != "HTTP/1.1":
@@ -401,10 +441,10 @@ def hasten(response: httpx.Response, seconds: float) -> bool:
     return True
 
 
-def relax(response: httpx.Response) -> None:
-    """Take back `hasten`, for the next request on the connection."""
+def restore_reads(response: httpx.Response) -> None:
+    """Undo `limit_reads`, for the next request on the connection."""
     if (stream := response.extensions.get("network_stream")) is not None:
         vars(stream).pop("read", None)
 
 
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy: `line` ends others
+atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy; `sockets` ends others

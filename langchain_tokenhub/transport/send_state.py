@@ -1,4 +1,4 @@
-"""How far a request has come: the proof that it was not sent."""
+"""How far a request has come. This is the proof that a request was not sent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class AbandonedError(Exception):
-    """A submit was interrupted before its first byte, and must not be sent any more."""
+    """A submit was interrupted before its first byte and must not be sent any more."""
 
 
 class SendState:
-    """How far a request has come, told by its lane, or by the HTTP library's trace."""
+    """How far a request has come, reported by the connection or by the HTTP library's trace."""
 
     __slots__ = (
         "_peer",
@@ -29,64 +29,67 @@ class SendState:
         self.abandoned = False
         self.renew()
 
-    def renew(self, goal: tuple[str, int] | None = None) -> None:
-        """Begin anew, for another attempt at `goal` (host and port)."""
-        self._target = self._peer = goal
+    def renew(self, target: tuple[str, int] | None = None) -> None:
+        """Reset for another attempt, at `target` (host and port)."""
+        self._target = self._peer = target
         self._tunnel = self.handed = self.traced = self.started = self.answered = False
         self.body_sent = self.held_back = False
 
     @property
     def under_way(self) -> bool:
-        """Whether it may have left: it began to, or somebody has it who tells nothing."""
+        """Whether the request may have left: it started, or its transport reports nothing."""
         return self.started or (self.handed and not self.traced)
 
     @property
     def by_proxy(self) -> bool:
-        """Whether it was somebody else than the host who was connected to."""
+        """Whether the connection went to a proxy."""
         return self._peer != self._target
 
     def begin(self) -> None:
-        """Take note that the first byte is about to leave.
+        """Record that the first byte is about to be sent.
 
         Raises:
-            AbandonedError: The submit was interrupted, and must not be sent any more.
+            AbandonedError: The submit was interrupted and must not be sent any more.
         """
         self.traced = self.started = True
-        self._heed()
+        self._check_abandoned()
 
     def hand(self) -> None:
-        """Take note that the caller's own client gets it, whose transport may tell nothing.
+        """Record that the caller's own client takes over; its transport may report nothing.
 
         Raises:
-            AbandonedError: The submit was interrupted, and must not be sent any more.
+            AbandonedError: The submit was interrupted and must not be sent any more.
         """
         self.handed = True
-        self._heed()
+        self._check_abandoned()
 
-    def _heed(self) -> None:
-        if self.abandoned:  # looked at after the note is made: see `SyncWire.shielded`
+    def _check_abandoned(self) -> None:
+        # the order matters: the state is set before `abandoned` is read, while `SyncRuntime.
+        # shielded` sets `abandoned` before it reads the state, so that at least one of them sees it
+        if self.abandoned:
+            self.started = self.handed = False
             raise AbandonedError("interrupted before anything was sent")
 
     def hold_back(self) -> None:
-        """Take note that some of the body never went to the connection, and never will."""
+        """Record that part of the body was not, and will not be, passed to the connection."""
         self.held_back = True
 
     def sent(self) -> None:
-        """Take note that the last byte has left."""
+        """Record that the last byte has been sent."""
         self.body_sent = True
 
     def heard(self) -> None:
-        """Take note that an answer has begun."""
+        """Record that an answer has begun."""
         self.answered = True
 
     def note(self, name: str, info: dict[str, Any]) -> None:
-        """Take one event of the HTTP library's trace."""
+        """Record one event of the HTTP library's trace."""
         self.traced = True
         match name.partition(".")[2]:
             case "connect_tcp.started":
                 self._peer = info["host"], info["port"]
             case "send_request_headers.started":
-                # a proxy's tunnel is opened by a request of its own, which is not ours
+                # the CONNECT request that opens a proxy's tunnel is not the request itself
                 self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
                 if not self._tunnel:
                     self.begin()
@@ -96,5 +99,5 @@ class SendState:
                 self.answered = not self._tunnel
 
     async def anote(self, name: str, info: dict[str, Any]) -> None:
-        """Take one event of the HTTP library's async trace, which has to be awaited."""
+        """Record one event of the HTTP library's async trace, whose callback is awaited."""
         self.note(name, info)

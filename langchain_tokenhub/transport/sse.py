@@ -1,31 +1,45 @@
-"""Bytes to server-sent events. Pure: fed what came, it returns what is complete.
+"""Bytes to server-sent events. Pure: given what came, it returns what is complete.
 
 Follows the WHATWG specification where it matters: UTF-8 whatever the header says, lines that end
 in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
+Beyond it, three forms are read that gateways send: JSON objects parted by one line end, JSON
+without `data:`, and a last event without the blank line after it.
 Works in linear time, however small the pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 from pydantic_core import from_json
 
 from langchain_tokenhub.errors import (
+    FAULT_KEYS,
     APITimeoutError,
     IncompleteStreamError,
     ServerError,
     TokenHubError,
+    fault_in,
 )
 from langchain_tokenhub.transport.calls import Timeouts
-from langchain_tokenhub.transport.error_mapping import values_of
+from langchain_tokenhub.transport.decoding import parse, parse_event
+from langchain_tokenhub.transport.error_mapping import refusal
 
 LARGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event; a picture in base64 fits."""
 
 _BOM = b"\xef\xbb\xbf"
+_DONE = b"[DONE]"
+_HEARTBEATS = frozenset(
+    {b"", b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b"comment"}
+)
+"""Names of events that carry nothing, and texts of events that do."""
+_LABELS = frozenset(
+    {"role", "type", "id", "name", "format", "object", "finish_reason", "stop_reason", "logprobs"}
+)
+"""Fields of a delta whose text is not content."""
 
 Event = tuple[bytes, bytes]
 """Name (empty for a message) and data of an event."""
@@ -38,11 +52,13 @@ class EventDecoder:
         self._largest = largest
         self._head: bytes | None = b""  # what may be a BOM; None once that is settled
         self._after_cr = False
-        self._tail: list[bytes] = []  # pieces of the line that is not yet complete
-        self._name = b""
+        self._tail: list[bytes] = []  # pieces of the incomplete line
         self._tail_size = 0
+        self._name = self._name_before_data = b""
         self._data: list[bytes] = []
         self._data_size = 0
+        self._is_bare = False  # the data are JSON without `data:`
+        self._is_line_parted = False  # an object ends with its line; no blank line follows
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes.
@@ -53,7 +69,7 @@ class EventDecoder:
         if self._head is not None or self._after_cr or b"\r" in piece:
             return self._feed(piece)
         events: list[Event] = []
-        if self._tail or self._data or self._name:  # an event is half there
+        if self._tail or self._data or self._name:  # an event is incomplete
             end = piece.find(b"\n\n")
             cut = len(piece) if end < 0 else end + 2
             events, piece = self._feed(piece[:cut]), piece[cut:]
@@ -61,6 +77,21 @@ class EventDecoder:
             events += self._whole(piece[: end + 2])
             piece = piece[end + 2 :]
         return events + self._feed(piece) if piece else events
+
+    def finish(self) -> list[Event]:
+        """Return the event that the end of the stream completes; one that is cut stays pending."""
+        events: list[Event] = []
+        if self._tail:
+            line, self._tail = b"".join(self._tail), []
+            self._line(line, events)
+        if self._has_whole_value():
+            self._dispatch(self._name, events)
+        return events
+
+    @property
+    def pending(self) -> bool:
+        """Whether the stream stopped in the middle of an event."""
+        return bool(self._tail or self._data)
 
     def _whole(self, piece: bytes) -> list[Event]:
         """Return the events of a piece that begins and ends with one, as nearly all do."""
@@ -100,11 +131,6 @@ class EventDecoder:
             f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
         )
 
-    @property
-    def pending(self) -> bool:
-        """Whether the stream stopped in the middle of an event."""
-        return bool(self._tail or self._data)
-
     def _without_bom(self, piece: bytes) -> bytes:
         head = (self._head or b"") + piece
         if len(head) < len(_BOM) and _BOM.startswith(head):
@@ -114,7 +140,7 @@ class EventDecoder:
         return head.removeprefix(_BOM)
 
     def _with_line_feeds(self, piece: bytes) -> bytes:
-        """Turn CRLF and CR to LF; an LF that follows a CR of the last piece was counted then."""
+        """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
         if not piece:
             return piece
         ends_in_cr = piece.endswith(b"\r")
@@ -125,21 +151,114 @@ class EventDecoder:
 
     def _line(self, line: bytes, events: list[Event]) -> None:
         if not line:
-            if self._data:
-                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                events.append((self._name, data))
-                self._data = []
-                self._data_size = 0
+            self._dispatch(self._name, events)
             self._name = b""
         elif line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            self._data_size += len(line) + 1
+            self._add(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line == b"data":
-            self._data.append(b"")
-            self._data_size += len(line) + 1
+            self._add(b"", len(line), events)
+        elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
+            self._add(line, len(line), events, is_bare=True)
         # comments, `id`, `retry` and unknown fields carry nothing for us
+
+    def _add(self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False) -> None:
+        """Add a line of data; a complete JSON object before it is an event of its own."""
+        is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
+        if is_first and self._has_whole_value():
+            self._is_line_parted = True
+            self._dispatch(self._name_before_data, events)
+            self._name = b"" if self._name == self._name_before_data else self._name
+        if not self._data:
+            self._name_before_data = self._name
+        self._is_bare = is_bare
+        self._data.append(data)
+        self._data_size += size + 1
+        if self._is_line_parted and len(self._data) == 1 and self._has_whole_value():
+            self._dispatch(self._name, events)
+            self._name = b""
+
+    def _dispatch(self, name: bytes, events: list[Event]) -> None:
+        if self._data:
+            events.append((name, self._joined()))
+            self._data, self._data_size, self._is_bare = [], 0, False
+
+    def _joined(self) -> bytes:
+        return self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+
+    def _has_whole_value(self) -> bool:
+        """Return True if the data are a whole JSON object or `[DONE]`."""
+        data = self._joined().strip()
+        if _is_done(data):
+            return True
+        if not (data.startswith(b"{") and data.endswith(b"}")):
+            return False
+        try:
+            return isinstance(parse(data), dict)
+        except ServerError:
+            return False
+
+
+def _is_done(data: bytes) -> bool:
+    """Return True if the data of an event mark the end of the stream."""
+    return len(data) < 32 and data.strip().strip(b"\"'").strip().upper() == _DONE
+
+
+def _is_heartbeat(data: bytes) -> bool:
+    """Return True if the data of an event are empty, or a word that only keeps the line open."""
+    if not data or data.isspace():
+        return True
+    return len(data) < 32 and data.strip().strip(b"\"'[]:").strip().lower() in _HEARTBEATS
+
+
+def _is_plain_chunk(value: Any) -> bool:
+    """Return True if `value` is a chunk with text, reasoning or arguments, and without error."""
+    try:
+        choice = value["choices"][0]
+        delta = choice["delta"]
+        text = delta.get("content") or delta.get("reasoning_content")
+        if not text:
+            text = delta["tool_calls"][0]["function"]["arguments"]
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return False
+    has_text = type(text) is str and text != ""
+    return has_text and "error" not in choice and FAULT_KEYS.isdisjoint(value)
+
+
+def is_chunk(value: Any) -> bool:
+    """Return True if `value` is a part of a completion and not a whole one."""
+    return isinstance(value, dict) and isinstance(_first_choice(value).get("delta"), dict)
+
+
+def _first_choice(value: Mapping[str, Any]) -> dict[str, Any]:
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _has_text(value: Any, depth: int = 8) -> bool:
+    """Return True if there is a non-empty string in `value`, labels aside."""
+    match value:
+        case str():
+            return bool(value)
+        case list():
+            return depth == 0 or any(_has_text(item, depth - 1) for item in value)
+        case dict():
+            items = value.items()
+            return depth == 0 or any(k not in _LABELS and _has_text(v, depth - 1) for k, v in items)
+        case _:
+            return False
+
+
+def _without_error(value: Any) -> Batch:
+    """Return the content that came in one chunk with an error, as a chunk, if there is any."""
+    choice = _first_choice(value) if isinstance(value, dict) else {}
+    content = {name: choice[name] for name in ("index", "delta", "message") if name in choice}
+    if not _has_text(content):
+        return []
+    rest = {name: item for name, item in value.items() if name not in FAULT_KEYS}
+    return [{**rest, "choices": [content]}]
 
 
 Batch = list[Any]
@@ -147,63 +266,111 @@ Batch = list[Any]
 
 
 class StreamReader:
-    """Hears a stream: its values, its end, its complaint, and how long it says nothing."""
+    """Reads a stream: its values, its end, its error, and how long it brings no content."""
 
     def __init__(
         self, response: httpx.Response, timeouts: Timeouts, now: Callable[[], float]
     ) -> None:
-        self._response, self._patience, self._now = response, timeouts, now
+        self._response, self._timeouts, self._now = response, timeouts, now
         self._decoder = EventDecoder()
-        self._heard, self._limit = now(), timeouts.first
-        self._failure: TokenHubError | None = None
+        self._content_at, self._limit = now(), timeouts.first
+        self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
+        self.failure: TokenHubError | None = None
+        """The error that the stream brought; set by `finish` where its end is missing."""
         self.stopped = False
 
-    def hear(self, piece: bytes) -> Batch:
-        """Return the values that `piece` completes; what comes before a complaint is one."""
+    def feed(self, piece: bytes) -> Batch:
+        """Return the values that `piece` completes; those before an error event are returned.
+
+        Raises:
+            APITimeoutError: The stream goes on, but has brought no content for too long.
+        """
+        values, has_content = self._values(self._decoder.feed(piece))
+        if has_content:
+            self._content_at, self._limit = self._now(), self._timeouts.content
+        elif not self.stopped:
+            self._check_content()
+        return values
+
+    def finish(self) -> Batch:
+        """Return the last values, and set `failure` if the stream has no proper end."""
+        if self.stopped:
+            return []
+        values, _ = self._values(self._decoder.finish())
+        if not self.stopped:
+            where = " inside an event" if self._decoder.pending else ""
+            self.failure = IncompleteStreamError(
+                f"the stream ended{where} without `[DONE]`", phase="streaming"
+            )
+        return values
+
+    def skip(self, seconds: float) -> None:
+        """Do not count `seconds`: the time that the consumer of the values took."""
+        self._content_at += seconds
+
+    def _values(self, events: list[Event]) -> tuple[Batch, bool]:
+        """Return the values of `events`, and whether any of them has content."""
         values: Batch = []
-        for name, data in self._decoder.feed(piece):
+        has_content = False
+        for name, data in events:
             try:
                 value = from_json(data)
             except ValueError:
                 value = None
-            if type(value) is dict and "choices" in value and not name:
-                values.append(value)  # as nearly all are
-            else:
-                self._odd(name, data, values)
+            if not name and _is_plain_chunk(value):  # as nearly all are
+                values.append(value)
+                has_content = True
+            elif self._read_other(name, data, value, values):
+                has_content = True
             if self.stopped:
-                return values
-        if not values:
-            self._check_silence()
-        return values
+                break
+        return values, has_content
 
-    def _odd(self, name: bytes, data: bytes, values: Batch) -> None:
-        """Take an event that is no chunk of a completion."""
-        if data.strip() == b"[DONE]":
+    def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
+        """Read an event that is not a plain chunk of text. Return True if it has content."""
+        if _is_done(data):
             self.stopped = True
-            return
+            return False
+        if _is_heartbeat(data) or (name and name.lower() in _HEARTBEATS):
+            return False
         try:
-            values += values_of(name, data, self._response)
-        except TokenHubError as error:
-            self.stopped, self._failure = True, error
+            found = parse_event(data) if value is None else [value]
+        except ServerError as error:
+            found = []
+            said = data.decode("utf-8", "replace")
+            self._fail(refusal(self._response, said) if name == b"error" else error)
+        has_content = False
+        for one in found:
+            is_error = name == b"error" or fault_in(one) is not None
+            values += _without_error(one) if is_error else [one]
+            has_content = self._has_content(one) or has_content
+            if is_error:
+                self._fail(refusal(self._response, one))
+                break
+        return has_content
 
-    def rest(self) -> None:
-        """Start the clock again; the time that the reader took is not the service's."""
-        self._heard, self._limit = self._now(), self._patience.content
+    def _fail(self, error: TokenHubError) -> None:
+        self.stopped, self.failure = True, error
 
-    def judge(self) -> None:
-        """Raise what is wrong with how the stream ended."""
-        if self._failure is not None:
-            raise self._failure
-        if not self.stopped:
-            where = " inside an event" if self._decoder.pending else ""
-            raise IncompleteStreamError(
-                f"the stream ended{where} without `[DONE]`", phase="streaming"
-            )
+    def _has_content(self, value: Any) -> bool:
+        """Return True if a value brings text, or a tool call or usage that differs from the last.
 
-    def _check_silence(self) -> None:
-        if self._limit is not None and self._now() - self._heard > self._limit:
+        A chunk that only names its role, or repeats itself, is a heartbeat.
+        """
+        if not isinstance(value, dict):
+            return False
+        if _has_text(value.get("choices")):
+            return True
+        delta = _first_choice(value).get("delta")
+        calls = delta.get("tool_calls") if isinstance(delta, dict) else None
+        marks = (calls or self._marks[0], value.get("usage") or self._marks[1])
+        is_new, self._marks = marks != self._marks, marks
+        return is_new
+
+    def _check_content(self) -> None:
+        if self._limit is not None and self._now() - self._content_at > self._limit:
             raise APITimeoutError(
-                f"the stream was kept alive for {self._limit:g} s and said nothing",
+                f"the stream brought no content for {self._limit:g} s",
                 phase="streaming",
                 hint="raise `timeout` if the model may think that long",
             )

@@ -1,4 +1,4 @@
-"""Coroutines without an event loop: over a `SyncWire` nothing in them ever suspends."""
+"""Run coroutines without an event loop: over a `SyncRuntime` nothing in them ever suspends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end on this thread, with no event loop."""
+    """Run `work` to its end on this thread, without an event loop."""
     try:
         return _run(lambda: work)
     finally:
@@ -18,7 +18,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """Iterate `stream` on this thread, with no event loop, and close it when left."""
+    """Iterate over `stream` on this thread, without an event loop, and close it at the end."""
     try:
         while True:
             yield _run(stream.__anext__)
@@ -28,21 +28,21 @@ def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         finish(stream.aclose())
 
 
-def _run(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run what `begin` returns to its end.
+def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run the coroutine that `start` returns to its end.
 
-    A loop that runs on this thread, where a notebook or a coroutine calls the sync face, would take
-    our generators for its own, and close them at its end while they are still read.
+    A loop may be running on this thread (a notebook, or a coroutine that calls a sync method). Its
+    hooks are removed meanwhile: it would close our generators at its end while they are in use.
     """
     hooks = sys.get_asyncgen_hooks()
     if hooks.firstiter is not None:
         sys.set_asyncgen_hooks(None, None)
     try:
-        work = begin()
+        work = start()
         work.send(None)
     except StopIteration as stop:
         return cast("T", stop.value)
     finally:
         if hooks.firstiter is not None:
             sys.set_asyncgen_hooks(*hooks)
-    raise RuntimeError(f"{work!r} waited for something that is not its wire")
+    raise RuntimeError(f"{work!r} awaited something other than its SyncRuntime")

@@ -1,4 +1,4 @@
-"""A call, sent until it works or may not be repeated: retries, fail-over, and what they cost."""
+"""Send a call until it works or may not be repeated: retries, failover, and their bookkeeping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.transport.attempt import Attempt
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
-from langchain_tokenhub.transport.error_mapping import after, final, gateway_page
+from langchain_tokenhub.transport.error_mapping import combined, final, is_gateway_error
 from langchain_tokenhub.transport.failover import host_name
 from langchain_tokenhub.transport.retry import pause
 from langchain_tokenhub.transport.runtime import Runtime
@@ -20,7 +20,7 @@ logger = logging.getLogger("langchain_tokenhub.transport")
 
 @dataclass(frozen=True)
 class Transport:
-    """Sends calls to an endpoint over a wire."""
+    """Sends calls to an endpoint over a runtime."""
 
     endpoint: Endpoint
     runtime: Runtime
@@ -32,25 +32,24 @@ class Transport:
             TokenHubError: The class that the failure has by the tables of `retry` and
                 `error_codes.toml`.
         """
-        return self._repeat(call, Attempt.answer)
+        return self._send(call, Attempt.answer)
 
     def stream(self, call: Call) -> Coroutine[Any, Any, Answer]:
         """Return the answer to `call` once its first event has come, to be awaited.
 
-        Its `data` yields the JSON values of the events, as many at a time as came together, and is
-        to be closed. Nothing is repeated after the first event. It ends normally only after
-        `[DONE]`, or when the service answered whole instead of streaming.
+        Its `data` yields lists of JSON values, those of the events that came together, and must be
+        closed. Nothing is repeated after the first event. It ends normally only after `[DONE]`, or
+        when the service answered whole instead of streaming.
 
         Raises:
             IncompleteStreamError: The stream ended, or was cut, without `[DONE]`.
-            TokenHubError: As for `json`, also for an error that came inside the stream.
+            TokenHubError: As for `json`, also for an error inside the stream.
         """
-        return self._repeat(call, Attempt.begin)
+        return self._send(call, Attempt.begin)
 
-    async def _repeat(self, call: Call, act: Callable[[Attempt], Awaitable[Answer]]) -> Answer:
-        """Run `act` on one exchange after the other until it works, or may not be repeated."""
-        begun, retries = self.runtime.now(), 0
-        attempts = 0
+    async def _send(self, call: Call, act: Callable[[Attempt], Awaitable[Answer]]) -> Answer:
+        """Run `act` on one attempt after another until it works, or may not be repeated."""
+        begun, retries, attempts = self.runtime.now(), 0, 0
         while True:
             failure: TokenHubError | None = None
             for origin in self.endpoint.hosts.order(self.runtime.now(), prefer=call.prefer):
@@ -61,9 +60,10 @@ class Transport:
                 except TokenHubError as error:
                     latest = self._failed(attempt, error)
                 else:
-                    self._worked(origin)
+                    self.endpoint.budget.earn()
+                    self._record_success(origin)
                     return result
-                failure = after(failure, latest)
+                failure = combined(failure, latest)
                 if not latest.host_unavailable:
                     break
             assert failure is not None  # noqa: S101 - the order is never empty
@@ -71,36 +71,34 @@ class Transport:
             seconds = self._pause(call, failure, retries)
             if seconds is None:
                 raise self._final(call, failure)
-            logger.debug("%s: again in %.2f s after %s", call.path, seconds, type(failure).__name__)
+            reason = type(failure).__name__
+            logger.debug("%s: sent again in %.2f s after %s", call.path, seconds, reason)
             if call.send_state is not None:
-                call.send_state.renew()  # an interruption need not wait for what was refused
+                call.send_state.renew()  # an interruption need not wait for a refused attempt
             await self.runtime.sleep(seconds)
             retries += 1
 
-    def _worked(self, origin: str) -> None:
-        """Keep budget and health up to date after an attempt that worked."""
-        self.endpoint.budget.earn()
-        self._praise(origin)
-
     def _failed(self, attempt: Attempt, error: TokenHubError) -> TokenHubError:
-        """Keep health up to date after an attempt that failed, and return why."""
-        # its frames hold the request, and with it the key, for as long as somebody keeps it
+        """Record a failed attempt, and return its error."""
+        # the traceback's frames hold the request, and with it the key
         failure = attempt.mark(error).with_traceback(None)
-        self._blame(attempt.call, attempt.origin, failure)
+        self._record_failure(attempt.call, attempt.origin, failure)
         return failure
 
-    def _praise(self, origin: str) -> None:
+    def _record_success(self, origin: str) -> None:
         if self.endpoint.hosts.worked(origin):
-            logger.warning("host %s answers again", host_name(origin))
+            logger.warning("host %s is available again", host_name(origin))
 
-    def _blame(self, call: Call, origin: str, failure: TokenHubError) -> None:
-        """Note what `failure` says of the host, if anything."""
-        gateway, proven = gateway_page(failure), failure.host_unavailable
-        if proven or (gateway and call.retry_class == "read"):
-            if self.endpoint.hosts.failed(origin, self.runtime.now(), proven=proven):
-                logger.warning("host %s is unavailable and rests", host_name(origin))
-        elif failure.status is not None and not gateway:
-            self._praise(origin)
+    def _record_failure(self, call: Call, origin: str, failure: TokenHubError) -> None:
+        """Record what `failure` says about the host's health, if anything."""
+        is_gateway, proven = is_gateway_error(failure), failure.host_unavailable
+        if proven or (is_gateway and call.retry_class == "read"):
+            cooldown = self.endpoint.hosts.failed(origin, self.runtime.now(), proven=proven)
+            if cooldown is not None:
+                line = "host %s marked unavailable for %.0f s"
+                logger.warning(line, host_name(origin), cooldown)
+        elif failure.status is not None and not is_gateway:
+            self._record_success(origin)
 
     def _pause(self, call: Call, failure: TokenHubError, retries: int) -> float | None:
         left = None if call.deadline is None else call.deadline - self.runtime.now()
@@ -108,8 +106,8 @@ class Transport:
         seconds = pause(call.retry_class, failure, retries=retries, max_retries=limit, left=left)
         if seconds is None or self.endpoint.budget.spend():
             return seconds
-        logger.warning("%s: not repeated, too many retries lately for this key", call.path)
-        failure.add_note("not repeated: too many retries lately for this key and site")
+        logger.warning("%s: not sent again, the retry budget of this key is used up", call.path)
+        failure.add_note("not sent again: the retry budget of this key and site is used up")
         return None
 
     def _final(self, call: Call, failure: TokenHubError) -> TokenHubError:

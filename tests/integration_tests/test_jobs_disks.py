@@ -121,10 +121,10 @@ def test_a_full_disk_under_the_results_costs_none(hub, call, tmp_path, disk, mod
 
 
 @needs_proc
-def test_a_read_only_folder_for_results_costs_none(hub, call):
-    with pytest.warns(UserWarning, match="was not saved"):
-        result = call(TokenHubImageTool(save_to=READ_ONLY), "generate", prompt="猫")
-    assert result.files[0].url
+def test_a_read_only_folder_for_results_is_told_before_money_is_spent(hub, call):
+    with pytest.raises(errors.InvalidRequestError, match="save_to: no file can be written"):
+        call(TokenHubImageTool(save_to=READ_ONLY), "generate", prompt="猫")
+    assert hub.requests == []
 
 
 def test_what_a_full_disk_did_not_take_is_saved_later_under_its_own_name(hub, call, tmp_path, disk):
@@ -188,6 +188,88 @@ def test_an_entry_that_cannot_be_read_may_have_been_charged(hub, call, entry, wh
     assert call(
         TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫", again=True
     ).files
+
+
+def _link(file):
+    file.symlink_to(file.with_name("nowhere"))
+
+
+def _grow(file):
+    file.touch()
+    os.truncate(file, 1 << 40)
+
+
+BAD = {
+    "a link to nothing": _link,
+    "a link to itself": lambda file: file.symlink_to(file),
+    "a device": lambda file: file.symlink_to("/dev/zero"),
+    "a folder": lambda file: file.mkdir(),
+    "a pipe": os.mkfifo if hasattr(os, "mkfifo") else _link,
+    "a huge file": _grow,
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_an_entry_that_is_no_file_is_told_by_its_name_and_nothing_is_sent(hub, call, entry, kind):
+    entry()
+    entry.file.unlink()
+    BAD[kind](entry.file)
+    tool = TokenHubVideoTool(ledger=entry.file.parent)
+    for again in (False, True):
+        with pytest.raises(errors.InvalidRequestError, match="ledger cannot be used") as caught:
+            call(tool, "generate", prompt="猫", again=again)
+        assert entry.file.name in str(caught.value)
+    call(TokenHubJobTool(ledger=entry.file.parent), "invoke", {"action": "list"})
+    assert len(hub.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "whole", ["[]", "{}", '"x"', "1", "null", '{"schema": 1}', '{"schema": 1, "job": {"id": "1"}}']
+)
+def test_json_of_another_shape_is_told_at_once_by_its_name(hub, call, entry, whole):
+    entry(whole.encode())
+    with pytest.raises(errors.SubmissionUnknownError, match=entry.file.stem):
+        call(TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫")
+    assert len(hub.jobs) == 1
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "x", 1e300])
+def test_a_job_with_an_impossible_date_is_collected(hub, call, tmp_path, entry, at):
+    job = entry()
+    naive = job.submitted_at.replace(tzinfo=None).isoformat()
+    entry(at=at, job={**job.model_dump(mode="json"), "submitted_at": naive})
+    listed = call(TokenHubJobTool(ledger=tmp_path), "invoke", {"action": "list"})
+    assert job.id in listed
+    assert call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫").job.id == job.id
+
+
+def test_a_submit_of_another_worker_is_waited_for_no_longer_than_the_callers_patience(
+    hub, call, entry
+):
+    entry(at=datetime.now(UTC).isoformat(), state="submitting", job=None)
+    tool = TokenHubVideoTool(ledger=entry.file.parent, wait_timeout=0.2)
+    begun = hub.uptime()
+    with pytest.raises(errors.SubmissionUnknownError):
+        call(tool, "generate", prompt="猫")
+    assert hub.uptime() - begun < 20
+
+
+def test_an_entry_of_an_earlier_version_is_read(hub, call, tmp_path, entry):
+    job = entry()
+    facts = json.loads(entry.file.read_text("utf-8"))
+    old = {name: facts[name] for name in ("schema", "key", "state", "at", "job", "asked")}
+    entry(json.dumps(old).encode())
+    assert call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫").job.id == job.id
+
+
+def test_a_lock_that_a_killed_process_left_behind_is_removed(hub, call, entry, monkeypatch):
+    monkeypatch.setattr("langchain_tokenhub.jobs.ledger_backends.LOCK_TIMEOUT", 0.1)
+    job = entry()
+    lock = entry.file.with_name(f"{entry.file.name}.lock")
+    lock.write_text("")
+    tool = TokenHubVideoTool(ledger=entry.file.parent)
+    assert call(tool, "generate", prompt="猫").job.id == job.id
+    assert not lock.exists()
 
 
 def test_one_broken_entry_hides_no_other_job(hub, call, tmp_path, entry, monkeypatch):

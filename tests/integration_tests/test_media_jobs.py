@@ -322,10 +322,11 @@ def test_a_failed_save_loses_nothing(hub, call, tmp_path):
     assert result.files[0].url
 
 
-def test_a_folder_that_cannot_be_loses_nothing(hub, call, tmp_path):
+def test_a_folder_that_cannot_be_loses_no_job_that_was_submitted(hub, call, tmp_path):
+    job = TokenHubImageTool().submit(prompt="猫")
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="not saved"):
-        result = call(TokenHubImageTool(save_to=tmp_path / "file"), "generate", prompt="猫")
+        result = call(TokenHubImageTool(save_to=tmp_path / "file"), "result", job)
     assert result.files[0].url
 
 

@@ -230,18 +230,30 @@ def test_with_retry_and_a_ledger_waits_on_and_pays_once(hub, call, tmp_path):
     assert submits(hub) == 1
 
 
-def test_with_retry_and_a_ledger_does_not_repeat_a_lost_submit(hub, call, tmp_path):
+def test_with_retry_does_not_repeat_a_lost_submit(hub, call):
+    hub.fail("lost-answer")
+    eager = TokenHubVideoTool().with_retry(stop_after_attempt=3, exponential_jitter_params=QUICK)
+    with pytest.raises(SubmissionUnknownError, match="no job id came back"):
+        call(eager, "invoke", {"prompt": "猫"})
+    assert submits(hub) == 1
+
+
+def test_a_ledger_keeps_whoever_repeats_anything_from_paying_twice(hub, call, tmp_path):
     hub.fail("lost-answer")
     eager = TokenHubVideoTool(ledger=tmp_path).with_retry(
-        stop_after_attempt=3, exponential_jitter_params=QUICK
+        retry_if_exception_type=(Exception,),
+        stop_after_attempt=3,
+        exponential_jitter_params=QUICK,
     )
     with pytest.raises(SubmissionUnknownError, match="may have been charged"):
         call(eager, "invoke", {"prompt": "猫"})
     assert submits(hub) == 1
 
 
-def test_with_retry_without_a_ledger_repeats_anything(hub, call):
+def test_with_retry_of_every_error_without_a_ledger_pays_again(hub, call):
     hub.fail("lost-answer")
-    eager = TokenHubVideoTool().with_retry(stop_after_attempt=3, exponential_jitter_params=QUICK)
+    eager = TokenHubVideoTool().with_retry(
+        retry_if_exception_type=(Exception,), stop_after_attempt=3, exponential_jitter_params=QUICK
+    )
     assert call(eager, "invoke", {"prompt": "猫"}).startswith("job ")
     assert submits(hub) == 2

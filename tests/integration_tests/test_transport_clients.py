@@ -59,6 +59,18 @@ async def test_the_callers_async_client_says_how_patient_to_be(model, peers):
             await model(http_async_client=own, base_url=peers(silence).url).ainvoke("q")
 
 
+async def test_a_head_that_drips_to_the_callers_async_client_comes_to_an_end(model, peers):
+    async def drip(connection, request):
+        await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not connection.gone.is_set():
+            await connection.send(b"x")
+            await asyncio.sleep(0.05)
+
+    async with httpx.AsyncClient(timeout=0.2) as own:
+        with pytest.raises(APITimeoutError, match="head"):
+            await model(http_async_client=own, base_url=peers(drip).url).ainvoke("q")
+
+
 def test_a_client_that_says_nothing_of_patience_does_not_cut_a_model_that_thinks(model):
     """httpx's default is 5 s."""
     with httpx.Client() as own:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,14 +11,18 @@ import sys
 import textwrap
 import threading
 
+import anyio
 import httpx
 import pytest
+from starlette.responses import StreamingResponse
 
+from langchain_tokenhub import SubmissionUnknownError, TokenHubJobTool, TokenHubVideoTool
 from langchain_tokenhub.transport import (
     AsyncRuntime,
     Call,
     SendState,
     SyncRuntime,
+    Timeouts,
     Transport,
     finish,
 )
@@ -29,15 +34,15 @@ SUBMIT = """
     from langchain_tokenhub.transport.failover import Hosts
     from langchain_tokenhub.transport.retry import Budget
     endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
-    progress = Progress()
-    call = Call(path="/submit", body={}, safety="submit", progress=progress)
+    send_state = SendState()
+    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
     transport = Transport(endpoint, SyncRuntime())
 """
 WAIT = """
     from langchain_tokenhub.transport import runtime
-    runtime.GRACE = float(sys.argv[2])
+    runtime.INTERRUPT_GRACE = float(sys.argv[2])
     try:
-        answer, stop = finish(transport.wire.shielded(transport.json(call), progress))
+        answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
         print("answered", answer.data, type(stop).__name__)
     except KeyboardInterrupt as stop:
         print("stopped", getattr(stop, "__notes__", []))
@@ -101,7 +106,7 @@ async def test_ctrl_c_waits_no_longer_than_its_grace(submitted):
     process = await submitted(never, 0.1)
     process.send_signal(signal.SIGINT)
     out, _ = await asyncio.to_thread(ended, process)
-    assert out.startswith("stopped ['the submit that was under way has no answer")
+    assert out.startswith("stopped ['the submit under way had no answer")
 
 
 async def test_ctrl_c_while_waiting_to_repeat_a_refused_submit_is_honoured_at_once(submitted):
@@ -141,6 +146,160 @@ async def test_a_cancelled_submit_is_finished_first(peers):
     answer, interruption = await task
     assert answer.data == {"id": "job-1"}
     assert isinstance(interruption, asyncio.CancelledError)
+
+
+async def late_job(connection, request):
+    await asyncio.sleep(0.3)
+    await connection.json({"id": "job-1"})
+
+
+async def kept(server, found):
+    """Submit, and note what came of it although the caller was cancelled."""
+    answer, interruption = await shielded(server.url, SendState())
+    found.append(answer.data["id"])
+    raise interruption or AssertionError("it was not interrupted")
+
+
+async def sent(server):
+    await asyncio.to_thread(server.arrived.wait, 5)
+
+
+async def by_an_anyio_group(server, found):
+    async with anyio.create_task_group() as group:
+        group.start_soon(kept, server, found)
+        await sent(server)
+        group.cancel_scope.cancel()
+
+
+async def by_move_on_after(server, found):
+    with anyio.move_on_after(0.1):
+        await kept(server, found)
+
+
+async def by_fail_after(server, found):
+    with contextlib.suppress(TimeoutError), anyio.fail_after(0.1):
+        await kept(server, found)
+
+
+async def by_wait_for(server, found):
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(kept(server, found), 0.1)
+
+
+async def by_two_timeouts(server, found):
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.15), asyncio.timeout(0.1):
+            await kept(server, found)
+
+
+async def by_a_task_group(server, found):
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(kept(server, found))
+            await sent(server)
+            raise ValueError("a sibling failed")
+
+
+async def by_a_client_that_left(server, found):
+    """Starlette streams an answer whose client hangs up."""
+
+    async def pieces():
+        yield b"begun"
+        await kept(server, found)
+
+    async def receive():
+        await sent(server)
+        return {"type": "http.disconnect"}
+
+    async def send(_message):
+        return None
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+    await StreamingResponse(pieces())(scope, receive, send)
+
+
+WAYS = [
+    *(by_an_anyio_group, by_move_on_after, by_fail_after, by_wait_for, by_two_timeouts),
+    *(by_a_task_group, by_a_client_that_left),
+]
+
+
+@pytest.mark.parametrize("interrupt", WAYS)
+async def test_whoever_cancels_a_submit_under_way_its_answer_is_awaited(interrupt, peers):
+    found = []
+    await interrupt(peers(late_job), found)
+    assert found == ["job-1"]
+
+
+async def test_waiting_for_the_answer_does_not_keep_the_loop_busy(peers, monkeypatch):
+    """anyio cancels again on every turn of the loop."""
+    turns, selector = [], asyncio.get_running_loop()._selector
+    select = selector.select
+    monkeypatch.setattr(selector, "select", lambda wait=None: turns.append(1) or select(wait))
+    await by_an_anyio_group(peers(late_job), [])
+    assert len(turns) < 200
+
+
+async def test_a_cancelled_submit_waits_no_longer_than_its_grace(peers, monkeypatch):
+    async def never(connection, request):
+        await connection.until_gone()
+
+    notes = []
+
+    async def submit(server):
+        try:
+            await shielded(server.url, SendState())
+        except asyncio.CancelledError as interruption:
+            notes.extend(interruption.__notes__)
+            raise
+
+    monkeypatch.setattr("langchain_tokenhub.transport.runtime.INTERRUPT_GRACE", 0.1)
+    with anyio.move_on_after(0.1):
+        await submit(peers(never))
+    assert ["may have been charged" in note for note in notes] == [True]
+
+
+async def test_a_submit_refused_while_its_caller_is_cancelled_is_not_sent_again(peers):
+    async def busy(connection, request):
+        await asyncio.sleep(0.2)
+        await connection.json({"error": {"code": "429001"}}, status=429, Retry_After="0.1")
+
+    server = peers(busy)
+    with anyio.move_on_after(0.1):
+        await shielded(server.url, SendState())
+    await asyncio.sleep(0.3)
+    assert len(server.requests) == 1
+
+
+async def test_the_timeouts_of_the_callers_own_client_hold_for_a_submit(peers):
+    async def never(connection, request):
+        await connection.until_gone()
+
+    send_state = SendState()
+    async with httpx.AsyncClient() as own:
+        endpoint = Endpoint(hosts=Hosts((peers(never).url,)), budget=Budget(), key=lambda: "sk")
+        transport = Transport(endpoint, AsyncRuntime(own))
+        timeouts = Timeouts(read=0.2, chosen=True)
+        call = Call(
+            path="/", body={}, retry_class="submit", send_state=send_state, timeouts=timeouts
+        )
+        with pytest.raises(SubmissionUnknownError):
+            await asyncio.wait_for(transport.runtime.shielded(transport.json(call), send_state), 5)
+
+
+def test_a_cancelled_tools_job_is_logged_and_remembered(hub, caplog):
+    hub.fail("drip", seconds=0.4, path="/v1/api/video/submit")
+
+    async def main():
+        tool = TokenHubVideoTool()
+        with anyio.move_on_after(0.1):
+            await tool.agenerate(prompt="猫")
+        return await TokenHubJobTool().ainvoke({"action": "list"})
+
+    listed = asyncio.run(main())
+    (job_id,) = hub.jobs
+    assert job_id in caplog.text
+    assert job_id in listed
 
 
 def test_a_loop_that_ends_waits_for_a_submit_under_way(peers):

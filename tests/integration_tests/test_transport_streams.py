@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import inspect
 import json
 import time
 
@@ -16,7 +17,11 @@ from langchain_tokenhub import (
     IncompleteStreamError,
     RateLimitError,
     ServerError,
+    SubmissionUnknownError,
+    TokenHubVideoTool,
 )
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from langchain_tokenhub.transport.download import fetch
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -100,6 +105,17 @@ def test_a_stream_cut_after_its_finish_reason_is_whole(model, peer, raw, call):
     assert "".join(chunk.content for chunk in chunks) == "hi"
 
 
+def test_a_stream_that_falls_silent_after_its_finish_reason_is_whole(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + CHUNKED)
+        await connection.chunks(raw.event("hi"), raw.event(finish="stop"))
+        await connection.until_gone()
+
+    chunks = call(model(timeout=0.2), "stream", "q")
+    assert "".join(chunk.content for chunk in chunks) == "hi"
+
+
 def test_a_stream_cut_before_its_first_event_is_asked_for_once_more(model, peer, raw, call):
     async def serve(connection, request):
         if len(peer.requests) > 1:
@@ -124,7 +140,7 @@ def test_keep_alive_comments_do_not_count_as_an_answer(model, peer, raw, call):
 
     error = error_of(call, model(timeout=0.3, max_retries=0))
     assert isinstance(error, APITimeoutError)
-    assert "said nothing" in str(error)
+    assert "no content" in str(error)
     assert peer.connections[0].gone.wait(5)
 
 
@@ -168,6 +184,170 @@ def test_an_error_frame_in_the_middle_comes_after_what_was_said(model, peer, raw
 
     error = error_of(call, model())
     assert isinstance(error, RateLimitError)
+    assert len(peer.requests) == 1
+
+
+ERROR_FRAMES = [
+    {"choices": [], "error": {"code": "429001", "message": "slow down"}},
+    {"error": {"code": "429001", "message": "slow down"}},
+    {
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        "error": {"code": 429, "message": "slow down"},
+    },
+]
+
+
+def v3(chat, call):
+    """Read a stream by LangChain's newest events, in the face that `call` has."""
+    if call.__name__ == "sync":
+        return list(chat.stream_events("q", version="v3"))
+
+    async def main():
+        stream = chat.astream_events("q", version="v3")
+        stream = await stream if inspect.isawaitable(stream) else stream
+        return [event async for event in stream]
+
+    return asyncio.run(main())
+
+
+FACES = {
+    "v0": lambda call, model: call(model(), "stream", "q"),
+    "v1": lambda call, model: call(model(output_version="v1"), "stream", "q"),
+    "v3": lambda call, model: v3(model(), call),
+    "invoke": lambda call, model: call(model(streaming=True), "invoke", "q"),
+}
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+def test_an_error_in_mid_stream_has_its_class_and_what_was_said(face, model, peer, raw, call):
+    """openai 3.54.0 ends such a stream as if it were whole where the error is in a chunk."""
+    for frame in ERROR_FRAMES:
+
+        @answering(peer)
+        async def serve(connection, request, frame=frame):
+            last = b"data: " + json.dumps(frame).encode() + b"\n\n"
+            await connection.stream(raw.event("你好") + last, raw.DONE)
+
+        with pytest.raises(RateLimitError, match="slow down") as caught:
+            face(call, model)
+        assert caught.value.partial.text == "你好"
+
+
+@pytest.mark.parametrize("chunked", [True, False], ids=["events", "JSON and [DONE]"])
+def test_an_answer_in_events_that_nobody_asked_for_is_read(chunked, model, peer, raw, call):
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    whole = json.dumps({**raw.WHOLE, "usage": usage}).encode() + b"\n\n"
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+
+    @answering(peer)
+    async def serve(connection, request):
+        parts = raw.event("h"), raw.event("i"), raw.event(finish="stop"), last
+        await connection.stream(b"".join(parts) if chunked else whole, raw.DONE)
+
+    message = call(model(), "invoke", "q")
+    assert type(message).__name__ == "AIMessage"
+    assert (message.content, message.usage_metadata["total_tokens"]) == ("hi", 5)
+    assert message.response_metadata["finish_reason"] == "stop"
+    assert len(peer.requests) == 1
+
+
+def test_unasked_events_without_their_end_are_incomplete(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.stream(raw.event("你好"))
+
+    error = error_of(call, model(), "invoke")
+    assert isinstance(error, IncompleteStreamError)
+    assert (error.partial.content, len(peer.requests)) == ("你好", 1)
+
+
+async def drip(connection, data, seconds=0.05):
+    while not connection.gone.is_set():
+        await connection.send(data)
+        await asyncio.sleep(seconds)
+
+
+async def drips_its_head(connection):
+    await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    await drip(connection, b"x")
+
+
+async def drips_its_body(connection):
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
+    await drip(connection, b" ")
+
+
+@pytest.mark.parametrize("dripping", [drips_its_head, drips_its_body])
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+def test_an_answer_that_drips_comes_to_an_end(dripping, verb, model, peer, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await dripping(connection)
+
+    error = error_of(call, model(timeout=0.2, max_retries=0), verb)
+    assert isinstance(error, APITimeoutError)
+    assert peer.connections[0].gone.wait(5)
+
+
+def test_empty_chunks_do_not_keep_a_stream_alive(model, peer, raw, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + b"\r\n")
+        await drip(connection, raw.event())
+
+    error = error_of(call, model(timeout=0.3, max_retries=0))
+    assert isinstance(error, APITimeoutError)
+    assert "no content" in str(error)
+
+
+@pytest.mark.parametrize("dripping", [drips_its_head, drips_its_body])
+def test_a_submit_whose_answer_drips_is_unknown(dripping, peer, call):
+    @answering(peer)
+    async def serve(connection, request):
+        await dripping(connection)
+
+    tool = TokenHubVideoTool(base_url=peer.url, api_key="sk", timeout=0.2)
+    with pytest.raises(SubmissionUnknownError):
+        call(tool, "generate", prompt="猫")
+    assert len(peer.requests) == 1
+
+
+def test_a_submit_ends_with_the_wait_of_its_caller(peer, call, monkeypatch):
+    @answering(peer)
+    async def serve(connection, request):
+        await drips_its_body(connection)
+
+    monkeypatch.setattr("langchain_tokenhub.jobs.service.INTERRUPT_GRACE", 0.2)
+    tool = TokenHubVideoTool(base_url=peer.url, api_key="sk", wait_timeout=0.3)
+    with pytest.raises(SubmissionUnknownError):
+        call(tool, "generate", prompt="猫")
+
+
+class Link:
+    """A file on loopback."""
+
+    def __init__(self, url):
+        self.url = url
+
+    async def _bytes(self, runtime):
+        fetched = await fetch(runtime, self.url, allow_loopback=True)
+        return b"".join([piece async for piece in fetched.pieces])
+
+    def read(self):
+        return finish(self._bytes(SyncRuntime()))
+
+    async def aread(self):
+        return await self._bytes(AsyncRuntime())
+
+
+def test_a_download_that_drips_is_given_up(peer, call, monkeypatch):
+    @answering(peer)
+    async def serve(connection, request):
+        await drips_its_body(connection)
+
+    monkeypatch.setattr("langchain_tokenhub.transport.download.RATE_WINDOW", 0.3)
+    with pytest.raises(APITimeoutError, match="bytes/s"):
+        call(Link(f"{peer.url}/a.png"), "read")
     assert len(peer.requests) == 1
 
 

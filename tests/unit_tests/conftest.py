@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
 import pytest
+from langchain_tests.utils.stream_lifecycle import assert_valid_event_stream
 
 from langchain_tokenhub import ChatTokenHub
 
@@ -25,6 +27,26 @@ def _events(chunks: list[Any]) -> bytes:
     return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode(
         "utf-8", "surrogatepass"
     )
+
+
+def _sum(chunks):
+    assert [chunk.chunk_position for chunk in chunks].count("last") == 1
+    return sum(chunks[1:], chunks[0]) if len(chunks) > 1 else chunks[0]
+
+
+async def _alist(stream):
+    return [item async for item in stream]
+
+
+async def _astream_events(model):
+    stream = await model.astream_events("hi", version="v3")
+    events = [event async for event in stream]
+    return events, await stream.output
+
+
+def _stream_events(model):
+    stream = model.stream_events("hi", version="v3")
+    return list(stream), stream.output
 
 
 class Service:
@@ -53,6 +75,23 @@ class Service:
         """Return the chat model that talks to this service."""
         defaults = {"api_key": "sk-test-canary", "base_url": "https://hub.test", "max_retries": 0}
         return ChatTokenHub(**defaults | self.clients | fields, model=model)
+
+    def faces(self, model: str = "glm-5") -> dict[str, Any]:
+        """Return the streamed answer as each face gives it."""
+        v0, v1 = self.model(model), self.model(model, output_version="v1")
+        events, v3 = _stream_events(v0)
+        aevents, av3 = asyncio.run(_astream_events(v0))
+        assert_valid_event_stream(events)
+        assert_valid_event_stream(aevents)
+        return {
+            "v0": _sum(list(v0.stream("hi"))),
+            "v0 async": _sum(asyncio.run(_alist(v0.astream("hi")))),
+            "v1": _sum(list(v1.stream("hi"))),
+            "v1 async": _sum(asyncio.run(_alist(v1.astream("hi")))),
+            "invoke while streaming": self.model(model, streaming=True).invoke("hi"),
+            "v3": v3,
+            "v3 async": av3,
+        }
 
 
 @pytest.fixture

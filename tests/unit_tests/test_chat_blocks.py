@@ -6,7 +6,6 @@ the quirks that servers behind the gateway have. The real chat model reads them 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.tools import tool
-from langchain_tests.utils.stream_lifecycle import assert_valid_event_stream
 
 USAGE = {
     "prompt_tokens": 10,
@@ -161,44 +159,6 @@ def _with_usage(chunks, place):
 # -- the faces ---------------------------------------------------------------------------------
 
 
-def _sum(chunks):
-    assert [chunk.chunk_position for chunk in chunks].count("last") == 1
-    return sum(chunks[1:], chunks[0]) if len(chunks) > 1 else chunks[0]
-
-
-async def _alist(stream):
-    return [item async for item in stream]
-
-
-async def _astream_events(model):
-    stream = await model.astream_events("hi", version="v3")
-    events = [event async for event in stream]
-    return events, await stream.output
-
-
-def _stream_events(model):
-    stream = model.stream_events("hi", version="v3")
-    return list(stream), stream.output
-
-
-def _faces(service):
-    """Return the same answer as each face gives it."""
-    v0, v1 = service.model(), service.model(output_version="v1")
-    events, v3 = _stream_events(v0)
-    aevents, av3 = asyncio.run(_astream_events(v0))
-    assert_valid_event_stream(events)
-    assert_valid_event_stream(aevents)
-    return {
-        "v0": _sum(list(v0.stream("hi"))),
-        "v0 async": _sum(asyncio.run(_alist(v0.astream("hi")))),
-        "v1": _sum(list(v1.stream("hi"))),
-        "v1 async": _sum(asyncio.run(_alist(v1.astream("hi")))),
-        "invoke while streaming": service.model(streaming=True).invoke("hi"),
-        "v3": v3,
-        "v3 async": av3,
-    }
-
-
 def _said(message):
     """Return what a message says, in whichever shape."""
     blocks = message.content_blocks
@@ -239,7 +199,7 @@ def _expected(said, quirks):
 def _check(services, said, quirks, order=(), cuts=(1, 3)):
     service = services()(_stream(said, quirks, order, cuts))
 
-    for face, message in _faces(service).items():
+    for face, message in service.faces().items():
         found, expected = _said(message), _expected(said, quirks)
         by_id = {call["id"]: call for call in found["calls"]}
         assert len(by_id) == len(found["calls"]), face
@@ -363,7 +323,7 @@ CUT = [
 @pytest.mark.parametrize("args", CUT)
 def test_arguments_that_were_cut_are_an_invalid_call_in_every_shape(services, args):
     streamed, whole = _one_call(args, (3, 7))
-    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
 
     for face, message in faces.items():
         calls, ((name, said, call_id),) = _calls(message)
@@ -391,14 +351,18 @@ def test_section_4_complaint_24_an_agent_does_not_act_on_a_call_that_was_cut_off
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    args=st.text(st.sampled_from('{}[]",:\\\n a1'), max_size=12), cuts=st.lists(st.integers(1, 9))
+    # a second `{` may begin the same arguments again
+    args=st.text(st.sampled_from('{}[]",:\\\n a1'), max_size=12).filter(
+        lambda text: text.count("{") < 2
+    ),
+    cuts=st.lists(st.integers(1, 9)),
 )
 @example(args='{"a": "\\\\', cuts=[])
 @example(args='{"a": 1} ', cuts=[8])
 @example(args=" \n", cuts=[1])
 def test_any_arguments_are_the_same_call_in_every_shape(services, args, cuts):
     streamed, whole = _one_call(args, cuts)
-    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
 
     first, *others = [_calls(message) for message in faces.values()]
     assert all(other == first for other in others)
@@ -407,7 +371,7 @@ def test_any_arguments_are_the_same_call_in_every_shape(services, args, cuts):
 @pytest.mark.parametrize("args", ["", "null", "{}", " "])
 def test_a_call_without_arguments_is_one_in_every_shape(services, args):
     streamed, whole = _one_call(args, ())
-    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
 
     for face, message in faces.items():
         assert _calls(message) == ([("f", {}, "c0")], []), face
@@ -416,7 +380,7 @@ def test_a_call_without_arguments_is_one_in_every_shape(services, args):
 @pytest.mark.parametrize("args", ['{"a": 1}', ""])
 def test_a_call_without_a_name_is_an_invalid_call_in_every_shape(services, args):
     streamed, whole = _one_call(args, (), name=None)
-    faces = _faces(services()(streamed)) | {"invoke": services()(whole).model().invoke("hi")}
+    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
 
     for face, message in faces.items():
         calls, broken = _calls(message)
@@ -426,13 +390,13 @@ def test_a_call_without_a_name_is_an_invalid_call_in_every_shape(services, args)
 def test_core_keeps_the_chunk_of_an_invalid_call_in_the_sum_of_v1_blocks(services):
     """Core turns such blocks into calls where they are valid, and leaves the others."""
     streamed, _ = _one_call(CUT[0], ())
-    whole = _sum(list(services()(streamed).model(output_version="v1").stream("hi")))
+    whole = services()(streamed).faces()["v1"]
 
     assert [block["type"] for block in whole.content] == ["tool_call_chunk"]
 
 
 def test_v1_blocks_of_a_stream_merge_by_what_they_belong_to(services):
-    whole = _sum(list(services()(_two_calls()).model(output_version="v1").stream("hi")))
+    whole = services()(_two_calls()).faces()["v1"]
 
     assert [block["type"] for block in whole.content] == ["tool_call", "tool_call"]
 
@@ -469,7 +433,7 @@ def test_row_57_every_shape_sends_its_reasoning_back_in_a_tool_loop(services, sh
     first = {
         "v0": lambda: service.model("hy3").invoke("hi"),
         "v1": lambda: service.model("hy3", output_version="v1").invoke("hi"),
-        "v3": lambda: _stream_events(service.model("hy3"))[1],
+        "v3": lambda: service.model("hy3").stream_events("hi", version="v3").output,
     }[shape]
     if shape != "v3":
         service = services()(_whole("hm", "f"), _stream(Said(text="x"), Quirks(), (), ()))

@@ -267,6 +267,23 @@ def test_a_doubled_result_does_not_close_the_calls_that_are_open():
     assert "again" in wire[-1]["content"]
 
 
+def test_calls_under_one_id_get_an_id_each_and_their_results_in_order():
+    calls = [_call("f", "c1", a=1), _call("f", "c1", a=2), _call("g", "c1_")]
+    said = AIMessage(content="", tool_calls=calls)
+    results = [ToolMessage("1", tool_call_id="c1"), ToolMessage("2", tool_call_id="c1")]
+
+    _, assistant, *tools = _wire(HumanMessage("hi"), said, *results)
+
+    ids = [call["id"] for call in assistant["tool_calls"]]
+    assert len(set(ids)) == 3
+    assert [(tool["tool_call_id"], tool["content"]) for tool in tools] == [
+        (ids[0], "1"),
+        (ids[1], "2"),
+        (ids[2], "(no result)"),
+    ]
+    assert [call["id"] for call in said.tool_calls] == ["c1", "c1", "c1_"]
+
+
 def test_results_in_another_order_are_kept_together():
     calls = [_call(call_id="c1"), _call(call_id="c2")]
     wire = _wire(

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+import threading
+from pathlib import Path
+
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError, backend_for, key_of
+from langchain_tokenhub.jobs.ledger import (
+    Ledger,
+    LedgerHooks,
+    TakenError,
+    _entry,
+    account_hash,
+    backend_for,
+    key_of,
+)
 from langchain_tokenhub.jobs.models import Job, JobRequest
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedRuntime
@@ -100,10 +116,188 @@ def test_what_was_asked_for_is_kept_without_its_files(ledger):
     assert known.body["image"] == {"base64": "(5000 characters of base64)"}
 
 
-def test_anew_takes_the_place_of_an_entry_once(ledger):
-    finish(ledger.keep("k", JOB))
-    log = LedgerHooks(ledger, JobRequest(body={}, key="k"), again=True)
-    finish(log.begin())
-    assert finish(ledger.look("k")).pending
-    with pytest.raises(TakenError):
-        finish(log.begin())
+def test_links_count_without_their_signatures():
+    same = [
+        "https://x.test/a.png?v=1",
+        "https://X.test/a.png?v=1&q-sign-time=1;2&q-signature=a",
+        "http://x.test/a.png?X-Amz-Date=1&X-Amz-Signature=b&v=1",
+        "https://x.test/a.png?v=1&se=2026&sp=r&sig=c",
+        "https://x.test/a.png?Expires=1&OSSAccessKeyId=d&Signature=e&v=1#top",
+    ]
+    others = [
+        "https://x.test/a.png",
+        "https://x.test/a.png?v=2",
+        "https://x.test/b.png?v=1",
+        "https://y.test/a.png?v=1",
+        "https://x.test/a.png?v=1&x-oss-process=image/resize",
+        "https://x.test/a.png?v=1&se=2026",
+    ]
+    keys = [key_of("m", ["a"], {"images": [{"url": link}]}) for link in same + others]
+    assert len(set(keys[: len(same)])) == 1
+    assert len(set(keys)) == 1 + len(others)
+
+
+def test_an_account_is_told_by_a_hash_that_does_not_hold_its_key():
+    assert account_hash("sk-a") == account_hash("sk-a") != account_hash("sk-b")
+    assert "sk-a" not in account_hash("sk-a")
+    assert account_hash("sk-a") != hashlib.sha256(b"sk-a").hexdigest()[:32]
+
+
+def test_another_accounts_jobs_are_not_listed(tmp_path):
+    mine, theirs = (Ledger(backend_for(tmp_path), ScriptedRuntime(), who) for who in "ab")
+    finish(theirs.keep("k", JOB))
+    assert finish(mine.known()) == []
+    assert [job for job, _ in finish(theirs.known())] == [JOB]
+
+
+def test_a_wait_for_another_worker_ends_with_the_callers_patience(ledger):
+    finish(ledger.claim("k"))
+    entry = finish(ledger.look("k"))
+    with pytest.raises(errors.SubmissionUnknownError):
+        finish(ledger.await_other_worker("k", entry, 3.0))
+    assert sum(ledger._runtime.slept) == pytest.approx(3.0)
+
+
+# --- several calls of one key ---------------------------------------------------------------------
+
+
+class Calls(RuleBasedStateMachine):
+    """Calls of one key: what one does never takes another's entry away."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.backend = self.make_backend()
+        self.calls = []
+        self.states = {}
+
+    def make_backend(self):
+        return backend_for(self.folder.name)
+
+    def teardown(self):
+        left = [file.name for file in Path(self.folder.name).rglob("*") if file.is_file()]
+        self.folder.cleanup()
+        assert set(left) <= {"k.json"}
+
+    def record(self):
+        found = self.backend.get("k")
+        return _entry(found).all if found else ()
+
+    def act(self, call, verb, *args, may_replace=False):
+        """Do something as `call`, and check that the other calls' entries are still there."""
+        before = [entry for entry in self.record() if entry.token != call._token]
+        finish(getattr(call, verb)("k", *args))
+        left = {entry.token: entry for entry in self.record()}
+        for entry in before:
+            assert entry.token in left or (may_replace and not entry.pending)
+            assert left.get(entry.token, entry).job == entry.job
+
+    def some(self, state, data):
+        calls = [call for call in self.calls if self.states[call] == state]
+        return data.draw(st.sampled_from(calls)) if calls else None
+
+    @rule(again=st.booleans())
+    def begin(self, again):
+        call, before = Ledger(self.backend, ScriptedRuntime()), self.record()
+        taken = finish(call.claim("k", again=again))
+        assert bool(taken) == bool(before and not again)
+        if taken is None:
+            self.calls.append(call)
+            self.states[call] = "pending"
+            call.again = again
+
+    @rule(data=st.data())
+    def accept(self, data):
+        if call := self.some("pending", data):
+            job = JOB.model_copy(update={"id": f"job-{len(self.calls)}-{call._token}"})
+            self.states[call], call.job = "accepted", job
+            self.act(call, "keep", job, may_replace=call.again)
+            assert any(entry.job and entry.job.id == job.id for entry in self.record())
+
+    @rule(data=st.data(), verb=st.sampled_from(["refuse", "lose"]))
+    def end(self, data, verb):
+        if call := self.some("pending", data):
+            self.states[call] = "ended"
+            self.act(call, verb)
+
+    @rule(data=st.data(), verb=st.sampled_from(["forget", "update"]))
+    def look_at(self, data, verb):
+        if call := self.some("accepted", data):
+            args = [call.job] if verb == "forget" else [call.job, JobRequest(body={})]
+            self.act(call, verb, *args)
+            if verb == "forget":
+                self.states[call] = "ended"
+                assert call._token not in {entry.token for entry in self.record()}
+
+    @invariant()
+    def a_pending_call_is_never_forgotten(self):
+        tokens = {entry.token for entry in self.record()}
+        assert {call._token for call in self.calls if self.states[call] == "pending"} <= tokens
+
+
+class CallsInAStore(Calls):
+    def make_backend(self):
+        return backend_for(InMemoryByteStore())
+
+
+CALLS = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestCalls = Calls.TestCase
+TestCalls.settings = CALLS
+TestCallsInAStore = CallsInAStore.TestCase
+TestCallsInAStore.settings = CALLS
+
+
+def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_key(ledger):
+    first, later = ledger, Ledger(ledger._backend, ScriptedRuntime())
+    request = JobRequest(body={"prompt": "雪"}, key="k")
+    finish(first.claim("k", request))
+    finish(later.claim("k", request, again=True))
+    newer = JOB.model_copy(update={"id": "144"})
+    finish(later.keep("k", newer, request))
+    finish(first.keep("k", JOB, request))
+    assert finish(first.look("k")).job == newer
+    known = finish(first.known())
+    assert {(job.id, asked.key) for job, asked in known} == {("143", "k"), ("144", "k")}
+    finish(later.forget("k", newer))
+    assert finish(first.look("k")).job == JOB
+
+
+def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path):
+    backend = backend_for(tmp_path)
+    finish(Ledger(backend, ScriptedRuntime()).keep("k", JOB))
+
+    def work():
+        for _ in range(10):
+            call = Ledger(backend, ScriptedRuntime())
+            finish(call.claim("k", again=True))
+            finish(call.refuse("k"))
+        last = Ledger(backend, ScriptedRuntime())
+        finish(last.claim("k", again=True))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = _entry(backend.get("k"))
+    assert record.job == JOB
+    assert sum(entry.pending for entry in record.others) == len(record.others) == 6
+    assert [file.name for file in tmp_path.iterdir()] == ["k.json"]
+
+
+def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(ledger):
+    other = Ledger(ledger._backend, ScriptedRuntime())
+    finish(other.keep("k", JOB))
+    replace = ledger._backend.replace
+    overtaken = []
+
+    def late(key, old, new):
+        if not overtaken:
+            overtaken.append(1)
+            finish(other.forget("k", JOB))
+            finish(Ledger(ledger._backend, ScriptedRuntime()).claim("k"))
+        return replace(key, old, new)
+
+    ledger._backend.replace = late
+    finish(ledger.forget("k", JOB))
+    assert finish(other.look("k")).pending

@@ -130,7 +130,60 @@ def test_a_refusal_inside_a_200_raises_its_own_class_and_is_not_repeated():
     assert len(where.transport.runtime.sent) == 1
 
 
-@pytest.mark.parametrize("job_id", ["", "0", "00000000-0000-0000"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"error": {"code": "", "message": ""}},
+        {"error": {"code": 0, "message": "ok"}},
+        {"error": {}},
+        {"Error": {}},
+        {"error_code": "0"},
+        {"error": "deprecated parameter"},
+        {"error": {"code": "InvalidParameter.InvalidParameter", "message": "no"}},
+        {"error_code": 5, "status": "odd"},
+        {"Response": {"Error": {"Code": "X.Y", "Message": "no"}}},
+        {"ErrorMsg": {"Code": "1", "Msg": "no"}},
+    ],
+    ids=str,
+)
+def test_an_answer_with_an_id_is_an_accepted_job_whatever_else_it_says(more):
+    for job_id in ("1430000000000000128", 1430000000000000128):
+        where = service(answer({**SUBMITTED, "id": job_id, **more}))
+        assert request(where).id == "1430000000000000128"
+
+
+def test_a_submit_whose_job_failed_at_once_keeps_its_id_and_reason():
+    error = {"code": "FailedOperation.InnerError", "message": "no"}
+    job = request(service(answer({**SUBMITTED, "status": "failed", "error": error})))
+    assert (job.status, job.id, job.error) == ("failed", SUBMITTED["id"], error)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"error": {}}, {"error": {"code": 0, "message": "ok"}}, {"error_code": "0"}]
+)
+def test_an_answer_without_id_and_reason_may_have_been_charged(more):
+    for job_id in ({}, {"id": None}, {"id": True}, {"id": {}}):
+        with pytest.raises(errors.SubmissionUnknownError):
+            request(service(answer({"request_id": "r", **job_id, **more})))
+
+
+def test_a_picture_that_comes_at_once_is_not_lost_to_a_warning_or_a_missing_id():
+    model = media_model("hy-image-lite")
+    for more in ({"error": "deprecated"}, {"error": {"code": 0}}, {"error_code": "5"}):
+        body = {"data": [{"url": "https://x.test/a.png"}], **more}
+        where = Service(transport=scripted(answer(body)), model="hy-image-lite", facts=model)
+        job = request(where)
+        assert job.files[0].source == f"{job.id}#0"
+
+
+def test_a_refusal_without_an_error_body_tells_its_reason_and_not_the_key():
+    where = service(answer({"id": "", "message": "no such key: sk-test-canary"}))
+    with pytest.raises(errors.JobFailedError, match="no such key") as caught:
+        request(where)
+    assert "sk-test-canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("job_id", ["", " ", "0", 0, "00000000-0000-0000"])
 def test_an_empty_or_zero_id_is_a_refusal(job_id):
     with pytest.raises(errors.JobFailedError, match="refused"):
         request(service(answer({"id": job_id, "status": "queued"})))
@@ -154,7 +207,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     runtime = where.transport.runtime
 
     async def interrupted(work, progress):
-        progress.started = True
+        progress.started = progress.abandoned = True
         return await work, KeyboardInterrupt()
 
     runtime.shielded = interrupted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -136,7 +137,7 @@ def test_a_toolkit_gives_the_three_tools():
     tools = TokenHubToolkit(api_key=KEY, save_to="out").get_tools()
     assert [made.name for made in tools] == ["tokenhub_image", "tokenhub_video", "tokenhub_3d"]
     assert all(made.api_key.get_secret_value() == KEY for made in tools)
-    assert all(str(made.save_to) == "out" for made in tools)
+    assert all(made.save_to == Path("out").absolute() for made in tools)
 
 
 def test_a_toolkits_tools_have_names_of_their_own():

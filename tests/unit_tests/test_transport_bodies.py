@@ -95,7 +95,7 @@ def test_a_bomb_comes_in_small_steps():
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip, deflate", "gzip, deflate"])
 def test_an_encoding_nobody_asked_for_is_refused(encoding):
-    with pytest.raises(ServerError, match="unasked"):
+    with pytest.raises(ServerError, match="unrequested encoding"):
         Inflater(encoding)
 
 
@@ -122,7 +122,7 @@ def test_an_empty_body_is_not_cut(body):
 
 
 def test_broken_compression_is_a_typed_error():
-    with pytest.raises(ServerError, match="broken"):
+    with pytest.raises(ServerError, match="invalid"):
         inflated("gzip", b"not gzip at all")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_tokenhub.errors import ServerError
-from langchain_tokenhub.transport.sse import EventDecoder
+from langchain_tokenhub.transport import Timeouts
+from langchain_tokenhub.transport.sse import EventDecoder, StreamReader
 
 
 def decoded(*pieces, largest=1 << 20):
@@ -77,6 +79,74 @@ def test_an_unfinished_event_is_pending():
     assert decoder.pending
     decoder.feed(b"\n")
     assert not decoder.pending
+
+
+A, B = b'{"a": 1}', b'{"b": 2}'
+LINES = {
+    "one line feed": (b"data: %s\ndata: %s\n" % (A, B), [A, B]),
+    "one CRLF": (b"data: %s\r\ndata: %s\r\n" % (A, B), [A, B]),
+    "one CR": (b"data: %s\rdata: %s\r" % (A, B), [A, B]),
+    "and the end": (b"data: %s\ndata: %s\ndata: [DONE]\n" % (A, B), [A, B, b"[DONE]"]),
+    "no data:": (b"%s\n%s\n" % (A, B), [A, B]),
+    "over several lines": (b'data: {\ndata: "a": 1\ndata: }\n\n', [b'{\n"a": 1\n}']),
+    "no data: over several lines": (b'{\n "a": 1\n}\n\n', [b'{\n "a": 1\n}']),
+    "no end of line": (b"data: %s" % A, [A]),
+    "no blank line": (b"data: %s\n\ndata: [DONE]\n" % A, [A, b"[DONE]"]),
+    "cut in an object": (b'data: %s\n\ndata: {"b": ' % A, [A]),
+    "cut in the end": (b"data: %s\n\ndata: [DON" % A, [A]),
+}
+
+
+def whole(*pieces):
+    decoder = EventDecoder()
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return [data for _, data in [*events, *decoder.finish()]]
+
+
+@pytest.mark.parametrize(("stream", "expected"), LINES.values(), ids=LINES)
+def test_frames_that_no_blank_line_parts(stream, expected):
+    assert whole(stream) == expected
+    assert whole(*(stream[i : i + 1] for i in range(len(stream)))) == expected
+
+
+def test_a_frame_that_one_line_feed_ends_is_not_held_back_once_that_is_known():
+    decoder = EventDecoder()
+    decoder.feed(b"data: %s\ndata: %s\n" % (A, B))
+    assert decoder.feed(b"data: %s\n" % A) == [(b"", A)]
+
+
+def test_names_stay_with_their_frames_where_no_blank_line_parts_them():
+    stream = b"data: %s\nevent: ping\ndata: {}\ndata: %s\n\n" % (A, B)
+    assert decoded(stream) == [(b"", A), (b"ping", b"{}"), (b"", B)]
+
+
+def read(stream):
+    reader = StreamReader(httpx.Response(200), Timeouts(), lambda: 0.0)
+    return [*reader.feed(stream), *reader.finish()], reader.failure
+
+
+HEARTBEATS = [
+    *(b"data:", b"data: ", b"data:\t", b"data", b'data: ""', b"data: null", b"data: ping"),
+    *(b"event: ping\ndata:", b'event: ping\ndata: {"type": "ping"}', b"event: heartbeat\ndata: 1"),
+    *(b"event: keepalive\ndata: {}", b"event: keep-alive\ndata: x", b"event: comment\ndata: y"),
+    *(b"data: [PING]", b"data: keep-alive", b"event: PING\ndata: 12:00"),
+]
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("beat", HEARTBEATS)
+def test_a_heartbeat_is_no_value(beat, end):
+    stream = b"data: %s%s%s%sdata: [DONE]%s" % (A, end, beat, end, end)
+    assert read(stream) == ([{"a": 1}], None)
+
+
+@pytest.mark.parametrize("done", [b"[DONE]", b'"[DONE]"', b"'[DONE]'", b" [DONE] ", b"[done]"])
+def test_the_end_in_any_spelling(done):
+    assert read(b"data: %s\n\ndata:%s\n\n" % (A, done)) == ([{"a": 1}], None)
+
+
+def test_a_byte_that_is_no_utf_8_becomes_the_replacement_character():
+    assert read(b'data: {"a": "x\xffy"}\n\ndata: [DONE]\n\n') == ([{"a": "x\ufffdy"}], None)
 
 
 FIELD = st.sampled_from([b"data: ", b"data:", b": ", b"event: ", b"id: ", b"x: "])

@@ -225,6 +225,52 @@ def test_bytes_packed_unasked_are_unpacked():
     assert (data, found.size) == (b"v 0 0 0", None)
 
 
+class Dripping(httpx.SyncByteStream):
+    """A body that brings `size` bytes every `seconds`."""
+
+    def __init__(self, size, seconds, times):
+        self.size, self.seconds, self.times = size, seconds, times
+
+    def __iter__(self):
+        for _ in range(self.times):
+            self.runtime.time += self.seconds
+            yield bytes(self.size)
+
+
+def dripping(size, seconds, times=100_000, status=200):
+    body = Dripping(size, seconds, times)
+    body.runtime = Resolving(httpx.Response(status, stream=body))
+    return body.runtime
+
+
+def test_a_download_that_drips_is_given_up_and_not_tried_again():
+    runtime = dripping(1, 0.25)
+    error = refusal(runtime)
+    assert (type(error), error.is_retryable, error.host) == (APITimeoutError, False, "cos.test")
+    assert runtime.now() < 1062
+
+
+def test_a_slow_and_honest_line_may_take_hours():
+    assert len(fetched(dripping(4096, 1.0, times=7200))[1]) == 4096 * 7200
+
+
+def test_the_time_that_the_disk_takes_does_not_count():
+    runtime = dripping(65536, 0.1, times=100)
+
+    async def leisurely():
+        found = await fetch(runtime, LINK)
+        async for _ in found.pieces:
+            runtime.time += 600
+
+    finish(leisurely())
+
+
+def test_an_error_page_that_drips_is_read_in_part():
+    runtime = dripping(1, 0.25, status=404)
+    assert isinstance(refusal(runtime), ModelNotAvailableError)
+    assert runtime.now() < 1011
+
+
 def test_a_dead_link_is_an_error_with_the_hosts_name_and_no_query():
     error = refusal(Resolving(file(b"<Error/>", status=404)))
     assert isinstance(error, ModelNotAvailableError)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import httpx
 
+from langchain_tokenhub.transport.calls import sooner
 from langchain_tokenhub.transport.http.connect import Target
 from langchain_tokenhub.transport.http.http1 import Head, Header, Reader, head_of
 from langchain_tokenhub.transport.http.sockets import PIECE, AsyncStream, Stream, SyncStream
@@ -86,7 +87,9 @@ class DirectConnection:
         if self._sent:
             send_state.sent()
         self._limit = LAST_LOOK if isinstance(unsent, httpx.WriteTimeout) else limits["read"]
-        self._deadline, self._reader = request.extensions.get("deadline"), Reader()
+        deadline, in_time = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
+        self._deadline = sooner(deadline, None if in_time is None else time.monotonic() + in_time)
+        self._reader = Reader()
         found: Head | None = None
         try:
             while found is None:
@@ -96,6 +99,7 @@ class DirectConnection:
         except httpx.TransportError as failure:
             raise unsent or failure from None
         send_state.heard()
+        self._deadline = deadline  # the time for the body is limited by its reader
         return Answer(found.status, found.headers, {"hurry": self._hurry})
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -116,7 +120,7 @@ class DirectConnection:
             return self._limit
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise httpx.ReadTimeout("the answer did not come to its end before the deadline")
+            raise httpx.ReadTimeout("the answer was not complete before the deadline")
         return left if self._limit is None else min(left, self._limit)
 
     def _hurry(self, seconds: float) -> None:

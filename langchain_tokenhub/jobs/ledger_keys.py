@@ -1,0 +1,99 @@
+"""Keys of paid calls: what makes one call the same as another. Pure."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@functools.lru_cache(maxsize=64)
+def account_hash(key: str) -> str:
+    """Return a hash that tells accounts apart and from which an API key cannot be recovered."""
+    made = hashlib.pbkdf2_hmac("sha256", key.encode(), b"langchain-tokenhub ledger", 100_000)
+    return made.hex()[:32]
+
+
+def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
+    """Return the key of a call.
+
+    Args:
+        model: Model id.
+        sites: Hosts: an account has other jobs elsewhere.
+        what: The request; links in it count without their signatures.
+        scope: Account, then thread and tool call when inside a graph.
+    """
+    digest = digest_of([model, list(sites), _without_signatures(what), scope])
+    return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
+
+
+def digest_of(what: Any) -> str:
+    """Return a hash of plain values."""
+    whole = json.dumps(what, sort_keys=True, default=repr)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+_SIGNATURES = re.compile(
+    r"q-(?:sign-algorithm|ak|sign-time|key-time|header-list|url-param-list|signature)"
+    r"|x-(?:amz|goog|oss|tos|obs)-(?:algorithm|credential|date|expires|signedheaders|signature"
+    r"|signature-version|security-token|additional-headers)|x-cos-security-token"
+    r"|signature|sign|expires|policy|key-pair-id|security-token|auth_key|txsecret|txtime"
+    r"|(?:aws|oss)?accesskeyid|googleaccessid",
+    re.IGNORECASE,
+)
+"""Query fields with which object stores and CDNs sign a link; the rest names the file."""
+_AZURE = frozenset(
+    [
+        "sv",
+        "ss",
+        "srt",
+        "se",
+        "st",
+        "sp",
+        "sr",
+        "sig",
+        "sip",
+        "spr",
+        "skoid",
+        "sktid",
+        "skt",
+        "ske",
+        "sks",
+        "skv",
+    ]
+)
+"""The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
+_LINK = re.compile(r"https?://\S+", re.IGNORECASE)
+
+
+def bare_link(link: str) -> str:
+    """Return host and path of a link, and what its query has beside a signature."""
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return link
+    fields = [field for field in parts.query.split("&") if field]
+    names = {field.partition("=")[0].lower() for field in fields}
+    signed = _AZURE if "sig" in names else frozenset[str]()
+    kept = [field for field in fields if not _is_signature(field.partition("=")[0], signed)]
+    return f"//{parts.netloc.lower()}{parts.path}{'?' if kept else ''}{'&'.join(kept)}"
+
+
+def _is_signature(name: str, more: frozenset[str]) -> bool:
+    return name.lower() in more or _SIGNATURES.fullmatch(name) is not None
+
+
+def _without_signatures(value: Any) -> Any:
+    match value:
+        case str() if _LINK.fullmatch(value):
+            return bare_link(value)
+        case Mapping():
+            return {name: _without_signatures(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_without_signatures(inner) for inner in value]
+        case _:
+            return value
