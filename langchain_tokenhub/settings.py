@@ -186,8 +186,8 @@ class ConnectionSettings(BaseModel):
     )
     """Seconds for each read of one request, three times that for a whole answer; above 0.
 
-    Or an `httpx.Timeout`. None is the default of each kind of call; see `Timeouts`. The time to wait
-    for a job is `wait_timeout`.
+    Or an `httpx.Timeout`. None is the default of each kind of call; see `Timeouts`. The wait for a
+    job is bounded by `wait_timeout`.
     """
     max_retries: NonNegativeInt = 2
     """Retries of one call, from 0."""
