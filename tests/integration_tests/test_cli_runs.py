@@ -60,7 +60,7 @@ def test_an_image_is_saved_and_its_path_alone_is_on_stdout(hub, capsys):
     assert main(["image", "雪地里的猫", "--resolution", "1024:1024"]) == 0
     said = capsys.readouterr()
     path = Path(said.out.strip())
-    assert path.parent == OUT
+    assert path.parent == OUT.absolute()
     assert path.read_bytes().startswith(b"\x89PNG")
     assert sidecar(path)["parameters"] == {"prompt": "雪地里的猫", "resolution": "1024:1024"}
     assert "completed" in said.err
@@ -154,7 +154,7 @@ def test_a_job_that_no_folder_knows_is_collected_by_its_model(still, capsys):
     job_id = capsys.readouterr().out.strip()
     still.advance(1000)
     assert main(["resume", job_id, "--model", "hy-video-1.5", "-o", "here"]) == 0
-    assert Path(capsys.readouterr().out.strip()).parent == Path("here")
+    assert Path(capsys.readouterr().out.strip()).parent == Path("here").absolute()
 
 
 def test_jobs_shows_what_the_service_says(still, capsys):
