@@ -36,7 +36,7 @@ from langchain_tokenhub.transport.error_mapping import (
 )
 from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
-from langchain_tokenhub.transport.runtime import Runtime, hasten, relax
+from langchain_tokenhub.transport.runtime import Runtime, hasten
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sse import Batch, StreamReader
 
@@ -308,8 +308,6 @@ class Attempt:
                     break  # more than the end of the body: not worth the wait
         except (httpx.HTTPError, ServerError):
             return  # the answer is whole; only its connection is lost
-        finally:
-            relax(response)
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from langchain_tokenhub.transport.send_state import SendState
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["cached_property"]
 
@@ -77,7 +78,9 @@ class Timeouts:
     chosen: bool = False
 
     @classmethod
-    def of(cls, timeout: float | httpx.Timeout | None, default: Timeouts) -> Timeouts:
+    def of(
+        cls, timeout: float | httpx.Timeout | httpx2.Timeout | None, default: Timeouts
+    ) -> Timeouts:
         """Return what the user's `timeout` means, of whom None says nothing.
 
         Raises:

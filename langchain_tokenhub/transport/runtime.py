@@ -23,17 +23,19 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Iterable,
 )
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import httpx
 
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sync_bridge import finish
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -111,12 +113,12 @@ class Runtime(Protocol):
 class SyncRuntime:
     """Waits by blocking this thread."""
 
-    def __init__(self, client: httpx.Client | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
+        self._client = None if client is None else SyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
+        return None if self._client is None else self._client.timeout
 
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
@@ -125,24 +127,13 @@ class SyncRuntime:
         return SyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return sync_pool().send(request) if self._client is None else self._theirs(request)
-
-    async def _theirs(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.Client", self._client)
-        request.extensions["progress"].hand()
-        request = _as_theirs(client, request, request.extensions["progress"].note)
-        return client.send(request, stream=True, follow_redirects=False)
+        return (self._client or sync_pool()).send(request)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        if self._client is None:
-            return _iterated(response)
-        return _stepped(cast("Iterable[bytes]", response.stream))
+        return _iterated(response)
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        if self._client is None:
-            await response.aclose()
-        else:
-            response.close()
+        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         time.sleep(seconds)  # noqa: ASYNC251 - this wire is the sync one
@@ -228,12 +219,12 @@ class _Worker:
 class AsyncRuntime:
     """Waits by giving the event loop its turn."""
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
+        self._client = None if client is None else AsyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
+        return None if self._client is None else self._client.timeout
 
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
@@ -242,13 +233,7 @@ class AsyncRuntime:
         return AsyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return async_pool().send(request) if self._client is None else self._theirs(request)
-
-    async def _theirs(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.AsyncClient", self._client)
-        request.extensions["progress"].hand()
-        request = _as_theirs(client, request, request.extensions["progress"].anote)
-        return await client.send(request, stream=True, follow_redirects=False)
+        return (self._client or async_pool()).send(request)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
         return _iterated(response)
@@ -328,38 +313,6 @@ async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         yield chunk
 
 
-async def _stepped(body: Iterable[T]) -> AsyncGenerator[T, None]:
-    for chunk in body:
-        yield chunk
-
-
-_UNSET = httpx.Timeout(5.0)
-"""What a client of httpx says whose maker said nothing: too short for a model that thinks."""
-
-
-def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout | None:
-    return None if client is None or client.timeout == _UNSET else client.timeout
-
-
-def _as_theirs(
-    client: httpx.Client | httpx.AsyncClient, request: httpx.Request, trace: Callable[..., Any]
-) -> httpx.Request:
-    """Return `request` with what the caller set on their own client: headers, cookies."""
-    if client.is_closed:
-        raise InvalidRequestError(
-            "the httpx client that was given is closed",
-            phase="not sent",
-            hint="give an open one as http_client or http_async_client, or none",
-        )
-    return client.build_request(
-        request.method,
-        request.url,
-        headers=request.headers,
-        content=request.content,
-        extensions={"timeout": request.extensions["timeout"], "trace": trace},
-    )
-
-
 def _settled(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
     """Return what `task` brought, or raise `interruption` with a note of why it brought nothing."""
     if not task.done():
@@ -385,26 +338,11 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
 
 
 def hasten(response: httpx.Response, seconds: float) -> bool:
-    """Let the rest of an HTTP/1.1 answer come within `seconds` each read; say whether that works.
-
-    The library fixes the read timeout when the body is begun; the network stream that it hands out
-    is the one place where a shorter one can still be set.
-    """
-    if (hurry := response.extensions.get("hurry")) is not None:  # a lane of ours
-        hurry(seconds)
-        return True
-    stream = response.extensions.get("network_stream")
-    if stream is None or response.http_version != "HTTP/1.1":
+    """Set a timeout for each further read of the response; return True if that is possible."""
+    if (limit_reads := response.extensions.get("limit_reads")) is None:
         return False
-    read = stream.read
-    stream.read = lambda size, timeout=None: read(size, timeout=min(seconds, timeout or seconds))
+    limit_reads(seconds)
     return True
 
 
-def relax(response: httpx.Response) -> None:
-    """Take back `hasten`, for the next request on the connection."""
-    if (stream := response.extensions.get("network_stream")) is not None:
-        vars(stream).pop("read", None)
-
-
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy: `line` ends others
+atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy too
