@@ -1,15 +1,18 @@
-"""Who answers first: addresses that refuse, are silent, or come too late."""
+"""Hosts with several addresses: some refuse, are silent, or answer too late."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
+import httpx
 import pytest
 
 from langchain_tokenhub.transport.http import connect
 from langchain_tokenhub.transport.http.connect import Target, connect_async, connect_sync
+from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
 
 
 @pytest.fixture
@@ -59,138 +62,153 @@ def named(monkeypatch):
     return make
 
 
-def sync(goal, limit=5.0):
-    return connect_sync(goal, limit)
+def sync(target, limit=1.0):
+    return connect_sync(target, limit)
 
 
-def asynchronous(goal, limit=5.0):
+def asynchronous(target, limit=1.0):
     async def main():
         async with asyncio.timeout(limit):
-            return await connect_async(goal)
+            return await connect_async(target)
 
     return asyncio.run(main())
 
 
-both = pytest.mark.parametrize("dialling", [sync, asynchronous])
+both = pytest.mark.parametrize("connecting", [sync, asynchronous])
 
 
 @both
-def test_an_address_needs_no_resolver(dialling, listener):
+def test_an_address_needs_no_resolver(connecting, listener):
     port = listener.getsockname()[1]
-    with dialling(Target("127.0.0.1", port, None)) as plug:
-        assert plug.getpeername()[1] == port
-        assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with connecting(Target("127.0.0.1", port, None)) as sock:
+        assert sock.getpeername()[1] == port
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @both
-def test_an_address_that_refuses_gives_way_to_the_next(dialling, named, listener, refused):
+def test_an_address_that_refuses_gives_way_to_the_next(connecting, named, listener, refused):
     port = listener.getsockname()[1]
-    with dialling(named(refused, port)) as plug:
-        assert plug.getpeername()[1] == port
+    with connecting(named(refused, port)) as sock:
+        assert sock.getpeername()[1] == port
 
 
 @both
-def test_an_address_that_is_silent_gives_way_to_the_next(dialling, named, listener, silent):
-    """httpx 0.28.1's sync connections wait for it until their whole patience is gone."""
+def test_an_address_that_is_silent_gives_way_to_the_next(connecting, named, listener, silent):
+    """Python's own sync connection gives the first address the whole limit."""
     port = listener.getsockname()[1]
-    with dialling(named(silent, port)) as plug:
-        assert plug.getpeername()[1] == port
+    with connecting(named(silent, port)) as sock:
+        assert sock.getpeername()[1] == port
 
 
 @both
-def test_the_last_failure_is_told_where_all_addresses_refuse(dialling, named, refused):
+def test_the_last_failure_is_told_where_all_addresses_refuse(connecting, named, refused):
     with pytest.raises(ConnectionRefusedError):
-        dialling(named(refused, refused))
+        connecting(named(refused, refused))
 
 
-@both
-def test_an_address_that_this_machine_has_no_way_to_hides_no_refusal(
-    dialling, named, refused, monkeypatch
+@pytest.mark.parametrize("stream", [SyncStream, AsyncStream])
+def test_an_address_that_this_machine_cannot_use_hides_no_refusal(
+    stream, named, refused, monkeypatch
 ):
     """As of IPv6 where it is switched off: the host is down all the same."""
-    goal, resolve = named(refused), socket.getaddrinfo
+    target, resolve = named(refused), socket.getaddrinfo
     strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
 
-    def and_strange(*where, **how):
-        return [*resolve(*where, **how), strange]
+    def with_strange(*where, **how):
+        return [strange, *resolve(*where, **how), strange]
 
-    monkeypatch.setattr(socket, "getaddrinfo", and_strange)
-    with pytest.raises(ConnectionRefusedError):
-        dialling(goal)
+    monkeypatch.setattr(socket, "getaddrinfo", with_strange)
+    with pytest.raises(httpx.ConnectError, match=r"refused|Connect call failed"):
+        asyncio.run(stream.open(target, 1.0))
 
 
 @both
 def test_an_address_of_an_unknown_family_gives_way_to_the_next(
-    dialling, named, listener, monkeypatch
+    connecting, named, listener, monkeypatch
 ):
-    goal, resolve = named(listener.getsockname()[1]), socket.getaddrinfo
+    target, resolve = named(listener.getsockname()[1]), socket.getaddrinfo
     strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
 
     def strange_first(*where, **how):
         return [strange, *resolve(*where, **how)]
 
     monkeypatch.setattr(socket, "getaddrinfo", strange_first)
-    with dialling(goal) as plug:
-        assert plug.getpeername()
+    with connecting(target) as sock:
+        assert sock.getpeername()
 
 
 @both
-def test_patience_is_one_for_all_addresses(dialling, named, silent, monkeypatch):
+def test_the_limit_is_one_for_all_addresses(connecting, named, silent):
     """Python's own sync connection has it anew for each."""
-    monkeypatch.setattr(connect, "HEAD_START", 0.01)
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        dialling(named(*[silent] * 8), 0.3)
+        connecting(named(*[silent] * 8), 0.3)
     assert time.monotonic() - begun < 2
 
 
+def test_a_sync_address_has_its_part_of_the_time_that_is_left(named, silent, refused, monkeypatch):
+    parts, connect_one = [], connect._connect
+
+    def record(address, timeout):
+        parts.append(timeout)
+        return connect_one(address, timeout)
+
+    monkeypatch.setattr(connect, "_connect", record)
+    with pytest.raises(TimeoutError):
+        connect_sync(named(refused, silent, silent), 0.3)
+    assert parts == pytest.approx([0.1, 0.15, 0.15], abs=0.02)
+
+
 @both
-def test_a_name_without_addresses_is_told_as_such(dialling, named):
+def test_a_name_without_addresses_is_told_as_such(connecting, named):
     with pytest.raises(OSError, match="no address"):
-        dialling(named())
+        connecting(named())
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The sockets that were opened."""
+    found, open_socket = [], connect.open_socket
+
+    def record(address):
+        found.append(open_socket(address))
+        return found[-1]
+
+    monkeypatch.setattr(connect, "open_socket", record)
+    return found
 
 
 @both
-def test_the_losers_of_a_race_are_closed(dialling, named, listener, silent, refused):
-    goal = named(silent, refused, listener.getsockname()[1])
-    with pytest.MonkeyPatch.context() as patch:
-        made, plug_of = [], connect._socket
-        patch.setattr(connect, "_socket", lambda address: made.append(plug_of(address)) or made[-1])
-        with dialling(goal) as plug:
-            assert [other.fileno() for other in made if other is not plug] == [-1, -1]
-    assert len(made) == 3
+def test_the_sockets_of_other_addresses_are_closed(
+    connecting, named, listener, silent, refused, *, opened
+):
+    with connecting(named(silent, refused, listener.getsockname()[1])) as sock:
+        assert [other.fileno() for other in opened if other is not sock] == [-1, -1]
+    assert len(opened) == 3
 
 
-async def test_an_attempt_that_comes_too_late_is_closed(monkeypatch):
-    monkeypatch.setattr(connect, "HEAD_START", 0.0)
-    made, limiter = [], asyncio.Event()
-
-    async def connected(loop, address):
-        await limiter.wait()
-        made.append(socket.socket())
-        return made[-1]
-
-    monkeypatch.setattr(connect, "_connected", connected)
-    loop = asyncio.get_running_loop()
-    racing = asyncio.ensure_future(connect._first_connected(loop, ["a", "b"]))
-    await asyncio.sleep(0.01)
-    limiter.set()
-    with await racing as plug:
-        await asyncio.sleep(0)
-        assert [other.fileno() for other in made if other is not plug] == [-1]
-
-
-async def test_a_race_that_is_cancelled_closes_all(named, silent, monkeypatch):
-    """asyncio 3.11's own race leaves a socket open where one had just connected."""
-    monkeypatch.setattr(connect, "HEAD_START", 0.0)
-    made, plug_of = [], connect._socket
-    monkeypatch.setattr(
-        connect, "_socket", lambda address: made.append(plug_of(address)) or made[-1]
-    )
-    racing = asyncio.ensure_future(connect_async(named(*[silent] * 3)))
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_connect_that_is_cancelled_closes_all_sockets(
+    count, named, silent, opened, monkeypatch
+):
+    monkeypatch.setattr(connect, "CONNECTION_ATTEMPT_DELAY", 0.001)
+    connecting = asyncio.ensure_future(connect_async(named(*[silent] * count)))
     await asyncio.sleep(0.05)
-    racing.cancel()
+    connecting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await racing
+        await connecting
+    assert [sock.fileno() for sock in opened] == [-1] * count
+
+
+async def test_a_connect_that_is_cancelled_at_any_point_closes_its_socket(named, listener, opened):
+    """asyncio 3.11's own race leaves a socket open where one had just connected."""
+    port = listener.getsockname()[1]
+    for turns in range(12):
+        connecting = asyncio.ensure_future(connect_async(named(port, port)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await connecting).close()
     await asyncio.sleep(0)
-    assert [plug.fileno() for plug in made] == [-1, -1, -1]
+    assert {sock.fileno() for sock in opened} <= {-1}

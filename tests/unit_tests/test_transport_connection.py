@@ -73,7 +73,9 @@ def test_a_large_request_leaves_in_pieces_that_each_have_the_whole_patience():
     stream = Scripted(ANSWER)
     send(stream, b"x" * 3 * WRITE_SIZE)
     assert all(len(piece) <= WRITE_SIZE and limit == 7.0 for piece, limit in stream.writes)
-    assert b"".join(piece for piece, _ in stream.writes).endswith(b"\r\n\r\n" + b"x" * 3 * WRITE_SIZE)
+    assert b"".join(piece for piece, _ in stream.writes).endswith(
+        b"\r\n\r\n" + b"x" * 3 * WRITE_SIZE
+    )
 
 
 def test_what_was_said_before_a_write_failed_is_the_answer():
