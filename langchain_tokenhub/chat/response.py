@@ -9,6 +9,7 @@ Stream: {"id", "model", "choices": [{"delta": {...}, "finish_reason"}]} …, the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -39,7 +40,6 @@ from langchain_tokenhub.errors import ServerError, clean
 M = TypeVar("M", bound=BaseModel)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_set = object.__setattr__  # pydantic's own `__setattr__` validates
 _PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -333,12 +333,9 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
 
 
 def _like(pattern: M, **fields: Any) -> M:
-    """Return a copy of a valid model with other fields, made as `model_construct` makes it."""
-    made = pattern.__class__.__new__(pattern.__class__)
-    _set(made, "__dict__", {**pattern.__dict__, **fields})
-    _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
-    _set(made, "__pydantic_extra__", None if pattern.__pydantic_extra__ is None else {})
-    _set(made, "__pydantic_private__", None)
+    """Return a copy of a valid model with other fields, which are not validated."""
+    made = copy(pattern)
+    made.__dict__.update(fields)
     return made
 
 

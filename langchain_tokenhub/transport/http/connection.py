@@ -68,7 +68,7 @@ class DirectConnection:
     def __init__(self, stream_type: type[SyncStream | AsyncStream]) -> None:
         self._stream_type = stream_type
         self._stream: Stream | None = None
-        self._parser = ResponseParser()
+        self._parser: ResponseParser | None = None
         self._first_bytes = b""
         self._read_timeout: float | None = None
         self._deadline: float | None = None
@@ -117,9 +117,10 @@ class DirectConnection:
     async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
         parser, stream = self._parser, self._stream
-        if self._first_bytes:
-            yield self._first_bytes
-        while stream is not None and not parser.is_complete:
+        data, self._first_bytes = self._first_bytes, b""
+        if data:
+            yield data
+        while stream is not None and parser is not None and not parser.is_complete:
             data = await stream.read(self._time_left())
             if not data:
                 parser.end()
@@ -142,11 +143,12 @@ class DirectConnection:
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""
-        return self._is_reusable and self._parser.is_reusable
+        return self._is_reusable and self._parser is not None and self._parser.is_reusable
 
     async def close(self) -> None:
         """Close the connection."""
-        self._parser.close()
+        if self._parser is not None:
+            self._parser.close()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

@@ -29,6 +29,21 @@ class ResponseHead(NamedTuple):
 class ResponseParser:
     """Parses one response. Its `on_...` methods are called by httptools."""
 
+    __slots__ = (
+        "__weakref__",
+        "_body",
+        "_ends_at_close",
+        "_head_size",
+        "_headers",
+        "_is_persistent",
+        "_parser",
+        "_problem",
+        "_unproductive",
+        "head",
+        "is_complete",
+        "on_body",
+    )
+
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
         self.is_complete = False
@@ -130,6 +145,7 @@ class ResponseParser:
         if status >= 200:
             self._set_framing(status, version)
             self.head = ResponseHead(status, [(k, v.strip(b" \t")) for k, v in self._headers])
+            self._headers.clear()
             self._parser.set_dangerous_leniencies(
                 lenient_headers=False, lenient_optional_cr_before_lf=False
             )
