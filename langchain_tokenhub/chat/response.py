@@ -335,7 +335,7 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
 def _like(pattern: M, **fields: Any) -> M:
     """Return a copy of a valid model with other fields, which are not validated."""
     made = copy(pattern)
-    made.__dict__.update(fields)
+    vars(made).update(fields)
     return made
 
 

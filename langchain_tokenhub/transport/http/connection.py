@@ -11,12 +11,7 @@ import httpx
 
 from langchain_tokenhub.transport.http.connect import Target
 from langchain_tokenhub.transport.http.parser import Header, ResponseParser
-from langchain_tokenhub.transport.http.sockets import (
-    WRITE_SIZE,
-    AsyncStream,
-    Stream,
-    SyncStream,
-)
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, Stream
 from langchain_tokenhub.transport.send_state import SendState
 
 EARLY_RESPONSE_TIMEOUT = 0.1
@@ -65,7 +60,7 @@ class Connection(Protocol):
 class DirectConnection:
     """A connection without a proxy."""
 
-    def __init__(self, stream_type: type[SyncStream | AsyncStream]) -> None:
+    def __init__(self, stream_type: type[Stream]) -> None:
         self._stream_type = stream_type
         self._stream: Stream | None = None
         self._parser: ResponseParser | None = None

@@ -16,7 +16,7 @@ import socket
 import ssl
 import weakref
 from collections.abc import Iterator
-from typing import Protocol, Self, cast
+from typing import Self, cast
 
 import httpx
 
@@ -37,8 +37,13 @@ _MAX_BUFFER = 1024 * 1024
 """Bytes that may be buffered before reading pauses."""
 
 
-class Stream(Protocol):
-    """Bytes to and from one server; limits are in seconds, None waits without limit."""
+class SyncStream:
+    """A stream that blocks its thread. Limits are in seconds; None waits without limit."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._timeout = sock.gettimeout()
+        _open_streams[id(self)] = self
 
     @classmethod
     async def open(cls, target: Target, limit: float | None) -> Self:
@@ -49,46 +54,6 @@ class Stream(Protocol):
             httpx.ConnectTimeout: It cannot be reached in time.
             httpx.PoolTimeout: This machine can open no further connection.
         """
-        ...
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the stream is open and nothing has arrived."""
-        ...
-
-    async def write(self, data: bytes | memoryview, limit: float | None) -> None:
-        """Write all of `data`.
-
-        Raises:
-            httpx.WriteError: The connection is closed; what arrived can still be read.
-            httpx.WriteTimeout: The server does not read.
-        """
-        ...
-
-    async def read(self, limit: float | None) -> bytes:
-        """Return what has arrived, at least one byte, or nothing at the end.
-
-        Raises:
-            httpx.ReadError: The connection was reset.
-            httpx.ReadTimeout: Nothing arrived in time.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the stream at once."""
-        ...
-
-
-class SyncStream:
-    """A stream that blocks its thread."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._timeout = sock.gettimeout()
-        _open_streams[id(self)] = self
-
-    @classmethod
-    async def open(cls, target: Target, limit: float | None) -> Self:  # noqa: D102
         context = None if target.tls_name is None else tls()
         with _map_errors():
             sock = connect_sync(target, limit)
@@ -97,10 +62,17 @@ class SyncStream:
         return cls(sock)
 
     @property
-    def is_idle(self) -> bool:  # noqa: D102
+    def is_idle(self) -> bool:
+        """Whether the stream is open and nothing has arrived."""
         return not _is_readable(self._socket)
 
-    async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
+    async def write(self, data: bytes | memoryview, limit: float | None) -> None:
+        """Write all of `data`.
+
+        Raises:
+            httpx.WriteError: The connection is closed; what arrived can still be read.
+            httpx.WriteTimeout: The server does not read.
+        """
         try:
             self._set_timeout(limit)
             self._socket.sendall(data)
@@ -109,7 +81,13 @@ class SyncStream:
         except OSError as error:
             raise httpx.WriteError(str(error)) from error
 
-    async def read(self, limit: float | None) -> bytes:  # noqa: D102
+    async def read(self, limit: float | None) -> bytes:
+        """Return what has arrived, at least one byte, or nothing at the end.
+
+        Raises:
+            httpx.ReadError: The connection was reset.
+            httpx.ReadTimeout: Nothing arrived in time.
+        """
         try:
             self._set_timeout(limit)
             return self._socket.recv(_READ_SIZE)
@@ -123,12 +101,13 @@ class SyncStream:
             self._socket.settimeout(timeout)
             self._timeout = timeout
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
+        """Close the stream at once."""
         self._socket.close()
 
 
 class AsyncStream(asyncio.Protocol):
-    """A stream of an event loop."""
+    """A stream of an event loop, with the methods of `SyncStream`."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, sock: socket.socket | None = None
@@ -290,6 +269,8 @@ class AsyncStream(asyncio.Protocol):
         if self._socket is not None and not self._loop.is_running():
             self._socket.close()
 
+
+Stream = SyncStream | AsyncStream
 
 _open_streams: weakref.WeakValueDictionary[int, SyncStream] = weakref.WeakValueDictionary()
 
