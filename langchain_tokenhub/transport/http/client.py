@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,11 @@ class _SyncBody(_Body):
             except BaseException as error:  # noqa: BLE001 - raised again by `result`
                 reading.set_exception(error)
 
-        threading.Thread(target=read, daemon=True).start()
+        try:
+            threading.Thread(target=read, daemon=True).start()
+        except RuntimeError as error:  # too many threads, or the interpreter ends
+            reading.cancel()
+            raise httpx.ReadError(str(error)) from error
         try:
             return reading.result(self._read_timeout)
         except TimeoutError:
@@ -134,10 +138,14 @@ class _AsyncBody(_Body):
     """The body of an async response."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _map_errors():
-            pieces = aiter(self._response.stream)
-            while (piece := await self._next(pieces)) is not None:
-                yield piece
+        pieces = aiter(self._response.stream)
+        try:
+            with _map_errors():
+                while (piece := await self._next(pieces)) is not None:
+                    yield piece
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
     async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
         if self._read_timeout is None:
