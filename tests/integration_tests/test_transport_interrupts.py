@@ -172,7 +172,7 @@ def silent_about_itself(arrived):
     return httpx.MockTransport(answer)
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["lane", "own client"])
+@pytest.mark.parametrize("own", [False, True], ids=["own connection", "own client"])
 def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, monkeypatch, own):
     async def job(connection, request):
         await connection.json({"id": "job-1"})
