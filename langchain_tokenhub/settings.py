@@ -33,10 +33,17 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport import Transport
 
 if TYPE_CHECKING:
-    from httpx import AsyncClient, Client, Timeout
+    import httpx
+    import httpx2
+
+    AsyncClient = httpx.AsyncClient | httpx2.AsyncClient
+    Client = httpx.Client | httpx2.Client
+    Timeout = httpx.Timeout | httpx2.Timeout
 else:
 
-    class _Of:
+    class _InstanceOf:
+        """A type of httpx and httpx2, checked without importing either."""
+
         def __init__(self, name: str) -> None:
             self._name = name
 
@@ -46,18 +53,19 @@ else:
             return core_schema.no_info_plain_validator_function(self._check)
 
         def _check(self, value: object) -> object:
-            known = getattr(sys.modules.get("httpx"), self._name, ())
+            libraries = [sys.modules.get("httpx"), sys.modules.get("httpx2")]
+            known = tuple(getattr(library, self._name) for library in libraries if library)
             if not isinstance(value, known):
                 raise PydanticCustomError(
                     "is_instance_of",
-                    "Input should be an instance of {name}",
-                    {"name": f"httpx.{self._name}"},
+                    "Input should be an instance of httpx.{name} or httpx2.{name}",
+                    {"name": self._name},
                 )
             return value
 
-    AsyncClient = Annotated[Any, _Of("AsyncClient")]
-    Client = Annotated[Any, _Of("Client")]
-    Timeout = Annotated[Any, _Of("Timeout")]
+    AsyncClient = Annotated[Any, _InstanceOf("AsyncClient")]
+    Client = Annotated[Any, _InstanceOf("Client")]
+    Timeout = Annotated[Any, _InstanceOf("Timeout")]
 
 __all__ = ["AsyncClient", "Client", "Timeout"]
 

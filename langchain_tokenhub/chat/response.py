@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import (
@@ -26,7 +26,6 @@ from langchain_core.messages.ai import (
 )
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import BaseModel
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
@@ -39,10 +38,7 @@ from langchain_tokenhub.errors import (
     clean,
 )
 
-M = TypeVar("M", bound=BaseModel)
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_set = object.__setattr__  # pydantic's own `__setattr__` validates
 _PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -456,27 +452,21 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
 def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text without validation, which would take three times as long."""
-    message = _like(
-        _EMPTY,
-        content=text,
-        additional_kwargs={},
-        response_metadata={"model_provider": PROVIDER},
-        tool_calls=[],
-        invalid_tool_calls=[],
-        tool_call_chunks=[],
+    """Return a chunk of text, equal to a validated one at a third of its cost."""
+    message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
+    message.__dict__.update(
+        {
+            "content": text,
+            "additional_kwargs": {},
+            "response_metadata": {"model_provider": PROVIDER},
+            "tool_calls": [],
+            "invalid_tool_calls": [],
+            "tool_call_chunks": [],
+        }
     )
-    return _like(_EMPTY_GENERATION, message=message, text=text)
-
-
-def _like(pattern: M, **fields: Any) -> M:
-    """Return a copy of a valid model with other fields, as `model_construct` does."""
-    made = pattern.__class__.__new__(pattern.__class__)
-    _set(made, "__dict__", {**pattern.__dict__, **fields})
-    _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
-    _set(made, "__pydantic_extra__", None if pattern.__pydantic_extra__ is None else {})
-    _set(made, "__pydantic_private__", None)
-    return made
+    chunk = _EMPTY_GENERATION.__copy__()
+    chunk.__dict__.update({"message": message, "text": text})
+    return chunk
 
 
 def message_of(items: Sequence[Delta | Ending]) -> AIMessage:

@@ -44,7 +44,7 @@ from langchain_tokenhub.transport.error_mapping import (
 )
 from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
-from langchain_tokenhub.transport.runtime import Runtime, limit_reads, restore_reads
+from langchain_tokenhub.transport.runtime import Runtime
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk
 
@@ -166,7 +166,7 @@ class Attempt:
         extensions = {
             "timeout": timeouts.within(self._left(), backed=self.endpoint.backed),
             "head_timeout": sooner(timeouts.first if stream else timeouts.total, self._left()),
-            "progress": send_state,
+            "send_state": send_state,
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
         }
@@ -324,8 +324,9 @@ class Attempt:
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
-        if not limit_reads(response, DRAIN_SECONDS):
+        if (limit_reads := response.extensions.get("limit_reads")) is None:
             return
+        limit_reads(DRAIN_SECONDS)
         size, until = 0, self.runtime.now() + DRAIN_SECONDS
         try:
             async for piece in pieces:
@@ -334,8 +335,6 @@ class Attempt:
                     break  # more than the end of the body: not worth the wait
         except (httpx.HTTPError, ServerError):
             return  # the answer is complete; only its connection is lost
-        finally:
-            restore_reads(response)
 
 
 @functools.lru_cache(maxsize=256)

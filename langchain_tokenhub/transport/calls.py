@@ -16,6 +16,7 @@ from langchain_tokenhub.transport.send_state import SendState
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["cached_property"]
 
@@ -85,7 +86,9 @@ class Timeouts:
         return None if self.read is None else TOTAL_FACTOR * self.read
 
     @classmethod
-    def of(cls, timeout: float | httpx.Timeout | None, default: Timeouts) -> Timeouts:
+    def of(
+        cls, timeout: float | httpx.Timeout | httpx2.Timeout | None, default: Timeouts
+    ) -> Timeouts:
         """Return what the user's `timeout` means; None means `default`.
 
         Raises:

@@ -222,7 +222,7 @@ async def _open(
         **request.extensions,
         "timeout": TIMEOUTS.within(None),
         "head_timeout": TIMEOUTS.total,
-        "progress": send_state,
+        "send_state": send_state,
     }
     failure: httpx.HTTPError
     try:

@@ -24,17 +24,19 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Iterable,
 )
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import httpx
 
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sync_bridge import finish
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,12 +115,12 @@ class Runtime(Protocol):
 class SyncRuntime:
     """Waits by blocking the thread."""
 
-    def __init__(self, client: httpx.Client | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
+        self._client = None if client is None else SyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
+        return None if self._client is None else self._client.timeout
 
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
@@ -127,24 +129,13 @@ class SyncRuntime:
         return SyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return sync_pool().send(request) if self._client is None else self._send_by_client(request)
-
-    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.Client", self._client)
-        request.extensions["progress"].hand()
-        request = _client_request(client, request, request.extensions["progress"].note)
-        return client.send(request, stream=True, follow_redirects=False)
+        return (self._client or sync_pool()).send(request)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        if self._client is None:
-            return _async_chunks(response)
-        return _sync_chunks(cast("Iterable[bytes]", response.stream))
+        return _async_chunks(response)
 
     async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        if self._client is None:
-            await response.aclose()
-        else:
-            response.close()
+        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
@@ -229,12 +220,12 @@ class _Worker:
 class AsyncRuntime:
     """Waits by suspending the task."""
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
+        self._client = None if client is None else AsyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
+        return None if self._client is None else self._client.timeout
 
     def now(self) -> float:  # noqa: D102
         return time.monotonic()
@@ -243,27 +234,7 @@ class AsyncRuntime:
         return AsyncRuntime()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return async_pool().send(request) if self._client is None else self._send_by_client(request)
-
-    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.AsyncClient", self._client)
-        state, limit = request.extensions["progress"], request.extensions.get("head_timeout")
-        state.hand()
-        timeout = asyncio.timeout(None)
-
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            state.note(name, info)
-            if limit is not None and state.body_sent and timeout.when() is None:
-                timeout.reschedule(asyncio.get_running_loop().time() + limit)
-
-        try:
-            async with timeout:
-                theirs = _client_request(client, request, trace)
-                return await client.send(theirs, stream=True, follow_redirects=False)
-        except TimeoutError as late:
-            if not timeout.expired():
-                raise
-            raise httpx.ReadTimeout("the answer's head was not complete in time") from late
+        return (self._client or async_pool()).send(request)
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
         return _async_chunks(response)
@@ -367,38 +338,6 @@ async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         yield chunk
 
 
-async def _sync_chunks(body: Iterable[T]) -> AsyncGenerator[T, None]:
-    for chunk in body:
-        yield chunk
-
-
-_UNSET = httpx.Timeout(5.0)
-"""httpx's default timeout, which the caller did not choose; too short for a model that thinks."""
-
-
-def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout | None:
-    return None if client is None or client.timeout == _UNSET else client.timeout
-
-
-def _client_request(
-    client: httpx.Client | httpx.AsyncClient, request: httpx.Request, trace: Callable[..., Any]
-) -> httpx.Request:
-    """Return `request` with the headers and cookies of the caller's own client."""
-    if client.is_closed:
-        raise InvalidRequestError(
-            "the given httpx client is closed",
-            phase="not sent",
-            hint="pass an open one as http_client or http_async_client, or none",
-        )
-    return client.build_request(
-        request.method,
-        request.url,
-        headers=request.headers,
-        content=request.content,
-        extensions={"timeout": request.extensions["timeout"], "trace": trace},
-    )
-
-
 def _outcome(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
     """Return the result of `task`, or raise `interruption` with a note of why there is none."""
     if not task.done():
@@ -424,27 +363,4 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-def limit_reads(response: httpx.Response, seconds: float) -> bool:
-    """Limit each further read of an HTTP/1.1 answer to `seconds`. Return False if that cannot be.
-
-    httpx fixes the read timeout when the body is begun; its network stream is the only place where
-    a shorter one can still be set.
-    """
-    if (limit := response.extensions.get("hurry")) is not None:  # a connection of our own
-        limit(seconds)
-        return True
-    stream = response.extensions.get("network_stream")
-    if stream is None or response.http_version != "HTTP/1.1":
-        return False
-    read = stream.read
-    stream.read = lambda size, timeout=None: read(size, timeout=min(seconds, timeout or seconds))
-    return True
-
-
-def restore_reads(response: httpx.Response) -> None:
-    """Undo `limit_reads`, for the next request on the connection."""
-    if (stream := response.extensions.get("network_stream")) is not None:
-        vars(stream).pop("read", None)
-
-
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy; `sockets` ends others
+atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy too

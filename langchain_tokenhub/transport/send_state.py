@@ -97,7 +97,3 @@ class SendState:
                 self.body_sent = not self._tunnel
             case "receive_response_headers.complete":
                 self.answered = not self._tunnel
-
-    async def anote(self, name: str, info: dict[str, Any]) -> None:
-        """Record one event of the HTTP library's async trace, whose callback is awaited."""
-        self.note(name, info)

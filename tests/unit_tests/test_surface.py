@@ -124,14 +124,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "module", ["httpx", "langchain_core.tools", "langchain_core.language_models.chat_models"]
+    "module",
+    ["httpx", "httpx2", "langchain_core.tools", "langchain_core.language_models.chat_models"],
 )
 def test_importing_the_package_loads_nothing_heavy(module):
     assert python(f"import langchain_tokenhub, sys; print({module!r} in sys.modules)") == "False"
 
 
 @pytest.mark.parametrize(
-    "module", ["httpx", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"]
+    "module",
+    ["httpx", "httptools", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"],
 )
 def test_the_chat_model_loads_neither_httpx_nor_tools(module):
     code = "from langchain_tokenhub import ChatTokenHub; import sys; print({!r} in sys.modules)"
