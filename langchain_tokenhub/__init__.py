@@ -49,87 +49,32 @@ if TYPE_CHECKING:
         approve_above,
     )
 
-_MODULES = {
-    "chat.response": ("ListedModel",),
-    "chat_models": ("ChatTokenHub",),
-    "errors": (
-        "APIConnectionError",
-        "APITimeoutError",
-        "AuthenticationError",
-        "CertificateError",
-        "ContentBlockedError",
-        "ContextLengthError",
-        "IncompleteStreamError",
-        "InvalidRequestError",
-        "JobBlockedError",
-        "JobError",
-        "JobFailedError",
-        "JobNotFoundError",
-        "JobRef",
-        "JobTimeoutError",
-        "ModelNotAvailableError",
-        "PermissionDeniedError",
-        "QuotaExhaustedError",
-        "RateLimitError",
-        "ResponseFormatError",
-        "ResultExpiredError",
-        "ServerError",
-        "SubmissionUnknownError",
-        "TokenHubError",
-    ),
-    "jobs.models": ("Job", "MediaFile", "MediaResult"),
-    "tools": (
-        "TokenHub3DTool",
-        "TokenHubImageTool",
-        "TokenHubJobTool",
-        "TokenHubToolkit",
-        "TokenHubVideoTool",
-        "Tokenhub3DTool",
-        "approve_above",
-    ),
-}
-
 __all__ = [
-    "APIConnectionError",
-    "APITimeoutError",
-    "AuthenticationError",
-    "CertificateError",
     "ChatTokenHub",
-    "ContentBlockedError",
-    "ContextLengthError",
-    "IncompleteStreamError",
-    "InvalidRequestError",
     "Job",
-    "JobBlockedError",
-    "JobError",
-    "JobFailedError",
-    "JobNotFoundError",
     "JobRef",
-    "JobTimeoutError",
     "ListedModel",
     "MediaFile",
     "MediaResult",
-    "ModelNotAvailableError",
-    "PermissionDeniedError",
-    "QuotaExhaustedError",
-    "RateLimitError",
-    "ResponseFormatError",
-    "ResultExpiredError",
-    "ServerError",
-    "SubmissionUnknownError",
-    "TokenHub3DTool",
-    "TokenHubError",
-    "TokenHubImageTool",
-    "TokenHubJobTool",
-    "TokenHubToolkit",
-    "TokenHubVideoTool",
-    "Tokenhub3DTool",
     "__version__",
-    "approve_above",
 ]
+__all__ += ["TokenHub3DTool", "TokenHubImageTool", "TokenHubJobTool", "TokenHubToolkit"]
+__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "approve_above"]
+__all__ += ["APIConnectionError", "APITimeoutError", "AuthenticationError", "CertificateError"]
+__all__ += ["ContentBlockedError", "ContextLengthError", "IncompleteStreamError"]
+__all__ += ["InvalidRequestError", "JobBlockedError", "JobError", "JobFailedError"]
+__all__ += ["JobNotFoundError", "JobTimeoutError", "ModelNotAvailableError"]
+__all__ += ["PermissionDeniedError", "QuotaExhaustedError", "RateLimitError", "ResponseFormatError"]
+__all__ += ["ResultExpiredError", "ServerError", "SubmissionUnknownError", "TokenHubError"]
 
-
-__getattr__ = loader(__name__, _MODULES)
+_MODULES = {
+    "chat.response": "ListedModel",
+    "chat_models": "ChatTokenHub",
+    "jobs.models": "Job MediaFile MediaResult",
+    "tools": "TokenHub3DTool TokenHubImageTool TokenHubJobTool TokenHubToolkit TokenHubVideoTool "
+    "Tokenhub3DTool approve_above",
+}
+__getattr__ = loader(__name__, __all__, "errors", _MODULES)
 
 
 def __dir__() -> list[str]:

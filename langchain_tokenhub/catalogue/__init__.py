@@ -27,14 +27,8 @@ if TYPE_CHECKING:
     )
     from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
 
-__all__ = [
-    "SITE_NAMES",
-    "ChatModel",
-    "ErrorRow",
-    "FxTemplate",
-    "Kind",
-    "MediaKind",
-    "MediaModel",
+__all__ = ["SITE_NAMES", "ChatModel", "ErrorRow", "FxTemplate", "Kind", "MediaKind", "MediaModel"]
+__all__ += [
     "Price",
     "Site",
     "chat_model",
@@ -42,32 +36,12 @@ __all__ = [
     "error_row",
     "fx_template",
     "fx_templates",
-    "media_kind",
-    "media_model",
-    "media_models",
-    "profile",
-    "similar_media_model",
-    "site",
 ]
+__all__ += ["media_kind", "media_model", "media_models", "profile", "similar_media_model", "site"]
 
-__getattr__ = loader(
-    __name__,
-    {
-        "chat": ("ChatModel", "chat_model", "chat_models", "profile"),
-        "errors": ("ErrorRow", "error_row"),
-        "media": (
-            "FxTemplate",
-            "Kind",
-            "MediaKind",
-            "MediaModel",
-            "Price",
-            "fx_template",
-            "fx_templates",
-            "media_kind",
-            "media_model",
-            "media_models",
-            "similar_media_model",
-        ),
-        "sites": ("SITE_NAMES", "Site", "site"),
-    },
-)
+_MODULES = {
+    "chat": "ChatModel chat_model chat_models profile",
+    "errors": "ErrorRow error_row",
+    "sites": "SITE_NAMES Site site",
+}
+__getattr__ = loader(__name__, __all__, "media", _MODULES)

@@ -105,7 +105,7 @@ class ParamObject(_Params):
         return resolved
 
 
-class HideNull:
+class HideNull(Description):
     """Omits the alternative null from an optional object's JSON schema."""
 
     def __get_pydantic_json_schema__(
@@ -136,33 +136,31 @@ class LogoParam(ParamObject):
 # Generated content must carry a mark in mainland China (GB 45438-2025): on by default.
 LogoAdd = Annotated[
     int | None,
-    IntChoice((0, 1)),
-    Description(
+    IntChoice(
+        (0, 1),
         en="1 adds the visible AI mark, 0 leaves it out. Default 1.",
         zh="1 添加可见的 AI 标识，0 不添加。默认 1。",
     ),
 ]
 ApprovedLogoAdd = Annotated[
     int | None,
-    IntChoice((0, 1)),
-    Description(
+    IntChoice(
+        (0, 1),
         en="1 adds the visible AI mark, 0 leaves it out once approved in the console. Default 1.",
         zh="1 添加可见的 AI 标识；0 不添加，需先在控制台通过审批。默认 1。",
     ),
 ]
 Logo = Annotated[
     LogoParam | None,
-    HideNull(),
-    Description(
+    HideNull(
         en="Your own mark: logo_url or logo_image (base64), stretched into logo_rect in pixels.",
         zh="自定义标识：logo_url 或 logo_image（base64），拉伸到 logo_rect（像素）。",
     ),
 ]
 ResumedJob = Annotated[
     str | None,
-    JobId(),
-    Description(
-        en="Id of an earlier job to resume: nothing new is submitted or charged.",
+    JobId(
+        en="ID of an earlier job to resume: nothing new is submitted or charged.",
         zh="要继续等待的已有任务 ID：不会提交新任务，也不会重复计费。",
     ),
 ]

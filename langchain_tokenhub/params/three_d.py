@@ -15,11 +15,12 @@ from langchain_tokenhub.params.base import (
     require_one,
 )
 from langchain_tokenhub.params.validators import (
+    EN_SOURCES,
     MB,
+    ZH_SOURCES,
     Base64,
     Boolean,
     Choice,
-    Description,
     FileField,
     Integer,
     String,
@@ -34,9 +35,10 @@ _PICTURES = ("jpg", "jpeg", "png", "webp")
 
 _PictureBase64 = Annotated[
     str | None,
-    Base64(8 * MB),
-    Description(
-        en="The picture as base64; prefer image_url.", zh="图片的 base64；建议使用 image_url。"
+    Base64(
+        8 * MB,
+        en="The image as base64; prefer image_url.",
+        zh="图片的 base64；建议使用 image_url。",
     ),
 ]
 _VIEW_FILE = FileField(
@@ -74,17 +76,16 @@ class ViewImage31(_View):
 _V = TypeVar("_V", bound=_View)
 _Views = Annotated[
     list[_V] | None,
-    HideNull(),
-    Description(
-        en="Further sides beside the front picture, each view_type once, +10 credits; not with "
+    HideNull(
+        en="Further sides beside the front image, each view_type once, +10 credits; not with "
         "prompt.",
         zh="除正面图外的其他视角，每个 view_type 一张，加 10 积分；不能与 prompt 同用。",
     ),
 ]
 _ResultFormat = Annotated[
     str | None,
-    Choice(("STL", "USDZ", "FBX")),
-    Description(
+    Choice(
+        ("STL", "USDZ", "FBX"),
         en="One further format, +5 credits. Default: obj and glb (Geometry: glb).",
         zh="另加一种格式，加 5 积分。默认 obj 和 glb（Geometry 为 glb）。",
     ),
@@ -96,8 +97,8 @@ class _Hy3D(MediaParams):
 
     prompt: Annotated[
         str | None,
-        String(1024),
-        Description(
+        String(
+            1024,
             en="The object in words, best in Chinese; at most 1024 characters.",
             zh="用文字描述物体，建议用中文，最多 1024 个字符。",
         ),
@@ -113,13 +114,10 @@ class _Hy3D(MediaParams):
             max_bytes_base64=8 * MB,
             side_min=128,
             side_max=5000,
-        ),
-        Description(
-            en="Picture of the object, front view: link, data URL, id of an earlier job, or path "
-            "in an allowed folder; sides 128 to 5000 px, at most 8 MB. Exactly one of prompt, "
-            "image_url, image_base64.",
-            zh="物体的正面图片：链接、data URL、已有任务 ID 或允许目录中的路径；"
-            "边长 128–5000 像素，不超过 8 MB。prompt、image_url、image_base64 三选一。",
+            en=f"Image of the object, front view: {EN_SOURCES}; sides 128 to 5000 px, at most 8 "
+            "MB. Exactly one of prompt, image_url, image_base64.",
+            zh=f"物体的正面图片：{ZH_SOURCES}；边长 128–5000 像素，不超过 8 MB。prompt、"
+            "image_url、image_base64 三选一。",
         ),
     ] = None
     image_base64: _PictureBase64 = None
@@ -137,24 +135,24 @@ class _Hy3DPro(_Hy3D, Generic[_V]):
     multi_view_images: _Views[_V] = None
     enable_pbr: Annotated[
         bool | None,
-        Boolean(),
-        Description(
+        Boolean(
             en="PBR material, +10 credits; no effect with Geometry. Default false.",
             zh="PBR 材质，加 10 积分；对 Geometry 无效。默认 false。",
         ),
     ] = None
     face_count: Annotated[
         int | None,
-        Integer(3000, 1_500_000),
-        Description(
+        Integer(
+            3000,
+            1_500_000,
             en="Faces, 3000 to 1500000, +10 credits; no effect with LowPoly. Default 500000.",
             zh="面数，3000–1500000，加 10 积分；对 LowPoly 无效。默认 500000。",
         ),
     ] = None
     generate_type: Annotated[
         str | None,
-        Choice(("Normal", "Geometry")),
-        Description(
+        Choice(
+            ("Normal", "Geometry"),
             en="Normal (20 credits) or Geometry (15, no texture). Default Normal.",
             zh="Normal（20 积分）或 Geometry 白模（15 积分）。默认 Normal。",
         ),
@@ -176,18 +174,18 @@ class Hy3D30(_Hy3DPro[ViewImage]):
     # the page prints lower case, which the service refuses: PascalCase is sent for any spelling
     generate_type: Annotated[
         str | None,
-        Choice(("Normal", "LowPoly", "Geometry", "Sketch")),
-        Description(
+        Choice(
+            ("Normal", "LowPoly", "Geometry", "Sketch"),
             en="Normal (20 credits), LowPoly (25), Geometry (15, no texture), Sketch (25, a "
             "drawing, prompt allowed beside it). Default Normal.",
-            zh="Normal（20 积分）、LowPoly 低面（25）、Geometry 白模（15）、Sketch 草图（25，"
-            "可同时给 prompt）。默认 Normal。",
+            zh="Normal（20 积分）、LowPoly 低面（25）、Geometry 白模（15）、Sketch 草图（25，可同"
+            "时给 prompt）。默认 Normal。",
         ),
     ] = None
     polygon_type: Annotated[
         str | None,
-        Choice(("triangle", "quadrilateral")),
-        Description(
+        Choice(
+            ("triangle", "quadrilateral"),
             en="Only with LowPoly: triangle or quadrilateral (mixed). Default triangle.",
             zh="仅用于 LowPoly：triangle 或 quadrilateral（混合）。默认 triangle。",
         ),
@@ -232,29 +230,27 @@ class Hy3DExpress(_Hy3D):
     # the TokenHub page takes 1024 characters, the SDK names 200
     prompt: Annotated[
         str | None,
-        String(1024, warn_above=200),
-        Description(
+        String(
+            1024,
+            warn_above=200,
             en="The object in words, best in Chinese; best within 200 characters, at most 1024.",
             zh="用文字描述物体，建议用中文，建议 200 个字符以内，最多 1024。",
         ),
     ] = None
     result_format: Annotated[
         str | None,
-        Choice(("OBJ", "GLB", "STL", "USDZ", "FBX", "MP4")),
-        Description(
+        Choice(
+            ("OBJ", "GLB", "STL", "USDZ", "FBX", "MP4"),
             en="File format. Default OBJ; with enable_geometry GLB, and OBJ is refused.",
             zh="文件格式。默认 OBJ；enable_geometry 时默认 GLB，且不支持 OBJ。",
         ),
     ] = None
     enable_pbr: Annotated[
-        bool | None,
-        Boolean(),
-        Description(en="PBR material. Default false.", zh="PBR 材质。默认 false。"),
+        bool | None, Boolean(en="PBR material. Default false.", zh="PBR 材质。默认 false。")
     ] = None
     enable_geometry: Annotated[
         bool | None,
-        Boolean(),
-        Description(
+        Boolean(
             en="A white model without texture. Default false.",
             zh="生成不带纹理的白模。默认 false。",
         ),
@@ -273,30 +269,21 @@ class ThreeDParams(MediaParams):
 
     model_config = ConfigDict(extra="allow")
 
-    prompt: Annotated[
-        str | None,
-        String(),
-        Description(en="The object in words.", zh="用文字描述物体。"),
-    ] = None
+    prompt: Annotated[str | None, String(en="The object in words.", zh="用文字描述物体。")] = None
     image_url: Annotated[
         Any,
-        FileField(shape="url", formats=_PICTURES, base64_field="image_base64"),
-        Description(
-            en="Picture of the object: link, data URL, id of an earlier job, or path in an allowed "
-            "folder.",
-            zh="物体图片：链接、data URL、已有任务 ID 或允许目录中的路径。",
+        FileField(
+            shape="url",
+            formats=_PICTURES,
+            base64_field="image_base64",
+            en=f"Image of the object: {EN_SOURCES}.",
+            zh=f"物体图片：{ZH_SOURCES}。",
         ),
     ] = None
     image_base64: _PictureBase64 = None
-    enable_pbr: Annotated[
-        bool | None,
-        Boolean(),
-        Description(en="PBR material.", zh="PBR 材质。"),
-    ] = None
+    enable_pbr: Annotated[bool | None, Boolean(en="PBR material.", zh="PBR 材质。")] = None
     result_format: Annotated[
-        str | None,
-        String(),
-        Description(en="File format, such as GLB.", zh="文件格式，如 GLB。"),
+        str | None, String(en="File format, such as GLB.", zh="文件格式，如 GLB。")
     ] = None
     job_id: ResumedJob = None
 

@@ -28,12 +28,16 @@ NOT_NEEDED = object()
 """Placeholder for a required parameter of a call that only resumes a job."""
 
 
-@dataclass(frozen=True)
-class Description:
-    """A parameter's description in both languages."""
+EN_SOURCES = "link, data URL, ID of an earlier job, or path in an allowed folder"
+ZH_SOURCES = "链接、data URL、已有任务 ID 或允许目录中的路径"
 
-    en: str
-    zh: str
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A parameter's description in both languages; empty for a field of an object."""
+
+    en: str = ""
+    zh: str = ""
 
 
 def param_error(kind: LiteralString, what: str, advice: str) -> PydanticCustomError:
@@ -56,7 +60,7 @@ def strip_query(text: str) -> str:
     return _LINK.sub(r"\1\2", text)
 
 
-class Validator(ABC):
+class Validator(Description, ABC):
     """The rule of one value."""
 
     @abstractmethod

@@ -12,12 +12,5 @@ from langchain_tokenhub.tools.media_tools import (
 )
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
-__all__ = [
-    "TokenHub3DTool",
-    "TokenHubImageTool",
-    "TokenHubJobTool",
-    "TokenHubToolkit",
-    "TokenHubVideoTool",
-    "Tokenhub3DTool",
-    "approve_above",
-]
+__all__ = ["TokenHub3DTool", "TokenHubImageTool", "TokenHubJobTool", "TokenHubToolkit"]
+__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "approve_above"]

@@ -19,28 +19,13 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport.sync_bridge import drain, finish
     from langchain_tokenhub.transport.transport import Transport
 
-__all__ = [
-    "Answer",
-    "AsyncRuntime",
-    "Call",
-    "Endpoint",
-    "Events",
-    "Runtime",
-    "SendState",
-    "SyncRuntime",
-    "Timeouts",
-    "Transport",
-    "drain",
-    "finish",
-]
+__all__ = ["Answer", "AsyncRuntime", "Call", "Endpoint", "Events", "Runtime", "SendState"]
+__all__ += ["SyncRuntime", "Timeouts", "Transport", "drain", "finish"]
 
-__getattr__ = loader(
-    __name__,
-    {
-        "calls": ("Answer", "Call", "Endpoint", "Events", "Timeouts"),
-        "send_state": ("SendState",),
-        "sync_bridge": ("drain", "finish"),
-        "transport": ("Transport",),
-        "runtime": ("AsyncRuntime", "Runtime", "SyncRuntime"),
-    },
-)
+_MODULES = {
+    "runtime": "AsyncRuntime Runtime SyncRuntime",
+    "send_state": "SendState",
+    "sync_bridge": "drain finish",
+    "transport": "Transport",
+}
+__getattr__ = loader(__name__, __all__, "calls", _MODULES)
