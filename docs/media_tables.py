@@ -16,17 +16,10 @@ from langchain_tokenhub.catalogue import (
     fx_templates,
     media_model,
 )
-from langchain_tokenhub.params import (
-    Description,
-    FileField,
-    LogoParam,
-    ViewImage,
-    ViewImage31,
-    params_class,
-    validators,
-)
-
-MB = 1024 * 1024
+from langchain_tokenhub.params import FileField, params_class, validators
+from langchain_tokenhub.params.base import LogoParam
+from langchain_tokenhub.params.three_d import ViewImage, ViewImage31
+from langchain_tokenhub.params.validators import MB, Description
 
 
 def parameters(language: Language, model: str) -> str:

@@ -30,7 +30,6 @@ class Price:
     extras: Mapping[str, float] = field(default_factory=dict)
     """Credits added by the parameter of that name."""
     cny_per_credit: float = 1.2
-    currency: str = "CNY"
     source: str = ""
     date: str = "2026-09"
     confidence: Literal["high", "medium", "low"] = "medium"
@@ -115,8 +114,7 @@ def media_kind(kind: str) -> MediaKind:
     kinds: dict[str, dict[str, Any]] = rows("media_models")["kind"]
     if kind not in kinds:
         raise ValueError(f"kind: {kind!r} is not known; choose one of {', '.join(kinds)}")
-    row: dict[str, Any] = {"kind": kind} | kinds[kind]
-    return MediaKind(**row)
+    return MediaKind(**{"kind": kind, **kinds[kind]})
 
 
 @functools.cache
@@ -134,22 +132,19 @@ def fx_template(name: str) -> FxTemplate | None:
 def _by_id() -> dict[str, MediaModel]:
     tables = rows("media_models")
     return {
-        name: _media_model(name, tables["kind"][row["kind"]] | row)
+        name: _media_model({"id": name} | tables["kind"][row["kind"]] | row)
         for name, row in tables["model"].items()
     }
 
 
-def _media_model(name: str, row: dict[str, Any]) -> MediaModel:
+def _media_model(row: dict[str, Any]) -> MediaModel:
     # TOML has no null: "" and 0 stand for None
     optional = {key: row[key] or None for key in ("query_path", "typical_seconds")}
     price = Price(**row["price"]) if "price" in row else None
-    fields: dict[str, Any] = {**row, **optional, "id": name, "price": price}
-    return MediaModel(**fields)
+    return MediaModel(**{**row, **optional, "price": price})
 
 
 def _fx_template(row: dict[str, Any]) -> FxTemplate:
-    images = row.get("images", [1, 1])
+    least, most = row.get("images", (1, 1))
     rest = {key: value for key, value in row.items() if key != "images"}
-    return FxTemplate(
-        images_min=images[0], images_max=images[1], images_known="images" in row, **rest
-    )
+    return FxTemplate(images_min=least, images_max=most, images_known="images" in row, **rest)

@@ -8,14 +8,10 @@ import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.params import (
-    Description,
-    LogoParam,
-    ViewImage,
-    file_fields,
-    params_class,
-    schema_class,
-)
+from langchain_tokenhub.params import file_fields, params_class, schema_class
+from langchain_tokenhub.params.base import LogoParam
+from langchain_tokenhub.params.three_d import ViewImage
+from langchain_tokenhub.params.validators import Description
 
 VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
 # the service's parameters, prompt first; ours, job_id, last

@@ -12,21 +12,16 @@ import pytest
 from langchain_core.tools import BaseTool, BaseToolkit
 
 import langchain_tokenhub
-from langchain_tokenhub.params import (
-    Hy3D30,
-    Hy3D31,
-    Hy3DExpress,
-    HyImageLite,
-    HyImageV3,
+from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
+from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
+from langchain_tokenhub.params.three_d import Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams
+from langchain_tokenhub.params.video import (
     HyVideo15,
-    ImageParams,
-    ThreeDParams,
     VideoParams,
     YtVideo2,
     YtVideoFx,
     YtVideoHumanactor,
 )
-from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
