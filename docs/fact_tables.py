@@ -40,11 +40,11 @@ def models(language: Language) -> str:
 
 _HEADS: dict[Language, tuple[str, ...]] = {
     "en": (
-        *("Model", "Context", "Output", "Thinks", "Effort"),
+        *("Model", "Context", "Output", "Reasoning", "Effort"),
         *("Tools", "Sees", "Structured", "Price", "State"),
     ),
     "zh": (
-        *("模型", "上下文", "输出", "思考", "思考强度"),
+        *("模型", "上下文", "输出", "推理", "推理强度"),
         *("工具", "视觉", "结构化输出", "价格", "状态"),
     ),
 }

@@ -3,7 +3,7 @@
     python docs/make.py            generate the tables of the pages, docs/llms.txt, the Chinese
                                    comparison, and the notebooks
     python docs/make.py --check    list the files that are not up to date
-    python docs/make.py pictures   generate the example pictures with the emulator
+    python docs/make.py images     generate the example images with the emulator
     python docs/make.py site       generate, then build both languages into build/site/
 
 Zensical builds one language per site, so there are two builds. Files in docs/ itself are copied
@@ -154,35 +154,35 @@ def check() -> int:
     return int(bool(stale))
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
-def pictures() -> int:
-    """Generate the pictures of the pages and READMEs."""
+def images() -> int:
+    """Generate the images of the pages and READMEs."""
     from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
     from langchain_tokenhub.testing import Emulator
 
     with Emulator(speed=1000) as hub:
         at = {"base_url": hub.url, "api_key": "emulator"}
-        picture = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
-        film = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=picture)
+        image = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
+        video = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=image)
         shape = Tokenhub3DTool(**at).generate(prompt="一把紫砂茶壶")
         preview = next(file.preview_url for file in shape.files if file.preview_url)
-        _write("image.png", picture.files[0].read())
-        _write("3d.png", picture.files[0].model_copy(update={"url": preview}).read())
-        _write("video.png", _frame(film.files[0].read()))
+        _write("image.png", image.files[0].read())
+        _write("3d.png", image.files[0].model_copy(update={"url": preview}).read())
+        _write("video.png", _frame(video.files[0].read()))
     studio_picture.draw(HERE / "img" / "studio.png", _frame)
     return 0
 
 
 def _frame(video: bytes) -> bytes:
-    """Return the middle picture of a video, as a PNG."""
+    """Return the middle frame of a video, as a PNG."""
     import io
 
     import av
 
-    with av.open(io.BytesIO(video)) as film:
-        frames = [frame.to_image() for frame in film.decode(video=0)]
+    with av.open(io.BytesIO(video)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
     out = io.BytesIO()
     frames[len(frames) // 2].save(out, "PNG")
     return out.getvalue()
@@ -280,12 +280,12 @@ def write_line(text: str) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="?", choices=("fill", "pictures", "site"), default="fill")
+    parser.add_argument("what", nargs="?", choices=("fill", "images", "site"), default="fill")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.check:
         return check()
-    return {"fill": fill, "pictures": pictures, "site": site}[options.what]()
+    return {"fill": fill, "images": images, "site": site}[options.what]()
 
 
 if __name__ == "__main__":

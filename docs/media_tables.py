@@ -78,9 +78,9 @@ def _check(language: Language, check: validators.Validator) -> Iterator[str]:
             if most:
                 yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
         case validators.Integer(least=least, most=None):
-            yield pick(language, f"whole number from {least}", f"不小于 {least} 的整数")
+            yield pick(language, f"integer from {least}", f"不小于 {least} 的整数")
         case validators.Integer(least=least, most=most):
-            yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
+            yield pick(language, f"integer {least} to {most}", f"{least}–{most} 的整数")
         case validators.IntChoice(values=values) | validators.Choice(values=values):
             yield code(language, values)
         case validators.Boolean():
@@ -94,7 +94,7 @@ def _check(language: Language, check: validators.Validator) -> Iterator[str]:
                 f"base64 文本，不超过 {most // MB} MB",
             )
         case validators.JobId():
-            yield pick(language, "job id", "任务 ID")
+            yield pick(language, "job ID", "任务 ID")
         case FileField():
             yield from _file(language, check)
         case _:
@@ -192,7 +192,7 @@ def _price(language: Language, price: Price | None) -> str:
 
 
 _PER: dict[Language, tuple[str, ...]] = {
-    "en": ("a job", "a picture", "a second of audio", "a job, by template"),
+    "en": ("a job", "an image", "a second of audio", "a job, by template"),
     "zh": ("每个任务", "每张图片", "每秒音频", "每个任务（由模板决定）"),
 }
 
@@ -201,7 +201,7 @@ def templates(language: Language) -> str:
     """Return the effect templates of yt-video-fx."""
     heads = pick(
         language,
-        "Template,Chinese name,Pictures,Credits",
+        "Template,Chinese name,Images,Credits",
         "模板,名称,图片张数,积分",
     ).split(",")
     return table(heads, (_template(language, row) for row in fx_templates()))
@@ -214,5 +214,5 @@ def _template(language: Language, row: FxTemplate) -> tuple[str, str, str, str]:
         count += pick(language, " (assumed)", "（推测）")
     amounts = ", ".join(f"{size} {amount:g}" for size, amount in row.credits.items())
     if row.per_extra_image:
-        amounts += pick(language, ", times (pictures − 1)", "，乘以（图片数 − 1）")
+        amounts += pick(language, ", times (images − 1)", "，乘以（图片数 − 1）")
     return f"`{row.id}`", row.name_zh or "–", count, amounts or "–"

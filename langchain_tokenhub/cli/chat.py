@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from langchain_tokenhub.cli.console import Console, Translator, read_stdin
+from langchain_tokenhub.cli.console import Console, Translator, joined_words, read_stdin
 from langchain_tokenhub.cli.exit_codes import UsageError, report_error
 from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import TokenHubError
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     if not options.prompt and sys.stdin.isatty():
         return conversation.converse(_typed_lines(console))
-    prompt = _prompt(options.prompt)
+    prompt = joined_words(options.prompt) if options.prompt else read_stdin()
     if not prompt and not options.image:
         raise UsageError(console.translate("nothing-said"))
     conversation.ask(_content(prompt, options.image))
@@ -88,11 +88,11 @@ class Conversation:
     def _answer(self, messages: list[Any]) -> Any:
         whole: Any = None
         with closing(
-            AnswerWriter(self._console, show_thinking=self._options.show_thinking)
+            AnswerWriter(self._console, show_reasoning=self._options.show_thinking)
         ) as writer:
             for chunk in self._model.stream(messages):
                 whole = chunk if whole is None else whole + chunk
-                writer.write_thinking(chunk.additional_kwargs.get("reasoning_content") or "")
+                writer.write_reasoning(chunk.additional_kwargs.get("reasoning_content") or "")
                 writer.write(chunk.text)
         return whole
 
@@ -116,38 +116,38 @@ class Conversation:
 
 
 class AnswerWriter:
-    """Writes an answer as it streams: its thinking to stderr, the rest to stdout."""
+    """Writes an answer as it streams: its reasoning to stderr, the rest to stdout."""
 
-    def __init__(self, console: Console, *, show_thinking: bool) -> None:
+    def __init__(self, console: Console, *, show_reasoning: bool) -> None:
         self._console = console
-        self._show_thinking = show_thinking
-        self._thinking = False
+        self._show_reasoning = show_reasoning
+        self._reasoning = False
         self._writing = False
 
-    def write_thinking(self, text: str) -> None:
-        """Write a piece of the thinking, if it is to be shown."""
-        if text and self._show_thinking:
+    def write_reasoning(self, text: str) -> None:
+        """Write a piece of the reasoning, if it is to be shown."""
+        if text and self._show_reasoning:
             self._console.write_status(text)
-            self._thinking = True
+            self._reasoning = True
 
     def write(self, text: str) -> None:
         """Write a piece of the answer."""
         if not text or self._console.as_json:
             return
-        self._end_thinking()
+        self._end_reasoning()
         self._console.write(text)
         self._writing = True
 
     def close(self) -> None:
         """End the line."""
-        self._end_thinking()
+        self._end_reasoning()
         if self._writing:
             self._console.write("\n")
 
-    def _end_thinking(self) -> None:
-        if self._thinking:
+    def _end_reasoning(self) -> None:
+        if self._reasoning:
             self._console.write_status("\n\n")
-            self._thinking = False
+            self._reasoning = False
 
 
 def _typed_lines(console: Console) -> Iterator[str]:
@@ -160,12 +160,6 @@ def _typed_lines(console: Console) -> Iterator[str]:
         except (EOFError, KeyboardInterrupt):
             console.write_message("")
             return
-
-
-def _prompt(given: Sequence[str]) -> str:
-    if not given:
-        return read_stdin()
-    return " ".join(read_stdin() if word == "-" else word for word in given)
 
 
 def _content(prompt: str, images: Sequence[str]) -> Any:

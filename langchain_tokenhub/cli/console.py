@@ -16,9 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 from unicodedata import combining, east_asian_width
 
@@ -127,6 +125,11 @@ def read_stdin() -> str:
     return str(raw.read().decode("utf-8-sig", "replace")).strip()
 
 
+def joined_words(words: Sequence[str]) -> str:
+    """Return the words of a prompt as one text; `-` stands for stdin."""
+    return " ".join(read_stdin() if word == "-" else word for word in words)
+
+
 @contextmanager
 def show_warnings(console: Console) -> Iterator[None]:
     """Print warnings as messages."""
@@ -172,12 +175,7 @@ class ProgressLine:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         if self._thread is not None:
             self._thread.join()
@@ -224,10 +222,7 @@ class Translator:
 
 @functools.cache
 def _texts() -> dict[str, dict[str, str]]:
-    text = (
-        resources.files("langchain_tokenhub.cli").joinpath("translations.toml").read_text("utf-8")
-    )
-    return tomllib.loads(text)
+    return tomllib.loads(Path(__file__).with_name("translations.toml").read_text("utf-8"))
 
 
 def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Language:

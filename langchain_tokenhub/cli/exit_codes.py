@@ -16,27 +16,16 @@ from langchain_tokenhub.jobs.models import Job
 INTERRUPTED = 130
 USAGE_ERROR = 2
 NOT_SAVED = 8
-_EXITS: tuple[tuple[type[TokenHubError], int], ...] = (
-    (errors.SubmissionUnknownError, 7),
-    (errors.JobTimeoutError, 6),
-    (errors.JobError, 5),
-    (errors.ContentBlockedError, 5),
-    (errors.InvalidRequestError, USAGE_ERROR),
-    (errors.ModelNotAvailableError, USAGE_ERROR),
-    (errors.AuthenticationError, 3),
-    (errors.PermissionDeniedError, 3),
-    (errors.QuotaExhaustedError, 3),
-    (errors.RateLimitError, 4),
-    (errors.ServerError, 4),
-    (errors.APIConnectionError, 4),
-    (errors.APITimeoutError, 4),
+_EXITS: tuple[tuple[int, tuple[type[TokenHubError], ...]], ...] = (
+    (7, (errors.SubmissionUnknownError,)),
+    (6, (errors.JobTimeoutError,)),
+    (5, (errors.JobError, errors.ContentBlockedError)),
+    (USAGE_ERROR, (errors.InvalidRequestError, errors.ModelNotAvailableError)),
+    (3, (errors.AuthenticationError, errors.PermissionDeniedError, errors.QuotaExhaustedError)),
+    (4, errors.RETRYABLE),
 )
 """The first matching class decides; the help's epilog documents the codes."""
-_NEEDS_AGAIN = (
-    errors.SubmissionUnknownError,
-    errors.JobNotFoundError,
-    errors.ResultExpiredError,
-)
+_NEEDS_AGAIN = (errors.SubmissionUnknownError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
 class UsageError(Exception):
@@ -45,7 +34,7 @@ class UsageError(Exception):
 
 def exit_code(error: TokenHubError) -> int:
     """Return the exit code of an error."""
-    return next((code for cls, code in _EXITS if isinstance(error, cls)), 1)
+    return next((code for code, classes in _EXITS if isinstance(error, classes)), 1)
 
 
 def report_error(console: Console, error: TokenHubError, options: Any) -> int:
@@ -80,8 +69,7 @@ def resume_text(console: Console, job: JobRef, options: Any) -> str:
 def resume_command(job: JobRef, options: Any) -> str:
     """Return the command that collects a job."""
     command = ["tokenhub", "resume", job.id, "--model", job.model]
-    if options.save_to is not None:
-        command += ["-o", str(options.save_to)]
+    command += [] if options.save_to is None else ["-o", str(options.save_to)]
     command += [] if media_model(job.model) else ["--kind", job.kind]
     command += ["--site", options.site] if options.site else []
     for address in options.base_url or ():
@@ -92,14 +80,10 @@ def resume_command(job: JobRef, options: Any) -> str:
 def error_as_dict(error: TokenHubError) -> dict[str, Any]:
     """Return an error as plain data, without links."""
     job = error.job
+    names = ("message", "status", "code", "request_id", "host", "hint")
     return {
         "type": type(error).__name__,
-        "message": error.message,
-        "status": error.status,
-        "code": error.code,
-        "request_id": error.request_id,
-        "host": error.host,
-        "hint": error.hint,
+        **{name: getattr(error, name) for name in names},
         "job": job and job.model_dump(include={"id", "model", "kind", "status"}),
     }
 

@@ -19,7 +19,7 @@ from langchain_tokenhub.cli.console import (
     ProgressLine,
     Translator,
     argument_after,
-    read_stdin,
+    joined_words,
 )
 from langchain_tokenhub.cli.parser import (
     FOLDER,
@@ -214,7 +214,7 @@ def given_params(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name.startswith(_DEST) and value is not None
     }
-    prompt = " ".join(read_stdin() if word == "-" else word for word in options.prompt)
+    prompt = joined_words(options.prompt)
     return {"prompt": prompt, **found} if prompt else found
 
 
@@ -260,27 +260,23 @@ def _option_help(
 
 def _add_option(
     add: AddOption, name: str, field: Mapping[str, Any], text: str, *, is_file: bool
-) -> argparse.Action:
+) -> None:
+    settings: dict[str, Any]
     option, dest = f"--{name.replace('_', '-')}", f"{_DEST}{name}"
     match field:
         case {"type": "array", "items": {"$ref": _}}:
-            return add(
-                option, dest=dest, type=json_value, action="append", metavar="JSON", help=text
-            )
+            settings = {"type": json_value, "action": "append", "metavar": "JSON"}
         case {"type": "array"}:
-            return add(option, dest=dest, action="append", metavar="FILE", help=text)
+            settings = {"action": "append", "metavar": "FILE"}
         case {"type": "boolean"}:
-            switch = argparse.BooleanOptionalAction
-            return add(option, dest=dest, action=switch, default=None, help=text)
+            settings = {"action": argparse.BooleanOptionalAction, "default": None}
         case {"type": "integer"}:
-            return add(
-                option, dest=dest, type=_integer, metavar=_placeholder(field, "N"), help=text
-            )
+            settings = {"type": _integer, "metavar": _placeholder(field, "N")}
         case {"type": "string"}:
-            shape = "FILE" if is_file else _placeholder(field, "TEXT")
-            return add(option, dest=dest, metavar=shape, help=text)
+            settings = {"metavar": "FILE" if is_file else _placeholder(field, "TEXT")}
         case _:
-            return add(option, dest=dest, type=json_value, metavar="JSON", help=text)
+            settings = {"type": json_value, "metavar": "JSON"}
+    add(option, dest=dest, help=text, **settings)
 
 
 def _placeholder(field: Mapping[str, Any], other: str) -> str:

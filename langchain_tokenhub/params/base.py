@@ -65,7 +65,7 @@ class MediaParams(_Params):
     @model_validator(mode="wrap")
     @classmethod
     def _drop_none_and_resume(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Treat `None` as not given, and require nothing beside a job id."""
+        """Treat `None` as not given, and require nothing beside a job ID."""
         if not isinstance(data, dict):
             return handler(data)
         given = {name: value for name, value in data.items() if value is not None}
@@ -214,12 +214,12 @@ def _resumes(cls: type[MediaParams], given: dict[str, Any]) -> bool:
 
 
 def _refuse_blank_job_id(cls: type[MediaParams], given: dict[str, Any]) -> None:
-    """Refuse a blank job id, unless a new job is described beside it.
+    """Refuse a blank job ID, unless a new job is described beside it.
 
     Language models fill optional fields with empty texts: then a new job is what they ask for.
     """
     if given.keys() == {"job_id"} <= cls.model_fields.keys() and isinstance(given["job_id"], str):
-        advice = "give the id of an earlier job, or leave it out and describe a new one"
+        advice = "give the ID of an earlier job, or leave it out and describe a new one"
         raise param_error("job_id", "job_id: it is empty", advice)
 
 

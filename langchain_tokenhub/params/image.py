@@ -24,11 +24,11 @@ _LITE_LONG_SIDES = (
     *(160, 200, 225, 258, 512, 520, 608, 768, 1024, 1080, 1280, 1600, 1620, 1920, 2048, 2400),
     *(2560, 2592, 3440, 3840, 4096),
 )
-_PICTURES = ("jpg", "jpeg", "png", "bmp", "tiff", "webp")
+_IMAGES = ("jpg", "jpeg", "png", "bmp", "tiff", "webp")
 
 
 class HyImageLite(MediaParams):
-    """hy-image-lite: one picture from a text, at once (aiart TextToImageLite, 1668/120721)."""
+    """hy-image-lite: one image from text, in one request (aiart TextToImageLite, 1668/120721)."""
 
     model: ClassVar[str] = "hy-image-lite"
     # the service's default is base64; the guide's example uses a link
@@ -81,7 +81,7 @@ class HyImageLite(MediaParams):
 
 
 class HyImageV3(MediaParams):
-    """hy-image-v3.0: from a text and up to 3 pictures (SubmitTextToImageJob, 1668/124632)."""
+    """hy-image-v3.0: from text and up to 3 images (SubmitTextToImageJob, 1668/124632)."""
 
     model: ClassVar[str] = "hy-image-v3.0"
 
@@ -97,7 +97,7 @@ class HyImageV3(MediaParams):
         list[Any] | None,
         FileField(
             shape="string_list",
-            formats=_PICTURES,
+            formats=_IMAGES,
             least=0,
             most=3,
             max_bytes_base64=6 * MB,
@@ -156,7 +156,7 @@ class ImageParams(MediaParams):
         list[Any] | None,
         FileField(
             shape="string_list",
-            formats=_PICTURES,
+            formats=_IMAGES,
             least=0,
             most=10,
             en=f"Images to edit or follow: {EN_SOURCES}.",

@@ -10,7 +10,7 @@ from langchain_tokenhub.params.three_d import ViewImage, ViewImage31
 from langchain_tokenhub.params.video import FxExtraParam
 
 FileInput: TypeAlias = Any
-"""A link, data URL, path, job id, bytes, PIL image, or the result of another tool."""
+"""A link, data URL, path, job ID, bytes, PIL image, or the result of another tool."""
 
 
 class ImageKeywords(TypedDict, total=False):

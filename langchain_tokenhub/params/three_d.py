@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SOURCES = ("prompt", "image_url", "image_base64")
-_PICTURES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = ("jpg", "jpeg", "png", "webp")
 
-_PictureBase64 = Annotated[
+_ImageBase64 = Annotated[
     str | None,
     Base64(
         8 * MB,
@@ -47,7 +47,7 @@ _VIEW_FILE = FileField(
     base64_field="view_image_base64",
     max_bytes_url=8 * MB,
     max_bytes_base64=8 * MB,
-    side_min=129,  # "more than 128 and less than 5000", unlike the front picture
+    side_min=129,  # "more than 128 and less than 5000", unlike the front image
     side_max=4999,
 )
 
@@ -108,7 +108,7 @@ class _Hy3D(MediaParams):
         Any,
         FileField(
             shape="url",
-            formats=_PICTURES,
+            formats=_IMAGES,
             base64_field="image_base64",
             max_bytes_url=8 * MB,
             max_bytes_base64=8 * MB,
@@ -120,7 +120,7 @@ class _Hy3D(MediaParams):
             "image_url、image_base64 三选一。",
         ),
     ] = None
-    image_base64: _PictureBase64 = None
+    image_base64: _ImageBase64 = None
 
     def _check_rules(self) -> None:
         self._check_sources()
@@ -207,7 +207,7 @@ class Hy3D30(_Hy3DPro[ViewImage]):
             super()._check_sources()
         elif not self.given(*_SOURCES):
             what = f"{', '.join(_SOURCES)}: none given"
-            raise param_error("sketch", what, "give a picture, a text or both")
+            raise param_error("sketch", what, "give an image, a text or both")
         elif len(self.given("image_url", "image_base64")) > 1:
             what = "image_url, image_base64: 2 given, one is taken"
             raise param_error("sketch", what, "leave one out")
@@ -274,13 +274,13 @@ class ThreeDParams(MediaParams):
         Any,
         FileField(
             shape="url",
-            formats=_PICTURES,
+            formats=_IMAGES,
             base64_field="image_base64",
             en=f"Image of the object: {EN_SOURCES}.",
             zh=f"物体图片：{ZH_SOURCES}。",
         ),
     ] = None
-    image_base64: _PictureBase64 = None
+    image_base64: _ImageBase64 = None
     enable_pbr: Annotated[bool | None, Boolean(en="PBR material.", zh="PBR 材质。")] = None
     result_format: Annotated[
         str | None, String(en="File format, such as GLB.", zh="文件格式，如 GLB。")
@@ -290,12 +290,12 @@ class ThreeDParams(MediaParams):
 
 def _check_views(params: MediaParams, views: Sequence[_View]) -> None:
     if params.given("prompt") or not params.given("image_url", "image_base64"):
-        what = "multi_view_images needs a main picture and no prompt"
+        what = "multi_view_images needs a front image and no prompt"
         raise param_error("views", what, "give image_url and leave prompt out")
     types = [view.view_type for view in views]
     if not types or len(set(types)) < len(types):
         what = f"multi_view_images: {', '.join(types) or 'empty'}, each view_type once"
         raise param_error("views", what, "change the list")
     if any(view.view_image_url is None and view.view_image_base64 is None for view in views):
-        what = "multi_view_images: a view without a picture"
+        what = "multi_view_images: a view without an image"
         raise param_error("views", what, "give view_image_url or view_image_base64")

@@ -95,7 +95,7 @@ class String(Validator):
 
     def _validate(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise param_error("text", f"{type(value).__name__}, a text is needed", "give a string")
+            raise param_error("text", f"{type(value).__name__}, text is needed", "give a string")
         text = _repair_surrogates(value.strip())
         if len(text) < self.least:
             raise param_error("text_short", "empty text", "write it, or leave the field out")
@@ -113,7 +113,7 @@ class String(Validator):
 
 @dataclass(frozen=True)
 class Integer(Validator):
-    """A whole number within limits, or any."""
+    """An integer, within limits if there are any."""
 
     least: int | None = None
     most: int | None = None
@@ -134,11 +134,11 @@ class Integer(Validator):
     def _limits(self) -> str:
         match self.least, self.most:
             case None, _:
-                return "a whole number"
+                return "an integer"
             case least, None:
-                return f"a whole number of at least {least}"
+                return f"an integer of at least {least}"
             case least, most:
-                return f"a whole number from {least} to {most}"
+                return f"an integer from {least} to {most}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Boolean(Validator):
 
 @dataclass(frozen=True)
 class IntChoice(Validator):
-    """One of a few whole numbers; a boolean is none."""
+    """One of a few integers; a boolean is none."""
 
     values: tuple[int, ...]
 
@@ -251,11 +251,11 @@ class Base64(Validator):
 
 @dataclass(frozen=True)
 class JobId(Validator):
-    """The id of an earlier job: opaque text, or the same digits as an integer."""
+    """The ID of an earlier job: opaque text, or the same digits as an integer."""
 
     def _validate(self, value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, str | int):
-            what = f"{short_repr(value)}, a job id is needed"
+            what = f"{short_repr(value)}, a job ID is needed"
             raise param_error("job_id", what, "give it as text")
         return str(value).strip() or None
 
@@ -270,7 +270,7 @@ Shape = Literal["url_or_base64_object", "string_list", "object_list", "url"]
 class FileField(Validator):
     """A file input: how it is sent, and its limits.
 
-    To a language model it is a string. Code may pass a path, bytes, a picture or an earlier result;
+    To a language model it is a string. Code may pass a path, bytes, an image or an earlier result;
     the value stays as it is until `jobs.inputs` reads the file.
     """
 
@@ -315,8 +315,8 @@ class FileField(Validator):
 def _file(value: object) -> object:
     """Refuse what cannot be a file; the rest is checked where files are read."""
     if value is None or isinstance(value, bool | int | float | complex | list | tuple | set):
-        advice = "give a link, a path, bytes, a picture or an earlier result"
-        raise param_error("file", f"{type(value).__name__} is no file", advice)
+        advice = "give a link, a path, bytes, an image or an earlier result"
+        raise param_error("file", f"{type(value).__name__} is not a file", advice)
     if isinstance(value, str):
         value = value.strip()
     if isinstance(value, str | bytes | bytearray | Mapping) and not value:
@@ -329,7 +329,7 @@ def _schema(type_: str, **limits: int | None) -> dict[str, Any]:
 
 
 def _integer(value: object) -> int | None:
-    """Return a whole number, also one written 5.0; a boolean is none."""
+    """Return an integer, also from 5.0; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if value == value // 1 else None

@@ -30,12 +30,12 @@ from langchain_tokenhub.params.validators import (
     param_error,
 )
 
-_PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "tiff")
+_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tiff")
 _FACES = ("jpg", "jpeg", "png", "bmp", "webp")
 
 
 class HyVideo15(MediaParams):
-    """hy-video-1.5: from a text, or a text and a first picture (vclm, 1616/126160)."""
+    """hy-video-1.5: from text, or text and a first image (vclm, 1616/126160)."""
 
     model: ClassVar[str] = "hy-video-1.5"
 
@@ -51,7 +51,7 @@ class HyVideo15(MediaParams):
         Any,
         FileField(
             shape="url_or_base64_object",
-            formats=_PICTURES,
+            formats=_IMAGES,
             max_bytes_url=10 * MB,
             max_bytes_base64=8 * MB,
             side_min=50,
@@ -70,7 +70,7 @@ class HyVideo15(MediaParams):
 
 
 class YtVideo2(MediaParams):
-    """yt-video-2.0: from a picture (vclm SubmitImageToVideoGeneralJob)."""
+    """yt-video-2.0: from an image (vclm SubmitImageToVideoGeneralJob)."""
 
     model: ClassVar[str] = "yt-video-2.0"
 
@@ -86,7 +86,7 @@ class YtVideo2(MediaParams):
         Any,
         FileField(
             shape="url_or_base64_object",
-            formats=_PICTURES,
+            formats=_IMAGES,
             max_bytes_url=8 * MB,
             side_min=50,
             side_max=5000,
@@ -128,7 +128,7 @@ class FxExtraParam(ParamObject):
 
 
 class YtVideoFx(MediaParams):
-    """yt-video-fx: from pictures and an effect template (vclm, 1616/119001)."""
+    """yt-video-fx: from images and an effect template (vclm, 1616/119001)."""
 
     model: ClassVar[str] = "yt-video-fx"
 
@@ -148,7 +148,7 @@ class YtVideoFx(MediaParams):
         list[Any] | None,
         FileField(
             shape="object_list",
-            formats=_PICTURES,
+            formats=_IMAGES,
             most=10,
             max_bytes_base64=10 * MB,
             side_min=300,
@@ -190,7 +190,7 @@ class YtVideoFx(MediaParams):
 
 
 class YtVideoHumanactor(MediaParams):
-    """yt-video-humanactor: a talking face, from a picture and a recording (vclm, 1616/125458)."""
+    """yt-video-humanactor: a speaking face, from an image and a recording (vclm, 1616/125458)."""
 
     model: ClassVar[str] = "yt-video-humanactor"
     most_bytes: ClassVar[int | None] = 10 * MB
@@ -279,7 +279,7 @@ class VideoParams(MediaParams):
         Any,
         FileField(
             shape="url_or_base64_object",
-            formats=_PICTURES,
+            formats=_IMAGES,
             en=f"First image: {EN_SOURCES}.",
             zh=f"首帧图片：{ZH_SOURCES}。",
         ),

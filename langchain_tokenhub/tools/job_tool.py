@@ -24,20 +24,20 @@ class JobQuestion(BaseModel):
 
     action: Literal["list", "look", "collect"] = Field(
         default="look",
-        description="list: known jobs; look: how one stands; collect: wait for its files. "
-        "列出任务 / 查看状态 / 等待并取回结果。不会产生新的费用。",
+        description="list: known jobs; look: the state of one; collect: wait for its files. "
+        "list 列出任务；look 查看状态；collect 等待并取回结果。不产生新的费用。",
     )
     job_id: Annotated[
         str | None, BeforeValidator(lambda value: str(value) if value is not None else None)
-    ] = Field(default=None, description="Id of the job; not for list. 任务 ID（list 不需要）。")
+    ] = Field(default=None, description="ID of the job; not for list. 任务 ID（list 不需要）。")
     model: str | None = Field(
         default=None,
-        description="Model that made it, where the job is not known here. 未知任务时填写所属模型。",
+        description="Model of a job that is not known here. 此处没有记录的任务所用的模型。",
     )
 
 
 class TokenHubJobTool(JobSettings, ToolErrorMixin):
-    """Looks up and collects image, video and 3D jobs, for agents that submit and come back.
+    """Lists, checks and collects image, video and 3D jobs, for agents that submit and come back.
 
     Example:
         ```python
@@ -51,7 +51,7 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
     name: str = "tokenhub_job"
     description: str = (
         "查看、列出或取回已提交的图片、视频、3D 任务，不产生费用。"
-        "Looks at, lists or collects image, video and 3D jobs submitted earlier; costs nothing."
+        "Lists, checks or collects image, video and 3D jobs submitted earlier; costs nothing."
     )
     args_schema: SkipValidation[ArgsSchema | None] = JobQuestion
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
@@ -91,7 +91,7 @@ def _job_of_model(job_id: str, model: str) -> Job:
     known = media_model(model)
     if known is None:
         advice = (
-            f"{model!r} is not listed: its own tool takes the id" if model else "give its model"
+            f"{model!r} is not listed: use the tool of that model" if model else "give its model"
         )
         raise InvalidRequestError(f"job {job_id} is not known here; {advice}", phase="not sent")
     return Job(kind=known.kind, model=known.id, id=job_id)
@@ -99,7 +99,7 @@ def _job_of_model(job_id: str, model: str) -> Job:
 
 def _listing(jobs: list[Job]) -> tuple[str, dict[str, Any]]:
     jobs = jobs[:MAX_LISTED]
-    text = "\n".join(map(_line, jobs)) or "no job is known here"
+    text = "\n".join(map(_line, jobs)) or "no jobs are known here"
     return text, {"jobs": [job.model_dump(mode="json") for job in jobs]}
 
 

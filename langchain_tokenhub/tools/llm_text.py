@@ -6,10 +6,9 @@ from langchain_tokenhub.catalogue import MediaKind, Price
 from langchain_tokenhub.errors import (
     ContentBlockedError,
     InvalidRequestError,
-    JobBlockedError,
     JobFailedError,
     JobNotFoundError,
-    JobTimeoutError,
+    JobRef,
     ModelNotAvailableError,
     PermissionDeniedError,
     QuotaExhaustedError,
@@ -19,9 +18,6 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.params import Language
 
-_STOP = "Do not call again; tell the user."
-_CORRECT = "Correct the input, then call again."
-
 
 def error_text(error: TokenHubError) -> str:
     """Return the text of a tool message."""
@@ -30,68 +26,63 @@ def error_text(error: TokenHubError) -> str:
 
 def _cost(error: TokenHubError) -> str:
     if isinstance(error, SubmissionUnknownError):
-        return "No job id is known; this may have been charged."
+        return "No job ID is known; this may have been charged."
     if error.job is None:
         return "Nothing was charged."
-    return f"Job id: {error.job.id}."
+    return f"Job ID: {error.job.id}."
 
 
 def _advice(error: TokenHubError) -> str:
     match error:
-        case SubmissionUnknownError() | QuotaExhaustedError() | PermissionDeniedError():
-            return _STOP
-        case ModelNotAvailableError() | ResultExpiredError():
-            return _STOP
-        case JobBlockedError() | ContentBlockedError():
+        case (
+            SubmissionUnknownError()
+            | QuotaExhaustedError()
+            | PermissionDeniedError()
+            | ModelNotAvailableError()
+            | ResultExpiredError()
+        ):
+            return "Do not call again; tell the user."
+        case ContentBlockedError():
             return "The content was refused: change it, or tell the user."
         case InvalidRequestError():
-            return _CORRECT
+            return "Correct the input, then call again."
         case JobFailedError():
-            return "The job is over; tell the user, or change the input and call again."
+            return "The job has ended; tell the user, or change the input and call again."
         case JobNotFoundError():
-            return "If that is no id of an earlier job, leave job_id out; else tell the user."
-        case JobTimeoutError():
-            return _resume(error)
-        case _ if error.job is not None:
-            return _resume(error)
+            return "Unless this is the ID of an earlier job, leave job_id out; else tell the user."
+        case TokenHubError(job=JobRef(id=job_id)):
+            call = f"call this tool with job_id={job_id!r} only"
+            return f"To continue waiting, {call}; nothing is charged again."
         case _:
-            return "Try again later, or tell the user."
-
-
-def _resume(error: TokenHubError) -> str:
-    assert error.job is not None  # noqa: S101 - the caller has checked
-    return (
-        f"To go on waiting, call this tool with job_id={error.job.id!r} only; "
-        "nothing is charged again."
-    )
+            return "Retry later, or tell the user."
 
 
 _PURPOSES: dict[str, tuple[str, str]] = {
     "tokenhub_image": (
         "根据文字（可附参考图）生成或修改一张图片。",
-        "Makes a picture from text, or edits up to three pictures.",
+        "Generates an image from text, or edits up to three images.",
     ),
-    "tokenhub_image_lite": ("根据文字快速生成一张图片。", "Makes a picture from text, quickly."),
+    "tokenhub_image_lite": ("根据文字快速生成一张图片。", "Quickly generates an image from text."),
     "tokenhub_video": (
         "根据文字（可附首帧图片）生成约 5 秒的视频。",
-        "Makes a video of about 5 s from text, or from text and a first picture.",
+        "Generates a video of about 5 s from text, or from text and a first image.",
     ),
-    "tokenhub_video_image": ("让一张图片动起来，生成视频。", "Makes a video out of a picture."),
+    "tokenhub_video_image": ("让一张图片动起来，生成视频。", "Generates a video from an image."),
     "tokenhub_video_fx": (
         "用特效模板和图片生成视频。",
-        "Makes a video from pictures with an effect template.",
+        "Generates a video from images with an effect template.",
     ),
     "tokenhub_video_human": (
         "用一张人像和一段语音生成说话视频。",
-        "Makes a talking video from a portrait and a speech recording.",
+        "Generates a video of a speaking face from a portrait and a speech recording.",
     ),
     "tokenhub_3d": (
         "根据文字或图片生成 3D 模型（OBJ、GLB 等）。",
-        "Makes a 3D model (OBJ, GLB …) from text or pictures.",
+        "Generates a 3D model (OBJ, GLB, …) from text or images.",
     ),
     "tokenhub_3d_express": (
         "根据文字或一张图片快速生成 3D 模型。",
-        "Makes a 3D model from text or one picture, quickly.",
+        "Quickly generates a 3D model from text or one image.",
     ),
 }
 
@@ -106,8 +97,8 @@ def _en(facts: MediaKind, price: Price | None) -> str:
     cost = f" (roughly {_money(price)} CNY each)" if price else ""
     takes = f"Takes about {facts.typical_seconds:.0f} s. " if facts.typical_seconds else ""
     return (
-        f"{takes}Each call costs money{cost}: call once per wish, never to look again. "
-        f"Returns job id, link (dies after {facts.link_life // 3600} h) and saved path."
+        f"{takes}Each call costs money{cost}: call once per request, never to check on a job. "
+        f"Returns the job ID, a link (expires after {facts.link_life // 3600} h) and saved path."
     )
 
 

@@ -181,7 +181,7 @@ class _ThreeDGenerate(ThreeDKeywords, _GenerateOptions): ...
 
 
 class TokenHubImageTool(MediaTool):
-    """Pictures from text and from pictures: `hy-image-v3.0` or `hy-image-lite`.
+    """Images from text and from images: `hy-image-v3.0` or `hy-image-lite`.
 
     Example:
         ```python
@@ -196,16 +196,12 @@ class TokenHubImageTool(MediaTool):
     if TYPE_CHECKING:
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
-
         @override
         def generate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
-
         @override
         async def agenerate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
-
         @override
         def submit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
-
         @override
         async def asubmit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
 
@@ -226,16 +222,12 @@ class TokenHubVideoTool(MediaTool):
     if TYPE_CHECKING:
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
-
         @override
         def generate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
-
         @override
         async def agenerate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
-
         @override
         def submit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
-
         @override
         async def asubmit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
 
@@ -256,16 +248,12 @@ class Tokenhub3DTool(MediaTool):
     if TYPE_CHECKING:
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
-
         @override
         def generate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
-
         @override
         async def agenerate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
-
         @override
         def submit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
-
         @override
         async def asubmit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
 

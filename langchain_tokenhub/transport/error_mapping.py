@@ -53,7 +53,7 @@ def final(call: Call, failure: TokenHubError) -> TokenHubError:
     if not outcome_unknown(call.retry_class, failure):
         return failure
     unknown = SubmissionUnknownError(
-        f"the submit may have been accepted and charged, no job id came back: {failure.message}",
+        f"the submit may have been accepted and charged, no job ID was returned: {failure.message}",
         status=failure.status,
         code=failure.code,
         request_id=failure.request_id,
