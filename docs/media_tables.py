@@ -169,10 +169,8 @@ def _facts(language: Language, row: MediaModel) -> Iterator[tuple[str, str]]:
 def _price(language: Language, price: Price | None) -> str:
     if price is None:
         return pick(language, "not known", "未知")
-    money = [amount * price.cny_per_credit for amount in (price.low, price.high)]
-    span = "–".join(dict.fromkeys(f"{amount:g}" for amount in money))
     per = dict(zip(("job", "image", "second", "template"), _PER[language], strict=True))[price.per]
-    parts = [pick(language, f"about {span} CNY {per}", f"{per}约 {span} 元")]
+    parts = [pick(language, f"about {price.cny} CNY {per}", f"{per}约 {price.cny} 元")]
     if price.variants:
         some = ", ".join(f"`{word}` {amount:g}" for word, amount in price.variants.items())
         parts.append(

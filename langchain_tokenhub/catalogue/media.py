@@ -34,6 +34,12 @@ class Price:
     date: str = "2026-09"
     confidence: Literal["high", "medium", "low"] = "medium"
 
+    @property
+    def cny(self) -> str:
+        """The range of the price in CNY."""
+        amounts = (f"{amount * self.cny_per_credit:g}" for amount in (self.low, self.high))
+        return "–".join(dict.fromkeys(amounts))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MediaKind:
@@ -56,6 +62,9 @@ class MediaKind:
     wait_timeout: float
     """Default seconds to wait for a result."""
     tool_name: str
+    purpose: str
+    """First sentence of the tool's description."""
+    purpose_zh: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from argparse import Namespace
@@ -18,15 +19,13 @@ from langchain_tokenhub.cli.console import (
     language_of,
     show_warnings,
 )
-from langchain_tokenhub.cli.parser import AddOptions, parse
+from langchain_tokenhub.cli.parser import KINDS, AddOptions, parse
 from langchain_tokenhub.errors import TokenHubError
 
 _BROKEN_PIPE = 141
 """Exit code of a program that wrote into a closed pipe."""
 COMMANDS: dict[str, AddOptions] = {
-    "image": media.options_adder("image"),
-    "video": media.options_adder("video"),
-    "3d": media.options_adder("3d"),
+    **{kind: functools.partial(media.add_media, kind) for kind in KINDS},
     "chat": chat.add_chat,
     "jobs": jobs.add_jobs,
     "resume": media.add_resume,

@@ -22,7 +22,7 @@ MODEL = os.environ.get("TOKENHUB_MODEL") or "hy3"
 _FIELDS = ("temperature", "max_tokens", "reasoning_effort", "thinking")
 
 
-def add_chat(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_chat(parser: Parser) -> None:
     """Add the options of `tokenhub chat`."""
     translate = parser.translate
     add = parser.add_argument

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.exit_codes import UsageError
 from langchain_tokenhub.cli.parser import Parser, add_output
 
 
-def add_emulator(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_emulator(parser: Parser) -> None:
     """Add the options of `tokenhub emulator`."""
     from langchain_tokenhub.testing.__main__ import add_options
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 
 from langchain_tokenhub.cli.console import Console
@@ -12,7 +11,7 @@ from langchain_tokenhub.cli.parser import FOLDER, Parser, add_output
 from langchain_tokenhub.gallery import fetch_previews, write_gallery
 
 
-def add_gallery(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_gallery(parser: Parser) -> None:
     """Add the options of `tokenhub gallery`."""
     translate = parser.translate
     text = translate("folder", default=f"./{FOLDER}")

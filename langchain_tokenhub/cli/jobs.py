@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_tokenhub.tools.media_tools import MediaTool
 
 
-def add_jobs(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_jobs(parser: Parser) -> None:
     """Add the options of `tokenhub jobs`."""
     translate = parser.translate
     folder = translate("folder", default=f"./{FOLDER}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,6 @@ from langchain_tokenhub.cli.console import (
 from langchain_tokenhub.cli.parser import (
     FOLDER,
     KINDS,
-    AddOptions,
     Parser,
     add_connection,
     add_folder,
@@ -36,15 +34,11 @@ from langchain_tokenhub.params import file_fields, params_class, schema_class
 _GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
-def options_adder(kind: Kind) -> AddOptions:
-    """Return the function that adds the options of the command for a kind."""
-    return functools.partial(_add_media, kind)
-
-
-def _add_media(kind: Kind, parser: Parser, arguments: Sequence[str]) -> None:
+def add_media(kind: Kind, parser: Parser) -> None:
+    """Add the options of `tokenhub image`, `video` or `3d`."""
     translate = parser.translate
     default = media_kind(kind).default_model
-    model = argument_after(arguments, "--model", "-m") or default
+    model = argument_after(parser.arguments, "--model", "-m") or default
     text = translate("model", default=default)
     parser.add_argument("-m", "--model", default=model, metavar="MODEL", help=text)
     _add_wait(parser)
@@ -56,7 +50,7 @@ def _add_media(kind: Kind, parser: Parser, arguments: Sequence[str]) -> None:
     parser.set_defaults(run=run, kind=kind)
 
 
-def add_resume(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_resume(parser: Parser) -> None:
     """Add the options of `tokenhub resume`."""
     translate = parser.translate
     parser.add_argument("job_id", metavar="JOB_ID", help=translate("job-id"))

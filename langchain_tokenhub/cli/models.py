@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from langchain_tokenhub.catalogue import (
     ChatModel,
     MediaModel,
-    Price,
     chat_model,
     chat_models,
     media_model,
@@ -20,7 +18,7 @@ from langchain_tokenhub.cli.parser import KINDS, Parser, add_connection, add_out
 Row = dict[str, str]
 
 
-def add_models(parser: Parser, _arguments: Sequence[str]) -> None:
+def add_models(parser: Parser) -> None:
     """Add the options of `tokenhub models`."""
     translate = parser.translate
     parser.add_argument("--kind", choices=("chat", *KINDS), help=translate("kind-models"))
@@ -43,11 +41,9 @@ def list_models(options: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.write_json(rows)
         return 0
-    heads = ("col-id", "col-kind", "col-status", "col-context", "col-price")
     names = ("id", "kind", "status", "context", "price")
-    console.write_table(
-        [[translate(head) for head in heads], *([row[name] for name in names] for row in rows)]
-    )
+    heads = [translate(f"col-{name}") for name in names]
+    console.write_table([heads, *([row[name] for name in names] for row in rows)])
     return 0
 
 
@@ -85,10 +81,5 @@ def _chat_row(row: ChatModel, translate: Translator) -> Row:
 
 
 def _media_row(row: MediaModel, translate: Translator) -> Row:
-    price = _price(row.price, translate) if row.price else ""
+    price = translate(f"price-{row.price.per}", price=row.price.cny) if row.price else ""
     return _row(row.id, row.kind, "online", price=price)
-
-
-def _price(price: Price, translate: Translator) -> str:
-    low, high = (f"{credit * price.cny_per_credit:g}" for credit in (price.low, price.high))
-    return translate(f"price-{price.per}", price=low if low == high else f"{low}–{high}")

@@ -38,6 +38,9 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser with translated texts. Options cannot be shortened: new ones would break scripts."""
 
+    arguments: Sequence[str] = ()
+    """The whole command line."""
+
     def __init__(self, translate: Translator, **settings: Any) -> None:
         formatter: Any = functools.partial(_Formatter, translate)
         super().__init__(add_help=False, allow_abbrev=False, formatter_class=formatter, **settings)
@@ -66,8 +69,8 @@ class Parser(argparse.ArgumentParser):
         return self.translate("did-you-mean", name=near[0]) if near else ""
 
 
-AddOptions = Callable[[Parser, Sequence[str]], None]
-"""Adds the options of a command; they may depend on the model that the arguments name."""
+AddOptions = Callable[[Parser], None]
+"""Adds the options of a command; they may depend on the model that `arguments` name."""
 
 
 def parse(
@@ -97,7 +100,8 @@ def parse(
         command = subparsers.add_parser(name, help=translate(name), description=translate(name))
         command.set_defaults(parser=command)
         if name in arguments:
-            add_options(command, arguments)
+            command.arguments = arguments
+            add_options(command)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         options.parser.reject(unknown)

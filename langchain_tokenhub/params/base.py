@@ -171,14 +171,8 @@ def encode_params(params: MediaParams) -> dict[str, Any]:
 
     An empty object is not sent: language models fill optional ones in so.
     """
-    given = {
-        name: value for name, value in _items(params) if name != "job_id" and not _is_empty(value)
-    }
+    given = {name: value for name, value in _items(params) if name != "job_id" and value != {}}
     return params.wire_defaults | given
-
-
-def _is_empty(value: object) -> bool:
-    return isinstance(value, dict) and not value
 
 
 def file_fields(cls: type[BaseModel]) -> dict[str, FileField]:

@@ -67,9 +67,9 @@ class Validator(Description, ABC):
     def _validate(self, value: Any) -> Any:
         """Return the value as it is sent, or raise `param_error(...)`."""
 
-    @abstractmethod
     def _json_schema(self) -> dict[str, Any]:
         """Return the JSON schema that a language model receives."""
+        return {"type": "string"}
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
@@ -245,9 +245,6 @@ class Base64(Validator):
             raise param_error("base64", what, "make the file smaller, or pass a link")
         return text
 
-    def _json_schema(self) -> dict[str, Any]:
-        return {"type": "string"}
-
 
 @dataclass(frozen=True)
 class JobId(Validator):
@@ -258,9 +255,6 @@ class JobId(Validator):
             what = f"{short_repr(value)}, a job ID is needed"
             raise param_error("job_id", what, "give it as text")
         return str(value).strip() or None
-
-    def _json_schema(self) -> dict[str, Any]:
-        return {"type": "string"}
 
 
 Shape = Literal["url_or_base64_object", "string_list", "object_list", "url"]

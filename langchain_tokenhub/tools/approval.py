@@ -107,21 +107,17 @@ def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
 
 def _credits(price: Price, params: Mapping[str, Any]) -> tuple[float, float]:
     extras = sum(extra for name, extra in price.extras.items() if params.get(name))
-    low, high = _base_credits(price, params)
-    return low + extras, high + extras
-
-
-def _base_credits(price: Price, params: Mapping[str, Any]) -> tuple[float, float]:
     variant = (params.get(price.by) if price.by else None) or price.default_variant
+    rate = price.variants.get(str(variant))
     match price.per:
         case "template":
-            return _template_credits(price, variant, params)
+            low, high = _template_credits(price, variant, params)
         case "second":
-            rate = price.variants.get(str(variant), price.high)
-            return 2 * rate, 60 * rate  # the audio lasts 2 to 60 s
+            seconds = price.high if rate is None else rate
+            low, high = 2 * seconds, 60 * seconds  # the audio lasts 2 to 60 s
         case _:
-            fixed = price.variants.get(str(variant)) if price.by else None
-            return (fixed, fixed) if fixed is not None else (price.low, price.high)
+            low, high = (price.low, price.high) if rate is None else (rate, rate)
+    return low + extras, high + extras
 
 
 def _template_credits(
@@ -133,4 +129,5 @@ def _template_credits(
         return price.low, price.high
     images = params.get("images")
     count = len(images) if isinstance(images, list) and template.per_extra_image else 2
-    return credits_ * max(1, count - 1), credits_ * max(1, count - 1)
+    total = credits_ * max(1, count - 1)
+    return total, total

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
 from typing_extensions import override
 
 from langchain_tokenhub._warnings import suppress_warnings, warn_user
-from langchain_tokenhub.catalogue import Kind, MediaModel, similar_media_model
+from langchain_tokenhub.catalogue import Kind, similar_media_model
 from langchain_tokenhub.errors import (
     RETRYABLE,
     AuthenticationError,
@@ -99,11 +99,10 @@ class MediaTool(MediaClient, ToolErrorMixin):
     @model_validator(mode="after")
     def _set_defaults(self) -> Self:
         facts = self._facts()
-        price = facts.price if isinstance(facts, MediaModel) else None
         if similar := similar_media_model(self.model, self.kind):
             warn_user(f"model: {self.model!r} is not listed; did you mean {similar.id!r}?")
         self.name = self.name or facts.tool_name
-        self.description = self.description or description_of(facts, price, self.language)
+        self.description = self.description or description_of(facts, self.language)
         if self.args_schema is None:
             self._has_own_schema = True
             self.args_schema = schema_class(self.model, self.language, self.kind)

@@ -61,8 +61,7 @@ class JobSettings(ConnectionSettings):
             return ""
 
     def _account_hash(self) -> str:
-        key = self._account()
-        return account_hash(key) if key else ""
+        return account_hash(key) if (key := self._account()) else ""
 
     def _owner(self) -> tuple[object, ...]:
         """Return what identifies the account in this process."""

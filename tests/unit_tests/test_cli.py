@@ -101,7 +101,7 @@ def test_the_help_lists_commands_and_exit_codes(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    codes = {code for _, code in exit_codes._EXITS} | {exit_codes.INTERRUPTED, exit_codes.NOT_SAVED}
+    codes = {code for code, _ in exit_codes._EXITS} | {exit_codes.INTERRUPTED, exit_codes.NOT_SAVED}
     assert all(f"\n    {name} " in out for name in COMMANDS)
     assert all(re.search(rf"^  {code}  ", out, re.MULTILINE) for code in codes)
 

@@ -62,13 +62,13 @@ def failure(model, **params):
         (
             "hy-3d-3.0",
             {"prompt": "猫", "face_count": 100},
-            "face_count: 100, a whole number from 3000 to 1500000 is needed (hy-3d-3.0); change it",
+            "face_count: 100, an integer from 3000 to 1500000 is needed (hy-3d-3.0); change it",
         ),
         (
             "yt-video-2.0",
             {"image": 7},
             (
-                "image: int is no file (yt-video-2.0); give a link, a path, bytes, a picture or an "
+                "image: int is not a file (yt-video-2.0); give a link, a path, bytes, an image or an "
                 "earlier result"
             ),
         ),
