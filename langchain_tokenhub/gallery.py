@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,8 +73,10 @@ class Shown:
     def preview(self) -> Path | None:
         """The saved preview image of a 3D model."""
         named = self.facts.get("preview")
-        beside = [named] if isinstance(named, str) and Path(named).name == named else []
-        return next(_pictures(self.path, beside), None)
+        names = [named] if isinstance(named, str) and Path(named).name == named else []
+        names += [f"{self.path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp")]
+        paths = map(self.path.with_name, names)
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def remote_preview(self) -> MediaFile | None:
@@ -113,7 +115,10 @@ def write_gallery(
         raise FileExistsError(
             17, "a page that is not ours is there (--force replaces it)", str(page)
         )
-    results = _by_job(shown_in(folder))
+    jobs: dict[tuple[str, str], list[Shown]] = {}
+    for file in shown_in(folder):
+        jobs.setdefault((file.job.model, file.job.id), []).append(file)
+    results = list(jobs.values())
     text = _page(folder, results, title or folder.resolve().name or "TokenHub", language)
     part = page.with_name(f".{PAGE}.part")
     part.write_text(text, "utf-8")
@@ -136,14 +141,13 @@ def fetch_previews(folder: str | Path) -> int:
 
 def shown_in(folder: Path) -> Iterator[Shown]:
     """Yield the saved files of a folder and its subfolders, the newest first."""
-    found = [shown for path in _sidecars(folder) if (shown := _shown(path))]
+    visible = (
+        path
+        for path in sorted(folder.rglob("*.json"))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    found = [shown for path in visible if (shown := _shown(path))]
     yield from sorted(found, key=lambda shown: str(shown.facts.get("saved_at") or ""), reverse=True)
-
-
-def _sidecars(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*.json")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
 
 
 def _shown(sidecar: Path) -> Shown | None:
@@ -154,14 +158,6 @@ def _shown(sidecar: Path) -> Shown | None:
         if path.parent == sidecar.parent and sidecar.name == f"{path.name}.json" and path.is_file():
             return Shown(path, str(facts["type"]), Job.model_validate(facts["job"]), facts)
     return None
-
-
-def _by_job(files: Iterable[Shown]) -> list[list[Shown]]:
-    """Group the files by job."""
-    jobs: dict[tuple[str, str], list[Shown]] = {}
-    for file in files:
-        jobs.setdefault((file.job.model, file.job.id), []).append(file)
-    return list(jobs.values())
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -310,14 +306,6 @@ def _inside(path: Path, name: Any) -> Path | None:
 
 def _link(folder: Path, path: Path) -> str:
     return html.escape(quote(path.relative_to(folder).as_posix()), quote=True)
-
-
-def _pictures(path: Path, named: list[str]) -> Iterator[Path]:
-    """Yield the previews beside `path`: as named in its sidecar, or by the model's name."""
-    for name in (*named, *(f"{path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp"))):
-        picture = path.with_name(name)
-        if picture.is_file():
-            yield picture
 
 
 def _time(moment: datetime) -> str:

@@ -121,33 +121,32 @@ class AnswerWriter:
     def __init__(self, console: Console, *, show_reasoning: bool) -> None:
         self._console = console
         self._show_reasoning = show_reasoning
-        self._reasoning = False
-        self._writing = False
+        self._is_reasoning = False
+        self._is_writing = False
 
     def write_reasoning(self, text: str) -> None:
         """Write a piece of the reasoning, if it is to be shown."""
         if text and self._show_reasoning:
             self._console.write_status(text)
-            self._reasoning = True
+            self._is_reasoning = True
 
     def write(self, text: str) -> None:
         """Write a piece of the answer."""
-        if not text or self._console.as_json:
-            return
-        self._end_reasoning()
-        self._console.write(text)
-        self._writing = True
+        if text and not self._console.as_json:
+            self._end_reasoning()
+            self._console.write(text)
+            self._is_writing = True
 
     def close(self) -> None:
         """End the line."""
         self._end_reasoning()
-        if self._writing:
+        if self._is_writing:
             self._console.write("\n")
 
     def _end_reasoning(self) -> None:
-        if self._reasoning:
+        if self._is_reasoning:
             self._console.write_status("\n\n")
-            self._reasoning = False
+            self._is_reasoning = False
 
 
 def _typed_lines(console: Console) -> Iterator[str]:

@@ -101,9 +101,6 @@ def media_tool(
     )
 
 
-_LEDGER = ".tokenhub-jobs"
-
-
 @dataclass(frozen=True)
 class UnansweredSubmit:
     """A submit without an answer: it may have been charged."""
@@ -114,7 +111,7 @@ class UnansweredSubmit:
 
 def ledger_path(folder: Path) -> Path:
     """Return where a folder's unfinished calls are recorded."""
-    return folder / _LEDGER
+    return folder / ".tokenhub-jobs"
 
 
 def unfinished_jobs(folder: Path) -> list[Job]:

@@ -32,12 +32,8 @@ def add_models(parser: Parser) -> None:
 def list_models(options: argparse.Namespace, console: Console) -> int:
     """List the catalogue's models, or the service's."""
     translate = console.translate
-    rows = (
-        _service_rows(options)
-        if options.live
-        else _catalogue_rows(translate, with_retired=options.all)
-    )
-    rows = [row for row in rows if options.kind in {None, row["kind"]}]
+    known = _service_rows(options) if options.live else _catalogue_rows(options, translate)
+    rows = [row for row in known if options.kind in {None, row["kind"]}]
     if console.as_json:
         console.write_json(rows)
         return 0
@@ -47,12 +43,10 @@ def list_models(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _catalogue_rows(translate: Translator, *, with_retired: bool) -> list[Row]:
-    chats = [row for row in chat_models() if with_retired or row.status != "retired"]
-    return [
-        *(_media_row(row, translate) for row in media_models()),
-        *(_chat_row(row, translate) for row in chats),
-    ]
+def _catalogue_rows(options: argparse.Namespace, translate: Translator) -> list[Row]:
+    chats = [row for row in chat_models() if options.all or row.status != "retired"]
+    media = [_media_row(row, translate) for row in media_models()]
+    return media + [_chat_row(row, translate) for row in chats]
 
 
 def _service_rows(options: argparse.Namespace) -> list[Row]:

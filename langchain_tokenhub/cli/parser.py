@@ -91,10 +91,7 @@ def parse(
     parser.set_defaults(run=None, parser=parser)
     make_parser: Any = functools.partial(Parser, translate)
     subparsers = parser.add_subparsers(
-        title=translate("commands"),
-        metavar="COMMAND",
-        dest="command",
-        parser_class=make_parser,
+        title=translate("commands"), metavar="COMMAND", dest="command", parser_class=make_parser
     )
     for name, add_options in commands.items():
         command = subparsers.add_parser(name, help=translate(name), description=translate(name))

@@ -338,9 +338,9 @@ class Reader:
         raise refuse(where, str(path), f"the file cannot be read: {reason}")
 
 
-_TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is accepted"
+_TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
 _TAKEN_FROM_MODEL = (
-    "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is accepted"
+    "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is taken"
 )
 
 

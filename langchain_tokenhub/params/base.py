@@ -57,7 +57,7 @@ class MediaParams(_Params):
     """
 
     model: ClassVar[str] = ""
-    wire_defaults: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     """Sent unless given, because the service's own default does not suit a client."""
     most_bytes: ClassVar[int | None] = None
     """Of the whole request, where that is limited."""
@@ -172,11 +172,11 @@ def encode_params(params: MediaParams) -> dict[str, Any]:
     An empty object is not sent: language models fill optional ones in so.
     """
     given = {name: value for name, value in _items(params) if name != "job_id" and value != {}}
-    return params.wire_defaults | given
+    return params.defaults | given
 
 
 def file_fields(cls: type[BaseModel]) -> dict[str, FileField]:
-    """Return the fields of `cls` that take files, with the wire shape and limits of each."""
+    """Return the fields of `cls` that take files, with the shape and the limits of each."""
     return {
         name: item
         for name, field in cls.model_fields.items()

@@ -32,7 +32,7 @@ class HyImageLite(MediaParams):
 
     model: ClassVar[str] = "hy-image-lite"
     # the service's default is base64; the guide's example uses a link
-    wire_defaults: ClassVar[dict[str, Any]] = {"rsp_img_type": "url"}
+    defaults: ClassVar[dict[str, Any]] = {"rsp_img_type": "url"}
 
     prompt: Annotated[
         str | None,

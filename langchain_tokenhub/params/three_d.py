@@ -68,8 +68,7 @@ class ViewImage31(_View):
     """One more side of the object, with the seven view types of 3.1."""
 
     view_type: Annotated[
-        str,
-        Choice(("left", "right", "back", "top", "bottom", "left_front", "right_front")),
+        str, Choice(("left", "right", "back", "top", "bottom", "left_front", "right_front"))
     ]
 
 

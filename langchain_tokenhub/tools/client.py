@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables.config import ensure_config
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, ValidationError
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
@@ -237,12 +233,7 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self,
-        runner: JobRunner,
-        checked: MediaParams,
-        extra: Extra,
-        *,
-        by_model: bool,
+        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, by_model: bool
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,

@@ -68,8 +68,8 @@ def failure(model, **params):
             "yt-video-2.0",
             {"image": 7},
             (
-                "image: int is not a file (yt-video-2.0); give a link, a path, bytes, an image or an "
-                "earlier result"
+                "image: int is not a file (yt-video-2.0); give a link, a path, bytes, an image or "
+                "an earlier result"
             ),
         ),
     ],
