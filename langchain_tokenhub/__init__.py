@@ -49,17 +49,9 @@ if TYPE_CHECKING:
         approve_above,
     )
 
-__all__ = [
-    "ChatTokenHub",
-    "Job",
-    "JobRef",
-    "ListedModel",
-    "MediaFile",
-    "MediaResult",
-    "__version__",
-]
+__all__ = ["ChatTokenHub", "Job", "JobRef", "ListedModel", "MediaFile", "MediaResult"]
 __all__ += ["TokenHub3DTool", "TokenHubImageTool", "TokenHubJobTool", "TokenHubToolkit"]
-__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "approve_above"]
+__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "__version__", "approve_above"]
 __all__ += ["APIConnectionError", "APITimeoutError", "AuthenticationError", "CertificateError"]
 __all__ += ["ContentBlockedError", "ContextLengthError", "IncompleteStreamError"]
 __all__ += ["InvalidRequestError", "JobBlockedError", "JobError", "JobFailedError"]

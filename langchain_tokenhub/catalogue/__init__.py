@@ -28,16 +28,9 @@ if TYPE_CHECKING:
     from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
 
 __all__ = ["SITE_NAMES", "ChatModel", "ErrorRow", "FxTemplate", "Kind", "MediaKind", "MediaModel"]
-__all__ += [
-    "Price",
-    "Site",
-    "chat_model",
-    "chat_models",
-    "error_row",
-    "fx_template",
-    "fx_templates",
-]
-__all__ += ["media_kind", "media_model", "media_models", "profile", "similar_media_model", "site"]
+__all__ += ["Price", "Site", "chat_model", "chat_models", "error_row", "fx_template"]
+__all__ += ["fx_templates", "media_kind", "media_model", "media_models", "profile"]
+__all__ += ["similar_media_model", "site"]
 
 _MODULES = {
     "chat": "ChatModel chat_model chat_models profile",
