@@ -113,8 +113,8 @@ def _credits(price: Price, params: Mapping[str, Any]) -> tuple[float, float]:
         case "template":
             low, high = _template_credits(price, variant, params)
         case "second":
-            seconds = price.high if rate is None else rate
-            low, high = 2 * seconds, 60 * seconds  # the audio lasts 2 to 60 s
+            rate = price.high if rate is None else rate
+            low, high = 2 * rate, 60 * rate  # the audio lasts 2 to 60 s
         case _:
             low, high = (price.low, price.high) if rate is None else (rate, rate)
     return low + extras, high + extras

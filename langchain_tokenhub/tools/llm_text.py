@@ -59,18 +59,20 @@ def _advice(error: TokenHubError) -> str:
 
 def description_of(facts: MediaKind, language: Language) -> str:
     """Return a tool's description in a few short sentences."""
-    price = facts.price.cny if isinstance(facts, MediaModel) and facts.price else ""
+    price = facts.price if isinstance(facts, MediaModel) else None
+    by_second = price is not None and price.per == "second"
     seconds, hours = facts.typical_seconds, facts.link_life // 3600
     if language == "zh":
         takes = f"约需 {seconds:.0f} 秒。" if seconds else ""
-        cost = f"（每次约 {price} 元）" if price else ""
+        cost = f"（每{'秒音频' if by_second else '次'}约 {price.cny} 元）" if price else ""
         return (
             f"{facts.purpose_zh}{takes}每次调用都会计费{cost}：一个需求只调用一次，"
             f"不要重复调用来查看结果。返回任务 ID、链接（{hours} 小时后失效）和已保存的路径。"
         )
     takes = f"Takes about {seconds:.0f} s. " if seconds else ""
-    cost = f" (roughly {price} CNY each)" if price else ""
+    unit = "per second of audio" if by_second else "each"
+    cost = f" (roughly {price.cny} CNY {unit})" if price else ""
     return (
         f"{facts.purpose} {takes}Each call costs money{cost}: call once per request, never to "
-        f"check on a job. Returns the job ID, a link (expires after {hours} h) and saved path."
+        f"check on a job. Returns the job ID, a link (expires after {hours} h) and the saved path."
     )
