@@ -66,8 +66,10 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
-        if self._head is not None or self._after_cr or b"\r" in piece:
-            return self._feed(piece)
+        if self._head is not None:
+            piece = self._without_bom(piece)
+        if self._after_cr or b"\r" in piece:
+            piece = self._with_line_feeds(piece)
         events: list[Event] = []
         if self._tail or self._data or self._name:  # an event is incomplete
             end = piece.find(b"\n\n")
@@ -106,10 +108,6 @@ class EventDecoder:
         return events
 
     def _feed(self, piece: bytes) -> list[Event]:
-        if self._head is not None:
-            piece = self._without_bom(piece)
-        if b"\r" in piece or self._after_cr:
-            piece = self._with_line_feeds(piece)
         events: list[Event] = []
         if b"\n" in piece:
             *lines, rest = piece.split(b"\n")
