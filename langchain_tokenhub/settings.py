@@ -25,8 +25,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import loopback, shared_hosts
-from langchain_tokenhub.transport.retry import shared_budget
+from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
 from langchain_tokenhub.transport.sync_bridge import finish
 
 if TYPE_CHECKING:

@@ -22,15 +22,7 @@ from langchain_tokenhub.errors import (
     clean,
     error_from,
 )
-from langchain_tokenhub.transport.calls import (
-    Answer,
-    Call,
-    Endpoint,
-    Events,
-    Timeouts,
-    cached_property,
-    sooner,
-)
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts, sooner
 from langchain_tokenhub.transport.decoding import LARGEST_ANSWER, decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
@@ -89,6 +81,7 @@ class Attempt:
     begun: float
     _secrets: tuple[str, ...] = field(default=(), repr=False)
     _server_id: str | None = None
+    _timeouts: Timeouts = field(default_factory=Timeouts)
 
     def mark(self, error: TokenHubError) -> TokenHubError:
         """Record in `error` where and when it happened, and redact the key and headers."""
@@ -136,6 +129,9 @@ class Attempt:
 
     async def _send(self, *, stream: bool) -> httpx.Response:
         """Return a 2xx answer whose body is not yet read."""
+        ours = self.call.timeouts
+        # the user's timeouts, else those of their own client, else those of the call
+        self._timeouts = ours if ours.chosen else Timeouts.of(self.runtime.timeout, ours)
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
         failure: httpx.HTTPError
@@ -164,7 +160,7 @@ class Attempt:
     def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
         call, timeouts = self.call, self._timeouts
         extensions = {
-            "timeout": timeouts.within(self._left(), backed=self.endpoint.backed),
+            "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
             "head_timeout": sooner(timeouts.first if stream else timeouts.total, self._left()),
             "send_state": send_state,
             "fresh": call.retry_class == "submit",
@@ -202,12 +198,6 @@ class Attempt:
         key, values = self.endpoint.key(), self.endpoint.headers.values()
         self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
         return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
-
-    @cached_property
-    def _timeouts(self) -> Timeouts:
-        """The user's timeouts, else those of their own client, else those of the call."""
-        ours, theirs = self.call.timeouts, self.runtime.timeout
-        return ours if ours.chosen else Timeouts.of(theirs, ours)
 
     def _left(self) -> float | None:
         deadline = self.call.deadline

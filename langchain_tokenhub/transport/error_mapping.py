@@ -29,14 +29,16 @@ from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 from langchain_tokenhub.transport.send_state import SendState
 
 _REDACTED = "[redacted]"
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
+# fmt: off
+_COPIED = (
+    "status", "code", "request_id", "host", "attempts",
+    "response", "phase", "elapsed", "client_request_id",
 )
+_NOT_SENT = (
+    httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout,
+    httpx.ProxyError, httpx.UnsupportedProtocol, httpx.LocalProtocolError,
+)
+# fmt: on
 
 
 def combined(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
@@ -54,16 +56,8 @@ def final(call: Call, failure: TokenHubError) -> TokenHubError:
         return failure
     unknown = SubmissionUnknownError(
         f"the submit may have been accepted and charged, no job id came back: {failure.message}",
-        status=failure.status,
-        code=failure.code,
-        request_id=failure.request_id,
-        host=failure.host,
-        attempts=failure.attempts,
-        response=failure.response,
-        phase=failure.phase,
-        elapsed=failure.elapsed,
-        client_request_id=failure.client_request_id,
         hint="it was not sent again; look at the console's usage before you submit once more",
+        **{name: getattr(failure, name) for name in _COPIED},
     )
     unknown.__cause__ = failure
     return unknown
@@ -81,9 +75,9 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
         return "not sent"
     if send_state.answered:
         return "answered"
-    if isinstance(failure, httpx.WriteTimeout) and not send_state.held_back:
-        return "sent"  # the socket's buffer may still be sent
-    return "sent" if send_state.body_sent or not send_state.traced else "not sent"
+    # what is in the socket's buffer may still be sent
+    may_leave = isinstance(failure, httpx.WriteTimeout) and not send_state.held_back
+    return "sent" if may_leave or send_state.body_sent or not send_state.traced else "not sent"
 
 
 def unsendable(failure: Exception) -> TokenHubError:

@@ -18,13 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -53,15 +47,15 @@ class Runtime(Protocol):
     @property
     def timeout(self) -> httpx.Timeout | None:
         """The timeout of the caller's own client, if the caller set one."""
-        ...
+        return None
 
     def now(self) -> float:
         """Return monotonic seconds."""
-        ...
+        return time.monotonic()
 
     def plain(self) -> Runtime:
         """Return a runtime without the caller's client, whose headers may hold a key."""
-        ...
+        return type(self)()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         """Send, and return the answer with its body not yet read."""
@@ -69,11 +63,12 @@ class Runtime(Protocol):
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
-        ...
+        body = aiter(cast("AsyncIterable[bytes]", response.stream))
+        return body if isinstance(body, AsyncGenerator) else _generated(body)
 
     async def close(self, response: httpx.Response) -> None:
         """Release the connection, or close it if the body was not read to its end."""
-        ...
+        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -112,7 +107,7 @@ class Runtime(Protocol):
         ...
 
 
-class SyncRuntime:
+class SyncRuntime(Runtime):
     """Waits by blocking the thread."""
 
     def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
@@ -122,20 +117,8 @@ class SyncRuntime:
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
         return None if self._client is None else self._client.timeout
 
-    def now(self) -> float:  # noqa: D102
-        return time.monotonic()
-
-    def plain(self) -> Runtime:  # noqa: D102
-        return SyncRuntime()
-
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
         return (self._client or sync_pool()).send(request)
-
-    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        return _async_chunks(response)
-
-    async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
@@ -175,8 +158,8 @@ class SyncRuntime:
                 worker.discard()
                 raise
             worker.join(INTERRUPT_GRACE)
-            return worker.result(interruption), interruption
-        return worker.result(None), None
+            return _outcome(worker.ended, interruption), interruption
+        return worker.ended.result(), None
 
 
 @functools.cache
@@ -186,16 +169,14 @@ def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
 
 
 class _Worker:
-    """Runs a coroutine on a thread of its own and stores its outcome."""
+    """Runs a coroutine on a thread of its own."""
 
     def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
         self._work = work
-        self._ended: Future[Any] = Future()
+        self.ended: Future[Any] = Future()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self.start = self._thread.start
 
     def discard(self) -> None:
         """Close work that was never started, so that Python does not warn about it."""
@@ -205,19 +186,16 @@ class _Worker:
 
     def _run(self) -> None:
         try:
-            self._ended.set_result(finish(self._work))
+            self.ended.set_result(finish(self._work))
         except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-            self._ended.set_exception(error)
+            self.ended.set_exception(error)
 
     def join(self, seconds: float | None) -> None:
         # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
-        concurrent.futures.wait([self._ended], seconds)
-
-    def result(self, interruption: BaseException | None) -> Any:
-        return self._ended.result() if interruption is None else _outcome(self._ended, interruption)
+        concurrent.futures.wait([self.ended], seconds)
 
 
-class AsyncRuntime:
+class AsyncRuntime(Runtime):
     """Waits by suspending the task."""
 
     def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
@@ -227,20 +205,8 @@ class AsyncRuntime:
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
         return None if self._client is None else self._client.timeout
 
-    def now(self) -> float:  # noqa: D102
-        return time.monotonic()
-
-    def plain(self) -> Runtime:  # noqa: D102
-        return AsyncRuntime()
-
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
         return (self._client or async_pool()).send(request)
-
-    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        return _async_chunks(response)
-
-    async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         await asyncio.sleep(seconds)
@@ -326,11 +292,6 @@ class _SubmitTask(asyncio.Task[T]):
         self._is_held = False
         if self._is_cancel_due:
             self.cancel()
-
-
-def _async_chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    body = aiter(cast("AsyncIterable[bytes]", response.stream))
-    return body if isinstance(body, AsyncGenerator) else _generated(body)
 
 
 async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:

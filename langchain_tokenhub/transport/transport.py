@@ -58,7 +58,9 @@ class Transport:
                 try:
                     result = await act(attempt)
                 except TokenHubError as error:
-                    latest = self._failed(attempt, error)
+                    # the traceback's frames hold the request, and with it the key
+                    latest = attempt.mark(error).with_traceback(None)
+                    self._record_failure(call, origin, latest)
                 else:
                     self.endpoint.budget.earn()
                     self._record_success(origin)
@@ -70,20 +72,15 @@ class Transport:
             failure.attempts, failure.elapsed = attempts, self.runtime.now() - begun
             seconds = self._pause(call, failure, retries)
             if seconds is None:
-                raise self._final(call, failure)
+                if (outcome := final(call, failure)) is not failure:
+                    logger.warning("%s: %s", call.path, outcome.message)
+                raise outcome
             reason = type(failure).__name__
             logger.debug("%s: sent again in %.2f s after %s", call.path, seconds, reason)
             if call.send_state is not None:
                 call.send_state.renew()  # an interruption need not wait for a refused attempt
             await self.runtime.sleep(seconds)
             retries += 1
-
-    def _failed(self, attempt: Attempt, error: TokenHubError) -> TokenHubError:
-        """Record a failed attempt, and return its error."""
-        # the traceback's frames hold the request, and with it the key
-        failure = attempt.mark(error).with_traceback(None)
-        self._record_failure(attempt.call, attempt.origin, failure)
-        return failure
 
     def _record_success(self, origin: str) -> None:
         if self.endpoint.hosts.worked(origin):
@@ -109,9 +106,3 @@ class Transport:
         logger.warning("%s: not sent again, the retry budget of this key is used up", call.path)
         failure.add_note("not sent again: the retry budget of this key and site is used up")
         return None
-
-    def _final(self, call: Call, failure: TokenHubError) -> TokenHubError:
-        error = final(call, failure)
-        if error is not failure:
-            logger.warning("%s: %s", call.path, error.message)
-        return error

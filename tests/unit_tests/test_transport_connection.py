@@ -121,7 +121,7 @@ def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
     send_state.begin()
-    send_state.sent()
+    send_state.body_sent = True
     error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")
 

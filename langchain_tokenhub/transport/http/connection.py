@@ -1,11 +1,11 @@
-"""One connection to one origin, with one interface for sync and async, one request at a time."""
+"""A connection to one origin without a proxy, for one request at a time, sync or async."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -33,33 +33,8 @@ class ResponseStart(NamedTuple):
     extensions: Mapping[str, Any]
 
 
-class Connection(Protocol):
-    """One connection, used by one request at a time."""
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether an idle connection is closed, by either side, or has unexpected data."""
-        ...
-
-    async def send(self, request: httpx.Request) -> ResponseStart:
-        """Send a request, and return its response's status and headers."""
-        ...
-
-    def body(self) -> AsyncGenerator[bytes, None]:
-        """Yield the response's body as it arrives."""
-        ...
-
-    async def release(self) -> bool:
-        """End the response, read or not; return True if another request may follow."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection."""
-        ...
-
-
 class DirectConnection:
-    """A connection without a proxy."""
+    """A connection without a proxy; those through one have the same public methods."""
 
     def __init__(self, stream_type: type[Stream]) -> None:
         self._stream_type = stream_type
@@ -87,8 +62,7 @@ class DirectConnection:
             self._stream = await self._stream_type.open(_target(request), timeouts["connect"])
         send_state.begin()
         failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
-        if failure is None:
-            send_state.sent()
+        send_state.body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
         self._is_reusable = failure is None and not closes
         is_stuck = isinstance(failure, httpx.WriteTimeout)
@@ -99,7 +73,7 @@ class DirectConnection:
             response = await self._read_head(self._stream)
         except httpx.TransportError as error:
             raise failure or error from None
-        send_state.heard()
+        send_state.answered = True
         self._deadline = deadline  # the time for the body is limited by its reader
         return response
 
@@ -189,7 +163,7 @@ async def _write(
             await stream.write(part, limit)
         except (httpx.WriteError, httpx.WriteTimeout) as failure:
             if number < len(parts):
-                send_state.hold_back()
+                send_state.held_back = True
             return failure
     return None
 

@@ -18,14 +18,20 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 
-from langchain_tokenhub.transport import failover, retry
+from langchain_tokenhub.transport import failover
 from langchain_tokenhub.transport.http import sockets
-from langchain_tokenhub.transport.http.connection import MAX_IDLE, Connection, DirectConnection
+from langchain_tokenhub.transport.http.connection import MAX_IDLE, DirectConnection
 from langchain_tokenhub.transport.http.proxy import proxy_of
 from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.transport.http.proxy_connection import ProxyConnection
+
+    Connection = DirectConnection | ProxyConnection
 
 MAX_IDLE_SUBMIT = 1.0
 """Seconds that a connection may have been idle to carry a submit. If a server closes an idle
@@ -36,7 +42,7 @@ MAX_IDLE_CONNECTIONS = 128
 
 Origin = tuple[str, str, int | None, str]
 """Scheme, host, port, and the TLS name if it is not the host."""
-IdleConnections = deque[tuple[float, Connection]]
+IdleConnections = deque[tuple[float, "Connection"]]
 """Connections and since when they are idle, the oldest first."""
 
 
@@ -54,27 +60,12 @@ def _pop_expired(idle: IdleConnections, now: float, limit: int) -> list[Connecti
     return expired
 
 
-def _open_sync(request: httpx.Request) -> Connection:
-    if (proxy := proxy_of(request)) is None:
-        return DirectConnection(SyncStream)
-    from langchain_tokenhub.transport.http.proxy_connection import SyncProxyConnection
-
-    return SyncProxyConnection(proxy)
-
-
-def _open_async(request: httpx.Request) -> Connection:
-    if (proxy := proxy_of(request)) is None:
-        return DirectConnection(AsyncStream)
-    from langchain_tokenhub.transport.http.proxy_connection import AsyncProxyConnection
-
-    return AsyncProxyConnection(proxy)
-
-
 class ConnectionPool:
     """The connections of a process's threads. Each step on a deque is atomic in CPython."""
 
-    def __init__(self, connect: Callable[[httpx.Request], Connection] = _open_sync) -> None:
-        self._connect = connect
+    _is_async = False
+
+    def __init__(self) -> None:
         self._idle: dict[Origin, IdleConnections] = {}
         self._swept_at = time.monotonic()
         self._is_closed = False
@@ -82,7 +73,7 @@ class ConnectionPool:
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's stream is an async one, for sync callers too."""
         origin = _origin(request)
-        connection = await self._take(origin, request) or self._connect(request)
+        connection = await self._take(origin, request) or self._open(request)
         try:
             response = await connection.send(request)
         except BaseException:
@@ -94,6 +85,13 @@ class ConnectionPool:
             stream=_Body(connection, partial(self._release, origin, connection)),
             extensions=dict(response.extensions),
         )
+
+    def _open(self, request: httpx.Request) -> Connection:
+        if (proxy := proxy_of(request)) is None:
+            return DirectConnection(AsyncStream if self._is_async else SyncStream)
+        from langchain_tokenhub.transport.http import proxy_connection
+
+        return proxy_connection.open_proxy(proxy, is_async=self._is_async)
 
     async def _take(self, origin: Origin, request: httpx.Request) -> Connection | None:
         """Return the connection that was used last, if it is fresh enough."""
@@ -139,8 +137,10 @@ class ConnectionPool:
 class LoopConnectionPool(ConnectionPool):
     """The connections of one event loop."""
 
+    _is_async = True
+
     def __init__(self) -> None:
-        super().__init__(_open_async)
+        super().__init__()
         self._finalizer = self._close_with_loop()
         self._is_started = False
 
@@ -213,7 +213,6 @@ def _forget() -> None:
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
     failover.forget()
     sockets.forget()
-    retry.forget()
 
 
 if hasattr(os, "register_at_fork"):
