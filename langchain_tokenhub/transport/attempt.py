@@ -23,11 +23,15 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts, sooner
-from langchain_tokenhub.transport.decoding import LARGEST_ANSWER, decompressed, read_error_body
+from langchain_tokenhub.transport.decoding import (
+    LARGEST_ANSWER,
+    decompressed,
+    parse,
+    read_error_body,
+)
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
     is_stream,
-    readable,
     redact,
     refusal,
     request_id,
@@ -242,11 +246,13 @@ class Attempt:
 
     def _value(self, response: httpx.Response, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` where the service sent events unasked."""
-        unreadable: ServerError
+        status = response.status_code
         try:
-            data = readable(response, body)
+            data = parse(body)
         except ServerError as error:
-            unreadable = error
+            kind = clean(response.headers.get("content-type", "no content type"), 60)
+            problem = f"HTTP {status}, {kind}: {error.message}"
+            unreadable = ServerError(problem, status=status, phase="answered")
         else:
             if self.call.is_fault(data):
                 raise refusal(response, data)
@@ -264,15 +270,18 @@ class Attempt:
 
     async def _error_answer(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
+        status = response.status_code
         try:
             if response.is_redirect:
-                return _redirect(response.status_code)
+                problem = f"the service redirects (HTTP {status}); redirects are not followed"
+                hint = "set `base_url` to the service's real address"
+                return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
             body = await read_error_body(self._body(response), self.runtime.now, self._left())
         except ServerError:
-            body = b""  # an unknown encoding; the status says enough
+            body = b""  # an unknown encoding; the status is enough
         finally:
             await self.runtime.close(response)
-        error = error_from(response.status_code, response.headers, body)
+        error = error_from(status, response.headers, body)
         error.retry_after = retry_after(response.headers)
         return error
 
@@ -333,12 +342,3 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
     url = httpx.URL(address)
     port = url.port or (443 if url.scheme == "https" else 80)
     return url, (ascii_name(url), port)
-
-
-def _redirect(status: int) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the service redirects (HTTP {status}); redirects are not followed",
-        status=status,
-        hint="set `base_url` to the service's real address",
-        phase="answered",
-    )

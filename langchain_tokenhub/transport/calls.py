@@ -158,7 +158,7 @@ class Events:
     Args:
         values: The JSON value of each event.
         failure: What is wrong with their end: an error event, or no `[DONE]`. The reader raises it
-            unless it is an `IncompleteStreamError` and the values say that they are complete.
+            unless it is an `IncompleteStreamError` and the values are complete without it.
     """
 
     values: Sequence[Any]
@@ -170,14 +170,14 @@ class Answer:
     """A JSON answer, or a stream of JSON values, and where it came from.
 
     Args:
-        data: The body: a JSON value, `Events` where the service sent events without being asked,
+        data: The body: a JSON value, `Events` where the service sent events unrequested,
             or of a stream an async generator of values, to be closed by its reader.
         status: HTTP status, some 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
         client_request_id: Our id of the call, which was sent with the request.
         attempts: How many requests were made.
-        retry_after: Seconds that the service asks to wait before the next poll.
+        retry_after: Seconds to wait before the next poll, by the service.
     """
 
     data: Any

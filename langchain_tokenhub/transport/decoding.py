@@ -114,7 +114,7 @@ async def _inflated(
 async def read_error_body(
     pieces: AsyncGenerator[bytes, None], now: Callable[[], float], left: float | None = None
 ) -> bytes:
-    """Return the beginning of an error body, as far as it came in time: the status says enough."""
+    """Return the beginning of an error body, as far as it arrived in time."""
     body, until = bytearray(), now() + min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
     try:
         async with aclosing(pieces):

@@ -3,7 +3,7 @@
 A link comes from the service but is not trusted: it must be https, its host must resolve to public
 addresses only, and the connection goes to an address that was checked. A few redirects are
 followed, each checked anew. Where the API itself is on loopback (the emulator), links may be too.
-A download slower than `MIN_RATE` is given up.
+A download slower than `MIN_RATE` is aborted.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from langchain_tokenhub.errors import (
     IncompleteStreamError,
     InvalidRequestError,
     Phase,
-    ServerError,
     SubmissionUnknownError,
     TokenHubError,
     clean,
@@ -24,7 +23,6 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call
-from langchain_tokenhub.transport.decoding import parse
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 from langchain_tokenhub.transport.send_state import SendState
 
@@ -82,9 +80,9 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
 
 def unsendable(failure: Exception) -> TokenHubError:
     """Return the error for a request that cannot be encoded as HTTP; it quotes nothing of it."""
-    kind = type(failure).__name__
+    problem = f"the request cannot be sent: {type(failure).__name__}"
     hint = "check base_url and default_headers: addresses and headers are plain ASCII"
-    return InvalidRequestError(f"the request cannot be sent: {kind}", phase="not sent", hint=hint)
+    return InvalidRequestError(problem, phase="not sent", hint=hint)
 
 
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
@@ -146,18 +144,6 @@ def is_stream(response: httpx.Response) -> bool:
     """Return True if the answer may be a stream of events; a server may answer whole instead."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
-
-
-def readable(response: httpx.Response, body: bytes) -> Any:
-    """Return the body's JSON value, or raise ServerError with an excerpt of the body."""
-    try:
-        data = parse(body)
-    except ServerError as error:
-        kind = clean(response.headers.get("content-type", "no content type"), 60)
-        problem = f"HTTP {response.status_code}, {kind}: {error.message}"
-    else:
-        return data
-    raise ServerError(problem, status=response.status_code, phase="answered")
 
 
 def request_id(response: httpx.Response, data: Any) -> str | None:

@@ -24,7 +24,7 @@ anything else                  raise   raise                       raise
 =============================  ======  ==========================  ==============================
 
 "unknown" raises `SubmissionUnknownError`: a second submit would be a second bill. 408, 409, 425
-and 499 without a code come from a gateway, which does not know what the service did.
+and 499 without a code come from a gateway, which cannot tell what the service did.
 """
 
 from __future__ import annotations
@@ -152,12 +152,12 @@ def _backoff(failure: Failure, retry_after: float | None, retries: int) -> float
         return random.uniform(0, limit)  # noqa: S311 - jitter, not a secret
     if retry_after > MAX_RETRY_AFTER:
         return None
-    # clients that were given the same second must not all come back in the same second
+    # clients with the same `Retry-After` must not all send in the same second
     return retry_after + random.uniform(0, 0.1 * retry_after + 0.25)  # noqa: S311 - jitter
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait: milliseconds, seconds or an HTTP date."""
+    """Return the seconds of an answer's `Retry-After`: milliseconds, seconds or an HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * scale

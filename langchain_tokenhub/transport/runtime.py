@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -63,8 +63,9 @@ class Runtime(Protocol):
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
-        body = aiter(cast("AsyncIterable[bytes]", response.stream))
-        return body if isinstance(body, AsyncGenerator) else _generated(body)
+        return cast(
+            "AsyncGenerator[bytes, None]", aiter(cast("httpx.AsyncByteStream", response.stream))
+        )
 
     async def close(self, response: httpx.Response) -> None:
         """Release the connection, or close it if the body was not read to its end."""
@@ -288,15 +289,10 @@ class _SubmitTask(asyncio.Task[T]):
         return not loop.is_running() or asyncio.current_task(loop) not in (None, self)
 
     def release(self) -> None:
-        """Allow cancellation, and cancel if somebody asked for it meanwhile."""
+        """Allow cancellation, and cancel if that was requested meanwhile."""
         self._is_held = False
         if self._is_cancel_due:
             self.cancel()
-
-
-async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    async for chunk in body:
-        yield chunk
 
 
 def _outcome(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:

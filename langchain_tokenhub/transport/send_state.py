@@ -13,7 +13,7 @@ class SendState:
     """How far a request has come, reported by the connection or by the HTTP library's trace."""
 
     abandoned = False
-    """Whether the caller has given up: a request that has not begun must not be sent."""
+    """Whether the submit was interrupted: a request that has not begun must not be sent."""
     body_sent = held_back = answered = False
     """Whether the last byte was sent; part of the body is never sent; an answer has begun."""
 
@@ -37,7 +37,7 @@ class SendState:
         return self._peer != self._target
 
     def begin(self) -> None:
-        """Record that the first byte is about to be sent; raise if the caller has given up."""
+        """Record that the first byte is about to be sent; raise if the submit was interrupted."""
         self.traced = self.started = True
         self._check_abandoned()
 

@@ -1,6 +1,6 @@
-"""Bytes to server-sent events. Pure: given what came, it returns what is complete.
+"""Bytes to server-sent events. Pure: given what arrived, it returns what is complete.
 
-Follows the WHATWG specification where it matters: UTF-8 whatever the header says, lines that end
+Follows the WHATWG specification where it matters: UTF-8 whatever the header, lines that end
 in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
 Beyond it, three forms are read that gateways send: JSON objects parted by one line end, JSON
 without `data:`, and a last event without the blank line after it.
@@ -335,8 +335,8 @@ class StreamReader:
             found = parse_event(data) if value is None else [value]
         except ServerError as error:
             found = []
-            said = data.decode("utf-8", "replace")
-            self._fail(refusal(self._response, said) if name == b"error" else error)
+            text = data.decode("utf-8", "replace")
+            self._fail(refusal(self._response, text) if name == b"error" else error)
         has_content = False
         for one in found:
             is_error = name == b"error" or fault_in(one) is not None

@@ -87,7 +87,7 @@ class Transport:
             logger.warning("host %s is available again", host_name(origin))
 
     def _record_failure(self, call: Call, origin: str, failure: TokenHubError) -> None:
-        """Record what `failure` says about the host's health, if anything."""
+        """Record what `failure` means for the host's health, if anything."""
         is_gateway, proven = is_gateway_error(failure), failure.host_unavailable
         if proven or (is_gateway and call.retry_class == "read"):
             cooldown = self.endpoint.hosts.failed(origin, self.runtime.now(), proven=proven)

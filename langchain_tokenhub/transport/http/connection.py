@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import httpx
 
 from langchain_tokenhub.transport.calls import sooner
 from langchain_tokenhub.transport.http.connect import Target
-from langchain_tokenhub.transport.http.parser import Header, ResponseParser
+from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, Stream
 from langchain_tokenhub.transport.send_state import SendState
 
@@ -23,14 +22,6 @@ MAX_IDLE = 30.0
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
 _REQUEST_HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:%s: %s\r\n)+" % (_NAME, _VALUE))
-
-
-class ResponseStart(NamedTuple):
-    """Status, headers and httpx's extensions of a response whose body is not yet read."""
-
-    status: int
-    headers: list[Header]
-    extensions: Mapping[str, Any]
 
 
 class DirectConnection:
@@ -50,7 +41,7 @@ class DirectConnection:
         """Whether an idle connection is closed, by either side, or has unexpected data."""
         return self._stream is None or not self._stream.is_idle
 
-    async def send(self, request: httpx.Request) -> ResponseStart:
+    async def send(self, request: httpx.Request) -> ResponseHead:
         """Send a request, and return its response's status and headers.
 
         Raises:
@@ -77,14 +68,14 @@ class DirectConnection:
         self._deadline = deadline  # the time for the body is limited by its reader
         return response
 
-    async def _read_head(self, stream: Stream) -> ResponseStart:
+    async def _read_head(self, stream: Stream) -> ResponseHead:
         parser = self._parser = ResponseParser()
         while parser.head is None:
             data = await stream.read(self._time_left())
             if not data:
                 parser.end()
             self._first_bytes = parser.feed(data)
-        return ResponseStart(*parser.head, {"limit_reads": self._limit_reads})
+        return parser.head
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
@@ -108,7 +99,7 @@ class DirectConnection:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
         return left if self._read_timeout is None else min(left, self._read_timeout)
 
-    def _limit_reads(self, seconds: float) -> None:
+    def limit_reads(self, seconds: float) -> None:
         """Shorten the timeout of each further read of this response."""
         limit = self._read_timeout
         self._read_timeout = seconds if limit is None else min(seconds, limit)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 MAX_IDLE_SUBMIT = 1.0
 """Seconds that a connection may have been idle to carry a submit. If a server closes an idle
-connection while a request is on its way, nobody knows whether the request was accepted; servers
-keep idle connections for 5 s and more."""
+connection while a request is under way, it is unknown whether the request was accepted; servers
+close idle connections after 5 s and more."""
 MAX_IDLE_CONNECTIONS = 128
 """Idle connections per origin; the oldest beyond it are closed."""
 
@@ -83,7 +83,7 @@ class ConnectionPool:
             response.status,
             headers=response.headers,
             stream=_Body(connection, partial(self._release, origin, connection)),
-            extensions=dict(response.extensions),
+            extensions={"limit_reads": connection.limit_reads},
         )
 
     def _open(self, request: httpx.Request) -> Connection:
@@ -111,8 +111,8 @@ class ConnectionPool:
         return None
 
     async def _release(self, origin: Origin, connection: Connection) -> None:
-        """Keep a connection if it can carry another request; else close it."""
-        is_pinned = bool(origin[3])  # downloads: many addresses, each asked once
+        """Return a connection to the pool if it can carry another request; else close it."""
+        is_pinned = bool(origin[3])  # downloads: many addresses, each used once
         if not await connection.release() or is_pinned or self._is_closed:
             await connection.close()
             return
@@ -201,7 +201,7 @@ def async_pool() -> LoopConnectionPool:
     if pool is None:
         for ref in _by_loop.keyrefs():  # a copy: other threads add loops
             if (other := ref()) is not None and other.is_closed():
-                _by_loop.pop(other, None)  # its connections refer to it and keep it alive
+                _by_loop.pop(other, None)  # its connections refer to it
         pool = _by_loop[loop] = LoopConnectionPool()
     return pool
 

@@ -16,7 +16,8 @@ import httpx
 
 from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport.http.connect import socket_options
-from langchain_tokenhub.transport.http.connection import MAX_IDLE, ResponseStart
+from langchain_tokenhub.transport.http.connection import MAX_IDLE
+from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
 from langchain_tokenhub.transport.send_state import SendState
 
@@ -44,6 +45,7 @@ class ProxyConnection:
     """A connection that blocks its thread, with the methods of `DirectConnection`."""
 
     is_stale = False  # httpcore checks whether it is open
+    limit_reads = None
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -52,7 +54,7 @@ class ProxyConnection:
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
 
-    async def send(self, request: httpx.Request) -> ResponseStart:  # noqa: D102
+    async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
         trace = partial(self._trace, request.extensions["send_state"])
         with _redact_logs(), _map_errors():
             return self._start(self._pool.handle_request(_convert(request, trace)))
@@ -62,9 +64,9 @@ class ProxyConnection:
             self._socket = info["return_value"]
         send_state.note(name, info)
 
-    def _start(self, response: httpcore.Response) -> ResponseStart:
+    def _start(self, response: httpcore.Response) -> ResponseHead:
         self._stream = response.stream
-        return ResponseStart(response.status, response.headers, {})
+        return ResponseHead(response.status, response.headers)
 
     async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _map_errors():
@@ -84,7 +86,7 @@ class ProxyConnection:
 class _AsyncConnection(ProxyConnection):
     """A connection of an event loop."""
 
-    async def send(self, request: httpx.Request) -> ResponseStart:
+    async def send(self, request: httpx.Request) -> ResponseHead:
         send_state = request.extensions["send_state"]
 
         async def trace(name: str, info: dict[str, Any]) -> None:
