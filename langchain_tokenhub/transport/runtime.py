@@ -1,7 +1,6 @@
-"""The difference between sync and async, and the only place that waits.
+"""The difference between sync and async, and the only module that waits.
 
-Everything above is written once, as `async def`, over a `Runtime`. The sync methods run the same
-coroutine with a single `send(None)`: over a `SyncRuntime` nothing in it ever suspends.
+Its callers are written once, as `async def`; over a `SyncRuntime` nothing in them ever suspends.
 """
 
 from __future__ import annotations
@@ -63,9 +62,8 @@ class Runtime(Protocol):
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
-        return cast(
-            "AsyncGenerator[bytes, None]", aiter(cast("httpx.AsyncByteStream", response.stream))
-        )
+        body: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
+        return body
 
     async def close(self, response: httpx.Response) -> None:
         """Release the connection, or close it if the body was not read to its end."""
@@ -84,17 +82,11 @@ class Runtime(Protocol):
         ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `work` in the background; of a sync process at most `MAX_WORKERS` run at once.
-
-        Cancelling the future stops the work where it can be stopped.
-        """
+        """Start `work` in the background, in sync on one of `MAX_WORKERS` threads."""
         ...
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
-        """Wait at most `seconds` for `future`. Return True if it is done.
-
-        An interrupted wait cancels `future`.
-        """
+        """Return True if `future` is done within `seconds`; an interruption cancels it."""
         ...
 
     async def shielded(

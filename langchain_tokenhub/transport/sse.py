@@ -125,9 +125,8 @@ class EventDecoder:
         return events
 
     def _too_large(self) -> ServerError:
-        return ServerError(
-            f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
-        )
+        problem = f"an event of the stream is larger than {self._largest} bytes"
+        return ServerError(problem, phase="streaming")
 
     def _without_bom(self, piece: bytes) -> bytes:
         head = (self._head or b"") + piece
@@ -139,12 +138,10 @@ class EventDecoder:
 
     def _with_line_feeds(self, piece: bytes) -> bytes:
         """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
-        if not piece:
-            return piece
-        ends_in_cr = piece.endswith(b"\r")
-        if self._after_cr:
-            piece = piece.removeprefix(b"\n")
-        self._after_cr = ends_in_cr
+        if piece:
+            ends_in_cr = piece.endswith(b"\r")
+            piece = piece.removeprefix(b"\n") if self._after_cr else piece
+            self._after_cr = ends_in_cr
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _line(self, line: bytes, events: list[Event]) -> None:
@@ -286,8 +283,12 @@ class StreamReader:
         values, has_content = self._values(self._decoder.feed(piece))
         if has_content:
             self._content_at, self._limit = self._now(), self._timeouts.content
-        elif not self.stopped:
-            self._check_content()
+        elif not (
+            self.stopped or self._limit is None or self._now() <= self._content_at + self._limit
+        ):
+            problem = f"the stream brought no content for {self._limit:g} s"
+            hint = "raise `timeout` if the model may think that long"
+            raise APITimeoutError(problem, phase="streaming", hint=hint)
         return values
 
     def finish(self) -> Batch:
@@ -297,9 +298,8 @@ class StreamReader:
         values, _ = self._values(self._decoder.finish())
         if not self.stopped:
             where = " inside an event" if self._decoder.pending else ""
-            self.failure = IncompleteStreamError(
-                f"the stream ended{where} without `[DONE]`", phase="streaming"
-            )
+            problem = f"the stream ended{where} without `[DONE]`"
+            self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
     def skip(self, seconds: float) -> None:
@@ -339,12 +339,12 @@ class StreamReader:
             self._fail(refusal(self._response, text) if name == b"error" else error)
         has_content = False
         for one in found:
-            is_error = name == b"error" or fault_in(one) is not None
-            values += _without_error(one) if is_error else [one]
             has_content = self._has_content(one) or has_content
-            if is_error:
+            if name == b"error" or fault_in(one) is not None:
+                values += _without_error(one)
                 self._fail(refusal(self._response, one))
                 break
+            values.append(one)
         return has_content
 
     def _fail(self, error: TokenHubError) -> None:
@@ -364,11 +364,3 @@ class StreamReader:
         marks = (calls or self._marks[0], value.get("usage") or self._marks[1])
         is_new, self._marks = marks != self._marks, marks
         return is_new
-
-    def _check_content(self) -> None:
-        if self._limit is not None and self._now() - self._content_at > self._limit:
-            raise APITimeoutError(
-                f"the stream brought no content for {self._limit:g} s",
-                phase="streaming",
-                hint="raise `timeout` if the model may think that long",
-            )

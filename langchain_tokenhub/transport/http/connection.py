@@ -80,9 +80,8 @@ class DirectConnection:
     async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
         parser, stream = self._parser, self._stream
-        data, self._first_bytes = self._first_bytes, b""
-        if data:
-            yield data
+        if self._first_bytes:
+            yield self._first_bytes
         while stream is not None and parser is not None and not parser.is_complete:
             data = await stream.read(self._time_left())
             if not data:

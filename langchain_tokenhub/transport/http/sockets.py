@@ -318,7 +318,7 @@ def _is_readable(sock: socket.socket) -> bool:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(0))
-    return select.select([sock], [], [], 0)[0] != []
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 @functools.cache
