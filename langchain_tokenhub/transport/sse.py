@@ -9,6 +9,7 @@ Works in linear time, however small the pieces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -283,9 +284,7 @@ class StreamReader:
         values, has_content = self._values(self._decoder.feed(piece))
         if has_content:
             self._content_at, self._limit = self._now(), self._timeouts.content
-        elif not (
-            self.stopped or self._limit is None or self._now() <= self._content_at + self._limit
-        ):
+        elif not self.stopped and self._now() - self._content_at > (self._limit or math.inf):
             problem = f"the stream brought no content for {self._limit:g} s"
             hint = "raise `timeout` if the model may think that long"
             raise APITimeoutError(problem, phase="streaming", hint=hint)
