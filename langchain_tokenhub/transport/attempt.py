@@ -156,10 +156,9 @@ class Attempt:
         raise failure_to_send(failure, send_state)
 
     def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
-            host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
-            line = "%s %s at %s: %s in %.0f ms"
-            logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
+        host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
+        line = "%s %s at %s: %s in %.0f ms"
+        logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 
     def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
         call, timeouts = self.call, self._timeouts
@@ -170,14 +169,14 @@ class Attempt:
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
         }
-        method, content = "GET" if call.content is None else "POST", call.content
+        method = "GET" if call.content is None else "POST"
         failure: Exception
         try:
             url, target = _target(self.origin + call.path)
             send_state.renew(target)
             headers = self._headers(stream=stream)
             return httpx.Request(
-                method, url, headers=headers, content=content, extensions=extensions
+                method, url, headers=headers, content=call.content, extensions=extensions
             )
         except (httpx.InvalidURL, UnicodeError) as caught:
             failure = caught

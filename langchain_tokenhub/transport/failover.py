@@ -51,9 +51,9 @@ class Hosts:
             now: Monotonic seconds.
             prefer: Host name to try first, such as the one that accepted a job.
         """
-        ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
-        if len(ranked) == 1:
+        if len(self.origins) == 1:
             return self.origins
+        ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
         with self._lock:
             first, *others = sorted(ranked, key=lambda origin: not self._is_usable(origin, now))
             if self._health[first].unavailable_until and self._is_usable(first, now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 
@@ -142,12 +142,13 @@ def _target(request: httpx.Request) -> Target:
 async def _write(
     stream: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
-    """Write a request, a small one at once; return the failure if not all of it was written.
+    """Write a request, a small one at once. Return the failure if not all of it was written.
 
-    It is returned since a server may answer, and close, before it has read a large request.
+    A server may answer, and close, before it has read a large request.
     """
     is_small = len(content) <= WRITE_SIZE
-    parts: Sequence[bytes | memoryview] = [head + content] if is_small else [head, *_split(content)]
+    pieces = (memoryview(content)[i : i + WRITE_SIZE] for i in range(0, len(content), WRITE_SIZE))
+    parts: Sequence[bytes | memoryview] = [head + content] if is_small else [head, *pieces]
     for number, part in enumerate(parts, 1):
         try:
             await stream.write(part, limit)
@@ -156,8 +157,3 @@ async def _write(
                 send_state.held_back = True
             return failure
     return None
-
-
-def _split(content: bytes) -> Iterator[memoryview]:
-    view = memoryview(content)
-    return (view[start : start + WRITE_SIZE] for start in range(0, len(view), WRITE_SIZE))

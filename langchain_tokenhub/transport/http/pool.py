@@ -46,20 +46,6 @@ IdleConnections = deque[tuple[float, "Connection"]]
 """Connections and since when they are idle, the oldest first."""
 
 
-def _origin(request: httpx.Request) -> Origin:
-    url = request.url
-    return url.scheme, url.host, url.port, str(request.extensions.get("sni_hostname", ""))
-
-
-def _pop_expired(idle: IdleConnections, now: float, limit: int) -> list[Connection]:
-    """Remove and return the connections that are too old, or beyond `limit`."""
-    expired: list[Connection] = []
-    with contextlib.suppress(IndexError):  # another thread took the last one
-        while idle and (len(idle) > limit or now - idle[0][0] >= MAX_IDLE):
-            expired.append(idle.popleft()[1])
-    return expired
-
-
 class ConnectionPool:
     """The connections of a process's threads. Each step on a deque is atomic in CPython."""
 
@@ -72,7 +58,8 @@ class ConnectionPool:
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's stream is an async one, for sync callers too."""
-        origin = _origin(request)
+        url, tls_name = request.url, str(request.extensions.get("sni_hostname", ""))
+        origin = url.scheme, url.host, url.port, tls_name
         connection = await self._take(origin, request) or self._open(request)
         try:
             response = await connection.send(request)
@@ -119,19 +106,21 @@ class ConnectionPool:
         now = time.monotonic()
         idle = self._idle.setdefault(origin, deque())
         idle.append((now, connection))
-        expired = _pop_expired(idle, now, MAX_IDLE_CONNECTIONS)
+        queues = [idle]
         if now - self._swept_at >= MAX_IDLE:  # origins that are no longer used
-            self._swept_at = now
-            for other in list(self._idle.values()):
-                expired += _pop_expired(other, now, MAX_IDLE_CONNECTIONS)
-        for old in expired:
-            await old.close()
+            self._swept_at, queues = now, list(self._idle.values())
+        await self._close_expired(queues, now, MAX_IDLE_CONNECTIONS)
 
     async def close(self) -> None:
         """Close the idle connections."""
-        for idle in list(self._idle.values()):
-            for connection in _pop_expired(idle, 0.0, 0):
-                await connection.close()
+        await self._close_expired(list(self._idle.values()), 0.0, 0)
+
+    async def _close_expired(self, queues: list[IdleConnections], now: float, limit: int) -> None:
+        """Close the connections that are too old, or beyond `limit`."""
+        for idle in queues:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                while idle and (len(idle) > limit or now - idle[0][0] >= MAX_IDLE):
+                    await idle.popleft()[1].close()
 
 
 class LoopConnectionPool(ConnectionPool):
