@@ -25,11 +25,9 @@ TOTAL_FACTOR = 3
 
 def _checked_seconds(limit: float) -> float:
     if not 0 < limit <= LONGEST_WAIT:
-        raise InvalidRequestError(
-            f"timeout is a number of seconds above 0, not {limit}",
-            hint="httpx.Timeout(None) waits for ever",
-            phase="not sent",
-        )
+        problem = f"timeout is a number of seconds above 0, not {limit}"
+        hint = "httpx.Timeout(None) waits for ever"
+        raise InvalidRequestError(problem, hint=hint, phase="not sent")
     return limit
 
 
@@ -189,19 +187,10 @@ class Answer:
     retry_after: float | None = None
 
     def metadata(self, seconds: float) -> dict[str, Any]:
-        """Return which request this was, at which host, and how many attempts it took.
-
-        Args:
-            seconds: Duration of the whole call.
-        """
-        found = {
-            "request_id": self.request_id,
-            "client_request_id": self.client_request_id,
-            "host": self.host,
-            "attempts": self.attempts,
-            "elapsed": round(seconds, 3),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        """Return the ids and the host of the request, its attempts, and its duration."""
+        names = ("request_id", "client_request_id", "host", "attempts")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {**found, "elapsed": round(seconds, 3)}
 
 
 @dataclass(frozen=True, kw_only=True)

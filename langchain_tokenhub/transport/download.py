@@ -79,14 +79,9 @@ async def fetch(
     start: int = 0,
     etag: str | None = None,
 ) -> Fetched:
-    """Open the file at `url`.
+    """Open the file at `url`, from the byte at `start` if its version is still `etag`.
 
-    Args:
-        runtime: Sync or async.
-        url: Link to the file, including its signature.
-        allow_loopback: Whether loopback is allowed, because the API itself is there.
-        start: Offset of the first byte wanted; used with `etag`.
-        etag: Version of the part that was downloaded before.
+    Loopback is allowed where the API itself is there.
 
     Raises:
         InvalidRequestError: The link leads to a host that is not public.
@@ -271,9 +266,7 @@ class _Rate:
     """The rate of a download, without the time that the consumer of its bytes takes."""
 
     def __init__(self, now: float) -> None:
-        self._seen = now
-        self._seconds = 0.0
-        self._bytes = 0
+        self._seen, self._seconds, self._bytes = now, 0.0, 0
 
     def skip_to(self, now: float) -> None:
         """Do not count the time until `now`."""

@@ -37,7 +37,7 @@ class _Health:
 
 
 class Hosts:
-    """The origins of one site, the primary first, shared by all clients of the site."""
+    """The origins of one site, the primary first. Times are monotonic seconds."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self.origins = origins
@@ -45,12 +45,7 @@ class Hosts:
         self._lock = threading.Lock()
 
     def order(self, now: float, *, prefer: str | None = None) -> tuple[str, ...]:
-        """Return the origins in the order in which to try them.
-
-        Args:
-            now: Monotonic seconds.
-            prefer: Host name to try first, such as the one that accepted a job.
-        """
+        """Return the origins in the order in which to try them, the preferred host first."""
         if len(self.origins) == 1:
             return self.origins
         ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
@@ -73,12 +68,7 @@ class Hosts:
         return was_down
 
     def failed(self, origin: str, now: float, *, proven: bool) -> float | None:
-        """Record a failure of `origin`.
-
-        Args:
-            origin: The origin that failed.
-            now: Monotonic seconds.
-            proven: Whether no connection could be made; a gateway error counts half.
+        """Record a failure; `proven` means that no connection could be made.
 
         Returns:
             The cooldown in seconds if `origin` becomes unavailable now, else None.

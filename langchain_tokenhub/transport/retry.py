@@ -123,14 +123,9 @@ def pause(
     max_retries: int,
     left: float | None,
 ) -> float | None:
-    """Return the seconds to wait before sending again, or None to give up.
+    """Return the seconds to wait before sending again, or None if it is not sent again.
 
-    Args:
-        retry_class: What a repetition costs.
-        error: Why the last attempt failed.
-        retries: How many repetitions were made already.
-        max_retries: How many are allowed.
-        left: Seconds until the call's deadline, if it has one.
+    `retries` were made already, and `left` seconds remain until the call's deadline.
     """
     failure = failure_of(error)
     may_repeat = failure in _REPEATED[retry_class] or (
@@ -139,9 +134,8 @@ def pause(
     if retries >= max_retries or not may_repeat or outcome_unknown(retry_class, error):
         return None
     seconds = _backoff(failure, error.retry_after, retries)
-    if seconds is None or (left is not None and seconds >= left):
-        return None
-    return seconds
+    is_late = seconds is not None and left is not None and seconds >= left
+    return None if is_late else seconds
 
 
 def _backoff(failure: Failure, retry_after: float | None, retries: int) -> float | None:

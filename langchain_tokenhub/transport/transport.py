@@ -29,8 +29,7 @@ class Transport:
         """Return the answer to `call`, to be awaited.
 
         Raises:
-            TokenHubError: The class that the failure has by the tables of `retry` and
-                `error_codes.toml`.
+            TokenHubError: The class is that of the tables of `retry` and `error_codes.toml`.
         """
         return self._send(call, Attempt.answer)
 

@@ -42,11 +42,7 @@ class DirectConnection:
         return self._stream is None or not self._stream.is_idle
 
     async def send(self, request: httpx.Request) -> ResponseHead:
-        """Send a request, and return its response's status and headers.
-
-        Raises:
-            httpx.TransportError: It cannot be sent, or no response came.
-        """
+        """Send a request, and return its response's status and headers."""
         timeouts, send_state = request.extensions["timeout"], request.extensions["send_state"]
         head = encode_head(request)
         if self._stream is None:

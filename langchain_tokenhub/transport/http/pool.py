@@ -1,8 +1,7 @@
 """Connection pools: idle connections by origin, last in, first out, without locks.
 
 A connection is taken from the pool, or opened, and returns once its response was read to the end;
-after an error or a cancellation it is closed. Taking and returning cost the same however many
-requests are in flight, and a cancelled request affects its own connection only.
+after an error or a cancellation it is closed. The cost is independent of the requests in flight.
 
 There is one pool for the threads of a process and one for each running event loop. After `fork`
 the child starts with new pools and leaves its parent's connections open.

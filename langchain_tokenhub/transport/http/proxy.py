@@ -33,10 +33,8 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     if "sni_hostname" in request.extensions or request.url.scheme == "http":
         return None
     address = proxy_for(request.url.scheme, request.url.raw_host.decode("ascii"))
-    return _parse(address) if address else None
-
-
-def _parse(address: str) -> httpx.Proxy:
+    if not address:
+        return None
     try:
         proxy = httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):
