@@ -146,7 +146,7 @@ class Attempt:
             failure = caught
         else:
             response.request = request
-            self._server_id = clean(response.headers.get("x-request-id", ""), 200) or None
+            self._server_id = request_id(response, None)
             self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response

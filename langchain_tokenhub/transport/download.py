@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -147,14 +147,11 @@ def _is_private(name: str) -> bool:
 
 def _literal(host: str) -> Address | None:
     """Return the address that `host` spells, in old notations too: 127.1, 0x7f000001."""
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        pass
-    try:
+    with suppress(OSError):
         return ipaddress.IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
+    return None
 
 
 def _is_public(address: Address) -> bool:

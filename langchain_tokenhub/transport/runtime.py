@@ -141,18 +141,24 @@ class SyncRuntime(Runtime):
     ) -> tuple[T, BaseException | None]:
         if threading.current_thread() is not threading.main_thread():
             return finish(work), None  # Ctrl-C is raised in the main thread only
-        worker = _Worker(work)
+        ended: Future[T] = Future()
+        run = contextvars.copy_context().run
+        worker = threading.Thread(target=run, args=(_run, work, ended), daemon=True)
         try:
             worker.start()  # inside: it may have sent everything before this thread runs again
-            worker.join(None)
+            # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
+            concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.abandoned = True  # before `under_way` is read: see `SendState`
             if not send_state.under_way:
-                worker.discard()
+                if worker.ident is None:
+                    # Python warns about work that never starts; a ValueError: it starts just now
+                    with contextlib.suppress(ValueError):
+                        work.close()
                 raise
-            worker.join(INTERRUPT_GRACE)
-            return _outcome(worker.ended, interruption), interruption
-        return worker.ended.result(), None
+            concurrent.futures.wait([ended], INTERRUPT_GRACE)
+            return _outcome(ended, interruption), interruption
+        return ended.result(), None
 
 
 @functools.cache
@@ -161,31 +167,12 @@ def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="tokenhub")
 
 
-class _Worker:
-    """Runs a coroutine on a thread of its own."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
-        self._work = work
-        self.ended: Future[Any] = Future()
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
-        self.start = self._thread.start
-
-    def discard(self) -> None:
-        """Close work that was never started, so that Python does not warn about it."""
-        if self._thread.ident is None:
-            with contextlib.suppress(ValueError):  # it is starting now, and will be abandoned
-                self._work.close()
-
-    def _run(self) -> None:
-        try:
-            self.ended.set_result(finish(self._work))
-        except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-            self.ended.set_exception(error)
-
-    def join(self, seconds: float | None) -> None:
-        # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
-        concurrent.futures.wait([self.ended], seconds)
+def _run(work: Coroutine[Any, Any, T], ended: Future[T]) -> None:
+    """Run `work`, and set its outcome."""
+    try:
+        ended.set_result(finish(work))
+    except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
+        ended.set_exception(error)
 
 
 class AsyncRuntime(Runtime):

@@ -92,12 +92,11 @@ class DirectConnection:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
-        return left if self._read_timeout is None else min(left, self._read_timeout)
+        return sooner(left, self._read_timeout)
 
     def limit_reads(self, seconds: float) -> None:
         """Shorten the timeout of each further read of this response."""
-        limit = self._read_timeout
-        self._read_timeout = seconds if limit is None else min(seconds, limit)
+        self._read_timeout = sooner(seconds, self._read_timeout)
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""

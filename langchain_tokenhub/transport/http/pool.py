@@ -126,16 +126,12 @@ class LoopConnectionPool(ConnectionPool):
     """The connections of one event loop."""
 
     _is_async = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._finalizer = self._close_with_loop()
-        self._is_started = False
+    _finalizer: AsyncGenerator[None, None] | None = None
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
-        if not self._is_started:
-            self._is_started = True
+        if self._finalizer is None:
+            self._finalizer = self._close_with_loop()
             await anext(self._finalizer)
         return await super().send(request)
 
