@@ -454,8 +454,8 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 def _text_chunk(text: str) -> ChatGenerationChunk:
     """Return a chunk of text, equal to a validated one at a third of its cost."""
-    message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
-    vars(message).update(
+    message: Any = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
+    message.__dict__.update(
         {
             "content": text,
             "additional_kwargs": {},
@@ -466,7 +466,8 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
         }
     )
     chunk = _EMPTY_GENERATION.__copy__()
-    vars(chunk).update({"message": message, "text": text})
+    fields: Any = chunk.__dict__
+    fields.update({"message": message, "text": text})
     return chunk
 
 
