@@ -1,4 +1,4 @@
-"""What the calls of a site share: the health of its hosts, and a budget of retries. Pure.
+"""What the calls of a site share: the health of its hosts, and a budget of retries.
 
 A host that cannot be connected to is not used for a cooldown, which doubles with each further
 failure. After the cooldown one request tries the host while the others stay with the backup.
@@ -128,7 +128,7 @@ def shared_budget(*owner: object) -> Budget:
     return _budgets.get(owner) or _budgets.setdefault(owner, Budget())
 
 
-def forget() -> None:
+def reset_after_fork() -> None:
     """Reset in a forked child: another thread of the parent may have held a lock."""
     _hosts.clear()
     _budgets.clear()

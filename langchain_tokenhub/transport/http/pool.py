@@ -190,14 +190,14 @@ def async_pool() -> LoopConnectionPool:
     return pool
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     """Start anew in a forked child; closing the parent's connections would disturb the parent."""
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
-    failover.forget()
-    sockets.forget()
+    failover.reset_after_fork()
+    sockets.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

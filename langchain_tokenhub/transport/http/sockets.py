@@ -266,7 +266,7 @@ def _close_all() -> None:
             stream.close()
 
 
-def forget() -> None:
+def reset_after_fork() -> None:
     """Leave a parent's streams to the parent, in a forked child."""
     _open_streams.clear()
 
