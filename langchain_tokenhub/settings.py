@@ -25,16 +25,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import loopback, shared_hosts
-from langchain_tokenhub.transport.retry import shared_budget
+from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
 from langchain_tokenhub.transport.sync_bridge import finish
-
-if TYPE_CHECKING:
-    from langchain_tokenhub.transport import Transport
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
+
+    from langchain_tokenhub.transport import Transport
 
     AsyncClient = httpx.AsyncClient | httpx2.AsyncClient
     Client = httpx.Client | httpx2.Client
@@ -115,7 +113,7 @@ def _has_valid_host(parts: SplitResult) -> bool:
 def _check_base_url(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
     if value is None or value == "":
         return None
-    addresses = [value] if isinstance(value, str) else list(value)
+    addresses = [value] if isinstance(value, str) else value
     if not addresses:
         raise ValueError("base_url is an empty list; leave it out to use `site`")
     for address in addresses:
@@ -128,13 +126,9 @@ def _key_from_environment() -> SecretStr | None:
     return next((SecretStr(key) for key in keys if key), None)
 
 
-def _is_header_text(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
 def _check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     for name, value in (headers or {}).items():
-        if not _is_header_text(name + value):
+        if not ((name + value).isascii() and (name + value).isprintable()):
             raise ValueError(f"default_headers: {name!r} is not plain ASCII on one line")
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"default_headers: {name!r} is not a header name")
@@ -223,20 +217,21 @@ class ConnectionSettings(BaseModel):
         Raises:
             AuthenticationError: There is none, or it cannot be a header.
         """
-        key = self.api_key or _key_from_environment()
-        if key is None or not key.get_secret_value().strip():
+        secret = self.api_key or _key_from_environment()
+        key = secret.get_secret_value().strip() if secret else ""
+        if not key:
             raise AuthenticationError(
                 "no TokenHub API key",
                 hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}; to try "
                 "without a key run `tokenhub emulator` / 请设置密钥；没有密钥可先运行 "
                 "`tokenhub emulator` 试用",
             )
-        if not _is_header_text(key.get_secret_value().strip()):
+        if not (key.isascii() and key.isprintable()):
             raise AuthenticationError(
                 "the API key contains characters that a key cannot have",
                 hint="copy it again; a key is plain ASCII without line breaks",
             )
-        return key.get_secret_value().strip()
+        return key
 
     def _origins(self) -> tuple[str, ...]:
         if not self.base_url:
@@ -305,7 +300,6 @@ class ConnectionSettings(BaseModel):
         """Copy, but share the caller's clients, which cannot be copied."""
         memo = {} if memo is None else memo
         for name in _SHARED:
-            client = self.__dict__.get(name)
-            if client is not None:
+            if (client := self.__dict__.get(name)) is not None:
                 memo[id(client)] = client
         return super().__deepcopy__(memo)

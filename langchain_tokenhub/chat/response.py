@@ -194,8 +194,7 @@ class DeltaReader:
                 f"a chunk of the stream is not a JSON object: {clean(str(value), 200)}"
             )
         if not self._introduced:
-            self._metadata = _metadata(value) | self._metadata
-            self._introduced = "id" in self._metadata and "model_name" in self._metadata
+            self._introduce(value)
         if usage := value.get("usage"):
             _add_usage(self._usage, usage)
         choices = value.get("choices")
@@ -221,6 +220,14 @@ class DeltaReader:
                 self._has_deltas = True
                 return Delta("", text, ())
         return self._read(choice)
+
+    def _introduce(self, value: dict[str, Any]) -> None:
+        """Add a chunk's metadata to what is known, until id and model are."""
+        known = self._metadata
+        for name in ("id", "created", "request_id", "model"):
+            if (found := value.get(name)) not in (None, ""):
+                known.setdefault("model_name" if name == "model" else name, found)
+        self._introduced = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
         delta, message = _mapping(choice.get("delta")), _mapping(choice.get("message"))
@@ -285,12 +292,6 @@ def _has_message(data: object) -> bool:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else _NOTHING
-
-
-def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: data.get(name) for name in ("id", "created", "request_id")}
-    found["model_name"] = data.get("model")
-    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _plain(value: Any) -> Any:

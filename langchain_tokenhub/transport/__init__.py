@@ -1,7 +1,7 @@
 """The transport: all requests of this package, and all of its waiting.
 
-A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It knows
-bytes, JSON and events; it knows nothing of LangChain, chat or jobs.
+A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It handles
+bytes, JSON and events, and is independent of LangChain, chat and jobs.
 
 Names are loaded on first use, so that making a model does not import httpx.
 """

@@ -32,7 +32,7 @@ SUBMIT = """
     import sys
     from langchain_tokenhub.transport import *
     from langchain_tokenhub.transport.failover import Hosts
-    from langchain_tokenhub.transport.retry import Budget
+    from langchain_tokenhub.transport.failover import Budget
     endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
     send_state = SendState()
     call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)

@@ -121,7 +121,7 @@ def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
     send_state.begin()
-    send_state.sent()
+    send_state.body_sent = True
     error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")
 
@@ -177,7 +177,7 @@ def test_a_connection_that_is_left_early_is_not_reused():
 def test_limited_reads_of_one_response_leave_the_next_its_whole_timeout():
     limits = []
     stream = Scripted(ANSWER[:-1], b"i", ANSWER)
-    connection, answer = send(stream)
+    connection, _ = send(stream)
     read = stream.read
 
     async def as_record(limit):
@@ -185,7 +185,7 @@ def test_limited_reads_of_one_response_leave_the_next_its_whole_timeout():
         return await read(limit)
 
     stream.read = as_record
-    answer.extensions["limit_reads"](0.1)
+    connection.limit_reads(0.1)
     assert finish(body_of(connection)) == b"hi"
     finish(connection.send(httpx.Request("GET", "http://a.test/", extensions=extensions())))
     assert limits == [0.1, 5.0]

@@ -94,7 +94,7 @@ class AsyncCallerClient(CallerClient):
         return _convert(response, _AsyncBody(response))
 
 
-class _Body(httpx.AsyncByteStream):
+class _CallerBody(httpx.AsyncByteStream):
     """The body of a response of the client."""
 
     def __init__(self, response: Any) -> None:
@@ -106,7 +106,7 @@ class _Body(httpx.AsyncByteStream):
         self._read_timeout = seconds
 
 
-class _SyncBody(_Body):
+class _SyncBody(_CallerBody):
     """The body of a sync response: with a read timeout, a thread reads it."""
 
     def __init__(self, response: Any) -> None:
@@ -147,7 +147,7 @@ class _SyncBody(_Body):
             self._reading.add_done_callback(lambda _: self._response.close())
 
 
-class _AsyncBody(_Body):
+class _AsyncBody(_CallerBody):
     """The body of an async response."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -173,7 +173,7 @@ class _AsyncBody(_Body):
         await self._response.aclose()
 
 
-def _convert(response: Any, body: _Body) -> httpx.Response:
+def _convert(response: Any, body: _CallerBody) -> httpx.Response:
     return httpx.Response(
         response.status_code,
         headers=response.headers.raw,

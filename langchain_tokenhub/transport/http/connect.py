@@ -20,10 +20,10 @@ _MIN_TIMEOUT = 0.001
 _TICKS = 8
 
 LOCAL_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
-"""System errors that say that this machine can open no further connection."""
+"""System errors that mean that this machine can open no further connection."""
 _UNREMARKABLE = LOCAL_ERRORS | {errno.EAFNOSUPPORT}
 
-Address = tuple[int, int, int, str, tuple[Any, ...]]
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """An item of what `getaddrinfo` returns."""
 
 
@@ -61,7 +61,7 @@ def connect_sync(target: Target, timeout: float | None) -> socket.socket:
         try:
             sock = _connect(address, _part(deadline, len(addresses) - number))
         except OSError as error:
-            # an error of this machine, no IPv6 for instance, says least about the host
+            # an error of this machine, no IPv6 for instance, is the least informative
             failure = failure if failure and error.errno in _UNREMARKABLE else error
         else:
             sock.settimeout(_part(deadline, 1))
@@ -74,7 +74,7 @@ def _part(deadline: float | None, parts: int) -> float | None:
     return None if left is None else max(_MIN_TIMEOUT, left)
 
 
-def _connect(address: Address, timeout: float | None) -> socket.socket:
+def _connect(address: AddressInfo, timeout: float | None) -> socket.socket:
     sock = open_socket(address)
     try:
         sock.settimeout(timeout)
@@ -103,7 +103,7 @@ async def connect_async(target: Target) -> socket.socket:
     )
 
 
-def _numeric(target: Target) -> Sequence[Address]:
+def _numeric(target: Target) -> Sequence[AddressInfo]:
     """Return the address if the host is one; this needs no resolver and no thread."""
     with contextlib.suppress(socket.gaierror):
         return socket.getaddrinfo(
@@ -112,7 +112,7 @@ def _numeric(target: Target) -> Sequence[Address]:
     return ()
 
 
-def open_socket(address: Address) -> socket.socket:
+def open_socket(address: AddressInfo) -> socket.socket:
     """Return a new socket for `address`, not yet connected."""
     sock = socket.socket(*address[:3])
     for option in socket_options():

@@ -1,17 +1,16 @@
-"""One connection to one origin, with one interface for sync and async, one request at a time."""
+"""A connection to one origin without a proxy, for one request at a time, sync or async."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 
 from langchain_tokenhub.transport.calls import sooner
 from langchain_tokenhub.transport.http.connect import Target
-from langchain_tokenhub.transport.http.parser import Header, ResponseParser
+from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, Stream
 from langchain_tokenhub.transport.send_state import SendState
 
@@ -25,41 +24,8 @@ _VALUE = rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?
 _REQUEST_HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:%s: %s\r\n)+" % (_NAME, _VALUE))
 
 
-class ResponseStart(NamedTuple):
-    """Status, headers and httpx's extensions of a response whose body is not yet read."""
-
-    status: int
-    headers: list[Header]
-    extensions: Mapping[str, Any]
-
-
-class Connection(Protocol):
-    """One connection, used by one request at a time."""
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether an idle connection is closed, by either side, or has unexpected data."""
-        ...
-
-    async def send(self, request: httpx.Request) -> ResponseStart:
-        """Send a request, and return its response's status and headers."""
-        ...
-
-    def body(self) -> AsyncGenerator[bytes, None]:
-        """Yield the response's body as it arrives."""
-        ...
-
-    async def release(self) -> bool:
-        """End the response, read or not; return True if another request may follow."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection."""
-        ...
-
-
 class DirectConnection:
-    """A connection without a proxy."""
+    """A connection without a proxy; those through one have the same public methods."""
 
     def __init__(self, stream_type: type[Stream]) -> None:
         self._stream_type = stream_type
@@ -75,20 +41,15 @@ class DirectConnection:
         """Whether an idle connection is closed, by either side, or has unexpected data."""
         return self._stream is None or not self._stream.is_idle
 
-    async def send(self, request: httpx.Request) -> ResponseStart:
-        """Send a request, and return its response's status and headers.
-
-        Raises:
-            httpx.TransportError: It cannot be sent, or no response came.
-        """
+    async def send(self, request: httpx.Request) -> ResponseHead:
+        """Send a request, and return its response's status and headers."""
         timeouts, send_state = request.extensions["timeout"], request.extensions["send_state"]
         head = encode_head(request)
         if self._stream is None:
             self._stream = await self._stream_type.open(_target(request), timeouts["connect"])
         send_state.begin()
         failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
-        if failure is None:
-            send_state.sent()
+        send_state.body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
         self._is_reusable = failure is None and not closes
         is_stuck = isinstance(failure, httpx.WriteTimeout)
@@ -99,25 +60,24 @@ class DirectConnection:
             response = await self._read_head(self._stream)
         except httpx.TransportError as error:
             raise failure or error from None
-        send_state.heard()
+        send_state.answered = True
         self._deadline = deadline  # the time for the body is limited by its reader
         return response
 
-    async def _read_head(self, stream: Stream) -> ResponseStart:
+    async def _read_head(self, stream: Stream) -> ResponseHead:
         parser = self._parser = ResponseParser()
         while parser.head is None:
             data = await stream.read(self._time_left())
             if not data:
                 parser.end()
             self._first_bytes = parser.feed(data)
-        return ResponseStart(*parser.head, {"limit_reads": self._limit_reads})
+        return parser.head
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
         parser, stream = self._parser, self._stream
-        data, self._first_bytes = self._first_bytes, b""
-        if data:
-            yield data
+        if self._first_bytes:
+            yield self._first_bytes
         while stream is not None and parser is not None and not parser.is_complete:
             data = await stream.read(self._time_left())
             if not data:
@@ -132,12 +92,11 @@ class DirectConnection:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
-        return left if self._read_timeout is None else min(left, self._read_timeout)
+        return sooner(left, self._read_timeout)
 
-    def _limit_reads(self, seconds: float) -> None:
+    def limit_reads(self, seconds: float) -> None:
         """Shorten the timeout of each further read of this response."""
-        limit = self._read_timeout
-        self._read_timeout = seconds if limit is None else min(seconds, limit)
+        self._read_timeout = sooner(seconds, self._read_timeout)
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""
@@ -178,22 +137,18 @@ def _target(request: httpx.Request) -> Target:
 async def _write(
     stream: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
-    """Write a request, a small one at once; return the failure if not all of it was written.
+    """Write a request, a small one at once. Return the failure if not all of it was written.
 
-    It is returned since a server may answer, and close, before it has read a large request.
+    A server may answer, and close, before it has read a large request.
     """
     is_small = len(content) <= WRITE_SIZE
-    parts: Sequence[bytes | memoryview] = [head + content] if is_small else [head, *_split(content)]
+    pieces = (memoryview(content)[i : i + WRITE_SIZE] for i in range(0, len(content), WRITE_SIZE))
+    parts: Sequence[bytes | memoryview] = [head + content] if is_small else [head, *pieces]
     for number, part in enumerate(parts, 1):
         try:
             await stream.write(part, limit)
         except (httpx.WriteError, httpx.WriteTimeout) as failure:
             if number < len(parts):
-                send_state.hold_back()
+                send_state.held_back = True
             return failure
     return None
-
-
-def _split(content: bytes) -> Iterator[memoryview]:
-    view = memoryview(content)
-    return (view[start : start + WRITE_SIZE] for start in range(0, len(view), WRITE_SIZE))

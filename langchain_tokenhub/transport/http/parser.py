@@ -29,21 +29,6 @@ class ResponseHead(NamedTuple):
 class ResponseParser:
     """Parses one response. Its `on_...` methods are called by httptools."""
 
-    __slots__ = (
-        "__weakref__",
-        "_body",
-        "_ends_at_close",
-        "_head_size",
-        "_headers",
-        "_is_persistent",
-        "_parser",
-        "_problem",
-        "_unproductive",
-        "head",
-        "is_complete",
-        "on_body",
-    )
-
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
         self.is_complete = False
@@ -89,7 +74,7 @@ class ResponseParser:
         return body
 
     def _limit_unproductive(self, size: int) -> None:
-        """Add `size` to what came since the head began or the last of the body; 0 starts anew."""
+        """Add `size` to the bytes since the last of the body or the head's begin; 0 resets."""
         self._unproductive = self._unproductive + size if size else 0
         limit = MAX_HEAD if self.head is None else MAX_CHUNK_LINE
         if self._unproductive > limit and not self.is_complete:
@@ -141,7 +126,7 @@ class ResponseParser:
         if version not in {"1.0", "1.1"} or status < 100:
             raise self._refuse(f"HTTP/{version}, status {status}")
         if status == 101:
-            raise self._refuse("the server switches protocols without being asked")
+            raise self._refuse("the server switches to another protocol")
         if status >= 200:
             self._set_framing(status, version)
             self.head = ResponseHead(status, [(k, v.strip(b" \t")) for k, v in self._headers])
@@ -156,7 +141,7 @@ class ResponseParser:
         if is_chunked:
             codings = [v.lower() for k, v in self._headers if k.lower() == b"transfer-encoding"]
             if codings != [b"chunked"]:  # not stripped: llhttp does not see it before a tab
-                raise self._refuse("a transfer coding that was not asked for")
+                raise self._refuse("an unrequested transfer coding")
         assert self._parser is not None  # noqa: S101 - it is calling
         self._ends_at_close = not (is_chunked or has_length or status in {204, 304})
         keep_alive = self._parser.should_keep_alive() and version == "1.1"

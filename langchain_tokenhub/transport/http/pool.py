@@ -1,8 +1,7 @@
 """Connection pools: idle connections by origin, last in, first out, without locks.
 
 A connection is taken from the pool, or opened, and returns once its response was read to the end;
-after an error or a cancellation it is closed. Taking and returning cost the same however many
-requests are in flight, and a cancelled request affects its own connection only.
+after an error or a cancellation it is closed. The cost is independent of the requests in flight.
 
 There is one pool for the threads of a process and one for each running event loop. After `fork`
 the child starts with new pools and leaves its parent's connections open.
@@ -18,71 +17,49 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 
-from langchain_tokenhub.transport import failover, retry
+from langchain_tokenhub.transport import failover
 from langchain_tokenhub.transport.http import sockets
-from langchain_tokenhub.transport.http.connection import MAX_IDLE, Connection, DirectConnection
+from langchain_tokenhub.transport.http.connection import MAX_IDLE, DirectConnection
 from langchain_tokenhub.transport.http.proxy import proxy_of
 from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
 
+if TYPE_CHECKING:
+    from langchain_tokenhub.transport.http.proxy_connection import ProxyConnection
+
+    Connection = DirectConnection | ProxyConnection
+
 MAX_IDLE_SUBMIT = 1.0
 """Seconds that a connection may have been idle to carry a submit. If a server closes an idle
-connection while a request is on its way, nobody knows whether the request was accepted; servers
-keep idle connections for 5 s and more."""
+connection while a request is under way, it is unknown whether the request was accepted; servers
+close idle connections after 5 s and more."""
 MAX_IDLE_CONNECTIONS = 128
 """Idle connections per origin; the oldest beyond it are closed."""
 
 Origin = tuple[str, str, int | None, str]
 """Scheme, host, port, and the TLS name if it is not the host."""
-IdleConnections = deque[tuple[float, Connection]]
+IdleConnections = deque[tuple[float, "Connection"]]
 """Connections and since when they are idle, the oldest first."""
-
-
-def _origin(request: httpx.Request) -> Origin:
-    url = request.url
-    return url.scheme, url.host, url.port, str(request.extensions.get("sni_hostname", ""))
-
-
-def _pop_expired(idle: IdleConnections, now: float, limit: int) -> list[Connection]:
-    """Remove and return the connections that are too old, or beyond `limit`."""
-    expired: list[Connection] = []
-    with contextlib.suppress(IndexError):  # another thread took the last one
-        while idle and (len(idle) > limit or now - idle[0][0] >= MAX_IDLE):
-            expired.append(idle.popleft()[1])
-    return expired
-
-
-def _open_sync(request: httpx.Request) -> Connection:
-    if (proxy := proxy_of(request)) is None:
-        return DirectConnection(SyncStream)
-    from langchain_tokenhub.transport.http.proxy_connection import SyncProxyConnection
-
-    return SyncProxyConnection(proxy)
-
-
-def _open_async(request: httpx.Request) -> Connection:
-    if (proxy := proxy_of(request)) is None:
-        return DirectConnection(AsyncStream)
-    from langchain_tokenhub.transport.http.proxy_connection import AsyncProxyConnection
-
-    return AsyncProxyConnection(proxy)
 
 
 class ConnectionPool:
     """The connections of a process's threads. Each step on a deque is atomic in CPython."""
 
-    def __init__(self, connect: Callable[[httpx.Request], Connection] = _open_sync) -> None:
-        self._connect = connect
+    _is_async = False
+
+    def __init__(self) -> None:
         self._idle: dict[Origin, IdleConnections] = {}
         self._swept_at = time.monotonic()
         self._is_closed = False
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's stream is an async one, for sync callers too."""
-        origin = _origin(request)
-        connection = await self._take(origin, request) or self._connect(request)
+        url, tls_name = request.url, str(request.extensions.get("sni_hostname", ""))
+        origin = url.scheme, url.host, url.port, tls_name
+        connection = await self._take(origin, request) or self._open(request)
         try:
             response = await connection.send(request)
         except BaseException:
@@ -92,8 +69,15 @@ class ConnectionPool:
             response.status,
             headers=response.headers,
             stream=_Body(connection, partial(self._release, origin, connection)),
-            extensions=dict(response.extensions),
+            extensions={"limit_reads": connection.limit_reads},
         )
+
+    def _open(self, request: httpx.Request) -> Connection:
+        if (proxy := proxy_of(request)) is None:
+            return DirectConnection(AsyncStream if self._is_async else SyncStream)
+        from langchain_tokenhub.transport.http import proxy_connection
+
+        return proxy_connection.open_proxy(proxy, is_async=self._is_async)
 
     async def _take(self, origin: Origin, request: httpx.Request) -> Connection | None:
         """Return the connection that was used last, if it is fresh enough."""
@@ -113,41 +97,41 @@ class ConnectionPool:
         return None
 
     async def _release(self, origin: Origin, connection: Connection) -> None:
-        """Keep a connection if it can carry another request; else close it."""
-        is_pinned = bool(origin[3])  # downloads: many addresses, each asked once
+        """Return a connection to the pool if it can carry another request; else close it."""
+        is_pinned = bool(origin[3])  # downloads: many addresses, each used once
         if not await connection.release() or is_pinned or self._is_closed:
             await connection.close()
             return
         now = time.monotonic()
         idle = self._idle.setdefault(origin, deque())
         idle.append((now, connection))
-        expired = _pop_expired(idle, now, MAX_IDLE_CONNECTIONS)
+        queues = [idle]
         if now - self._swept_at >= MAX_IDLE:  # origins that are no longer used
-            self._swept_at = now
-            for other in list(self._idle.values()):
-                expired += _pop_expired(other, now, MAX_IDLE_CONNECTIONS)
-        for old in expired:
-            await old.close()
+            self._swept_at, queues = now, list(self._idle.values())
+        await self._close_expired(queues, now, MAX_IDLE_CONNECTIONS)
 
     async def close(self) -> None:
         """Close the idle connections."""
-        for idle in list(self._idle.values()):
-            for connection in _pop_expired(idle, 0.0, 0):
-                await connection.close()
+        await self._close_expired(list(self._idle.values()), 0.0, 0)
+
+    async def _close_expired(self, queues: list[IdleConnections], now: float, limit: int) -> None:
+        """Close the connections that are too old, or beyond `limit`."""
+        for idle in queues:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                while idle and (len(idle) > limit or now - idle[0][0] >= MAX_IDLE):
+                    await idle.popleft()[1].close()
 
 
 class LoopConnectionPool(ConnectionPool):
     """The connections of one event loop."""
 
-    def __init__(self) -> None:
-        super().__init__(_open_async)
-        self._finalizer = self._close_with_loop()
-        self._is_started = False
+    _is_async = True
+    _finalizer: AsyncGenerator[None, None] | None = None
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
-        if not self._is_started:
-            self._is_started = True
+        if self._finalizer is None:
+            self._finalizer = self._close_with_loop()
             await anext(self._finalizer)
         return await super().send(request)
 
@@ -201,20 +185,19 @@ def async_pool() -> LoopConnectionPool:
     if pool is None:
         for ref in _by_loop.keyrefs():  # a copy: other threads add loops
             if (other := ref()) is not None and other.is_closed():
-                _by_loop.pop(other, None)  # its connections refer to it and keep it alive
+                _by_loop.pop(other, None)  # its connections refer to it
         pool = _by_loop[loop] = LoopConnectionPool()
     return pool
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     """Start anew in a forked child; closing the parent's connections would disturb the parent."""
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
-    failover.forget()
-    sockets.forget()
-    retry.forget()
+    failover.reset_after_fork()
+    sockets.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import httpx
 
 PROXY_TTL = 30.0
-"""Seconds after which the system is asked again which proxy it uses."""
+"""Seconds after which the system's settings are read again."""
 
 _PROXY_VARIABLES = tuple(
     spelling
@@ -33,10 +33,8 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     if "sni_hostname" in request.extensions or request.url.scheme == "http":
         return None
     address = proxy_for(request.url.scheme, request.url.raw_host.decode("ascii"))
-    return _parse(address) if address else None
-
-
-def _parse(address: str) -> httpx.Proxy:
+    if not address:
+        return None
     try:
         proxy = httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):
@@ -56,7 +54,7 @@ def proxy_for(scheme: str, host: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _proxy_for(scheme: str, host: str, _variables: tuple[str | None, ...], _: int) -> str | None:
-    """Ask the system, which is slow; the further arguments make the cache forget."""
+    """Read the settings, which is slow; the further arguments are keys of the cache."""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(host):

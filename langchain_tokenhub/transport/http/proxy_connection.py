@@ -9,53 +9,64 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 
 import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport.http.connect import socket_options
-from langchain_tokenhub.transport.http.connection import MAX_IDLE, ResponseStart
+from langchain_tokenhub.transport.http.connection import MAX_IDLE
+from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
 from langchain_tokenhub.transport.send_state import SendState
 
-P = TypeVar("P")
+
+def open_proxy(proxy: httpx.Proxy, *, is_async: bool) -> ProxyConnection:
+    """Return a connection through `proxy`, not yet connected."""
+    kind = _AsyncConnection if is_async else ProxyConnection
+    prefix = "Async" if is_async else ""
+    url = proxy.url
+    options: dict[str, Any] = {
+        "proxy_url": _url(url),
+        "proxy_auth": proxy.raw_auth,
+        "ssl_context": tls(),
+        "max_connections": 1,
+        "keepalive_expiry": MAX_IDLE,
+    }
+    if url.scheme.startswith("socks"):
+        return kind(getattr(httpcore, f"{prefix}SOCKSProxy")(**options))
+    if url.scheme == "https":
+        options["proxy_ssl_context"] = tls()
+    return kind(getattr(httpcore, f"{prefix}HTTPProxy")(**options, socket_options=socket_options()))
 
 
-class _ProxyConnection:
-    """What sync and async connections through a proxy share; httpcore checks whether they live."""
+class ProxyConnection:
+    """A connection that blocks its thread, with the methods of `DirectConnection`."""
 
-    is_stale = False
+    is_stale = False  # httpcore checks whether it is open
+    limit_reads = None
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        """A httpcore pool of one connection."""
         self._stream: Any = None
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
+
+    async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
+        trace = partial(self._trace, request.extensions["send_state"])
+        with _redact_logs(), _map_errors():
+            return self._start(self._pool.handle_request(_convert(request, trace)))
 
     def _trace(self, send_state: SendState, name: str, info: dict[str, Any]) -> None:
         if name.endswith("connect_tcp.complete"):
             self._socket = info["return_value"]
         send_state.note(name, info)
 
-    def _start(self, response: httpcore.Response) -> ResponseStart:
+    def _start(self, response: httpcore.Response) -> ResponseHead:
         self._stream = response.stream
-        return ResponseStart(response.status, response.headers, {})
-
-
-class SyncProxyConnection(_ProxyConnection):
-    """A connection that blocks its thread."""
-
-    def __init__(self, proxy: httpx.Proxy) -> None:
-        super().__init__()
-        self._pool: httpcore.ConnectionPool = _open(
-            proxy, http=httpcore.HTTPProxy, socks=httpcore.SOCKSProxy
-        )
-
-    async def send(self, request: httpx.Request) -> ResponseStart:  # noqa: D102
-        trace = partial(self._trace, request.extensions["send_state"])
-        with _redact_logs(), _map_errors():
-            return self._start(self._pool.handle_request(_convert(request, trace)))
+        return ResponseHead(response.status, response.headers)
 
     async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _map_errors():
@@ -72,16 +83,10 @@ class SyncProxyConnection(_ProxyConnection):
             self._socket.close()
 
 
-class AsyncProxyConnection(_ProxyConnection):
+class _AsyncConnection(ProxyConnection):
     """A connection of an event loop."""
 
-    def __init__(self, proxy: httpx.Proxy) -> None:
-        super().__init__()
-        self._pool: httpcore.AsyncConnectionPool = _open(
-            proxy, http=httpcore.AsyncHTTPProxy, socks=httpcore.AsyncSOCKSProxy
-        )
-
-    async def send(self, request: httpx.Request) -> ResponseStart:  # noqa: D102
+    async def send(self, request: httpx.Request) -> ResponseHead:
         send_state = request.extensions["send_state"]
 
         async def trace(name: str, info: dict[str, Any]) -> None:
@@ -90,36 +95,20 @@ class AsyncProxyConnection(_ProxyConnection):
         with _redact_logs(), _map_errors():
             return self._start(await self._pool.handle_async_request(_convert(request, trace)))
 
-    async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
+    async def body(self) -> AsyncGenerator[bytes, None]:
         with _map_errors():
             async with aclosing(aiter(self._stream)) as pieces:
                 async for piece in pieces:
                     yield piece
 
-    async def release(self) -> bool:  # noqa: D102
+    async def release(self) -> bool:
         await self._stream.aclose()
         return True
 
-    async def close(self) -> None:  # noqa: D102
+    async def close(self) -> None:
         await self._pool.aclose()
         if self._socket is not None:
             await self._socket.aclose()
-
-
-def _open(proxy: httpx.Proxy, *, http: Callable[..., P], socks: Callable[..., P]) -> P:
-    """Return a httpcore pool of one connection through `proxy`."""
-    url = proxy.url
-    options: dict[str, Any] = {
-        "proxy_url": _url(url),
-        "proxy_auth": proxy.raw_auth,
-        "ssl_context": tls(),
-        "max_connections": 1,
-        "keepalive_expiry": MAX_IDLE,
-    }
-    if url.scheme.startswith("socks"):
-        return socks(**options)
-    proxy_tls = {"proxy_ssl_context": tls()} if url.scheme == "https" else {}
-    return http(**options, **proxy_tls, socket_options=socket_options())
 
 
 def _url(url: httpx.URL) -> httpcore.URL:

@@ -47,13 +47,7 @@ class SyncStream:
 
     @classmethod
     async def open(cls, target: Target, limit: float | None) -> Self:
-        """Connect.
-
-        Raises:
-            httpx.ConnectError: The host cannot be reached, or its certificate is not valid.
-            httpx.ConnectTimeout: It cannot be reached in time.
-            httpx.PoolTimeout: This machine can open no further connection.
-        """
+        """Connect. `httpx.PoolTimeout` means that this machine can open no further connection."""
         context = None if target.tls_name is None else tls()
         with _map_errors():
             sock = connect_sync(target, limit)
@@ -67,12 +61,7 @@ class SyncStream:
         return not _is_readable(self._socket)
 
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:
-        """Write all of `data`.
-
-        Raises:
-            httpx.WriteError: The connection is closed; what arrived can still be read.
-            httpx.WriteTimeout: The server does not read.
-        """
+        """Write all of `data`; after an `httpx.WriteError` what arrived can still be read."""
         try:
             self._set_timeout(limit)
             self._socket.sendall(data)
@@ -82,12 +71,7 @@ class SyncStream:
             raise httpx.WriteError(str(error)) from error
 
     async def read(self, limit: float | None) -> bytes:
-        """Return what has arrived, at least one byte, or nothing at the end.
-
-        Raises:
-            httpx.ReadError: The connection was reset.
-            httpx.ReadTimeout: Nothing arrived in time.
-        """
+        """Return what has arrived, at least one byte, or nothing at the end."""
         try:
             self._set_timeout(limit)
             return self._socket.recv(_READ_SIZE)
@@ -282,7 +266,7 @@ def _close_all() -> None:
             stream.close()
 
 
-def forget() -> None:
+def reset_after_fork() -> None:
     """Leave a parent's streams to the parent, in a forked child."""
     _open_streams.clear()
 
@@ -318,7 +302,7 @@ def _is_readable(sock: socket.socket) -> bool:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(0))
-    return select.select([sock], [], [], 0)[0] != []
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 @functools.cache
