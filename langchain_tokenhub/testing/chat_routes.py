@@ -59,7 +59,7 @@ async def chat(x: Exchange) -> Response:
     row = check_chat(x.body, x.hub.era, x.hub.models)
     prompt = prompt_tokens(x.body)
     spent = x.hub.rates.admit(x.key, x.body["model"], x.hub.now(), prompt)
-    answer = await x.hub.script.next_answer(x.arrival.received) or compute_answer(x.body, row)
+    answer = await x.hub.script.next_answer(x.received) or compute_answer(x.body, row)
     spent.tokens += answer.tokens
     envelope = Envelope(
         id=x.rng.uuid(),
@@ -101,11 +101,11 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
 def _respond(x: Exchange, data: Json) -> Response:
     match x.fault:
         case Fault(kind="error-in-200"):
-            return json_response(fault_body(x.arrival, x.fault))
+            return json_response(fault_body(x, x.fault))
         case Fault(kind="cut"):
             raw = to_json(data)
             headers = {"content-type": "application/json", "content-length": str(len(raw))}
-            return streamed(cut_short(raw, len(raw) // 2, x.arrival.request), headers)
+            return streamed(cut_short(raw, len(raw) // 2, x.request), headers)
         case _:
             return json_response(data)
 
@@ -145,13 +145,13 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(fault_body(x.arrival, fault))
+            yield frame(fault_body(x, fault))
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"
                 await asyncio.sleep(0.02)
         case "cut":
-            x.arrival.request.state.transport.close()
+            x.request.state.transport.close()
             await asyncio.sleep(FOREVER)
         case "stall":
             await asyncio.sleep(FOREVER)

@@ -94,7 +94,7 @@ def test_the_time_of_a_query_answer_moves(hub, client):
 
 def test_an_image_is_a_picture_with_a_raw_revised_prompt(hub, client):
     (entry,) = finished(hub, client, "image", IMAGE | {"resolution": "1280:720"})["data"]
-    assert Image.open(io.BytesIO(get(entry["url"]).content)).size == (512, 288)
+    assert Image.open(io.BytesIO(get(entry["url"]).content)).size == (1280, 720)
     assert entry["revised_prompt"].startswith("<think>")
     assert entry["revised_prompt"].endswith("<img_size_1024><img_ratio_34>")
 
