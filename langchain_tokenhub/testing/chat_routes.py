@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.chat_replies import compute_answer
 from langchain_tokenhub.testing.chat_script import Answer
@@ -26,9 +26,8 @@ from langchain_tokenhub.testing.http import (
     Exchange,
     cut_short,
     drip,
-    fault_body,
+    fault_answer,
     json_response,
-    streamed,
     to_json,
 )
 from langchain_tokenhub.testing.tables import chat_models, served_models
@@ -75,7 +74,9 @@ async def chat(x: Exchange) -> Response:
         return _respond(x, completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
-    return streamed(_counted(x, _sent(x, events)), {"content-type": "text/event-stream"})
+    return StreamingResponse(
+        _counted(x, _sent(x, events)), headers={"content-type": "text/event-stream"}
+    )
 
 
 def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
@@ -101,11 +102,11 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
 def _respond(x: Exchange, data: Json) -> Response:
     match x.fault:
         case Fault(kind="error-in-200"):
-            return json_response(fault_body(x, x.fault))
+            return json_response(fault_answer(x, x.fault)[1])
         case Fault(kind="cut"):
             raw = to_json(data)
             headers = {"content-type": "application/json", "content-length": str(len(raw))}
-            return streamed(cut_short(raw, len(raw) // 2, x.request), headers)
+            return StreamingResponse(cut_short(raw, len(raw) // 2, x.request), headers=headers)
         case _:
             return json_response(data)
 
@@ -145,7 +146,7 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(fault_body(x, fault))
+            yield frame(fault_answer(x, fault)[1])
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"

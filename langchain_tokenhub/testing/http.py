@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,16 +58,7 @@ Handler = Callable[[Exchange], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def api_endpoint(hub: MediaHub, handler: Handler) -> Endpoint:
-    """Serve a path that needs a key."""
-
-    async def answer(x: Exchange) -> Response:
-        return await handler(_authorise(x))
-
-    return endpoint(hub, answer)
-
-
-def endpoint(hub: MediaHub, answer: Handler) -> Endpoint:
+def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
     """Serve a path: record the request, wait, apply the ordered failure, and answer."""
 
     async def serve(request: Request) -> Response:
@@ -80,7 +71,7 @@ def endpoint(hub: MediaHub, answer: Handler) -> Endpoint:
         latency = hub.latency
         await asyncio.sleep(x.rng.uniform(*latency) if isinstance(latency, tuple) else latency)
         try:
-            response = await _fail(x) or await answer(x)
+            response = await _fail(x) or await handler(_authorise(x) if needs_key else x)
         except RefusedError as error:
             response = refusal(hub, x.rng, error)
         return _dripped(response, x.fault)
@@ -114,28 +105,18 @@ async def _read(request: Request) -> bytes | None:
 def _parse(raw: bytes | None) -> Any:
     try:
         value = json.loads(raw, parse_constant=_refuse_constant) if raw else None
+        return value if _depth(value) <= _MAX_DEPTH else None
     except (ValueError, RecursionError):
         return None
-    return value if _is_shallow(value) else None
 
 
 def _refuse_constant(word: str) -> float:
     raise ValueError(f"{word} is not in JSON")
 
 
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [inner for one in level for inner in _children(one)]
-        if not level:
-            return True
-    return False
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 1
 
 
 def _authorise(x: Exchange) -> Exchange:
@@ -184,11 +165,6 @@ def refusal(hub: MediaHub, rng: Rng, error: RefusedError) -> Response:
     return json_response(body, status, {} if wait is None else {"retry-after": str(wait)})
 
 
-def streamed(body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
-    """Answer piece by piece; the content type is sent as it is, without a charset."""
-    return StreamingResponse(body, headers=dict(headers))
-
-
 # -- failures -----------------------------------------------------------------------------------
 
 
@@ -205,26 +181,24 @@ async def _fail(x: Exchange) -> Response | None:
         case Fault(kind="hang"):
             return await _wait_for_disconnect(x.request)
         case Fault(kind="error-in-200") if not is_chat:
-            return json_response(fault_body(x, x.fault))
+            return json_response(fault_answer(x, x.fault)[1])
         case _:
             return None
 
 
 def _status(x: Exchange, fault: Fault) -> Response:
+    status, body = fault_answer(x, fault)
     headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    code = fault.code or f"{fault.status or 500}001"
-    status = fault.status or status_of(x.hub.era, code)
     if fault.body is not None:
         return Response(fault.body, status, headers)
-    body = error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
     return json_response(body, status, headers)
 
 
-def fault_body(x: Exchange, fault: Fault) -> dict[str, Any]:
-    """Build an error body that is sent with HTTP 200."""
-    code = fault.code or "500001"
+def fault_answer(x: Exchange, fault: Fault) -> tuple[int, dict[str, Any]]:
+    """Return the HTTP status and the JSON body of a failure."""
+    code = fault.code or f"{fault.status or 500}001"
     status = fault.status or status_of(x.hub.era, code)
-    return error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
+    return status, error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
 
 
 async def _reset(request: Request) -> Response:

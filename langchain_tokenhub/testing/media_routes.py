@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import (
@@ -20,7 +20,6 @@ from langchain_tokenhub.testing.http import (
     cut_short,
     hang_up,
     json_response,
-    streamed,
 )
 from langchain_tokenhub.testing.media_state import Job
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
@@ -189,7 +188,7 @@ async def serve_file(x: Exchange) -> Response:
     raw = await asyncio.to_thread(_content, file)
     if x.fault and x.fault.kind == "cut":
         headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
-        return streamed(cut_short(raw, x.fault.after, request), headers)
+        return StreamingResponse(cut_short(raw, x.fault.after, request), headers=headers)
     return _content_response(request, file, raw)
 
 

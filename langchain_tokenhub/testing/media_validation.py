@@ -81,7 +81,7 @@ _DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
-def check_link(name: str, value: Any) -> None:
+def check_link(name: str, value: Any, _: Row | None = None) -> None:
     """Check an http or https address."""
     if not isinstance(value, str) or not _LINK.fullmatch(value):
         raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
@@ -147,9 +147,20 @@ def _check_words(name: str, value: Any, field: Row) -> None:
         raise wrong(f"{name} only supports {', '.join(map(str, words))}")
 
 
+def _typed(kind: type, expected: str) -> FieldCheck:
+    def check(name: str, value: Any, _: Row) -> None:
+        if type(value) is not kind:
+            raise wrong(f"{name} must be {expected}")
+
+    return check
+
+
+_object = _typed(dict, "an object")
+_whole = _typed(int, "an integer")
+
+
 def _integer(name: str, value: Any, field: Row) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise wrong(f"{name} must be an integer")
+    _whole(name, value, field)
     _check_words(name, value, field)
     _check_bounds(name, value, field)
 
@@ -160,28 +171,13 @@ def _check_bounds(name: str, value: int, field: Row) -> None:
         raise wrong(f"{name} must be within {low}..{high}")
 
 
-def _boolean(name: str, value: Any, _: Row) -> None:
-    if not isinstance(value, bool):
-        raise wrong(f"{name} must be true or false")
-
-
-def _object(name: str, value: Any, _: Row) -> None:
-    if not isinstance(value, dict):
-        raise wrong(f"{name} must be an object")
-
-
 def _logo(name: str, value: Any, field: Row) -> None:
     _object(name, value, field)
-    if value.keys() - {"logo_url", "logo_image", "logo_rect"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} has unknown fields")
     rect = value.get("logo_rect", {})
+    is_known = not value.keys() - {"logo_url", "logo_image", "logo_rect"}
     whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
-    if not whole or rect.keys() - {"x", "y", "width", "height"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name}.logo_rect is wrong")
-
-
-def _link(name: str, value: Any, _: Row) -> None:
-    check_link(name, value)
+    if not (is_known and whole) or rect.keys() - {"x", "y", "width", "height"}:
+        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} is wrong")
 
 
 def _file(name: str, value: Any, field: Row) -> None:
@@ -220,10 +216,10 @@ def _view(name: str, value: Any, field: Row) -> None:
 _TYPES: dict[str, FieldCheck] = {
     "string": _string,
     "integer": _integer,
-    "boolean": _boolean,
+    "boolean": _typed(bool, "true or false"),
     "object": _object,
     "logo": _logo,
-    "link": _link,
+    "link": check_link,
     "base64": check_base64,
     "file": _file,
     "files": _each(_file),

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from langchain_tokenhub.testing import chat_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.faults import FaultDetails, FaultKind
-from langchain_tokenhub.testing.http import Exchange, api_endpoint, endpoint, refusal
+from langchain_tokenhub.testing.http import Exchange, endpoint, refusal
 from langchain_tokenhub.testing.media_state import MediaHub
 
 _BACKLOG = 2048
@@ -131,18 +131,22 @@ def _build_app(hub: MediaHub) -> Starlette:
         async def refuse(_: Exchange) -> Response:
             raise RefusedError(f"{status}001", "No such path or method.")
 
-        return await endpoint(hub, refuse)(request)
+        return await endpoint(hub, refuse, needs_key=False)(request)
 
     async def crashed(_: Request, error: Exception) -> Response:
         failure = RefusedError("500001", f"The emulator itself failed: {error!r}")
         return refusal(hub, hub.rng_for(b"crashed"), failure)
 
-    routes = [Route(path, api_endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
+    routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
     app = Starlette(
         routes=[
             *routes,
-            Route("/v1/models", api_endpoint(hub, chat_routes.models), methods=["GET"]),
-            Route("/files/{name}", endpoint(hub, media_routes.serve_file), methods=["GET"]),
+            Route("/v1/models", endpoint(hub, chat_routes.models), methods=["GET"]),
+            Route(
+                "/files/{name}",
+                endpoint(hub, media_routes.serve_file, needs_key=False),
+                methods=["GET"],
+            ),
         ],
         exception_handlers={404: not_found, 405: not_found, Exception: crashed},
     )
