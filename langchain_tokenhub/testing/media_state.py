@@ -132,18 +132,13 @@ class MediaHub(Hub):
         return job
 
     def _check_quota(self, row: Row, model: str, key: str) -> None:
-        if not self.quotas:
-            return
-        clock = self.clock()
-        jobs = self._in_flight.get((model, key), ())
+        clock, jobs = self.clock(), self._in_flight.get((model, key), ())
         open_jobs = [job for job in jobs if clock - job.started < job.seconds]
         self._in_flight[model, key] = open_jobs
         busy = len(open_jobs) + self._drawing[model, key]
-        if busy >= row["in_flight"]:
-            raise MediaRefusedError(
-                "RequestLimitExceeded.JobNumExceed",
-                f"{busy} jobs are running, the limit is {row['in_flight']}.",
-            )
+        if self.quotas and busy >= row["in_flight"]:
+            message = f"{busy} jobs are running, the limit is {row['in_flight']}."
+            raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
 
     @contextmanager
     def drawing(self, row: Row, model: str, key: str) -> Iterator[None]:

@@ -246,16 +246,12 @@ def mesh_of(prompt: str, *, white: bool = False, segments: int = 32) -> Mesh:
     """Build a vessel whose shape follows the prompt."""
     rng = random.Random(prompt)
     profile = [(0.0, 0.0), *((rng.uniform(0.35, 0.9), k / 6) for k in range(8)), (0.0, 7 / 6)]
-    circle = _circle(segments)
+    angles = [2 * math.pi * k / segments for k in range(segments)]
+    circle = [(math.cos(angle), math.sin(angle)) for angle in angles]
     points = [(r * c, height, r * s) for r, height in profile for c, s in circle]
     colours = [(235, 235, 235)] if white else _palette(prompt)
     paint = tuple(colours[int(y / 1.2 * len(colours))] for _, y, _ in points)
     return Mesh(tuple(points), tuple(_faces(segments, len(profile))), paint)
-
-
-def _circle(sides: int) -> list[tuple[float, float]]:
-    angles = (2 * math.pi * k / sides for k in range(sides))
-    return [(math.cos(a), math.sin(a)) for a in angles]
 
 
 def _faces(sides: int, rings: int) -> Iterator[Face]:
@@ -289,35 +285,20 @@ def glb(mesh: Mesh) -> bytes:
         b"".join(struct.pack("<4B", *c, 255) for c in mesh.colours),
         b"".join(struct.pack("<3I", *f) for f in mesh.faces),
     ]
-    text = json.dumps(_gltf(mesh, [len(c) for c in chunks]), separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    data = b"".join(chunks)
-    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(data), len(text), b"JSON")
-    return head + text + struct.pack("<I4s", len(data), b"BIN\0") + data
-
-
-def _gltf(mesh: Mesh, lengths: list[int]) -> dict[str, Any]:
-    starts, targets = (0, lengths[0], lengths[0] + lengths[1]), (34962, 34962, 34963)
-    views = zip(starts, lengths, targets, strict=True)
-    accessors = [
-        ("VEC3", 5126, len(mesh.points)),
-        ("VEC4", 5121, len(mesh.points)),
-        ("SCALAR", 5125, 3 * len(mesh.faces)),
-    ]
+    gltf, start = json.loads(blob("model.gltf")), 0
+    for view, chunk in zip(gltf["bufferViews"], chunks, strict=True):
+        view |= {"byteOffset": start, "byteLength": len(chunk)}
+        start += len(chunk)
+    counts = len(mesh.points), len(mesh.points), 3 * len(mesh.faces)
+    for accessor, count in zip(gltf["accessors"], counts, strict=True):
+        accessor["count"] = count
     bounds = {"min": list(map(min, *mesh.points)), "max": list(map(max, *mesh.points))}
-    extras: list[dict[str, Any]] = [bounds, {"normalized": True}, {}]
-    return {
-        **json.loads(blob("model.gltf")),
-        "buffers": [{"byteLength": sum(lengths)}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": start, "byteLength": length, "target": target}
-            for start, length, target in views
-        ],
-        "accessors": [
-            {"bufferView": at, "type": shape, "componentType": code, "count": count} | extras[at]
-            for at, (shape, code, count) in enumerate(accessors)
-        ],
-    }
+    gltf["accessors"][0] |= bounds
+    gltf["buffers"] = [{"byteLength": start}]
+    text = json.dumps(gltf, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + start, len(text), b"JSON")
+    return head + text + struct.pack("<I4s", start, b"BIN\0") + b"".join(chunks)
 
 
 def stl(mesh: Mesh) -> bytes:
