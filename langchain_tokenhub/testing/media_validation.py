@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -249,7 +250,7 @@ def _is_v3_size(body: Body) -> bool:
     limits = table("media_rules")["v3"]
     low, high = limits["side"]
     sides = size_of(body.get("resolution") or "1024:1024")
-    return low <= min(sides) <= max(sides) <= high and sides[0] * sides[1] <= limits["area"]
+    return bool(low <= min(sides) <= max(sides) <= high and math.prod(sides) <= limits["area"])
 
 
 def _fits_template(body: Body) -> bool:

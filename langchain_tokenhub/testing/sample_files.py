@@ -192,8 +192,9 @@ def film_of(pictures: Sequence[Picture], subject: str) -> bytes:
     """
     picture = next(filter(None, map(_read_picture, pictures)), None) or _landscape(subject, _FILM)
     y, cb, cr = ImageOps.pad(picture, _FILM).convert("YCbCr").split()
-    luma = y.point(lambda v: 16 + v * 219 // 255)
-    chroma = [band.reduce(2).point(lambda v: 16 + v * 224 // 255) for band in (cb, cr)]
+    luma = y.point([16 + v * 219 // 255 for v in range(256)])
+    scale = [16 + v * 224 // 255 for v in range(256)]
+    chroma = [band.reduce(2).point(scale) for band in (cb, cr)]
     bands = [(16, luma), *((8, band) for band in chroma)]
     blocks = [
         b"".join(
