@@ -90,13 +90,15 @@ class Emulator(MediaHub):
             self._server.stop()
             self._server = None
 
-    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:  # noqa: D102
+    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:
+        """Make the next requests fail in a chosen way: see `Hub.fail`."""
         was_unreachable = self.unreachable
         super().fail(kind, **details)
         if self.unreachable and not was_unreachable and self._server:
             self._server.block()
 
-    def recover(self) -> None:  # noqa: D102
+    def recover(self) -> None:
+        """Remove ordered failures and scripted answers, and be reachable again."""
         if self.unreachable and self._server:
             self._server.unblock()
         super().recover()
