@@ -42,7 +42,7 @@ class Watch:
         self._age_known = age is not None
         self._trouble_since: float | None = None
         self._gap = 0.0
-        self._rate = 0.0
+        self._rate = schedule.PollRate(service.site)
         self.due = self._begun
         if self._since_submit:
             self._plan(None)
@@ -65,7 +65,7 @@ class Watch:
 
     def close(self) -> None:
         """Stop counting this job's polls."""
-        self._rate = schedule.shared.polling(self._service.site, self._rate, math.inf)
+        schedule.shared.polling(self._rate, math.inf)
 
     def _age(self) -> float:
         return self._service.transport.runtime.now() - self._submitted
@@ -78,7 +78,7 @@ class Watch:
             load = 1.0 if self._service.allow_loopback else load
             retry_after = schedule.pause(self._prior(), self._age(), load=load)
         self._gap = schedule.jittered(min(max(retry_after, 0.001), 60.0))
-        self._rate = schedule.shared.polling(self._service.site, self._rate, self._gap)
+        schedule.shared.polling(self._rate, self._gap)
         self.due = self._service.transport.runtime.now() + self._gap
 
     def _prior(self) -> schedule.Prior:

@@ -97,6 +97,19 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.95, 1.05)  # noqa: S311 - jitter, not a secret
 
 
+@dataclass
+class PollRate:
+    """The rate at which one job is polled.
+
+    Args:
+        site: The site that is polled.
+        per_second: Polls per second; None after the last.
+    """
+
+    site: str
+    per_second: float | None = 0.0
+
+
 class Experience:
     """The job durations of each model in this process, and its rate of polls."""
 
@@ -122,16 +135,17 @@ class Experience:
         """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
         return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
 
-    def polling(self, site: str, before: float, seconds: float) -> float:
-        """Record that the polls of one job change from a rate of `before` to one in `seconds`.
+    def polling(self, rate: PollRate, seconds: float) -> None:
+        """Record that a job is polled once in `seconds`; infinite seconds end its polls.
 
-        Returns:
-            The new rate: the next call's `before`. The last call has infinite `seconds`.
+        After that nothing is recorded: a poll on another thread may still return.
         """
-        rate = 1 / seconds
         with self._lock:
-            self._rates[site] = max(0.0, self._rates.get(site, 0.0) + rate - before)
-        return rate
+            if rate.per_second is None:
+                return
+            total = self._rates.get(rate.site, 0.0) + 1 / seconds - rate.per_second
+            self._rates[rate.site] = max(0.0, total)
+            rate.per_second = 1 / seconds or None
 
 
 shared = Experience()

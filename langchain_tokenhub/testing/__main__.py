@@ -30,6 +30,9 @@ _HELP = {
 }
 
 
+_SETTINGS = ["host", "port", "speed", "seed", "api_key", "quotas", "rpm", "tpm", "latency", "era"]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C; the first line on stdout is the base URL."""
     parser = argparse.ArgumentParser(
@@ -57,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser, help_of: Callable[[str], str]) 
     add("--port", type=_port, default=0, help=help_of("port"))
     add("--speed", type=_positive, default=1.0, help=help_of("speed"))
     add("--seed", type=int, default=0, metavar="INT", help=help_of("emulator-seed"))
-    add("--key", action="append", metavar="KEY", help=help_of("emulator-key"))
+    add("--key", dest="api_key", action="append", metavar="KEY", help=help_of("emulator-key"))
     add("--era", choices=("today", "guide"), default="today", help=help_of("era"))
     add("--latency", type=_latency, default=0.0, metavar="S[-S]", help=help_of("latency"))
     add("--rpm", type=_count, metavar="INT", help=help_of("rpm"))
@@ -73,23 +76,12 @@ def emulator(options: argparse.Namespace) -> Emulator:
     """
     from langchain_tokenhub.testing import Emulator
 
-    return Emulator(
-        host=options.host,
-        port=options.port,
-        speed=options.speed,
-        seed=options.seed,
-        api_key=options.key,
-        quotas=options.quotas,
-        rpm=options.rpm,
-        tpm=options.tpm,
-        latency=options.latency,
-        era=options.era,
-    )
+    return Emulator(**{name: getattr(options, name) for name in _SETTINGS})
 
 
 def exports(options: argparse.Namespace, url: str) -> str:
     """Return the line for a shell that sends clients to an emulator."""
-    key = options.key[0] if options.key else "emulator"
+    key = options.api_key[0] if options.api_key else "emulator"
     return f"export TOKENHUB_BASE_URL={url} TOKENHUB_API_KEY={key}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.chat_replies import compute_answer
 from langchain_tokenhub.testing.chat_script import Answer
@@ -26,9 +26,8 @@ from langchain_tokenhub.testing.http import (
     Exchange,
     cut_short,
     drip,
-    fault_body,
+    fault_answer,
     json_response,
-    streamed,
     to_json,
 )
 from langchain_tokenhub.testing.tables import chat_models, served_models
@@ -59,7 +58,7 @@ async def chat(x: Exchange) -> Response:
     row = check_chat(x.body, x.hub.era, x.hub.models)
     prompt = prompt_tokens(x.body)
     spent = x.hub.rates.admit(x.key, x.body["model"], x.hub.now(), prompt)
-    answer = await x.hub.script.next_answer(x.arrival.received) or compute_answer(x.body, row)
+    answer = await x.hub.script.next_answer(x.received) or compute_answer(x.body, row)
     spent.tokens += answer.tokens
     envelope = Envelope(
         id=x.rng.uuid(),
@@ -75,7 +74,9 @@ async def chat(x: Exchange) -> Response:
         return _respond(x, completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
-    return streamed(_counted(x, _sent(x, events)), {"content-type": "text/event-stream"})
+    return StreamingResponse(
+        _counted(x, _sent(x, events)), headers={"content-type": "text/event-stream"}
+    )
 
 
 def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
@@ -101,11 +102,11 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
 def _respond(x: Exchange, data: Json) -> Response:
     match x.fault:
         case Fault(kind="error-in-200"):
-            return json_response(fault_body(x.arrival, x.fault))
+            return json_response(fault_answer(x, x.fault)[1])
         case Fault(kind="cut"):
             raw = to_json(data)
             headers = {"content-type": "application/json", "content-length": str(len(raw))}
-            return streamed(cut_short(raw, len(raw) // 2, x.arrival.request), headers)
+            return StreamingResponse(cut_short(raw, len(raw) // 2, x.request), headers=headers)
         case _:
             return json_response(data)
 
@@ -145,13 +146,13 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(fault_body(x.arrival, fault))
+            yield frame(fault_answer(x, fault)[1])
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"
                 await asyncio.sleep(0.02)
         case "cut":
-            x.arrival.request.state.transport.close()
+            x.request.state.transport.close()
             await asyncio.sleep(FOREVER)
         case "stall":
             await asyncio.sleep(FOREVER)

@@ -171,10 +171,12 @@ def _read_content(content: Any, kind: str) -> str:
 
 
 def _read_call(call: Any) -> ToolCall:
-    match call:
-        case {"function": {"name": str(name), "arguments": arguments}} if name:
-            return ToolCall(name, _json(name, arguments), call.get("id"))
-        case {"name": str(name), "args": arguments} if name:
+    found = call.get("function", call) if isinstance(call, Mapping) else None
+    match found:
+        case {"name": str(name), "arguments": arguments} | {
+            "name": str(name),
+            "args": arguments,
+        } if name:
             return ToolCall(name, _json(name, arguments), call.get("id"))
         case _:
             raise TypeError(f"A tool call has a name and args, as LangChain's; not {call!r}.")
@@ -183,9 +185,7 @@ def _read_call(call: Any) -> ToolCall:
 def _json(name: str, arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
-    if not isinstance(arguments, Mapping):
-        raise TypeError(f"The args of {name} are a dict, not {type(arguments).__name__}.")
     try:
-        return json.dumps(arguments, ensure_ascii=False)
+        return json.dumps({**arguments}, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"The args of {name} are no JSON: {error}.") from error
+        raise TypeError(f"The args of {name} are no dict of JSON: {error}.") from error

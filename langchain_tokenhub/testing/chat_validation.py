@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from langchain_tokenhub.testing.errors import Era, bad, check_model
+from langchain_tokenhub.testing.errors import Era, RefusedError, bad, check_model
 from langchain_tokenhub.testing.tables import ChatModel, chat_model
 
 Body = Mapping[str, Any]
@@ -126,46 +126,30 @@ def type_of(schema: Body) -> str:
     return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
 
 
-def _is_type(value: Any, _: Any) -> bool:
-    kinds = value if isinstance(value, list) else [value]
-    return bool(kinds) and all(kind in _TYPES for kind in kinds)
+def _is_a(*kinds: type) -> Callable[..., bool]:
+    """Return a check for exact types: for JSON a boolean is no number."""
+    return lambda value, *_: type(value) in kinds
 
 
-def _is_reference(value: Any, root: Any) -> bool:
-    return isinstance(value, str) and isinstance(_dereference(value, root), dict)
-
-
-def _are_fields(value: Any, root: Any) -> bool:
-    return isinstance(value, dict) and all(is_schema(one, root) for one in value.values())
-
-
-def _are_alternatives(value: Any, root: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(is_schema(one, root) for one in value)
-
-
-def _is_bound(value: Any, _: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def _is_minimum_length(value: Any, _: Any) -> bool:
-    return isinstance(value, int) and 0 <= value <= _MAX_MINIMUM
-
-
-def _is_list(value: Any, _: Any) -> bool:
-    return isinstance(value, list)
+def _are_schemas(values: Iterable[Any], root: Any) -> bool:
+    return all(is_schema(value, root) for value in values)
 
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "maxLength", "maxItems")
 _SCHEMA_KEYS: dict[str, Callable[[Any, Any], bool]] = {
-    "type": _is_type,
-    "$ref": _is_reference,
-    "properties": _are_fields,
+    "type": lambda v, _: bool(v) and all(k in _TYPES for k in (v if isinstance(v, list) else [v])),
+    "$ref": lambda v, root: isinstance(v, str) and isinstance(_dereference(v, root), dict),
+    "properties": lambda v, root: isinstance(v, dict) and _are_schemas(v.values(), root),
     "items": is_schema,
-    "enum": _is_list,
-    "required": _is_list,
-    **dict.fromkeys(("anyOf", "oneOf", "allOf"), _are_alternatives),
-    **dict.fromkeys(_BOUNDS, _is_bound),
-    **dict.fromkeys(("minLength", "minItems"), _is_minimum_length),
+    **dict.fromkeys(("enum", "required"), _is_a(list)),
+    **dict.fromkeys(
+        ("anyOf", "oneOf", "allOf"),
+        lambda v, root: isinstance(v, list) and bool(v) and _are_schemas(v, root),
+    ),
+    **dict.fromkeys(_BOUNDS, _is_a(int, float)),
+    **dict.fromkeys(
+        ("minLength", "minItems"), lambda v, _: type(v) is int and 0 <= v <= _MAX_MINIMUM
+    ),
 }
 
 
@@ -173,34 +157,7 @@ _SCHEMA_KEYS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _between(low: float, high: float) -> Check:
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_int(value) and value > 0
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_stop(value: Any) -> bool:
-    words = [value] if isinstance(value, str) else value
-    return (
-        isinstance(words, list) and 1 <= len(words) <= 4 and all(isinstance(w, str) for w in words)
-    )
-
-
-def _is_stream_options(value: Any) -> bool:
-    return isinstance(value, dict) and _is_bool(value.get("include_usage", False))
-
-
-def _is_thinking(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") in ("enabled", "disabled", "adaptive")
+    return lambda v: type(v) in (int, float) and low <= v <= high
 
 
 def _is_response_format(value: Any) -> bool:
@@ -214,20 +171,25 @@ def _is_response_format(value: Any) -> bool:
 
 
 _FIELDS: dict[str, Check] = {
-    "stream": _is_bool,
-    "stream_options": _is_stream_options,
+    "stream": _is_a(bool),
+    "stream_options": lambda v: isinstance(v, dict) and type(v.get("include_usage", False)) is bool,
     "temperature": _between(0, 2),
     "top_p": _between(0, 1),
     "presence_penalty": _between(-2, 2),
     "frequency_penalty": _between(-2, 2),
-    "max_tokens": _is_positive,
-    "max_completion_tokens": _is_positive,
-    "n": lambda v: _is_int(v) and v == 1,
-    "seed": _is_int,
-    "stop": _is_stop,
-    "parallel_tool_calls": _is_bool,
-    "thinking": _is_thinking,
-    "reasoning_effort": lambda v: isinstance(v, str),
+    "max_tokens": lambda v: type(v) is int and v > 0,
+    "max_completion_tokens": lambda v: type(v) is int and v > 0,
+    "n": lambda v: type(v) is int and v == 1,
+    "seed": _is_a(int),
+    "stop": lambda v: (
+        isinstance(v, str)
+        or (isinstance(v, list) and 1 <= len(v) <= 4 and all(isinstance(w, str) for w in v))
+    ),
+    "parallel_tool_calls": _is_a(bool),
+    "thinking": lambda v: (
+        isinstance(v, dict) and v.get("type") in ("enabled", "disabled", "adaptive")
+    ),
+    "reasoning_effort": _is_a(str),
     "response_format": _is_response_format,
 }
 
@@ -236,14 +198,9 @@ _FIELDS: dict[str, Check] = {
 
 _LINK = re.compile(r"https?://[^\s/]+")
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]+")
-_KEYS = {
-    "system": {"role", "content", "name"},
-    "user": {"role", "content", "name"},
-    "assistant": {
-        "role", "content", "name", "tool_calls", "reasoning_content", "reasoning_details",
-    },
-    "tool": {"role", "content", "tool_call_id", "name"},
-}  # fmt: skip
+_KEYS = {role: {"role", "content", "name"} for role in ("system", "user", "assistant", "tool")}
+_KEYS["assistant"] |= {"tool_calls", "reasoning_content", "reasoning_details"}
+_KEYS["tool"] |= {"tool_call_id"}
 _MAY_FOLLOW = {
     "": {"system", "user"},
     "system": {"user"},
@@ -259,7 +216,7 @@ def _is_link(value: Any, *, data: bool) -> bool:
 
 
 _PARTS: dict[str, Check] = {
-    "text": lambda v: isinstance(v, str),
+    "text": _is_a(str),
     "image_url": lambda v: (
         _is_link(v, data=True) and v.get("detail", "auto") in ("auto", "low", "high")
     ),
@@ -282,11 +239,15 @@ def check_messages(messages: Any) -> None:
         if role not in _MAY_FOLLOW[before]:
             after = f"after role '{before}'" if before else "first"
             raise bad(f"messages[{at}]: role '{role}' may not come {after}.")
+        if open_calls and role != "tool":
+            raise _unanswered(open_calls, at)
         open_calls = _update_open_calls(message, role, open_calls, at)
         before = role
+    last = len(messages) - 1
     if before not in {"user", "tool"}:
-        raise bad(f"messages[{len(messages) - 1}]: the last role must be 'user' or 'tool'.")
-    _check_all_answered(open_calls, len(messages) - 1)
+        raise bad(f"messages[{last}]: the last role must be 'user' or 'tool'.")
+    if open_calls:
+        raise _unanswered(open_calls, last)
 
 
 def _check_message(message: Any, at: int) -> str:
@@ -304,7 +265,6 @@ def _check_message(message: Any, at: int) -> str:
 
 def _update_open_calls(message: Body, role: str, open_calls: set[str], at: int) -> set[str]:
     if role != "tool":
-        _check_all_answered(open_calls, at)
         return {call["id"] for call in message.get("tool_calls") or []}
     answered = message.get("tool_call_id")
     if not isinstance(answered, str) or answered not in open_calls:
@@ -312,16 +272,14 @@ def _update_open_calls(message: Body, role: str, open_calls: set[str], at: int) 
     return open_calls - {answered}
 
 
-def _check_all_answered(open_calls: set[str], at: int) -> None:
-    if open_calls:
-        raise bad(f"messages[{at}]: no tool message answers {', '.join(sorted(open_calls))}.")
+def _unanswered(calls: set[str], at: int) -> RefusedError:
+    return bad(f"messages[{at}]: no tool message answers {', '.join(sorted(calls))}.")
 
 
 def _check_content(message: Body, role: str, at: int) -> None:
     content = message.get("content")
-    if isinstance(content, str):
-        return
-    if content is None and role == "assistant" and message.get("tool_calls"):
+    is_only_calls = content is None and role == "assistant" and message.get("tool_calls")
+    if isinstance(content, str) or is_only_calls:
         return
     if not isinstance(content, list) or not content:
         raise bad(f"messages[{at}]: 'content' must be a string or a list of parts.")
@@ -379,13 +337,13 @@ def _check_choice(choice: Any, tools: list[Any]) -> None:
     names = {tool["function"]["name"] for tool in tools if tool["type"] == "function"}
     match choice:
         case None | "none" | "auto":
-            return
-        case "required" if tools:
-            return
-        case {"type": "function", "function": {"name": str(name)}} if name in names:
-            return
+            is_valid = True
+        case {"type": "function", "function": {"name": str(name)}}:
+            is_valid = name in names
         case _:
-            raise bad("Invalid value for parameter 'tool_choice'.")
+            is_valid = choice == "required" and bool(tools)
+    if not is_valid:
+        raise bad("Invalid value for parameter 'tool_choice'.")
 
 
 def _check_capabilities(body: Body, row: ChatModel) -> None:
@@ -407,7 +365,7 @@ def _check_family(body: Body, row: ChatModel) -> None:
     kind = (body.get("response_format") or {}).get("type")
     if kind == "json_schema" and row.json_schema == "refuses":
         raise bad("This response_format type is unavailable now", code="400006")
-    if kind == "json_object" and row.json_word and not _contains_json_word(body["messages"]):
+    if kind == "json_object" and row.json_word and not _has_word(body["messages"], "json"):
         raise bad("Prompt must contain the word 'json' to use response_format json_object.")
 
 
@@ -424,5 +382,5 @@ def _check_thinking(body: Body, row: ChatModel) -> None:
             raise bad(row.echo.format(index=at))
 
 
-def _contains_json_word(messages: list[Body]) -> bool:
-    return any("json" in json.dumps(message.get("content")).lower() for message in messages)
+def _has_word(messages: list[Body], word: str) -> bool:
+    return any(word in json.dumps(message.get("content")).lower() for message in messages)

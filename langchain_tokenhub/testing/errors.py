@@ -53,48 +53,32 @@ def check_model(model: str, kind: str, added: Collection[str]) -> None:
 
 
 def status_of(era: Era, code: str) -> int:
-    """Return the HTTP status of a code; an unknown code has 500."""
-    row = table("errors")["code"].get(code, {})
-    if era == "guide" and "guide_status" in row:
-        return int(row["guide_status"])
-    status = int(row.get("status") or _status_in(code))
-    return (
-        int(table("errors")["guide_status"].get(str(status), status)) if era == "guide" else status
-    )
-
-
-def _status_in(code: str) -> int:
-    """Return the status that six digits begin with, or that a word of the guide stands for."""
-    by_word = {word: int(status) for status, word in table("errors")["guide_words"].items()}
-    if code in by_word:
-        return by_word[code]
-    known = len(code) == 6 and code[:3] in table("errors")["types"]
-    return int(code[:3]) if known else 500
+    """Return the HTTP status of a code or a word of the guide; an unknown one has 500."""
+    tables = table("errors")
+    row = tables["code"].get(code, {})
+    by_word = {word: status for status, word in tables["guide_words"].items()}
+    by_digits = code[:3] if len(code) == 6 and code[:3] in tables["types"] else 500
+    status = row.get("status") or by_word.get(code, by_digits)
+    if era == "guide":
+        status = row.get("guide_status") or tables["guide_status"].get(str(status), status)
+    return int(status)
 
 
 def error_body(era: Era, status: int, code: str, message: str, request_id: str) -> dict[str, Any]:
     """Build the JSON body of a refusal."""
-    if era == "guide":
-        word = _guide_word(status)
-        return {"error": {"message": message, "type": word, "code": word}}
-    return {"error": _today(status, code, message) | {"request_id": request_id}}
-
-
-def _guide_word(status: int) -> str:
     tables = table("errors")
-    words: dict[str, str] = tables["guide_words"]
-    nearest = str(tables["guide_status"].get(str(status), status))
-    return words.get(nearest, words["400" if status < 500 else "500"])
-
-
-def _today(status: int, code: str, message: str) -> dict[str, Any]:
-    row = table("errors")["code"].get(code, {})
-    types: dict[str, str] = table("errors")["types"]
-    body = {
+    if era == "guide":
+        words = tables["guide_words"]
+        nearest = str(tables["guide_status"].get(str(status), status))
+        word = words.get(nearest, words["400" if status < 500 else "500"])
+        return {"error": {"message": message, "type": word, "code": word}}
+    row = tables["code"].get(code, {})
+    error = {
         "message": message,
         "message_zh": row.get("zh", "请求失败"),
         "code": code,
-        "type": row.get("type", types.get(str(status), "gateway_error")),
+        "type": row.get("type", tables["types"].get(str(status), "gateway_error")),
+        "request_id": request_id,
     }
     optional = ("source", "upstream_code", "upstream_status")
-    return body | {name: row[name] for name in optional if name in row}
+    return {"error": error | {name: row[name] for name in optional if name in row}}

@@ -7,8 +7,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -28,13 +28,15 @@ _GARBAGE = "<!doctype html><html><body><h1>Welcome</h1></body></html>"
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """A request as it came in.
+class Exchange:
+    """A request, and what is needed to answer it.
 
     Args:
         raw: The body; `None` where it was too large to keep.
         fault: The failure that is ordered for it.
         rng: For its ids and all else that is random.
+        body: The JSON object of an authorised POST.
+        key: The API key of an authorised request.
     """
 
     hub: MediaHub
@@ -43,6 +45,8 @@ class Arrival:
     raw: bytes | None
     fault: Fault | None
     rng: Rng
+    body: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def base(self) -> str:
@@ -50,44 +54,11 @@ class Arrival:
         return str(self.request.base_url).rstrip("/")
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """An authorised request with a JSON object."""
-
-    arrival: Arrival
-    body: dict[str, Any]
-    key: str
-
-    @property
-    def hub(self) -> MediaHub:
-        """The emulator."""
-        return self.arrival.hub
-
-    @property
-    def fault(self) -> Fault | None:
-        """The failure that is ordered for the request."""
-        return self.arrival.fault
-
-    @property
-    def rng(self) -> Rng:
-        """The random numbers of the request."""
-        return self.arrival.rng
-
-
 Handler = Callable[[Exchange], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def api_endpoint(hub: MediaHub, handler: Handler) -> Endpoint:
-    """Serve a path that needs a key."""
-
-    async def answer(x: Arrival) -> Response:
-        return await handler(_authorise(x))
-
-    return endpoint(hub, answer)
-
-
-def endpoint(hub: MediaHub, answer: Callable[[Arrival], Awaitable[Response]]) -> Endpoint:
+def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
     """Serve a path: record the request, wait, apply the ordered failure, and answer."""
 
     async def serve(request: Request) -> Response:
@@ -100,7 +71,7 @@ def endpoint(hub: MediaHub, answer: Callable[[Arrival], Awaitable[Response]]) ->
         latency = hub.latency
         await asyncio.sleep(x.rng.uniform(*latency) if isinstance(latency, tuple) else latency)
         try:
-            response = await _fail(x) or await answer(x)
+            response = await _fail(x) or await handler(_authorise(x) if needs_key else x)
         except RefusedError as error:
             response = refusal(hub, x.rng, error)
         return _dripped(response, x.fault)
@@ -111,14 +82,14 @@ def endpoint(hub: MediaHub, answer: Callable[[Arrival], Awaitable[Response]]) ->
 # -- requests -----------------------------------------------------------------------------------
 
 
-async def _receive(hub: MediaHub, request: Request) -> Arrival:
+async def _receive(hub: MediaHub, request: Request) -> Exchange:
     raw = await _read(request)
     method, path, headers = request.method, request.url.path, dict(request.headers)
     received = Received(method, path, request.url.query, headers, _parse(raw), at=hub.uptime())
     hub.requests.append(received)
     key = headers.get("authorization", "")
     rng = hub.rng_for(method.encode(), path.encode(), key.encode(), raw or b"")
-    return Arrival(hub, request, received, raw, hub.faults.take(method, path), rng)
+    return Exchange(hub, request, received, raw, hub.faults.take(method, path), rng)
 
 
 async def _read(request: Request) -> bytes | None:
@@ -134,31 +105,21 @@ async def _read(request: Request) -> bytes | None:
 def _parse(raw: bytes | None) -> Any:
     try:
         value = json.loads(raw, parse_constant=_refuse_constant) if raw else None
+        return value if _depth(value) <= _MAX_DEPTH else None
     except (ValueError, RecursionError):
         return None
-    return value if _is_shallow(value) else None
 
 
 def _refuse_constant(word: str) -> float:
     raise ValueError(f"{word} is not in JSON")
 
 
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [inner for one in level for inner in _children(one)]
-        if not level:
-            return True
-    return False
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 1
 
 
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _authorise(x: Arrival) -> Exchange:
+def _authorise(x: Exchange) -> Exchange:
     """Check the key and read the body.
 
     Raises:
@@ -169,10 +130,10 @@ def _authorise(x: Arrival) -> Exchange:
         raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
     if not x.hub.accepts(key.strip()):
         raise RefusedError("401002", "API Key does not exist or signature verification failed.")
-    return Exchange(x, _body(x) if x.request.method == "POST" else {}, key.strip())
+    return replace(x, body=_body(x) if x.request.method == "POST" else {}, key=key.strip())
 
 
-def _body(x: Arrival) -> dict[str, Any]:
+def _body(x: Exchange) -> dict[str, Any]:
     if x.raw is None:
         raise RefusedError("413001", f"The request body exceeds {BODY_LIMIT >> 20} MB.")
     body = _parse(x.raw)
@@ -204,15 +165,10 @@ def refusal(hub: MediaHub, rng: Rng, error: RefusedError) -> Response:
     return json_response(body, status, {} if wait is None else {"retry-after": str(wait)})
 
 
-def streamed(body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
-    """Answer piece by piece; the content type is sent as it is, without a charset."""
-    return StreamingResponse(body, headers=dict(headers))
-
-
 # -- failures -----------------------------------------------------------------------------------
 
 
-async def _fail(x: Arrival) -> Response | None:
+async def _fail(x: Exchange) -> Response | None:
     """Answer with the ordered failure; `None` where there is none or the handler applies it."""
     is_chat = x.request.url.path.endswith("/chat/completions")
     match x.fault:
@@ -225,26 +181,24 @@ async def _fail(x: Arrival) -> Response | None:
         case Fault(kind="hang"):
             return await _wait_for_disconnect(x.request)
         case Fault(kind="error-in-200") if not is_chat:
-            return json_response(fault_body(x, x.fault))
+            return json_response(fault_answer(x, x.fault)[1])
         case _:
             return None
 
 
-def _status(x: Arrival, fault: Fault) -> Response:
+def _status(x: Exchange, fault: Fault) -> Response:
+    status, body = fault_answer(x, fault)
     headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    code = fault.code or f"{fault.status or 500}001"
-    status = fault.status or status_of(x.hub.era, code)
     if fault.body is not None:
         return Response(fault.body, status, headers)
-    body = error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
     return json_response(body, status, headers)
 
 
-def fault_body(x: Arrival, fault: Fault) -> dict[str, Any]:
-    """Build an error body that is sent with HTTP 200."""
-    code = fault.code or "500001"
+def fault_answer(x: Exchange, fault: Fault) -> tuple[int, dict[str, Any]]:
+    """Return the HTTP status and the JSON body of a failure."""
+    code = fault.code or f"{fault.status or 500}001"
     status = fault.status or status_of(x.hub.era, code)
-    return error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
+    return status, error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
 
 
 async def _reset(request: Request) -> Response:

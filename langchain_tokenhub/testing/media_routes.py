@@ -6,24 +6,22 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import (
-    Arrival,
     Exchange,
     cut_short,
     hang_up,
     json_response,
-    streamed,
 )
-from langchain_tokenhub.testing.media_state import Job, Link, Submit
+from langchain_tokenhub.testing.media_state import Job
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
 from langchain_tokenhub.testing.sample_files import (
     SampleFile,
@@ -36,11 +34,12 @@ from langchain_tokenhub.testing.sample_files import (
 from langchain_tokenhub.testing.tables import table
 
 Json = dict[str, Any]
+_PICTURES = ("image", "images", "image_url", "image_base64")
 
 
 def _kind(x: Exchange) -> str:
     """Return `image`, `video` or `3d`, or `lite` for the synchronous path."""
-    kind, action = x.arrival.request.url.path.split("/")[3:5]
+    kind, action = x.request.url.path.split("/")[3:5]
     return "lite" if action == "lite" else kind
 
 
@@ -59,11 +58,16 @@ def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
 def _check_own_links(x: Exchange) -> None:
     """Refuse inputs that are dead links of this emulator: the service could not fetch them."""
     for text in _texts(x.body):
-        if text.startswith(f"{x.arrival.base}/files/"):
-            parts = urlsplit(text)
-            found = x.hub.open(_read_link(parts.path.rsplit("/", 1)[1], parse_qs(parts.query)))
+        if name := _own_file(x, text):
+            found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query)))
             if isinstance(found, str):
                 raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
+
+
+def _own_file(x: Exchange, text: str) -> str:
+    """Return the name of the file that a link of this emulator leads to, or an empty text."""
+    own = text.startswith(f"{x.base}/files/")
+    return urlsplit(text).path.rsplit("/", 1)[1] if own else ""
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -78,16 +82,16 @@ async def submit(x: Exchange) -> Response:
     """Accept a job."""
     kind = _kind(x)
     try:
-        job = x.hub.accept(Submit(kind, _check(x, kind), x.body, x.key, x.fault, x.rng))
+        job = x.hub.accept(kind, _check(x, kind), x.body, x.key, fault=x.fault, rng=x.rng)
     except MediaRefusedError as error:
         return json_response(error.body(x.rng.uuid()))
     if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.arrival.request)
+        return await hang_up(x.request)
     return json_response(
         {
             "id": job.id,
             "request_id": x.rng.uuid(),
-            "object": job.object,
+            "object": job.row["object"],
             "created_at": int(x.hub.now()),
             "status": "queued",
         }
@@ -99,16 +103,18 @@ async def query(x: Exchange) -> Response:
     job = x.hub.find(x.body.get("id"), x.body.get("model"))
     if job is None or job.kind != _kind(x) or job.key != x.key:
         return json_response(_job_not_found(x.rng.uuid()))
-    status, now = job.status(x.hub.clock()), int(x.hub.now())
-    answer: Json = {"request_id": x.rng.uuid(), "object": job.object, "created_at": now}
-    if status == "completed":
+    seen, now = job.record(x.hub.clock(), 0), int(x.hub.now())
+    answer: Json = {"request_id": x.rng.uuid(), "object": job.row["object"], "created_at": now}
+    if seen.status == "completed":
         answer["completed_at"] = now
-    answer["status"] = status
+    answer["status"] = seen.status
     if job.kind == "video":
-        answer["progress"] = job.progress(x.hub.clock())
-    if status == "failed" and job.error:
+        answer["progress"] = seen.progress
+    if seen.status == "failed" and job.error:
         answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
-    return json_response(answer | ({"data": _data(x, job)} if status == "completed" else {}))
+    if seen.status == "completed":
+        answer["data"] = _data(x, job)
+    return json_response(answer)
 
 
 def _job_not_found(request_id: str) -> Json:
@@ -124,7 +130,7 @@ def _data(x: Exchange, job: Job) -> Any:
     """List the files of a job; for video it is one object."""
 
     def link(file: SampleFile) -> str:
-        return x.hub.link(x.arrival.base, file, job.link_seconds)
+        return x.hub.link(x.base, file, job.row["link_seconds"])
 
     match job.kind:
         case "image":
@@ -133,12 +139,18 @@ def _data(x: Exchange, job: Job) -> Any:
                 entry["revised_prompt"] = revised_prompt(subject_of(job.body))
             return [entry]
         case "video":
-            return {"url": link(video_of(job.id))}
+            return {"url": link(video_of(job.id, job.body, list(_pictures(x, job.body))))}
         case _:
             return [
                 {"type": model.type, "url": link(model), "preview_image_url": link(preview)}
                 for model, preview in models_of(job.id, job.body)
             ]
+
+
+def _pictures(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
+    """Yield the pictures that were sent for a film."""
+    for text in _texts([body.get(name) for name in _PICTURES]):
+        yield x.hub.files.get(_own_file(x, text), text)
 
 
 async def lite(x: Exchange) -> Response:
@@ -152,11 +164,11 @@ async def lite(x: Exchange) -> Response:
         return json_response(error.body(request_id))
     x.hub.charge(row, x.body)
     if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.arrival.request)
+        return await hang_up(x.request)
     file = image_of(request_id, x.body)
-    entry = {"url": x.hub.link(x.arrival.base, file, row["link_seconds"])}
+    entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
-        entry = {"b64_json": base64.b64encode(file.make()).decode()}
+        entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
     return json_response({"created": int(x.hub.now()), "request_id": request_id, "data": [entry]})
 
 
@@ -165,24 +177,18 @@ async def lite(x: Exchange) -> Response:
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-def _read_link(name: str, query: Mapping[str, Sequence[str]]) -> Link:
-    window, signature = (next(iter(query.get(k, ())), "") for k in ("q-sign-time", "q-signature"))
-    return Link(name, window, signature)
-
-
-async def serve_file(x: Arrival) -> Response:
+async def serve_file(x: Exchange) -> Response:
     """Answer GET /files/{name} as an object storage does."""
     request = x.request
     if "authorization" in request.headers:
         return _denied(400, "InvalidArgument", "Two ways of signing at once")
-    signed = {key: [value] for key, value in request.query_params.items()}
-    file = x.hub.open(_read_link(request.path_params["name"], signed))
+    file = x.hub.open(request.path_params["name"], request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
     raw = await asyncio.to_thread(_content, file)
     if x.fault and x.fault.kind == "cut":
         headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
-        return streamed(cut_short(raw, x.fault.after, request), headers)
+        return StreamingResponse(cut_short(raw, x.fault.after, request), headers=headers)
     return _content_response(request, file, raw)
 
 

@@ -7,67 +7,20 @@ import hmac
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.media_validation import MediaRefusedError
+from langchain_tokenhub.testing.media_validation import MediaRefusedError, Row
 from langchain_tokenhub.testing.sample_files import SampleFile
-from langchain_tokenhub.testing.state import Hub, Rng, Settings
+from langchain_tokenhub.testing.state import Hub, Rng
 from langchain_tokenhub.testing.tables import table
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed"]
 _MODERATION = "FailedOperation.ModerationFailed"
 _JOB_LIFE = 86400.0
 _QUEUED_SHARE = 0.15
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job as it was accepted.
-
-    Args:
-        seconds: Duration of the work on the job clock.
-        started: Time of the submit on the job clock.
-        submitted_at: Time of the submit on the wall clock.
-        link_seconds: Life of the links to its files.
-        error: Code and message, if it is to fail.
-    """
-
-    id: str
-    kind: str
-    model: str
-    object: str
-    body: Mapping[str, Any]
-    key: str
-    order: int
-    seconds: float
-    started: float
-    submitted_at: float
-    link_seconds: float
-    error: tuple[str, str] | None = None
-
-    def status(self, clock: float) -> JobStatus:
-        """Return the status at a time of the job clock."""
-        done = self._done(clock)
-        if done < _QUEUED_SHARE:
-            return "queued"
-        if done < 1:
-            return "in_progress"
-        return "failed" if self.error else "completed"
-
-    def progress(self, clock: float) -> int:
-        """Return the progress in per cent."""
-        done = self._done(clock)
-        return 0 if done < _QUEUED_SHARE else int(100 * done)
-
-    def is_open(self, clock: float) -> bool:
-        """Return True if the job counts as in flight."""
-        return self._done(clock) < 1
-
-    def _done(self, clock: float) -> float:
-        return min(1.0, (clock - self.started) / self.seconds)
 
 
 @dataclass(frozen=True)
@@ -84,115 +37,111 @@ class JobRecord:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A signed link, parsed."""
+class Job:
+    """A job as it was accepted.
 
-    name: str
-    window: str
-    signature: str
+    Args:
+        id: Its id.
+        kind: `image`, `video` or `3d`.
+        row: The row of its model.
+        body: The submit.
+        key: The API key of the submit.
+        seconds: Duration of the work on the job clock.
+        started: Time of the submit on the job clock.
+        submitted_at: Time of the submit on the wall clock.
+        error: Code and message, if it is to fail.
+    """
 
-    @property
-    def expires(self) -> int:
-        """The last second of its life."""
-        return int(self.window.partition(";")[2] or 0)
-
-
-@dataclass(frozen=True)
-class Submit:
-    """A request for a job; `row` is its model's."""
-
+    id: str
     kind: str
-    row: Mapping[str, Any]
+    row: Row
     body: Mapping[str, Any]
     key: str
-    fault: Fault | None
-    rng: Rng
+    seconds: float
+    started: float
+    submitted_at: float
+    error: tuple[str, str] | None
+
+    @property
+    def model(self) -> str:
+        """The id of its model."""
+        return str(self.body["model"])
+
+    def record(self, clock: float, order: int) -> JobRecord:
+        """Return the job at a time of the job clock."""
+        done = min(1.0, (clock - self.started) / self.seconds)
+        status: JobStatus = "failed" if self.error else "completed"
+        if done < 1:
+            status = "queued" if done < _QUEUED_SHARE else "in_progress"
+        progress = 0 if status == "queued" else int(100 * done)
+        return JobRecord(self.id, self.kind, self.model, status, progress, self.body, order)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MediaHub(Hub):
     """The state with jobs and files."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.quotas = settings.quotas
-        self._jobs: dict[str, Job] = {}
-        self._in_flight: dict[tuple[str, str], list[Job]] = {}
-        self._files: dict[str, SampleFile] = {}
-        self._drawing: Counter[tuple[str, str]] = Counter()
-        self._cost = 0.0
+    quotas: bool = True
+    cost: float = field(default=0.0, init=False)
+    """Estimated credits of the accepted jobs; failed ones are free."""
+    _jobs: dict[str, Job] = field(default_factory=dict, init=False)
+    _in_flight: dict[tuple[str, str], list[Job]] = field(default_factory=dict, init=False)
+    files: dict[str, SampleFile] = field(default_factory=dict, init=False)
+    _drawing: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     @property
     def jobs(self) -> dict[str, JobRecord]:
         """The accepted jobs by id, in the order of their submits."""
         with self._lock:
             clock, jobs = self.clock(), list(self._jobs.values())
-        return {
-            job.id: JobRecord(
-                id=job.id,
-                kind=job.kind,
-                model=job.model,
-                status=job.status(clock),
-                progress=job.progress(clock),
-                body=job.body,
-                order=job.order,
-            )
-            for job in jobs
-        }
+        return {job.id: job.record(clock, order) for order, job in enumerate(jobs)}
 
-    @property
-    def cost(self) -> float:
-        """Estimated credits of the accepted jobs; failed ones are free."""
-        return self._cost
-
-    def accept(self, submit: Submit) -> Job:
+    def accept(
+        self,
+        kind: str,
+        row: Row,
+        body: Mapping[str, Any],
+        key: str,
+        *,
+        fault: Fault | None,
+        rng: Rng,
+    ) -> Job:
         """Create a job.
 
         Raises:
             MediaRefusedError: When too many are in flight.
         """
-        with self._lock:
-            self._check_quota(submit.row, submit.body["model"], submit.key)
-            job = self._create(submit)
-            self._jobs[job.id] = job
-            self._in_flight.setdefault((job.model, job.key), []).append(job)
-        if job.error is None:
-            self._cost += price(submit.row, submit.body)
-        return job
-
-    def _check_quota(self, row: Mapping[str, Any], model: str, key: str) -> None:
-        if not self.quotas:
-            return
-        clock = self.clock()
-        open_jobs = [job for job in self._in_flight.get((model, key), ()) if job.is_open(clock)]
-        self._in_flight[model, key] = open_jobs
-        busy = len(open_jobs) + self._drawing[model, key]
-        if busy >= row["in_flight"]:
-            raise MediaRefusedError(
-                "RequestLimitExceeded.JobNumExceed",
-                f"{busy} jobs are running, the limit is {row['in_flight']}.",
-            )
-
-    def _create(self, submit: Submit) -> Job:
-        row, fault = submit.row, submit.fault
-        return Job(
-            id=_new_id(submit.kind, submit.rng),
-            kind=submit.kind,
-            model=submit.body["model"],
-            object=row["object"],
-            body=dict(submit.body),
-            key=submit.key,
-            order=len(self._jobs),
-            seconds=row["seconds"] * submit.rng.uniform(0.8, 1.2),
+        fails = fault is not None and fault.kind == "job"
+        job = Job(
+            id=_new_id(kind, rng),
+            kind=kind,
+            row=row,
+            body=dict(body),
+            key=key,
+            seconds=row["seconds"] * rng.uniform(0.8, 1.2),
             started=self.clock(),
             submitted_at=self.now(),
-            link_seconds=row["link_seconds"],
-            error=(fault.code or _MODERATION, fault.message)
-            if fault and fault.kind == "job"
-            else None,
+            error=(fault.code or _MODERATION, fault.message) if fault and fails else None,
         )
+        with self._lock:
+            self._check_quota(row, job.model, key)
+            self._jobs[job.id] = job
+            self._in_flight.setdefault((job.model, key), []).append(job)
+        if not fails:
+            self.charge(row, body)
+        return job
+
+    def _check_quota(self, row: Row, model: str, key: str) -> None:
+        clock, jobs = self.clock(), self._in_flight.get((model, key), ())
+        open_jobs = [job for job in jobs if clock - job.started < job.seconds]
+        self._in_flight[model, key] = open_jobs
+        busy = len(open_jobs) + self._drawing[model, key]
+        if self.quotas and busy >= row["in_flight"]:
+            message = f"{busy} jobs are running, the limit is {row['in_flight']}."
+            raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
 
     @contextmanager
-    def drawing(self, row: Mapping[str, Any], model: str, key: str) -> Iterator[None]:
+    def drawing(self, row: Row, model: str, key: str) -> Iterator[None]:
         """Count a synchronous image as in flight while it is drawn."""
         with self._lock:
             self._check_quota(row, model, key)
@@ -210,13 +159,13 @@ class MediaHub(Hub):
             return None
         return job if self.now() - job.submitted_at < _JOB_LIFE else None
 
-    def charge(self, row: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-        """Add a synchronous image to the cost."""
-        self._cost += price(row, body)
+    def charge(self, row: Row, body: Mapping[str, Any]) -> None:
+        """Add the price of a job to the cost."""
+        self.cost += price(row, body)
 
     def link(self, base: str, file: SampleFile, life: float) -> str:
         """Sign a link to a file, in the form of the service's storage."""
-        self._files[file.name] = file
+        self.files[file.name] = file
         window = f"{int(self.now())};{int(self.now() + life)}"
         escaped = quote(window, safe="")
         return (
@@ -229,13 +178,14 @@ class MediaHub(Hub):
         text = f"{name}\n{window}".encode()
         return hmac.new(f"emulator-{self.seed}".encode(), text, hashlib.sha1).hexdigest()
 
-    def open(self, link: Link) -> SampleFile | str:
+    def open(self, name: str, query: Mapping[str, str]) -> SampleFile | str:
         """Return the file of a link, or the storage's code for why not."""
-        if self._sign(link.name, link.window) != link.signature:
+        window = query.get("q-sign-time", "")
+        if self._sign(name, window) != query.get("q-signature"):
             return "SignatureDoesNotMatch"
-        if self.now() > link.expires:
+        if self.now() > int(window.partition(";")[2]):
             return "AccessDenied"
-        return self._files.get(link.name, "NoSuchKey")
+        return self.files.get(name, "NoSuchKey")
 
 
 def _new_id(kind: str, rng: Rng) -> str:
@@ -248,7 +198,7 @@ def _new_id(kind: str, rng: Rng) -> str:
     return str(1_400_000_000_000_000_000 + int(rng.uniform(0, 9e16)))
 
 
-def price(row: Mapping[str, Any], body: Mapping[str, Any]) -> float:
+def price(row: Row, body: Mapping[str, Any]) -> float:
     """Estimate credits from the columns of `media_rules.toml`."""
     rules = table("media_rules")
     by_value = rules["prices"].get(body["model"], {})

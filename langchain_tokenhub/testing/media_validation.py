@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -58,8 +59,9 @@ def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
     if row.get("kind") != kind:
         return dict(table("media_rules")["other"][kind])
     _check_fields(body, row["fields"])
-    for rule in row["rules"]:
-        _RULES[rule](body)
+    for holds, message in map(_RULES.__getitem__, row["rules"]):
+        if not holds(body):
+            raise wrong(message)
     return row
 
 
@@ -81,7 +83,7 @@ _DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
-def check_link(name: str, value: Any) -> None:
+def check_link(name: str, value: Any, _: Row | None = None) -> None:
     """Check an http or https address."""
     if not isinstance(value, str) or not _LINK.fullmatch(value):
         raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
@@ -147,9 +149,20 @@ def _check_words(name: str, value: Any, field: Row) -> None:
         raise wrong(f"{name} only supports {', '.join(map(str, words))}")
 
 
+def _typed(kind: type, expected: str) -> FieldCheck:
+    def check(name: str, value: Any, _: Row) -> None:
+        if type(value) is not kind:
+            raise wrong(f"{name} must be {expected}")
+
+    return check
+
+
+_object = _typed(dict, "an object")
+_whole = _typed(int, "an integer")
+
+
 def _integer(name: str, value: Any, field: Row) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise wrong(f"{name} must be an integer")
+    _whole(name, value, field)
     _check_words(name, value, field)
     _check_bounds(name, value, field)
 
@@ -160,28 +173,13 @@ def _check_bounds(name: str, value: int, field: Row) -> None:
         raise wrong(f"{name} must be within {low}..{high}")
 
 
-def _boolean(name: str, value: Any, _: Row) -> None:
-    if not isinstance(value, bool):
-        raise wrong(f"{name} must be true or false")
-
-
-def _object(name: str, value: Any, _: Row) -> None:
-    if not isinstance(value, dict):
-        raise wrong(f"{name} must be an object")
-
-
 def _logo(name: str, value: Any, field: Row) -> None:
     _object(name, value, field)
-    if value.keys() - {"logo_url", "logo_image", "logo_rect"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} has unknown fields")
     rect = value.get("logo_rect", {})
+    is_known = not value.keys() - {"logo_url", "logo_image", "logo_rect"}
     whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
-    if not whole or rect.keys() - {"x", "y", "width", "height"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name}.logo_rect is wrong")
-
-
-def _link(name: str, value: Any, _: Row) -> None:
-    check_link(name, value)
+    if not (is_known and whole) or rect.keys() - {"x", "y", "width", "height"}:
+        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} is wrong")
 
 
 def _file(name: str, value: Any, field: Row) -> None:
@@ -220,10 +218,10 @@ def _view(name: str, value: Any, field: Row) -> None:
 _TYPES: dict[str, FieldCheck] = {
     "string": _string,
     "integer": _integer,
-    "boolean": _boolean,
+    "boolean": _typed(bool, "true or false"),
     "object": _object,
     "logo": _logo,
-    "link": _link,
+    "link": check_link,
     "base64": check_base64,
     "file": _file,
     "files": _each(_file),
@@ -243,79 +241,59 @@ def size_of(text: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def _lite_size(body: Body) -> None:
-    long_sides = table("media_rules")["lite"]["long_sides"]
-    if body.get("resolution") and max(size_of(body["resolution"])) not in long_sides:
-        raise wrong("the long side of resolution is not supported")
+def _is_lite_size(body: Body) -> bool:
+    text = body.get("resolution")
+    return not text or max(size_of(text)) in table("media_rules")["lite"]["long_sides"]
 
 
-def _v3_size(body: Body) -> None:
+def _is_v3_size(body: Body) -> bool:
     limits = table("media_rules")["v3"]
     low, high = limits["side"]
-    width, height = size_of(body.get("resolution") or "1024:1024")
-    if not low <= min(width, height) <= max(width, height) <= high:
-        raise wrong(f"width and height of resolution must be within {low}..{high}")
-    if width * height > limits["area"]:
-        raise wrong(f"resolution may not exceed {limits['area']} pixels")
+    sides = size_of(body.get("resolution") or "1024:1024")
+    return bool(low <= min(sides) <= max(sides) <= high and math.prod(sides) <= limits["area"])
 
 
-def _template_images(body: Body) -> None:
+def _fits_template(body: Body) -> bool:
     low, high = table("media_rules")["templates"].get(body["template"], (1, 1))
-    if not low <= len(body["images"]) <= high:
-        raise wrong(f"template {body['template']} takes {low}..{high} images")
+    return bool(low <= len(body["images"]) <= high)
 
 
-def _has_picture(body: Body) -> bool:
-    return body.get("image_url") is not None or body.get("image_base64") is not None
+def _sources(body: Body, *names: str) -> int:
+    return sum(body.get(name) is not None for name in (*names, "image_url", "image_base64"))
 
 
-def _needs_picture(body: Body) -> None:
-    if not _has_picture(body):
-        raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
+def _needs_picture(body: Body) -> bool:
+    if _sources(body):
+        return True
+    raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
 
 
-def _one_source(body: Body) -> None:
-    given = [n for n in ("prompt", "image_url", "image_base64") if body.get(n) is not None]
-    if len(given) != 1:
-        raise wrong("exactly one of prompt, image_url, image_base64 is required")
+def _has_one_source_or_sketch(body: Body) -> bool:
+    sources = _sources(body, "prompt")
+    return sources == 1 or (sources > 1 and body.get("generate_type") == "Sketch")
 
 
-def _one_source_or_sketch(body: Body) -> None:
-    if body.get("generate_type") != "Sketch":
-        _one_source(body)
-    elif body.get("prompt") is None and not _has_picture(body):
-        raise wrong("prompt, image_url or image_base64 is required")
+def _views_fit(body: Body) -> bool:
+    kinds = [view["view_type"] for view in body.get("multi_view_images") or []]
+    is_alone = body.get("prompt") is None and _sources(body) > 0
+    return body.get("multi_view_images") is None or (is_alone and len(set(kinds)) == len(kinds))
 
 
-def _views(body: Body) -> None:
-    views = body.get("multi_view_images")
-    if views is None:
-        return
-    if not _has_picture(body) or body.get("prompt") is not None:
-        raise wrong("multi_view_images needs image_url or image_base64, and no prompt")
-    kinds = [view["view_type"] for view in views]
-    if len(set(kinds)) < len(kinds):
-        raise wrong("each view_type may come once")
-
-
-def _low_poly(body: Body) -> None:
-    if body.get("polygon_type") is not None and body.get("generate_type") != "LowPoly":
-        raise wrong("polygon_type needs generate_type LowPoly")
-
-
-def _geometry_format(body: Body) -> None:
-    if body.get("enable_geometry") and str(body.get("result_format")).upper() == "OBJ":
-        raise wrong("enable_geometry does not support result_format OBJ")
-
-
-_RULES: dict[str, Callable[[Body], None]] = {
-    "lite_size": _lite_size,
-    "v3_size": _v3_size,
-    "template_images": _template_images,
-    "needs_picture": _needs_picture,
-    "one_source": _one_source,
-    "one_source_or_sketch": _one_source_or_sketch,
-    "views": _views,
-    "low_poly": _low_poly,
-    "geometry_format": _geometry_format,
+_ONE_SOURCE = "exactly one of prompt, image_url, image_base64 is required"
+_RULES: dict[str, tuple[Callable[[Body], bool], str]] = {
+    "lite_size": (_is_lite_size, "the long side of resolution is not supported"),
+    "v3_size": (_is_v3_size, "a side or the area of resolution is out of range"),
+    "template_images": (_fits_template, "the template takes another number of images"),
+    "needs_picture": (_needs_picture, ""),
+    "one_source": (lambda b: _sources(b, "prompt") == 1, _ONE_SOURCE),
+    "one_source_or_sketch": (_has_one_source_or_sketch, _ONE_SOURCE),
+    "views": (_views_fit, "multi_view_images needs a picture, no prompt, and different view_types"),
+    "low_poly": (
+        lambda b: b.get("polygon_type") is None or b.get("generate_type") == "LowPoly",
+        "polygon_type needs generate_type LowPoly",
+    ),
+    "geometry_format": (
+        lambda b: not b.get("enable_geometry") or str(b.get("result_format")).upper() != "OBJ",
+        "enable_geometry does not support result_format OBJ",
+    ),
 }

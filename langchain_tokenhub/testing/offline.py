@@ -35,11 +35,5 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
             yield hub
         finally:
             for name, value in before.items():
-                _restore(name, value)
-
-
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+                os.environ.pop(name, None)
+                os.environ.update({} if value is None else {name: value})

@@ -1,8 +1,8 @@
-"""The files of finished jobs: pictures drawn from the prompt, one film, simple meshes. Pure."""
+"""The files of finished jobs: pictures and meshes that follow the prompt, and films. Pure."""
 
 from __future__ import annotations
 
-import colorsys
+import base64
 import hashlib
 import io
 import json
@@ -11,14 +11,14 @@ import random
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import product
 from string import Template
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, size_of
@@ -42,6 +42,10 @@ class SampleFile:
     make: Callable[[], bytes]
 
 
+Picture = SampleFile | str
+"""A file, or base64 with or without the head of a data URL."""
+
+
 def image_of(job_id: str, body: Body) -> SampleFile:
     """Return the picture of an image job."""
     try:
@@ -52,9 +56,13 @@ def image_of(job_id: str, body: Body) -> SampleFile:
     return SampleFile("png", _name(job_id, "png"), draw)
 
 
-def video_of(job_id: str, kind: str = "mp4") -> SampleFile:
-    """Return the film, which is the same for all jobs."""
-    return SampleFile("mp4", f"{_name(job_id, kind)}.mp4", partial(blob, "clip.mp4"))
+def video_of(job_id: str, body: Body, pictures: Sequence[Picture] = ()) -> SampleFile:
+    """Return a film, which shows the first readable picture, else one drawn from the prompt."""
+    return _film(job_id, pictures, subject_of(body))
+
+
+def _film(job_id: str, pictures: Sequence[Picture], subject: str) -> SampleFile:
+    return SampleFile("mp4", f"{_name(job_id, 'mp4')}.mp4", partial(film_of, pictures, subject))
 
 
 def models_of(job_id: str, body: Body) -> list[tuple[SampleFile, SampleFile]]:
@@ -63,12 +71,12 @@ def models_of(job_id: str, body: Body) -> list[tuple[SampleFile, SampleFile]]:
     segments = 10 if body.get("generate_type") == "LowPoly" else 32
     mesh = partial(mesh_of, subject_of(body), white=white, segments=segments)
     preview = SampleFile("png", _name(job_id, "preview"), lambda: draw_preview(mesh()))
-    return [(_model(job_id, kind, mesh), preview) for kind in _formats(body)]
+    return [(_model(job_id, kind, mesh, preview), preview) for kind in _formats(body)]
 
 
-def _model(job_id: str, kind: str, mesh: Callable[[], Mesh]) -> SampleFile:
+def _model(job_id: str, kind: str, mesh: Callable[[], Mesh], preview: SampleFile) -> SampleFile:
     if kind == "mp4":
-        return video_of(job_id)
+        return _film(job_id, [preview], "")
     ending = {"obj": "zip"}.get(kind, kind)
     return SampleFile(kind, f"{_name(job_id, kind)}.{ending}", lambda: WRITERS[kind](mesh()))
 
@@ -113,60 +121,53 @@ def revised_prompt(prompt: str) -> str:
 
 # -- pictures -----------------------------------------------------------------------------------
 
-Colour = tuple[int, int, int]
-_LONGEST_SIDE = 512
+Colour = tuple[int, ...]
+_LONGEST_SIDE = 4096
 _PAPER: Colour = (247, 243, 232)
 
 
 def _palette(text: str) -> list[Colour]:
     """Choose five colours that go together."""
     rng = random.Random(text)
-    hue = rng.random()
-    shades = [(hue + 0.08 * k, rng.uniform(0.35, 0.65), 0.45 + 0.1 * k) for k in range(5)]
-    return [_colour(*(255 * c for c in colorsys.hsv_to_rgb(h % 1, s, v))) for h, s, v in shades]
-
-
-def _colour(*channels: float) -> Colour:
-    red, green, blue = map(int, channels)
-    return red, green, blue
+    hue = rng.randrange(360)
+    return [
+        ImageColor.getrgb(f"hsv({(hue + 29 * k) % 360},{rng.randint(35, 65)}%,{45 + 10 * k}%)")
+        for k in range(5)
+    ]
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    return _colour(*(x + (y - x) * share for x, y in zip(a, b, strict=True)))
+    return tuple(int(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
 @lru_cache(maxsize=64)
 def draw_picture(prompt: str, width: int, height: int) -> bytes:
-    """Draw hills under a sun as PNG, in the proportions asked for, at most 512 pixels long.
-
-    The prompt is written into an iTXt chunk.
-    """
+    """Draw hills under a sun as PNG; the prompt is written into an iTXt chunk."""
     scale = min(1.0, _LONGEST_SIDE / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = Image.new("RGB", size, _PAPER)
-    _draw_landscape(image, prompt)
     note = PngInfo()
     note.add_itxt("prompt", prompt, lang="zh", tkey="prompt")
-    return _png(image, note)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _png(_landscape(prompt, size), note)
 
 
 def _png(image: Image.Image, note: PngInfo | None = None) -> bytes:
     out = io.BytesIO()
-    image.save(out, "PNG", pnginfo=note, compress_level=3)
+    image.save(out, "PNG", pnginfo=note, compress_level=1)
     return out.getvalue()
 
 
-def _draw_landscape(image: Image.Image, prompt: str) -> None:
-    rng, colours = random.Random(prompt), _palette(prompt)
-    draw, (width, height) = ImageDraw.Draw(image), image.size
-    for row in range(height):
-        draw.line([(0, row), (width, row)], fill=_mix(colours[4], _PAPER, row / height))
+def _landscape(prompt: str, size: tuple[int, int]) -> Image.Image:
+    rng, colours, (width, height) = random.Random(prompt), _palette(prompt), size
+    sky = Image.linear_gradient("L").resize((1, height))
+    image = ImageOps.colorize(sky, colours[4], _PAPER).resize(size)
+    draw = ImageDraw.Draw(image)
     x, y, r = rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.35) * height, 0.09 * width
     draw.ellipse([x - r, y - r, x + r, y + r], fill=_mix(colours[0], (255, 90, 60), 0.6))
     for layer in range(4):
         ridge = _ridge(rng, width, height * (0.45 + 0.13 * layer))
         shade = _mix(colours[3 - layer], _PAPER, 0.5 - 0.15 * layer)
         draw.polygon([(0, height), *ridge, (width, height)], fill=shade)
+    return image
 
 
 def _ridge(rng: random.Random, width: int, level: float) -> list[tuple[float, float]]:
@@ -175,6 +176,47 @@ def _ridge(rng: random.Random, width: int, level: float) -> list[tuple[float, fl
         (x, level - sum(a * level * math.sin(f * 6.3 * x / width + p) for f, p, a in waves))
         for x in [*range(0, width, max(1, width // 64)), width]
     ]
+
+
+# -- films --------------------------------------------------------------------------------------
+
+_FILM = (208, 112)
+_UNREADABLE = (ValueError, OSError, Image.DecompressionBombError)
+
+
+def film_of(pictures: Sequence[Picture], subject: str) -> bytes:
+    """Make an H.264 film of 3 s that shows one picture.
+
+    No encoder is needed: in `still.mp4` the first frame takes plain samples (macroblocks of the
+    type I_PCM, which begin with 0D 00), and all others repeat it.
+    """
+    picture = next(filter(None, map(_read_picture, pictures)), None) or _landscape(subject, _FILM)
+    y, cb, cr = ImageOps.pad(picture, _FILM).convert("YCbCr").split()
+    luma = y.point([16 + v * 219 // 255 for v in range(256)])
+    scale = [16 + v * 224 // 255 for v in range(256)]
+    chroma = [band.reduce(2).point(scale) for band in (cb, cr)]
+    bands = [(16, luma), *((8, band) for band in chroma)]
+    blocks = [
+        b"".join(
+            band.crop((side * x, side * y, side * x + side, side * y + side)).tobytes()
+            for side, band in bands
+        )
+        for y in range(_FILM[1] // 16)
+        for x in range(_FILM[0] // 16)
+    ]
+    return blob("still.mp4").replace(b"PICTURE", b"\x0d\x00".join(blocks))
+
+
+def _read_picture(source: Picture) -> Image.Image | None:
+    """Return a picture; `None` for what is none, as a link to elsewhere."""
+    try:
+        if isinstance(source, str):
+            raw = base64.b64decode(source.rpartition(",")[2], validate=True)
+        else:
+            raw = source.make()
+        return Image.open(io.BytesIO(raw)).convert("RGB")
+    except _UNREADABLE:
+        return None
 
 
 # -- meshes -------------------------------------------------------------------------------------
@@ -202,67 +244,23 @@ class Mesh:
 
 @lru_cache(maxsize=64)
 def mesh_of(prompt: str, *, white: bool = False, segments: int = 32) -> Mesh:
-    """Build a vessel whose shape follows the prompt; a teapot has a spout and a handle."""
+    """Build a vessel whose shape follows the prompt."""
     rng = random.Random(prompt)
-    if re.search("壶|teapot|kettle", prompt.lower()):
-        rings = _teapot(rng.uniform(0.7, 0.9), segments)
-    else:
-        profile = [(0.0, 0.0), *((rng.uniform(0.35, 0.9), k / 6) for k in range(8)), (0.0, 7 / 6)]
-        rings = [_lathe(profile, segments)]
-    points, faces = list[Point](), list[Face]()
-    for part in rings:
-        faces += _faces(len(points), part)
-        points += [point for ring in part for point in ring]
+    profile = [(0.0, 0.0), *((rng.uniform(0.35, 0.9), k / 6) for k in range(8)), (0.0, 7 / 6)]
+    angles = [2 * math.pi * k / segments for k in range(segments)]
+    circle = [(math.cos(angle), math.sin(angle)) for angle in angles]
+    points = [(r * c, height, r * s) for r, height in profile for c, s in circle]
     colours = [(235, 235, 235)] if white else _palette(prompt)
-    top = max(height for _, height, _ in points) + 1e-6
-    paint = tuple(colours[int(max(0.0, y) / top * len(colours))] for _, y, _ in points)
-    return Mesh(tuple(points), tuple(faces), paint)
+    paint = tuple(colours[int(y / 1.2 * len(colours))] for _, y, _ in points)
+    return Mesh(tuple(points), tuple(_faces(segments, len(profile))), paint)
 
 
-Ring = list[Point]
-
-
-def _teapot(belly: float, segments: int) -> list[list[Ring]]:
-    wall = [(0, 0), (0.5, 0), (belly, 0.35), (belly * 0.95, 0.6), (0.45, 0.9), (0.42, 0.94)]
-    lid = [(0.3, 1.05), (0.08, 1.1), (0.12, 1.2), (0, 1.25)]
-    turns = [math.pi * k / 12 - math.pi / 2 for k in range(13)]
-    handle = [(-belly * 0.7 - 0.35 * math.cos(t), 0.55 + 0.3 * math.sin(t), 0.07) for t in turns]
-    spout = [
-        (belly * 0.8 + k / 12, 0.35 + 0.6 * (k / 6) ** 1.5, 0.18 - 0.018 * k) for k in range(7)
-    ]
-    sides = max(6, segments // 4)
-    return [_lathe([*wall, *lid], segments), _tube(handle, sides), _tube(spout, sides)]
-
-
-def _lathe(profile: list[tuple[float, float]], segments: int) -> list[Ring]:
-    """Turn a profile of (radius, height) around the upright axis."""
-    circle = _circle(segments)
-    return [[(r * c, height, r * s) for c, s in circle] for r, height in profile]
-
-
-def _tube(path: list[Point], sides: int) -> list[Ring]:
-    """Sweep a circle along a path of (x, y, radius) in the upright plane."""
-    rings, ends = list[Ring](), [path[0], *path, path[-1]]
-    for at, (x, y, radius) in enumerate(path):
-        dx, dy = ends[at + 2][0] - ends[at][0], ends[at + 2][1] - ends[at][1]
-        u, v = -radius * dy / math.hypot(dx, dy), radius * dx / math.hypot(dx, dy)
-        rings.append([(x + c * u, y + c * v, radius * s) for c, s in _circle(sides)])
-    return rings
-
-
-def _circle(sides: int) -> list[tuple[float, float]]:
-    angles = (2 * math.pi * k / sides for k in range(sides))
-    return [(math.cos(a), math.sin(a)) for a in angles]
-
-
-def _faces(first: int, rings: list[Ring]) -> Iterator[Face]:
-    """Join each ring with the next; `first` is the number of its first point."""
-    sides = len(rings[0])
-    for ring, after in pairwise(range(first, first + len(rings) * sides, sides)):
-        for k in range(sides):
-            a, b, c, d = ring + k, ring + (k + 1) % sides, after + k, after + (k + 1) % sides
-            yield a, c, b
-            yield b, c, d
+def _faces(sides: int, rings: int) -> Iterator[Face]:
+    """Join each ring of points with the next."""
+    for ring, k in product(range(rings - 1), range(sides)):
+        a, b = ring * sides + k, ring * sides + (k + 1) % sides
+        yield a, a + sides, b
+        yield b, a + sides, b + sides
 
 
 @lru_cache(maxsize=64)
@@ -274,7 +272,7 @@ def draw_preview(mesh: Mesh, side: int = 256) -> bytes:
     for face in sorted(mesh.faces, key=lambda f: sum(seen[i][2] for i in f)):
         light = 0.35 + 0.65 * abs(mesh.normal(face)[2])
         flat = [(side * (0.5 + seen[i][0] / 3.4), side * (0.7 - seen[i][1] / 2.8)) for i in face]
-        draw.polygon(flat, fill=_colour(*(c * light for c in mesh.colours[face[0]])))
+        draw.polygon(flat, fill=_mix((0, 0, 0), mesh.colours[face[0]], light))
     return _png(image)
 
 
@@ -288,35 +286,20 @@ def glb(mesh: Mesh) -> bytes:
         b"".join(struct.pack("<4B", *c, 255) for c in mesh.colours),
         b"".join(struct.pack("<3I", *f) for f in mesh.faces),
     ]
-    text = json.dumps(_gltf(mesh, [len(c) for c in chunks]), separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    data = b"".join(chunks)
-    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(data), len(text), b"JSON")
-    return head + text + struct.pack("<I4s", len(data), b"BIN\0") + data
-
-
-def _gltf(mesh: Mesh, lengths: list[int]) -> dict[str, Any]:
-    starts, targets = (0, lengths[0], lengths[0] + lengths[1]), (34962, 34962, 34963)
-    views = zip(starts, lengths, targets, strict=True)
-    accessors = [
-        ("VEC3", 5126, len(mesh.points)),
-        ("VEC4", 5121, len(mesh.points)),
-        ("SCALAR", 5125, 3 * len(mesh.faces)),
-    ]
+    gltf, start = json.loads(blob("model.gltf")), 0
+    for view, chunk in zip(gltf["bufferViews"], chunks, strict=True):
+        view |= {"byteOffset": start, "byteLength": len(chunk)}
+        start += len(chunk)
+    counts = len(mesh.points), len(mesh.points), 3 * len(mesh.faces)
+    for accessor, count in zip(gltf["accessors"], counts, strict=True):
+        accessor["count"] = count
     bounds = {"min": list(map(min, *mesh.points)), "max": list(map(max, *mesh.points))}
-    extras: list[dict[str, Any]] = [bounds, {"normalized": True}, {}]
-    return {
-        **json.loads(blob("model.gltf")),
-        "buffers": [{"byteLength": sum(lengths)}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": start, "byteLength": length, "target": target}
-            for start, length, target in views
-        ],
-        "accessors": [
-            {"bufferView": at, "type": shape, "componentType": code, "count": count} | extras[at]
-            for at, (shape, code, count) in enumerate(accessors)
-        ],
-    }
+    gltf["accessors"][0] |= bounds
+    gltf["buffers"] = [{"byteLength": start}]
+    text = json.dumps(gltf, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + start, len(text), b"JSON")
+    return head + text + struct.pack("<I4s", start, b"BIN\0") + b"".join(chunks)
 
 
 def stl(mesh: Mesh) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Self, Unpack
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,14 +18,15 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_tokenhub.testing import chat_routes, media_routes
-from langchain_tokenhub.testing.errors import Era, RefusedError
-from langchain_tokenhub.testing.http import Arrival, api_endpoint, endpoint, refusal
+from langchain_tokenhub.testing.errors import RefusedError
+from langchain_tokenhub.testing.faults import FaultDetails, FaultKind
+from langchain_tokenhub.testing.http import Exchange, endpoint, refusal
 from langchain_tokenhub.testing.media_state import MediaHub
-from langchain_tokenhub.testing.state import Latency, Settings, read_models
 
 _BACKLOG = 2048
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Emulator(MediaHub):
     """A TokenHub on this machine: chat, images, videos and 3D over real HTTP.
 
@@ -56,36 +57,9 @@ class Emulator(MediaHub):
         TypeError: For `models` that are no ids.
     """
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        speed: float = 1.0,
-        seed: int = 0,
-        api_key: str | Sequence[str] | None = None,
-        models: str | Sequence[str] = (),
-        quotas: bool = True,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        latency: Latency = 0.0,
-        era: Era = "today",
-    ) -> None:
-        super().__init__(
-            Settings(
-                speed=speed,
-                seed=seed,
-                keys=frozenset([api_key] if isinstance(api_key, str) else api_key or ()),
-                models=read_models(models),
-                quotas=quotas,
-                rpm=rpm,
-                tpm=tpm,
-                latency=latency,
-                era=era,
-            )
-        )
-        self._address = (host, port)
-        self._server: ServerThread | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    _server: ServerThread | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -105,7 +79,7 @@ class Emulator(MediaHub):
             OSError: When the port is taken.
         """
         if self._server is None:
-            self._server = ServerThread(self, *self._address)
+            self._server = ServerThread(self, self.host, self.port)
             if self.unreachable:
                 self._server.block()
         return self
@@ -116,37 +90,29 @@ class Emulator(MediaHub):
             self._server.stop()
             self._server = None
 
+    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:
+        """Make the next requests fail in a chosen way: see `Hub.fail`."""
+        was_unreachable = self.unreachable
+        super().fail(kind, **details)
+        if self.unreachable and not was_unreachable and self._server:
+            self._server.block()
+
     def recover(self) -> None:
         """Remove ordered failures and scripted answers, and be reachable again."""
         if self.unreachable and self._server:
             self._server.unblock()
         super().recover()
 
-    def _make_unreachable(self) -> None:
-        if not self.unreachable and self._server:
-            self._server.block()
-        super()._make_unreachable()
-
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
         return await asyncio.to_thread(self.start)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)
 
 
@@ -164,21 +130,25 @@ def _build_app(hub: MediaHub) -> Starlette:
     async def not_found(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
 
-        async def refuse(_: Arrival) -> Response:
+        async def refuse(_: Exchange) -> Response:
             raise RefusedError(f"{status}001", "No such path or method.")
 
-        return await endpoint(hub, refuse)(request)
+        return await endpoint(hub, refuse, needs_key=False)(request)
 
     async def crashed(_: Request, error: Exception) -> Response:
         failure = RefusedError("500001", f"The emulator itself failed: {error!r}")
         return refusal(hub, hub.rng_for(b"crashed"), failure)
 
-    routes = [Route(path, api_endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
+    routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
     app = Starlette(
         routes=[
             *routes,
-            Route("/v1/models", api_endpoint(hub, chat_routes.models), methods=["GET"]),
-            Route("/files/{name}", endpoint(hub, media_routes.serve_file), methods=["GET"]),
+            Route("/v1/models", endpoint(hub, chat_routes.models), methods=["GET"]),
+            Route(
+                "/files/{name}",
+                endpoint(hub, media_routes.serve_file, needs_key=False),
+                methods=["GET"],
+            ),
         ],
         exception_handlers={404: not_found, 405: not_found, Exception: crashed},
     )
@@ -304,7 +274,12 @@ class _Server(uvicorn.Server):
             asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def stop_listening(self) -> None:
-        """Accept no more connections; open ones stay."""
+        """Accept no more connections; open ones stay.
+
+        A server that is closed while it accepts a connection leaves its socket open.
+        """
+        while accepts := {t for t in asyncio.all_tasks() if _is_accept(t)}:
+            await asyncio.wait(accepts)
         for server in self.servers:
             server.close()
 
@@ -315,9 +290,11 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
-        tasks = list(self.server_state.tasks)
-        for task in tasks:
+        requests = list(self.server_state.tasks)
+        for task in requests:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for server in self.servers:
-            await server.wait_closed()
+        await asyncio.gather(*requests, return_exceptions=True)
+
+
+def _is_accept(task: asyncio.Task[Any]) -> bool:
+    return getattr(task.get_coro(), "__name__", "") == "_accept_connection2"

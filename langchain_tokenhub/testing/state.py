@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, TypeAlias, Unpack
 
 from langchain_tokenhub.testing.chat_script import Reply, Script
@@ -44,40 +44,6 @@ class Received:
 
 
 ReplyFunction: TypeAlias = "Callable[[Received], Reply]"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The arguments of `Emulator`, where they are explained."""
-
-    speed: float
-    seed: int
-    keys: frozenset[str]
-    models: tuple[str, ...]
-    quotas: bool
-    rpm: int | None
-    tpm: int | None
-    latency: Latency
-    era: Era
-
-    def __post_init__(self) -> None:
-        """Refuse what would fail only later, and elsewhere."""
-        if self.era not in ERAS:
-            raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
-        if self.speed < 0:
-            raise ValueError("speed must not be negative; at 0 the clock of jobs stands still.")
-
-
-def read_models(models: Sequence[str]) -> tuple[str, ...]:
-    """Return further model ids, each once; a text is one id.
-
-    Raises:
-        TypeError: For anything but ids.
-    """
-    ids = [models] if isinstance(models, str) else models
-    if not isinstance(ids, Collection) or not all(isinstance(i, str) and i for i in ids):
-        raise TypeError(f"models is a list of model ids, not {models!r}.")
-    return tuple(dict.fromkeys(ids))
 
 
 class Rng(random.Random):
@@ -156,28 +122,44 @@ class PrefixCache:
         return known
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Hub:
-    """What the emulator knows; safe to use from any thread.
+    """What the emulator knows; safe to use from any thread. `Emulator` explains the arguments.
 
     Attributes:
         requests: What it received, in order.
         streams: The number of open chat streams.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    speed: float = 1.0
+    seed: int = 0
+    api_key: InitVar[str | Sequence[str] | None] = None
+    models: str | Sequence[str] = ()
+    rpm: InitVar[int | None] = None
+    tpm: InitVar[int | None] = None
+    latency: Latency = 0.0
+    era: Era = "today"
+
+    def __post_init__(
+        self, api_key: str | Sequence[str] | None, rpm: int | None, tpm: int | None
+    ) -> None:
+        """Refuse what would fail only later, and elsewhere."""
+        if self.era not in ERAS:
+            raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
+        if self.speed < 0:
+            raise ValueError("speed must not be negative; at 0 the clock of jobs stands still.")
+        models = [self.models] if isinstance(self.models, str) else self.models
+        if not isinstance(models, Collection) or not all(isinstance(i, str) and i for i in models):
+            raise TypeError(f"models is a list of model ids, not {models!r}.")
+        self.models = tuple(dict.fromkeys(models))
         self.requests: list[Received] = []
         self.streams = 0
-        self.speed = settings.speed
-        self.seed = settings.seed
-        self.era: Era = settings.era
-        self.models: Sequence[str] = settings.models
-        self.latency = settings.latency
         self.faults = Faults()
         self.script = Script()
         self.unreachable = False
         self.cache = PrefixCache()
-        self.rates = RateLimits(settings.rpm, settings.tpm)
-        self._keys = settings.keys
+        self.rates = RateLimits(rpm, tpm)
+        self._keys = frozenset([api_key] if isinstance(api_key, str) else api_key or ())
         self._asked: Counter[bytes] = Counter()
         self._lock = threading.RLock()
         self._started = time.monotonic()
@@ -219,7 +201,7 @@ class Hub:
         """
         fault = Fault(kind, **details)
         if fault.kind == "black-hole":
-            self._make_unreachable()
+            self.unreachable = True
         else:
             self.faults.order(fault)
 
@@ -228,9 +210,6 @@ class Hub:
         self.faults.clear()
         self.script.clear()
         self.unreachable = False
-
-    def _make_unreachable(self) -> None:
-        self.unreachable = True
 
     def advance(self, seconds: float) -> None:
         """Move the clock of jobs, links and rate limits forward."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import socket
@@ -258,3 +259,12 @@ async def test_stopping_ends_open_streams_hanging_requests_and_black_holes_at_on
         assert time.monotonic() - begun < 5
         ends = [end for together in waiting for end in await together]
         assert all(isinstance(end, httpx.TransportError) for end in ends)
+
+
+def test_stopping_closes_a_connection_that_is_just_being_accepted():
+    with Emulator() as hub:
+        hub._server._server._loop.call_soon_threadsafe(time.sleep, 0.2)
+        host, port = hub.url.removeprefix("http://").split(":")
+        client = socket.create_connection((host, int(port)))
+    client.close()
+    gc.collect()  # an open socket would warn, and warnings are errors here

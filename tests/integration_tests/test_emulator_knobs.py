@@ -44,7 +44,7 @@ ROWS = tomllib.loads(
     (Path(langchain_tokenhub.__file__).parent / "catalogue" / "error_codes.toml").read_text("utf-8")
 )["row"]
 CODES = sorted({code.partition("@")[0] for row in ROWS for code in row.get("codes", [])})
-DIGITS = [code for code in CODES if code.isdigit() and len(code) > 4]  # shorter: upstream's own
+DIGITS = [code for code in CODES if re.fullmatch(r"\d{5,6}", code)]  # shorter ones have no status
 BUSINESS = [code for code in CODES if code[0].isupper()]
 
 

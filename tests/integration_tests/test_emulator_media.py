@@ -11,7 +11,7 @@ import av
 import httpx
 import pytest
 import trimesh
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from langchain_tokenhub.testing import Emulator
 from langchain_tokenhub.testing.plugin import tokenhub_emulator  # noqa: F401  # the fixture itself
@@ -94,7 +94,7 @@ def test_the_time_of_a_query_answer_moves(hub, client):
 
 def test_an_image_is_a_picture_with_a_raw_revised_prompt(hub, client):
     (entry,) = finished(hub, client, "image", IMAGE | {"resolution": "1280:720"})["data"]
-    assert Image.open(io.BytesIO(get(entry["url"]).content)).size == (512, 288)
+    assert Image.open(io.BytesIO(get(entry["url"]).content)).size == (1280, 720)
     assert entry["revised_prompt"].startswith("<think>")
     assert entry["revised_prompt"].endswith("<img_size_1024><img_ratio_34>")
 
@@ -104,6 +104,19 @@ def test_a_video_is_one_object_and_plays(hub, client):
     assert (answer["progress"], answer["data"].keys()) == (100, {"url"})
     with av.open(io.BytesIO(get(link_of(answer)).content)) as film:
         assert sum(1 for _ in film.decode(video=0)) > 24
+
+
+def test_a_video_of_a_link_or_of_base64_shows_that_picture(hub, client):
+    link = link_of(finished(hub, client, "image", IMAGE))
+    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize((112, 112))
+    sent = base64.b64encode(get(link).content).decode()
+    for image in ({"url": link}, {"base64": sent}):
+        raw = get(link_of(finished(hub, client, "video", VIDEO | {"image": image}))).content
+        with av.open(io.BytesIO(raw)) as film:
+            *_, last = film.decode(video=0)
+        shown = last.to_image().crop((48, 0, 160, 112))
+        difference = ImageStat.Stat(ImageChops.difference(drawn, shown))
+        assert max(difference.mean) < 5
 
 
 def test_a_3d_job_delivers_obj_and_glb_with_previews(hub, client):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
 
@@ -12,6 +13,7 @@ from langchain_tokenhub.testing.sample_files import (
     draw_picture,
     draw_preview,
     fbx,
+    film_of,
     glb,
     mesh_of,
     obj,
@@ -19,7 +21,6 @@ from langchain_tokenhub.testing.sample_files import (
     subject_of,
     usdz,
 )
-from langchain_tokenhub.testing.tables import blob
 
 PROMPTS = ["一个茶壶", "花瓶", "a ring"]
 
@@ -30,9 +31,9 @@ def opened(raw: bytes) -> Image.Image:
     return image
 
 
-def test_a_picture_keeps_the_shape_asked_for_and_the_prompt():
+def test_a_picture_has_the_size_asked_for_and_keeps_the_prompt():
     image = opened(draw_picture("雨中竹林", 1280, 720))
-    assert image.size == (512, 288)
+    assert image.size == (1280, 720)
     assert image.text["prompt"] == "雨中竹林"
 
 
@@ -87,11 +88,27 @@ def test_a_preview_is_a_picture():
     assert opened(draw_preview(mesh_of("一个茶壶"))).size == (256, 256)
 
 
-def test_the_film_plays_and_can_start_before_it_is_whole():
-    raw = blob("clip.mp4")
+def frames_of(raw):
     with av.open(io.BytesIO(raw)) as film:
-        frames = sum(1 for _ in film.decode(video=0))
         assert film.streams.video[0].codec_context.name == "h264"
-    assert frames == 72
+        return [frame.to_image() for frame in film.decode(video=0)]
+
+
+def test_a_film_plays_and_can_start_before_it_is_whole():
+    raw = film_of([], "小河流水")
+    assert len(frames_of(raw)) == 72
     assert raw.index(b"moov") < raw.index(b"mdat")
     assert len(raw) < 40_000
+
+
+def test_a_film_shows_the_first_picture_that_can_be_read():
+    out = io.BytesIO()
+    halves = Image.new("RGB", (208, 112), (220, 30, 40))
+    halves.paste((20, 60, 200), (104, 0, 208, 112))
+    halves.save(out, "PNG")
+    picture = base64.b64encode(out.getvalue()).decode()
+    for sent in (picture, f"data:image/png;base64,{picture}"):
+        frames = frames_of(film_of(["https://a.test/b.png", "aGFsbG8=", sent], ""))
+        for frame in (frames[0], frames[-1]):
+            for at, colour in (((20, 50), (220, 30, 40)), ((180, 50), (20, 60, 200))):
+                assert frame.getpixel(at) == pytest.approx(colour, abs=6)

@@ -119,7 +119,7 @@ def hold():
 
 
 held = threading.Event()
-schedule.shared.polling("site", 0.0, 0.01)
+schedule.shared.polling(schedule.PollRate("site"), 0.01)
 threading.Thread(target=finish, args=(enter(hold),), daemon=True).start()
 held.wait()
 if os.fork() == 0:

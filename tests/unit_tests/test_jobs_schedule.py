@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from langchain_tokenhub.jobs.schedule import LATEST, SOONEST, Experience, Prior, pause
+from langchain_tokenhub.jobs.schedule import LATEST, SOONEST, Experience, PollRate, Prior, pause
 
 
 def simulate(seconds, prior):
@@ -58,9 +58,20 @@ def test_a_busy_process_polls_each_job_less_often():
 
 def test_polls_are_counted_by_site_until_their_job_ends():
     load = Experience()
-    rates = [load.polling("a", 0.0, 0.5) for _ in range(80)]
+    jobs = [PollRate("a") for _ in range(80)]
+    for job in jobs:
+        load.polling(job, 0.5)
     assert load.load("a") == pytest.approx(10)
     assert load.load("b") == 1
-    for rate in rates:
-        load.polling("a", rate, math.inf)
+    for job in jobs:
+        load.polling(job, math.inf)
+    assert load.load("a") == 1
+
+
+def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
+    load = Experience()
+    for _ in range(80):
+        job = PollRate("a")
+        for seconds in (0.5, math.inf, 0.5):
+            load.polling(job, seconds)
     assert load.load("a") == 1
