@@ -6,15 +6,11 @@ same command after Ctrl-C or a crash goes on with its job, and a new one afterwa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from langchain_tokenhub.jobs.ledger import Entry, FolderBackend, read_records, remove_entries
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
@@ -36,12 +32,16 @@ def ledger_of(folder: Path) -> Path:
 
 def unfinished(folder: Path) -> list[Job]:
     """Return the jobs whose files are not saved yet."""
-    return [job for _, job in _entries(ledger_of(folder)) if isinstance(job, Job)]
+    return [entry.job for entry in _entries(folder) if entry.job is not None]
 
 
 def lost(folder: Path) -> list[Lost]:
     """Return the submits that were never answered."""
-    return [entry for _, entry in _entries(ledger_of(folder)) if isinstance(entry, Lost)]
+    return [
+        Lost(model=entry.key.rpartition("-")[0], at=entry.at.isoformat())
+        for entry in _entries(folder)
+        if entry.job is None
+    ]
 
 
 def saved(folder: Path) -> list[Job]:
@@ -62,10 +62,14 @@ def find(folder: Path, job_id: str) -> Job | None:
 
 
 def forget(folder: Path, job_id: str) -> None:
-    """Take a job out of the ledger: it is done with."""
-    for path, job in _entries(ledger_of(folder)):
-        if isinstance(job, Job) and job.id == job_id:
-            path.unlink(missing_ok=True)
+    """Take a job out of the ledger: it is done with. Other calls of its key stay."""
+    for entry in _entries(folder):
+        if entry.job is not None and entry.job.id == job_id:
+            remove_entries(
+                FolderBackend(ledger_of(folder)),
+                entry.key,
+                lambda one: one.job is not None and one.job.id == job_id,
+            )
 
 
 def _when(job: Job) -> float:
@@ -73,20 +77,7 @@ def _when(job: Job) -> float:
     return moment.timestamp() if moment else 0.0
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, Job | Lost]]:
-    """Yield what the JSON files of a folder hold; other people's files are passed over."""
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        with suppress(OSError, ValueError, ValidationError):
-            entry = _entry(path, json.loads(path.read_text("utf-8")))
-            if entry is not None:
-                yield path, entry
-
-
-def _entry(path: Path, whole: Any) -> Job | Lost | None:
-    match whole:
-        case {"job": dict() as job}:
-            return Job.model_validate(job)
-        case {"state": "submitting" | "unknown", "at": str() as at}:
-            return Lost(model=path.stem.rpartition("-")[0], at=at)
-        case _:
-            return None
+def _entries(folder: Path) -> Iterator[Entry]:
+    """Yield the ledger's entries; those that cannot be read have no key, and are passed over."""
+    records = list(read_records(FolderBackend(ledger_of(folder))))
+    yield from (entry for record in records for entry in record.all if entry.key)

@@ -141,6 +141,13 @@ def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     return fault
 
 
+def is_accepted(data: Any) -> bool:
+    """Return True if an answer names a job that was not refused, whatever its HTTP status is."""
+    if not isinstance(data, Mapping) or not _job_id(data):
+        return False
+    return _status(data, "unknown") not in {"unknown", *_WITHOUT_FILES}
+
+
 def refusal_text(data: Any) -> str | None:
     """Return what a refused submit says, although it has no error body; None if it has an id."""
     if not isinstance(data, Mapping) or _job_id(data):
@@ -171,7 +178,7 @@ def reports_failure(data: Any) -> bool:
     if not isinstance(data, Mapping):
         return False
     fault = fault_in(data)
-    row = error_row(None, fault.code) if fault and fault.code else None
+    row = error_row(None, fault.code or fault.message) if fault else None
     match row and row.name:
         case "ContentBlockedError" | "JobFailedError":
             return True

@@ -46,26 +46,7 @@ _SIGNATURES = re.compile(
     re.IGNORECASE,
 )
 """Query fields with which object stores and CDNs sign a link; the rest names the file."""
-_AZURE = frozenset(
-    [
-        "sv",
-        "ss",
-        "srt",
-        "se",
-        "st",
-        "sp",
-        "sr",
-        "sig",
-        "sip",
-        "spr",
-        "skoid",
-        "sktid",
-        "skt",
-        "ske",
-        "sks",
-        "skv",
-    ]
-)
+_AZURE = frozenset("sv ss srt se st sp sr sig sip spr skoid sktid skt ske sks skv".split())
 """The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 
@@ -92,7 +73,7 @@ def _without_signatures(value: Any) -> Any:
         case str() if _LINK.fullmatch(value):
             return bare_link(value)
         case Mapping():
-            return {name: _without_signatures(inner) for name, inner in value.items()}
+            return {str(name): _without_signatures(inner) for name, inner in value.items()}
         case list() | tuple():
             return [_without_signatures(inner) for inner in value]
         case _:

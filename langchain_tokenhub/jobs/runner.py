@@ -353,7 +353,8 @@ def _finished(job: Job) -> Job:
     try:
         return finished(job)
     except JobFailedError as failed:
-        if error_row(None, failed.code).name != "JobNotFoundError":
+        fault = job.error or {"code": None, "message": ""}
+        if error_row(None, fault["code"] or fault["message"]).name != "JobNotFoundError":
             raise
         gone = failed
     raise JobNotFoundError(
@@ -370,8 +371,8 @@ def check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
+    except (OSError, ValueError) as problem:  # a name with a null byte is a ValueError
+        reason = getattr(problem, "strerror", None) or str(problem)
         reason = "it is not a folder" if isinstance(problem, FileExistsError) else reason
     else:
         return

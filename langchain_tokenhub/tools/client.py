@@ -260,7 +260,7 @@ class MediaClient(ConnectionSettings):
     async def _results(
         self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | Job) else jobs)}
+        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self.history(transport)
         await history.recall(asked)
         known = [history.latest(await self._job(history, job)) for job in asked.values()]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.errors import JobRef
 from langchain_tokenhub.jobs.ledger import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools import (
@@ -190,3 +191,23 @@ async def test_a_call_that_was_cut_between_two_files_saves_none_again(
     files = (await tool.agenerate(prompt="椅子")).files
     assert {file.path for file in files} == {*out.glob("*.zip"), *out.glob("*.glb")}
     assert {file.preview_path for file in files} == {*out.glob("*.png")}
+
+
+def test_a_reference_to_a_job_is_taken_wherever_a_job_is(hub, call):
+    tool = TokenHubImageTool()
+    job = call(tool, "generate", prompt="猫").job
+    ref = JobRef(kind=job.kind, model=job.model, id=job.id)
+    assert call(tool, "query", ref).id == call(tool, "result", ref).job.id == job.id
+    for jobs in (ref, [ref]):
+        assert [made.job.id for made in call(tool, "results", jobs)] == [job.id]
+    video = TokenHubVideoTool(model="yt-video-2.0")
+    for picture in (ref, Job(**ref.model_dump())):
+        assert call(video, "generate", prompt="走", image=picture).files
+
+
+def test_neither_key_nor_prompt_is_in_a_ledger(hub, call, tmp_path):
+    for tool in (TokenHubImageTool, TokenHubVideoTool, Tokenhub3DTool):
+        call(tool(ledger=tmp_path, api_key="sk-canary"), "generate", prompt="秘密 的 canary")
+    texts = [file.read_text("utf-8") for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(texts) > 3
+    assert not any(word in text for text in texts for word in ("秘密 的", "sk-canary"))

@@ -15,9 +15,11 @@ import langchain_tokenhub
 from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, main, media, records
+from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import note
 from langchain_tokenhub.params import params_class
+from langchain_tokenhub.transport import SyncRuntime, finish
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
 TABLE = console._table()
@@ -32,6 +34,14 @@ def job(**facts):
 def keep(path, **whole):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole), "utf-8")
+
+
+def ledger(folder, account=""):
+    return Ledger(FolderBackend(records.ledger_of(folder)), SyncRuntime(), account)
+
+
+def record(folder, known):
+    finish(ledger(folder).keep("hy-video-1.5-0a1b", known))
 
 
 def parsed(*arguments):
@@ -318,7 +328,7 @@ def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
     done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z", files=files)
     going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
     keep(tmp_path / "a-100001.mp4.json", file="a-100001.mp4", job=done.model_dump(mode="json"))
-    keep(records.ledger_of(tmp_path) / "k.json", job=going.model_dump(mode="json"))
+    record(tmp_path, going)
     assert [known.id for known in records.known(tmp_path)] == ["100002", "100001"]
     assert records.unfinished(tmp_path) == [going]
     assert records.find(tmp_path, "100001").status == "completed"
@@ -334,15 +344,29 @@ def test_the_files_of_one_job_come_together(tmp_path):
 
 
 def test_a_job_that_is_done_with_is_forgotten(tmp_path):
-    keep(records.ledger_of(tmp_path) / "k.json", job=job(id="100001").model_dump(mode="json"))
+    record(tmp_path, job(id="100001"))
     records.forget(tmp_path, "100001")
     assert records.known(tmp_path) == []
+    assert list(records.ledger_of(tmp_path).glob("*.json")) == []
+
+
+def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
+    calls = [ledger(tmp_path, account="a") for _ in range(3)]
+    finish(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
+    for call in calls[1:]:
+        finish(call.claim("hy-video-1.5-0a1b", again=True))
+    finish(calls[1].lose("hy-video-1.5-0a1b"))
+    assert len(records.lost(tmp_path)) == 2
+    records.forget(tmp_path, "100001")
+    assert records.unfinished(tmp_path) == []
+    assert [lost.model for lost in records.lost(tmp_path)] == ["hy-video-1.5"] * 2
+    finish(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
+    assert [job.id for job, _ in finish(calls[0].known())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
-    at = "2026-01-01T00:00:00+00:00"
-    keep(records.ledger_of(tmp_path) / "hy-3d-3.0-0a1b.json", state="submitting", at=at, job=None)
-    assert records.lost(tmp_path) == [records.Lost("hy-3d-3.0", at)]
+    finish(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
+    assert [lost.model for lost in records.lost(tmp_path)] == ["hy-3d-3.0"]
     assert main(["jobs", str(tmp_path)]) == 0
     assert "may have been charged" in capsys.readouterr().out
 
