@@ -178,7 +178,7 @@ def reports_failure(data: Any) -> bool:
     if not isinstance(data, Mapping):
         return False
     fault = fault_in(data)
-    row = error_row(None, fault.code or fault.message) if fault else None
+    row = error_row(None, fault.code) if fault and fault.code else None
     match row and row.name:
         case "ContentBlockedError" | "JobFailedError":
             return True

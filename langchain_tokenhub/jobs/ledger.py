@@ -21,19 +21,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
+from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger_backends import (
     FolderBackend,
     LedgerBackend,
     StoreBackend,
     backend_for,
 )
-from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger_keys import account_hash, bare_link, digest_of, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_Change = Callable[["Entry | None"], "Entry | None"]
+_Change: TypeAlias = Callable[["Entry | None"], "Entry | None"]
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
@@ -306,8 +306,8 @@ class Ledger:
         raise unknown
 
     def _entry(self, key: str, request: JobRequest | None, **fields: Any) -> Entry:
-        who = {"token": self._token, "account": self._account, "key": key}
-        return Entry(at=datetime.now(UTC), request=request, **who, **fields)
+        fields |= {"token": self._token, "account": self._account, "key": key}
+        return Entry(at=datetime.now(UTC), request=request, **fields)
 
     def _get(self, key: str) -> Entry | None:
         found = self._backend.get(key)
@@ -405,7 +405,9 @@ def change_record(backend: LedgerBackend, key: str, change: _Change) -> Entry | 
         text = backend.get(key)
         before = None if text is None else _entry(text)
         after = change(before)
-        if after is before or backend.replace(key, text, after and _text(key, after)):
+        if after is before or backend.replace(
+            key, text, None if after is None else _text(key, after)
+        ):
             return before
     raise TimeoutError(0, "other workers change this entry all the time")
 
@@ -470,14 +472,16 @@ def _entry(text: str) -> Entry:
             )
         case {"schema": 1, **fields}:
             others = fields.get("others")
-            whose = {name: str(fields.get(name) or "") for name in ("key", "account")}
+            whose: dict[str, Any] = {
+                name: str(fields.get(name) or "") for name in ("key", "account")
+            }
             entries = [_one(other, whose) for other in others] if isinstance(others, list) else []
             return _joined(_one(fields, whose), entries)
         case _:
             return Entry(at=datetime.now(UTC), lost=True)
 
 
-def _one(fields: Any, whose: Mapping[str, str]) -> Entry:
+def _one(fields: Any, whose: Mapping[str, Any]) -> Entry:
     try:
         job = _with_zones(Job.model_validate(fields["job"])) if fields["job"] else None
         return Entry(

@@ -46,7 +46,7 @@ _SIGNATURES = re.compile(
     re.IGNORECASE,
 )
 """Query fields with which object stores and CDNs sign a link; the rest names the file."""
-_AZURE = frozenset("sv ss srt se st sp sr sig sip spr skoid sktid skt ske sks skv".split())
+_AZURE = frozenset(["sv", "ss", "srt", "se", "st", "sp", "sr", "sig", "sip", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"])
 """The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 

@@ -27,7 +27,7 @@ from pydantic import (
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
-from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
+from langchain_tokenhub.jobs.history import JobHistory, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for, key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
@@ -332,7 +332,7 @@ class MediaClient(ConnectionSettings):
             limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
             wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
-            recent=self._recent_jobs(),
+            recent=shared_recent_jobs(*self._owner()),
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
             folder=self.save_to,
@@ -379,7 +379,7 @@ class MediaClient(ConnectionSettings):
         """Return the lookup of the account's earlier jobs."""
         return JobHistory(
             runtime=transport.runtime,
-            recent=self._recent_jobs(),
+            recent=shared_recent_jobs(*self._owner()),
             ledger=self._ledger(transport),
             folders=(*([self.save_to] if self.save_to else ()), *self._folders),
         )
@@ -401,9 +401,6 @@ class MediaClient(ConnectionSettings):
     def _account_hash(self) -> str:
         key = self._account()
         return account_hash(key) if key else ""
-
-    def _recent_jobs(self) -> RecentJobs:
-        return shared_recent_jobs(*self._owner())
 
     def _ledger(self, transport: Transport) -> Ledger | None:
         if self.ledger is None:

@@ -2,8 +2,9 @@
 
 python interrupted_child.py FACE FOLDER GRACE [tell]
 
-An interrupted submit is waited for up to GRACE seconds. With `tell` it stands still, after a line on stdout, while progress is told. When it is interrupted
-it prints the notes of the exception, and of those behind it, as JSON.
+An interrupted submit is waited for up to GRACE seconds. With `tell` it stands still, after a line
+on stdout, while progress is told. When it is interrupted it prints the notes of the exception, and
+of those behind it, as JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from langchain_tokenhub import TokenHubVideoTool
 from langchain_tokenhub.transport import runtime
+
 
 def stand_still(_job):
     sys.stdout.write("here\n")

@@ -373,6 +373,8 @@ def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
 
 def test_other_json_files_are_passed_over(tmp_path):
     (tmp_path / "a.json").write_text("[1, {", "utf-8")
+    for name, text in {"null": "null", "list": "[1]", "deep": "[" * 100_000}.items():
+        (tmp_path / f"{name}.json").write_text(text, "utf-8")
     keep(tmp_path / "b.json", job={"id": ""})
     keep(tmp_path / "c.json", name="somebody else's")
     assert records.known(tmp_path) == []
