@@ -173,7 +173,7 @@ class JobRunner:
 
     @asynccontextmanager
     async def _forgetting_failed(self, request: JobRequest) -> AsyncGenerator[None, None]:
-        """Remove a job that failed from the ledger: it is not charged, and may be submitted anew."""
+        """Remove a job that failed from the ledger: it is not charged, and may be made anew."""
         try:
             yield
         except JobFailedError as failed:

@@ -10,6 +10,7 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.errors import JobRef
+from langchain_tokenhub.jobs.history import shared_recent_jobs
 from langchain_tokenhub.jobs.ledger import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools import (
@@ -107,7 +108,7 @@ def test_bytes_that_are_saved_are_neither_warned_of_nor_kept_in_memory(hub, call
         warnings.simplefilter("always")
         made = call(tool, "generate", **BASE64)
     assert told == []
-    (save_results,) = tool._recent_jobs().find(made.job.id).files
+    (save_results,) = shared_recent_jobs(*tool._owner()).find(made.job.id).files
     assert save_results._data is None
     assert save_results.read() == made.files[0].read()
 
@@ -116,8 +117,8 @@ def test_bytes_that_are_not_saved_do_not_fill_the_memory(hub, call, monkeypatch)
     monkeypatch.setattr("langchain_tokenhub.jobs.history.MOST_HELD", 1)
     tool = TokenHubImageTool(model="hy-image-lite")
     first, second = (call(tool, "generate", **BASE64).job for _ in range(2))
-    assert tool._recent_jobs().find(first.id) is None
-    assert tool._recent_jobs().find(second.id).files[0]._data
+    assert shared_recent_jobs(*tool._owner()).find(first.id) is None
+    assert shared_recent_jobs(*tool._owner()).find(second.id).files[0]._data
 
 
 @pytest.mark.parametrize("verb", ["query", "watch"])
