@@ -190,6 +190,11 @@ def _stopped(
     return exit_codes.INTERRUPTED
 
 
+def _as_given(folder: Path, path: Path) -> Path:
+    """Return a saved file's path below `folder` as the user spelled it."""
+    return folder / path.name if path.parent == folder.expanduser().absolute() else path
+
+
 def _shown(console: Console, result: MediaResult, folder: Path) -> int:
     """Print where the files are: paths alone on stdout, so that another program can take them."""
     words, job = console.words, result.job
@@ -200,7 +205,7 @@ def _shown(console: Console, result: MediaResult, folder: Path) -> int:
         console.data(result.model_dump(mode="json"))
     for file in result.files:
         if file.path is not None and not console.as_json:
-            console.say(str(file.path))
+            console.say(str(_as_given(folder, file.path)))
     took = words("took", seconds=result.seconds) if result.seconds is not None else ""
     if not console.quiet:
         console.note(words("saved", id=job.id, model=job.model, took=took))
