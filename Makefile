@@ -19,6 +19,7 @@ lint:  ## check format, lint rules and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+	$(PYTHON) docs/check_types.py
 
 docs:  ## check that the generated parts are current, and build the site into build/site
 	$(PYTHON) docs/make.py --check

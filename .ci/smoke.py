@@ -26,7 +26,7 @@ for extra in ("starlette", "uvicorn", "PIL", "langchain", "pytest"):
 assert langchain_tokenhub.__version__ == version("langchain-tokenhub")
 package = files("langchain_tokenhub")
 kept = ["py.typed", "gallery.html", "catalogue/chat_models.toml", "catalogue/media_models.toml"]
-kept += ["catalogue/error_codes.toml", "cli/words.toml", "testing/data/models.toml"]
+kept += ["catalogue/error_codes.toml", "cli/translations.toml", "testing/data/models.toml"]
 assert all(package.joinpath(name).is_file() for name in kept)
 for name in langchain_tokenhub.__all__:
     getattr(langchain_tokenhub, name)

@@ -1,6 +1,6 @@
-"""The made parts about chat models, sites, the command line and errors. Pure.
+"""Generated parts about chat models, sites, the command line and errors. Pure.
 
-What only a page needs (why a code comes) is in `errors.toml`.
+The causes and fixes of errors are in `errors.toml`.
 """
 
 # ruff: noqa: INP001 - a script's neighbour, no package
@@ -22,7 +22,7 @@ from langchain_tokenhub.catalogue import SITE_NAMES, ChatModel, chat_models, err
 
 HERE = Path(__file__).parent
 _BROAD = ("ModelError", "LangChainException")
-"""Classes that say nothing of the cause."""
+"""Classes that do not tell the cause."""
 
 
 # --- chat models ----------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def models(language: Language) -> str:
 
 _HEADS: dict[Language, tuple[str, ...]] = {
     "en": (
-        *("Model", "Context", "Output", "Thinks", "Effort"),
+        *("Model", "Context", "Output", "Reasoning", "Effort"),
         *("Tools", "Sees", "Structured", "Price", "State"),
     ),
     "zh": (
@@ -130,7 +130,7 @@ def sites(language: Language) -> str:
 
 
 def command_help(language: Language) -> str:
-    """Return what `tokenhub --help` prints."""
+    """Return the output of `tokenhub --help`."""
     from langchain_tokenhub.cli import main
 
     os.environ["COLUMNS"] = "100"  # argparse asks for the terminal's width
@@ -144,18 +144,18 @@ def command_help(language: Language) -> str:
 
 
 def causes() -> dict[str, Any]:
-    """Return what `errors.toml` says of classes and codes."""
+    """Return the classes and codes of `errors.toml`."""
     return tomllib.loads((HERE / "errors.toml").read_text("utf-8"))
 
 
 def error_classes(language: Language) -> str:
-    """Return one entry a class: cause, fix, LangChain's class; then its codes."""
+    """Return an entry per class: cause, fix, LangChain's class, codes."""
     known, codes = causes()["class"], causes()["code"]
     tree = [cls for cls in vars(errors).values() if isinstance(cls, type)]
     ours = [cls for cls in tree if issubclass(cls, errors.TokenHubError)]
-    strange = ({cls.__name__ for cls in ours} ^ set(known)) | (known_codes() ^ set(codes))
-    if strange:
-        raise ValueError(f"docs/errors.toml and the package differ in {sorted(strange)}")
+    unmatched = ({cls.__name__ for cls in ours} ^ set(known)) | (known_codes() ^ set(codes))
+    if unmatched:
+        raise ValueError(f"docs/errors.toml and the package differ in {sorted(unmatched)}")
     return "\n\n".join(_error_class(language, cls, known[cls.__name__]) for cls in ours)
 
 
@@ -202,7 +202,7 @@ def _status_and_code(key: str) -> tuple[int | None, str | None]:
 
 
 def known_codes() -> set[str]:
-    """Return every key of the catalogue's rows, as `errors.toml` names them."""
+    """Return the keys of the catalogue's rows in the spelling of `errors.toml`."""
     from langchain_tokenhub.catalogue.toml import rows
 
     keys: set[str] = set()

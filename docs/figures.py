@@ -1,6 +1,6 @@
-"""The made table of the page on performance, out of `performance.json`. Pure.
+"""The table of the performance page, from `performance.json`. Pure.
 
-`python tests/benchmarks/run.py docs/performance.json` measures anew.
+`python tests/benchmarks/run.py docs/performance.json` measures again.
 """
 
 # ruff: noqa: INP001 - a script's neighbour, no package
@@ -26,7 +26,7 @@ Against = Literal["floors", "bridge", "core", "mistral", "peers", "fewer", "fixe
 
 @dataclass(frozen=True)
 class Aim:
-    """What a figure should be: at most `times` what it is held against."""
+    """The target of a figure: at most `times` that of `against`."""
 
     en: str
     zh: str
@@ -47,7 +47,7 @@ AIMS = {
     "import": Aim("1.1 × core", "core 的 1.1 倍", 1.1, "core"),
     "memory of an open stream": Aim("below the peers", "低于同类", 1, "peers"),
 }
-"""The aims of the project, by figure, in the order of the table."""
+"""Targets by figure, in the order of the table."""
 WORDS = {
     "a streamed chunk, sync": "流式一个 chunk，同步",
     "a streamed chunk, async": "流式一个 chunk，异步",
@@ -74,7 +74,7 @@ def table_of(language: Language) -> str:
 
 
 def conditions(language: Language) -> str:
-    """Return when, on what and with which versions was measured."""
+    """Return date, machine and versions of the measurement."""
     found = json.loads(FILE.read_text("utf-8"))
     versions = pick(language, ", ", "，").join(f"{k} {v}" for k, v in found["versions"].items())
     return pick(
@@ -98,7 +98,7 @@ def _row(language: Language, name: str, aim: Aim) -> Iterator[str]:
 
 
 def measured() -> dict[str, Found]:
-    """Return the figures of the file; how many streams were open is no part of a name."""
+    """Return the figures of the file, without the number of open streams in a name."""
     figures: dict[str, Found] = {}
     for row in json.loads(FILE.read_text("utf-8"))["rows"]:
         name = "memory of an open stream" if row["figure"].startswith("memory") else row["figure"]

@@ -1,13 +1,13 @@
-"""Makes the documentation: fills the made parts of the pages, and builds the site.
+"""Generate parts of the documentation, and build the site.
 
-    python docs/make.py            fill the made parts of the pages, make docs/llms.txt, what is
-                                   translated by a table, and the notebooks
-    python docs/make.py --check    say which are not up to date
-    python docs/make.py pictures   draw the example pictures anew, with the emulator
-    python docs/make.py site       fill, then build both languages into build/site/
+    python docs/make.py            generate the tables of the pages, docs/llms.txt, the Chinese
+                                   comparison, and the notebooks
+    python docs/make.py --check    list the files that are not up to date
+    python docs/make.py images     generate the example images with the emulator
+    python docs/make.py site       generate, then build both languages into build/site/
 
-Zensical has one language a site, so there is one build a language. What lies in docs/ itself
-(pictures, and pages that others write) belongs to both: it is laid beside the pages of each.
+Zensical builds one language per site, so there are two builds. Files in docs/ itself are copied
+beside the pages of each language.
 """
 
 # ruff: noqa: INP001 - a script, no package
@@ -40,19 +40,19 @@ STAGE = BUILD / "docs"
 SITE = BUILD / "site"
 
 SHARED = ("architecture.md", "comparison.md", "performance.md")
-"""Pages whose English lies in docs/ itself, the Chinese in docs/zh."""
+"""Pages whose English version is in docs/ itself, the Chinese one in docs/zh."""
 COMPARISON = HERE / "comparison.md"
 NOTEBOOKS = (ROOT / "examples" / "product_3d.py",)
-"""Notebooks that are no pages."""
-_MADE = re.compile(
+"""Notebooks that are not pages."""
+_GENERATED = re.compile(
     r"^( *)(<!-- made: (.+?) -->\n)(?:.*?)^ *(<!-- /made -->)", re.DOTALL | re.MULTILINE
 )
 _UP = re.compile(r"(\]\()((?:\.\./)*)\.\./(?=img/|architecture\.md|comparison\.md|performance\.md)")
-"""A link from a language's page to what lies in docs/ itself: one step less in the site."""
+"""A link from a language's page to docs/ itself, which is one level less in the site."""
 _DOWN = re.compile(r"(\]\()en/")
-"""A link from there to an English page: they lie beside each other in the site."""
+"""A link from docs/ itself to an English page, which is in the same folder in the site."""
 
-MAKERS: dict[str, Callable[..., str]] = {
+GENERATORS: dict[str, Callable[..., str]] = {
     "parameters": media_tables.parameters,
     "facts": media_tables.facts,
     "templates": media_tables.templates,
@@ -63,36 +63,36 @@ MAKERS: dict[str, Callable[..., str]] = {
     "figures": figures.table_of,
     "conditions": figures.conditions,
 }
-"""What a made part may ask for: `<!-- made: parameters hy-3d-3.0 -->`."""
+"""Generators by the word in a page's marker: `<!-- made: parameters hy-3d-3.0 -->`."""
 
 
 # --- pages ----------------------------------------------------------------------------------------
 
 
 def pages(language: Language) -> dict[str, Path]:
-    """Return a language's pages, by their place in the site."""
+    """Return a language's pages by their path in the site."""
     shared = {name: HERE / name for name in SHARED if (HERE / name).exists()}
     own = (HERE / language).rglob("*.md")
     return shared | {path.relative_to(HERE / language).as_posix(): path for path in sorted(own)}
 
 
-def filled(language: Language, text: str) -> str:
-    """Return a page with its made parts."""
+def generate_parts(language: Language, text: str) -> str:
+    """Return a page with its parts generated."""
 
-    def made(found: re.Match[str]) -> str:
+    def generate(found: re.Match[str]) -> str:
         word, *arguments = found[3].split()
-        part = f"{found[2]}\n{MAKERS[word](language, *arguments)}\n\n{found[4]}"
+        part = f"{found[2]}\n{GENERATORS[word](language, *arguments)}\n\n{found[4]}"
         return textwrap.indent(part, found[1])
 
-    return _MADE.sub(made, text)
+    return _GENERATED.sub(generate, text)
 
 
-def outputs() -> Iterator[tuple[Path, str]]:
-    """Yield each file that is made, wholly or in part, with what it should hold."""
+def generated_files() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file with its content."""
     yield HERE / "zh" / COMPARISON.name, translated.chinese(COMPARISON.read_text("utf-8"))
     for language in LANGUAGES:
         for path in pages(language).values():
-            yield path, filled(language, path.read_text("utf-8"))
+            yield path, generate_parts(language, path.read_text("utf-8"))
     yield HERE / "llms.txt", llms()
     for path in (*HERE.glob("*/notebooks/*.md"), *NOTEBOOKS):
         yield path.with_suffix(".ipynb"), notebooks.notebook(path)
@@ -125,7 +125,7 @@ def ordered(language: Language) -> list[str]:
 
 
 def settings() -> dict[str, Any]:
-    """Return what mkdocs.yml says."""
+    """Return the content of mkdocs.yml."""
     read: dict[str, Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
     return read
 
@@ -138,51 +138,51 @@ def _head(text: str) -> tuple[str, str]:
 
 
 def fill() -> int:
-    """Write what is made."""
-    for path, text in outputs():
+    """Write the generated files."""
+    for path, text in generated_files():
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
-            say(f"made {path.relative_to(ROOT)}")
+            write_line(f"generated {path.relative_to(ROOT)}")
     return 0
 
 
 def check() -> int:
-    """Say what is not up to date; 1 if anything is."""
-    stale = [p for p, text in outputs() if not p.exists() or p.read_text("utf-8") != text]
+    """List the files that are not up to date; return 1 if there are any."""
+    stale = [p for p, text in generated_files() if not p.exists() or p.read_text("utf-8") != text]
     for path in stale:
-        say(f"{path.relative_to(ROOT)} is not up to date: run python docs/make.py")
+        write_line(f"{path.relative_to(ROOT)} is not up to date: run python docs/make.py")
     return int(bool(stale))
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
-def pictures() -> int:
-    """Draw what the pages and the READMEs show."""
+def images() -> int:
+    """Generate the images of the pages and READMEs."""
     from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
     from langchain_tokenhub.testing import Emulator
 
     with Emulator(speed=1000) as hub:
         at = {"base_url": hub.url, "api_key": "emulator"}
-        picture = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
-        film = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=picture)
+        image = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
+        video = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=image)
         shape = Tokenhub3DTool(**at).generate(prompt="一把紫砂茶壶")
         preview = next(file.preview_url for file in shape.files if file.preview_url)
-        _write("image.png", picture.files[0].read())
-        _write("3d.png", picture.files[0].model_copy(update={"url": preview}).read())
-        _write("video.png", _frame(film.files[0].read()))
+        _write("image.png", image.files[0].read())
+        _write("3d.png", image.files[0].model_copy(update={"url": preview}).read())
+        _write("video.png", _frame(video.files[0].read()))
     studio_picture.draw(HERE / "img" / "studio.png", _frame)
     return 0
 
 
 def _frame(video: bytes) -> bytes:
-    """Return the middle picture of a video, as a PNG."""
+    """Return the middle frame of a video, as a PNG."""
     import io
 
     import av
 
-    with av.open(io.BytesIO(video)) as film:
-        frames = [frame.to_image() for frame in film.decode(video=0)]
+    with av.open(io.BytesIO(video)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
     out = io.BytesIO()
     frames[len(frames) // 2].save(out, "PNG")
     return out.getvalue()
@@ -190,20 +190,20 @@ def _frame(video: bytes) -> bytes:
 
 def _write(name: str, data: bytes) -> None:
     (HERE / "img" / name).write_bytes(data)
-    say(f"docs/img/{name}: {len(data) // 1000} kB")
+    write_line(f"docs/img/{name}: {len(data) // 1000} kB")
 
 
 # --- site -----------------------------------------------------------------------------------------
 
 
 def site() -> int:
-    """Build both languages into build/site/, with a first page that leads to one of them."""
+    """Build both languages into build/site/, with an index page that redirects to one."""
     fill()
     shutil.rmtree(SITE, ignore_errors=True)
     for language in LANGUAGES:
         stage(language)
         config = BUILD / f"mkdocs-{language}.yml"
-        text = yaml.safe_dump(localised(settings(), language), allow_unicode=True)
+        text = yaml.safe_dump(localize(settings(), language), allow_unicode=True)
         config.write_text(text.replace(SLUGIFY, _SLUGIFY), "utf-8")
         build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f"]
         subprocess.run([*build, str(config)], cwd=BUILD, check=True)  # noqa: S603 - our own words
@@ -214,7 +214,7 @@ def site() -> int:
 
 SLUGIFY = "as-written"
 _SLUGIFY = "!!python/object/apply:pymdownx.slugs.slugify {kwds: {case: lower}}"
-"""Lets a Chinese heading's anchor be the heading; a function has no form in plain YAML."""
+"""Makes a Chinese heading its own anchor; plain YAML cannot name a function."""
 _FIRST = """<!doctype html>
 <meta charset="utf-8">
 <title>langchain-tokenhub</title>
@@ -224,7 +224,7 @@ _FIRST = """<!doctype html>
 
 
 def stage(language: Language, to: Path | None = None) -> Path:
-    """Lay a language's pages and what belongs to both side by side."""
+    """Copy a language's pages and the shared files into one folder."""
     folder = to or STAGE / language
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE / "img", folder / "img")
@@ -238,7 +238,7 @@ def stage(language: Language, to: Path | None = None) -> Path:
     return folder
 
 
-def localised(read: dict[str, Any], language: Language) -> dict[str, Any]:
+def localize(read: dict[str, Any], language: Language) -> dict[str, Any]:
     """Return the settings of one language's build."""
     words = read["extra"].get(f"words_{language}", {})
     there = pages(language)
@@ -272,20 +272,20 @@ def _entry(page: str, there: dict[str, Path]) -> dict[str, str]:
     return {_head(there[page].read_text("utf-8"))[0]: page}
 
 
-def say(text: str) -> None:
-    """Tell the person at the terminal."""
+def write_line(text: str) -> None:
+    """Print a line."""
     sys.stdout.write(f"{text}\n")
 
 
 def main() -> int:
-    """Do what the command line asks."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="?", choices=("fill", "pictures", "site"), default="fill")
+    parser.add_argument("what", nargs="?", choices=("fill", "images", "site"), default="fill")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.check:
         return check()
-    return {"fill": fill, "pictures": pictures, "site": site}[options.what]()
+    return {"fill": fill, "images": images, "site": site}[options.what]()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The made parts about media models: parameters, prices, effect templates. Pure."""
+"""Generated tables of the media models: parameters, prices, effect templates. Pure."""
 
 # ruff: noqa: INP001 - a script's neighbour, no package
 
@@ -16,17 +16,10 @@ from langchain_tokenhub.catalogue import (
     fx_templates,
     media_model,
 )
-from langchain_tokenhub.params import (
-    FileField,
-    LogoParam,
-    Text,
-    ViewImage,
-    ViewImage31,
-    params_class,
-)
-from langchain_tokenhub.params import validators as kinds
-
-MB = 1024 * 1024
+from langchain_tokenhub.params import FileField, params_class, validators
+from langchain_tokenhub.params.base import LogoParam
+from langchain_tokenhub.params.three_d import ViewImage, ViewImage31
+from langchain_tokenhub.params.validators import MB, Description
 
 
 def parameters(language: Language, model: str) -> str:
@@ -37,7 +30,7 @@ def parameters(language: Language, model: str) -> str:
 
 
 def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, str, str]:
-    text = next(item for item in field.metadata if isinstance(item, Text))
+    text = next(item for item in field.metadata if isinstance(item, Description))
     must = pick(language, "required", "必填")
     return (
         f"`{name}`" + (f" **{must}**" if field.is_required() else ""),
@@ -47,7 +40,7 @@ def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, st
 
 
 def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
-    found = [item for item in field.metadata if isinstance(item, kinds.Check)]
+    found = [item for item in field.metadata if isinstance(item, validators.Validator)]
     if found:
         yield from _check(language, found[0])
         return
@@ -66,7 +59,9 @@ def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
 
 def _views(language: Language, annotation: str) -> Iterator[str]:
     view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
-    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, kinds.Word))
+    words = next(
+        i for i in view.model_fields["view_type"].metadata if isinstance(i, validators.Choice)
+    )
     yield pick(
         language,
         f"list of objects: `view_type` ({code(language, words.values)}), `view_image_url` or "
@@ -76,37 +71,37 @@ def _views(language: Language, annotation: str) -> Iterator[str]:
     )
 
 
-def _check(language: Language, check: kinds.Check) -> Iterator[str]:
+def _check(language: Language, check: validators.Validator) -> Iterator[str]:
     match check:
-        case kinds.Length(most=most):
+        case validators.String(most=most):
             yield pick(language, "text", "文本")
             if most:
                 yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
-        case kinds.Whole(least=least, most=None):
-            yield pick(language, f"whole number from {least}", f"不小于 {least} 的整数")
-        case kinds.Whole(least=least, most=most):
-            yield pick(language, f"whole number {least} to {most}", f"{least}–{most} 的整数")
-        case kinds.Number(values=values) | kinds.Word(values=values):
+        case validators.Integer(least=least, most=None):
+            yield pick(language, f"integer from {least}", f"不小于 {least} 的整数")
+        case validators.Integer(least=least, most=most):
+            yield pick(language, f"integer {least} to {most}", f"{least}–{most} 的整数")
+        case validators.IntChoice(values=values) | validators.Choice(values=values):
             yield code(language, values)
-        case kinds.Flag():
+        case validators.Boolean():
             yield "`true`, `false`"
-        case kinds.Size():
+        case validators.PixelSize():
             yield from _size(language, check)
-        case kinds.Base64(most_bytes=most):
+        case validators.Base64(most_bytes=most):
             yield pick(
                 language,
                 f"base64 text of at most {most // MB} MB",
                 f"base64 文本，不超过 {most // MB} MB",
             )
-        case kinds.JobId():
-            yield pick(language, "job id", "任务 ID")
+        case validators.JobId():
+            yield pick(language, "job ID", "任务 ID")
         case FileField():
             yield from _file(language, check)
         case _:
-            raise TypeError(f"{type(check).__name__}: say what it takes in docs/media_tables.py")
+            raise TypeError(f"{type(check).__name__}: describe it in docs/media_tables.py")
 
 
-def _size(language: Language, size: kinds.Size) -> Iterator[str]:
+def _size(language: Language, size: validators.PixelSize) -> Iterator[str]:
     yield pick(language, "`width:height` in pixels", "`宽:高`，单位像素")
     if size.most:
         yield pick(language, f"each {size.least} to {size.most}", f"各 {size.least}–{size.most}")
@@ -174,10 +169,8 @@ def _facts(language: Language, row: MediaModel) -> Iterator[tuple[str, str]]:
 def _price(language: Language, price: Price | None) -> str:
     if price is None:
         return pick(language, "not known", "未知")
-    money = [amount * price.cny_per_credit for amount in (price.low, price.high)]
-    span = "–".join(dict.fromkeys(f"{amount:g}" for amount in money))
     per = dict(zip(("job", "image", "second", "template"), _PER[language], strict=True))[price.per]
-    parts = [pick(language, f"about {span} CNY {per}", f"{per}约 {span} 元")]
+    parts = [pick(language, f"about {price.cny} CNY {per}", f"{per}约 {price.cny} 元")]
     if price.variants:
         some = ", ".join(f"`{word}` {amount:g}" for word, amount in price.variants.items())
         parts.append(
@@ -197,7 +190,7 @@ def _price(language: Language, price: Price | None) -> str:
 
 
 _PER: dict[Language, tuple[str, ...]] = {
-    "en": ("a job", "a picture", "a second of audio", "a job, by template"),
+    "en": ("a job", "an image", "a second of audio", "a job, by template"),
     "zh": ("每个任务", "每张图片", "每秒音频", "每个任务（由模板决定）"),
 }
 
@@ -206,7 +199,7 @@ def templates(language: Language) -> str:
     """Return the effect templates of yt-video-fx."""
     heads = pick(
         language,
-        "Template,Chinese name,Pictures,Credits",
+        "Template,Chinese name,Images,Credits",
         "模板,名称,图片张数,积分",
     ).split(",")
     return table(heads, (_template(language, row) for row in fx_templates()))
@@ -219,5 +212,5 @@ def _template(language: Language, row: FxTemplate) -> tuple[str, str, str, str]:
         count += pick(language, " (assumed)", "（推测）")
     amounts = ", ".join(f"{size} {amount:g}" for size, amount in row.credits.items())
     if row.per_extra_image:
-        amounts += pick(language, ", times (pictures − 1)", "，乘以（图片数 − 1）")
+        amounts += pick(language, ", times (images − 1)", "，乘以（图片数 − 1）")
     return f"`{row.id}`", row.name_zh or "–", count, amounts or "–"

@@ -25,7 +25,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 KEYS = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY", "TOKENHUB_BASE_URL")
 WIDTH, HEIGHT, SCALE = 1064, 1100, 1.5
 GROUND = (244, 243, 240)
-"""What lies around the picture's contents; what is below them is cut off."""
+"""Margins of the picture; the rest of the page is cut off."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; padding: 20px; background: rgb{ground}; }}
@@ -40,7 +40,7 @@ img {{ width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 10px;
 
 
 def draw(to: Path, frame: Callable[[bytes], bytes]) -> None:
-    """Run the studio and photograph it.
+    """Run the studio and take a screenshot.
 
     Args:
         to: Where the PNG goes.
@@ -66,7 +66,7 @@ def _only(folder: Path, pattern: str) -> bytes:
 
 
 def _columns(text: str) -> str:
-    """Give each Chinese character the two columns it has in a terminal."""
+    """Give each Chinese character two columns, as in a terminal."""
     wide = (f"<i>{c}</i>" if east_asian_width(c) in "WF" else html.escape(c) for c in text)
     return "".join(wide)
 

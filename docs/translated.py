@@ -1,7 +1,6 @@
-"""The Chinese page of the comparison, made of the English one and `comparison_zh.toml`. Pure.
+"""The Chinese comparison page, generated from the English one and `comparison_zh.toml`. Pure.
 
-The rows stand once: only what they are called is translated. A text without its translation stays
-English; a test asks for it, so that the two never say different things.
+Only texts are translated; the figures exist once. A test fails for a text without translation.
 """
 
 # ruff: noqa: INP001 - a script's neighbour, no package
@@ -14,7 +13,7 @@ from pathlib import Path
 
 WORDS = Path(__file__).with_name("comparison_zh.toml")
 LAST = " in "
-"""Between a test's name and its file."""
+"""Separates a test's name and its file."""
 
 
 def chinese(english: str) -> str:
@@ -30,12 +29,12 @@ def untranslated(english: str) -> list[str]:
 
 
 def unused(english: str) -> list[str]:
-    """Return the translations whose text is gone."""
+    """Return the translations of texts that no longer exist."""
     return sorted(known().keys() - set(_texts(english)) - set(known(cells=True)))
 
 
 def known(*, cells: bool = False) -> dict[str, str]:
-    """Return the translations: of cells of every table, and of everything else."""
+    """Return the translations of table cells, and those of other texts."""
     words: dict[str, dict[str, str]] = tomllib.loads(WORDS.read_text("utf-8"))
     return words["cell"] if cells else {**words["cell"], **words["text"]}
 

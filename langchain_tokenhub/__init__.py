@@ -1,6 +1,6 @@
 """LangChain chat model and media tools for Tencent Cloud TokenHub.
 
-Names are loaded when they are first used: importing the package costs nothing.
+Names are loaded when they are first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         JobError,
         JobFailedError,
         JobNotFoundError,
+        JobRef,
         JobTimeoutError,
         ModelNotAvailableError,
         PermissionDeniedError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
     from langchain_tokenhub.tools import (
+        TokenHub3DTool,
         Tokenhub3DTool,
         TokenHubImageTool,
         TokenHubJobTool,
@@ -47,83 +49,24 @@ if TYPE_CHECKING:
         approve_above,
     )
 
-_HOMES = {
-    "chat.response": ("ListedModel",),
-    "chat_models": ("ChatTokenHub",),
-    "errors": (
-        "APIConnectionError",
-        "APITimeoutError",
-        "AuthenticationError",
-        "CertificateError",
-        "ContentBlockedError",
-        "ContextLengthError",
-        "IncompleteStreamError",
-        "InvalidRequestError",
-        "JobBlockedError",
-        "JobError",
-        "JobFailedError",
-        "JobNotFoundError",
-        "JobTimeoutError",
-        "ModelNotAvailableError",
-        "PermissionDeniedError",
-        "QuotaExhaustedError",
-        "RateLimitError",
-        "ResponseFormatError",
-        "ResultExpiredError",
-        "ServerError",
-        "SubmissionUnknownError",
-        "TokenHubError",
-    ),
-    "jobs.models": ("Job", "MediaFile", "MediaResult"),
-    "tools": (
-        "TokenHubImageTool",
-        "TokenHubJobTool",
-        "TokenHubToolkit",
-        "TokenHubVideoTool",
-        "Tokenhub3DTool",
-        "approve_above",
-    ),
+__all__ = ["ChatTokenHub", "Job", "JobRef", "ListedModel", "MediaFile", "MediaResult"]
+__all__ += ["TokenHub3DTool", "TokenHubImageTool", "TokenHubJobTool", "TokenHubToolkit"]
+__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "__version__", "approve_above"]
+__all__ += ["APIConnectionError", "APITimeoutError", "AuthenticationError", "CertificateError"]
+__all__ += ["ContentBlockedError", "ContextLengthError", "IncompleteStreamError"]
+__all__ += ["InvalidRequestError", "JobBlockedError", "JobError", "JobFailedError"]
+__all__ += ["JobNotFoundError", "JobTimeoutError", "ModelNotAvailableError"]
+__all__ += ["PermissionDeniedError", "QuotaExhaustedError", "RateLimitError", "ResponseFormatError"]
+__all__ += ["ResultExpiredError", "ServerError", "SubmissionUnknownError", "TokenHubError"]
+
+_MODULES = {
+    "chat.response": "ListedModel",
+    "chat_models": "ChatTokenHub",
+    "jobs.models": "Job MediaFile MediaResult",
+    "tools": "TokenHub3DTool TokenHubImageTool TokenHubJobTool TokenHubToolkit TokenHubVideoTool "
+    "Tokenhub3DTool approve_above",
 }
-
-__all__ = [
-    "APIConnectionError",
-    "APITimeoutError",
-    "AuthenticationError",
-    "CertificateError",
-    "ChatTokenHub",
-    "ContentBlockedError",
-    "ContextLengthError",
-    "IncompleteStreamError",
-    "InvalidRequestError",
-    "Job",
-    "JobBlockedError",
-    "JobError",
-    "JobFailedError",
-    "JobNotFoundError",
-    "JobTimeoutError",
-    "ListedModel",
-    "MediaFile",
-    "MediaResult",
-    "ModelNotAvailableError",
-    "PermissionDeniedError",
-    "QuotaExhaustedError",
-    "RateLimitError",
-    "ResponseFormatError",
-    "ResultExpiredError",
-    "ServerError",
-    "SubmissionUnknownError",
-    "TokenHubError",
-    "TokenHubImageTool",
-    "TokenHubJobTool",
-    "TokenHubToolkit",
-    "TokenHubVideoTool",
-    "Tokenhub3DTool",
-    "__version__",
-    "approve_above",
-]
-
-
-__getattr__ = loader(__name__, _HOMES)
+__getattr__ = loader(__name__, __all__, "errors", _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -1,28 +1,5 @@
 """The errors: one class for each cause.
 
-    TokenHubError                       (ModelError)
-    ├── AuthenticationError             401             (ModelAuthenticationError)
-    ├── PermissionDeniedError           403             (ModelPermissionDeniedError)
-    ├── QuotaExhaustedError             402, arrears    (ModelPermissionDeniedError)
-    ├── ModelNotAvailableError          404, 400004     (ModelNotFoundError)
-    ├── InvalidRequestError             400, 413, local (ModelInvalidRequestError)
-    │   ├── ContextLengthError          400003          (ContextOverflowError)
-    │   └── ResponseFormatError         400006
-    ├── ContentBlockedError             451, moderation
-    ├── RateLimitError                  429             (ModelRateLimitError)
-    ├── ServerError                     5xx, unreadable (ModelAPIError)
-    ├── APIConnectionError              not reachable, cut (ModelConnectionError)
-    │   ├── CertificateError            TLS certificate refused
-    │   └── IncompleteStreamError       stream ended early
-    ├── APITimeoutError                 no answer       (ModelTimeoutError)
-    └── JobError
-        ├── JobFailedError
-        │   └── JobBlockedError         (also a ContentBlockedError)
-        ├── JobTimeoutError
-        ├── JobNotFoundError
-        ├── SubmissionUnknownError
-        └── ResultExpiredError
-
 Every class is a LangChain `ModelError`, as LangChain's retry middleware retries all other errors.
 Those not worth retrying are also `RuntimeError`s, which LangGraph's `RetryPolicy()` leaves alone.
 None holds a key, a prompt, the query of a signed URL, or an object of the HTTP library.
@@ -208,7 +185,7 @@ class TokenHubError(ModelError):
         named = self.job is not None and (repr(self.job.id) in text or f"/{self.job.id}" in text)
         context = [
             self.host and f"host {self.host}",
-            self.request_id and f"request id {self.request_id}",
+            self.request_id and f"request ID {self.request_id}",
             self.attempts > 1 and f"{self.attempts} attempts",
             self.job and not named and f"job {self.job.model}/{self.job.id}",
         ]
@@ -308,32 +285,18 @@ class SubmissionUnknownError(JobError):
 
 
 class ResultExpiredError(JobError):
-    """The link to a result is dead."""
+    """The link to a result has expired."""
 
 
 RETRYABLE = (RateLimitError, ServerError, APIConnectionError, APITimeoutError)
 """The classes worth retrying; an instance that is a `RuntimeError` as well is not."""
 
 CLASSES: dict[str, type[TokenHubError]] = {
-    cls.__name__: cls
-    for cls in (
-        AuthenticationError,
-        PermissionDeniedError,
-        QuotaExhaustedError,
-        ModelNotAvailableError,
-        InvalidRequestError,
-        ContextLengthError,
-        ResponseFormatError,
-        ContentBlockedError,
-        RateLimitError,
-        ServerError,
-        APIConnectionError,
-        APITimeoutError,
-        JobNotFoundError,
-        JobFailedError,
-    )
+    name: cls
+    for name, cls in list(globals().items())
+    if isinstance(cls, type) and issubclass(cls, TokenHubError)
 }
-"""Classes that a row of `error_codes.toml` may name."""
+"""Classes by name, for the rows of `error_codes.toml`."""
 
 
 @dataclass(frozen=True)
@@ -401,18 +364,14 @@ def _is_error(error: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
 
 
 def _fault(error: Mapping[str, Any], body: Mapping[str, Any]) -> Fault:
-    code = _first(error, "code", "Code", "type")
     texts = [_first(error, "message", "Message", "Msg", "msg"), _first(error, "message_zh")]
     request_id = (
         _first(error, "request_id")
         or _first(body, "request_id", "RequestId")
         or (_first(body, "id") if "choices" not in body else None)
     )
-    return Fault(
-        code=code,
-        message=" / ".join(dict.fromkeys(text for text in texts if text)),
-        request_id=request_id,
-    )
+    message = " / ".join(dict.fromkeys(text for text in texts if text))
+    return Fault(_first(error, "code", "Code", "type"), message, request_id)
 
 
 def _first(values: Mapping[str, Any], *names: str) -> str | None:
@@ -431,9 +390,12 @@ def error_from(
 
     The rows of `error_codes.toml` decide by status and code; the body's `type` is not used.
     """
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else _dump(body)
-    parsed = _parse(text) if isinstance(body, bytes) else body
-    fault = fault_in(parsed) or Fault(code=None, message=_excerpt(text))
+    if isinstance(body, bytes):
+        text = body.decode("utf-8", "replace")
+        parsed = _parse(text)
+    else:
+        text, parsed = json.dumps(body, ensure_ascii=False, default=str), body
+    fault = fault_in(parsed) or Fault(None, clean(text.strip(), 200) or "no body")
     row = catalogue.error_row(_status_of(status, fault.code), fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
     return CLASSES[row.name](
@@ -462,16 +424,8 @@ def _safe(headers: Mapping[str, str]) -> dict[str, str]:
     return {k: clean(v) for k, v in headers.items() if k.lower() not in _UNSAFE_HEADERS}
 
 
-def _dump(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False, default=str)
-
-
 def _parse(text: str) -> object:
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
-
-
-def _excerpt(text: str) -> str:
-    return clean(text.strip(), 200) or "no body"

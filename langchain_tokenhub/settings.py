@@ -1,4 +1,4 @@
-"""The connection fields, with one meaning on the chat model and on every tool."""
+"""The connection fields, the same on the chat model and on every tool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -25,18 +25,23 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import loopback, shared_hosts
-from langchain_tokenhub.transport.retry import shared_budget
+from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
 from langchain_tokenhub.transport.sync_bridge import finish
 
 if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
     from langchain_tokenhub.transport import Transport
 
-if TYPE_CHECKING:
-    from httpx import AsyncClient, Client, Timeout
+    AsyncClient = httpx.AsyncClient | httpx2.AsyncClient
+    Client = httpx.Client | httpx2.Client
+    Timeout = httpx.Timeout | httpx2.Timeout
 else:
 
-    class _Of:
+    class _InstanceOf:
+        """A type of httpx and httpx2, checked without importing either."""
+
         def __init__(self, name: str) -> None:
             self._name = name
 
@@ -46,18 +51,19 @@ else:
             return core_schema.no_info_plain_validator_function(self._check)
 
         def _check(self, value: object) -> object:
-            known = getattr(sys.modules.get("httpx"), self._name, ())
+            libraries = [sys.modules.get("httpx"), sys.modules.get("httpx2")]
+            known = tuple(getattr(library, self._name) for library in libraries if library)
             if not isinstance(value, known):
                 raise PydanticCustomError(
                     "is_instance_of",
-                    "Input should be an instance of {name}",
-                    {"name": f"httpx.{self._name}"},
+                    "Input should be an instance of httpx.{name} or httpx2.{name}",
+                    {"name": self._name},
                 )
             return value
 
-    AsyncClient = Annotated[Any, _Of("AsyncClient")]
-    Client = Annotated[Any, _Of("Client")]
-    Timeout = Annotated[Any, _Of("Timeout")]
+    AsyncClient = Annotated[Any, _InstanceOf("AsyncClient")]
+    Client = Annotated[Any, _InstanceOf("Client")]
+    Timeout = Annotated[Any, _InstanceOf("Timeout")]
 
 __all__ = ["AsyncClient", "Client", "Timeout"]
 
@@ -66,11 +72,10 @@ KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
 SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
 
 _PRIVATE = frozenset({"api_key", "default_headers", "http_client", "http_async_client"})
-"""Fields that no pickle holds."""
+"""Fields that are not pickled."""
 _SHARED = frozenset({"http_client", "http_async_client"})
-"""Fields that a deep copy shares: they belong to the caller."""
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""What a header's name is made of (RFC 9110, section 5.6.2)."""
+"""Fields that a deep copy shares, because they belong to the caller."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
@@ -79,12 +84,12 @@ def origin_of(address: str) -> str:
     """Return scheme, host and port of a base URL, with or without a trailing `/v1`.
 
     Raises:
-        ValueError: The key would travel unprotected, or it is not an address.
+        ValueError: It is not an http(s) address, or http to a host that is not loopback.
     """
     parts = urlsplit(address.strip())
     if parts.username or parts.password:
         raise ValueError("base_url holds a user name or password; the key goes in `api_key`")
-    if not _named(parts) or parts.scheme not in {"http", "https"}:
+    if not _has_valid_host(parts) or parts.scheme not in {"http", "https"}:
         raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
     if parts.scheme == "http" and not loopback(parts.hostname or ""):
         raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
@@ -94,21 +99,21 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _named(parts: SplitResult) -> bool:
-    """Say whether there is a host, spelled as one can be asked for, and no impossible port."""
+def _has_valid_host(parts: SplitResult) -> bool:
+    """Return True if host and port can be connected to."""
     try:
         _, host = parts.port, parts.hostname or ""
-        if host.isascii():  # others are for httpx, whose tables are newer than the codec's
+        if host.isascii():  # httpx checks others with newer tables than the codec's
             host.encode("idna").decode("idna")
     except ValueError:
         return False
     return bool(host)
 
 
-def _addresses(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+def _check_base_url(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
     if value is None or value == "":
         return None
-    addresses = [value] if isinstance(value, str) else list(value)
+    addresses = [value] if isinstance(value, str) else value
     if not addresses:
         raise ValueError("base_url is an empty list; leave it out to use `site`")
     for address in addresses:
@@ -117,87 +122,116 @@ def _addresses(value: str | Sequence[str] | None) -> str | tuple[str, ...] | Non
 
 
 def _key_from_environment() -> SecretStr | None:
-    found = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
-    return next((SecretStr(key) for key in found if key), None)
+    keys = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    return next((SecretStr(key) for key in keys if key), None)
 
 
-def _plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+def _check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     for name, value in (headers or {}).items():
-        if not _plain(name + value):
+        if not ((name + value).isascii() and (name + value).isprintable()):
             raise ValueError(f"default_headers: {name!r} is not plain ASCII on one line")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"default_headers: {name!r} is not the name of a header")
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"default_headers: {name!r} is not a header name")
         if name.lower() in _FRAMING:
-            raise ValueError(f"default_headers: {name!r} says where a request ends, which we do")
+            raise ValueError(f"default_headers: {name!r} is set by the HTTP client; leave it out")
     return headers
 
 
-def _seconds(timeout: float | Timeout | None) -> float | Timeout | None:
+def _check_timeout(timeout: float | Timeout | None) -> float | Timeout | None:
     try:
         Timeouts.of(timeout, Timeouts())
-    except InvalidRequestError as problem:
-        raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
+    except InvalidRequestError as error:
+        raise ValueError(str(error)) from None  # pydantic turns it into a ValidationError
     return timeout
 
 
+class ConnectionOptions(TypedDict, total=False):
+    """Constructor keywords of `ConnectionSettings`, for type checkers."""
+
+    api_key: str | SecretStr | None
+    site: SiteName
+    base_url: str | Sequence[str] | None
+    timeout: float | Timeout | None
+    request_timeout: float | Timeout | None
+    max_retries: int
+    default_headers: Mapping[str, str] | None
+    http_client: Client | None
+    http_async_client: AsyncClient | None
+
+
 class ConnectionSettings(BaseModel):
-    """Where to connect, with which key, and how patiently."""
+    """Host, key, timeouts and retries of the requests."""
 
     model_config = ConfigDict(
         arbitrary_types_allowed=True, populate_by_name=True, hide_input_in_errors=True
     )
 
     api_key: SecretStr | None = Field(default_factory=_key_from_environment, repr=False)
-    """TokenHub key; else `TOKENHUB_API_KEY`, then `TENCENT_TOKENHUB_API_KEY`."""
+    """API key. Default: `TOKENHUB_API_KEY`, else `TENCENT_TOKENHUB_API_KEY`, of the environment."""
     site: SiteName = Field(
         default_factory=lambda: os.environ.get("TOKENHUB_SITE") or "mainland",
         validate_default=True,
     )
-    """Which of TokenHub's sites the key belongs to; fail-over stays inside it."""
-    base_url: Annotated[str | Sequence[str] | None, AfterValidator(_addresses)] = Field(
+    """Site that the key belongs to; fail-over stays inside it.
+
+    Default: `TOKENHUB_SITE` from the environment, then `"mainland"`.
+    """
+    base_url: Annotated[str | Sequence[str] | None, AfterValidator(_check_base_url)] = Field(
         default_factory=lambda: os.environ.get("TOKENHUB_BASE_URL"), validate_default=True
     )
-    """Overrides `site`: an address, or the primary and its backups."""
-    timeout: Annotated[float | Timeout | None, AfterValidator(_seconds)] = Field(
+    """Address instead of `site`, or the primary and its backups in order; `/v1` is optional.
+
+    https only, except on loopback. Default: `TOKENHUB_BASE_URL` from the environment.
+    """
+    timeout: Annotated[float | Timeout | None, AfterValidator(_check_timeout)] = Field(
         default=None, validation_alias=AliasChoices("timeout", "request_timeout")
     )
-    """Seconds for each read of one request, three times that for a whole answer. See `Timeouts`."""
+    """Seconds for each read of one request, three times that for a whole answer; above 0.
+
+    Or an `httpx.Timeout`. None is the default of each kind of call; see `Timeouts`. The wait for a
+    job is bounded by `wait_timeout`.
+    """
     max_retries: NonNegativeInt = 2
-    """How often one call is repeated; 0 means never."""
-    default_headers: Annotated[Mapping[str, str] | None, AfterValidator(_headers)] = Field(
+    """Retries of one call, from 0."""
+    default_headers: Annotated[Mapping[str, str] | None, AfterValidator(_check_headers)] = Field(
         default=None, exclude=True, repr=False
     )
-    """Headers for every API request; as secret as the key, so no dump or trace holds them."""
+    """Headers of every API request; as secret as the key, so no dump or trace holds them."""
     http_client: Client | None = Field(default=None, exclude=True, repr=False)
-    """The caller's own client for sync calls; used as it is and never closed."""
+    """Your own `httpx.Client` for sync calls; it is never closed."""
     http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
-    """The same for async calls."""
+    """Your own `httpx.AsyncClient` for async calls; it is never closed."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[ConnectionOptions]) -> None: ...
 
     @property
     def request_timeout(self) -> float | Timeout | None:
-        """The timeout, by its LangChain alias."""
+        """`timeout` under its LangChain name."""
         return self.timeout
 
     def _key(self) -> str:
-        """Return the key; after unpickling it comes from the environment."""
-        key = self.api_key or _key_from_environment()
-        if key is None or not key.get_secret_value().strip():
+        """Return the key, or that of the environment, which is where an unpickled object finds it.
+
+        Raises:
+            AuthenticationError: There is none, or it cannot be a header.
+        """
+        secret = self.api_key or _key_from_environment()
+        key = secret.get_secret_value().strip() if secret else ""
+        if not key:
             raise AuthenticationError(
                 "no TokenHub API key",
                 hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}; to try "
                 "without a key run `tokenhub emulator` / 请设置密钥；没有密钥可先运行 "
                 "`tokenhub emulator` 试用",
             )
-        if not _plain(key.get_secret_value().strip()):
+        if not (key.isascii() and key.isprintable()):
             raise AuthenticationError(
-                "the API key holds characters that no key has",
+                "the API key contains characters that a key cannot have",
                 hint="copy it again; a key is plain ASCII without line breaks",
             )
-        return key.get_secret_value().strip()
+        return key
 
     def _origins(self) -> tuple[str, ...]:
         if not self.base_url:
@@ -206,7 +240,7 @@ class ConnectionSettings(BaseModel):
         return tuple(dict.fromkeys(origin_of(address) for address in addresses))
 
     def _allow_loopback(self) -> bool:
-        """Say whether the API itself is on loopback, so that its links may be there too."""
+        """Return True if the API is on loopback: then result links may be there too."""
         return all(loopback(urlsplit(origin).hostname or "") for origin in self._origins())
 
     def _endpoint(self) -> Endpoint:
@@ -220,7 +254,7 @@ class ConnectionSettings(BaseModel):
             max_retries=self.max_retries,
         )
 
-    # httpx is imported by the first call, not with the model
+    # the imports are inside so that httpx is loaded by the first call
 
     def _sync(self) -> Transport:
         from langchain_tokenhub.transport import SyncRuntime, Transport
@@ -233,13 +267,13 @@ class ConnectionSettings(BaseModel):
         return Transport(self._endpoint(), AsyncRuntime(self.http_async_client))
 
     def close(self) -> None:
-        """Give idle connections back; a later call opens new ones. Optional."""
+        """Close idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import sync_pool
 
         finish(sync_pool().close())
 
     async def aclose(self) -> None:
-        """Give the running loop's idle connections back; a later call opens new ones. Optional."""
+        """Close the running loop's idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import async_pool
 
         await async_pool().close()
@@ -257,16 +291,15 @@ class ConnectionSettings(BaseModel):
         await self.aclose()
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Return what a pickle holds: no key, no headers, no client."""
+        """Return the state for a pickle, without key, headers and clients."""
         state = super().__getstate__()
         fields = {k: None if k in _PRIVATE else v for k, v in state["__dict__"].items()}
         return {**state, "__dict__": fields}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy deeply, but share the caller's clients, which cannot be copied."""
+        """Copy, but share the caller's clients, which cannot be copied."""
         memo = {} if memo is None else memo
         for name in _SHARED:
-            client = self.__dict__.get(name)
-            if client is not None:
+            if (client := self.__dict__.get(name)) is not None:
                 memo[id(client)] = client
         return super().__deepcopy__(memo)

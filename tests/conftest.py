@@ -12,8 +12,7 @@ import pytest
 from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
-from langchain_tokenhub.transport.failover import Hosts
-from langchain_tokenhub.transport.retry import Budget
+from langchain_tokenhub.transport.failover import Budget, Hosts
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
 settings.load_profile("unhurried")

@@ -1,25 +1,39 @@
-"""The public types, for type checkers. Never run."""
+"""The public types, for pyright in strict mode: every documented spelling. Never run.
+
+`# pyright: ignore` marks a line that has to be an error; an unused one is an error too.
+"""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, TypedDict, assert_type
 
+import httpx
 from langchain_core.messages import AIMessage, HumanMessage
-from pydantic import BaseModel
+from langchain_core.stores import InMemoryStore
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, SecretStr
 
 from langchain_tokenhub import (
     ChatTokenHub,
     Job,
+    JobRef,
     MediaFile,
     MediaResult,
     RateLimitError,
+    TokenHub3DTool,
     Tokenhub3DTool,
     TokenHubError,
     TokenHubImageTool,
+    TokenHubJobTool,
+    TokenHubToolkit,
     TokenHubVideoTool,
+    approve_above,
 )
-from langchain_tokenhub.errors import JobRef
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.testing import Emulator
 
 
@@ -56,6 +70,67 @@ async def shapes(model: ChatTokenHub) -> None:
     assert_type(raw.invoke("北京"), dict[str, Any])
 
 
+def connection() -> None:
+    """The connection fields."""
+    ConnectionSettings(api_key="sk-1", base_url="https://host", timeout=30)
+    ConnectionSettings(api_key=SecretStr("sk-1"), base_url=["https://host", "https://backup"])
+    ConnectionSettings(request_timeout=30.5, site="overseas", max_retries=0)
+    ConnectionSettings(timeout=httpx.Timeout(30), default_headers={"X-Team": "art"})
+    with httpx.Client() as client, ConnectionSettings(http_client=client) as settings:
+        assert_type(settings, ConnectionSettings)
+    ConnectionSettings(http_async_client=httpx.AsyncClient())
+    ConnectionSettings(timeuot=30)  # pyright: ignore[reportCallIssue]
+    ConnectionSettings(site="moon")  # pyright: ignore[reportArgumentType]
+
+
+def tools() -> None:
+    """The fields of the tools."""
+    tool = TokenHubImageTool(
+        model="hy-image-lite",
+        api_key="sk-1",
+        save_to="out",
+        ledger="jobs",
+        allow_local_files=["refs", Path("more")],
+        progress=True,
+        wait_timeout=600,
+        max_in_flight=2,
+        language="en",
+        name="painter",
+        description="Paints.",
+    )
+    assert_type(tool.save_to, Path | None)
+    assert_type(tool.api_key, SecretStr | None)
+    TokenHubVideoTool(save_to=Path("out"), ledger=Path("jobs"), progress=print)
+    TokenHubVideoTool(ledger=InMemoryStore(), progress=lambda job: print(job.status))
+    TokenHub3DTool(request_timeout=5, timeout=httpx.Timeout(5), base_url=["https://host"])
+    Tokenhub3DTool(modle="hy-3d-3.1")  # pyright: ignore[reportCallIssue]
+    looker = TokenHubJobTool(api_key="sk-1", save_to="out", ledger="jobs", wait_timeout=60)
+    assert_type(looker.save_to, Path | None)
+
+
+def toolkit() -> None:
+    """The toolkit and the approval of its calls."""
+    TokenHubToolkit(models={"ep-1": "video"}, options={"video": {"wait_timeout": 600}})
+    kit = TokenHubToolkit(models=["hy-image-v3.0"], save_to="out", api_key="sk-1", progress=True)
+    assert_type(kit.get_tools(), list[BaseTool])
+    approve_above(2, kit.get_tools())
+
+
+def parameters(image: TokenHubImageTool, video: TokenHubVideoTool, shape: Tokenhub3DTool) -> None:
+    """The parameters of `generate` and `submit`."""
+    picture = image.generate(prompt="雨", images=["a.png", b"", Path("b.png")], seed=1, revise=0)
+    image.submit(prompt="雨", extra={"style": "ink"}, again=True, logo_add=None)
+    video.generate(prompt="雪", image=picture, wait_timeout=600)
+    video.submit(template="hug", images=[picture.files[0], picture], bgm=True)
+    view = {"view_type": "left", "view_image_url": "https://host/a.png"}
+    shape.generate(image_url=picture, multi_view_images=[view], enable_pbr=True)
+    shape.submit(job_id="1")
+    image.generate(promt="雨")  # pyright: ignore[reportCallIssue]
+    image.generate(prompt=1)  # pyright: ignore[reportArgumentType]
+    video.submit(promt="雪")  # pyright: ignore[reportCallIssue]
+    shape.generate(face_cuont=5000)  # pyright: ignore[reportCallIssue]
+
+
 def media(tool: TokenHubImageTool | TokenHubVideoTool | Tokenhub3DTool) -> None:
     """A tool's plain methods."""
     job = tool.submit(prompt="雨")
@@ -68,14 +143,19 @@ def media(tool: TokenHubImageTool | TokenHubVideoTool | Tokenhub3DTool) -> None:
     assert_type(result.files[0], MediaFile)
     assert_type(result.files[0].read(), bytes)
     assert_type(job.status == "completed", bool)
+    tool.result(JobRef(kind="image", model="hy-image-v3.0", id="1"))
+    for outcome in tool.results([job, "1"], wait_timeout=60):
+        assert_type(outcome, MediaResult | TokenHubError)
 
 
 async def media_async(tool: TokenHubImageTool) -> None:
     """The same, async."""
     assert_type(await tool.agenerate(prompt="雨"), MediaResult)
+    assert_type(await tool.asubmit(prompt="雨"), Job)
     assert_type(await tool.aquery("1"), Job)
     states: AsyncIterator[Job] = tool.awatch("1")
     assert_type(await anext(states), Job)
+    await tool.agenerate(promt="雨")  # pyright: ignore[reportCallIssue]
 
 
 def errors(error: TokenHubError) -> None:
@@ -94,5 +174,5 @@ def scripts(hub: Emulator, call: AIMessage) -> None:
     hub.reply({"content": "好", "tool_calls": []})
     hub.reply(["好", call, {"content": "好"}, lambda request: str(request.body)])
     hub.reply(lambda request: call if request.body["tools"] else "好")
-    hub.reply(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    hub.reply(HumanMessage("好"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hub.reply(5)  # pyright: ignore[reportArgumentType]
+    hub.reply(HumanMessage("好"))  # pyright: ignore[reportArgumentType]

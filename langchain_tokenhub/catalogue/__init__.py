@@ -1,7 +1,6 @@
-"""What is known about TokenHub, as rows: sites, models, templates, errors.
+"""Facts about TokenHub as rows of TOML files: sites, models, effect templates, errors.
 
-Each TOML file is read once, when it is first asked for; so is what reads it. The rows are hints: a
-model that is not listed works.
+Each file is read once, on first use. A model that is not listed works too.
 """
 
 from __future__ import annotations
@@ -24,48 +23,18 @@ if TYPE_CHECKING:
         media_kind,
         media_model,
         media_models,
+        similar_media_model,
     )
     from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
 
-__all__ = [
-    "SITE_NAMES",
-    "ChatModel",
-    "ErrorRow",
-    "FxTemplate",
-    "Kind",
-    "MediaKind",
-    "MediaModel",
-    "Price",
-    "Site",
-    "chat_model",
-    "chat_models",
-    "error_row",
-    "fx_template",
-    "fx_templates",
-    "media_kind",
-    "media_model",
-    "media_models",
-    "profile",
-    "site",
-]
+__all__ = ["SITE_NAMES", "ChatModel", "ErrorRow", "FxTemplate", "Kind", "MediaKind", "MediaModel"]
+__all__ += ["Price", "Site", "chat_model", "chat_models", "error_row", "fx_template"]
+__all__ += ["fx_templates", "media_kind", "media_model", "media_models", "profile"]
+__all__ += ["similar_media_model", "site"]
 
-__getattr__ = loader(
-    __name__,
-    {
-        "chat": ("ChatModel", "chat_model", "chat_models", "profile"),
-        "errors": ("ErrorRow", "error_row"),
-        "media": (
-            "FxTemplate",
-            "Kind",
-            "MediaKind",
-            "MediaModel",
-            "Price",
-            "fx_template",
-            "fx_templates",
-            "media_kind",
-            "media_model",
-            "media_models",
-        ),
-        "sites": ("SITE_NAMES", "Site", "site"),
-    },
-)
+_MODULES = {
+    "chat": "ChatModel chat_model chat_models profile",
+    "errors": "ErrorRow error_row",
+    "sites": "SITE_NAMES Site site",
+}
+__getattr__ = loader(__name__, __all__, "media", _MODULES)

@@ -1,4 +1,4 @@
-"""The chat models: sizes, thinking, structured output, prices."""
+"""The chat models: sizes, reasoning, structured output, prices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from langchain_tokenhub.catalogue.toml import rows
 
 Thinking = Literal["enabled", "disabled", "adaptive", "none"]
 StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
-
-_ALIVE = frozenset({"online", "listed"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class ChatModel:
     thinking_field: bool = True
     """False where the body field `thinking` itself is refused."""
     thinking_on: Literal["enabled", "adaptive"] = "enabled"
-    """The word that switches thinking on."""
+    """Value of `thinking.type` that switches reasoning on."""
     reasoning_effort: tuple[str, ...] = ()
     reasoning_effort_default: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -38,7 +36,7 @@ class ChatModel:
     """False where temperature and top_p are pinned: sent only when the caller sets them."""
     tools: bool | None = None
     forced_tools_while_thinking: bool = True
-    """False where a forced tool is refused, or not guaranteed, while the model thinks."""
+    """False where a forced tool is refused, or not guaranteed, while the model reasons."""
     structured_method: StructuredMethod | None = None
     """The method known to work."""
     json_schema: bool | None = None
@@ -49,11 +47,11 @@ class ChatModel:
     video_by_link_only: bool = False
     """Whether a video that is sent as bytes is refused."""
     reasoning_in_content: bool = False
-    """Whether the model always thinks and writes its reasoning into the text, before `</think>`."""
+    """Whether the model always writes its reasoning into the text, before `</think>`."""
     echo_reasoning: Literal["always", "tool_calls", "never"] = "tool_calls"
     """On which assistant messages the reasoning goes back to the service."""
     reasoning_filler: str | None = None
-    """What stands for reasoning that is missing where the service wants some."""
+    """Replaces missing reasoning where the service requires some."""
     price_cny_per_m: tuple[float, float] | None = None
     price_usd_per_m: tuple[float, float] | None = None
     """Per million tokens: input, output."""
@@ -64,12 +62,12 @@ class ChatModel:
 
     @property
     def thinks(self) -> bool:
-        """Return True if the model is known to think, or to be able to."""
+        """Return True if the model is known to reason, always or on request."""
         return bool(self.thinking_switchable or self.thinking_default in {"enabled", "adaptive"})
 
     @property
     def takes_files(self) -> bool | None:
-        """Whether files are taken; a model that is known to take text alone takes none."""
+        """Whether files are accepted; a model that only accepts text accepts none."""
         text_alone = self.image is False and self.video is False
         return False if self.file is None and text_alone else self.file
 
@@ -92,7 +90,34 @@ def profile(model: str) -> dict[str, Any]:
     row = chat_model(model)
     if row is None:
         return {}
-    known = _sizes(row) | _inputs(row) | _thinking(row) | _tools(row)
+    effort = list(row.reasoning_effort) or None
+    forced = row.forced_tools_while_thinking or bool(row.thinking_switchable)
+    known = {
+        "name": row.display,
+        "status": "active" if row.status in {"online", "listed"} else "deprecated",
+        "max_input_tokens": row.max_input or row.context,
+        "max_output_tokens": row.max_output,
+        "temperature": row.sampling,
+        "text_inputs": True,
+        "image_inputs": row.image,
+        "image_url_inputs": row.image,
+        "video_inputs": row.video,
+        "pdf_inputs": row.takes_files,
+        "audio_inputs": False,
+        "image_tool_message": row.image,  # sent in a user message after the result
+        "pdf_tool_message": row.takes_files,
+        "text_outputs": True,
+        "image_outputs": False,
+        "audio_outputs": False,
+        "video_outputs": False,
+        "reasoning_output": row.thinks if row.thinking_default or row.thinks else None,
+        "reasoning_effort_levels": effort,
+        "reasoning_effort_default": row.reasoning_effort_default if effort else None,
+        "tool_calling": row.tools,
+        "tool_choice": row.tools and forced,
+        "tool_call_streaming": row.tools,
+        "structured_output": bool(row.json_schema),
+    }
     return {key: value for key, value in known.items() if value is not None}
 
 
@@ -100,58 +125,11 @@ def profile(model: str) -> dict[str, Any]:
 def _by_id() -> dict[str, ChatModel]:
     tables = rows("chat_models")
     return {
-        name: _chat_model(name, tables["family"][row["family"]] | row)
+        name: _chat_model({"id": name, "display": name} | tables["family"][row["family"]] | row)
         for name, row in tables["model"].items()
     }
 
 
-def _chat_model(name: str, row: dict[str, Any]) -> ChatModel:
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-    whole: dict[str, Any] = {"id": name, "display": name, **values}
-    return ChatModel(**whole)
-
-
-def _sizes(row: ChatModel) -> dict[str, Any]:
-    return {
-        "name": row.display,
-        "status": "active" if row.status in _ALIVE else "deprecated",
-        "max_input_tokens": row.max_input or row.context,
-        "max_output_tokens": row.max_output,
-        "temperature": row.sampling,
-    }
-
-
-def _inputs(row: ChatModel) -> dict[str, Any]:
-    return {
-        "text_inputs": True,
-        "image_inputs": row.image,
-        "image_url_inputs": row.image,
-        "video_inputs": row.video,
-        "pdf_inputs": row.takes_files,
-        "audio_inputs": False,
-        "image_tool_message": row.image,  # shown in the user's turn behind the result
-        "pdf_tool_message": row.takes_files,
-        "text_outputs": True,
-        "image_outputs": False,
-        "audio_outputs": False,
-        "video_outputs": False,
-    }
-
-
-def _thinking(row: ChatModel) -> dict[str, Any]:
-    effort = list(row.reasoning_effort) or None
-    return {
-        "reasoning_output": row.thinks if row.thinking_default or row.thinks else None,
-        "reasoning_effort_levels": effort,
-        "reasoning_effort_default": row.reasoning_effort_default if effort else None,
-    }
-
-
-def _tools(row: ChatModel) -> dict[str, Any]:
-    forced = row.forced_tools_while_thinking or bool(row.thinking_switchable)
-    return {
-        "tool_calling": row.tools,
-        "tool_choice": row.tools and forced,
-        "tool_call_streaming": row.tools,
-        "structured_output": bool(row.json_schema),
-    }
+def _chat_model(row: dict[str, Any]) -> ChatModel:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+    return ChatModel(**fields)

@@ -37,7 +37,7 @@ def error_row(status: int | None, code: str | None, message: str = "") -> ErrorR
     if row != table["status 400"]:
         return row
     text = message.lower()
-    return next((better for phrase, better in _phrases() if phrase in text), row)
+    return next((better for phrase, better in _phrases().items() if phrase in text), row)
 
 
 def _keys(status: int | None, code: str | None) -> Iterator[str]:
@@ -60,9 +60,9 @@ def _table() -> dict[str, ErrorRow]:
 
 
 @functools.cache
-def _phrases() -> tuple[tuple[str, ErrorRow], ...]:
+def _phrases() -> dict[str, ErrorRow]:
     table = rows("error_codes")["row"]
-    return tuple((phrase, _row(raw)) for raw in table for phrase in raw.get("phrases", ()))
+    return {phrase: _row(raw) for raw in table for phrase in raw.get("phrases", ())}
 
 
 def _names(raw: dict[str, Any]) -> Iterator[str]:

@@ -1,8 +1,10 @@
-"""The media models and their kinds: paths, lives, quotas, prices; and the effect templates."""
+"""The media models and their kinds: paths, lifetimes, quotas and prices; the effect templates."""
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,50 +18,58 @@ Kind = Literal["image", "video", "3d"]
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """List price of one job in credits; a guide for approval and budgets, never a bill."""
+    """List price of one job in credits, for estimates."""
 
     per: Literal["job", "image", "second", "template"]
     low: float
     high: float
     by: str | None = None
-    """The parameter that chooses among `variants`."""
+    """The parameter that selects one of `variants`."""
     variants: Mapping[str, float] = field(default_factory=dict)
     default_variant: str | None = None
     extras: Mapping[str, float] = field(default_factory=dict)
-    """Credits added when the parameter of that name is used."""
+    """Credits added by the parameter of that name."""
     cny_per_credit: float = 1.2
-    currency: str = "CNY"
     source: str = ""
     date: str = "2026-09"
     confidence: Literal["high", "medium", "low"] = "medium"
 
+    @property
+    def cny(self) -> str:
+        """The range of the price in CNY."""
+        amounts = (f"{amount * self.cny_per_credit:g}" for amount in (self.low, self.high))
+        return "–".join(dict.fromkeys(amounts))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MediaKind:
-    """What holds for every model of a kind, also for unknown ids and `ep-…` services."""
+    """The defaults of a kind, which also hold for unknown and `ep-…` ids."""
 
     kind: Kind
     object: str
-    """The word the service's answers use."""
+    """Value of `object` in the service's answers."""
     default_model: str
     submit_path: str
     query_path: str | None
-    """`None` where the submit answers at once."""
+    """None where the answer to the submit holds the result."""
     link_life: int
-    """Seconds a result's link is good."""
+    """Seconds until a result's link expires."""
     job_life: int
-    """Seconds a job id can be asked for."""
+    """Seconds until a job id expires."""
     max_in_flight: int
     typical_seconds: float | None
-    """Median run time a poll schedule starts from."""
+    """Median run time in seconds, from which the poll schedule starts."""
     wait_timeout: float
-    """Seconds to wait for a result by default."""
+    """Default seconds to wait for a result."""
     tool_name: str
+    purpose: str
+    """First sentence of the tool's description."""
+    purpose_zh: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaModel(MediaKind):
-    """One row of media_models.toml over its kind's defaults."""
+    """A row of media_models.toml, completed with the defaults of its kind."""
 
     id: str
     display: str
@@ -76,16 +86,30 @@ class FxTemplate:
     images_min: int = 1
     images_max: int = 1
     images_known: bool = False
-    """False where one image is only assumed."""
+    """False where one image is an assumption."""
     credits: Mapping[str, float] = field(default_factory=dict)
-    """By resolution; empty where not known."""
+    """Credits by resolution; empty where not known."""
     per_extra_image: bool = False
-    """Whether the credits count once for each image after the first."""
+    """True if the credits are due for each image after the first."""
 
 
 def media_model(model: str) -> MediaModel | None:
-    """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
+    """Return the row of `model` in any letter case, None for an unknown or `ep-…` id."""
     return _by_id().get(model.lower())
+
+
+def similar_media_model(model: str, kind: Kind | None = None) -> MediaModel | None:
+    """Return the model that `model` may be a misspelling of; another version is none."""
+    if media_model(model) is not None:
+        return None
+    digits = re.sub(r"\D", "", model)
+    ids = [
+        row.id
+        for row in media_models()
+        if kind in {None, row.kind} and re.sub(r"\D", "", row.id) == digits
+    ]
+    near = difflib.get_close_matches(model.lower(), ids, n=1, cutoff=0.75)
+    return media_model(near[0]) if near else None
 
 
 def media_models() -> tuple[MediaModel, ...]:
@@ -95,12 +119,11 @@ def media_models() -> tuple[MediaModel, ...]:
 
 @functools.cache
 def media_kind(kind: str) -> MediaKind:
-    """Return what holds for every model of `kind`: "image", "video" or "3d"."""
+    """Return the defaults of "image", "video" or "3d"."""
     kinds: dict[str, dict[str, Any]] = rows("media_models")["kind"]
     if kind not in kinds:
         raise ValueError(f"kind: {kind!r} is not known; choose one of {', '.join(kinds)}")
-    row: dict[str, Any] = {"kind": kind} | kinds[kind]
-    return MediaKind(**row)
+    return MediaKind(**{"kind": kind, **kinds[kind]})
 
 
 @functools.cache
@@ -110,7 +133,7 @@ def fx_templates() -> tuple[FxTemplate, ...]:
 
 
 def fx_template(name: str) -> FxTemplate | None:
-    """Return the effect called `name`, `None` when it is newer than the list."""
+    """Return the effect called `name`, None where it is not listed."""
     return next((template for template in fx_templates() if template.id == name), None)
 
 
@@ -118,22 +141,19 @@ def fx_template(name: str) -> FxTemplate | None:
 def _by_id() -> dict[str, MediaModel]:
     tables = rows("media_models")
     return {
-        name: _media_model(name, tables["kind"][row["kind"]] | row)
+        name: _media_model({"id": name} | tables["kind"][row["kind"]] | row)
         for name, row in tables["model"].items()
     }
 
 
-def _media_model(name: str, row: dict[str, Any]) -> MediaModel:
-    # TOML has no null: an empty path and no seconds mean that there is no job to ask for
-    nothing = {key: row[key] or None for key in ("query_path", "typical_seconds")}
+def _media_model(row: dict[str, Any]) -> MediaModel:
+    # TOML has no null: "" and 0 stand for None
+    optional = {key: row[key] or None for key in ("query_path", "typical_seconds")}
     price = Price(**row["price"]) if "price" in row else None
-    whole: dict[str, Any] = {**row, **nothing, "id": name, "price": price}
-    return MediaModel(**whole)
+    return MediaModel(**{**row, **optional, "price": price})
 
 
 def _fx_template(row: dict[str, Any]) -> FxTemplate:
-    images = row.get("images", [1, 1])
+    least, most = row.get("images", (1, 1))
     rest = {key: value for key, value in row.items() if key != "images"}
-    return FxTemplate(
-        images_min=images[0], images_max=images[1], images_known="images" in row, **rest
-    )
+    return FxTemplate(images_min=least, images_max=most, images_known="images" in row, **rest)

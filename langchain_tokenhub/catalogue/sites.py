@@ -1,4 +1,4 @@
-"""The sites of TokenHub: where a key is good."""
+"""The sites of TokenHub. A key belongs to one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SITE_NAMES = ("mainland", "overseas", "international", "international-guangzhou"
 
 @dataclass(frozen=True)
 class Site:
-    """One site's https origins, the default host first."""
+    """The https origins of a site, the default host first."""
 
     name: str
     hosts: tuple[str, ...]
@@ -20,7 +20,11 @@ class Site:
 
 @functools.cache
 def site(name: str) -> Site:
-    """Return the site called `name`."""
+    """Return the site called `name`.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
     if name not in SITE_NAMES:
         raise ValueError(f"site: {name!r} is not known; choose one of {', '.join(SITE_NAMES)}")
     return Site(name=name, hosts=tuple(rows("sites")[name]["hosts"]))

@@ -1,4 +1,4 @@
-"""Reads one TOML file of this folder, once."""
+"""The TOML files of this folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from typing import Any
 
 @functools.cache
 def rows(name: str) -> dict[str, Any]:
-    """Return the tables of `name`.toml."""
+    """Return the tables of `name`.toml, read once."""
     text = Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

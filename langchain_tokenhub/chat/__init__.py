@@ -25,17 +25,9 @@ if TYPE_CHECKING:
         tokens,
     )
 
-__all__ = [
-    "blocks",
-    "messages",
-    "reasoning",
-    "request",
-    "response",
-    "structured",
-    "tokens",
-]
+__all__ = ["blocks", "messages", "reasoning", "request", "response", "structured", "tokens"]
 
-__getattr__ = loader(__name__, dict.fromkeys(__all__, ()))
+__getattr__ = loader(__name__, (), "request", dict.fromkeys(__all__, ""))
 
 
 def _blocks_of(message: AIMessage) -> list[ContentBlock]:

@@ -7,7 +7,6 @@ meaning are brought into order; any other is refused with the message's position
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenhub import catalogue
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.content import (
     Part,
     calls_of,
@@ -179,7 +179,7 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
     for part in seen:
         rules.check(part)
     if len(seen) < len(media):
-        warnings.warn(f"{rules.model!r} cannot look at what a tool returned", stacklevel=2)
+        warn_user(f"{rules.model!r} cannot look at what a tool returned")
     if media and not text:
         text = "see the next message" if seen else "(media that you cannot see)"
     encoded: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": text}]

@@ -6,11 +6,11 @@ becomes an error, or the nearest thing it takes and a warning.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_tokenhub import catalogue
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
@@ -72,7 +72,7 @@ def _agreeing(effort: object, thinking: object) -> object:
             hint="leave one of them out",
         )
     if off and effort != "none":
-        warnings.warn(f"thinking is off: reasoning_effort {effort!r} is not sent", stacklevel=2)
+        warn_user(f"thinking is off: reasoning_effort {effort!r} is not sent")
     return None if off else effort
 
 
@@ -137,10 +137,10 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
         raise InvalidRequestError(f"reasoning_effort: {asked!r}; use one of {words}")
     effort = str(asked)
     if row.thinking_default == "none":
-        warnings.warn(f"{row.id!r} does not think: reasoning_effort has no effect", stacklevel=2)
+        warn_user(f"{row.id!r} does not think: reasoning_effort has no effect")
     known = row.reasoning_effort
     if not known and row.thinking_default != "none":
-        warnings.warn(f"{row.id!r} is not known to heed reasoning_effort", stacklevel=2)
+        warn_user(f"{row.id!r} is not known to heed reasoning_effort")
     if not known or effort in known:
         return effort
     place = EFFORTS.index(effort)
@@ -148,10 +148,7 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
     some = [word for word in known if word != "none"] or known
     nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
     words = ", ".join(known)
-    warnings.warn(
-        f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} knows {words}",
-        stacklevel=2,
-    )
+    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} knows {words}")
     return nearest
 
 
@@ -221,6 +218,4 @@ def _forces(body: Mapping[str, Any]) -> bool:
 
 
 def _warn_unforced(model: str) -> None:
-    warnings.warn(
-        f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'", stacklevel=2
-    )
+    warn_user(f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'")

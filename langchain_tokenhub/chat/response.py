@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import (
@@ -26,7 +26,6 @@ from langchain_core.messages.ai import (
 )
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import BaseModel
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
@@ -39,10 +38,7 @@ from langchain_tokenhub.errors import (
     clean,
 )
 
-M = TypeVar("M", bound=BaseModel)
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_set = object.__setattr__  # pydantic's own `__setattr__` validates
 _PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -198,8 +194,7 @@ class DeltaReader:
                 f"a chunk of the stream is not a JSON object: {clean(str(value), 200)}"
             )
         if not self._introduced:
-            self._metadata = _metadata(value) | self._metadata
-            self._introduced = "id" in self._metadata and "model_name" in self._metadata
+            self._introduce(value)
         if usage := value.get("usage"):
             _add_usage(self._usage, usage)
         choices = value.get("choices")
@@ -225,6 +220,14 @@ class DeltaReader:
                 self._has_deltas = True
                 return Delta("", text, ())
         return self._read(choice)
+
+    def _introduce(self, value: dict[str, Any]) -> None:
+        """Add a chunk's metadata to what is known, until id and model are."""
+        known = self._metadata
+        for name in ("id", "created", "request_id", "model"):
+            if (found := value.get(name)) not in (None, ""):
+                known.setdefault("model_name" if name == "model" else name, found)
+        self._introduced = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
         delta, message = _mapping(choice.get("delta")), _mapping(choice.get("message"))
@@ -289,12 +292,6 @@ def _has_message(data: object) -> bool:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else _NOTHING
-
-
-def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: data.get(name) for name in ("id", "created", "request_id")}
-    found["model_name"] = data.get("model")
-    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _plain(value: Any) -> Any:
@@ -456,27 +453,21 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
 def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text without validation, which would take three times as long."""
-    message = _like(
-        _EMPTY,
-        content=text,
-        additional_kwargs={},
-        response_metadata={"model_provider": PROVIDER},
-        tool_calls=[],
-        invalid_tool_calls=[],
-        tool_call_chunks=[],
+    """Return a chunk of text, equal to a validated one at a third of its cost."""
+    message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
+    vars(message).update(
+        {
+            "content": text,
+            "additional_kwargs": {},
+            "response_metadata": {"model_provider": PROVIDER},
+            "tool_calls": [],
+            "invalid_tool_calls": [],
+            "tool_call_chunks": [],
+        }
     )
-    return _like(_EMPTY_GENERATION, message=message, text=text)
-
-
-def _like(pattern: M, **fields: Any) -> M:
-    """Return a copy of a valid model with other fields, as `model_construct` does."""
-    made = pattern.__class__.__new__(pattern.__class__)
-    _set(made, "__dict__", {**pattern.__dict__, **fields})
-    _set(made, "__pydantic_fields_set__", set(pattern.__pydantic_fields_set__))
-    _set(made, "__pydantic_extra__", None if pattern.__pydantic_extra__ is None else {})
-    _set(made, "__pydantic_private__", None)
-    return made
+    chunk = _EMPTY_GENERATION.__copy__()
+    vars(chunk).update({"message": message, "text": text})
+    return chunk
 
 
 def message_of(items: Sequence[Delta | Ending]) -> AIMessage:

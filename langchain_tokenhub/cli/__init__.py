@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import chat, emulator, exit_codes, jobs, media
+from langchain_tokenhub.cli import chat, emulator, exit_codes, gallery, jobs, media, models
 from langchain_tokenhub.cli.console import (
     Console,
-    Words,
+    Translator,
     configure_streams,
     decode_argument,
     language_of,
     show_warnings,
 )
-from langchain_tokenhub.cli.parser import Add, build
+from langchain_tokenhub.cli.parser import KINDS, AddOptions, parse
 from langchain_tokenhub.errors import TokenHubError
 
 _BROKEN_PIPE = 141
-"""What a shell says of a program that wrote into a closed pipe."""
-COMMANDS: dict[str, Add] = {
-    "image": media.adder("image"),
-    "video": media.adder("video"),
-    "3d": media.adder("3d"),
+"""Exit code of a program that wrote into a closed pipe."""
+COMMANDS: dict[str, AddOptions] = {
+    **{kind: functools.partial(media.add_media, kind) for kind in KINDS},
     "chat": chat.add_chat,
     "jobs": jobs.add_jobs,
     "resume": media.add_resume,
-    "gallery": emulator.add_gallery,
-    "models": jobs.add_models,
+    "gallery": gallery.add_gallery,
+    "models": models.add_models,
     "emulator": emulator.add_emulator,
 }
 
@@ -45,17 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; the help lists them.
     """
     configure_streams()
-    given = [
-        decode_argument(argument) for argument in (sys.argv[1:] if arguments is None else arguments)
-    ]
-    words = Words(language_of(given, os.environ))
-    parser = build(COMMANDS, words, given)
-    options = parser.parse_args(given)
+    given = [decode_argument(one) for one in (sys.argv[1:] if arguments is None else arguments)]
+    translate = Translator(language_of(given, os.environ))
+    options = parse(COMMANDS, translate, given)
     if options.run is None:
-        parser.print_help()
-        return exit_codes.WRONG_USE
+        options.parser.print_help()
+        return exit_codes.USAGE_ERROR
     quiet = getattr(options, "quiet", False)
-    console = Console(words, as_json=options.json, quiet=quiet)
+    console = Console(translate, as_json=options.json, quiet=quiet)
     try:
         with show_warnings(console):
             return _run(options, console)
@@ -64,25 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
 
 
-def _run(options: object, console: Console) -> int:
+def _run(options: Namespace, console: Console) -> int:
     try:
-        code: int = options.run(options, console)  # type: ignore[attr-defined]  # set by `add`
+        code: int = options.run(options, console)
         console.flush()
     except TokenHubError as error:
-        return exit_codes.failed(console, error, options)
+        return exit_codes.report_error(console, error, options)
     except ValidationError as error:
-        return exit_codes.invalid(console, error)
+        return exit_codes.report_invalid(console, error)
     except exit_codes.UsageError as error:
-        return exit_codes.told(console, "UsageError", str(error), exit_codes.WRONG_USE)
+        return exit_codes.report(console, "UsageError", str(error), exit_codes.USAGE_ERROR)
     except BrokenPipeError:
         raise
     except OSError as error:
         text = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
-        return exit_codes.told(console, "OSError", text, 1)
+        return exit_codes.report(console, "OSError", text, 1)
     except UnicodeError:
-        console.note(f"tokenhub: {console.words('locale')}")
+        console.write_message(f"tokenhub: {console.translate('locale')}")
         return 1
     except KeyboardInterrupt:
-        console.note(f"tokenhub: {console.words('stopped')}")
+        console.write_message(f"tokenhub: {console.translate('stopped')}")
         return exit_codes.INTERRUPTED
     return code

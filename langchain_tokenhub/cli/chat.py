@@ -11,95 +11,97 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from langchain_tokenhub.cli.console import Console, Words, from_stdin
-from langchain_tokenhub.cli.exit_codes import UsageError, failed
-from langchain_tokenhub.cli.parser import add_connection, add_output, connection
+from langchain_tokenhub.cli.console import Console, Translator, joined_words, read_stdin
+from langchain_tokenhub.cli.exit_codes import UsageError, report_error
+from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.media_types import HEAD, MEDIA_TYPES, media_type_of
 
 MODEL = os.environ.get("TOKENHUB_MODEL") or "hy3"
-"""The service's own model, unless the environment names another."""
+"""Default model."""
 _FIELDS = ("temperature", "max_tokens", "reasoning_effort", "thinking")
 
 
-def add_chat(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
+def add_chat(parser: Parser) -> None:
     """Add the options of `tokenhub chat`."""
-    del arguments
+    translate = parser.translate
     add = parser.add_argument
-    add("prompt", nargs="*", help=words("prompt-chat"))
-    add("-m", "--model", default=MODEL, metavar="MODEL", help=words("model", default=MODEL))
-    add("--system", metavar="TEXT", help=words("system"))
-    add("--image", action="append", default=[], metavar="FILE", help=words("chat-image"))
+    add("prompt", nargs="*", help=translate("prompt-chat"))
+    add("-m", "--model", default=MODEL, metavar="MODEL", help=translate("model", default=MODEL))
+    add("--system", metavar="TEXT", help=translate("system"))
+    add("--image", action="append", default=[], metavar="FILE", help=translate("chat-image"))
     switch = argparse.BooleanOptionalAction
-    add("--think", dest="thinking", action=switch, default=None, help=words("think"))
-    add("--effort", dest="reasoning_effort", metavar="WORD", help=words("effort"))
-    add("--show-thinking", action="store_true", help=words("show-thinking"))
-    add("--temperature", type=float, metavar="NUMBER", help=words("temperature"))
-    add("--max-tokens", type=int, metavar="N", help=words("max-tokens"))
-    add("--usage", action="store_true", help=words("usage-option"))
-    add_output(parser, words)
-    add_connection(parser, words)
+    add("--think", dest="thinking", action=switch, default=None, help=translate("think"))
+    add("--effort", dest="reasoning_effort", metavar="WORD", help=translate("effort"))
+    add("--show-thinking", action="store_true", help=translate("show-thinking"))
+    add("--temperature", type=float, metavar="NUMBER", help=translate("temperature"))
+    add("--max-tokens", type=int, metavar="N", help=translate("max-tokens"))
+    add("--usage", action="store_true", help=translate("usage-option"))
+    add_output(parser)
+    add_connection(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Answer the prompt; or talk, where there is none and somebody sits at the terminal."""
+    """Answer the prompt, or hold a conversation where there is none and stdin is a terminal."""
     from langchain_tokenhub.chat_models import ChatTokenHub
 
     given = {name: getattr(options, name) for name in _FIELDS}
     fields = {name: value for name, value in given.items() if value is not None}
-    talk = Talk(
+    conversation = Conversation(
         console, ChatTokenHub(model=options.model, **fields, **connection(options)), options
     )
     if not options.prompt and sys.stdin.isatty():
-        return talk.converse(_typed(console))
-    prompt = _prompt(options.prompt)
+        return conversation.converse(_typed_lines(console))
+    prompt = joined_words(options.prompt) if options.prompt else read_stdin()
     if not prompt and not options.image:
-        raise UsageError(console.words("nothing-said"))
-    talk.ask(_content(prompt, options.image))
+        raise UsageError(console.translate("nothing-said"))
+    conversation.ask(_content(prompt, options.image))
     return 0
 
 
-class Talk:
-    """A conversation: what was said so far, and how answers are shown."""
+class Conversation:
+    """The messages so far, and how answers are printed."""
 
     def __init__(self, console: Console, model: Any, options: argparse.Namespace) -> None:
         self._console = console
         self._model = model
         self._options = options
-        self._begin()
+        self._clear()
 
-    def _begin(self) -> None:
+    def _clear(self) -> None:
         system = self._options.system
-        self._said: list[Any] = [("system", system)] if system else []
+        self._messages: list[Any] = [("system", system)] if system else []
 
     def ask(self, content: Any) -> None:
-        """Stream the answer to `content`; what fails or is stopped is not remembered."""
+        """Stream the answer to `content`; a failed or interrupted turn is not kept."""
         from langchain_core.messages import HumanMessage
 
-        asked = HumanMessage(content=content)
-        answer = self._answer([*self._said, asked])
-        self._said += [asked, answer]
+        question = HumanMessage(content=content)
+        answer = self._answer([*self._messages, question])
+        self._messages += [question, answer]
         if self._console.as_json:
-            self._console.data(_plain(answer))
+            self._console.write_json(_answer_as_dict(answer))
         if self._options.usage and answer.usage_metadata:
-            self._console.note(_usage(self._console.words, answer.usage_metadata))
+            self._console.write_message(_usage(self._console.translate, answer.usage_metadata))
 
     def _answer(self, messages: list[Any]) -> Any:
         whole: Any = None
-        with closing(Pen(self._console, aloud=self._options.show_thinking)) as pen:
+        with closing(
+            AnswerWriter(self._console, show_reasoning=self._options.show_thinking)
+        ) as writer:
             for chunk in self._model.stream(messages):
                 whole = chunk if whole is None else whole + chunk
-                pen.think(chunk.additional_kwargs.get("reasoning_content") or "")
-                pen.write(chunk.text)
+                writer.write_reasoning(chunk.additional_kwargs.get("reasoning_content") or "")
+                writer.write(chunk.text)
         return whole
 
     def converse(self, lines: Iterator[str]) -> int:
-        """Answer line by line; an error ends an answer, not the conversation."""
-        self._console.note(self._console.words("repl", model=self._options.model))
+        """Answer each line; an error ends the turn, not the conversation."""
+        self._console.write_message(self._console.translate("repl", model=self._options.model))
         for line in lines:
             if line == "/clear":
-                self._begin()
+                self._clear()
             elif line:
                 self._turn(line)
         return 0
@@ -108,81 +110,74 @@ class Talk:
         try:
             self.ask(line)
         except KeyboardInterrupt:
-            self._console.note(self._console.words("stopped"))
+            self._console.write_message(self._console.translate("stopped"))
         except TokenHubError as error:
-            failed(self._console, error, self._options)
+            report_error(self._console, error, self._options)
 
 
-class Pen:
-    """Writes an answer as it comes: its thinking to stderr, the rest to stdout."""
+class AnswerWriter:
+    """Writes an answer as it streams: its reasoning to stderr, the rest to stdout."""
 
-    def __init__(self, console: Console, *, aloud: bool) -> None:
+    def __init__(self, console: Console, *, show_reasoning: bool) -> None:
         self._console = console
-        self._aloud = aloud
-        self._thinking = False
-        self._writing = False
+        self._show_reasoning = show_reasoning
+        self._is_reasoning = False
+        self._is_writing = False
 
-    def think(self, text: str) -> None:
-        """Write a piece of the thinking, if it is wanted."""
-        if text and self._aloud:
+    def write_reasoning(self, text: str) -> None:
+        """Write a piece of the reasoning, if it is to be shown."""
+        if text and self._show_reasoning:
             self._console.write_status(text)
-            self._thinking = True
+            self._is_reasoning = True
 
     def write(self, text: str) -> None:
         """Write a piece of the answer."""
-        if not text or self._console.as_json:
-            return
-        self._rest()
-        self._console.stream(text)
-        self._writing = True
+        if text and not self._console.as_json:
+            self._end_reasoning()
+            self._console.write(text)
+            self._is_writing = True
 
     def close(self) -> None:
         """End the line."""
-        self._rest()
-        if self._writing:
-            self._console.stream("\n")
+        self._end_reasoning()
+        if self._is_writing:
+            self._console.write("\n")
 
-    def _rest(self) -> None:
-        if self._thinking:
+    def _end_reasoning(self) -> None:
+        if self._is_reasoning:
             self._console.write_status("\n\n")
-            self._thinking = False
+            self._is_reasoning = False
 
 
-def _typed(console: Console) -> Iterator[str]:
-    """Yield what is typed, until Ctrl-D or Ctrl-C at the prompt."""
+def _typed_lines(console: Console) -> Iterator[str]:
+    """Yield the lines typed, until Ctrl-D or Ctrl-C at the prompt."""
     with suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - makes `input` editable
     while True:
         try:
             yield input("> ").strip()
         except (EOFError, KeyboardInterrupt):
-            console.note("")
+            console.write_message("")
             return
-
-
-def _prompt(given: Sequence[str]) -> str:
-    if not given:
-        return from_stdin()
-    return " ".join(from_stdin() if word == "-" else word for word in given)
 
 
 def _content(prompt: str, images: Sequence[str]) -> Any:
     if not images:
         return prompt
     text = [{"type": "text", "text": prompt}] if prompt else []
-    return [*map(_picture, images), *text]
+    return [*map(_image_block, images), *text]
 
 
-def _picture(place: str) -> dict[str, Any]:
-    """Return a picture as a content block."""
-    if place.startswith(("http://", "https://", "data:")):
-        return {"type": "image", "url": place}
-    data = Path(place).expanduser().read_bytes()
-    kind = MEDIA_TYPES.get(media_type_of(data[:HEAD]) or "", "application/octet-stream")
-    return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": kind}
+def _image_block(source: str) -> dict[str, Any]:
+    """Return an image as a content block."""
+    if source.startswith(("http://", "https://", "data:")):
+        return {"type": "image", "url": source}
+    data = Path(source).expanduser().read_bytes()
+    mime_type = MEDIA_TYPES.get(media_type_of(data[:HEAD]) or "", "application/octet-stream")
+    return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": mime_type}
 
 
-def _plain(answer: Any) -> dict[str, Any]:
+def _answer_as_dict(answer: Any) -> dict[str, Any]:
     """Return an answer as plain data."""
     return {
         "model": answer.response_metadata.get("model_name"),
@@ -194,8 +189,8 @@ def _plain(answer: Any) -> dict[str, Any]:
     }
 
 
-def _usage(words: Words, usage: Any) -> str:
-    return words(
+def _usage(translate: Translator, usage: Any) -> str:
+    return translate(
         "tokens",
         input=usage["input_tokens"],
         output=usage["output_tokens"],

@@ -1,4 +1,4 @@
-"""Output that does not break: any encoding, any width of character, no control codes."""
+"""Terminal output, for any encoding and character width, and the translated texts."""
 
 from __future__ import annotations
 
@@ -16,90 +16,90 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 from unicodedata import combining, east_asian_width
 
 from langchain_tokenhub.jobs.models import Job
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Codes that move a terminal's cursor or change its state; tab and line feed are none."""
+"""Control codes except tab and line feed."""
 _PIECES = re.compile(r"\s+|（*(?:[!-~]+|[^\s（])[，。；：、）]*|（+")
-"""Where a line may break: between words and Chinese characters, never before ， or after （."""
+"""Line breaks are allowed between words and Chinese characters, never before ， or after （."""
 
 
 @dataclass(frozen=True)
 class Console:
-    """Where a command writes: results to stdout, everything else to stderr."""
+    """Writes results to stdout and everything else to stderr."""
 
-    words: Words
+    translate: Translator
     as_json: bool = False
     quiet: bool = False
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Write a line to stdout."""
-        sys.stdout.write(f"{_fit(text, sys.stdout)}\n")
+        sys.stdout.write(f"{_for_stream(text, sys.stdout)}\n")
 
-    def stream(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write a piece of a line to stdout at once."""
-        sys.stdout.write(_fit(text, sys.stdout))
+        sys.stdout.write(_for_stream(text, sys.stdout))
         sys.stdout.flush()
 
-    def note(self, text: str) -> None:
+    def write_message(self, text: str) -> None:
         """Write a line to stderr."""
-        sys.stderr.write(f"{tame(text)}\n")
+        sys.stderr.write(f"{strip_control_codes(text)}\n")
         sys.stderr.flush()
 
     def write_status(self, text: str) -> None:
         """Write a piece of a line to stderr at once."""
-        sys.stderr.write(tame(text))
+        sys.stderr.write(strip_control_codes(text))
         sys.stderr.flush()
 
     def flush(self) -> None:
-        """Let a reader of the other end have what was written."""
+        """Flush stdout."""
         sys.stdout.flush()
 
-    def data(self, value: Any) -> None:
+    def write_json(self, value: Any) -> None:
         """Write JSON to stdout."""
-        self.say(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+        self.write_line(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
-    def table(self, rows: Sequence[Sequence[str]]) -> None:
+    def write_table(self, rows: Sequence[Sequence[str]]) -> None:
         """Write aligned columns to stdout."""
-        widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+        widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            cells = (cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=True))
-            self.say("  ".join(cells).rstrip())
+            cells = (
+                cell + " " * (w - display_width(cell)) for cell, w in zip(row, widths, strict=True)
+            )
+            self.write_line("  ".join(cells).rstrip())
 
 
-def _fit(text: str, stream: TextIO) -> str:
-    """Return `text` for a stream: a file gets what was said, a terminal no control codes."""
-    return tame(text) if stream.isatty() else text
+def _for_stream(text: str, stream: TextIO) -> str:
+    """Return `text` for a stream: without control codes for a terminal, as it is for a file."""
+    return strip_control_codes(text) if stream.isatty() else text
 
 
-def tame(text: str) -> str:
-    """Return `text` without codes that steer a terminal."""
+def strip_control_codes(text: str) -> str:
+    """Replace control codes, which could manipulate a terminal."""
     return _CONTROL.sub("\ufffd", text)
 
 
-def columns(text: str) -> int:
-    """Return how many columns of a terminal `text` takes: a Chinese character takes two."""
+def display_width(text: str) -> int:
+    """Return the terminal columns that `text` takes; a Chinese character takes two."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrap_text(text: str, width: int) -> list[str]:
     """Break `text` into lines of at most `width` columns."""
     lines = [""]
     for piece in _PIECES.findall(text):
-        if columns(lines[-1] + piece) > width and lines[-1]:
+        if display_width(lines[-1] + piece) > width and lines[-1]:
             lines.append("")
         lines[-1] += piece if lines[-1] or not piece.isspace() else ""
     return [line.rstrip() for line in lines]
 
 
 def configure_streams() -> None:
-    """Let no character break the output, and no stream be missing that the shell has closed."""
+    """Replace what a stream cannot encode, and streams that the shell has closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nothing = Path(os.devnull)
@@ -111,94 +111,94 @@ def configure_streams() -> None:
 
 
 def decode_argument(argument: str) -> str:
-    """Return an argument as it was typed, where the locale could not read it."""
+    """Decode an argument as UTF-8 where the locale could not."""
     with suppress(UnicodeError):
         return os.fsencode(argument).decode("utf-8")
     return argument
 
 
-def from_stdin() -> str:
-    """Return what is piped in, as UTF-8 whatever the locale says."""
+def read_stdin() -> str:
+    """Return stdin, decoded as UTF-8 whatever the locale."""
     raw = getattr(sys.stdin, "buffer", None)
     if raw is None:
         return sys.stdin.read().strip()
     return str(raw.read().decode("utf-8-sig", "replace")).strip()
 
 
+def joined_words(words: Sequence[str]) -> str:
+    """Return the words of a prompt as one text; `-` stands for stdin."""
+    return " ".join(read_stdin() if word == "-" else word for word in words)
+
+
 @contextmanager
 def show_warnings(console: Console) -> Iterator[None]:
-    """Write warnings as lines for people."""
+    """Print warnings as messages."""
 
-    def tell(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, UserWarning):
-            console.note(console.words("warning", text=str(message)))
+            console.write_message(console.translate("warning", text=str(message)))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = tell  # type: ignore[assignment]  # its rest is not used
+        warnings.showwarning = show  # type: ignore[assignment]  # fewer parameters
         yield
 
 
-_EVERY = 0.25
-"""Seconds between two looks of a terminal's line."""
+_INTERVAL = 0.25
+"""Seconds between updates of the line."""
 _CELLS = 24
 
 
-class Watch:
-    """Shows how a job stands, and remembers it for whoever is interrupted."""
+class ProgressLine:
+    """Shows a job's state, and keeps the job for the report of an interruption."""
 
     def __init__(self, console: Console, expected: float) -> None:
         self.job: Job | None = None
         self._console = console
         self._expected = max(1.0, expected)
-        self._begun = time.monotonic()
-        self._said = ""
+        self._started = time.monotonic()
+        self._printed = ""
         self._done = threading.Event()
         live = sys.stderr.isatty() and not console.quiet
-        self._thread = threading.Thread(target=self._live, daemon=True) if live else None
+        self._thread = threading.Thread(target=self._update, daemon=True) if live else None
 
     def __call__(self, job: Job) -> None:
-        """Take note of how the job stands."""
+        """Record the job's state; print it where there is no live line."""
         self.job = job
         state = f"{job.model} {job.id} {job.status}"
-        if self._thread is None and not self._console.quiet and state != self._said:
-            self._console.note(state)
-        self._said = state
+        if self._thread is None and not self._console.quiet and state != self._printed:
+            self._console.write_message(state)
+        self._printed = state
 
     def __enter__(self) -> Self:
         if self._thread is not None:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         if self._thread is not None:
             self._thread.join()
             self._draw("")
 
-    def _live(self) -> None:
-        while not self._done.wait(_EVERY):
-            self._draw(bar(self.job, time.monotonic() - self._begun, self._expected))
+    def _update(self) -> None:
+        while not self._done.wait(_INTERVAL):
+            self._draw(progress_bar(self.job, time.monotonic() - self._started, self._expected))
 
     def _draw(self, line: str) -> None:
         room = shutil.get_terminal_size().columns - 1
-        while columns(line) > room:
+        while display_width(line) > room:
             line = line[:-1]
-        sys.stderr.write(f"\r{line}{' ' * (room - columns(line))}\r")
+        sys.stderr.write(f"\r{line}{' ' * (room - display_width(line))}\r")
         sys.stderr.flush()
 
 
-def bar(job: Job | None, seconds: float, expected: float) -> str:
-    """Return a line that says how far a job is; what the service does not say is guessed."""
+def progress_bar(job: Job | None, seconds: float, expected: float) -> str:
+    """Return a job's progress line; without the service's percentage, time gives an estimate."""
     if job is None:
         return f"… {seconds:.0f} s"
-    guess = 100 * seconds / (seconds + expected)
-    percent = 100.0 if job.status == "completed" else (job.progress or guess)
+    estimate = 100 * seconds / (seconds + expected)
+    percent = 100.0 if job.status == "completed" else (job.progress or estimate)
     full = round(_CELLS * percent / 100)
     cells = "#" * full + "-" * (_CELLS - full)
     return f"[{cells}] {job.status} {seconds:.0f} s (~{expected:.0f} s)  {job.model} {job.id}"
@@ -208,29 +208,28 @@ Language = Literal["zh", "en"]
 _VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 
-class Words:
-    """The rows of words.toml in one language."""
+class Translator:
+    """The texts of translations.toml in one language."""
 
     def __init__(self, language: Language) -> None:
         self.language: Language = language
 
     def __call__(self, name: str, /, **values: Any) -> str:
-        """Return the text called `name`, its gaps filled."""
-        text = _table()[name][self.language]
+        """Return the text called `name`, with `values` filled in."""
+        text = _texts()[name][self.language]
         return text.format(**values) if values else text
 
 
 @functools.cache
-def _table() -> dict[str, dict[str, str]]:
-    text = resources.files("langchain_tokenhub.cli").joinpath("words.toml").read_text("utf-8")
-    return tomllib.loads(text)
+def _texts() -> dict[str, dict[str, str]]:
+    return tomllib.loads(Path(__file__).with_name("translations.toml").read_text("utf-8"))
 
 
 def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Language:
-    """Return the language to speak: as asked for, else the locale's."""
-    asked = argument_after(arguments, "--lang")
-    if asked in {"zh", "en"}:
-        return "zh" if asked == "zh" else "en"
+    """Return the language of `--lang`, else of the locale."""
+    chosen = argument_after(arguments, "--lang")
+    if chosen in {"zh", "en"}:
+        return "zh" if chosen == "zh" else "en"
     named = next((environment[name] for name in _VARIABLES if environment.get(name)), None)
     if named is None:  # not on Windows
         named = locale.getlocale()[0] or ""
@@ -238,7 +237,7 @@ def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Lan
 
 
 def argument_after(arguments: Sequence[str], *options: str) -> str | None:
-    """Return the value of an option, before the parser that depends on it exists."""
+    """Return the value of an option that the parser itself depends on."""
     found = None
     for here, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = here.partition("=")

@@ -1,155 +1,157 @@
-"""`tokenhub models` and `tokenhub jobs`: what there is."""
+"""`tokenhub jobs`, and the records of jobs in a folder: sidecars and the ledger of calls.
+
+A call stays in the folder's ledger until its files are saved, so that the same command after Ctrl-C
+or a crash resumes its job, and a later one submits a new job.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import functools
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from langchain_tokenhub.catalogue import (
-    ChatModel,
-    MediaModel,
-    Price,
-    chat_model,
-    chat_models,
-    media_model,
-    media_models,
-)
-from langchain_tokenhub.cli import records
-from langchain_tokenhub.cli.console import Console, Words
-from langchain_tokenhub.cli.media import KINDS, tool_of
-from langchain_tokenhub.cli.parser import FOLDER, add_connection, add_output, connection
+from langchain_tokenhub.catalogue import Kind
+from langchain_tokenhub.cli.console import Console, ProgressLine
+from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
+from langchain_tokenhub.jobs.ledger import Entry, FolderBackend, read_records, remove_entries
 from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
-_RETIRED = "retired"
-
-
-def add_models(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
-    """Add the options of `tokenhub models`."""
-    del arguments
-    parser.add_argument("--kind", choices=("chat", *KINDS), help=words("kind-models"))
-    parser.add_argument("--all", action="store_true", help=words("all"))
-    parser.add_argument("--live", action="store_true", help=words("live"))
-    add_output(parser, words)
-    add_connection(parser, words)
-    parser.set_defaults(run=list_models)
+if TYPE_CHECKING:
+    from langchain_tokenhub.tools.media_tools import MediaTool
 
 
-def list_models(options: argparse.Namespace, console: Console) -> int:
-    """List the catalogue's models, or the service's."""
-    words = console.words
-    rows = _live(options) if options.live else _listed(words, retired=options.all)
-    rows = [row for row in rows if options.kind in {None, row["kind"]}]
-    if console.as_json:
-        console.data(rows)
-        return 0
-    heads = ("col-id", "col-kind", "col-status", "col-context", "col-price")
-    names = ("id", "kind", "status", "context", "price")
-    console.table(
-        [[words(head) for head in heads], *([row[name] for name in names] for row in rows)]
-    )
-    return 0
-
-
-def _listed(words: Words, *, retired: bool) -> list[dict[str, str]]:
-    media = [_media_row(row, words) for row in media_models()]
-    return [*media, *(_chat_row(row, words) for row in chat_models() if retired or _there(row))]
-
-
-def _live(options: argparse.Namespace) -> list[dict[str, str]]:
-    from langchain_tokenhub.chat_models import ChatTokenHub
-
-    listed = ChatTokenHub(model="any", **connection(options)).list_models()
-    return [_row(row.id, _kind(row.id), row.status or "") for row in listed]
-
-
-def _there(row: ChatModel) -> bool:
-    return row.status != _RETIRED
-
-
-def _kind(model: str) -> str:
-    """Return what a model of the service makes, as far as the catalogue knows."""
-    media = media_model(model)
-    return media.kind if media else "chat" if chat_model(model) else ""
-
-
-def _row(name: str, kind: str, status: str, context: str = "", price: str = "") -> dict[str, str]:
-    return {"id": name, "kind": kind, "status": status, "context": context, "price": price}
-
-
-def _chat_row(row: ChatModel, words: Words) -> dict[str, str]:
-    size = f"{row.context / 1000:g}k" if row.context else ""
-    price = ""
-    if row.price_cny_per_m:
-        money = row.price_cny_per_m
-        price = words("price-chat", input=money[0], output=money[1])
-    return _row(row.id, "chat", row.status, size, price)
-
-
-def _media_row(row: MediaModel, words: Words) -> dict[str, str]:
-    return _row(row.id, row.kind, "online", "", _price(row.price, words) if row.price else "")
-
-
-def _price(price: Price, words: Words) -> str:
-    low, high = (f"{credit * price.cny_per_credit:g}" for credit in (price.low, price.high))
-    return words("price-media", price=low if low == high else f"{low}–{high}") + f" / {price.per}"
-
-
-def add_jobs(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
+def add_jobs(parser: Parser) -> None:
     """Add the options of `tokenhub jobs`."""
-    del arguments
-    told = words("folder", default=f"./{FOLDER}")
+    translate = parser.translate
+    folder = translate("folder", default=f"./{FOLDER}")
     parser.add_argument(
-        "save_to", nargs="?", type=Path, default=FOLDER, metavar="FOLDER", help=told
+        "save_to", nargs="?", type=Path, default=FOLDER, metavar="FOLDER", help=folder
     )
-    parser.add_argument("--live", action="store_true", help=words("live"))
-    add_output(parser, words)
-    add_connection(parser, words)
+    parser.add_argument("--live", action="store_true", help=translate("live"))
+    add_output(parser)
+    add_connection(parser)
     parser.set_defaults(run=list_jobs)
 
 
 def list_jobs(options: argparse.Namespace, console: Console) -> int:
-    """List the jobs that a folder knows; with `--live`, as the service sees the unfinished."""
-    folder, words = options.save_to, console.words
-    known, lost = records.known(folder), records.lost(folder)
+    """List the jobs recorded in a folder; `--live` queries the unfinished ones."""
+    folder, translate = options.save_to, console.translate
+    known, unanswered = known_jobs(folder), unanswered_submits(folder)
     if options.live:
-        known = [_looked_up(job, options) for job in known]
+        known = [_refresh(job, options) for job in known]
     if console.as_json:
-        console.data([job.model_dump(mode="json") for job in known])
+        console.write_json([job.model_dump(mode="json") for job in known])
         return 0
-    if not known and not lost:
-        console.note(words("no-jobs", folder=folder))
+    if not known and not unanswered:
+        console.write_message(translate("no-jobs", folder=folder))
         return 0
     heads = ("col-status", "col-kind", "col-id", "col-job", "col-when", "col-files")
-    unknown = [
-        [words("may-be-charged"), "", entry.model, "", _clock(entry.at), ""] for entry in lost
-    ]
-    console.table([[words(head) for head in heads], *map(_job_row, known), *unknown])
+    charged = translate("may-be-charged")
+    rows = [[charged, "", one.model, "", _local_time(one.at), ""] for one in unanswered]
+    console.write_table([[translate(head) for head in heads], *map(_job_row, known), *rows])
     return 0
 
 
-def _looked_up(job: Job, options: argparse.Namespace) -> Job:
-    """Return a job as the service sees it; one that it has forgotten is unknown."""
+def _refresh(job: Job, options: argparse.Namespace) -> Job:
+    """Query an unfinished job; its status is `unknown` where the service does not know it."""
     if job.ended:
         return job
-    tool: Any = tool_of(options, job.model, job.kind, options.save_to)
     try:
-        found: Job = tool.query(job)
+        return media_tool(options, job.model, job.kind, options.save_to).query(job)
     except JobNotFoundError:
         return job.model_copy(update={"status": "unknown"})
-    return found
 
 
 def _job_row(job: Job) -> list[str]:
     when = job.submitted_at.isoformat() if job.submitted_at else ""
     files = ", ".join(file.path.name for file in job.files if file.path)
-    return [job.status, job.kind, job.model, job.id, _clock(when), files]
+    return [job.status, job.kind, job.model, job.id, _local_time(when), files]
 
 
-def _clock(moment: str) -> str:
-    """Return a moment of ISO 8601 by the clock on the wall."""
-    from datetime import datetime
+def _local_time(time: str) -> str:
+    """Return an ISO 8601 time as local time."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}" if time else ""
 
-    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}" if moment else ""
+
+def media_tool(
+    options: argparse.Namespace,
+    model: str,
+    kind: Kind,
+    folder: Path,
+    progress: ProgressLine | None = None,
+) -> MediaTool:
+    """Return the tool of a kind, with the fields that the options give."""
+    from langchain_tokenhub.tools.media_tools import TOOLS
+
+    return TOOLS[kind](
+        model=model,
+        save_to=folder,
+        ledger=ledger_path(folder),
+        progress=progress,
+        wait_timeout=getattr(options, "wait_timeout", None),
+        **connection(options),
+    )
+
+
+@dataclass(frozen=True)
+class UnansweredSubmit:
+    """A submit without an answer: it may have been charged."""
+
+    model: str
+    at: str
+
+
+def ledger_path(folder: Path) -> Path:
+    """Return where a folder's unfinished calls are recorded."""
+    return folder / ".tokenhub-jobs"
+
+
+def unfinished_jobs(folder: Path) -> list[Job]:
+    """Return the jobs whose files are not saved yet."""
+    return [entry.job for entry in _entries(folder) if entry.job is not None]
+
+
+def unanswered_submits(folder: Path) -> list[UnansweredSubmit]:
+    """Return the submits without an answer."""
+    return [
+        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at.isoformat())
+        for entry in _entries(folder)
+        if entry.job is None
+    ]
+
+
+def known_jobs(folder: Path) -> list[Job]:
+    """Return every job recorded in a folder, the newest first."""
+    jobs = {job.id: job for job in [*unfinished_jobs(folder), *sidecar_jobs(folder)]}
+    return sorted(jobs.values(), key=_timestamp, reverse=True)
+
+
+def find_job(folder: Path, job_id: str) -> Job | None:
+    """Return the job of that id, if it is recorded in the folder."""
+    if (found := sidecar_job(folder, job_id)) is not None:
+        return found[0]
+    return next((job for job in unfinished_jobs(folder) if job.id == job_id), None)
+
+
+def remove_entry(folder: Path, job_id: str) -> None:
+    """Remove a finished job from the ledger; other calls under its key stay."""
+    backend = FolderBackend(ledger_path(folder))
+    for entry in _entries(folder):
+        if (job := entry.job) is not None and job.id == job_id:
+            remove_entries(backend, entry.key, functools.partial(Entry.is_about, job=job, token=""))
+
+
+def _timestamp(job: Job) -> float:
+    time = job.submitted_at or job.completed_at
+    return time.timestamp() if time else 0.0
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """Return the entries of a folder's ledger; files that are no records have no key."""
+    records = read_records(FolderBackend(ledger_path(folder)))
+    return [entry for record in records for entry in record.all if entry.key]

@@ -3,309 +3,277 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import Kind, media_kind, media_model
-from langchain_tokenhub.cli import exit_codes, records
-from langchain_tokenhub.cli.console import Console, Watch, Words, argument_after, from_stdin
+from langchain_tokenhub.cli import exit_codes, jobs
+from langchain_tokenhub.cli.console import (
+    Console,
+    ProgressLine,
+    Translator,
+    argument_after,
+    joined_words,
+)
 from langchain_tokenhub.cli.parser import (
     FOLDER,
-    Add,
+    KINDS,
+    Parser,
     add_connection,
     add_folder,
     add_output,
-    connection,
 )
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
-KINDS: tuple[Kind, ...] = ("image", "video", "3d")
 _GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
-def adder(kind: Kind) -> Add:
-    """Return what adds the options of the command for a kind of media."""
-    return functools.partial(_add, kind)
-
-
-def _add(
-    kind: Kind, parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]
-) -> None:
+def add_media(kind: Kind, parser: Parser) -> None:
+    """Add the options of `tokenhub image`, `video` or `3d`."""
+    translate = parser.translate
     default = media_kind(kind).default_model
-    model = argument_after(arguments, "--model", "-m") or default
-    told = words("model", default=default)
-    parser.add_argument("-m", "--model", default=model, metavar="MODEL", help=told)
-    add_folder(parser, words)
-    add_output(parser, words)
-    parser.add_argument("-q", "--quiet", action="store_true", help=words("quiet"))
-    parser.add_argument("--wait-timeout", type=float, metavar="SECONDS", help=words("wait-timeout"))
-    parser.add_argument("--no-wait", action="store_true", help=words("no-wait"))
-    parser.add_argument("--again", action="store_true", help=words("again"))
-    parser.add_argument("--extra", type=json_object, metavar="JSON", help=words("extra"))
-    add_params(parser, model, kind, words)
-    add_connection(parser, words)
+    model = argument_after(parser.arguments, "--model", "-m") or default
+    text = translate("model", default=default)
+    parser.add_argument("-m", "--model", default=model, metavar="MODEL", help=text)
+    _add_wait(parser)
+    parser.add_argument("--no-wait", action="store_true", help=translate("no-wait"))
+    parser.add_argument("--again", action="store_true", help=translate("again"))
+    parser.add_argument("--extra", type=json_object, metavar="JSON", help=translate("extra"))
+    _add_params(parser, model, kind)
+    add_connection(parser)
     parser.set_defaults(run=run, kind=kind)
 
 
-def add_resume(parser: argparse.ArgumentParser, words: Words, arguments: Sequence[str]) -> None:
+def add_resume(parser: Parser) -> None:
     """Add the options of `tokenhub resume`."""
-    del arguments
-    parser.add_argument("job_id", metavar="JOB_ID", help=words("job-id"))
-    parser.add_argument("-m", "--model", metavar="MODEL", help=words("model-resume"))
-    parser.add_argument("--kind", choices=KINDS, help=words("kind"))
-    add_folder(parser, words)
-    add_output(parser, words)
-    parser.add_argument("-q", "--quiet", action="store_true", help=words("quiet"))
-    parser.add_argument("--wait-timeout", type=float, metavar="SECONDS", help=words("wait-timeout"))
-    add_connection(parser, words)
+    translate = parser.translate
+    parser.add_argument("job_id", metavar="JOB_ID", help=translate("job-id"))
+    parser.add_argument("-m", "--model", metavar="MODEL", help=translate("model-resume"))
+    parser.add_argument("--kind", choices=KINDS, help=translate("kind"))
+    _add_wait(parser)
+    add_connection(parser)
     parser.set_defaults(run=resume)
 
 
+def _add_wait(parser: Parser) -> None:
+    add_folder(parser)
+    add_output(parser)
+    translate = parser.translate
+    parser.add_argument("-q", "--quiet", action="store_true", help=translate("quiet"))
+    wait = translate("wait-timeout")
+    parser.add_argument("--wait-timeout", type=float, metavar="SECONDS", help=wait)
+
+
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Make what was asked for; or go on with the same call, where it was left unfinished."""
-    folder = _folder(options, console.words)
-    params = params_of(options)
-    watch = _watch(console, options.model, options.kind)
-    tool = tool_of(options, options.model, options.kind, folder, watch)
-    begun = datetime.now(UTC)
+    """Submit a job and wait for it, or resume the same call where it was left unfinished."""
+    folder = _folder(options, console.translate)
+    params = given_params(options)
+    progress = _progress_line(console, options.model, options.kind)
+    tool = jobs.media_tool(options, options.model, options.kind, folder, progress)
+    started_at = datetime.now(UTC)
     try:
-        with watch:
+        with progress:
             if options.no_wait:
                 job = tool.submit(**params, extra=options.extra, again=options.again)
-                return _submitted(console, job, options)
+                return _report_submitted(console, job, options)
             result = tool.generate(**params, extra=options.extra, again=options.again)
-    except KeyboardInterrupt as stop:
-        started = [job for job in records.unfinished(folder) if _since(job, begun)]
-        return _stopped(console, stop, [watch.job] if watch.job else started, options)
-    return _shown(console, result, folder)
+    except KeyboardInterrupt as interrupt:
+        new = [job for job in jobs.unfinished_jobs(folder) if _is_newer(job, started_at)]
+        running = [progress.job] if progress.job else new
+        return _report_interrupted(console, interrupt, running, options)
+    return _report_result(console, result, folder)
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
     """Collect a job that was submitted earlier."""
-    folder = _folder(options, console.words)
-    job = _known_job(options, folder, console.words)
-    watch = _watch(console, job.model, job.kind)
-    tool = tool_of(options, job.model, job.kind, folder, watch)
+    folder = _folder(options, console.translate)
+    job = _known_job(options, folder, console.translate)
+    progress = _progress_line(console, job.model, job.kind)
+    tool = jobs.media_tool(options, job.model, job.kind, folder, progress)
     try:
-        with watch:
+        with progress:
             result = tool.result(job)
     except _GONE:
-        records.forget(folder, job.id)
+        jobs.remove_entry(folder, job.id)
         raise
-    except KeyboardInterrupt as stop:
-        return _stopped(console, stop, [job], options)
-    return _shown(console, result, folder)
+    except KeyboardInterrupt as interrupt:
+        return _report_interrupted(console, interrupt, [job], options)
+    return _report_result(console, result, folder)
 
 
-def tool_of(
-    options: argparse.Namespace, model: str, kind: Kind, folder: Path, watch: Watch | None = None
-) -> Any:
-    """Return the tool of a kind of media, set up as the options say."""
-    from langchain_tokenhub import tools
-
-    classes: dict[Kind, Any] = {
-        "image": tools.TokenHubImageTool,
-        "video": tools.TokenHubVideoTool,
-        "3d": tools.Tokenhub3DTool,
-    }
-    wait = getattr(options, "wait_timeout", None)
-    return classes[kind](
-        model=model,
-        save_to=folder,
-        ledger=records.ledger_of(folder),
-        progress=watch,
-        wait_timeout=wait,
-        **connection(options),
-    )
-
-
-def kind_of(model: str, told: str | None, words: Words) -> Kind:
-    """Return what a model makes.
-
-    Raises:
-        UsageError: It is not listed, and nobody said.
-    """
-    known = media_model(model)
-    if known is not None:
-        return known.kind
-    if told is None:
-        raise exit_codes.UsageError(words("kind-needed", model=model))
-    return cast("Kind", told)
-
-
-def _known_job(options: argparse.Namespace, folder: Path, words: Words) -> Job:
-    known = records.find(folder, options.job_id)
+def _known_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
+    known = jobs.find_job(folder, options.job_id)
     if known is not None:
         return known
     if options.model is None:
-        raise exit_codes.UsageError(words("no-job", id=options.job_id, folder=folder))
-    kind = kind_of(options.model, options.kind, words)
+        raise exit_codes.UsageError(translate("no-job", id=options.job_id, folder=folder))
+    model = media_model(options.model)
+    kind = model.kind if model else options.kind
+    if kind is None:
+        raise exit_codes.UsageError(translate("kind-needed", model=options.model))
     return Job(kind=kind, model=options.model.lower(), id=options.job_id)
 
 
-def _folder(options: argparse.Namespace, words: Words) -> Path:
-    """Return where to save; a file's name is refused, for a folder would be called that."""
+def _folder(options: argparse.Namespace, translate: Translator) -> Path:
+    """Return where to save; refuse what looks like a file name, which would become a folder."""
     folder = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if media in {"image", "video", "model"} and not folder.is_dir():
-        raise exit_codes.UsageError(words("folder-wanted", name=folder.name))
+        raise exit_codes.UsageError(translate("folder-wanted", name=folder.name))
     return Path(folder)
 
 
-def _watch(console: Console, model: str, kind: Kind) -> Watch:
+def _progress_line(console: Console, model: str, kind: Kind) -> ProgressLine:
     facts = media_model(model) or media_kind(kind)
-    return Watch(console, facts.typical_seconds or 15.0)
+    return ProgressLine(console, facts.typical_seconds or 15.0)
 
 
-def _since(job: Job, begun: datetime) -> bool:
-    return job.submitted_at is None or job.submitted_at >= begun
+def _is_newer(job: Job, started_at: datetime) -> bool:
+    return job.submitted_at is None or job.submitted_at >= started_at
 
 
-def _submitted(console: Console, job: Job, options: argparse.Namespace) -> int:
+def _report_submitted(console: Console, job: Job, options: argparse.Namespace) -> int:
     if console.as_json:
-        console.data(job.model_dump(mode="json"))
+        console.write_json(job.model_dump(mode="json"))
     else:
-        console.say(job.id)
+        console.write_line(job.id)
     command = exit_codes.resume_command(job, options)
-    console.note(console.words("submitted", command=command))
+    console.write_message(console.translate("submitted", command=command))
     return 0
 
 
-def _stopped(
-    console: Console, stop: BaseException, jobs: Sequence[Job], options: argparse.Namespace
+def _report_interrupted(
+    console: Console, interrupt: BaseException, running: Sequence[Job], options: argparse.Namespace
 ) -> int:
-    """Say after Ctrl-C which jobs go on, and how they are collected."""
-    console.note(f"tokenhub: {console.words('stopped')}")
-    for job in jobs:
-        console.note(exit_codes.goes_on(console, job, options))
-    for note in () if jobs else getattr(stop, "__notes__", ()):
-        console.note(note)
+    console.write_message(f"tokenhub: {console.translate('stopped')}")
+    for job in running:
+        console.write_message(exit_codes.resume_text(console, job, options))
+    for note in () if running else getattr(interrupt, "__notes__", ()):
+        console.write_message(note)
     return exit_codes.INTERRUPTED
 
 
-def _as_given(folder: Path, path: Path) -> Path:
-    """Return a saved file's path below `folder` as the user spelled it."""
-    return folder / path.name if path.parent == folder.expanduser().absolute() else path
-
-
-def _shown(console: Console, result: MediaResult, folder: Path) -> int:
-    """Print where the files are: paths alone on stdout, so that another program can take them."""
-    words, job = console.words, result.job
-    missing = [file for file in result.files if file.path is None]
-    if not missing:
-        records.forget(folder, job.id)
+def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
+    """Print the paths on stdout, for other programs, and the rest on stderr."""
+    translate, job = console.translate, result.job
+    unsaved = [file for file in result.files if file.path is None]
+    if not unsaved:
+        jobs.remove_entry(folder, job.id)
     if console.as_json:
-        console.data(result.model_dump(mode="json"))
+        console.write_json(result.model_dump(mode="json"))
     for file in result.files:
         if file.path is not None and not console.as_json:
-            console.say(str(_as_given(folder, file.path)))
-    took = words("took", seconds=result.seconds) if result.seconds is not None else ""
+            console.write_line(str(file.path))
     if not console.quiet:
-        console.note(words("saved", id=job.id, model=job.model, took=took))
-    for file in missing:
-        console.note(words("not-saved", url=file.url or "-"))
-    return exit_codes.NOT_SAVED if missing else 0
+        took = "" if result.seconds is None else translate("took", seconds=result.seconds)
+        console.write_message(translate("saved", id=job.id, model=job.model, took=took))
+    for file in unsaved:
+        console.write_message(translate("not-saved", url=file.url or "-"))
+    return exit_codes.NOT_SAVED if unsaved else 0
 
 
 _DEST = "param:"
-"""Before a parameter's name where the parser keeps it, so that it meets no option of ours."""
-_OURS = frozenset({"job_id"})
-"""Fields of the class that are no parameters of the service."""
+"""Prefix of a parameter in the parsed options, which keeps it apart from other options."""
 AddOption = Callable[..., argparse.Action]
 
 
-def add_params(parser: argparse.ArgumentParser, model: str, kind: Kind, words: Words) -> None:
-    """AddOption one option a parameter of `model`, and its prompt as an argument."""
-    schema = schema_class(model, words.language, kind).model_json_schema()
+def _add_params(parser: Parser, model: str, kind: Kind) -> None:
+    """Add an option per parameter of `model`, and its prompt as an argument."""
+    translate = parser.translate
+    schema = schema_class(model, translate.language, kind).model_json_schema()
+    fields = {name: one for name, one in schema["properties"].items() if name != "job_id"}
     files = file_fields(params_class(model, kind))
-    group = parser.add_argument_group(words("parameters", model=model))
-    if "prompt" not in schema["properties"]:
+    group = parser.add_argument_group(translate("parameters", model=model))
+    if "prompt" not in fields:
         group.add_argument("prompt", nargs="*", help=argparse.SUPPRESS)
-    for name, field in schema["properties"].items():
-        if name in _OURS:
-            continue
-        told = _told(name, field, schema, words) + (words("any-file") if name in files else "")
+    for name, field in fields.items():
+        is_file = name in files
+        text = _option_help(name, field, schema, translate, is_file=is_file)
         if name == "prompt":
-            group.add_argument("prompt", nargs="*", help=f"{told} {words('prompt')}")
+            group.add_argument("prompt", nargs="*", help=f"{text} {translate('prompt')}")
         else:
-            _add_option(group.add_argument, name, field, told, is_file=name in files)
+            _add_option(group.add_argument, name, field, text, is_file=is_file)
 
 
-def params_of(options: argparse.Namespace) -> dict[str, Any]:
+def given_params(options: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters that were given."""
     found = {
         name.removeprefix(_DEST): value
         for name, value in vars(options).items()
         if name.startswith(_DEST) and value is not None
     }
-    prompt = " ".join(from_stdin() if word == "-" else word for word in options.prompt)
+    prompt = joined_words(options.prompt)
     return {"prompt": prompt, **found} if prompt else found
 
 
 def json_value(text: str) -> Any:
-    """Return the JSON in an option."""
+    """Parse an option's JSON."""
     try:
         return json.loads(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(f"not JSON: {problem}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in an option."""
+    """Parse an option's JSON object."""
     value = json_value(text)
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError('a JSON object is needed, such as {"name": 1}')
     return value
 
 
-def number(text: str) -> Any:
-    """Return a number; anything else goes on as it is, to be refused with the field's limits."""
+def _integer(text: str) -> Any:
+    """Return an integer; other text stays as it is, so that the field's own error refuses it."""
     try:
         return int(text)
     except ValueError:
         return text
 
 
-def _told(name: str, field: Mapping[str, Any], schema: Mapping[str, Any], words: Words) -> str:
+def _option_help(
+    name: str,
+    field: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    translate: Translator,
+    *,
+    is_file: bool,
+) -> str:
     texts = [field.get("description", "").replace("%", "%%")]
     if name in schema.get("required", ()):
-        texts.append(words("required"))
+        texts.append(translate("required"))
     if field.get("type") == "array":
-        texts.append(words("repeatable"))
-    return " ".join(text for text in texts if text)
+        texts.append(translate("repeatable"))
+    return " ".join(text for text in texts if text) + (translate("any-file") if is_file else "")
 
 
 def _add_option(
-    add: AddOption, name: str, field: Mapping[str, Any], told: str, *, is_file: bool
-) -> argparse.Action:
+    add: AddOption, name: str, field: Mapping[str, Any], text: str, *, is_file: bool
+) -> None:
+    settings: dict[str, Any]
     option, dest = f"--{name.replace('_', '-')}", f"{_DEST}{name}"
     match field:
         case {"type": "array", "items": {"$ref": _}}:
-            return add(
-                option, dest=dest, type=json_value, action="append", metavar="JSON", help=told
-            )
+            settings = {"type": json_value, "action": "append", "metavar": "JSON"}
         case {"type": "array"}:
-            return add(option, dest=dest, action="append", metavar="FILE", help=told)
+            settings = {"action": "append", "metavar": "FILE"}
         case {"type": "boolean"}:
-            switch = argparse.BooleanOptionalAction
-            return add(option, dest=dest, action=switch, default=None, help=told)
+            settings = {"action": argparse.BooleanOptionalAction, "default": None}
         case {"type": "integer"}:
-            return add(option, dest=dest, type=number, metavar=_shape(field, "N"), help=told)
+            settings = {"type": _integer, "metavar": _placeholder(field, "N")}
         case {"type": "string"}:
-            shape = "FILE" if is_file else _shape(field, "TEXT")
-            return add(option, dest=dest, metavar=shape, help=told)
+            settings = {"metavar": "FILE" if is_file else _placeholder(field, "TEXT")}
         case _:
-            return add(option, dest=dest, type=json_value, metavar="JSON", help=told)
+            settings = {"type": json_value, "metavar": "JSON"}
+    add(option, dest=dest, help=text, **settings)
 
 
-def _shape(field: Mapping[str, Any], other: str) -> str:
-    """Return what an option's value looks like."""
-    words = "|".join(map(str, field.get("enum", ())))
-    return words if words and len(words) <= 40 else other
+def _placeholder(field: Mapping[str, Any], other: str) -> str:
+    """Return what stands for an option's value in the help."""
+    choices = "|".join(map(str, field.get("enum", ())))
+    return choices if choices and len(choices) <= 40 else other

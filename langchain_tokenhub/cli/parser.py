@@ -1,91 +1,130 @@
-"""The parser: one command each, in the language of the user."""
+"""The argument parser, in the language of the user."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.catalogue import SITE_NAMES
-from langchain_tokenhub.cli.console import Words, wrapped
+from langchain_tokenhub.catalogue import SITE_NAMES, Kind
+from langchain_tokenhub.cli.console import Language, Translator, wrap_text
 
 FOLDER = Path("tokenhub-out")
-"""Where results are saved unless told otherwise."""
-Add = Callable[[argparse.ArgumentParser, Words, Sequence[str]], None]
-"""Adds the options of one command; the arguments say which model, and so which parameters."""
+"""Default folder for results."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Breaks lines by columns, because Chinese has no spaces and is twice as wide."""
+    """Wraps lines by display width: Chinese has no spaces, and its characters are twice as wide."""
 
-    def __init__(self, words: Words, prog: str, **settings: Any) -> None:
+    def __init__(self, translate: Translator, prog: str, **settings: Any) -> None:
         super().__init__(prog, **{**settings, "max_help_position": 28})
-        self._words = words
+        self._translate = translate
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return wrapped(text, width)
+        return wrap_text(text, width)
 
     def add_usage(
         self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None
     ) -> None:
-        told = self._words("usage") if prefix is None else prefix
-        super().add_usage(usage, actions, groups, told)
+        prefix = self._translate("usage") if prefix is None else prefix
+        super().add_usage(usage, actions, groups, prefix)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with its own words; options are never shortened, so that new ones break nothing."""
+    """A parser with translated texts. Options cannot be shortened: new ones would break scripts."""
 
-    def __init__(self, words: Words, **settings: Any) -> None:
-        formatter: Any = functools.partial(_Formatter, words)
+    arguments: Sequence[str] = ()
+    """The whole command line."""
+
+    def __init__(self, translate: Translator, **settings: Any) -> None:
+        formatter: Any = functools.partial(_Formatter, translate)
         super().__init__(add_help=False, allow_abbrev=False, formatter_class=formatter, **settings)
-        self._optionals.title = words("options")
-        self._positionals.title = words("parameters", model=self.prog)
-        self.add_argument("-h", "--help", action="help", help=words("help"))
-        self.add_argument("--lang", choices=("zh", "en"), help=words("lang"))
+        self.translate = translate
+        self._optionals.title = translate("options")
+        self._positionals.title = translate("parameters", model=self.prog)
+        self.add_argument("-h", "--help", action="help", help=translate("help"))
+        self.add_argument("--lang", choices=get_args(Language), help=translate("lang"))
+
+    def reject(self, unknown: Sequence[str]) -> None:
+        """Exit because of `unknown` arguments, and name the nearest options."""
+        hints = (
+            self._hint(name.partition("=")[0], self._option_string_actions) for name in unknown
+        )
+        self.error(self.translate("unknown-arguments", names=" ".join(unknown)) + "".join(hints))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += self._hint(str(value), map(str, action.choices or ()))
+            raise
+
+    def _hint(self, name: str, known: Iterable[str]) -> str:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        return self.translate("did-you-mean", name=near[0]) if near else ""
 
 
-def build(commands: dict[str, Add], words: Words, arguments: Sequence[str]) -> Parser:
-    """Return the parser; only the command in `arguments` has its options made."""
+AddOptions = Callable[[Parser], None]
+"""Adds the options of a command; they may depend on the model that `arguments` name."""
+
+
+def parse(
+    commands: Mapping[str, AddOptions], translate: Translator, arguments: Sequence[str]
+) -> argparse.Namespace:
+    """Return the options; without a command, their `run` prints the help.
+
+    Only the command in `arguments` gets its options, which saves the import of the others.
+    """
     parser = Parser(
-        words, prog="tokenhub", description=words("about"), epilog=words("epilog").strip()
+        translate,
+        prog="tokenhub",
+        description=translate("about"),
+        epilog=translate("epilog").strip(),
     )
-    told = f"tokenhub {__version__}"
-    parser.add_argument("--version", action="version", version=told, help=words("version"))
-    parser.set_defaults(run=None)
-    make: Any = functools.partial(Parser, words)
-    places: Any = parser.add_subparsers(
-        title=words("commands"), metavar="COMMAND", dest="command", parser_class=make
+    version = f"tokenhub {__version__}"
+    parser.add_argument("--version", action="version", version=version, help=translate("version"))
+    parser.set_defaults(run=None, parser=parser)
+    make_parser: Any = functools.partial(Parser, translate)
+    subparsers = parser.add_subparsers(
+        title=translate("commands"), metavar="COMMAND", dest="command", parser_class=make_parser
     )
-    for name, add in commands.items():
-        about = words(name)
-        command = places.add_parser(name, help=about, description=about)
+    for name, add_options in commands.items():
+        command = subparsers.add_parser(name, help=translate(name), description=translate(name))
+        command.set_defaults(parser=command)
         if name in arguments:
-            add(command, words, arguments)
-    return parser
+            command.arguments = arguments
+            add_options(command)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.reject(unknown)
+    return options
 
 
-def add_output(parser: argparse.ArgumentParser, words: Words) -> None:
-    """Add how results are printed."""
-    parser.add_argument("--json", action="store_true", help=words("json"))
+def add_output(parser: Parser) -> None:
+    """Add the option for JSON output."""
+    parser.add_argument("--json", action="store_true", help=parser.translate("json"))
 
 
-def add_connection(parser: argparse.ArgumentParser, words: Words) -> None:
-    """Add where to connect. There is no option for the key: others could read it."""
-    group = parser.add_argument_group(words("connection"))
+def add_connection(parser: Parser) -> None:
+    """Add the connection fields, except the key: other users can read command lines."""
+    translate = parser.translate
+    group = parser.add_argument_group(translate("connection"))
     names = ", ".join(SITE_NAMES)
-    group.add_argument("--site", metavar="SITE", help=words("site", names=names))
-    group.add_argument("--base-url", metavar="URL", action="append", help=words("base-url"))
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help=words("timeout"))
-    group.add_argument("--max-retries", type=int, metavar="N", help=words("max-retries"))
+    group.add_argument("--site", metavar="SITE", help=translate("site", names=names))
+    group.add_argument("--base-url", metavar="URL", action="append", help=translate("base-url"))
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help=translate("timeout"))
+    group.add_argument("--max-retries", type=int, metavar="N", help=translate("max-retries"))
 
 
-def add_folder(parser: argparse.ArgumentParser, words: Words) -> None:
-    """Add where results are saved."""
-    told = words("save-to", default=f"./{FOLDER}")
-    parser.add_argument("-o", "--save-to", type=Path, metavar="FOLDER", help=told)
+def add_folder(parser: Parser) -> None:
+    """Add the folder where results are saved."""
+    text = parser.translate("save-to", default=f"./{FOLDER}")
+    parser.add_argument("-o", "--save-to", type=Path, metavar="FOLDER", help=text)
 
 
 def connection(options: argparse.Namespace) -> dict[str, Any]:

@@ -34,10 +34,10 @@ from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
-    Part,
+    ParamObject,
     encode_params,
     file_fields,
-    shown,
+    short_repr,
 )
 from langchain_tokenhub.transport import Runtime
 
@@ -121,7 +121,7 @@ class Reader:
     async def _encoded(self, params: MediaParams) -> dict[str, Any]:
         body = await self._with_files(encode_params(params), file_fields(type(params)))
         for name, value in params:
-            if isinstance(value, list) and value and isinstance(value[0], Part):
+            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
                 body[name] = [
                     await self._with_files(sent, file_fields(type(part)), f"{name}[{number}].")
                     for number, (part, sent) in enumerate(zip(value, body[name], strict=True))
@@ -132,7 +132,7 @@ class Reader:
         """Return what makes a request the same as another: its files as what they are."""
         call = _without_files(body, params)
         for name, value in params:
-            if isinstance(value, list) and value and isinstance(value[0], Part):
+            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
                 call[name] = [
                     _without_files(sent, part) for sent, part in zip(call[name], value, strict=True)
                 ]
@@ -340,9 +340,9 @@ class Reader:
         raise refuse(where, str(path), f"the file cannot be read: {reason}")
 
 
-_TAKEN = "a link, data URL, path, bytes, picture, or an earlier result or its job id is taken"
+_TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
 _TAKEN_FROM_MODEL = (
-    "a link, a data URL, the id of an earlier job, or a path in an allowed folder is taken"
+    "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is taken"
 )
 
 
@@ -503,5 +503,7 @@ def formats(field: FileField) -> str:
 
 def refuse(where: str, value: Any, advice: str) -> InvalidRequestError:
     """Return an error with the field, the shortened value and what to do."""
-    what = f"{shown(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    what = (
+        f"{short_repr(value)}: " if value is not None and not isinstance(value, BaseModel) else ""
+    )
     return InvalidRequestError(f"{where}: {what}{advice}", phase="not sent")

@@ -241,7 +241,7 @@ def _not_accepted(answer: Answer) -> TokenHubError:
     if reason := refusal_text(answer.data):
         return JobFailedError(f"the service refused the submit: {reason}", **told)
     return SubmissionUnknownError(
-        "the submit was answered without a job id; it may have been charged",
+        "the submit was answered without a job ID; it may have been charged",
         hint="it was not sent again; look at the console's usage before you submit once more",
         **told,
     )
@@ -263,7 +263,7 @@ async def send_query(
         raise JobNotFoundError(
             f"{service.model} answers at once and has no jobs to query",
             job=job,
-            hint="leave the job id out, or use the tool of the model that made the job",
+            hint="leave the job ID out, or use the tool of the model that created the job",
         )
     call = Call(
         path=service.facts.query_path,

@@ -1,68 +1,10 @@
-"""The parameters of the nine media models: a pydantic class each, checked before sending."""
+"""The parameters of the media models, one pydantic class each."""
 
 from __future__ import annotations
 
-from langchain_tokenhub.params.base import (
-    LogoParam,
-    LogoRect,
-    MediaParams,
-    Part,
-    encode_params,
-    file_fields,
-)
-from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
+from langchain_tokenhub.params.base import MediaParams, ParamObject, encode_params, file_fields
 from langchain_tokenhub.params.registry import Language, explain, params_class, schema_class
-from langchain_tokenhub.params.three_d import (
-    Hy3D30,
-    Hy3D31,
-    Hy3DExpress,
-    ThreeDParams,
-    ViewImage,
-    ViewImage31,
-)
-from langchain_tokenhub.params.validators import (
-    FileField,
-    Text,
-    shown,
-    suppress_warnings,
-    without_query,
-)
-from langchain_tokenhub.params.video import (
-    HyVideo15,
-    VideoParams,
-    YtVideo2,
-    YtVideoFx,
-    YtVideoHumanactor,
-)
+from langchain_tokenhub.params.validators import FileField, short_repr, strip_query
 
-__all__ = [
-    "FileField",
-    "Hy3D30",
-    "Hy3D31",
-    "Hy3DExpress",
-    "HyImageLite",
-    "HyImageV3",
-    "HyVideo15",
-    "ImageParams",
-    "Language",
-    "LogoParam",
-    "LogoRect",
-    "MediaParams",
-    "Part",
-    "Text",
-    "ThreeDParams",
-    "VideoParams",
-    "ViewImage",
-    "ViewImage31",
-    "YtVideo2",
-    "YtVideoFx",
-    "YtVideoHumanactor",
-    "encode_params",
-    "explain",
-    "file_fields",
-    "params_class",
-    "schema_class",
-    "shown",
-    "suppress_warnings",
-    "without_query",
-]
+__all__ = ["FileField", "Language", "MediaParams", "ParamObject", "encode_params", "explain"]
+__all__ += ["file_fields", "params_class", "schema_class", "short_repr", "strip_query"]

@@ -1,9 +1,9 @@
-"""Which class holds a model's parameters, and the schema a language model sees."""
+"""The parameter class of a model, its localized schema, and the text of its errors."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -11,7 +11,7 @@ from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.params.base import MediaParams
 from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
 from langchain_tokenhub.params.three_d import Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams
-from langchain_tokenhub.params.validators import Text, without_query
+from langchain_tokenhub.params.validators import Description, strip_query
 from langchain_tokenhub.params.video import (
     HyVideo15,
     VideoParams,
@@ -43,34 +43,34 @@ def params_class(model: str, kind: Kind | None = None) -> type[MediaParams]:
     """Return the parameter class of `model` in any letter case.
 
     Args:
-        model: a model id; an unknown or `ep-…` id has the common parameters of its kind.
-        kind: needed only for ids that are not listed.
+        model: Model id; an unknown or `ep-…` id has the common parameters of its kind.
+        kind: Needed only for ids that are not listed.
+
+    Raises:
+        ValueError: The id is not listed, and no kind was given.
     """
     known = _BY_MODEL.get(model.lower())
     if known:
         return known
     if kind is None:
-        raise ValueError(f"model: {model!r} is not listed; say its kind: {', '.join(_BY_KIND)}")
+        raise ValueError(f"model: {model!r} is not listed; give its kind: {', '.join(_BY_KIND)}")
     return _BY_KIND[kind]
 
 
 def schema_class(model: str, language: Language, kind: Kind | None = None) -> type[MediaParams]:
     """Return `model`'s parameter class with the descriptions of `language`, for `args_schema`."""
-    return _said(params_class(model, kind), language)
+    return _localized(params_class(model, kind), language)
 
 
 @functools.cache
-def _said(cls: type[MediaParams], language: Language) -> type[MediaParams]:
+def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
     # the same fields again, each with its description: validators and order come from `cls`
-    fields = {name: _field(field, language) for name, field in cls.model_fields.items()}
-    made = create_model(
-        cls.__name__, __base__=cls, __module__=cls.__module__, **cast("Any", fields)
-    )
-    return cast("type[MediaParams]", made)
+    fields: Any = {name: _field(field, language) for name, field in cls.model_fields.items()}
+    return create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **fields)
 
 
 def _field(field: FieldInfo, language: Language) -> tuple[Any, Any]:
-    text = next(item for item in field.metadata if isinstance(item, Text))
+    text = next(item for item in field.metadata if isinstance(item, Description))
     description = Field(description=text.zh if language == "zh" else text.en)
     annotated: Any = Annotated
     annotation = annotated[field.annotation, *field.metadata, description]
@@ -78,20 +78,20 @@ def _field(field: FieldInfo, language: Language) -> tuple[Any, Any]:
 
 
 def explain(error: ValidationError, *, model: str) -> str:
-    """Return one line per problem: field, value, limit, next step; no prompt, no link's query."""
-    problems = error.errors(include_url=False, include_input=False)
-    return "\n".join(without_query(_sentence(dict(problem), model)) for problem in problems)
+    """Return one line per error: field, value, limit, next step; no prompt, no link's query."""
+    errors = error.errors(include_url=False, include_input=False)
+    return "\n".join(strip_query(_sentence(dict(one), model)) for one in errors)
 
 
-def _sentence(problem: dict[str, Any], model: str) -> str:
-    place = ".".join(map(str, problem["loc"]))
-    where = f"{place}: " if place else ""
-    match problem:
+def _sentence(error: dict[str, Any], model: str) -> str:
+    path = ".".join(map(str, error["loc"]))
+    field = f"{path}: " if path else ""
+    match error:
+        case {"type": "unknown_name", "ctx": {"what": what, "advice": advice}}:
+            return f"{field}{what} of {model}; {advice}"
         case {"ctx": {"what": what, "advice": advice}}:
-            return f"{where}{what} ({model}); {advice}"
+            return f"{field}{what} ({model}); {advice}"
         case {"type": "missing"}:
-            return f"{where}missing ({model}); it is required"
-        case {"type": "extra_forbidden"}:
-            return f"{where}not a parameter of {model}; check its name, or put it into extra="
+            return f"{field}missing ({model}); it is required"
         case _:
-            return f"{where}{problem['msg']} ({model})"
+            return f"{field}{error['msg']} ({model})"

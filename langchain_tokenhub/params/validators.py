@@ -1,224 +1,198 @@
-"""The checks a parameter can have: each is one value's rule, its JSON schema and its error text.
+"""Validators of a parameter's value: its rule, its JSON schema and its error text.
 
-A check stands in a field's `Annotated`. It owns the whole validation of the value, so that every
-message names limit, unit and next step, and never shows a prompt.
+A validator stands in a field's `Annotated` and replaces pydantic's own validation, so that every
+message names limit, unit and next step, and none shows a prompt.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, LiteralString
 
 from pydantic_core import PydanticCustomError, core_schema
+
+from langchain_tokenhub._warnings import warn_user
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 MB = 1024 * 1024
 
-# scheme, user and password, host and path, the rest
+# scheme, credentials, host and path, query and fragment
 _LINK = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?#'\"]*)[^\s'\"]*")
 
-RESUMED = object()
-"""Stands for a required parameter of a call that only resumes a job."""
+NOT_NEEDED = object()
+"""Placeholder for a required parameter of a call that only resumes a job."""
 
 
-@dataclass(frozen=True)
-class Text:
-    """What a parameter does, in both languages."""
-
-    en: str
-    zh: str
+EN_SOURCES = "link, data URL, ID of an earlier job, or path in an allowed folder"
+ZH_SOURCES = "链接、data URL、已有任务 ID 或允许目录中的路径"
 
 
-_told: ContextVar[bool] = ContextVar("tokenhub_cautions_told", default=False)
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A parameter's description in both languages; empty for a field of an object."""
+
+    en: str = ""
+    zh: str = ""
 
 
-def warn_user(told: str) -> None:
-    """Warn of what is taken although it may not be meant."""
-    if not _told.get():
-        warnings.warn(told, UserWarning, stacklevel=2)
-
-
-@contextmanager
-def suppress_warnings() -> Iterator[None]:
-    """Keep quiet: the same parameters were checked before, as a tool call is by LangChain."""
-    token = _told.set(True)
-    try:
-        yield
-    finally:
-        _told.reset(token)
-
-
-def problem(kind: LiteralString, what: str, advice: str) -> PydanticCustomError:
-    """Return an error that says what is wrong and what to do, without the input."""
+def param_error(kind: LiteralString, what: str, advice: str) -> PydanticCustomError:
+    """Return an error that states the fault and the remedy, without the input."""
     return PydanticCustomError(kind, "{what}; {advice}", {"what": what, "advice": advice})
 
 
-def shown(value: object) -> str:
-    """Return `value` for an error: short, a link without its query, bytes and objects by type."""
+def short_repr(value: object) -> str:
+    """Return `value` for an error: short, links without query, bytes and objects by type."""
     if isinstance(value, bool | int | float):
         return repr(value)
     if not isinstance(value, str):
         return type(value).__name__
-    text = without_query(value)
+    text = strip_query(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-def without_query(text: str) -> str:
-    """Cut the links in `text` to host and path: a signed link's query opens the file."""
+def strip_query(text: str) -> str:
+    """Reduce the links in `text` to host and path: a signed link's query opens the file."""
     return _LINK.sub(r"\1\2", text)
 
 
-class Check(ABC):
-    """One value's rule."""
+class Validator(Description, ABC):
+    """The rule of one value."""
 
     @abstractmethod
-    def _read(self, value: Any) -> Any:
-        """Return the value as it is sent, or raise `problem(...)`."""
+    def _validate(self, value: Any) -> Any:
+        """Return the value as it is sent, or raise `param_error(...)`."""
 
-    @abstractmethod
-    def _shape(self) -> dict[str, Any]:
-        """Return the JSON schema a language model sees."""
+    def _json_schema(self) -> dict[str, Any]:
+        """Return the JSON schema that a language model receives."""
+        return {"type": "string"}
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._check)
+        return core_schema.no_info_plain_validator_function(
+            lambda value: None if value is NOT_NEEDED else self._validate(value)
+        )
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return self._shape()
-
-    def _check(self, value: object) -> object:
-        return None if value is RESUMED else self._read(value)
+        return self._json_schema()
 
 
 @dataclass(frozen=True)
-class Length(Check):
-    """A text of so many characters (code points), trimmed."""
+class String(Validator):
+    """Text without surrounding space, limited in characters (code points)."""
 
     most: int | None = None
     least: int = 1
-    sure: int | None = None
-    """Above this one source says no and another yes: accepted with a warning."""
+    warn_above: int | None = None
+    """Longer texts are sent with a warning, because sources disagree on the limit."""
 
-    def _read(self, value: Any) -> str:
+    def _validate(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise problem("text", f"{type(value).__name__}, a text is needed", "give a string")
-        text = _whole(value.strip())
+            raise param_error("text", f"{type(value).__name__}, text is needed", "give a string")
+        text = _repair_surrogates(value.strip())
         if len(text) < self.least:
-            raise problem("text_short", "empty text", "write it, or leave the field out")
+            raise param_error("text_short", "empty text", "write it, or leave the field out")
         if self.most is not None and len(text) > self.most:
-            raise problem("text_long", f"{len(text)} characters, at most {self.most}", "shorten it")
-        if self.sure is not None and len(text) > self.sure:
-            told = f"{len(text)} characters; the service may refuse more than {self.sure}"
-            warn_user(told)
+            what = f"{len(text)} characters, at most {self.most}"
+            raise param_error("text_long", what, "shorten it")
+        if self.warn_above is not None and len(text) > self.warn_above:
+            limit = f"the service may refuse more than {self.warn_above}"
+            warn_user(f"{len(text)} characters; {limit}")
         return text
 
-    def _shape(self) -> dict[str, Any]:
-        limits = {"minLength": self.least or None, "maxLength": self.most}
-        return {"type": "string", **{key: n for key, n in limits.items() if n is not None}}
+    def _json_schema(self) -> dict[str, Any]:
+        return _schema("string", minLength=self.least or None, maxLength=self.most)
 
 
 @dataclass(frozen=True)
-class Whole(Check):
-    """A whole number within limits."""
+class Integer(Validator):
+    """An integer, within limits if there are any."""
 
-    least: int
+    least: int | None = None
     most: int | None = None
 
-    def _read(self, value: Any) -> int:
+    def _validate(self, value: Any) -> int:
         number = _integer(value)
         if number is None:
-            raise problem(
-                "number", f"{shown(value)}, {self._limits()} is needed", "give an integer"
-            )
-        if number < self.least or (self.most is not None and number > self.most):
-            raise problem("range", f"{number}, {self._limits()} is needed", "change it")
+            what = f"{short_repr(value)}, {self._limits()} is needed"
+            raise param_error("number", what, "give an integer")
+        too_small = self.least is not None and number < self.least
+        if too_small or (self.most is not None and number > self.most):
+            raise param_error("range", f"{number}, {self._limits()} is needed", "change it")
         return number
 
-    def _shape(self) -> dict[str, Any]:
-        most = {} if self.most is None else {"maximum": self.most}
-        return {"type": "integer", "minimum": self.least, **most}
+    def _json_schema(self) -> dict[str, Any]:
+        return _schema("integer", minimum=self.least, maximum=self.most)
 
     def _limits(self) -> str:
-        if self.most is None:
-            return f"a whole number of at least {self.least}"
-        return f"a whole number from {self.least} to {self.most}"
+        match self.least, self.most:
+            case None, _:
+                return "an integer"
+            case least, None:
+                return f"an integer of at least {least}"
+            case least, most:
+                return f"an integer from {least} to {most}"
 
 
 @dataclass(frozen=True)
-class Integer(Check):
-    """Any whole number: pixels from an edge."""
-
-    def _read(self, value: Any) -> int:
-        number = _integer(value)
-        if number is None:
-            raise problem("number", f"{shown(value)}, a whole number is needed", "give an integer")
-        return number
-
-    def _shape(self) -> dict[str, Any]:
-        return {"type": "integer"}
-
-
-@dataclass(frozen=True)
-class Flag(Check):
+class Boolean(Validator):
     """True or false."""
 
-    def _read(self, value: Any) -> bool:
+    def _validate(self, value: Any) -> bool:
         if not isinstance(value, bool):
-            raise problem("flag", f"{shown(value)}, true or false is needed", "give a boolean")
+            what = f"{short_repr(value)}, true or false is needed"
+            raise param_error("flag", what, "give a boolean")
         return value
 
-    def _shape(self) -> dict[str, Any]:
+    def _json_schema(self) -> dict[str, Any]:
         return {"type": "boolean"}
 
 
 @dataclass(frozen=True)
-class Number(Check):
-    """One of a few whole numbers; true and false are none."""
+class IntChoice(Validator):
+    """One of a few integers; a boolean is none."""
 
     values: tuple[int, ...]
 
-    def _read(self, value: Any) -> int:
+    def _validate(self, value: Any) -> int:
         number = _integer(value)
         if number is None or number not in self.values:
             allowed = " or ".join(map(str, self.values))
-            raise problem("choice", f"{shown(value)}, only {allowed}", "choose one of them")
+            what = f"{short_repr(value)}, only {allowed}"
+            raise param_error("choice", what, "choose one of them")
         return number
 
-    def _shape(self) -> dict[str, Any]:
+    def _json_schema(self) -> dict[str, Any]:
         return {"type": "integer", "enum": list(self.values)}
 
 
 @dataclass(frozen=True)
-class Word(Check):
+class Choice(Validator):
     """One of a few words in any spelling ("low_poly", "lowpoly"), sent as the service spells it."""
 
     values: tuple[str, ...]
 
-    def _read(self, value: Any) -> str:
-        spelt = {_letters(word): word for word in self.values}
-        word = spelt.get(_letters(value)) if isinstance(value, str) else None
+    def _validate(self, value: Any) -> str:
+        spellings = {_normalize(word): word for word in self.values}
+        word = spellings.get(_normalize(value)) if isinstance(value, str) else None
         if word is None:
-            allowed = ", ".join(self.values)
-            raise problem("choice", f"{shown(value)}, only {allowed}", "choose one of them")
+            what = f"{short_repr(value)}, only {', '.join(self.values)}"
+            raise param_error("choice", what, "choose one of them")
         return word
 
-    def _shape(self) -> dict[str, Any]:
+    def _json_schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.values)}
 
 
 @dataclass(frozen=True)
-class Size(Check):
+class PixelSize(Validator):
     """Width and height in pixels as "W:H"."""
 
     least: int = 1
@@ -227,20 +201,21 @@ class Size(Check):
     long_sides: tuple[int, ...] = ()
     example: str = "1024:1024"
 
-    def _read(self, value: Any) -> str:
+    def _validate(self, value: Any) -> str:
         text = value.strip() if isinstance(value, str) else ""
         if not re.fullmatch(r"[0-9]{1,5}:[0-9]{1,5}", text):
-            what = f"{shown(value)}, width:height in pixels is needed"
-            raise problem("size", what, f"write it with a colon, such as {self.example}")
-        wrong = self._wrong(*map(int, text.split(":")))
-        if wrong:
-            raise problem("size", f"{text}: {wrong}", f"choose another, such as {self.example}")
+            what = f"{short_repr(value)}, width:height in pixels is needed"
+            raise param_error("size", what, f"write it with a colon, such as {self.example}")
+        fault = self._fault(*map(int, text.split(":")))
+        if fault:
+            advice = f"choose another, such as {self.example}"
+            raise param_error("size", f"{text}: {fault}", advice)
         return text
 
-    def _shape(self) -> dict[str, Any]:
+    def _json_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^[0-9]+:[0-9]+$"}
 
-    def _wrong(self, width: int, height: int) -> str | None:
+    def _fault(self, width: int, height: int) -> str | None:
         if min(width, height) < self.least or (self.most and max(width, height) > self.most):
             limit = f"{self.least} to {self.most}" if self.most else f"{self.least} or more"
             return f"each side is {limit} pixels"
@@ -252,57 +227,52 @@ class Size(Check):
 
 
 @dataclass(frozen=True)
-class Base64(Check):
-    """A file as raw base64; the head of a data URL is taken off."""
+class Base64(Validator):
+    """A file as raw base64; the prefix of a data URL is removed."""
 
     most_bytes: int
     """Of the base64 text."""
 
-    def _read(self, value: Any) -> str:
+    def _validate(self, value: Any) -> str:
         if not isinstance(value, str):
             advice = "give base64 text, or the file itself in the field for links"
-            raise problem("base64", f"{shown(value)}, base64 text is needed", advice)
+            raise param_error("base64", f"{short_repr(value)}, base64 text is needed", advice)
         text = re.sub(r"^\s*data:[^,]{0,200};base64,|\s+", "", value)
         if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text):
-            raise problem("base64", "this is not base64", "give a link in the field for links")
+            raise param_error("base64", "this is not base64", "give a link in the field for links")
         if len(text) > self.most_bytes:
             what = f"{len(text) / MB:.1f} MB of base64, at most {self.most_bytes / MB:.0f} MB"
-            raise problem("base64", what, "make the file smaller, or pass a link")
+            raise param_error("base64", what, "make the file smaller, or pass a link")
         return text
-
-    def _shape(self) -> dict[str, Any]:
-        return {"type": "string"}
 
 
 @dataclass(frozen=True)
-class JobId(Check):
-    """The id of an earlier job: an opaque text; 19 digits may come as a number."""
+class JobId(Validator):
+    """The ID of an earlier job: opaque text, or the same digits as an integer."""
 
-    def _read(self, value: Any) -> str | None:
+    def _validate(self, value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise problem("job_id", f"{shown(value)}, a job id is needed", "give it as text")
+            what = f"{short_repr(value)}, a job ID is needed"
+            raise param_error("job_id", what, "give it as text")
         return str(value).strip() or None
-
-    def _shape(self) -> dict[str, Any]:
-        return {"type": "string"}
 
 
 Shape = Literal["url_or_base64_object", "string_list", "object_list", "url"]
 
 
 @dataclass(frozen=True)
-class FileField(Check):
-    """A file input: how it is sent and what it may be.
+class FileField(Validator):
+    """A file input: how it is sent, and its limits.
 
-    To a language model it is a string. In code it may be a path, bytes, a picture, an earlier
-    result: whatever names a file passes untouched and gets its wire shape where files are read.
+    To a language model it is a string. Code may pass a path, bytes, an image or an earlier result;
+    the value stays as it is until `jobs.inputs` reads the file.
     """
 
     shape: Shape
     """`{"url"}` or `{"base64"}`, a list of strings, a list of such objects, or a plain link."""
     formats: tuple[str, ...]
     base64_field: str | None = None
-    """The neighbouring field that takes what is not a link."""
+    """The field that takes what is not a link."""
     least: int = 1
     most: int = 1
     max_bytes_url: int | None = None
@@ -320,47 +290,49 @@ class FileField(Check):
         """Whether the field holds a list."""
         return self.shape in {"string_list", "object_list"}
 
-    def _read(self, value: Any) -> Any:
+    def _validate(self, value: Any) -> Any:
         if not self.many:
             return _file(value)
         files = list(value) if isinstance(value, list | tuple) else [value]
         if not self.least <= len(files) <= self.most:
             what = f"{len(files)} files, {self.least} to {self.most} are taken"
-            raise problem("files", what, "change their number")
+            raise param_error("files", what, "change their number")
         return [_file(file) for file in files] or None
 
-    def _shape(self) -> dict[str, Any]:
+    def _json_schema(self) -> dict[str, Any]:
         if not self.many:
             return {"type": "string"}
-        least = {"minItems": self.least} if self.least else {}
-        return {"type": "array", "items": {"type": "string"}, **least, "maxItems": self.most}
+        limits = _schema("array", minItems=self.least or None, maxItems=self.most)
+        return {**limits, "items": {"type": "string"}}
 
 
 def _file(value: object) -> object:
-    """Refuse what can be no file; everything else is judged where files are read."""
+    """Refuse what cannot be a file; the rest is checked where files are read."""
     if value is None or isinstance(value, bool | int | float | complex | list | tuple | set):
-        advice = "give a link, a path, bytes, a picture or an earlier result"
-        raise problem("file", f"{type(value).__name__} is no file", advice)
-    if isinstance(value, str | bytes | bytearray | Mapping) and not _filled(value):
-        raise problem("file", "empty", "give a file, or leave the field out")
-    return value.strip() if isinstance(value, str) else value
+        advice = "give a link, a path, bytes, an image or an earlier result"
+        raise param_error("file", f"{type(value).__name__} is not a file", advice)
+    if isinstance(value, str):
+        value = value.strip()
+    if isinstance(value, str | bytes | bytearray | Mapping) and not value:
+        raise param_error("file", "empty", "give a file, or leave the field out")
+    return value
 
 
-def _filled(value: str | bytes | bytearray | Mapping[Any, Any]) -> bool:
-    return bool(value.strip() if isinstance(value, str) else value)
+def _schema(type_: str, **limits: int | None) -> dict[str, Any]:
+    return {"type": type_, **{name: limit for name, limit in limits.items() if limit is not None}}
 
 
 def _integer(value: object) -> int | None:
-    """Return a whole number, also one written 5.0; true and false are no numbers."""
+    """Return an integer, also from 5.0; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if value == value // 1 else None
 
 
-def _letters(word: str) -> str:
+def _normalize(word: str) -> str:
     return re.sub(r"[^0-9a-z]", "", word.lower())
 
 
-def _whole(text: str) -> str:
-    """Join surrogate pairs that came apart and replace lone ones: they cannot be sent."""
+def _repair_surrogates(text: str) -> str:
+    """Join split surrogate pairs and replace lone ones, which cannot be sent."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -6,42 +6,43 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.catalogue import FxTemplate, fx_template
 from langchain_tokenhub.params.base import (
     ApprovedLogoAdd,
+    HideNull,
     Logo,
     LogoAdd,
     MediaParams,
-    Part,
-    Plain,
+    ParamObject,
     ResumedJob,
 )
 from langchain_tokenhub.params.validators import (
+    EN_SOURCES,
     MB,
+    ZH_SOURCES,
     Base64,
+    Boolean,
+    Choice,
     FileField,
-    Flag,
-    Length,
-    Number,
-    Text,
-    Word,
-    problem,
-    warn_user,
+    IntChoice,
+    String,
+    param_error,
 )
 
-_PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "tiff")
+_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tiff")
 _FACES = ("jpg", "jpeg", "png", "bmp", "webp")
 
 
 class HyVideo15(MediaParams):
-    """hy-video-1.5: a text, or a text and a first picture, becomes a video (vclm, 1616/126160)."""
+    """hy-video-1.5: from text, or text and a first image (vclm, 1616/126160)."""
 
     model: ClassVar[str] = "hy-video-1.5"
 
     prompt: Annotated[
         str | None,
-        Length(200),
-        Text(
+        String(
+            200,
             en="What happens in the video (about 5 s), best in Chinese; at most 200 characters.",
             zh="视频内容（约 5 秒），建议用中文，最多 200 个字符。",
         ),
@@ -50,24 +51,18 @@ class HyVideo15(MediaParams):
         Any,
         FileField(
             shape="url_or_base64_object",
-            formats=_PICTURES,
+            formats=_IMAGES,
             max_bytes_url=10 * MB,
             max_bytes_base64=8 * MB,
             side_min=50,
             side_max=5000,
             ratio_max=4.0,
-        ),
-        Text(
-            en="First picture: link, data URL, id of an earlier job, or path in an allowed folder; "
-            "sides 50 to 5000 px, ratio up to 4:1, at most 10 MB.",
-            zh="首帧图片：链接、data URL、已有任务 ID 或允许目录中的路径；"
-            "边长 50–5000 像素，比例不超过 4:1，不超过 10 MB。",
+            en=f"First image: {EN_SOURCES}; sides 50 to 5000 px, ratio up to 4:1, at most 10 MB.",
+            zh=f"首帧图片：{ZH_SOURCES}；边长 50–5000 像素，比例不超过 4:1，不超过 10 MB。",
         ),
     ] = None
     resolution: Annotated[
-        str | None,
-        Word(("720p",)),
-        Text(en="Only 720p, the default.", zh="仅支持 720p（默认）。"),
+        str | None, Choice(("720p",), en="Only 720p, the default.", zh="仅支持 720p（默认）。")
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
@@ -75,15 +70,15 @@ class HyVideo15(MediaParams):
 
 
 class YtVideo2(MediaParams):
-    """yt-video-2.0: a picture becomes a video (vclm SubmitImageToVideoGeneralJob)."""
+    """yt-video-2.0: from an image (vclm SubmitImageToVideoGeneralJob)."""
 
     model: ClassVar[str] = "yt-video-2.0"
 
     prompt: Annotated[
         str | None,
-        Length(200),
-        Text(
-            en="How the picture moves, best in Chinese; at most 200 characters.",
+        String(
+            200,
+            en="How the image moves, best in Chinese; at most 200 characters.",
             zh="画面如何运动，建议用中文，最多 200 个字符。",
         ),
     ] = None
@@ -91,124 +86,119 @@ class YtVideo2(MediaParams):
         Any,
         FileField(
             shape="url_or_base64_object",
-            formats=_PICTURES,
+            formats=_IMAGES,
             max_bytes_url=8 * MB,
             side_min=50,
             side_max=5000,
             ratio_max=4.0,
-        ),
-        Text(
-            en="The picture to move: link, data URL, id of an earlier job, or path in an allowed "
-            "folder; sides 50 to 5000 px, ratio up to 4:1, at most 8 MB.",
-            zh="要生成视频的图片：链接、data URL、已有任务 ID 或允许目录中的路径；"
-            "边长 50–5000 像素，比例不超过 4:1，不超过 8 MB。",
+            en=f"The image to animate: {EN_SOURCES}; sides 50 to 5000 px, ratio up to 4:1, at "
+            "most 8 MB.",
+            zh=f"要生成视频的图片：{ZH_SOURCES}；边长 50–5000 像素，比例不超过 4:1，不超过 8 MB。",
         ),
     ]
     resolution: Annotated[
         str | None,
-        Word(("480p", "720p", "1080p")),
-        Text(
+        Choice(
+            ("480p", "720p", "1080p"),
             en="480p (about 2 credits), 720p or 1080p (about 5). The default is the service's.",
             zh="480p（约 2 积分）、720p 或 1080p（约 5 积分）。默认由服务决定。",
         ),
     ] = None
     fps: Annotated[
         int | None,
-        Number((16, 24, 30)),
-        Text(en="Frames per second: 16, 24 or 30. Default 30.", zh="帧率：16、24、30。默认 30。"),
+        IntChoice(
+            (16, 24, 30),
+            en="Frames per second: 16, 24 or 30. Default 30.",
+            zh="帧率：16、24、30。默认 30。",
+        ),
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
     job_id: ResumedJob = None
 
 
-class FxExtraParam(Part):
-    """Further settings of the upstream API; whether TokenHub passes them on is not proven."""
+class FxExtraParam(ParamObject):
+    """Further settings of the upstream API; whether TokenHub forwards them is not known."""
 
     model_config = ConfigDict(extra="allow")
 
-    user_designated_url: Annotated[str | None, Length()] = None
-    callback_url: Annotated[str | None, Length()] = None
-    bgm_text: Annotated[str | None, Length()] = None
+    user_designated_url: Annotated[str | None, String()] = None
+    callback_url: Annotated[str | None, String()] = None
+    bgm_text: Annotated[str | None, String()] = None
 
 
 class YtVideoFx(MediaParams):
-    """yt-video-fx: pictures and an effect template become a video (vclm, 1616/119001)."""
+    """yt-video-fx: from images and an effect template (vclm, 1616/119001)."""
 
     model: ClassVar[str] = "yt-video-fx"
 
     template: Annotated[
         str | None,
-        Length(),
-        Text(
-            en="Effect, such as hug (1-2 pictures), kissing (1-2), hearting (1-2), befigure, "
-            "fuzzy, bloom, balloonfly, petdance, birthdayme, livephoto, zoomin, oilpainting; "
-            "141 in the docs.",
+        String(
+            en="Effect, such as hug (1-2 images), kissing (1-2), hearting (1-2), befigure, fuzzy, "
+            "bloom, balloonfly, petdance, birthdayme, livephoto, zoomin, oilpainting; 141 in the "
+            "docs.",
             zh="特效模板，如 hug 拥抱（1–2 张图）、kissing 亲吻（1–2）、hearting 比心（1–2）、"
-            "befigure 变手办风、fuzzy 毛茸茸、bloom 万物生花、balloonfly 飞走了、"
-            "petdance 萌宠草裙舞、birthdayme 一起庆生、livephoto 图片live、zoomin 镜头推近、"
-            "oilpainting；文档中共 141 个。",
+            "befigure 变手办风、fuzzy 毛茸茸、bloom 万物生花、balloonfly 飞走了、petdance 萌宠草裙"
+            "舞、birthdayme 一起庆生、livephoto 图片live、zoomin 镜头推近、oilpainting；文档中共 "
+            "141 个。",
         ),
     ]
     images: Annotated[
         list[Any] | None,
         FileField(
             shape="object_list",
-            formats=_PICTURES,
+            formats=_IMAGES,
             most=10,
             max_bytes_base64=10 * MB,
             side_min=300,
             side_max=4096,
             ratio_max=4.0,
-        ),
-        Text(
-            en="1 to 10 pictures, mostly 1, by template: link, data URL, id of an earlier job, or "
-            "path in an allowed folder; sides 300 to 4096 px, ratio up to 4:1, at most 10 MB.",
-            zh="1–10 张图片，张数由模板决定，多为 1 张：链接、data URL、已有任务 ID 或允许目录"
-            "中的路径；边长 300–4096 像素，比例不超过 4:1，不超过 10 MB。",
+            en=f"1 to 10 images, mostly 1, by template: {EN_SOURCES}; sides 300 to 4096 px, ratio "
+            "up to 4:1, at most 10 MB.",
+            zh=f"1–10 张图片，张数由模板决定，多为 1 张：{ZH_SOURCES}；边长 300–4096 像素，比例不"
+            "超过 4:1，不超过 10 MB。",
         ),
     ]
     resolution: Annotated[
         str | None,
-        Word(("360p", "540p", "720p")),
-        Text(
+        Choice(
+            ("360p", "540p", "720p"),
             en="360p (mostly 1 credit) or 720p (mostly 2); 540p for a few templates. Default 360p.",
             zh="360p（多为 1 积分）或 720p（多为 2 积分）；少数模板支持 540p。默认 360p。",
         ),
     ] = None
     bgm: Annotated[
         bool | None,
-        Flag(),
-        Text(en="Adds background music. Default false.", zh="添加背景音乐。默认 false。"),
+        Boolean(en="Adds background music. Default false.", zh="添加背景音乐。默认 false。"),
     ] = None
     logo_add: ApprovedLogoAdd = None
     logo_param: Logo = None
     extra_param: Annotated[
         FxExtraParam | None,
-        Plain(),
-        Text(
+        HideNull(
             en="Rarely needed: user_designated_url (upload target), callback_url, bgm_text.",
             zh="很少需要：user_designated_url（上传地址）、callback_url、bgm_text。",
         ),
     ] = None
     job_id: ResumedJob = None
 
-    def _rules(self) -> None:
+    def _check_rules(self) -> None:
         template = fx_template(self.template or "")
         if template:
             _check_images(template, len(self.images or ()))
 
 
 class YtVideoHumanactor(MediaParams):
-    """yt-video-humanactor: a face and a sound become a talking video (vclm, 1616/125458)."""
+    """yt-video-humanactor: a speaking face, from an image and a recording (vclm, 1616/125458)."""
 
     model: ClassVar[str] = "yt-video-humanactor"
     most_bytes: ClassVar[int | None] = 10 * MB
 
     prompt: Annotated[
         str | None,
-        Length(5000),
-        Text(
+        String(
+            5000,
             en="How the person acts, best in Chinese; #3#text holds from second 3. At most 5000 "
             "characters.",
             zh="人物表现，建议用中文；#3#文字 表示从第 3 秒起。最多 5000 个字符。",
@@ -222,8 +212,6 @@ class YtVideoHumanactor(MediaParams):
             max_bytes_url=10 * MB,
             seconds_min=2.0,
             seconds_max=60.0,
-        ),
-        Text(
             en="Public link to speech: mp3 or wav, 2 to 60 s, at most 10 MB. Each second costs.",
             zh="语音的公网链接：mp3 或 wav，2–60 秒，不超过 10 MB。按秒计费。",
         ),
@@ -239,72 +227,64 @@ class YtVideoHumanactor(MediaParams):
             side_min=192,
             side_max=4096,
             ratio_max=4.0,
-        ),
-        Text(
-            en="Picture with one clear human or pet face, mouth free: link, data URL, id of an "
-            "earlier job, or path in an allowed folder; sides 192 to 4096 px, at most 10 MB. This "
-            "or image_base64.",
-            zh="含一张清晰人脸或宠物脸（嘴部无遮挡）的图片：链接、data URL、已有任务 ID 或允许"
-            "目录中的路径；边长 192–4096 像素，不超过 10 MB。与 image_base64 二选一。",
+            en=f"Image with one clear human or pet face, mouth free: {EN_SOURCES}; sides 192 to "
+            "4096 px, at most 10 MB. This or image_base64.",
+            zh=f"含一张清晰人脸或宠物脸（嘴部无遮挡）的图片：{ZH_SOURCES}；边长 192–4096 像素，不"
+            "超过 10 MB。与 image_base64 二选一。",
         ),
     ] = None
     image_base64: Annotated[
         str | None,
-        Base64(10 * MB),
-        Text(
-            en="The picture as base64; prefer image_url.",
+        Base64(
+            10 * MB,
+            en="The image as base64; prefer image_url.",
             zh="图片的 base64；建议使用 image_url。",
         ),
     ] = None
     resolution: Annotated[
         str | None,
-        Word(("720p", "1080p")),
-        Text(
+        Choice(
+            ("720p", "1080p"),
             en="720p, or 1080p at double the price. Default 1080p.",
             zh="720p，或价格翻倍的 1080p。默认 1080p。",
         ),
     ] = None
     frame_rate: Annotated[
         int | None,
-        Number((25, 50)),
-        Text(en="Frames per second: 25 or 50. Default 50.", zh="帧率：25 或 50。默认 50。"),
+        IntChoice(
+            (25, 50), en="Frames per second: 25 or 50. Default 50.", zh="帧率：25 或 50。默认 50。"
+        ),
     ] = None
     logo_add: LogoAdd = None
     logo_param: Logo = None
     job_id: ResumedJob = None
 
-    def _rules(self) -> None:
+    def _check_rules(self) -> None:
         given = self.given("image_url", "image_base64")
         if not given:
-            raise problem("face", "image_url, image_base64: none given, one is needed", "give one")
+            raise param_error(
+                "face", "image_url, image_base64: none given, one is needed", "give one"
+            )
         if len(given) > 1:
-            told = "image_base64 has no effect beside image_url; leave one out"
-            warn_user(told)
+            warn_user("image_base64 has no effect beside image_url; leave one out")
 
 
 class VideoParams(MediaParams):
-    """A video model that is not listed: what the video models have in common, and anything else."""
+    """Video models that are not listed: the common parameters, and any other."""
 
     model_config = ConfigDict(extra="allow")
 
-    prompt: Annotated[
-        str | None,
-        Length(),
-        Text(en="What happens in the video.", zh="视频内容。"),
-    ] = None
+    prompt: Annotated[str | None, String(en="What happens in the video.", zh="视频内容。")] = None
     image: Annotated[
         Any,
-        FileField(shape="url_or_base64_object", formats=_PICTURES),
-        Text(
-            en="First picture: link, data URL, id of an earlier job, or path in an allowed folder.",
-            zh="首帧图片：链接、data URL、已有任务 ID 或允许目录中的路径。",
+        FileField(
+            shape="url_or_base64_object",
+            formats=_IMAGES,
+            en=f"First image: {EN_SOURCES}.",
+            zh=f"首帧图片：{ZH_SOURCES}。",
         ),
     ] = None
-    resolution: Annotated[
-        str | None,
-        Length(),
-        Text(en="Such as 720p.", zh="如 720p。"),
-    ] = None
+    resolution: Annotated[str | None, String(en="Such as 720p.", zh="如 720p。")] = None
     logo_add: LogoAdd = None
     logo_param: Logo = None
     job_id: ResumedJob = None
@@ -317,5 +297,5 @@ def _check_images(template: FxTemplate, count: int) -> None:
     wanted = f"{least}" if least == most else f"{least} to {most}"
     what = f"images: {count} given, template {template.id} takes {wanted}"
     if template.images_known:
-        raise problem("images", what, "change their number")
+        raise param_error("images", what, "change their number")
     warn_user(f"{what} as far as known")

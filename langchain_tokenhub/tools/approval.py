@@ -1,15 +1,15 @@
-"""Ask a person before money is spent, with the price in the question."""
+"""Approval of tool calls by a person, with an estimate of the price."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool
 
-from langchain_tokenhub.catalogue import FxTemplate, Price, fx_template, media_model
+from langchain_tokenhub._warnings import warn_user
+from langchain_tokenhub.catalogue import Price, fx_template, media_model
 from langchain_tokenhub.tools.media_tools import MediaTool
 
 if TYPE_CHECKING:
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddleware[Any, Any, Any]:
-    """Return middleware that asks before a call whose estimate is above `cny`.
+    """Return middleware that asks before a call whose estimated price is above `cny`.
 
-    A call whose price is not known is asked about too. Prices are list prices as read on the
-    date that the question names: estimates, never a bill. Needs the extra `agents`.
+    A call without a known price is asked about too. Estimates are list prices, read on the date in
+    the question. Requires the extra `agents`.
 
     Args:
-        cny: Yuan up to which a call is made without asking; 0 asks before every call that costs.
-        tools: The agent's tools; those of other packages are left alone.
+        cny: Yuan, from 0, up to which a call needs no approval.
+        tools: The agent's tools; those of other packages need no approval.
 
     Raises:
-        ValueError: `cny` is below 0, or no number.
+        ValueError: `cny` is negative or not a number.
 
     Example:
         ```python
@@ -39,41 +39,42 @@ def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddle
     """
     from langchain.agents.middleware import HumanInTheLoopMiddleware
 
-    if not cny >= 0:  # nothing is above "not a number"
-        raise ValueError(f"cny: {cny!r} is no amount from 0")
-    paid = {tool.name: _question(tool, cny) for tool in tools if isinstance(tool, MediaTool)}
+    if not cny >= 0:  # also refuses NaN
+        raise ValueError(f"cny: {cny!r} is not an amount in yuan from 0")
+    paid = {
+        tool.name: _interrupt_config(tool, cny) for tool in tools if isinstance(tool, MediaTool)
+    }
     if not paid:
-        warnings.warn("approve_above found no TokenHub tool that is paid for", stacklevel=2)
+        warn_user("approve_above: none of the tools is a paid TokenHub tool")
     return HumanInTheLoopMiddleware(interrupt_on={**paid})
 
 
-def _question(tool: MediaTool, cny: float) -> InterruptOnConfig:
-    # the middleware passes these by name
-    def describe(tool_call: ToolCall, state: Any, runtime: Any) -> str:  # noqa: ARG001 - see above
+def _interrupt_config(tool: MediaTool, cny: float) -> InterruptOnConfig:
+    def describe(tool_call: ToolCall, state: Any, runtime: Any) -> str:  # noqa: ARG001 - by name
         price = estimate(tool.model, tool_call["args"])
         args = ", ".join(f"{name}={value!r}" for name, value in tool_call["args"].items())
         return f"{tool.model}: {price or 'price not known'}. {args}"
 
-    def is_dear(request: Any) -> bool:
+    def needs_approval(request: Any) -> bool:
         price = estimate(tool.model, request.tool_call["args"])
         return price is None or price.high > cny
 
     return {
         "allowed_decisions": ["approve", "edit", "reject"],
         "description": describe,
-        "when": is_dear,
+        "when": needs_approval,
     }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a call costs, in CNY.
+    """The estimated price of a call.
 
     Args:
-        low: At least, as far as known.
-        high: At most, as far as known.
+        low: Lowest price, in CNY.
+        high: Highest price, in CNY.
         source: Page that the price was read from.
-        date: When.
+        date: Month in which it was read.
     """
 
     low: float
@@ -87,13 +88,13 @@ class Estimate:
 
 
 def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
-    """Return what a call of `model` with `params` costs, or None where no price is known."""
+    """Return the estimated price of a call, or None where no price is known."""
     known = media_model(model)
     if known is None or known.price is None:
         return None
     price = known.price
     if str(params.get("job_id") or "").strip():
-        low = high = 0.0  # a resumed job was paid for
+        low = high = 0.0  # a resumed job is not charged again
     else:
         low, high = _credits(price, params)
     return Estimate(
@@ -105,30 +106,28 @@ def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
 
 
 def _credits(price: Price, params: Mapping[str, Any]) -> tuple[float, float]:
-    more = sum(extra for name, extra in price.extras.items() if params.get(name))
-    low, high = _base(price, params)
-    return low + more, high + more
-
-
-def _base(price: Price, params: Mapping[str, Any]) -> tuple[float, float]:
-    said = (params.get(price.by) if price.by else None) or price.default_variant
+    extras = sum(extra for name, extra in price.extras.items() if params.get(name))
+    variant = (params.get(price.by) if price.by else None) or price.default_variant
+    rate = price.variants.get(str(variant))
     match price.per:
         case "template":
-            return _template(price, fx_template(str(params.get("template"))), said, params)
+            low, high = _template_credits(price, variant, params)
         case "second":
-            rate = price.variants.get(str(said), price.high)
-            return 2 * rate, 60 * rate  # the audio lasts 2 to 60 s
+            rate = price.high if rate is None else rate
+            low, high = 2 * rate, 60 * rate  # the audio lasts 2 to 60 s
         case _:
-            fixed = price.variants.get(str(said)) if price.by else None
-            return (fixed, fixed) if fixed is not None else (price.low, price.high)
+            low, high = (price.low, price.high) if rate is None else (rate, rate)
+    return low + extras, high + extras
 
 
-def _template(
-    price: Price, effect: FxTemplate | None, said: Any, params: Mapping[str, Any]
+def _template_credits(
+    price: Price, resolution: Any, params: Mapping[str, Any]
 ) -> tuple[float, float]:
-    credits_ = effect.credits.get(str(said)) if effect else None
-    if effect is None or credits_ is None:
+    template = fx_template(str(params.get("template")))
+    credits_ = template.credits.get(str(resolution)) if template else None
+    if template is None or credits_ is None:
         return price.low, price.high
     images = params.get("images")
-    count = len(images) if isinstance(images, list) and effect.per_extra_image else 2
-    return credits_ * max(1, count - 1), credits_ * max(1, count - 1)
+    count = len(images) if isinstance(images, list) and template.per_extra_image else 2
+    total = credits_ * max(1, count - 1)
+    return total, total

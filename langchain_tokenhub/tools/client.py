@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import ContextVar
@@ -11,85 +10,40 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables.config import ensure_config
-from langchain_core.stores import BaseStore
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    SkipValidation,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, ValidationError
 
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, JobRef
+from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
-from langchain_tokenhub.jobs.history import JobHistory, shared_recent_jobs
+from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for, key_of
+from langchain_tokenhub.jobs.ledger import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.progress import Emit, Progress, Reporter, aemit, emit
+from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
 from langchain_tokenhub.jobs.service import Service, about, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
-from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
 
 Extra = Mapping[str, Any] | None
-
-
-def absolute(location: Any) -> Any:
-    """Return a folder that stays the same when the process changes its own; a store as it is."""
-    if not isinstance(location, str | os.PathLike) or "://" in str(location):
-        return location
-    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
-
-
-Folder = Annotated[Path, AfterValidator(absolute)]
-LedgerLocation = Annotated[
-    SkipValidation[str | Path | BaseStore[str, Any] | None],
-    AfterValidator(absolute),
-    Field(default=None, exclude=True),
-]
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
 
 
-class MediaClient(ConnectionSettings):
+class MediaClient(MediaSettings):
     """The methods of a media model."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
     kind: ClassVar[Kind]
 
     model: ModelId
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
-    wait_timeout: PositiveFloat | None = None
-    """Seconds to wait for a job; None is the model's default."""
-    save_to: Folder | None = None
-    """Folder where files are saved before their links die, each with a JSON sidecar."""
-    progress: SkipValidation[Progress] = Field(default=None, exclude=True)
-    """True for a bar, or a function that takes a `Job`."""
-    max_in_flight: PositiveInt | None = None
-    """Jobs in flight for each account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Folder] = ()
-    """Folders from which a language model may send files."""
-    ledger: LedgerLocation = None
-    """Folder or store that makes calls repeatable: the same call resumes its job and pays once.
-
-    A folder claims a call atomically. A store cannot: two workers that start the same call at the
-    same moment may both submit.
-    """
-
-    _folders: list[Path] = PrivateAttr(default_factory=list)
-    """Folders of the toolkit's other tools: files in them may be sent too."""
+    shared_folders: Sequence[Folder] = Field(default=(), exclude=True, repr=False)
+    """Folders where the other tools of a toolkit save: their files and jobs are inputs too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -98,10 +52,6 @@ class MediaClient(ConnectionSettings):
         if known.kind != self.kind:
             raise ValueError(f"{self.model!r} is a model for {known.kind}, not for {self.kind}")
         return known
-
-    def share(self, folders: Sequence[Path]) -> None:
-        """Allow files in `folders`, where the toolkit's other tools save, to be sent too."""
-        self._folders = list(folders)
 
     # --- code ---------------------------------------------------------------------------------
 
@@ -144,38 +94,38 @@ class MediaClient(ConnectionSettings):
         """As `submit`."""
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
-    def query(self, job: Job | str) -> Job:
+    def query(self, job: JobRef | str) -> Job:
         """Query a job once and return its state."""
         return finish(self._query(self._sync(), job))
 
-    async def aquery(self, job: Job | str) -> Job:
+    async def aquery(self, job: JobRef | str) -> Job:
         """As `query`."""
         return await self._query(self._async(), job)
 
-    def watch(self, job: Job | str) -> Iterator[Job]:
+    def watch(self, job: JobRef | str) -> Iterator[Job]:
         """Yield a job's state, then each change of it, until the job ends."""
         return drain(self._watch(self._sync(), job))
 
-    def awatch(self, job: Job | str) -> AsyncGenerator[Job, None]:
+    def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
         """As `watch`."""
         return self._watch(self._async(), job)
 
-    def result(self, job: Job | str, wait_timeout: float | None = None) -> MediaResult:
+    def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """Wait for a job, save its files, and return them."""
         return finish(self._result(self._sync(), emit, job, wait_timeout))
 
-    async def aresult(self, job: Job | str, wait_timeout: float | None = None) -> MediaResult:
+    async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
         return await self._result(self._async(), aemit, job, wait_timeout)
 
     def results(
-        self, jobs: Iterable[Job | str], wait_timeout: float | None = None
+        self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
         """Yield the result or the error of each job once, in the order in which they end."""
         return drain(self._results(self._sync(), emit, jobs, wait_timeout))
 
     def aresults(
-        self, jobs: Iterable[Job | str], wait_timeout: float | None = None
+        self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> AsyncGenerator[Outcome, None]:
         """As `results`."""
         return self._results(self._async(), aemit, jobs, wait_timeout)
@@ -223,15 +173,15 @@ class MediaClient(ConnectionSettings):
         request = await self._request(runner, checked, extra, by_model=False)
         return await runner.submit(request, again=again)
 
-    async def _query(self, transport: Transport, job: Job | str) -> Job:
-        history = self.history(transport)
+    async def _query(self, transport: Transport, job: JobRef | str) -> Job:
+        history = self._history(transport)
         known = await self._job(history, job)
         seen = await query(self._service(transport, known), known)
         history.note(seen)
         return seen
 
-    async def _watch(self, transport: Transport, job: Job | str) -> AsyncGenerator[Job, None]:
-        history = self.history(transport)
+    async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
+        history = self._history(transport)
         known = await self._job(history, job)
         wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
@@ -246,9 +196,9 @@ class MediaClient(ConnectionSettings):
             await states.aclose()
 
     async def _result(
-        self, transport: Transport, emit: Emit, job: Job | str, wait: float | None
+        self, transport: Transport, emit: Emit, job: JobRef | str, wait: float | None
     ) -> MediaResult:
-        history = self.history(transport)
+        history = self._history(transport)
         known = await self._job(history, job)
         with about(known):
             await history.recall([known.id])
@@ -258,10 +208,10 @@ class MediaClient(ConnectionSettings):
                 return await runner.result(known)
 
     async def _results(
-        self, transport: Transport, emit: Emit, jobs: Iterable[Job | str], wait: float | None
+        self, transport: Transport, emit: Emit, jobs: Iterable[JobRef | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
-        history = self.history(transport)
+        history = self._history(transport)
         await history.recall(asked)
         known = [history.latest(await self._job(history, job)) for job in asked.values()]
         found = outcomes(known, lambda job: self._runner(transport, emit, wait, job, quiet=True))
@@ -283,16 +233,11 @@ class MediaClient(ConnectionSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self,
-        runner: JobRunner,
-        checked: MediaParams,
-        extra: Extra,
-        *,
-        by_model: bool,
+        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, by_model: bool
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
-            find=self.history(runner.service.transport).find,
+            find=self._history(runner.service.transport).find,
             refresh=functools.partial(self._refreshed, runner.service.transport),
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
@@ -332,7 +277,7 @@ class MediaClient(ConnectionSettings):
             limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
             wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
-            recent=shared_recent_jobs(*self._owner()),
+            recent=self._recent_jobs(),
             ledger=self._ledger(transport),
             reporter=Reporter(emit, listener, service.typical),
             folder=self.save_to,
@@ -367,42 +312,8 @@ class MediaClient(ConnectionSettings):
             )
         return job
 
-    async def looked_at(self, transport: Transport, job: Job) -> Job:
-        """Return a job in its current state."""
-        return await self._query(transport, job)
-
-    async def collected(self, transport: Transport, emit: Emit, job: Job) -> MediaResult:
-        """Return a job's result."""
-        return await self._result(transport, emit, job, None)
-
-    def history(self, transport: Transport) -> JobHistory:
-        """Return the lookup of the account's earlier jobs."""
-        return JobHistory(
-            runtime=transport.runtime,
-            recent=shared_recent_jobs(*self._owner()),
-            ledger=self._ledger(transport),
-            folders=(*([self.save_to] if self.save_to else ()), *self._folders),
-        )
+    def _folders(self) -> tuple[Path, ...]:
+        return (*super()._folders(), *self.shared_folders)
 
     def _readable(self) -> tuple[Path, ...]:
-        own = (self.save_to,) if self.save_to else ()
-        return (*self.allow_local_files, *own, *self._folders)
-
-    def _owner(self) -> tuple[object, ...]:
-        return hash(self._account()), self._origins()
-
-    def _account(self) -> str:
-        """Return the API key that calls will use, or an empty string."""
-        try:
-            return self._key()
-        except AuthenticationError:
-            return ""
-
-    def _account_hash(self) -> str:
-        key = self._account()
-        return account_hash(key) if key else ""
-
-    def _ledger(self, transport: Transport) -> Ledger | None:
-        if self.ledger is None:
-            return None
-        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash())
+        return (*self.allow_local_files, *self._folders())

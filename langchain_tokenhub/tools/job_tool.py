@@ -1,46 +1,43 @@
-"""A tool to look at, list and collect jobs that were submitted earlier. It never submits."""
+"""A tool that looks up, lists and collects jobs submitted earlier. It never submits."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 from langchain_core.tools import ArgsSchema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, SkipValidation
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation
 
-from langchain_tokenhub.catalogue import Kind, media_model
+from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.settings import ConnectionSettings
-from langchain_tokenhub.tools.client import Folder, LedgerLocation, MediaClient
-from langchain_tokenhub.tools.media_tools import TOOLS, ToolErrorMixin
+from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
+from langchain_tokenhub.tools.options import JobSettings, JobToolOptions
 from langchain_tokenhub.transport import Transport, finish
 
-MOST_LISTED = 20
-_SHARED = frozenset(ConnectionSettings.model_fields) | {"save_to", "ledger", "wait_timeout"}
+MAX_LISTED = 20
 
 
 class JobQuestion(BaseModel):
-    """What to do with which job."""
+    """The input of `TokenHubJobTool`."""
 
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["list", "look", "collect"] = Field(
         default="look",
-        description="list: known jobs; look: how one stands; collect: wait for its files. "
-        "列出任务 / 查看状态 / 等待并取回结果。不会产生新的费用。",
+        description="list: known jobs; look: the state of one; collect: wait for its files. "
+        "list 列出任务；look 查看状态；collect 等待并取回结果。不产生新的费用。",
     )
     job_id: Annotated[
         str | None, BeforeValidator(lambda value: str(value) if value is not None else None)
-    ] = Field(default=None, description="Id of the job; not for list. 任务 ID（list 不需要）。")
+    ] = Field(default=None, description="ID of the job; not for list. 任务 ID（list 不需要）。")
     model: str | None = Field(
         default=None,
-        description="Model that made it, where the job is not known here. 未知任务时填写所属模型。",
+        description="Model of a job that is not known here. 此处没有记录的任务所用的模型。",
     )
 
 
-class TokenHubJobTool(ConnectionSettings, ToolErrorMixin):
-    """Looks at and collects image, video and 3D jobs; for agents that submit and come back.
+class TokenHubJobTool(JobSettings, ToolErrorMixin):
+    """Lists, checks and collects image, video and 3D jobs, for agents that submit and come back.
 
     Example:
         ```python
@@ -49,71 +46,71 @@ class TokenHubJobTool(ConnectionSettings, ToolErrorMixin):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")  # BaseTool's is "ignore"
 
     name: str = "tokenhub_job"
     description: str = (
         "查看、列出或取回已提交的图片、视频、3D 任务，不产生费用。"
-        "Looks at, lists or collects image, video and 3D jobs submitted earlier; costs nothing."
+        "Lists, checks or collects image, video and 3D jobs submitted earlier; costs nothing."
     )
     args_schema: SkipValidation[ArgsSchema | None] = JobQuestion
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
-    wait_timeout: PositiveFloat | None = None
-    """Seconds to wait when collecting; None is the model's default."""
-    save_to: Folder | None = None
-    """Folder where collected files are saved."""
-    ledger: LedgerLocation = None
-    """Where the other tools remember their calls: its jobs are listed and known."""
 
-    def _run(self, *_: Any, **asked: Any) -> tuple[str, dict[str, Any]]:
-        return finish(self._answer(self._sync(), emit, JobQuestion(**asked)))
+    if TYPE_CHECKING:
 
-    async def _arun(self, *_: Any, **asked: Any) -> tuple[str, dict[str, Any]]:
-        return await self._answer(self._async(), aemit, JobQuestion(**asked))
+        def __init__(self, **options: Unpack[JobToolOptions]) -> None: ...
 
-    async def _answer(
-        self, transport: Transport, emit: Emit, asked: JobQuestion
-    ) -> tuple[str, dict[str, Any]]:
-        if asked.action == "list":
-            jobs = await self._client("image").history(transport).jobs()
-            listed = [_line(job) for job in jobs[:MOST_LISTED]]
-            dumped = [job.model_dump(mode="json") for job in jobs[:MOST_LISTED]]
-            return "\n".join(listed) or "no job is known here", {"jobs": dumped}
-        client, job = await self._found(transport, asked)
-        if asked.action == "look":
-            seen = await client.looked_at(transport, job)
-            return _line(seen), {"jobs": [seen.model_dump(mode="json")]}
-        result = await client.collected(transport, emit, job)
-        return str(result), result.model_dump(mode="json")
+    def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
+        question = JobQuestion(**params)
+        if question.action == "list":
+            return _listing(finish(self._history(self._sync()).jobs()))
+        tool, job = finish(self._find(self._sync(), question))
+        return _answer(tool.query(job) if question.action == "look" else tool.result(job))
 
-    async def _found(self, transport: Transport, asked: JobQuestion) -> tuple[MediaClient, Job]:
-        """Return the job that is meant, and the client of its kind."""
-        job_id = (asked.job_id or "").strip()
+    async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
+        question = JobQuestion(**params)
+        if question.action == "list":
+            return _listing(await self._history(self._async()).jobs())
+        tool, job = await self._find(self._async(), question)
+        looks = question.action == "look"
+        return _answer(await tool.aquery(job) if looks else await tool.aresult(job))
+
+    async def _find(self, transport: Transport, question: JobQuestion) -> tuple[MediaTool, Job]:
+        """Return the job in question, and the tool of its kind."""
+        job_id = (question.job_id or "").strip()
         if not job_id:
-            raise InvalidRequestError(f"job_id: needed to {asked.action}", phase="not sent")
-        job = await self._client("image").history(transport).find(job_id)
-        model = (asked.model or "").strip()
-        known = media_model(job.model if job else model)
-        if job is None and known is not None:
-            job = Job(kind=known.kind, model=known.id, id=job_id)
+            raise InvalidRequestError(f"job_id: needed to {question.action}", phase="not sent")
+        job = await self._history(transport).find(job_id)
         if job is None:
-            what = (
-                f"{model!r} is not listed: its own tool takes the id" if model else "say its model"
-            )
-            raise InvalidRequestError(f"job {job_id} is not known here; {what}", phase="not sent")
-        return self._client(job.kind, job.model), job
+            job = _job_of_model(job_id, (question.model or "").strip())
+        shared: dict[str, Any] = {name: getattr(self, name) for name in JobSettings.model_fields}
+        return TOOLS[job.kind](**shared, model=job.model), job
 
-    def _client(self, kind: Kind, model: str | None = None) -> MediaClient:
-        fields: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
-        if model is not None:
-            fields["model"] = model
-        return TOOLS[kind](**fields)
+
+def _job_of_model(job_id: str, model: str) -> Job:
+    known = media_model(model)
+    if known is None:
+        advice = (
+            f"{model!r} is not listed: use the tool of that model" if model else "give its model"
+        )
+        raise InvalidRequestError(f"job {job_id} is not known here; {advice}", phase="not sent")
+    return Job(kind=known.kind, model=known.id, id=job_id)
+
+
+def _listing(jobs: list[Job]) -> tuple[str, dict[str, Any]]:
+    jobs = jobs[:MAX_LISTED]
+    text = "\n".join(map(_line, jobs)) or "no jobs are known here"
+    return text, {"jobs": [job.model_dump(mode="json") for job in jobs]}
+
+
+def _answer(found: Job | MediaResult) -> tuple[str, dict[str, Any]]:
+    dumped = found.model_dump(mode="json")
+    return (_line(found), {"jobs": [dumped]}) if isinstance(found, Job) else (str(found), dumped)
 
 
 def _line(job: Job) -> str:
     percent = f" {job.progress}%" if job.progress is not None else ""
-    files = ", ".join(str(file.path or file.type) for file in job.files)
+    names = ", ".join(str(file.path or file.type) for file in job.files)
+    files = f": {names}" if names else ""
     reason = f": {job.error['message']}" if job.error else ""
-    return (
-        f"job {job.id} ({job.model}) {job.status}{percent}{f': {files}' if files else ''}{reason}"
-    )
+    return f"job {job.id} ({job.model}) {job.status}{percent}{files}{reason}"

@@ -1,37 +1,42 @@
-"""What the three tools share: a media model as a tool for agents."""
+"""The image, video and 3D tools."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
 from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
+from typing_extensions import override
 
-from langchain_tokenhub.catalogue import Kind, MediaModel
+from langchain_tokenhub._warnings import suppress_warnings, warn_user
+from langchain_tokenhub.catalogue import Kind, similar_media_model
 from langchain_tokenhub.errors import (
     RETRYABLE,
     AuthenticationError,
     InvalidRequestError,
     TokenHubError,
 )
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.params import Language, params_class, schema_class, suppress_warnings
-from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id
+from langchain_tokenhub.params import Language, params_class, schema_class
+from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
+from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import description_of, error_text
+from langchain_tokenhub.tools.options import MediaToolOptions
 from langchain_tokenhub.transport import Transport, finish
 
 
 class ToolErrorMixin(BaseTool):
-    """A tool that answers a tool call with an error, and raises it to anyone else."""
+    """A tool that returns an error to a tool call, and raises it to any other caller."""
 
     def run(
         self, tool_input: Any, *args: Any, tool_call_id: str | None = None, **kwargs: Any
     ) -> Any:
-        """Run the tool; to a tool call, an error is an answer too (contract, section 6)."""
+        """Run the tool; a tool call gets an error as a message."""
         token = call_id.set(tool_call_id)
         try:
             return super().run(tool_input, *args, tool_call_id=tool_call_id, **kwargs)
@@ -43,7 +48,7 @@ class ToolErrorMixin(BaseTool):
     async def arun(
         self, tool_input: Any, *args: Any, tool_call_id: str | None = None, **kwargs: Any
     ) -> Any:
-        """As `run`."""
+        """Async version of `run`."""
         token = call_id.set(tool_call_id)
         try:
             return await super().arun(tool_input, *args, tool_call_id=tool_call_id, **kwargs)
@@ -66,7 +71,7 @@ class ToolErrorMixin(BaseTool):
         )
 
     def _error_message(self, error: TokenHubError, tool_call_id: str | None) -> ToolMessage:
-        """Answer a tool call with an error: a raise would lose its siblings' results."""
+        """Return the error as a message: a raise would lose the results of parallel calls."""
         if tool_call_id is None or isinstance(error, AuthenticationError):
             raise error
         return ToolMessage(
@@ -77,28 +82,29 @@ class ToolErrorMixin(BaseTool):
 class MediaTool(MediaClient, ToolErrorMixin):
     """A media model as a tool for agents, and as plain methods for code."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")  # BaseTool's is "ignore"
 
     name: str = ""
-    """Defaults by model."""
+    """Tool name; the default depends on the model."""
     description: str = ""
-    """Defaults by model and `language`."""
+    """Tool description; the default depends on the model and `language`."""
     args_schema: SkipValidation[ArgsSchema | None] = None
-    """Defaults to the model's own parameters."""
+    """Schema of the tool's input; the default is the model's parameters."""
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     language: Language = "zh"
-    """Of the descriptions that a language model reads."""
+    """Language of the descriptions that a language model reads."""
 
-    _own_schema: bool = PrivateAttr(default=False)
+    _has_own_schema: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
-    def _fill_in(self) -> Self:
+    def _set_defaults(self) -> Self:
         facts = self._facts()
-        price = facts.price if isinstance(facts, MediaModel) else None
+        if similar := similar_media_model(self.model, self.kind):
+            warn_user(f"model: {self.model!r} is not listed; did you mean {similar.id!r}?")
         self.name = self.name or facts.tool_name
-        self.description = self.description or description_of(facts, price, self.language)
+        self.description = self.description or description_of(facts, self.language)
         if self.args_schema is None:
-            self._own_schema = True
+            self._has_own_schema = True
             self.args_schema = schema_class(self.model, self.language, self.kind)
         return self
 
@@ -112,17 +118,16 @@ class MediaTool(MediaClient, ToolErrorMixin):
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> str | dict[str, Any]:
         if isinstance(tool_input, str):
-            tool_input = self._from_text(tool_input)
+            tool_input = self._as_prompt(tool_input)
         return super()._parse_input(tool_input, tool_call_id)
 
-    def _from_text(self, text: str) -> dict[str, Any]:
-        """Take a bare string as the prompt."""
+    def _as_prompt(self, text: str) -> dict[str, Any]:
         fields = params_class(self.model, self.kind).model_fields
         if "prompt" in fields:
             return {"prompt": text}
-        needed = ", ".join(name for name, field in fields.items() if field.is_required())
+        required = ", ".join(name for name, field in fields.items() if field.is_required())
         raise InvalidRequestError(
-            f"{self.model} has no prompt; give {needed}",
+            f"{self.model} has no prompt; give {required}",
             hint=f"its fields: {', '.join(fields)}",
             phase="not sent",
         )
@@ -130,26 +135,52 @@ class MediaTool(MediaClient, ToolErrorMixin):
     async def _answer(
         self, transport: Transport, emit: Emit, params: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        with (
-            suppress_warnings() if self._own_schema else nullcontext()
-        ):  # LangChain has checked them
+        # LangChain has validated the same parameters with our schema
+        with suppress_warnings() if self._has_own_schema else nullcontext():
             result = await self._generate(transport, emit, params, None, by_model=True)
         return str(result), result.model_dump(mode="json")
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Return what a pickle holds: the schema, made at run time, is made again."""
+        """Return the state for a pickle, without the schema, which is made at run time."""
         state = super().__getstate__()
-        own = {"args_schema": None} if self._own_schema else {}
+        own = {"args_schema": None} if self._has_own_schema else {}
         return {**state, "__dict__": {**state["__dict__"], **own}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        if self._own_schema:
+        if self._has_own_schema:
             self.args_schema = schema_class(self.model, self.language, self.kind)
 
 
+class _SubmitOptions(TypedDict, total=False):
+    extra: Extra
+    again: bool
+
+
+class _GenerateOptions(_SubmitOptions, total=False):
+    wait_timeout: float | None
+
+
+class _ImageSubmit(ImageKeywords, _SubmitOptions): ...
+
+
+class _ImageGenerate(ImageKeywords, _GenerateOptions): ...
+
+
+class _VideoSubmit(VideoKeywords, _SubmitOptions): ...
+
+
+class _VideoGenerate(VideoKeywords, _GenerateOptions): ...
+
+
+class _ThreeDSubmit(ThreeDKeywords, _SubmitOptions): ...
+
+
+class _ThreeDGenerate(ThreeDKeywords, _GenerateOptions): ...
+
+
 class TokenHubImageTool(MediaTool):
-    """Pictures from text, and from pictures: `hy-image-v3.0` or `hy-image-lite`.
+    """Images from text and from images: `hy-image-v3.0` or `hy-image-lite`.
 
     Example:
         ```python
@@ -160,6 +191,18 @@ class TokenHubImageTool(MediaTool):
 
     kind: ClassVar[Kind] = "image"
     model: ModelId = "hy-image-v3.0"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+        @override
+        def generate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
+        @override
+        async def agenerate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
+        @override
+        def submit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
+        @override
+        async def asubmit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
 
 
 class TokenHubVideoTool(MediaTool):
@@ -175,6 +218,18 @@ class TokenHubVideoTool(MediaTool):
     kind: ClassVar[Kind] = "video"
     model: ModelId = "hy-video-1.5"
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+        @override
+        def generate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
+        @override
+        async def agenerate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
+        @override
+        def submit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
+        @override
+        async def asubmit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
+
 
 class Tokenhub3DTool(MediaTool):
     """3D models: `hy-3d-3.0`, `hy-3d-3.1` or `hy-3d-express`.
@@ -189,10 +244,23 @@ class Tokenhub3DTool(MediaTool):
     kind: ClassVar[Kind] = "3d"
     model: ModelId = "hy-3d-3.0"
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+        @override
+        def generate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
+        @override
+        async def agenerate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
+        @override
+        def submit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+        @override
+        async def asubmit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+
+
+TokenHub3DTool = Tokenhub3DTool
 
 TOOLS: dict[Kind, type[MediaTool]] = {
     "image": TokenHubImageTool,
     "video": TokenHubVideoTool,
     "3d": Tokenhub3DTool,
 }
-"""Which tool a kind of model has."""

@@ -1,24 +1,21 @@
-"""The tools held together: one set of settings, one memory of jobs."""
+"""One tool for each of several models, with one set of settings."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
+from pydantic import AfterValidator, Field
 
-from langchain_tokenhub.catalogue import Kind, media_model
-from langchain_tokenhub.jobs.progress import Progress
+from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
 from langchain_tokenhub.params import Language
-from langchain_tokenhub.settings import ConnectionSettings
-from langchain_tokenhub.tools.client import Folder, LedgerLocation, absolute
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
+from langchain_tokenhub.tools.options import MediaSettings, ToolkitOptions, absolute
 
 
-def _resolved(options: Mapping[Kind, Mapping[str, Any]]) -> Mapping[Kind, Mapping[str, Any]]:
-    """Resolve the folders among the options of tools."""
+def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
     return {kind: {name: _folder(name, v) for name, v in options[kind].items()} for kind in options}
 
 
@@ -32,8 +29,8 @@ def _folder(name: str, value: Any) -> Any:
             return value
 
 
-class TokenHubToolkit(ConnectionSettings, BaseToolkit):
-    """The three tools with one set of settings; what one makes, another may take by its job id.
+class TokenHubToolkit(MediaSettings, BaseToolkit):
+    """The three tools with one set of settings; a job of one is an input of another by its id.
 
     Example:
         ```python
@@ -41,59 +38,57 @@ class TokenHubToolkit(ConnectionSettings, BaseToolkit):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
-
     models: Mapping[str, Kind] | Sequence[str] = ("hy-image-v3.0", "hy-video-1.5", "hy-3d-3.0")
-    """Which models; for ids that are not listed, a mapping from id to kind."""
+    """Model ids; a mapping from id to kind where some are not listed."""
     language: Language = "zh"
-    """Of the descriptions that a language model reads."""
-    wait_timeout: PositiveFloat | None = None
-    """Seconds to wait for a job; None is each model's default."""
-    save_to: Folder | None = None
-    """Folder where files are saved before their links die."""
-    progress: SkipValidation[Progress] = Field(default=None, exclude=True)
-    """True for a bar, or a function that takes a `Job`."""
-    max_in_flight: PositiveInt | None = None
-    """Jobs at once an account and model; None is the catalogue's default."""
-    allow_local_files: Sequence[Folder] = ()
-    """Folders from which a language model may send files."""
-    ledger: LedgerLocation = None
-    """Folder or store that makes calls repeatable."""
-    options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_resolved)] = Field(
-        default_factory=dict
+    """Language of the descriptions that a language model reads."""
+    options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_with_absolute_folders)] = (
+        Field(default_factory=dict)
     )
     """More fields for the tools of one kind: `{"video": {"wait_timeout": 600}}`."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[ToolkitOptions]) -> None: ...
+
     def get_tools(self) -> list[BaseTool]:
-        """Return one tool a model, each with a name of its own."""
-        shared = {name: getattr(self, name) for name in type(self).model_fields if name not in _OWN}
-        tools = [self._tool(model, kind, shared) for model, kind in self._kinds().items()]
-        taken: set[str] = set()
-        for tool in tools:
-            if tool.name in taken:
-                tool.name = re.sub(r"[^a-z0-9]+", "_", f"tokenhub_{tool.model}")
-            taken.add(tool.name)
-        folders = [tool.save_to for tool in tools if tool.save_to is not None]
-        for tool in tools:
-            tool.share(folders)
+        """Return one tool per model, each with a unique name.
+
+        Raises:
+            ValueError: A model is not listed, and its kind is not given.
+        """
+        fields = list(self._tool_fields())
+        folders = [one["save_to"] for _, one in fields if one.get("save_to")]
+        tools = [TOOLS[kind](**one, shared_folders=folders) for kind, one in fields]
+        _make_names_unique(tools)
         return [*tools]
+
+    def _tool_fields(self) -> Iterator[tuple[Kind, dict[str, Any]]]:
+        own = {"models", "options"}
+        shared = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
+        for model, kind in self._kinds().items():
+            yield kind, {**shared, **self.options.get(kind, {}), "model": model}
 
     def _kinds(self) -> dict[str, Kind]:
         if isinstance(self.models, Mapping):
             return dict(self.models)
         return {model: _kind(model) for model in self.models}
 
-    def _tool(self, model: str, kind: Kind, shared: Mapping[str, Any]) -> MediaTool:
-        return TOOLS[kind](**{**shared, **self.options.get(kind, {}), "model": model})
 
-
-_OWN = frozenset({"models", "options"})
+def _make_names_unique(tools: Sequence[MediaTool]) -> None:
+    taken: set[str] = set()
+    for tool in tools:
+        if tool.name in taken:
+            tool.name = re.sub(r"[^a-z0-9]+", "_", f"tokenhub_{tool.model}")
+        taken.add(tool.name)
 
 
 def _kind(model: str) -> Kind:
     known = media_model(model)
     if known is None:
+        similar = similar_media_model(model)
+        advice = f"did you mean {similar.id!r}? If not, give" if similar else "give"
         raise ValueError(
-            f"{model!r} is not listed; say its kind: models={{{model!r}: 'image', ...}}"
+            f"{model!r} is not listed; {advice} its kind: models={{{model!r}: 'image', ...}}"
         )
     return known.kind

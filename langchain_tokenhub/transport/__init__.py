@@ -1,7 +1,7 @@
 """The transport: all requests of this package, and all of its waiting.
 
-A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It knows
-bytes, JSON and events; it knows nothing of LangChain, chat or jobs.
+A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It handles
+bytes, JSON and events, and is independent of LangChain, chat and jobs.
 
 Names are loaded on first use, so that making a model does not import httpx.
 """
@@ -19,28 +19,13 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport.sync_bridge import drain, finish
     from langchain_tokenhub.transport.transport import Transport
 
-__all__ = [
-    "Answer",
-    "AsyncRuntime",
-    "Call",
-    "Endpoint",
-    "Events",
-    "Runtime",
-    "SendState",
-    "SyncRuntime",
-    "Timeouts",
-    "Transport",
-    "drain",
-    "finish",
-]
+__all__ = ["Answer", "AsyncRuntime", "Call", "Endpoint", "Events", "Runtime", "SendState"]
+__all__ += ["SyncRuntime", "Timeouts", "Transport", "drain", "finish"]
 
-__getattr__ = loader(
-    __name__,
-    {
-        "calls": ("Answer", "Call", "Endpoint", "Events", "Timeouts"),
-        "send_state": ("SendState",),
-        "sync_bridge": ("drain", "finish"),
-        "transport": ("Transport",),
-        "runtime": ("AsyncRuntime", "Runtime", "SyncRuntime"),
-    },
-)
+_MODULES = {
+    "runtime": "AsyncRuntime Runtime SyncRuntime",
+    "send_state": "SendState",
+    "sync_bridge": "drain finish",
+    "transport": "Transport",
+}
+__getattr__ = loader(__name__, __all__, "calls", _MODULES)

@@ -22,20 +22,16 @@ from langchain_tokenhub.errors import (
     clean,
     error_from,
 )
-from langchain_tokenhub.transport.calls import (
-    Answer,
-    Call,
-    Endpoint,
-    Events,
-    Timeouts,
-    cached_property,
-    sooner,
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts, sooner
+from langchain_tokenhub.transport.decoding import (
+    LARGEST_ANSWER,
+    decompressed,
+    parse,
+    read_error_body,
 )
-from langchain_tokenhub.transport.decoding import LARGEST_ANSWER, decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
     is_stream,
-    readable,
     redact,
     refusal,
     request_id,
@@ -44,7 +40,7 @@ from langchain_tokenhub.transport.error_mapping import (
 )
 from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
-from langchain_tokenhub.transport.runtime import Runtime, limit_reads, restore_reads
+from langchain_tokenhub.transport.runtime import Runtime
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk
 
@@ -89,6 +85,7 @@ class Attempt:
     begun: float
     _secrets: tuple[str, ...] = field(default=(), repr=False)
     _server_id: str | None = None
+    _timeouts: Timeouts = field(default_factory=Timeouts)
 
     def mark(self, error: TokenHubError) -> TokenHubError:
         """Record in `error` where and when it happened, and redact the key and headers."""
@@ -155,6 +152,9 @@ class Attempt:
 
     async def _send(self, *, stream: bool) -> httpx.Response:
         """Return a 2xx answer whose body is not yet read."""
+        ours = self.call.timeouts
+        # the user's timeouts, else those of their own client, else those of the call
+        self._timeouts = ours if ours.chosen else Timeouts.of(self.runtime.timeout, ours)
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
         failure: httpx.HTTPError
@@ -165,7 +165,7 @@ class Attempt:
             failure = caught
         else:
             response.request = request
-            self._server_id = clean(response.headers.get("x-request-id", ""), 200) or None
+            self._server_id = request_id(response, None)
             self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
@@ -175,28 +175,27 @@ class Attempt:
         raise failure_to_send(failure, send_state)
 
     def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
-            host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
-            line = "%s %s at %s: %s in %.0f ms"
-            logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
+        host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
+        line = "%s %s at %s: %s in %.0f ms"
+        logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 
     def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
         call, timeouts = self.call, self._timeouts
         extensions = {
-            "timeout": timeouts.within(self._left(), backed=self.endpoint.backed),
+            "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
             "head_timeout": sooner(timeouts.first if stream else timeouts.total, self._left()),
-            "progress": send_state,
+            "send_state": send_state,
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
         }
-        method, content = "GET" if call.content is None else "POST", call.content
+        method = "GET" if call.content is None else "POST"
         failure: Exception
         try:
             url, target = _target(self.origin + call.path)
             send_state.renew(target)
             headers = self._headers(stream=stream)
             return httpx.Request(
-                method, url, headers=headers, content=content, extensions=extensions
+                method, url, headers=headers, content=call.content, extensions=extensions
             )
         except (httpx.InvalidURL, UnicodeError) as caught:
             failure = caught
@@ -221,12 +220,6 @@ class Attempt:
         key, values = self.endpoint.key(), self.endpoint.headers.values()
         self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
         return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
-
-    @cached_property
-    def _timeouts(self) -> Timeouts:
-        """The user's timeouts, else those of their own client, else those of the call."""
-        ours, theirs = self.call.timeouts, self.runtime.timeout
-        return ours if ours.chosen else Timeouts.of(theirs, ours)
 
     def _left(self) -> float | None:
         deadline = self.call.deadline
@@ -271,11 +264,13 @@ class Attempt:
 
     def _value(self, response: httpx.Response, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` where the service sent events unasked."""
-        unreadable: ServerError
+        status = response.status_code
         try:
-            data = readable(response, body)
+            data = parse(body)
         except ServerError as error:
-            unreadable = error
+            kind = clean(response.headers.get("content-type", "no content type"), 60)
+            problem = f"HTTP {status}, {kind}: {error.message}"
+            unreadable = ServerError(problem, status=status, phase="answered")
         else:
             if self.call.is_fault(data):
                 raise refusal(response, data)
@@ -293,15 +288,18 @@ class Attempt:
 
     async def _error_answer(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
+        status = response.status_code
         try:
             if response.is_redirect:
-                return _redirect(response.status_code)
+                problem = f"the service redirects (HTTP {status}); redirects are not followed"
+                hint = "set `base_url` to the service's real address"
+                return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
             body = await read_error_body(self._body(response), self.runtime.now, self._left())
         except ServerError:
-            body = b""  # an unknown encoding; the status says enough
+            body = b""  # an unknown encoding; the status is enough
         finally:
             await self.runtime.close(response)
-        error = error_from(response.status_code, response.headers, body)
+        error = error_from(status, response.headers, body)
         error.retry_after = retry_after(response.headers)
         return error
 
@@ -343,8 +341,9 @@ class Attempt:
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
-        if not limit_reads(response, DRAIN_SECONDS):
+        if (limit_reads := response.extensions.get("limit_reads")) is None:
             return
+        limit_reads(DRAIN_SECONDS)
         size, until = 0, self.runtime.now() + DRAIN_SECONDS
         try:
             async for piece in pieces:
@@ -353,8 +352,6 @@ class Attempt:
                     break  # more than the end of the body: not worth the wait
         except (httpx.HTTPError, ServerError):
             return  # the answer is complete; only its connection is lost
-        finally:
-            restore_reads(response)
 
 
 @functools.lru_cache(maxsize=256)
@@ -363,12 +360,3 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
     url = httpx.URL(address)
     port = url.port or (443 if url.scheme == "https" else 80)
     return url, (ascii_name(url), port)
-
-
-def _redirect(status: int) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the service redirects (HTTP {status}); redirects are not followed",
-        status=status,
-        hint="set `base_url` to the service's real address",
-        phase="answered",
-    )

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean, fault_in
-from langchain_tokenhub.transport.failover import Hosts
-from langchain_tokenhub.transport.retry import Budget, RetryClass
+from langchain_tokenhub.transport.failover import Budget, Hosts
+from langchain_tokenhub.transport.retry import RetryClass
 from langchain_tokenhub.transport.send_state import SendState
 
 if TYPE_CHECKING:
     import httpx
-
-__all__ = ["cached_property"]
-
-if TYPE_CHECKING or sys.version_info >= (3, 12):
-    from functools import cached_property
-else:
-
-    class cached_property:  # noqa: N801 - as in functools
-        """A property that is computed on first access."""
-
-        def __init__(self, make: Any) -> None:
-            self._make = make
-            self.__doc__ = make.__doc__
-
-        def __set_name__(self, owner: type, name: str) -> None:
-            self._name = name
-
-        def __get__(self, instance: Any, owner: type | None = None) -> Any:
-            """Compute the value and store it in the instance."""
-            if instance is None:
-                return self
-            return instance.__dict__.setdefault(self._name, self._make(instance))
-
+    import httpx2
 
 LONGEST_WAIT = 1e9
 """Seconds; the longest timeout that every platform accepts."""
@@ -48,15 +25,13 @@ TOTAL_FACTOR = 3
 
 def _checked_seconds(limit: float) -> float:
     if not 0 < limit <= LONGEST_WAIT:
-        raise InvalidRequestError(
-            f"timeout is a number of seconds above 0, not {limit}",
-            hint="httpx.Timeout(None) waits for ever",
-            phase="not sent",
-        )
+        problem = f"timeout is a number of seconds above 0, not {limit}"
+        hint = "httpx.Timeout(None) waits for ever"
+        raise InvalidRequestError(problem, hint=hint, phase="not sent")
     return limit
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Timeouts:
     """Timeouts of one request in seconds; None means no limit.
 
@@ -85,7 +60,9 @@ class Timeouts:
         return None if self.read is None else TOTAL_FACTOR * self.read
 
     @classmethod
-    def of(cls, timeout: float | httpx.Timeout | None, default: Timeouts) -> Timeouts:
+    def of(
+        cls, timeout: float | httpx.Timeout | httpx2.Timeout | None, default: Timeouts
+    ) -> Timeouts:
         """Return what the user's `timeout` means; None means `default`.
 
         Raises:
@@ -96,37 +73,19 @@ class Timeouts:
                 return default
             case float() | int():
                 seconds = _checked_seconds(float(timeout))
-                return cls(
-                    connect=min(seconds, default.connect or seconds),
-                    connect_backed=min(seconds, default.connect_backed or seconds),
-                    read=seconds,
-                    write=seconds,
-                    content=seconds,
-                    first=seconds,
-                    chosen=True,
-                )
+                alone = min(seconds, default.connect or seconds)
+                backed = min(seconds, default.connect_backed or seconds)
+                return cls(alone, backed, seconds, seconds, seconds, seconds, chosen=True)
             case _:
-                for limit in (timeout.read, timeout.connect, timeout.write):
+                read, connect, write = timeout.read, timeout.connect, timeout.write
+                for limit in (read, connect, write):
                     _checked_seconds(1.0 if limit is None else limit)
-                read, connect = timeout.read, timeout.connect
-                return cls(
-                    connect=connect,
-                    connect_backed=connect,
-                    read=read,
-                    write=timeout.write,
-                    content=read,
-                    first=read,
-                    chosen=True,
-                )
+                return cls(connect, connect, read, write, content=read, first=read, chosen=True)
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
         """Return httpx's timeouts, none longer than the `left` seconds of the whole call."""
-        limits = {
-            "connect": self.connect_backed if backed else self.connect,
-            "read": self.read,
-            "write": self.write,
-            "pool": 30.0,
-        }
+        connect = self.connect_backed if backed else self.connect
+        limits = {"connect": connect, "read": self.read, "write": self.write, "pool": 30.0}
         return {name: sooner(limit, left) for name, limit in limits.items()}
 
 
@@ -164,31 +123,33 @@ class Call:
     prefer: str | None = None
     deadline: float | None = None
     send_state: SendState | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False, compare=False)
+    """Our id of this call, the same in every attempt."""
 
     def __post_init__(self) -> None:
         """Refuse a path that would change the host, and with it who gets the key."""
         if not self.path.startswith("/"):
             raise InvalidRequestError(f"a path begins with a slash, unlike {self.path!r}")
 
-    @cached_property
-    def id(self) -> str:
-        """Our id of this call, the same in every attempt."""
-        return uuid.uuid4().hex
-
-    @cached_property
+    @property
     def content(self) -> bytes | None:
-        """The encoded body, the same bytes in every attempt."""
-        if self.body is None:
-            return None
-        try:
-            text = json.dumps(self.body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            return text.encode()
-        except UnicodeEncodeError:
-            # a lone surrogate cannot be encoded as UTF-8; JSON has an escape for it
-            return json.dumps(self.body, separators=(",", ":")).encode()
-        except (TypeError, ValueError, RecursionError) as problem:
-            reason = clean(str(problem), 200)
-        raise InvalidRequestError(f"the request cannot be encoded as JSON: {reason}")
+        """The body encoded once, the same bytes in every attempt."""
+        # not `functools.cached_property`, which has one lock for all objects before Python 3.12
+        if "_content" not in self.__dict__:
+            self.__dict__["_content"] = None if self.body is None else _encoded(self.body)
+        return cast("bytes | None", self.__dict__["_content"])
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except UnicodeEncodeError:
+        # a lone surrogate cannot be encoded as UTF-8; JSON has an escape for it
+        return json.dumps(body, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        reason = clean(str(problem), 200)
+    raise InvalidRequestError(f"the request cannot be encoded as JSON: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +159,7 @@ class Events:
     Args:
         values: The JSON value of each event.
         failure: What is wrong with their end: an error event, or no `[DONE]`. The reader raises it
-            unless it is an `IncompleteStreamError` and the values say that they are complete.
+            unless it is an `IncompleteStreamError` and the values are complete without it.
     """
 
     values: Sequence[Any]
@@ -210,14 +171,14 @@ class Answer:
     """A JSON answer, or a stream of JSON values, and where it came from.
 
     Args:
-        data: The body: a JSON value, `Events` where the service sent events without being asked,
+        data: The body: a JSON value, `Events` where the service sent events unrequested,
             or of a stream an async generator of values, to be closed by its reader.
         status: HTTP status, as a rule some 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
         client_request_id: Our id of the call, which was sent with the request.
         attempts: How many requests were made.
-        retry_after: Seconds that the service asks to wait before the next poll.
+        retry_after: Seconds to wait before the next poll, by the service.
     """
 
     data: Any
@@ -229,19 +190,10 @@ class Answer:
     retry_after: float | None = None
 
     def metadata(self, seconds: float) -> dict[str, Any]:
-        """Return which request this was, at which host, and how many attempts it took.
-
-        Args:
-            seconds: Duration of the whole call.
-        """
-        found = {
-            "request_id": self.request_id,
-            "client_request_id": self.client_request_id,
-            "host": self.host,
-            "attempts": self.attempts,
-            "elapsed": round(seconds, 3),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        """Return the ids and the host of the request, its attempts, and its duration."""
+        names = ("request_id", "client_request_id", "host", "attempts")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {**found, "elapsed": round(seconds, 3)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,8 +213,3 @@ class Endpoint:
     key: Callable[[], str] = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_retries: int = 2
-
-    @property
-    def backed(self) -> bool:
-        """Whether there is a backup host."""
-        return len(self.hosts.origins) > 1

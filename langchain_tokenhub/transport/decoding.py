@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -114,14 +114,12 @@ async def _inflated(
 async def read_error_body(
     pieces: AsyncGenerator[bytes, None], now: Callable[[], float], left: float | None = None
 ) -> bytes:
-    """Return the beginning of an error body, as far as it came in time: the status says enough."""
+    """Return the beginning of an error body, as far as it arrived in time."""
     body, until = bytearray(), now() + min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
-    try:
+    with suppress(httpx.HTTPError, ServerError):
         async with aclosing(pieces):
             async for piece in pieces:
                 body += piece
                 if len(body) > LARGEST_ERROR_BODY or now() > until:
                     break
-    except (httpx.HTTPError, ServerError):
-        pass
     return bytes(body[:LARGEST_ERROR_BODY])

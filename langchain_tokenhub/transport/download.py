@@ -3,7 +3,7 @@
 A link comes from the service but is not trusted: it must be https, its host must resolve to public
 addresses only, and the connection goes to an address that was checked. A few redirects are
 followed, each checked anew. Where the API itself is on loopback (the emulator), links may be too.
-A download slower than `MIN_RATE` is given up.
+A download slower than `MIN_RATE` is aborted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -79,14 +79,9 @@ async def fetch(
     start: int = 0,
     etag: str | None = None,
 ) -> Fetched:
-    """Open the file at `url`.
+    """Open the file at `url`, from the byte at `start` if its version is still `etag`.
 
-    Args:
-        runtime: Sync or async.
-        url: Link to the file, including its signature.
-        allow_loopback: Whether loopback is allowed, because the API itself is there.
-        start: Offset of the first byte wanted; used with `etag`.
-        etag: Version of the part that was downloaded before.
+    Loopback is allowed where the API itself is there.
 
     Raises:
         InvalidRequestError: The link leads to a host that is not public.
@@ -103,17 +98,12 @@ async def fetch(
         if not response.is_redirect:
             return await _read_head(runtime, response, request)
         await runtime.close(response)
-        url = _join(url, response.headers.get("location", ""))
+        try:
+            url = urljoin(url, response.headers.get("location", ""))
+        except ValueError:
+            problem = "a result's link redirects to what is not a URL"
+            raise InvalidRequestError(problem, hint=_HINT) from None
     raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
-
-
-def _join(url: str, location: str) -> str:
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        raise InvalidRequestError(
-            "a result's link redirects to what is not a URL", hint=_HINT
-        ) from None
 
 
 async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
@@ -131,24 +121,18 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
         raise _not_public(name)
     if proxy_for("https", name):
         return [httpx.Request("GET", target)]  # the proxy resolves, and decides what is allowed
-    addresses = await _resolve(runtime, name)
-    return [_pinned_request(target, address) for address in addresses[:MOST_ADDRESSES]]
-
-
-async def _resolve(runtime: Runtime, name: str) -> tuple[Address, ...]:
     try:
         addresses = await runtime.resolve(name)
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
     if not addresses or not all(map(_is_public, addresses)):
         raise _not_public(name)
-    return addresses
+    return [_pinned_request(target, address) for address in addresses[:MOST_ADDRESSES]]
 
 
 def _not_public(name: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"a result's link leads to {name!r}, which is not public", hint=_HINT
-    )
+    problem = f"a result's link leads to {name!r}, which is not public"
+    return InvalidRequestError(problem, hint=_HINT)
 
 
 def _is_private(name: str) -> bool:
@@ -163,30 +147,22 @@ def _is_private(name: str) -> bool:
 
 def _literal(host: str) -> Address | None:
     """Return the address that `host` spells, in old notations too: 127.1, 0x7f000001."""
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        pass
-    try:
+    with suppress(OSError):
         return ipaddress.IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
+    return None
 
 
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast
-    if (inner := _embedded_ipv4(address)) is not None:
-        return _is_public(inner)
+    if address in _NAT64:
+        return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+    if embedded := address.ipv4_mapped or address.sixtofour:
+        return _is_public(embedded)
     is_special = address.is_multicast or address.is_reserved or address.is_site_local
     return address.is_global and not is_special
-
-
-def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that `address` stands for."""
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour
 
 
 def _pinned_request(target: httpx.URL, address: Address) -> httpx.Request:
@@ -203,14 +179,13 @@ async def _open_any(
     runtime: Runtime, requests: list[httpx.Request], headers: dict[str, str]
 ) -> tuple[httpx.Request, httpx.Response]:
     """Send to the first address that accepts the connection."""
-    *others, last = requests
-    for request in others:
-        try:
-            return request, await _open(runtime, request, headers)
-        except (APIConnectionError, APITimeoutError) as error:
-            if error.phase != "not sent" or not error.is_retryable:
-                raise
-    return last, await _open(runtime, last, headers)
+    request, *others = requests
+    try:
+        return request, await _open(runtime, request, headers)
+    except (APIConnectionError, APITimeoutError) as error:
+        if not others or error.phase != "not sent" or not error.is_retryable:
+            raise
+    return await _open_any(runtime, others, headers)
 
 
 async def _open(
@@ -218,12 +193,8 @@ async def _open(
 ) -> httpx.Response:
     send_state = SendState()
     request.headers.update(headers)
-    request.extensions = {
-        **request.extensions,
-        "timeout": TIMEOUTS.within(None),
-        "head_timeout": TIMEOUTS.total,
-        "progress": send_state,
-    }
+    limits = {"timeout": TIMEOUTS.within(None), "head_timeout": TIMEOUTS.total}
+    request.extensions = {**request.extensions, **limits, "send_state": send_state}
     failure: httpx.HTTPError
     try:
         return await runtime.send(request)
@@ -239,43 +210,28 @@ def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
 
 
 async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.Request) -> Fetched:
+    status, headers = response.status_code, response.headers
     if not response.is_success:
-        raise _with_host(await _refusal(runtime, response), request)
-    length = response.headers.get("content-length", "")
-    encoding = response.headers.get("content-encoding", "")  # the length is of the encoded bytes
+        try:
+            body = await read_error_body(runtime.chunks(response), runtime.now)
+        finally:
+            await runtime.close(response)
+        raise _with_host(error_from(status, headers, body), request)
+    length = headers.get("content-length", "")
+    encoding = headers.get("content-encoding", "")  # the length is of the encoded bytes
+    part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
     pieces = _pieces(runtime, response, request, encoding)
     await anext(pieces)  # started, so that closing it closes the answer
     return Fetched(
-        status=response.status_code,
-        start=_start(response),
+        status=status,
+        start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,
-        etag=None if encoding else response.headers.get("etag"),
-        media_type=response.headers.get("content-type", ""),
-        md5=None if encoding else _md5(response),
+        etag=None if encoding else headers.get("etag"),
+        media_type=headers.get("content-type", ""),
+        # the MD5 of a part is the part's own
+        md5=None if encoding or status != 200 else headers.get("content-md5"),
         pieces=pieces,
     )
-
-
-def _md5(response: httpx.Response) -> str | None:
-    if response.status_code != 200:
-        return None  # the MD5 of a part is the part's own
-    md5: str | None = response.headers.get("content-md5")
-    return md5
-
-
-def _start(response: httpx.Response) -> int | None:
-    if response.status_code != 206:
-        return 0
-    found = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
-    return int(found[1]) if found else None
-
-
-async def _refusal(runtime: Runtime, response: httpx.Response) -> TokenHubError:
-    try:
-        body = await read_error_body(runtime.chunks(response), runtime.now)
-    finally:
-        await runtime.close(response)
-    return error_from(response.status_code, response.headers, body)
 
 
 async def _pieces(
@@ -307,9 +263,7 @@ class _Rate:
     """The rate of a download, without the time that the consumer of its bytes takes."""
 
     def __init__(self, now: float) -> None:
-        self._seen = now
-        self._seconds = 0.0
-        self._bytes = 0
+        self._seen, self._seconds, self._bytes = now, 0.0, 0
 
     def skip_to(self, now: float) -> None:
         """Do not count the time until `now`."""
@@ -326,16 +280,13 @@ class _Rate:
         self._bytes += size
         if self._seconds < RATE_WINDOW:
             return
-        if self._bytes < MIN_RATE * self._seconds:
-            raise _too_slow(self._bytes / self._seconds)
+        rate = self._bytes / self._seconds
+        if rate < MIN_RATE:
+            error = APITimeoutError(
+                f"the download brings {rate:.0f} bytes/s; the least is {MIN_RATE} bytes/s",
+                phase="answered",
+                hint="result(job) fetches it again while the job is known, for 24 hours",
+            )
+            error.is_retryable = False
+            raise error
         self._seconds, self._bytes = 0.0, 0
-
-
-def _too_slow(rate: float) -> APITimeoutError:
-    error = APITimeoutError(
-        f"the download brings {rate:.0f} bytes/s; the least is {MIN_RATE} bytes/s",
-        phase="answered",
-        hint="result(job) fetches it again while the job is known, for 24 hours",
-    )
-    error.is_retryable = False
-    return error

@@ -16,7 +16,6 @@ from langchain_tokenhub.errors import (
     IncompleteStreamError,
     InvalidRequestError,
     Phase,
-    ServerError,
     SubmissionUnknownError,
     TokenHubError,
     clean,
@@ -24,19 +23,20 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call
-from langchain_tokenhub.transport.decoding import parse
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 from langchain_tokenhub.transport.send_state import SendState
 
 _REDACTED = "[redacted]"
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
+# fmt: off
+_COPIED = (
+    "status", "code", "request_id", "host", "attempts",
+    "response", "phase", "elapsed", "client_request_id",
 )
+_NOT_SENT = (
+    httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout,
+    httpx.ProxyError, httpx.UnsupportedProtocol, httpx.LocalProtocolError,
+)
+# fmt: on
 
 
 def combined(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
@@ -53,17 +53,9 @@ def final(call: Call, failure: TokenHubError) -> TokenHubError:
     if not outcome_unknown(call.retry_class, failure):
         return failure
     unknown = SubmissionUnknownError(
-        f"the submit may have been accepted and charged, no job id came back: {failure.message}",
-        status=failure.status,
-        code=failure.code,
-        request_id=failure.request_id,
-        host=failure.host,
-        attempts=failure.attempts,
-        response=failure.response,
-        phase=failure.phase,
-        elapsed=failure.elapsed,
-        client_request_id=failure.client_request_id,
+        f"the submit may have been accepted and charged, no job ID was returned: {failure.message}",
         hint="it was not sent again; look at the console's usage before you submit once more",
+        **{name: getattr(failure, name) for name in _COPIED},
     )
     unknown.__cause__ = failure
     return unknown
@@ -81,16 +73,16 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
         return "not sent"
     if send_state.answered:
         return "answered"
-    if isinstance(failure, httpx.WriteTimeout) and not send_state.held_back:
-        return "sent"  # the socket's buffer may still be sent
-    return "sent" if send_state.body_sent or not send_state.traced else "not sent"
+    # what is in the socket's buffer may still be sent
+    may_leave = isinstance(failure, httpx.WriteTimeout) and not send_state.held_back
+    return "sent" if may_leave or send_state.body_sent or not send_state.traced else "not sent"
 
 
 def unsendable(failure: Exception) -> TokenHubError:
     """Return the error for a request that cannot be encoded as HTTP; it quotes nothing of it."""
-    kind = type(failure).__name__
+    problem = f"the request cannot be sent: {type(failure).__name__}"
     hint = "check base_url and default_headers: addresses and headers are plain ASCII"
-    return InvalidRequestError(f"the request cannot be sent: {kind}", phase="not sent", hint=hint)
+    return InvalidRequestError(problem, phase="not sent", hint=hint)
 
 
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
@@ -152,18 +144,6 @@ def is_stream(response: httpx.Response) -> bool:
     """Return True if the answer may be a stream of events; a server may answer whole instead."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
-
-
-def readable(response: httpx.Response, body: bytes) -> Any:
-    """Return the body's JSON value, or raise ServerError with an excerpt of the body."""
-    try:
-        data = parse(body)
-    except ServerError as error:
-        kind = clean(response.headers.get("content-type", "no content type"), 60)
-        problem = f"HTTP {response.status_code}, {kind}: {error.message}"
-    else:
-        return data
-    raise ServerError(problem, status=response.status_code, phase="answered")
 
 
 def request_id(response: httpx.Response, data: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""A site's hosts and their health. Pure: the time is an argument.
+"""What the calls of a site share: the health of its hosts, and a budget of retries.
 
 A host that cannot be connected to is not used for a cooldown, which doubles with each further
 failure. After the cooldown one request tries the host while the others stay with the backup.
@@ -37,7 +37,7 @@ class _Health:
 
 
 class Hosts:
-    """The origins of one site, the primary first, shared by all clients of the site."""
+    """The origins of one site, the primary first. Times are monotonic seconds."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self.origins = origins
@@ -45,15 +45,10 @@ class Hosts:
         self._lock = threading.Lock()
 
     def order(self, now: float, *, prefer: str | None = None) -> tuple[str, ...]:
-        """Return the origins in the order in which to try them.
-
-        Args:
-            now: Monotonic seconds.
-            prefer: Host name to try first, such as the one that accepted a job.
-        """
-        ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
-        if len(ranked) == 1:
+        """Return the origins in the order in which to try them, the preferred host first."""
+        if len(self.origins) == 1:
             return self.origins
+        ranked = sorted(self.origins, key=lambda origin: host_name(origin) != prefer)
         with self._lock:
             first, *others = sorted(ranked, key=lambda origin: not self._is_usable(origin, now))
             if self._health[first].unavailable_until and self._is_usable(first, now):
@@ -73,12 +68,7 @@ class Hosts:
         return was_down
 
     def failed(self, origin: str, now: float, *, proven: bool) -> float | None:
-        """Record a failure of `origin`.
-
-        Args:
-            origin: The origin that failed.
-            now: Monotonic seconds.
-            proven: Whether no connection could be made; a gateway error counts half.
+        """Record a failure; `proven` means that no connection could be made.
 
         Returns:
             The cooldown in seconds if `origin` becomes unavailable now, else None.
@@ -98,17 +88,50 @@ class Hosts:
             return cooldown if is_new else None
 
 
-_shared: dict[tuple[str, ...], Hosts] = {}
+class Budget:
+    """The retry budget of one site and key; it bounds the product of all retry layers above."""
+
+    size = 200
+    """Tenths of a retry. A success adds one, a retry takes `cost`."""
+    cost = 10
+
+    def __init__(self) -> None:
+        self._left = self.size
+        self._lock = threading.Lock()
+
+    def spend(self) -> bool:
+        """Take one retry from the budget. Return False if there is none left."""
+        with self._lock:
+            if self._left < self.cost:
+                return False
+            self._left -= self.cost
+            return True
+
+    def earn(self) -> None:
+        """Add a tenth of a retry, for a request that succeeded."""
+        if self._left < self.size:
+            with self._lock:
+                self._left = min(self.size, self._left + 1)
+
+
+_hosts: dict[tuple[str, ...], Hosts] = {}
+_budgets: dict[tuple[object, ...], Budget] = {}
 
 
 def shared_hosts(origins: tuple[str, ...]) -> Hosts:
     """Return the one `Hosts` of these origins in this process."""
-    return _shared.get(origins) or _shared.setdefault(origins, Hosts(origins))
+    return _hosts.get(origins) or _hosts.setdefault(origins, Hosts(origins))
 
 
-def forget() -> None:
+def shared_budget(*owner: object) -> Budget:
+    """Return the one budget of `owner` (hosts and a hash of the key) in this process."""
+    return _budgets.get(owner) or _budgets.setdefault(owner, Budget())
+
+
+def reset_after_fork() -> None:
     """Reset in a forked child: another thread of the parent may have held a lock."""
-    _shared.clear()
+    _hosts.clear()
+    _budgets.clear()
 
 
 def host_name(origin: str) -> str:

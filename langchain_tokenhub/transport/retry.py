@@ -24,14 +24,13 @@ anything else                  raise   raise                       raise
 =============================  ======  ==========================  ==============================
 
 "unknown" raises `SubmissionUnknownError`: a second submit would be a second bill. 408, 409, 425
-and 499 without a code come from a gateway, which does not know what the service did.
+and 499 without a code come from a gateway, which cannot tell what the service did.
 """
 
 from __future__ import annotations
 
 import email.utils
 import random
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -48,51 +47,29 @@ from langchain_tokenhub.errors import (
 RetryClass = Literal["read", "chat", "submit"]
 """What a repetition costs: nothing, tokens, or a second paid job."""
 
+# fmt: off
 Failure = Literal[
-    "not sent",
-    "cut",
-    "timeout",
-    "rate",
-    "busy",
-    "500",
-    "gateway",
-    "503",
-    "unreadable",
-    "error body",
-    "refused",
+    "not sent", "cut", "timeout", "rate", "busy",
+    "500", "gateway", "503", "unreadable", "error body", "refused",
 ]
+# fmt: on
 
 MAX_BACKOFF = 8.0
 """Seconds; the longest pause of our own."""
 MAX_RETRY_AFTER = 60.0
 """Seconds; a longer `Retry-After` is raised at once."""
 
-_ALWAYS, _ONCE = 1_000_000, 1
-_REPEATS: dict[RetryClass, dict[Failure, int]] = {
-    "read": {failure: _ALWAYS for failure in get_args(Failure) if failure != "refused"},
-    "chat": {
-        "not sent": _ALWAYS,
-        "cut": _ONCE,
-        "rate": _ALWAYS,
-        "busy": _ALWAYS,
-        "500": _ONCE,
-        "gateway": _ALWAYS,
-        "503": _ALWAYS,
-        "unreadable": _ONCE,
-        "error body": _ONCE,
-    },
-    "submit": {"not sent": _ALWAYS, "rate": _ALWAYS, "503": _ALWAYS},
+_REPEATED: dict[RetryClass, frozenset[Failure]] = {
+    "read": frozenset(get_args(Failure)) - {"refused"},
+    "chat": frozenset({"not sent", "rate", "busy", "gateway", "503"}),
+    "submit": frozenset({"not sent", "rate", "503"}),
+}
+_REPEATED_ONCE: dict[RetryClass, frozenset[Failure]] = {
+    "chat": frozenset({"cut", "500", "unreadable", "error body"})
 }
 _AMBIGUOUS = frozenset({"cut", "timeout", "500", "gateway", "503", "unreadable"})
 _AMBIGUOUS_STATUSES = frozenset({408, 409, 425, 499})
 _BY_STATUS: dict[int | None, Failure] = {500: "500", 502: "gateway", 504: "gateway", 503: "503"}
-_FIRST_BACKOFF: dict[Failure, float] = {
-    "not sent": 0.1,
-    "cut": 0.1,
-    "timeout": 0.1,
-    "rate": 1.0,
-    "busy": 1.0,
-}
 
 
 def failure_of(error: TokenHubError) -> Failure:
@@ -146,90 +123,44 @@ def pause(
     max_retries: int,
     left: float | None,
 ) -> float | None:
-    """Return the seconds to wait before sending again, or None to give up.
+    """Return the seconds to wait before sending again, or None if it is not sent again.
 
-    Args:
-        retry_class: What a repetition costs.
-        error: Why the last attempt failed.
-        retries: How many repetitions were made already.
-        max_retries: How many are allowed.
-        left: Seconds until the call's deadline, if it has one.
+    `retries` were made already, and `left` seconds remain until the call's deadline.
     """
     failure = failure_of(error)
-    allowed = min(max_retries, _REPEATS[retry_class].get(failure, 0))
-    if retries >= allowed or outcome_unknown(retry_class, error):
+    may_repeat = failure in _REPEATED[retry_class] or (
+        retries == 0 and failure in _REPEATED_ONCE.get(retry_class, ())
+    )
+    if retries >= max_retries or not may_repeat or outcome_unknown(retry_class, error):
         return None
     seconds = _backoff(failure, error.retry_after, retries)
-    if seconds is None or (left is not None and seconds >= left):
-        return None
-    return seconds
+    is_late = seconds is not None and left is not None and seconds >= left
+    return None if is_late else seconds
 
 
 def _backoff(failure: Failure, retry_after: float | None, retries: int) -> float | None:
     if retry_after is None:
-        limit = min(MAX_BACKOFF, _FIRST_BACKOFF.get(failure, 0.5) * 2**retries)
+        is_busy, is_network = failure in {"rate", "busy"}, failure in {"not sent", "cut", "timeout"}
+        first = 1.0 if is_busy else 0.1 if is_network else 0.5
+        limit = min(MAX_BACKOFF, first * 2**retries)
         return random.uniform(0, limit)  # noqa: S311 - jitter, not a secret
     if retry_after > MAX_RETRY_AFTER:
         return None
-    # clients that were given the same second must not all come back in the same second
+    # clients with the same `Retry-After` must not all send in the same second
     return retry_after + random.uniform(0, 0.1 * retry_after + 0.25)  # noqa: S311 - jitter
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait: milliseconds, seconds or an HTTP date."""
+    """Return the seconds of an answer's `Retry-After`: milliseconds, seconds or an HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * scale
         except ValueError:
             continue
         return seconds if 0 <= seconds < float("inf") else None
-    date = headers.get("retry-after")
-    return _seconds_until(date) if date else None
-
-
-def _seconds_until(date: str) -> float | None:
     try:
-        then = email.utils.parsedate_to_datetime(date)
+        then = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
         then = then if then.tzinfo else then.replace(tzinfo=UTC)
         return max(0.0, (then - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-class Budget:
-    """The retry budget of one site and key; it bounds the product of all retry layers above."""
-
-    size = 200
-    """Tenths of a retry. A success adds one, a retry takes `cost`."""
-    cost = 10
-
-    def __init__(self) -> None:
-        self._left = self.size
-        self._lock = threading.Lock()
-
-    def spend(self) -> bool:
-        """Take one retry from the budget. Return False if there is none left."""
-        with self._lock:
-            if self._left < self.cost:
-                return False
-            self._left -= self.cost
-            return True
-
-    def earn(self) -> None:
-        """Add a tenth of a retry, for a request that succeeded."""
-        if self._left < self.size:
-            with self._lock:
-                self._left = min(self.size, self._left + 1)
-
-
-_budgets: dict[tuple[object, ...], Budget] = {}
-
-
-def shared_budget(*owner: object) -> Budget:
-    """Return the one budget of `owner` (hosts and a hash of the key) in this process."""
-    return _budgets.get(owner) or _budgets.setdefault(owner, Budget())
-
-
-def forget() -> None:
-    """Reset in a forked child: another thread of the parent may have held a lock."""
-    _budgets.clear()

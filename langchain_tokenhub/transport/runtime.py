@@ -1,7 +1,6 @@
-"""The difference between sync and async, and the only place that waits.
+"""The difference between sync and async, and the only module that waits.
 
-Everything above is written once, as `async def`, over a `Runtime`. The sync methods run the same
-coroutine with a single `send(None)`: over a `SyncRuntime` nothing in it ever suspends.
+Its callers are written once, as `async def`; over a `SyncRuntime` nothing in them ever suspends.
 """
 
 from __future__ import annotations
@@ -18,23 +17,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Iterable,
-)
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import httpx
 
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sync_bridge import finish
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -51,15 +46,15 @@ class Runtime(Protocol):
     @property
     def timeout(self) -> httpx.Timeout | None:
         """The timeout of the caller's own client, if the caller set one."""
-        ...
+        return None
 
     def now(self) -> float:
         """Return monotonic seconds."""
-        ...
+        return time.monotonic()
 
     def plain(self) -> Runtime:
         """Return a runtime without the caller's client, whose headers may hold a key."""
-        ...
+        return type(self)()
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         """Send, and return the answer with its body not yet read."""
@@ -67,11 +62,12 @@ class Runtime(Protocol):
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
-        ...
+        body: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
+        return body
 
     async def close(self, response: httpx.Response) -> None:
         """Release the connection, or close it if the body was not read to its end."""
-        ...
+        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -86,17 +82,11 @@ class Runtime(Protocol):
         ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `work` in the background; of a sync process at most `MAX_WORKERS` run at once.
-
-        Cancelling the future stops the work where it can be stopped.
-        """
+        """Start `work` in the background, in sync on one of `MAX_WORKERS` threads."""
         ...
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
-        """Wait at most `seconds` for `future`. Return True if it is done.
-
-        An interrupted wait cancels `future`.
-        """
+        """Return True if `future` is done within `seconds`; an interruption cancels it."""
         ...
 
     async def shielded(
@@ -110,41 +100,18 @@ class Runtime(Protocol):
         ...
 
 
-class SyncRuntime:
+class SyncRuntime(Runtime):
     """Waits by blocking the thread."""
 
-    def __init__(self, client: httpx.Client | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
+        self._client = None if client is None else SyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
-
-    def now(self) -> float:  # noqa: D102
-        return time.monotonic()
-
-    def plain(self) -> Runtime:  # noqa: D102
-        return SyncRuntime()
+        return None if self._client is None else self._client.timeout
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return sync_pool().send(request) if self._client is None else self._send_by_client(request)
-
-    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.Client", self._client)
-        request.extensions["progress"].hand()
-        request = _client_request(client, request, request.extensions["progress"].note)
-        return client.send(request, stream=True, follow_redirects=False)
-
-    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        if self._client is None:
-            return _async_chunks(response)
-        return _sync_chunks(cast("Iterable[bytes]", response.stream))
-
-    async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        if self._client is None:
-            await response.aclose()
-        else:
-            response.close()
+        return (self._client or sync_pool()).send(request)
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
@@ -174,18 +141,24 @@ class SyncRuntime:
     ) -> tuple[T, BaseException | None]:
         if threading.current_thread() is not threading.main_thread():
             return finish(work), None  # Ctrl-C is raised in the main thread only
-        worker = _Worker(work)
+        ended: Future[T] = Future()
+        run = contextvars.copy_context().run
+        worker = threading.Thread(target=run, args=(_run, work, ended), daemon=True)
         try:
             worker.start()  # inside: it may have sent everything before this thread runs again
-            worker.join(None)
+            # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
+            concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.abandoned = True  # before `under_way` is read: see `SendState`
             if not send_state.under_way:
-                worker.discard()
+                if worker.ident is None:
+                    # Python warns about work that never starts; a ValueError: it starts just now
+                    with contextlib.suppress(ValueError):
+                        work.close()
                 raise
-            worker.join(INTERRUPT_GRACE)
-            return worker.result(interruption), interruption
-        return worker.result(None), None
+            concurrent.futures.wait([ended], INTERRUPT_GRACE)
+            return _outcome(ended, interruption), interruption
+        return ended.result(), None
 
 
 @functools.cache
@@ -194,82 +167,26 @@ def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="tokenhub")
 
 
-class _Worker:
-    """Runs a coroutine on a thread of its own and stores its outcome."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
-        self._work = work
-        self._ended: Future[Any] = Future()
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def discard(self) -> None:
-        """Close work that was never started, so that Python does not warn about it."""
-        if self._thread.ident is None:
-            with contextlib.suppress(ValueError):  # it is starting now, and will be abandoned
-                self._work.close()
-
-    def _run(self) -> None:
-        try:
-            self._ended.set_result(finish(self._work))
-        except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-            self._ended.set_exception(error)
-
-    def join(self, seconds: float | None) -> None:
-        # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
-        concurrent.futures.wait([self._ended], seconds)
-
-    def result(self, interruption: BaseException | None) -> Any:
-        return self._ended.result() if interruption is None else _outcome(self._ended, interruption)
+def _run(work: Coroutine[Any, Any, T], ended: Future[T]) -> None:
+    """Run `work`, and set its outcome."""
+    try:
+        ended.set_result(finish(work))
+    except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
+        ended.set_exception(error)
 
 
-class AsyncRuntime:
+class AsyncRuntime(Runtime):
     """Waits by suspending the task."""
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
-        self._client = client
+    def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
+        self._client = None if client is None else AsyncCallerClient(client)
 
     @property
     def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return _timeout(self._client)
-
-    def now(self) -> float:  # noqa: D102
-        return time.monotonic()
-
-    def plain(self) -> Runtime:  # noqa: D102
-        return AsyncRuntime()
+        return None if self._client is None else self._client.timeout
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return async_pool().send(request) if self._client is None else self._send_by_client(request)
-
-    async def _send_by_client(self, request: httpx.Request) -> httpx.Response:
-        client = cast("httpx.AsyncClient", self._client)
-        state, limit = request.extensions["progress"], request.extensions.get("head_timeout")
-        state.hand()
-        timeout = asyncio.timeout(None)
-
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            state.note(name, info)
-            if limit is not None and state.body_sent and timeout.when() is None:
-                timeout.reschedule(asyncio.get_running_loop().time() + limit)
-
-        try:
-            async with timeout:
-                theirs = _client_request(client, request, trace)
-                return await client.send(theirs, stream=True, follow_redirects=False)
-        except TimeoutError as late:
-            if not timeout.expired():
-                raise
-            raise httpx.ReadTimeout("the answer's head was not complete in time") from late
-
-    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:  # noqa: D102
-        return _async_chunks(response)
-
-    async def close(self, response: httpx.Response) -> None:  # noqa: D102
-        await response.aclose()
+        return (self._client or async_pool()).send(request)
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         await asyncio.sleep(seconds)
@@ -354,52 +271,10 @@ class _SubmitTask(asyncio.Task[T]):
         return asyncio.current_task(loop) not in (None, self)
 
     def release(self) -> None:
-        """Allow cancellation, and cancel if somebody asked for it meanwhile."""
+        """Allow cancellation, and cancel if that was requested meanwhile."""
         self._is_held = False
         if self._is_cancel_due:
             self.cancel()
-
-
-def _async_chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    body = aiter(cast("AsyncIterable[bytes]", response.stream))
-    return body if isinstance(body, AsyncGenerator) else _generated(body)
-
-
-async def _generated(body: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    async for chunk in body:
-        yield chunk
-
-
-async def _sync_chunks(body: Iterable[T]) -> AsyncGenerator[T, None]:
-    for chunk in body:
-        yield chunk
-
-
-_UNSET = httpx.Timeout(5.0)
-"""httpx's default timeout, which the caller did not choose; too short for a model that thinks."""
-
-
-def _timeout(client: httpx.Client | httpx.AsyncClient | None) -> httpx.Timeout | None:
-    return None if client is None or client.timeout == _UNSET else client.timeout
-
-
-def _client_request(
-    client: httpx.Client | httpx.AsyncClient, request: httpx.Request, trace: Callable[..., Any]
-) -> httpx.Request:
-    """Return `request` with the headers and cookies of the caller's own client."""
-    if client.is_closed:
-        raise InvalidRequestError(
-            "the given httpx client is closed",
-            phase="not sent",
-            hint="pass an open one as http_client or http_async_client, or none",
-        )
-    return client.build_request(
-        request.method,
-        request.url,
-        headers=request.headers,
-        content=request.content,
-        extensions={"timeout": request.extensions["timeout"], "trace": trace},
-    )
 
 
 def _outcome(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
@@ -427,27 +302,4 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-def limit_reads(response: httpx.Response, seconds: float) -> bool:
-    """Limit each further read of an HTTP/1.1 answer to `seconds`. Return False if that cannot be.
-
-    httpx fixes the read timeout when the body is begun; its network stream is the only place where
-    a shorter one can still be set.
-    """
-    if (limit := response.extensions.get("hurry")) is not None:  # a connection of our own
-        limit(seconds)
-        return True
-    stream = response.extensions.get("network_stream")
-    if stream is None or response.http_version != "HTTP/1.1":
-        return False
-    read = stream.read
-    stream.read = lambda size, timeout=None: read(size, timeout=min(seconds, timeout or seconds))
-    return True
-
-
-def restore_reads(response: httpx.Response) -> None:
-    """Undo `limit_reads`, for the next request on the connection."""
-    if (stream := response.extensions.get("network_stream")) is not None:
-        vars(stream).pop("read", None)
-
-
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy; `sockets` ends others
+atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy too

@@ -12,21 +12,12 @@ class AbandonedError(Exception):
 class SendState:
     """How far a request has come, reported by the connection or by the HTTP library's trace."""
 
-    __slots__ = (
-        "_peer",
-        "_target",
-        "_tunnel",
-        "abandoned",
-        "answered",
-        "body_sent",
-        "handed",
-        "held_back",
-        "started",
-        "traced",
-    )
+    abandoned = False
+    """Whether the submit was interrupted: a request that has not begun must not be sent."""
+    body_sent = held_back = answered = False
+    """Whether the last byte was sent; part of the body is never sent; an answer has begun."""
 
     def __init__(self) -> None:
-        self.abandoned = False
         self.renew()
 
     def renew(self, target: tuple[str, int] | None = None) -> None:
@@ -46,20 +37,12 @@ class SendState:
         return self._peer != self._target
 
     def begin(self) -> None:
-        """Record that the first byte is about to be sent.
-
-        Raises:
-            AbandonedError: The submit was interrupted and must not be sent any more.
-        """
+        """Record that the first byte is about to be sent; raise if the submit was interrupted."""
         self.traced = self.started = True
         self._check_abandoned()
 
     def hand(self) -> None:
-        """Record that the caller's own client takes over; its transport may report nothing.
-
-        Raises:
-            AbandonedError: The submit was interrupted and must not be sent any more.
-        """
+        """Record that the caller's own client takes over; its transport may report nothing."""
         self.handed = True
         self._check_abandoned()
 
@@ -69,18 +52,6 @@ class SendState:
         if self.abandoned:
             self.started = self.handed = False
             raise AbandonedError("interrupted before anything was sent")
-
-    def hold_back(self) -> None:
-        """Record that part of the body was not, and will not be, passed to the connection."""
-        self.held_back = True
-
-    def sent(self) -> None:
-        """Record that the last byte has been sent."""
-        self.body_sent = True
-
-    def heard(self) -> None:
-        """Record that an answer has begun."""
-        self.answered = True
 
     def note(self, name: str, info: dict[str, Any]) -> None:
         """Record one event of the HTTP library's trace."""
@@ -97,7 +68,3 @@ class SendState:
                 self.body_sent = not self._tunnel
             case "receive_response_headers.complete":
                 self.answered = not self._tunnel
-
-    async def anote(self, name: str, info: dict[str, Any]) -> None:
-        """Record one event of the HTTP library's async trace, whose callback is awaited."""
-        self.note(name, info)

@@ -1,6 +1,6 @@
-"""Bytes to server-sent events. Pure: given what came, it returns what is complete.
+"""Bytes to server-sent events. Pure: given what arrived, it returns what is complete.
 
-Follows the WHATWG specification where it matters: UTF-8 whatever the header says, lines that end
+Follows the WHATWG specification where it matters: UTF-8 whatever the header, lines that end
 in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
 Beyond it, three forms are read that gateways send: JSON objects parted by one line end, JSON
 without `data:`, and a last event without the blank line after it.
@@ -9,6 +9,7 @@ Works in linear time, however small the pieces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,8 +67,10 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
-        if self._head is not None or self._after_cr or b"\r" in piece:
-            return self._feed(piece)
+        if self._head is not None:
+            piece = self._without_bom(piece)
+        if self._after_cr or b"\r" in piece:
+            piece = self._with_line_feeds(piece)
         events: list[Event] = []
         if self._tail or self._data or self._name:  # an event is incomplete
             end = piece.find(b"\n\n")
@@ -106,10 +109,6 @@ class EventDecoder:
         return events
 
     def _feed(self, piece: bytes) -> list[Event]:
-        if self._head is not None:
-            piece = self._without_bom(piece)
-        if b"\r" in piece or self._after_cr:
-            piece = self._with_line_feeds(piece)
         events: list[Event] = []
         if b"\n" in piece:
             *lines, rest = piece.split(b"\n")
@@ -127,9 +126,8 @@ class EventDecoder:
         return events
 
     def _too_large(self) -> ServerError:
-        return ServerError(
-            f"an event of the stream is larger than {self._largest} bytes", phase="streaming"
-        )
+        problem = f"an event of the stream is larger than {self._largest} bytes"
+        return ServerError(problem, phase="streaming")
 
     def _without_bom(self, piece: bytes) -> bytes:
         head = (self._head or b"") + piece
@@ -141,12 +139,10 @@ class EventDecoder:
 
     def _with_line_feeds(self, piece: bytes) -> bytes:
         """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
-        if not piece:
-            return piece
-        ends_in_cr = piece.endswith(b"\r")
-        if self._after_cr:
-            piece = piece.removeprefix(b"\n")
-        self._after_cr = ends_in_cr
+        if piece:
+            ends_in_cr = piece.endswith(b"\r")
+            piece = piece.removeprefix(b"\n") if self._after_cr else piece
+            self._after_cr = ends_in_cr
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _line(self, line: bytes, events: list[Event]) -> None:
@@ -288,8 +284,10 @@ class StreamReader:
         values, has_content = self._values(self._decoder.feed(piece))
         if has_content:
             self._content_at, self._limit = self._now(), self._timeouts.content
-        elif not self.stopped:
-            self._check_content()
+        elif not self.stopped and self._now() - self._content_at > (self._limit or math.inf):
+            problem = f"the stream brought no content for {self._limit:g} s"
+            hint = "raise `timeout` if the model may think that long"
+            raise APITimeoutError(problem, phase="streaming", hint=hint)
         return values
 
     def finish(self) -> Batch:
@@ -299,9 +297,8 @@ class StreamReader:
         values, _ = self._values(self._decoder.finish())
         if not self.stopped:
             where = " inside an event" if self._decoder.pending else ""
-            self.failure = IncompleteStreamError(
-                f"the stream ended{where} without `[DONE]`", phase="streaming"
-            )
+            problem = f"the stream ended{where} without `[DONE]`"
+            self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
     def skip(self, seconds: float) -> None:
@@ -337,16 +334,16 @@ class StreamReader:
             found = parse_event(data) if value is None else [value]
         except ServerError as error:
             found = []
-            said = data.decode("utf-8", "replace")
-            self._fail(refusal(self._response, said) if name == b"error" else error)
+            text = data.decode("utf-8", "replace")
+            self._fail(refusal(self._response, text) if name == b"error" else error)
         has_content = False
         for one in found:
-            is_error = name == b"error" or fault_in(one) is not None
-            values += _without_error(one) if is_error else [one]
             has_content = self._has_content(one) or has_content
-            if is_error:
+            if name == b"error" or fault_in(one) is not None:
+                values += _without_error(one)
                 self._fail(refusal(self._response, one))
                 break
+            values.append(one)
         return has_content
 
     def _fail(self, error: TokenHubError) -> None:
@@ -366,11 +363,3 @@ class StreamReader:
         marks = (calls or self._marks[0], value.get("usage") or self._marks[1])
         is_new, self._marks = marks != self._marks, marks
         return is_new
-
-    def _check_content(self) -> None:
-        if self._limit is not None and self._now() - self._content_at > self._limit:
-            raise APITimeoutError(
-                f"the stream brought no content for {self._limit:g} s",
-                phase="streaming",
-                hint="raise `timeout` if the model may think that long",
-            )

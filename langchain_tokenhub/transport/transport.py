@@ -29,8 +29,7 @@ class Transport:
         """Return the answer to `call`, to be awaited.
 
         Raises:
-            TokenHubError: The class that the failure has by the tables of `retry` and
-                `error_codes.toml`.
+            TokenHubError: The class is that of the tables of `retry` and `error_codes.toml`.
         """
         return self._send(call, Attempt.answer)
 
@@ -58,7 +57,9 @@ class Transport:
                 try:
                     result = await act(attempt)
                 except TokenHubError as error:
-                    latest = self._failed(attempt, error)
+                    # the traceback's frames hold the request, and with it the key
+                    latest = attempt.mark(error).with_traceback(None)
+                    self._record_failure(call, origin, latest)
                 else:
                     self.endpoint.budget.earn()
                     self._record_success(origin)
@@ -70,7 +71,9 @@ class Transport:
             failure.attempts, failure.elapsed = attempts, self.runtime.now() - begun
             seconds = self._pause(call, failure, retries)
             if seconds is None:
-                raise self._final(call, failure)
+                if (outcome := final(call, failure)) is not failure:
+                    logger.warning("%s: %s", call.path, outcome.message)
+                raise outcome
             reason = type(failure).__name__
             logger.debug("%s: sent again in %.2f s after %s", call.path, seconds, reason)
             if call.send_state is not None:
@@ -78,19 +81,12 @@ class Transport:
             await self.runtime.sleep(seconds)
             retries += 1
 
-    def _failed(self, attempt: Attempt, error: TokenHubError) -> TokenHubError:
-        """Record a failed attempt, and return its error."""
-        # the traceback's frames hold the request, and with it the key
-        failure = attempt.mark(error).with_traceback(None)
-        self._record_failure(attempt.call, attempt.origin, failure)
-        return failure
-
     def _record_success(self, origin: str) -> None:
         if self.endpoint.hosts.worked(origin):
             logger.warning("host %s is available again", host_name(origin))
 
     def _record_failure(self, call: Call, origin: str, failure: TokenHubError) -> None:
-        """Record what `failure` says about the host's health, if anything."""
+        """Record what `failure` means for the host's health, if anything."""
         is_gateway, proven = is_gateway_error(failure), failure.host_unavailable
         if proven or (is_gateway and call.retry_class == "read"):
             cooldown = self.endpoint.hosts.failed(origin, self.runtime.now(), proven=proven)
@@ -109,9 +105,3 @@ class Transport:
         logger.warning("%s: not sent again, the retry budget of this key is used up", call.path)
         failure.add_note("not sent again: the retry budget of this key and site is used up")
         return None
-
-    def _final(self, call: Call, failure: TokenHubError) -> TokenHubError:
-        error = final(call, failure)
-        if error is not failure:
-            logger.warning("%s: %s", call.path, error.message)
-        return error

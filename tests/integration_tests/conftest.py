@@ -194,8 +194,8 @@ class RAW:
 
 
 @pytest.fixture(autouse=True)
-def _own_lanes(monkeypatch):
-    """Begin with no idle lane and no proxy, and leave none behind."""
+def _own_connections(monkeypatch):
+    """Begin with no idle connection and no proxy, and leave none behind."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -54,7 +54,7 @@ FIRST = {
         400,
         "400004",
         ModelNotAvailableError,
-        "switched on in the console",
+        "enabled in the console",
     ),
 }
 

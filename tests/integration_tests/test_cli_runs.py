@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from langchain_tokenhub.chat_models import ChatTokenHub
-from langchain_tokenhub.cli import main, records
-from langchain_tokenhub.cli.chat import Talk
-from langchain_tokenhub.cli.console import Console, Words
+from langchain_tokenhub.cli import jobs, main
+from langchain_tokenhub.cli.chat import Conversation
+from langchain_tokenhub.cli.console import Console, Translator
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.testing import Emulator
 
@@ -60,7 +60,7 @@ def test_an_image_is_saved_and_its_path_alone_is_on_stdout(hub, capsys):
     assert main(["image", "雪地里的猫", "--resolution", "1024:1024"]) == 0
     said = capsys.readouterr()
     path = Path(said.out.strip())
-    assert path.parent == OUT
+    assert path.parent == OUT.absolute()
     assert path.read_bytes().startswith(b"\x89PNG")
     assert sidecar(path)["parameters"] == {"prompt": "雪地里的猫", "resolution": "1024:1024"}
     assert "completed" in said.err
@@ -108,8 +108,8 @@ def test_warnings_are_lines_for_people(hub, capsys):
 
 def test_nothing_unfinished_is_left_after_success(hub):
     main(["image", "cat"])
-    assert records.unfinished(OUT) == []
-    assert len(records.known(OUT)) == 1
+    assert jobs.unfinished_jobs(OUT) == []
+    assert len(jobs.known_jobs(OUT)) == 1
 
 
 def test_the_same_command_after_success_makes_another(hub):
@@ -125,7 +125,7 @@ def test_a_wait_that_was_too_short_names_the_command_that_collects(still, capsys
     assert main(command) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()
     assert len(submits(still)) == 1
-    assert records.unfinished(OUT) == []
+    assert jobs.unfinished_jobs(OUT) == []
 
 
 def test_the_same_command_goes_on_with_an_unfinished_job(still, capsys):
@@ -154,7 +154,7 @@ def test_a_job_that_no_folder_knows_is_collected_by_its_model(still, capsys):
     job_id = capsys.readouterr().out.strip()
     still.advance(1000)
     assert main(["resume", job_id, "--model", "hy-video-1.5", "-o", "here"]) == 0
-    assert Path(capsys.readouterr().out.strip()).parent == Path("here")
+    assert Path(capsys.readouterr().out.strip()).parent == Path("here").absolute()
 
 
 def test_jobs_shows_what_the_service_says(still, capsys):
@@ -170,14 +170,14 @@ def test_a_failed_job_is_told_and_forgotten(hub, capsys):
     assert main(["image", "cat", "--json"]) == 5
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["job"]["id"]
-    assert records.unfinished(OUT) == []
+    assert jobs.unfinished_jobs(OUT) == []
 
 
 def test_a_submit_without_an_answer_has_a_code_of_its_own(hub, capsys):
     hub.fail("lost-answer")
     assert main(["image", "cat"]) == 7
     assert "--again" in capsys.readouterr().err
-    assert len(records.lost(OUT)) == 1
+    assert len(jobs.unanswered_submits(OUT)) == 1
     assert main(["image", "cat"]) == 7
     assert len(submits(hub)) == 1
 
@@ -186,14 +186,14 @@ def test_again_pays_for_what_was_never_answered(hub):
     hub.fail("lost-answer")
     assert main(["image", "cat"]) == 7
     assert main(["image", "cat", "--again"]) == 0
-    assert records.lost(OUT) == []
+    assert jobs.unanswered_submits(OUT) == []
 
 
 def test_a_file_that_could_not_be_saved_is_told_with_its_link(hub, capsys):
     hub.fail("status", status=500, path="/files", times=9)
     assert main(["image", "cat"]) == 8
     assert f"{hub.url}/files/" in capsys.readouterr().err
-    assert len(records.unfinished(OUT)) == 1
+    assert len(jobs.unfinished_jobs(OUT)) == 1
 
 
 def test_a_wrong_key_is_told(hub, capsys, monkeypatch):
@@ -270,7 +270,7 @@ def talk(hub):
     options = Namespace(
         model="hy3", system=None, show_thinking=False, usage=False, site=None, base_url=None
     )
-    return Talk(Console(Words("en")), ChatTokenHub(model="hy3"), options)
+    return Conversation(Console(Translator("en")), ChatTokenHub(model="hy3"), options)
 
 
 def test_a_conversation_remembers_what_was_said(hub, talk):

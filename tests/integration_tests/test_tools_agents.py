@@ -72,7 +72,7 @@ def fails(hub, kind):
         ("refuse", ["InvalidRequestError", "Nothing was charged", "Correct the input"]),
         ("quota", ["QuotaExhaustedError", "Nothing was charged", "Do not call again"]),
         ("lost-answer", ["SubmissionUnknownError", "may have been charged", "Do not call again"]),
-        ("job", ["JobBlockedError", "Job id: ", "The content was refused"]),
+        ("job", ["JobBlockedError", "Job ID: ", "The content was refused"]),
     ],
 )
 def test_an_error_answers_the_call_that_made_it(hub, call, kind, words):

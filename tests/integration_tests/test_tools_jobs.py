@@ -51,7 +51,7 @@ def test_a_ledger_lists_jobs_of_another_process(hub, call, tmp_path, monkeypatch
 def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
     job = Tokenhub3DTool().submit(prompt="椅子")
     monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
-    with pytest.raises(errors.InvalidRequestError, match="say its model"):
+    with pytest.raises(errors.InvalidRequestError, match="give its model"):
         call(TokenHubJobTool(), "invoke", {"job_id": job.id})
     assert job.id in call(TokenHubJobTool(), "invoke", {"job_id": job.id, "model": "hy-3d-3.0"})
 
@@ -244,10 +244,10 @@ def test_every_listed_price_names_its_source_and_date():
 
 @pytest.mark.parametrize("cny", [float("nan"), -1])
 def test_an_amount_above_which_nothing_is_asked_is_refused(cny):
-    with pytest.raises(ValueError, match="no amount"):
+    with pytest.raises(ValueError, match="not an amount in yuan"):
         approve_above(cny, [TokenHubVideoTool()])
 
 
 def test_approval_of_nothing_is_warned_of():
-    with pytest.warns(UserWarning, match="no TokenHub tool"):
+    with pytest.warns(UserWarning, match="none of the tools is a paid"):
         approve_above(1, [TokenHubJobTool()])

@@ -233,7 +233,7 @@ def test_with_retry_and_a_ledger_waits_on_and_pays_once(hub, call, tmp_path):
 def test_with_retry_does_not_repeat_a_lost_submit(hub, call):
     hub.fail("lost-answer")
     eager = TokenHubVideoTool().with_retry(stop_after_attempt=3, exponential_jitter_params=QUICK)
-    with pytest.raises(SubmissionUnknownError, match="no job id came back"):
+    with pytest.raises(SubmissionUnknownError, match="no job ID was returned"):
         call(eager, "invoke", {"prompt": "猫"})
     assert submits(hub) == 1
 

@@ -12,113 +12,266 @@ import threading
 import traceback
 
 import httpx
+import httpx2
 import pytest
 
-from langchain_tokenhub import APIConnectionError, APITimeoutError, InvalidRequestError
+from langchain_tokenhub import (
+    APIConnectionError,
+    APITimeoutError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    SubmissionUnknownError,
+)
+from langchain_tokenhub.transport import (
+    AsyncRuntime,
+    Call,
+    SyncRuntime,
+    Timeouts,
+    Transport,
+    finish,
+)
 from langchain_tokenhub.transport.http import sockets
+from tests.conftest import Budget, Endpoint, Hosts, sync
 
 
 async def plain(connection, request):
     await connection.json({"choices": [{"message": {"content": "hi"}}]})
 
 
-def test_the_callers_client_is_used_as_it_is_and_never_closed(model, peer):
-    with httpx.Client(headers={"X-Gate": "1"}, cookies={"c": "2"}) as own:
-        with model(http_client=own) as chat:
-            assert chat.invoke("q").content == "hi"
-        assert not own.is_closed
-        assert "".join(chunk.content for chunk in chat.stream("q")) == "hi"
+class Own:
+    """A caller's clients of one library, used in one face."""
+
+    def __init__(self, http, *, is_async):
+        self.http, self.is_async = http, is_async
+        self.field = "http_async_client" if is_async else "http_client"
+
+    def use(self, make, *verbs, **options):
+        """Make a client, call `verbs` of what `make` makes with it, and close it."""
+        return (
+            asyncio.run(self._ause(make, verbs, options))
+            if self.is_async
+            else self._use(make, verbs, options)
+        )
+
+    def _use(self, make, verbs, options):
+        with self.http.Client(**options) as client:
+            found = [sync(make(http_client=client), verb, "q") for verb in verbs]
+            assert not client.is_closed
+        return found
+
+    async def _ause(self, make, verbs, options):
+        async with self.http.AsyncClient(**options) as client:
+            results = [getattr(make(http_async_client=client), f"a{verb}")("q") for verb in verbs]
+            found = [await (collect(r) if hasattr(r, "__aiter__") else r) for r in results]
+            assert not client.is_closed
+        return found
+
+
+async def collect(stream):
+    return [item async for item in stream]
+
+
+@pytest.fixture(params=["httpx-sync", "httpx-async", "httpx2-sync", "httpx2-async"])
+def own(request):
+    library, _, face = request.param.partition("-")
+    return Own({"httpx": httpx, "httpx2": httpx2}[library], is_async=face == "async")
+
+
+def said(chunks):
+    return "".join(chunk.content for chunk in chunks)
+
+
+def test_the_callers_client_is_used_as_it_is_and_never_closed(own, model, peer):
+    def make(**client):
+        with model(**client) as chat:
+            return chat
+
+    answer, chunks = own.use(make, "invoke", "stream", headers={"X-Gate": "1"}, cookies={"c": "2"})
+    assert (answer.content, said(chunks)) == ("hi", "hi")
     headers = peer.requests[0].headers
     assert (headers["x-gate"], headers["cookie"]) == ("1", "c=2")
     assert headers["authorization"].endswith("sk-canary-0123456789")
-
-
-async def test_the_callers_async_client_is_used_as_it_is_and_never_closed(model, peer):
-    async with httpx.AsyncClient(headers={"X-Gate": "1"}) as own:
-        async with model(http_async_client=own) as chat:
-            assert (await chat.ainvoke("q")).content == "hi"
-        assert not own.is_closed
-        assert "".join([chunk.content async for chunk in chat.astream("q")]) == "hi"
-    assert peer.requests[0].headers["x-gate"] == "1"
 
 
 async def silence(connection, request):
     await connection.until_gone()
 
 
-@pytest.mark.parametrize("said", [None, 0.2], ids=["the client's timeout", "the model's"])
-def test_the_callers_client_says_how_patient_to_be_unless_the_model_does(said, model, peers):
-    theirs = 0.2 if said is None else 600.0
-    with httpx.Client(timeout=theirs) as own, pytest.raises(APITimeoutError):
-        model(http_client=own, base_url=peers(silence).url, timeout=said).invoke("q")
+@pytest.mark.parametrize("timeout", [None, 0.2], ids=["the client's timeout", "the model's"])
+def test_the_callers_client_has_its_own_timeout_unless_the_model_has_one(
+    timeout, own, model, peers
+):
+    make = functools.partial(model, base_url=peers(silence).url, timeout=timeout)
+    with pytest.raises(APITimeoutError) as caught:
+        own.use(make, "invoke", timeout=0.2 if timeout is None else 600.0)
+    assert caught.value.phase == "sent"
 
 
-async def test_the_callers_async_client_says_how_patient_to_be(model, peers):
-    async with httpx.AsyncClient(timeout=0.2) as own:
-        with pytest.raises(APITimeoutError):
-            await model(http_async_client=own, base_url=peers(silence).url).ainvoke("q")
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_timeout_of_either_library_is_taken(http, model, peers, call):
+    chat = model(base_url=peers(silence).url, timeout=http.Timeout(5, read=0.2))
+    with pytest.raises(APITimeoutError):
+        call(chat, "invoke", "q")
 
 
-async def test_a_head_that_drips_to_the_callers_async_client_comes_to_an_end(model, peers):
+@pytest.mark.parametrize("http", [httpx, httpx2])
+async def test_a_head_that_drips_to_the_callers_async_client_comes_to_an_end(http, model, peers):
     async def drip(connection, request):
         await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
         while not connection.gone.is_set():
             await connection.send(b"x")
             await asyncio.sleep(0.05)
 
-    async with httpx.AsyncClient(timeout=0.2) as own:
+    async with http.AsyncClient(timeout=0.2) as client:
         with pytest.raises(APITimeoutError, match="head"):
-            await model(http_async_client=own, base_url=peers(drip).url).ainvoke("q")
+            await model(http_async_client=client, base_url=peers(drip).url).ainvoke("q")
 
 
-def test_a_client_that_says_nothing_of_patience_does_not_cut_a_model_that_thinks(model):
-    """httpx's default is 5 s."""
-    with httpx.Client() as own:
-        runtime = model(http_client=own)._sync().runtime
-    assert runtime.timeout is None
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_client_without_a_timeout_does_not_cut_a_model_that_thinks(http, model):
+    """The default of both libraries is 5 s."""
+    with http.Client() as client:
+        assert model(http_client=client)._sync().runtime.timeout is None
+    with http.Client(timeout=7) as client:
+        assert model(http_client=client)._sync().runtime.timeout == httpx.Timeout(7)
 
 
-def test_a_closed_client_is_told_as_such(model):
-    with httpx.Client() as own:
-        pass
+def test_a_closed_client_is_told_as_such(own, model):
+    closed = own.http.AsyncClient() if own.is_async else own.http.Client()
+    asyncio.run(closed.aclose()) if own.is_async else closed.close()
     with pytest.raises(InvalidRequestError, match="closed"):
-        model(http_client=own).invoke("q")
+        own.use(lambda **_: model(**{own.field: closed}), "invoke")
 
 
-async def test_a_closed_async_client_is_told_as_such(model):
-    async with httpx.AsyncClient() as own:
-        pass
-    with pytest.raises(InvalidRequestError, match="closed"):
-        await model(http_async_client=own).ainvoke("q")
+def test_a_client_of_the_other_face_is_refused(own, model):
+    other = own.http.Client() if own.is_async else own.http.AsyncClient()
+    with pytest.raises(ValueError, match=r"instance of httpx\.\w+ or httpx2\."):
+        model(**{own.field: other})
 
 
-def test_streams_over_the_callers_client_use_one_connection(model, peer):
-    with httpx.Client() as own:
-        for _ in range(10):
-            list(model(http_client=own).stream("q"))
+def test_streams_over_the_callers_client_use_one_connection(own, model, peer):
+    assert [said(chunks) for chunks in own.use(model, *["stream"] * 10)] == ["hi"] * 10
     assert len(peer.connections) == 1
 
 
-def test_the_callers_client_follows_no_redirect_for_us(model, peers):
+def test_a_stream_whose_end_never_comes_is_left_although_the_client_would_wait(
+    own, model, peer, raw
+):
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+        await connection.chunks(raw.event("hi", "stop"), raw.DONE)
+        await connection.until_gone()
+
+    peer.answer = serve
+    (chunks,) = own.use(model, "stream", timeout=3.0)
+    assert said(chunks) == "hi"
+    assert own.is_async or not peer.connections[0].gone.is_set()  # a thread still reads
+    assert peer.connections[0].gone.wait(10)
+
+
+def test_the_callers_client_follows_no_redirect_for_us(own, model, peers):
     thief = peers()
 
     async def redirect(connection, request):
         await connection.json({}, status=307, Location=thief.url)
 
-    with (
-        httpx.Client(follow_redirects=True) as own,
-        pytest.raises(InvalidRequestError, match="redirects"),
-    ):
-        model(http_client=own, base_url=peers(redirect).url).invoke("q")
+    make = functools.partial(model, base_url=peers(redirect).url)
+    with pytest.raises(InvalidRequestError, match="redirects"):
+        own.use(make, "invoke", follow_redirects=True)
     assert thief.connections == []
 
 
-def test_a_transport_of_the_callers_without_sockets_works(model):
+def test_a_transport_of_the_callers_without_sockets_works(own, model):
     def answer(request):
-        return httpx.Response(200, json={"choices": [{"message": {"content": "mock"}}]})
+        return own.http.Response(200, json={"choices": [{"message": {"content": "mock"}}]})
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as own:
-        assert model(http_client=own).invoke("q").content == "mock"
+    (found,) = own.use(model, "invoke", transport=own.http.MockTransport(answer))
+    assert found.content == "mock"
+
+
+class Asking:
+    """A submit over a caller's client, in two faces."""
+
+    call = Call(path="/x", body={}, retry_class="submit", timeouts=Timeouts(read=0.3))
+
+    def __init__(self, *origins, http_client=None, http_async_client=None):
+        self.clients, hosts = (http_client, http_async_client), Hosts(origins)
+        self.endpoint = Endpoint(hosts=hosts, budget=Budget(), key=lambda: "sk", max_retries=0)
+
+    def ask(self, _):
+        return finish(Transport(self.endpoint, SyncRuntime(self.clients[0])).json(self.call))
+
+    async def aask(self, _):
+        return await Transport(self.endpoint, AsyncRuntime(self.clients[1])).json(self.call)
+
+
+def asking(*peers):
+    return functools.partial(Asking, *[getattr(peer, "url", peer) for peer in peers])
+
+
+def test_a_connection_that_the_callers_client_cannot_make_was_not_sent(own, peer, refused):
+    assert own.use(asking(refused, peer), "ask")[0].attempts == 2
+
+
+async def cut(connection, request):
+    connection.writer.close()
+
+
+async def reset(connection, request):
+    connection.reset()
+
+
+async def half(connection, request):
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+    connection.writer.close()
+
+
+async def garbage(connection, request):
+    await connection.send(b"\x00 not http\r\n\r\n")
+    connection.writer.close()
+
+
+@pytest.mark.parametrize("answer", [silence, cut, reset, half, garbage])
+def test_a_submit_over_the_callers_client_without_an_answer_is_one_post(answer, own, peers):
+    primary, backup = peers(answer), peers()
+    with pytest.raises(SubmissionUnknownError) as caught:
+        own.use(asking(primary, backup), "ask")
+    assert (len(primary.requests), len(backup.requests)) == (1, 0)
+    assert caught.value.phase in {"sent", "answered"}
+
+
+def test_a_stream_over_the_callers_client_that_is_cut_is_incomplete(own, model, peer, raw):
+    async def serve(connection, request):
+        await connection.send(raw.STREAM + b"Transfer-Encoding: chunked\r\n\r\n")
+        await connection.chunks(raw.event("word"))
+        connection.writer.close()
+
+    peer.answer = serve
+    with pytest.raises(IncompleteStreamError):
+        own.use(model, "stream")
+
+
+def test_a_certificate_that_the_callers_client_refuses_goes_to_no_backup(own, peers):
+    secure, backup = peers(tls=True), peers()
+    with pytest.raises(APIConnectionError, match="VERIFY_FAILED"):
+        own.use(asking(secure, backup), "ask")
+    assert backup.connections == []
+
+
+def test_an_error_that_a_hook_of_the_callers_raises_is_mapped(own, model, peer):
+    async def refuse(connection, request):
+        await connection.json({}, status=500)
+
+    def hook(response):
+        response.raise_for_status()
+
+    async def async_hook(response):
+        response.raise_for_status()
+
+    peer.answer = refuse
+    hooks = {"response": [async_hook if own.is_async else hook]}
+    with pytest.raises(APIConnectionError):
+        own.use(functools.partial(model, max_retries=0), "invoke", event_hooks=hooks)
 
 
 # -- proxies ----------------------------------------------------------------------------------
@@ -227,7 +380,7 @@ def test_what_answers_as_no_socks_proxy_does_is_told_as_such(distant, call, monk
         thread = threading.Thread(target=say_http, args=(listener,))
         thread.start()
         monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{listener.getsockname()[1]}")
-        with pytest.raises(APIConnectionError, match="no SOCKS proxy") as caught:
+        with pytest.raises(APIConnectionError, match="is not SOCKS") as caught:
             call(distant(max_retries=0), "invoke", "q")
         thread.join()
     assert caught.value.phase == "not sent"
@@ -293,16 +446,6 @@ async def denies(connection, request):
 def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     answer, peers, secure, call, monkeypatch
 ):
-    from langchain_tokenhub.transport import (
-        AsyncRuntime,
-        Call,
-        SyncRuntime,
-        Timeouts,
-        Transport,
-        finish,
-    )
-    from tests.conftest import Budget, Endpoint, Hosts
-
     class Client:
         endpoint = Endpoint(
             hosts=Hosts((secure.url,)), budget=Budget(), key=lambda: "sk", max_retries=1

@@ -175,7 +175,7 @@ def test_a_machine_that_can_open_no_more_blames_no_host(call, peers, monkeypatch
 
     backup = peers()
     client = Client(peers().url, backup.url, max_retries=0)
-    monkeypatch.setattr(connect, "_socket", exhausted)
+    monkeypatch.setattr(connect, "open_socket", exhausted)
     with pytest.raises(APIConnectionError, match="open files") as caught:
         call(client, "ask", a_call("submit"))
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 1)

@@ -1,4 +1,4 @@
-"""The command line without a network: its options, words, exit codes and records."""
+"""The command line without a network: its options, texts, exit codes and records."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
 import langchain_tokenhub
 from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
-from langchain_tokenhub.cli import COMMANDS, console, exit_codes, main, media, records
+from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media
+from langchain_tokenhub.cli.parser import parse
 from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import note
 from langchain_tokenhub.params import params_class
+from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit
 from langchain_tokenhub.transport import SyncRuntime, finish
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
-TABLE = console._table()
+TABLE = console._texts()
 OPTIONS = SimpleNamespace(save_to=None, site=None, base_url=None)
-ENGLISH = console.Console(console.Words("en"))
+ENGLISH = console.Console(console.Translator("en"))
 
 
 def job(**facts):
@@ -37,7 +40,7 @@ def keep(path, **whole):
 
 
 def ledger(folder, account=""):
-    return Ledger(FolderBackend(records.ledger_of(folder)), SyncRuntime(), account)
+    return Ledger(FolderBackend(jobs.ledger_path(folder)), SyncRuntime(), account)
 
 
 def record(folder, known):
@@ -45,11 +48,11 @@ def record(folder, known):
 
 
 def parsed(*arguments):
-    return cli.build(COMMANDS, console.Words("en"), arguments).parse_args(arguments)
+    return parse(COMMANDS, console.Translator("en"), arguments)
 
 
 def given(*arguments):
-    return media.params_of(parsed(*arguments))
+    return media.given_params(parsed(*arguments))
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +60,14 @@ def _speaks_english(monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")
 
 
-# --- words ----------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 
 def test_every_text_that_is_said_is_in_the_table():
     said = {
         name
         for source in SOURCES
-        for name in re.findall(r'words\(\s*"([a-z0-9-]+)"', source.read_text("utf-8"))
+        for name in re.findall(r'translate\(\s*"([a-z0-9-]+)"', source.read_text("utf-8"))
     }
     assert said | set(COMMANDS) <= set(TABLE)
 
@@ -108,7 +111,7 @@ def test_the_help_lists_commands_and_exit_codes(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    codes = {code for _, code in exit_codes._EXITS} | {exit_codes.INTERRUPTED, exit_codes.NOT_SAVED}
+    codes = {code for code, _ in exit_codes._EXITS} | {exit_codes.INTERRUPTED, exit_codes.NOT_SAVED}
     assert all(f"\n    {name} " in out for name in COMMANDS)
     assert all(re.search(rf"^  {code}  ", out, re.MULTILINE) for code in codes)
 
@@ -122,6 +125,36 @@ def test_an_unknown_command_is_wrong_use(capsys):
     with pytest.raises(SystemExit) as done:
         main(["draw"])
     assert done.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "nearest"),
+    [
+        ("imge cat", "image"),
+        ("image cat --resolutoin 512:512", "--resolution"),
+        ("image cat --sede=7", "--seed"),
+        ("models --kind vidoe", "video"),
+    ],
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_nearest(capsys, command, nearest):
+    with pytest.raises(SystemExit) as done:
+        main(command.split())
+    assert done.value.code == 2
+    assert f"did you mean {nearest}?" in capsys.readouterr().err
+
+
+def test_a_misspelt_parameter_or_model_is_answered_with_the_nearest(capsys):
+    with pytest.raises(ValidationError, match=r"did you mean prompt\?"):
+        params_class("hy-image-v3.0")(promt="雨")
+    with pytest.warns(UserWarning, match="did you mean 'hy-image-v3.0'"):
+        TokenHubImageTool(model="hy-imge-v3.0")
+    with pytest.raises(ValueError, match=r"did you mean 'hy-3d-3\.1'"):
+        TokenHubToolkit(models=["hy3d-3.1"]).get_tools()
+
+
+def test_another_version_is_no_misspelling(recwarn):
+    TokenHubImageTool(model="hy-image-v3.5")
+    assert not recwarn.list
 
 
 def test_the_version_is_told(capsys):
@@ -195,25 +228,25 @@ def test_options_are_never_shortened(capsys):
 
 
 def test_a_chinese_character_is_two_columns_wide():
-    assert console.columns("猫a") == 3
+    assert console.display_width("猫a") == 3
 
 
 def test_lines_break_by_columns_and_not_before_a_comma():
-    lines = console.wrapped("画面描述，建议用中文，最多", 10)
+    lines = console.wrap_text("画面描述，建议用中文，最多", 10)
     assert lines == ["画面描述，", "建议用中", "文，最多"]
-    assert all(console.columns(line) <= 10 for line in lines)
+    assert all(console.display_width(line) <= 10 for line in lines)
 
 
 def test_no_line_ends_with_an_opening_bracket():
-    assert console.wrapped("一二三（四五六）", 8) == ["一二三", "（四五", "六）"]
+    assert console.wrap_text("一二三（四五六）", 8) == ["一二三", "（四五", "六）"]
 
 
 def test_words_stay_whole():
-    assert console.wrapped("one two three", 8) == ["one two", "three"]
+    assert console.wrap_text("one two three", 8) == ["one two", "three"]
 
 
 def test_codes_that_steer_a_terminal_are_taken_out():
-    assert console.tame("a\x1b]0;x\x07b\n\tc") == "a\ufffd]0;x\ufffdb\n\tc"
+    assert console.strip_control_codes("a\x1b]0;x\x07b\n\tc") == "a\ufffd]0;x\ufffdb\n\tc"
 
 
 def test_an_argument_that_the_locale_could_not_read_is_mended():
@@ -223,14 +256,14 @@ def test_an_argument_that_the_locale_could_not_read_is_mended():
 
 
 def test_the_bar_shows_the_services_percent():
-    line = console.bar(job(status="in_progress", progress=50), 3.2, 90)
+    line = console.progress_bar(job(status="in_progress", progress=50), 3.2, 90)
     assert line.startswith("[############------------] in_progress 3 s (~90 s)")
     assert "1461558553872389712" in line
 
 
 @pytest.mark.parametrize(("seconds", "cells"), [(0, 0), (90, 12), (900, 22)])
 def test_the_bar_guesses_by_time_and_never_says_that_it_is_done(seconds, cells):
-    assert console.bar(job(status="queued"), seconds, 90).count("#") == cells
+    assert console.progress_bar(job(status="queued"), seconds, 90).count("#") == cells
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -264,7 +297,7 @@ def test_each_error_has_its_exit_code(cls, code):
 
 
 def test_an_error_names_the_command_that_collects_its_job(capsys):
-    exit_codes.failed(ENGLISH, errors.JobTimeoutError("too short", job=job()), OPTIONS)
+    exit_codes.report_error(ENGLISH, errors.JobTimeoutError("too short", job=job()), OPTIONS)
     command = "tokenhub resume 1461558553872389712 --model hy-video-1.5"
     assert command in capsys.readouterr().err
 
@@ -282,7 +315,7 @@ def test_the_command_that_collects_a_job_goes_to_the_same_place():
 
 def test_an_error_as_json_holds_what_a_script_needs(capsys):
     error = errors.JobFailedError("no", code="X", request_id="r-1", job=job(status="failed"))
-    exit_codes.failed(console.Console(console.Words("en"), as_json=True), error, OPTIONS)
+    exit_codes.report_error(console.Console(console.Translator("en"), as_json=True), error, OPTIONS)
     told = json.loads(capsys.readouterr().out)["error"]
     assert told["type"] == "JobFailedError"
     assert told["job"]["id"] == "1461558553872389712"
@@ -298,7 +331,7 @@ def test_an_error_as_json_holds_what_a_script_needs(capsys):
         (["image", "--seed", "0", "cat"], "seed: 0"),
         (["image"], "prompt: missing"),
         (["video", "-m", "yt-video-fx", "cat"], "prompt: not a parameter"),
-        (["resume", "123"], "say its model"),
+        (["resume", "123"], "give its model"),
         (["resume", "123", "--model", "ep-1"], "--kind"),
     ],
 )
@@ -329,9 +362,9 @@ def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
     going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
     keep(tmp_path / "a-100001.mp4.json", file="a-100001.mp4", job=done.model_dump(mode="json"))
     record(tmp_path, going)
-    assert [known.id for known in records.known(tmp_path)] == ["100002", "100001"]
-    assert records.unfinished(tmp_path) == [going]
-    assert records.find(tmp_path, "100001").status == "completed"
+    assert [known.id for known in jobs.known_jobs(tmp_path)] == ["100002", "100001"]
+    assert jobs.unfinished_jobs(tmp_path) == [going]
+    assert jobs.find_job(tmp_path, "100001").status == "completed"
 
 
 def test_the_files_of_one_job_come_together(tmp_path):
@@ -340,14 +373,14 @@ def test_the_files_of_one_job_come_together(tmp_path):
     for index, file in enumerate(whole.files):
         file.path.touch()
         note(whole, file, index, JobRequest(body={}))
-    assert records.saved(tmp_path) == [whole]
+    assert jobs.known_jobs(tmp_path) == [whole]
 
 
 def test_a_job_that_is_done_with_is_forgotten(tmp_path):
     record(tmp_path, job(id="100001"))
-    records.forget(tmp_path, "100001")
-    assert records.known(tmp_path) == []
-    assert list(records.ledger_of(tmp_path).glob("*.json")) == []
+    jobs.remove_entry(tmp_path, "100001")
+    assert jobs.known_jobs(tmp_path) == []
+    assert list(jobs.ledger_path(tmp_path).glob("*.json")) == []
 
 
 def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
@@ -356,17 +389,17 @@ def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
     for call in calls[1:]:
         finish(call.claim("hy-video-1.5-0a1b", again=True))
     finish(calls[1].lose("hy-video-1.5-0a1b"))
-    assert len(records.lost(tmp_path)) == 2
-    records.forget(tmp_path, "100001")
-    assert records.unfinished(tmp_path) == []
-    assert [lost.model for lost in records.lost(tmp_path)] == ["hy-video-1.5"] * 2
+    assert len(jobs.unanswered_submits(tmp_path)) == 2
+    jobs.remove_entry(tmp_path, "100001")
+    assert jobs.unfinished_jobs(tmp_path) == []
+    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-video-1.5"] * 2
     finish(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
-    assert [job.id for job, _ in finish(calls[0].known())] == ["100003"]
+    assert [known.id for known, _ in finish(calls[0].known())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
     finish(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
-    assert [lost.model for lost in records.lost(tmp_path)] == ["hy-3d-3.0"]
+    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-3d-3.0"]
     assert main(["jobs", str(tmp_path)]) == 0
     assert "may have been charged" in capsys.readouterr().out
 
@@ -377,7 +410,7 @@ def test_other_json_files_are_passed_over(tmp_path):
         (tmp_path / f"{name}.json").write_text(text, "utf-8")
     keep(tmp_path / "b.json", job={"id": ""})
     keep(tmp_path / "c.json", name="somebody else's")
-    assert records.known(tmp_path) == []
+    assert jobs.known_jobs(tmp_path) == []
 
 
 def test_an_empty_folder_has_no_jobs(capsys, tmp_path):

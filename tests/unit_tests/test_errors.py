@@ -191,7 +191,7 @@ def test_the_ledgers_key_pickles_too():
 
 def test_a_message_says_what_where_and_what_next():
     text = str(every_field(errors.ServerError))
-    assert text == "it failed [host h, request id r, 3 attempts]; do this"
+    assert text == "it failed [host h, request ID r, 3 attempts]; do this"
 
 
 SECRETS = [

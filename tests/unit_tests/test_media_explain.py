@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from langchain_tokenhub.params import explain, params_class, shown, without_query
+from langchain_tokenhub.params import explain, params_class, short_repr, strip_query
 
 SIGNED = "https://bucket.cos.example.com/a/b.png?q-signature=SECRET"
 
@@ -27,6 +27,22 @@ def failure(model, **params):
         ("hy-video-1.5", {}, "prompt: missing (hy-video-1.5); it is required"),
         (
             "hy-video-1.5",
+            {"promt": "猫"},
+            (
+                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into "
+                "extra="
+            ),
+        ),
+        (
+            "hy-image-v3.0",
+            {"prompt": "猫", "logo_param": {"logo_ulr": "https://a"}},
+            (
+                "logo_param: logo_ulr: not a parameter of hy-image-v3.0; did you mean logo_url? "
+                "If not, put it into extra="
+            ),
+        ),
+        (
+            "hy-video-1.5",
             {"prompt": "猫", "duration": 5},
             "duration: not a parameter of hy-video-1.5; check its name, or put it into extra=",
         ),
@@ -46,14 +62,14 @@ def failure(model, **params):
         (
             "hy-3d-3.0",
             {"prompt": "猫", "face_count": 100},
-            "face_count: 100, a whole number from 3000 to 1500000 is needed (hy-3d-3.0); change it",
+            "face_count: 100, an integer from 3000 to 1500000 is needed (hy-3d-3.0); change it",
         ),
         (
             "yt-video-2.0",
             {"image": 7},
             (
-                "image: int is no file (yt-video-2.0); give a link, a path, bytes, a picture or an "
-                "earlier result"
+                "image: int is not a file (yt-video-2.0); give a link, a path, bytes, an image or "
+                "an earlier result"
             ),
         ),
     ],
@@ -108,7 +124,7 @@ def test_a_repr_names_the_fields_and_keeps_their_values():
     ],
 )
 def test_the_query_and_the_password_of_a_link_are_cut(text, cut):
-    assert without_query(text) == cut
+    assert strip_query(text) == cut
 
 
 @pytest.mark.parametrize(
@@ -116,7 +132,7 @@ def test_the_query_and_the_password_of_a_link_are_cut(text, cut):
     [(5, "5"), (True, "True"), (b"secret", "bytes"), ("x" * 100, f"'{'x' * 57}...'")],
 )
 def test_a_value_is_shown_short(value, told):
-    assert shown(value) == told
+    assert short_repr(value) == told
 
 
 def test_what_is_no_mapping_is_refused_without_its_text():

@@ -322,7 +322,7 @@ def test_a_blank_job_id_is_none(blank):
 
 @pytest.mark.parametrize("wrong", [True, ["1"], 1.5])
 def test_what_is_no_job_id_is_refused(wrong):
-    with pytest.raises(ValidationError, match="a job id is needed"):
+    with pytest.raises(ValidationError, match="a job ID is needed"):
         params_class(HY)(prompt="猫", job_id=wrong)
 
 

@@ -108,7 +108,7 @@ def test_a_view_of_3_1_cannot_slip_into_3_0():
 @pytest.mark.parametrize("model", PRO)
 def test_views_need_a_main_picture_and_no_prompt(model):
     told = refusal(model, prompt="猫", multi_view_images=[view("left")])
-    assert "multi_view_images needs a main picture and no prompt" in told
+    assert "multi_view_images needs a front image and no prompt" in told
 
 
 def test_views_refuse_a_prompt_beside_a_sketch_too():
@@ -125,7 +125,7 @@ def test_views_refuse_a_prompt_beside_a_sketch_too():
 @pytest.mark.parametrize("model", PRO)
 def test_a_view_needs_a_picture(model):
     told = refusal(model, image_url=LINK, multi_view_images=[{"view_type": "left"}])
-    assert "a view without a picture" in told
+    assert "a view without an image" in told
     params_class(model)(
         image_url=LINK, multi_view_images=[{"view_type": "left", "view_image_base64": PHOTO}]
     )

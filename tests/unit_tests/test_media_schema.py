@@ -8,14 +8,10 @@ import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.params import (
-    LogoParam,
-    Text,
-    ViewImage,
-    file_fields,
-    params_class,
-    schema_class,
-)
+from langchain_tokenhub.params import file_fields, params_class, schema_class
+from langchain_tokenhub.params.base import LogoParam
+from langchain_tokenhub.params.three_d import ViewImage
+from langchain_tokenhub.params.validators import Description
 
 VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
 # the service's parameters, prompt first; ours, job_id, last
@@ -206,6 +202,6 @@ def test_how_a_file_is_sent_does_not_leak_into_the_schema():
 @pytest.mark.parametrize("model", NAMES)
 def test_both_languages_stand_beside_each_field(model):
     for name, field in params_class(model).model_fields.items():
-        text = next(item for item in field.metadata if isinstance(item, Text))
+        text = next(item for item in field.metadata if isinstance(item, Description))
         assert text.en, name
         assert text.zh, name

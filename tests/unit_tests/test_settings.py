@@ -8,6 +8,7 @@ import traceback
 import warnings
 
 import httpx
+import httpx2
 import pytest
 from pydantic import ValidationError
 
@@ -138,7 +139,16 @@ def test_the_timeout_has_langchains_alias():
 
 @pytest.mark.parametrize(
     "timeout",
-    [0, -1, float("nan"), float("inf"), 1e10, httpx.Timeout(0), httpx.Timeout(5, read=-1)],
+    [
+        0,
+        -1,
+        float("nan"),
+        float("inf"),
+        1e10,
+        httpx.Timeout(0),
+        httpx.Timeout(5, read=-1),
+        httpx2.Timeout(0),
+    ],
 )
 def test_a_timeout_that_is_no_time_is_refused(timeout):
     with pytest.raises(ValidationError, match="timeout"):
@@ -156,8 +166,9 @@ def test_a_number_bounds_every_wait_and_keeps_the_shorter_connect():
     assert Timeouts.of(1, Timeouts()).connect == 1
 
 
-def test_httpx_timeout_is_taken_as_it_is():
-    found = Timeouts.of(httpx.Timeout(9, connect=20), Timeouts())
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_httpx_timeout_is_taken_as_it_is(http):
+    found = Timeouts.of(ConnectionSettings(timeout=http.Timeout(9, connect=20)).timeout, Timeouts())
     assert found.within(None, backed=True) == {"connect": 20, "read": 9, "write": 9, "pool": 30.0}
 
 

@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from langchain_core.tools import BaseTool, BaseToolkit
 
 import langchain_tokenhub
+from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
+from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
+from langchain_tokenhub.params.three_d import Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams
+from langchain_tokenhub.params.video import (
+    HyVideo15,
+    VideoParams,
+    YtVideo2,
+    YtVideoFx,
+    YtVideoHumanactor,
+)
+from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
+from langchain_tokenhub.tools import (
+    Tokenhub3DTool,
+    TokenHubImageTool,
+    TokenHubJobTool,
+    TokenHubToolkit,
+    TokenHubVideoTool,
+)
+from langchain_tokenhub.tools.options import JobToolOptions, MediaToolOptions, ToolkitOptions
 
+API_PAGE = Path(__file__).parents[2] / "docs" / "en" / "api.md"
+KEYWORDS = {
+    ImageKeywords: (HyImageLite, HyImageV3, ImageParams),
+    VideoKeywords: (HyVideo15, YtVideo2, YtVideoFx, YtVideoHumanactor, VideoParams),
+    ThreeDKeywords: (Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams),
+}
+OPTIONS = {
+    ConnectionSettings: ConnectionOptions,
+    TokenHubImageTool: MediaToolOptions,
+    TokenHubVideoTool: MediaToolOptions,
+    Tokenhub3DTool: MediaToolOptions,
+    TokenHubJobTool: JobToolOptions,
+    TokenHubToolkit: ToolkitOptions,
+}
+CALLS = "generate submit query watch result results"
 CONTRACT = {
     "ChatTokenHub",
     "TokenHubImageTool",
     "TokenHubVideoTool",
     "Tokenhub3DTool",
+    "TokenHub3DTool",
     "TokenHubToolkit",
     "TokenHubJobTool",
     "approve_above",
     "Job",
+    "JobRef",
     "MediaFile",
     "MediaResult",
     "TokenHubError",
@@ -80,15 +119,62 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "module", ["httpx", "langchain_core.tools", "langchain_core.language_models.chat_models"]
+    "module",
+    ["httpx", "httpx2", "langchain_core.tools", "langchain_core.language_models.chat_models"],
 )
 def test_importing_the_package_loads_nothing_heavy(module):
     assert python(f"import langchain_tokenhub, sys; print({module!r} in sys.modules)") == "False"
 
 
 @pytest.mark.parametrize(
-    "module", ["httpx", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"]
+    "module",
+    ["httpx", "httptools", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"],
 )
 def test_the_chat_model_loads_neither_httpx_nor_tools(module):
     code = "from langchain_tokenhub import ChatTokenHub; import sys; print({!r} in sys.modules)"
     assert python(code.format(module)) == "False"
+
+
+def documented():
+    """Return what the API page documents: whole classes, and members of modules."""
+    text = API_PAGE.read_text("utf-8")
+    whole = set(re.findall(r"^::: langchain_tokenhub\.(\w+)$", text, re.MULTILINE))
+    return whole, set(re.findall(r"^        - (\w+)$", text, re.MULTILINE))
+
+
+def test_what_is_exported_is_documented_and_what_is_documented_is_exported():
+    whole, members = documented()
+    exported = set(langchain_tokenhub.__all__) - {"__version__", "TokenHub3DTool"}
+    assert whole - {"errors"} <= exported <= whole | members
+
+
+def test_the_3d_tool_has_the_others_spelling_too():
+    assert langchain_tokenhub.TokenHub3DTool is langchain_tokenhub.Tokenhub3DTool
+
+
+@pytest.mark.parametrize("cls", [TokenHubImageTool, TokenHubJobTool, TokenHubToolkit])
+def test_what_is_public_on_a_tool_is_documented(cls):
+    ours = [one for one in cls.__mro__ if one.__module__.startswith("langchain_tokenhub.")]
+    public = {name for one in ours for name in vars(one) if not name.startswith("_")}
+    calls = {name for word in CALLS.split() for name in (word, f"a{word}")}
+    own = {"close", "aclose", "request_timeout", "kind", *calls, *cls.model_fields}
+    assert public - own <= set(dir(BaseTool)) | set(dir(BaseToolkit))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "classes"), KEYWORDS.items(), ids=lambda one: getattr(one, "__name__", "")
+)
+def test_the_keywords_of_a_kind_are_the_parameters_of_its_models(keywords, classes):
+    fields = {name for cls in classes for name in cls.model_fields}
+    assert keywords.__annotations__.keys() == fields
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIONS.items(), ids=lambda one: one.__name__)
+def test_the_typed_keywords_of_a_class_are_its_fields_in_every_spelling(cls, options):
+    aliases = {
+        choice
+        for field in cls.model_fields.values()
+        if field.validation_alias
+        for choice in field.validation_alias.choices
+    }
+    assert options.__annotations__.keys() == cls.model_fields.keys() | aliases

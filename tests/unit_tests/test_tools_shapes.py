@@ -51,6 +51,11 @@ def test_a_description_is_short_and_says_what_a_call_costs(model, language):
     assert ("计费" if language == "zh" else "costs money") in text
 
 
+def test_a_price_by_the_second_is_described_so():
+    assert "CNY per second of audio" in tool("yt-video-humanactor", language="en").description
+    assert "每秒音频约" in tool("yt-video-humanactor", language="zh").description
+
+
 def test_name_and_description_may_be_given():
     made = tool(name="draw", description="画画")
     assert (made.name, made.description) == ("draw", "画画")
@@ -153,5 +158,5 @@ def test_a_toolkit_takes_unlisted_models_by_kind_and_options_by_kind():
 
 
 def test_a_toolkit_asks_for_the_kind_of_an_unlisted_model():
-    with pytest.raises(ValueError, match="say its kind"):
+    with pytest.raises(ValueError, match="give its kind"):
         TokenHubToolkit(api_key=KEY, models=["ep-1"]).get_tools()

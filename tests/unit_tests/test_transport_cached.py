@@ -1,44 +1,44 @@
-"""Values that are made once, without a lock that a fork would leave locked."""
+"""A call's body is encoded once, without a lock that a fork would leave locked."""
 
 from __future__ import annotations
 
 import threading
 
-from langchain_tokenhub.transport.calls import cached_property
+from langchain_tokenhub.transport import Call
 
 
-class Slow:
-    """An object whose value takes until it is let go."""
+class Slow(dict):
+    """A body whose encoding takes until `go` is set."""
 
     def __init__(self, go):
-        self.go, self.begun, self.made = go, threading.Event(), 0
+        super().__init__(a=1)
+        self.go, self.begun, self.encoded = go, threading.Event(), 0
 
-    @cached_property
-    def value(self):
+    def items(self):
         self.begun.set()
-        self.made += 1
-        return self.go.wait(5)
+        self.encoded += 1
+        self.go.wait(5)
+        return super().items()
 
 
-def test_a_value_is_made_once():
+def test_a_body_is_encoded_once():
     go = threading.Event()
     go.set()
-    slow = Slow(go)
-    assert (slow.value, slow.value, slow.made) == (True, True, 1)
+    call = Call(path="/a", body=Slow(go))
+    assert (call.content, call.content, call.body.encoded) == (b'{"a":1}', b'{"a":1}', 1)
 
 
-def test_a_value_in_the_making_holds_up_no_other_object():
+def test_a_body_in_the_making_holds_up_no_other_call():
     """`functools.cached_property` has one lock for all objects before Python 3.12."""
     go, ready = threading.Event(), threading.Event()
     ready.set()
-    slow = Slow(go)
-    making = threading.Thread(target=lambda: slow.value)
+    slow, found = Call(path="/a", body=Slow(go)), []
+    making = threading.Thread(target=lambda: slow.content)
     making.start()
-    slow.begun.wait(5)
-    found = []
-    other = threading.Thread(target=lambda: found.append(Slow(ready).value))
+    slow.body.begun.wait(5)
+    other = threading.Thread(target=lambda: found.append(Call(path="/b", body=Slow(ready)).content))
     other.start()
     other.join(2)
-    assert found == [True]
+    assert found == [b'{"a":1}']
     go.set()
     making.join()

@@ -21,7 +21,8 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.retry import Budget, outcome_unknown, pause, retry_after
+from langchain_tokenhub.transport.failover import Budget
+from langchain_tokenhub.transport.retry import outcome_unknown, pause, retry_after
 
 
 def said(status, code="", **headers):

@@ -1,1 +1,1 @@
-"""HTTP/1.1 connections of our own: pool, connections, sockets and proxies."""
+"""HTTP/1.1 connections: a pool, direct and proxied connections, sockets, callers' clients."""

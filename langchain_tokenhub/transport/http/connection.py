@@ -1,176 +1,154 @@
-"""One connection to one origin, with one face for sync and async, used by one request at a time."""
+"""A connection to one origin without a proxy, for one request at a time, sync or async."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 
 from langchain_tokenhub.transport.calls import sooner
 from langchain_tokenhub.transport.http.connect import Target
-from langchain_tokenhub.transport.http.http1 import Head, Header, Reader, head_of
-from langchain_tokenhub.transport.http.sockets import PIECE, AsyncStream, Stream, SyncStream
+from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, Stream
 from langchain_tokenhub.transport.send_state import SendState
 
-LAST_LOOK = 0.1
-"""Seconds for an answer to have come to a request that the server does not read to its end."""
-IDLE = 30.0
-"""Seconds that an idle lane is kept: a human turn does not pay for a new TLS handshake."""
+EARLY_RESPONSE_TIMEOUT = 0.1
+"""Seconds to look for a response to a request that the server does not read to its end."""
+MAX_IDLE = 30.0
+"""Seconds that an idle connection is kept."""
 
-
-class Answer(NamedTuple):
-    """What an answer begins with; `extensions` are those of httpx, and `hurry` where it can be."""
-
-    status: int
-    headers: list[Header]
-    extensions: Mapping[str, Any]
-
-
-class Connection(Protocol):
-    """One connection, used by one request at a time."""
-
-    @property
-    def over(self) -> bool:
-        """Whether an idle lane is of no more use: closed, or left by the server."""
-        ...
-
-    async def ask(self, request: httpx.Request) -> Answer:
-        """Send, and return what the answer begins with."""
-        ...
-
-    def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield the answer's body as it comes."""
-        ...
-
-    async def leave(self) -> bool:
-        """Be done with the answer, read whole or not; say whether another request may come."""
-        ...
-
-    async def close(self) -> None:
-        """End the connection."""
-        ...
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VALUE = rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
+_REQUEST_HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:%s: %s\r\n)+" % (_NAME, _VALUE))
 
 
 class DirectConnection:
-    """A lane to the origin itself: HTTP/1.1 over a line."""
+    """A connection without a proxy; those through one have the same public methods."""
 
-    def __init__(self, kind: type[SyncStream | AsyncStream]) -> None:
-        self._kind = kind
-        self._line: Stream | None = None
-        self._reader = Reader()
-        self._limit: float | None = None
+    def __init__(self, stream_type: type[Stream]) -> None:
+        self._stream_type = stream_type
+        self._stream: Stream | None = None
+        self._parser: ResponseParser | None = None
+        self._first_bytes = b""
+        self._read_timeout: float | None = None
         self._deadline: float | None = None
-        self._sent = True
-        self._last = False
+        self._is_reusable = True
 
     @property
-    def over(self) -> bool:
-        """Whether an idle lane is of no more use: closed, or left by the server."""
-        return self._line is None or not self._line.quiet
+    def is_stale(self) -> bool:
+        """Whether an idle connection is closed, by either side, or has unexpected data."""
+        return self._stream is None or not self._stream.is_idle
 
-    async def ask(self, request: httpx.Request) -> Answer:
-        """Send, and return what the answer begins with.
-
-        Raises:
-            httpx.TransportError: What went wrong on the way.
-        """
-        limits, send_state = request.extensions["timeout"], request.extensions["progress"]
-        head = head_of(request)
-        if self._line is None:
-            self._line = await self._kind.open(_target(request), limits["connect"])
-        self._last = b"\r\nconnection: close\r\n" in head.lower()  # a header of the user's own
+    async def send(self, request: httpx.Request) -> ResponseHead:
+        """Send a request, and return its response's status and headers."""
+        timeouts, send_state = request.extensions["timeout"], request.extensions["send_state"]
+        head = encode_head(request)
+        if self._stream is None:
+            self._stream = await self._stream_type.open(_target(request), timeouts["connect"])
         send_state.begin()
-        unsent = await _write(self._line, head, request.content, limits["write"], send_state)
-        self._sent = unsent is None
-        if self._sent:
-            send_state.sent()
-        self._limit = LAST_LOOK if isinstance(unsent, httpx.WriteTimeout) else limits["read"]
+        failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
+        send_state.body_sent = failure is None
+        closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
+        self._is_reusable = failure is None and not closes
+        is_stuck = isinstance(failure, httpx.WriteTimeout)
+        self._read_timeout = EARLY_RESPONSE_TIMEOUT if is_stuck else timeouts["read"]
         deadline, in_time = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
         self._deadline = sooner(deadline, None if in_time is None else time.monotonic() + in_time)
-        self._reader = Reader()
-        found: Head | None = None
         try:
-            while found is None:
-                if not (data := await self._line.read(self._patience())):
-                    self._reader.end()
-                found = self._reader.head(data)
-        except httpx.TransportError as failure:
-            raise unsent or failure from None
-        send_state.heard()
+            response = await self._read_head(self._stream)
+        except httpx.TransportError as error:
+            raise failure or error from None
+        send_state.answered = True
         self._deadline = deadline  # the time for the body is limited by its reader
-        return Answer(found.status, found.headers, {"hurry": self._hurry})
+        return response
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield the answer's body as it comes."""
-        reader, line = self._reader, self._line
-        if piece := reader.rest():
-            yield piece
-        while line is not None and not reader.over:
-            data = await line.read(self._patience())
+    async def _read_head(self, stream: Stream) -> ResponseHead:
+        parser = self._parser = ResponseParser()
+        while parser.head is None:
+            data = await stream.read(self._time_left())
             if not data:
-                reader.end()
-            elif piece := reader.body(data):
-                yield piece
+                parser.end()
+            self._first_bytes = parser.feed(data)
+        return parser.head
 
-    def _patience(self) -> float | None:
-        """Return how long to wait for bytes: never beyond the end of the whole call."""
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        """Yield the response's body as it arrives."""
+        parser, stream = self._parser, self._stream
+        if self._first_bytes:
+            yield self._first_bytes
+        while stream is not None and parser is not None and not parser.is_complete:
+            data = await stream.read(self._time_left())
+            if not data:
+                parser.end()
+            elif body := parser.feed(data):
+                yield body
+
+    def _time_left(self) -> float | None:
+        """Return the timeout of the next read, which ends at the deadline of the call."""
         if self._deadline is None:
-            return self._limit
+            return self._read_timeout
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise httpx.ReadTimeout("the answer was not complete before the deadline")
-        return left if self._limit is None else min(left, self._limit)
+            raise httpx.ReadTimeout("the response was not complete before the deadline")
+        return sooner(left, self._read_timeout)
 
-    def _hurry(self, seconds: float) -> None:
-        """Wait for the rest of the answer at most `seconds` each time."""
-        self._limit = seconds if self._limit is None else min(seconds, self._limit)
+    def limit_reads(self, seconds: float) -> None:
+        """Shorten the timeout of each further read of this response."""
+        self._read_timeout = sooner(seconds, self._read_timeout)
 
-    async def leave(self) -> bool:
-        """Be done with the answer, read whole or not; say whether another request may come."""
-        return self._sent and not self._last and self._reader.reusable
+    async def release(self) -> bool:
+        """End the response, read or not; return True if another request may follow."""
+        return self._is_reusable and self._parser is not None and self._parser.is_reusable
 
     async def close(self) -> None:
-        """End the connection."""
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
+        """Close the connection."""
+        if self._parser is not None:
+            self._parser.close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
-    def __del__(self) -> None:
-        """Close what a loop left behind that was closed without a word to its generators."""
-        if self._line is not None and self._line.orphaned:
-            self._line.close()
+
+def encode_head(request: httpx.Request) -> bytes:
+    """Return the request line and headers as bytes.
+
+    Raises:
+        httpx.LocalProtocolError: They are not valid HTTP. The message quotes nothing of them.
+    """
+    line = b"%s %s HTTP/1.1\r\n" % (request.method.encode("ascii"), request.url.raw_path)
+    headers = request.headers.raw
+    head = line + b"".join([b"%s: %s\r\n" % header for header in headers])
+    # a value that contains a whole further header line would match
+    if head.count(b"\n") != len(headers) + 1 or _REQUEST_HEAD.fullmatch(head) is None:
+        raise httpx.LocalProtocolError("the request is not valid HTTP")
+    return head + b"\r\n"
 
 
 def _target(request: httpx.Request) -> Target:
     url = request.url
     host = url.raw_host.decode("ascii")
-    secure = url.scheme == "https"
-    name = str(request.extensions.get("sni_hostname") or host) if secure else None
-    return Target(host, url.port or (443 if secure else 80), name)
+    is_tls = url.scheme == "https"
+    tls_name = str(request.extensions.get("sni_hostname") or host) if is_tls else None
+    return Target(host, url.port or (443 if is_tls else 80), tls_name)
 
 
 async def _write(
-    line: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
+    stream: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
-    """Send a request, in one write if it is small; return why not all of it could be sent.
+    """Write a request, a small one at once. Return the failure if not all of it was written.
 
-    Two writes would be two packets and two system calls. A server may answer before it has read a
-    large request, and leave or read no more: what it said is then still to be heard.
+    A server may answer, and close, before it has read a large request.
     """
-    small = len(content) <= PIECE
-    parts: Sequence[bytes | memoryview] = [head + content] if small else [head, *_pieces(content)]
+    is_small = len(content) <= WRITE_SIZE
+    pieces = (memoryview(content)[i : i + WRITE_SIZE] for i in range(0, len(content), WRITE_SIZE))
+    parts: Sequence[bytes | memoryview] = [head + content] if is_small else [head, *pieces]
     for number, part in enumerate(parts, 1):
         try:
-            await line.write(part, limit)
+            await stream.write(part, limit)
         except (httpx.WriteError, httpx.WriteTimeout) as failure:
             if number < len(parts):
-                send_state.hold_back()
+                send_state.held_back = True
             return failure
     return None
-
-
-def _pieces(content: bytes) -> Iterator[memoryview]:
-    whole = memoryview(content)
-    return (whole[start : start + PIECE] for start in range(0, len(whole), PIECE))

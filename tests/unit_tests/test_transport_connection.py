@@ -9,7 +9,7 @@ from langchain_tokenhub import APIConnectionError
 from langchain_tokenhub.transport import finish
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
 from langchain_tokenhub.transport.http.connection import DirectConnection
-from langchain_tokenhub.transport.http.sockets import PIECE
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
 from langchain_tokenhub.transport.send_state import SendState
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -17,9 +17,9 @@ LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}
 
 
 class Scripted:
-    """A line that keeps what is written and says what a test lets it say."""
+    """A stream that records what is written, and reads from a script."""
 
-    quiet, orphaned = True, False
+    is_idle = True
 
     def __init__(self, *said, unsent=None, after=1):
         self.said, self.unsent, self.after = list(said), unsent, after
@@ -27,8 +27,8 @@ class Scripted:
         self.closed = False
 
     @classmethod
-    async def open(cls, goal, limit):
-        raise AssertionError("the lane has a line already")
+    async def open(cls, target, limit):
+        raise AssertionError("the connection has a stream already")
 
     async def write(self, data, limit):
         if self.unsent is not None and len(self.writes) >= self.after:
@@ -36,33 +36,33 @@ class Scripted:
         self.writes.append((bytes(data), limit))
 
     async def read(self, limit):
-        line = self.said.pop(0)
-        if isinstance(line, Exception):
-            raise line
-        return line
+        said = self.said.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def close(self):
         self.closed = True
 
 
-def asked(line, content=b"body", send_state=None, headers=None):
-    """Ask over `line`, and return the lane and the answer."""
+def send(stream, content=b"body", send_state=None, headers=None):
+    """Send over `stream`, and return the connection and the response."""
     connection = DirectConnection(Scripted)
-    connection._line = line
-    extensions = {"timeout": LIMITS, "progress": send_state or SendState()}
+    connection._stream = stream
+    extensions = {"timeout": LIMITS, "send_state": send_state or SendState()}
     url = "http://a.test/x"
     request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
-    return connection, finish(connection.ask(request))
+    return connection, finish(connection.send(request))
 
 
 async def body_of(connection):
-    return b"".join([piece async for piece in connection.pieces()])
+    return b"".join([piece async for piece in connection.body()])
 
 
 def test_head_and_body_leave_in_one_write():
-    line = Scripted(ANSWER)
-    asked(line)
-    ((written, limit),) = line.writes
+    stream = Scripted(ANSWER)
+    send(stream)
+    ((written, limit),) = stream.writes
     assert written.startswith(b"POST /x HTTP/1.1\r\nHost: a.test\r\n")
     assert written.endswith(b"\r\n\r\nbody")
     assert limit == 7.0
@@ -70,48 +70,50 @@ def test_head_and_body_leave_in_one_write():
 
 def test_a_large_request_leaves_in_pieces_that_each_have_the_whole_patience():
     """One write of 20 MB has 30 s in all on asyncio, however steadily the server reads."""
-    line = Scripted(ANSWER)
-    asked(line, b"x" * 3 * PIECE)
-    assert all(len(piece) <= PIECE and limit == 7.0 for piece, limit in line.writes)
-    assert b"".join(piece for piece, _ in line.writes).endswith(b"\r\n\r\n" + b"x" * 3 * PIECE)
+    stream = Scripted(ANSWER)
+    send(stream, b"x" * 3 * WRITE_SIZE)
+    assert all(len(piece) <= WRITE_SIZE and limit == 7.0 for piece, limit in stream.writes)
+    assert b"".join(piece for piece, _ in stream.writes).endswith(
+        b"\r\n\r\n" + b"x" * 3 * WRITE_SIZE
+    )
 
 
 def test_what_was_said_before_a_write_failed_is_the_answer():
     """On asyncio, httpx 0.28.1 says that the connection broke."""
-    line = Scripted(ANSWER, unsent=httpx.WriteError("cut"))
-    connection, answer = asked(line, b"x" * 3 * PIECE)
+    stream = Scripted(ANSWER, unsent=httpx.WriteError("cut"))
+    connection, answer = send(stream, b"x" * 3 * WRITE_SIZE)
     assert (answer.status, finish(body_of(connection))) == (200, b"hi")
 
 
 def test_a_write_that_failed_without_an_answer_is_the_failure():
     send_state = SendState()
-    line = Scripted(httpx.ReadError("cut too"), unsent=httpx.WriteError("cut"))
+    stream = Scripted(httpx.ReadError("cut too"), unsent=httpx.WriteError("cut"))
     with pytest.raises(httpx.WriteError):
-        asked(line, b"x" * 3 * PIECE, send_state)
+        send(stream, b"x" * 3 * WRITE_SIZE, send_state)
     assert (send_state.started, send_state.body_sent, send_state.answered) == (True, False, False)
 
 
 def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
     """httpx 0.28.1 never looks."""
-    line = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
-    connection, answer = asked(line, b"x" * 3 * PIECE)
+    stream = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
+    connection, answer = send(stream, b"x" * 3 * WRITE_SIZE)
     assert (answer.status, finish(body_of(connection))) == (200, b"hi")
-    assert finish(connection.leave()) is False
+    assert finish(connection.release()) is False
 
 
 def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
     send_state = SendState()
-    line = Scripted(httpx.ReadTimeout("silent"), unsent=httpx.WriteTimeout("full"))
+    stream = Scripted(httpx.ReadTimeout("silent"), unsent=httpx.WriteTimeout("full"))
     with pytest.raises(httpx.WriteTimeout) as caught:
-        asked(line, b"x" * 3 * PIECE, send_state)
+        send(stream, b"x" * 3 * WRITE_SIZE, send_state)
     assert phase_of(caught.value, send_state) == "not sent"  # two pieces never left
 
 
 def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave():
     send_state, full = SendState(), httpx.WriteTimeout("full")
-    line = Scripted(httpx.ReadTimeout("silent"), unsent=full, after=0)
+    stream = Scripted(httpx.ReadTimeout("silent"), unsent=full, after=0)
     with pytest.raises(httpx.WriteTimeout) as caught:
-        asked(line, b"x", send_state)
+        send(stream, b"x", send_state)
     assert phase_of(caught.value, send_state) == "sent"
 
 
@@ -119,14 +121,14 @@ def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
     send_state.begin()
-    send_state.sent()
+    send_state.body_sent = True
     error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")
 
 
-def test_progress_knows_how_far_a_request_came():
+def test_the_send_state_records_how_far_a_request_came():
     send_state = SendState()
-    asked(Scripted(ANSWER), send_state=send_state)
+    send(Scripted(ANSWER), send_state=send_state)
     assert (send_state.started, send_state.body_sent, send_state.answered) == (True, True, True)
     assert not send_state.by_proxy
 
@@ -154,40 +156,40 @@ def test_progress_knows_how_far_a_request_came():
         "chunked",
     ],
 )
-def test_a_lane_carries_another_request_if_the_answer_allows_it(said, again):
-    connection, answer = asked(Scripted(*said))
+def test_a_connection_is_reused_if_the_response_allows_it(said, again):
+    connection, answer = send(Scripted(*said))
     assert (answer.status, finish(body_of(connection))) == (200, b"hi")
-    assert finish(connection.leave()) is again
+    assert finish(connection.release()) is again
 
 
-def test_a_lane_carries_no_other_request_if_the_user_asked_to_close_it():
+def test_a_connection_is_not_reused_if_the_user_asked_to_close_it():
     """A server may do so without saying that it does."""
-    connection, _ = asked(Scripted(ANSWER), headers={"Connection": "Close"})
+    connection, _ = send(Scripted(ANSWER), headers={"Connection": "Close"})
     assert finish(body_of(connection)) == b"hi"
-    assert finish(connection.leave()) is False
+    assert finish(connection.release()) is False
 
 
-def test_a_lane_that_is_left_early_carries_no_other_request():
-    connection, _ = asked(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
-    assert finish(connection.leave()) is False
+def test_a_connection_that_is_left_early_is_not_reused():
+    connection, _ = send(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
+    assert finish(connection.release()) is False
 
 
-def test_a_hurried_answer_has_less_patience_and_the_next_one_all_of_it():
+def test_limited_reads_of_one_response_leave_the_next_its_whole_timeout():
     limits = []
-    line = Scripted(ANSWER[:-1], b"i", ANSWER)
-    connection, answer = asked(line)
-    read = line.read
+    stream = Scripted(ANSWER[:-1], b"i", ANSWER)
+    connection, _ = send(stream)
+    read = stream.read
 
     async def as_record(limit):
         limits.append(limit)
         return await read(limit)
 
-    line.read = as_record
-    answer.extensions["hurry"](0.1)
+    stream.read = as_record
+    connection.limit_reads(0.1)
     assert finish(body_of(connection)) == b"hi"
-    finish(connection.ask(httpx.Request("GET", "http://a.test/", extensions=extensions())))
+    finish(connection.send(httpx.Request("GET", "http://a.test/", extensions=extensions())))
     assert limits == [0.1, 5.0]
 
 
 def extensions():
-    return {"timeout": LIMITS, "progress": SendState()}
+    return {"timeout": LIMITS, "send_state": SendState()}

@@ -1,8 +1,9 @@
-"""HTTP/1.1: what is written, what is read, what is refused. h11 is the judge of what is right."""
+"""HTTP/1.1: what is written, read and refused, compared with h11."""
 
 from __future__ import annotations
 
 import sys
+import weakref
 
 import h11
 import httpx
@@ -10,21 +11,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from langchain_tokenhub.transport.http.http1 import LARGEST_HEAD, LONGEST_LINE, Reader, head_of
+from langchain_tokenhub.transport.http.connection import encode_head
+from langchain_tokenhub.transport.http.parser import MAX_CHUNK_LINE, MAX_HEAD, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def read(*pieces):
-    """Return status, headers, body and the reader, of an answer that comes in pieces."""
-    reader, head, body = Reader(), None, b""
-    for piece in pieces:
-        if head is not None:
-            body += reader.body(piece)
-        elif (head := reader.head(piece)) is not None:
-            body += reader.rest()
-    return head, body, reader
+    """Return head, body and parser of a response that arrives in pieces."""
+    parser = ResponseParser()
+    body = b"".join([parser.feed(piece) for piece in pieces])
+    return parser.head, body, parser
 
 
 def split(stream, cuts):
@@ -35,7 +33,7 @@ def split(stream, cuts):
 
 def judged(stream, *, ended):
     """Return what h11 reads: status, body, and whether the answer is whole; None if it refuses."""
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(stream)
@@ -71,13 +69,13 @@ def test_a_head_is_what_h11_would_have_written():
     asked = request(authorization="Bearer sk", x_team="a b")
     judge = h11.Connection(h11.CLIENT)
     expected = judge.send(h11.Request(method="POST", target="/v1/x?y=1", headers=asked.headers.raw))
-    assert head_of(asked) == expected
+    assert encode_head(asked) == expected
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\nb", "a\x00", "a\x7f", "sk-key\n", " a", "a "])
 def test_a_header_that_would_be_two_or_none_is_not_sent_and_not_quoted(value):
     with pytest.raises(httpx.LocalProtocolError) as caught:
-        head_of(request(x_a=value))
+        encode_head(request(x_a=value))
     assert "X-B" not in str(caught.value)
     assert "sk-key" not in str(caught.value)
 
@@ -87,7 +85,7 @@ def test_a_header_with_no_name_is_not_sent(name):
     asked = request()
     asked.headers = httpx.Headers([(name.encode("latin-1"), b"a")])
     with pytest.raises(httpx.LocalProtocolError):
-        head_of(asked)
+        encode_head(asked)
 
 
 # -- what is read -----------------------------------------------------------------------------
@@ -99,7 +97,7 @@ def test_headers_keep_their_order_and_lose_the_space_around_them():
 
 
 def test_a_folded_header_is_one_line():
-    head, _, _ = read(OK + b"A: 1\r\n  2\r\nContent-Length: 0\r\n\r\n")
+    head, _, _ = read(OK + b"A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n")
     assert head.headers[0] == (b"A", b"1 2")
 
 
@@ -111,18 +109,17 @@ def test_interim_answers_are_passed_over():
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_answers_have_no_body_whatever_they_say(status):
-    _, body, reader = read(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status)
-    assert (body, reader.over) == (b"", True)
+    _, body, parser = read(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status)
+    assert (body, parser.is_complete) == (b"", True)
 
 
 def test_a_chunked_body_may_have_extensions_and_trailers():
-    _, body, reader = read(CHUNKED + b"2;a=b\r\nhi\r\n1 \t\r\n!\r\n0\r\nX-End: 1\r\n\r\n")
-    assert (body, reader.over, reader.reusable) == (b"hi!", True, True)
+    _, body, parser = read(CHUNKED + b"2;a=b\r\nhi\r\n1 \t\r\n!\r\n0\r\nX-End: 1\r\n\r\n")
+    assert (body, parser.is_complete, parser.is_reusable) == (b"hi!", True, True)
 
 
 ANSWERS = {
     "counted": OK + b"Content-Length: 5\r\n\r\nhello",
-    "the same length twice": OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
     "nothing": OK + b"Content-Length: 0\r\n\r\n",
     "chunked": CHUNKED + b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
     "large chunks": CHUNKED + b"40\r\n" + b"x" * 64 + b"\r\n0A\r\n0123456789\r\n0\r\n\r\n",
@@ -151,16 +148,15 @@ REFUSED = {
     "a chunk with 0x": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
     "a chunk that is longer than it says": CHUNKED + b"5\r\nhello!\r\n0\r\n\r\n",
     "a chunk of 2^64 bytes": CHUNKED + b"1" + b"0" * 16 + b"\r\nhello\r\n0\r\n\r\n",
-    "a chunk with a length of many digits": CHUNKED + b"0" * 30 + b"5\r\nhello\r\n0\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_what_is_read_is_what_h11_reads(answer):
-    head, body, reader = read(answer)
-    if not reader.over:
-        reader.end()
-    assert judged(answer, ended=True) == (head.status, body, reader.over)
+    head, body, parser = read(answer)
+    if not parser.is_complete:
+        parser.end()
+    assert judged(answer, ended=True) == (head.status, body, parser.is_complete)
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
@@ -176,58 +172,105 @@ def test_what_h11_refuses_is_refused(answer):
         read(answer)
 
 
-@pytest.mark.parametrize("line", [b"HTTP/1.1 101 Switching Protocols", b"HTTP/2.0 200 OK"])
-def test_another_protocol_is_refused(line):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\n\r\n",
+        b"ICE/1.0 200 OK\r\n\r\n",
+        b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 099 OK\r\n\r\n",
+        OK + b"A: b\0c\r\n\r\n",
+        OK + b"A: b\rc\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\t\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n \r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Content-Length: \r\n\r\n",
+        CHUNKED + b"0\r\nA: b\0c\r\n\r\n",
+        CHUNKED + b"2\nhi\n0\n\n",
+    ],
+)
+def test_what_httptools_takes_or_others_read_otherwise_is_refused(answer):
     with pytest.raises(httpx.RemoteProtocolError):
-        read(line + b"\r\nUpgrade: x\r\n\r\n")
+        read(*[answer[i : i + 1] for i in range(len(answer))])
+    with pytest.raises(httpx.RemoteProtocolError):
+        read(answer)
+
+
+def test_a_length_that_is_said_twice_is_refused_although_h11_takes_it():
+    with pytest.raises(httpx.RemoteProtocolError):
+        read(OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello")
+
+
+def test_zeros_before_the_length_of_a_chunk_do_not_change_it():
+    _, body, parser = read(CHUNKED + b"0" * 30 + b"5\r\nhello\r\n0\r\n\r\n")
+    assert (body, parser.is_reusable) == (b"hello", True)
+
+
+def test_a_head_that_comes_alone_does_not_count_as_a_line_between_chunks():
+    head = OK + b"A: " + b"x" * 2 * MAX_CHUNK_LINE + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert read(head, b"2\r\n", b"hi\r\n", b"0\r\n\r\n")[1] == b"hi"
+
+
+@pytest.mark.parametrize("answer", [OK + b"Content-Length: 9\r\n\r\nhi", CHUNKED + b"5\r\nhi"])
+def test_a_parser_that_is_closed_is_freed_without_the_garbage_collector(answer):
+    parser = read(answer)[2]
+    parser.close()
+    seen = weakref.ref(parser)
+    del parser
+    assert seen() is None
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_an_answer_that_ends_anywhere_is_whole_or_an_error_as_for_h11(answer):
     for length in range(len(answer)):
         judge = judged(answer[:length], ended=True)
-        head, body, reader = read(*[answer[:length]] if length else [])
+        head, body, parser = read(*[answer[:length]] if length else [])
         if judge is None:
             with pytest.raises(httpx.RemoteProtocolError):
-                reader.end()
+                parser.end()
         else:
-            if not reader.over:
-                reader.end()
-            assert (head.status, body, reader.over) == judge
+            if not parser.is_complete:
+                parser.end()
+            assert (head.status, body, parser.is_complete) == judge
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_bytes_beyond_an_answer_end_the_connection(answer):
-    head, _, reader = read(answer + b"HTTP/1.1 200")
-    assert (head.status, reader.reusable) == (200, False)
+    head, _, parser = read(answer + b"HTTP/1.1 200")
+    assert (head.status, parser.is_reusable) == (200, False)
 
 
 def test_bytes_beyond_an_answer_that_nobody_reads_end_the_connection_too():
     """A redirect is left unread; else they would begin the next request's answer."""
-    reader = Reader()
-    assert reader.head(b"HTTP/1.1 302 X\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n")
-    assert not reader.reusable
+    parser = ResponseParser()
+    parser.feed(b"HTTP/1.1 302 X\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert parser.is_complete
+    assert not parser.is_reusable
 
 
 def test_an_answer_that_says_its_end_in_two_ways_is_the_last_of_its_connection():
-    head, body, reader = read(
+    head, body, parser = read(
         OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
     )
-    assert (head.status, body, reader.over, reader.reusable) == (200, b"hi", True, False)
+    assert (head.status, body, parser.is_complete, parser.is_reusable) == (200, b"hi", True, False)
 
 
 def test_a_head_that_comes_whole_has_the_same_limit():
     with pytest.raises(httpx.RemoteProtocolError):
-        read(OK + b"A: " + b"x" * LARGEST_HEAD + b"\r\n\r\n")
+        read(OK + b"A: " + b"x" * MAX_HEAD + b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
     "endless",
     [
-        OK + b"A: " + b"x" * LARGEST_HEAD,
-        b"HTTP/1.1 103 X\r\n\r\n" * (LARGEST_HEAD // 18 + 1),
-        CHUNKED + b"5;" + b"x" * LONGEST_LINE,
-        CHUNKED + b"0\r\nA: " + b"x" * LONGEST_LINE,
+        OK + b"A: " + b"x" * MAX_HEAD,
+        b"HTTP/1.1 103 X\r\n\r\n" * (MAX_HEAD // 18 + 1),
+        CHUNKED + b"5;" + b"x" * 2 * MAX_CHUNK_LINE,
+        CHUNKED + b"0\r\nA: " + b"x" * 2 * MAX_CHUNK_LINE,
     ],
     ids=["a head", "interim answers", "a chunk's extension", "a trailer"],
 )
@@ -246,8 +289,8 @@ def chunked(pieces):
 
 @given(BODIES, st.lists(st.integers(0, 10_000), max_size=30))
 def test_any_split_of_a_chunked_body_gives_the_same_bytes(pieces, cuts):
-    head, body, reader = read(*split(chunked(pieces), cuts))
-    assert (head.status, body, reader.reusable) == (200, b"".join(pieces), True)
+    head, body, parser = read(*split(chunked(pieces), cuts))
+    assert (head.status, body, parser.is_reusable) == (200, b"".join(pieces), True)
 
 
 @given(st.lists(st.sampled_from([*b"0123\r\n;a: ", 0, 255]), max_size=60).map(bytes))
@@ -257,11 +300,13 @@ def test_any_bytes_in_place_of_chunks_are_read_as_h11_reads_them(data):
     answer = CHUNKED + data
     expected = judged(answer, ended=False)
     try:
-        head, body, reader = read(answer)
+        head, body, parser = read(answer)
     except httpx.RemoteProtocolError:
         return  # stricter in places: h11 waits for more of what can no more be right
+    if expected is None and b"0" * 20 in data:
+        return  # h11 counts the zeros before a length
     assert expected is not None
-    assert (head.status, body, reader.over) == expected
+    assert (head.status, body, parser.is_complete) == expected
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=10))
@@ -298,5 +343,5 @@ def test_time_is_linear_in_the_number_of_chunks_and_of_pieces():
 
 
 def test_an_answer_in_chunks_is_whole_whatever_follows_it():
-    _, body, reader = read(CHUNKED + b"2\r\nhi\r\n0\r\n\r\n" + b"x" * (LONGEST_LINE + 1))
-    assert (body, reader.over, reader.reusable) == (b"hi", True, False)
+    _, body, parser = read(CHUNKED + b"2\r\nhi\r\n0\r\n\r\n" + b"x" * (MAX_CHUNK_LINE + 1))
+    assert (body, parser.is_complete, parser.is_reusable) == (b"hi", True, False)

@@ -1,4 +1,4 @@
-"""What an async line makes of what its event loop says, each order of events by hand."""
+"""What an async stream makes of the calls of its event loop, each order by hand."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_write_that_the_system_refuses_is_a_failed_write():
         await writing
 
 
-async def test_bytes_that_come_do_not_lengthen_the_patience_of_a_write():
+async def test_bytes_that_come_do_not_lengthen_the_timeout_of_a_write():
     made, _ = opened()
     made.pause_writing()
     writing = await begun(made.write(b"x", 0.1))
@@ -111,9 +111,9 @@ async def test_the_end_is_nothing():
 async def test_a_reader_who_is_late_makes_the_server_wait():
     made, transport = opened()
     for _ in range(3):
-        made.data_received(b"x" * sockets._ENOUGH)
+        made.data_received(b"x" * sockets._MAX_BUFFER)
     assert transport.calls == ["pause_reading"]
-    assert len(await made.read(1.0)) == 3 * sockets._ENOUGH
+    assert len(await made.read(1.0)) == 3 * sockets._MAX_BUFFER
     assert transport.calls == ["pause_reading", "resume_reading"]
 
 
@@ -143,8 +143,8 @@ async def test_a_wait_outlasts_the_timer_of_an_earlier_one():
     made.close()
 
 
-class Plug:
-    """A socket that counts how often it is told its patience."""
+class Socket:
+    """A socket that records its timeouts."""
 
     def __init__(self):
         self.limits = []
@@ -159,9 +159,9 @@ class Plug:
         return b"x"
 
 
-def test_a_sync_line_is_told_its_patience_only_when_it_changes():
-    plug = Plug()
-    made = SyncStream(plug)
+def test_a_sync_stream_sets_its_timeout_only_when_it_changes():
+    sock = Socket()
+    made = SyncStream(sock)
     for limit in (5.0, 5.0, 7.0, 7.0, None):
         assert finish(made.read(limit)) == b"x"
-    assert plug.limits == [7.0, None]
+    assert sock.limits == [7.0, None]

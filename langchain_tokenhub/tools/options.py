@@ -1,0 +1,152 @@
+"""The fields that the tools share, and the constructor keywords for type checkers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.stores import BaseStore
+from langchain_core.tools import ArgsSchema
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
+
+from langchain_tokenhub.catalogue import Kind
+from langchain_tokenhub.errors import AuthenticationError
+from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
+from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for
+from langchain_tokenhub.jobs.progress import Progress
+from langchain_tokenhub.params import Language
+from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
+from langchain_tokenhub.transport import Transport
+
+
+def absolute(location: Any) -> Any:
+    """Return a folder that stays the same when the process changes its own; a store as it is."""
+    if not isinstance(location, str | os.PathLike) or "://" in str(location):
+        return location
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
+
+
+Folder = Annotated[Path, AfterValidator(absolute)]
+LedgerLocation = Annotated[
+    SkipValidation[str | Path | BaseStore[str, Any] | None],
+    AfterValidator(absolute),
+    Field(default=None, exclude=True),
+]
+
+
+class JobSettings(ConnectionSettings):
+    """How to wait for jobs, and where their files and records are kept."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+
+    wait_timeout: PositiveFloat | None = None
+    """Seconds to wait for a job, above 0; None is the model's default."""
+    save_to: Folder | None = None
+    """Folder where files are saved before their links expire, each with a JSON sidecar."""
+    ledger: LedgerLocation = None
+    """Folder or store of records that make calls repeatable: the same call resumes its job.
+
+    A folder claims a call atomically. A `BaseStore` cannot: two workers that start the same call at
+    the same moment may both submit and pay.
+    """
+
+    def _account(self) -> str:
+        """Return the key of the next request; empty where there is none."""
+        try:
+            return self._key()
+        except AuthenticationError:
+            return ""
+
+    def _account_hash(self) -> str:
+        return account_hash(key) if (key := self._account()) else ""
+
+    def _owner(self) -> tuple[object, ...]:
+        """Return what identifies the account in this process."""
+        return hash(self._account()), self._origins()
+
+    def _recent_jobs(self) -> RecentJobs:
+        return shared_recent_jobs(*self._owner())
+
+    def _ledger(self, transport: Transport) -> Ledger | None:
+        if self.ledger is None:
+            return None
+        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash())
+
+    def _folders(self) -> tuple[Path, ...]:
+        """Return the folders whose files and sidecars belong to this object."""
+        return (self.save_to,) if self.save_to else ()
+
+    def _history(self, transport: Transport) -> JobHistory:
+        return JobHistory(
+            runtime=transport.runtime,
+            recent=self._recent_jobs(),
+            ledger=self._ledger(transport),
+            folders=self._folders(),
+        )
+
+
+class MediaSettings(JobSettings):
+    """How the image, video and 3D tools submit jobs."""
+
+    progress: SkipValidation[Progress] = Field(default=None, exclude=True)
+    """True for a progress bar, or a function that takes a `Job`."""
+    max_in_flight: PositiveInt | None = None
+    """Jobs at once per account and model in this process; None is the catalogue's default."""
+    allow_local_files: Sequence[Folder] = ()
+    """Folders from which a language model may send files."""
+
+
+class JobOptions(ConnectionOptions, total=False):
+    """Constructor keywords of `JobSettings`."""
+
+    wait_timeout: float | None
+    save_to: str | Path | None
+    ledger: str | Path | BaseStore[str, Any] | None
+
+
+class MediaOptions(JobOptions, total=False):
+    """Constructor keywords of `MediaSettings`."""
+
+    progress: Progress
+    max_in_flight: int | None
+    allow_local_files: Sequence[str | Path]
+
+
+class ToolOptions(TypedDict, total=False):
+    """Constructor keywords of LangChain's `BaseTool`."""
+
+    name: str
+    description: str
+    args_schema: ArgsSchema | None
+    return_direct: bool
+    verbose: bool
+    callbacks: Callbacks
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    handle_tool_error: bool | str | Callable[..., Any] | None
+    handle_validation_error: bool | str | Callable[..., Any] | None
+    response_format: Literal["content", "content_and_artifact"]
+    extras: dict[str, Any] | None
+
+
+class MediaToolOptions(MediaOptions, ToolOptions, total=False):
+    """Constructor keywords of the image, video and 3D tools."""
+
+    model: str
+    language: Language
+    shared_folders: Sequence[str | Path]
+
+
+class JobToolOptions(JobOptions, ToolOptions, total=False):
+    """Constructor keywords of `TokenHubJobTool`."""
+
+
+class ToolkitOptions(MediaOptions, total=False):
+    """Constructor keywords of `TokenHubToolkit`."""
+
+    models: Mapping[str, Kind] | Sequence[str]
+    language: Language
+    options: Mapping[Kind, Mapping[str, Any]]

@@ -1,0 +1,193 @@
+"""Connections through a proxy, made by httpcore. Imported only if there is a proxy."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import httpcore
+import httpx
+
+from langchain_tokenhub.errors import redacted
+from langchain_tokenhub.transport.http.connect import socket_options
+from langchain_tokenhub.transport.http.connection import MAX_IDLE
+from langchain_tokenhub.transport.http.parser import ResponseHead
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
+from langchain_tokenhub.transport.send_state import SendState
+
+
+def open_proxy(proxy: httpx.Proxy, *, is_async: bool) -> ProxyConnection:
+    """Return a connection through `proxy`, not yet connected."""
+    kind = _AsyncConnection if is_async else ProxyConnection
+    prefix = "Async" if is_async else ""
+    url = proxy.url
+    options: dict[str, Any] = {
+        "proxy_url": _url(url),
+        "proxy_auth": proxy.raw_auth,
+        "ssl_context": tls(),
+        "max_connections": 1,
+        "keepalive_expiry": MAX_IDLE,
+    }
+    if url.scheme.startswith("socks"):
+        return kind(getattr(httpcore, f"{prefix}SOCKSProxy")(**options))
+    if url.scheme == "https":
+        options["proxy_ssl_context"] = tls()
+    return kind(getattr(httpcore, f"{prefix}HTTPProxy")(**options, socket_options=socket_options()))
+
+
+class ProxyConnection:
+    """A connection that blocks its thread, with the methods of `DirectConnection`."""
+
+    is_stale = False  # httpcore checks whether it is open
+    limit_reads = None
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        """A httpcore pool of one connection."""
+        self._stream: Any = None
+        self._socket: Any = None
+        """The connection to the proxy, which httpcore leaves open after an invalid answer."""
+
+    async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
+        trace = partial(self._trace, request.extensions["send_state"])
+        with _redact_logs(), _map_errors():
+            return self._start(self._pool.handle_request(_convert(request, trace)))
+
+    def _trace(self, send_state: SendState, name: str, info: dict[str, Any]) -> None:
+        if name.endswith("connect_tcp.complete"):
+            self._socket = info["return_value"]
+        send_state.note(name, info)
+
+    def _start(self, response: httpcore.Response) -> ResponseHead:
+        self._stream = response.stream
+        return ResponseHead(response.status, response.headers)
+
+    async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
+        with _map_errors():
+            for piece in self._stream:
+                yield piece
+
+    async def release(self) -> bool:  # noqa: D102
+        self._stream.close()
+        return True
+
+    async def close(self) -> None:  # noqa: D102
+        self._pool.close()
+        if self._socket is not None:
+            self._socket.close()
+
+
+class _AsyncConnection(ProxyConnection):
+    """A connection of an event loop."""
+
+    async def send(self, request: httpx.Request) -> ResponseHead:
+        send_state = request.extensions["send_state"]
+
+        async def trace(name: str, info: dict[str, Any]) -> None:
+            self._trace(send_state, name, info)
+
+        with _redact_logs(), _map_errors():
+            return self._start(await self._pool.handle_async_request(_convert(request, trace)))
+
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        with _map_errors():
+            async with aclosing(aiter(self._stream)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def release(self) -> bool:
+        await self._stream.aclose()
+        return True
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+        if self._socket is not None:
+            await self._socket.aclose()
+
+
+def _url(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def _convert(request: httpx.Request, trace: Callable[..., Any]) -> httpcore.Request:
+    return httpcore.Request(
+        request.method,
+        _url(request.url),
+        headers=request.headers.raw,
+        content=_Content(request.content),
+        extensions={"timeout": request.extensions["timeout"], "trace": trace},
+    )
+
+
+class _Content:
+    """A request body in pieces, since each has the whole write timeout."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self._content), WRITE_SIZE):
+            yield self._content[start : start + WRITE_SIZE]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+_SOCKS_ERRORS: tuple[type[Exception], ...] = (
+    (import_module("socksio").SOCKSError,) if find_spec("socksio") is not None else ()
+)
+"""Errors of an optional package, which httpcore does not map."""
+
+
+@contextmanager
+def _map_errors() -> Iterator[None]:
+    """Raise httpcore's errors as httpx's, which have the same names."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error
+    except _SOCKS_ERRORS as error:
+        raise httpx.ProxyError("the proxy's answer is not SOCKS") from error
+
+
+_is_redacting: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "tokenhub_is_redacting", default=False
+)
+"""Whether httpcore is handling a request of this package."""
+
+
+@contextmanager
+def _redact_logs() -> Iterator[None]:
+    token = _is_redacting.set(True)
+    try:
+        yield
+    finally:
+        _is_redacting.reset(token)
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    """Remove signed links (a redirect's Location) and passwords from httpcore's log lines."""
+    if not _is_redacting.get():
+        return True
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return record.name != "httpcore.socks"  # its lines quote the proxy's password
+
+
+for _name in ("http11", "connection", "proxy", "socks"):
+    logging.getLogger(f"httpcore.{_name}").addFilter(_redact)
