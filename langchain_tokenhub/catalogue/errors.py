@@ -45,6 +45,7 @@ def _keys(status: int | None, code: str | None) -> Iterator[str]:
     if code:
         yield f"{code}@{status}"
         parts = code.split(".")
+        yield from (code, parts[-1])  # "ResourceNotFound.JobNotExist" is what its end says
         yield from (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     if status is not None and status >= 400:
         yield f"status {status}"

@@ -7,20 +7,17 @@ or a crash resumes its job, and a later one submits a new job.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
-from contextlib import suppress
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.cli.console import Console, ProgressLine
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
+from langchain_tokenhub.jobs.ledger import Entry, FolderBackend, read_records, remove_entries
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
@@ -116,13 +113,15 @@ def ledger_path(folder: Path) -> Path:
 
 def unfinished_jobs(folder: Path) -> list[Job]:
     """Return the jobs whose files are not saved yet."""
-    return [job for _, job in _entries(ledger_path(folder)) if isinstance(job, Job)]
+    return [entry.job for entry in _entries(folder) if entry.job is not None]
 
 
 def unanswered_submits(folder: Path) -> list[UnansweredSubmit]:
     """Return the submits without an answer."""
     return [
-        entry for _, entry in _entries(ledger_path(folder)) if isinstance(entry, UnansweredSubmit)
+        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at.isoformat())
+        for entry in _entries(folder)
+        if entry.job is None
     ]
 
 
@@ -140,10 +139,11 @@ def find_job(folder: Path, job_id: str) -> Job | None:
 
 
 def remove_entry(folder: Path, job_id: str) -> None:
-    """Remove a finished job from the ledger."""
-    for path, job in _entries(ledger_path(folder)):
-        if isinstance(job, Job) and job.id == job_id:
-            path.unlink(missing_ok=True)
+    """Remove a finished job from the ledger; other calls under its key stay."""
+    backend = FolderBackend(ledger_path(folder))
+    for entry in _entries(folder):
+        if (job := entry.job) is not None and job.id == job_id:
+            remove_entries(backend, entry.key, functools.partial(Entry.is_about, job=job, token=""))
 
 
 def _timestamp(job: Job) -> float:
@@ -151,20 +151,7 @@ def _timestamp(job: Job) -> float:
     return time.timestamp() if time else 0.0
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, Job | UnansweredSubmit]]:
-    """Yield the ledger entries of a folder; other JSON files are skipped."""
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        with suppress(OSError, ValueError, ValidationError):
-            entry = _entry(path, json.loads(path.read_text("utf-8")))
-            if entry is not None:
-                yield path, entry
-
-
-def _entry(path: Path, data: Any) -> Job | UnansweredSubmit | None:
-    match data:
-        case {"job": dict() as job}:
-            return Job.model_validate(job)
-        case {"state": "submitting" | "unknown", "at": str() as at}:
-            return UnansweredSubmit(model=path.stem.rpartition("-")[0], at=at)
-        case _:
-            return None
+def _entries(folder: Path) -> list[Entry]:
+    """Return the entries of a folder's ledger; files that are no records have no key."""
+    records = read_records(FolderBackend(ledger_path(folder)))
+    return [entry for record in records for entry in record.all if entry.key]

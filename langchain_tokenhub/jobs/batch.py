@@ -5,8 +5,8 @@ At most `AT_ONCE` polls and downloads run at one time, so that one that hangs de
 
 from __future__ import annotations
 
-import asyncio
 import heapq
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
@@ -19,6 +19,8 @@ from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.polling import Watch, timed_out
 from langchain_tokenhub.jobs.runner import JobRunner
 from langchain_tokenhub.jobs.service import about
+
+logger = logging.getLogger("langchain_tokenhub.jobs")
 
 Outcome: TypeAlias = MediaResult | TokenHubError
 
@@ -45,10 +47,13 @@ async def outcomes(
                 if outcome is None:
                     driver.put(polled)
                 else:
-                    polled.watch.close()
+                    driver.drop(polled)
                     yield outcome
-    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
+    except GeneratorExit:
+        raise
+    except BaseException as interruption:  # also what a foreign function raises
         interruption.add_note(driver.note())
+        logger.warning("interrupted; %s", driver.note())
         raise
     finally:
         driver.close()
@@ -86,7 +91,7 @@ class _Driver:
 
     def __init__(self, all_polled: list[_PolledJob]) -> None:
         self._heap: list[tuple[float, int, _PolledJob]] = []
-        self._all_polled = all_polled
+        self._left = dict.fromkeys(all_polled)
         self._count = 0
         self._running: dict[Future[Outcome | None], _PolledJob] = {}
         self._ended: SimpleQueue[Future[Outcome | None]] = SimpleQueue()
@@ -100,6 +105,11 @@ class _Driver:
         """Whether any job is left."""
         return bool(self._heap or self._running)
 
+    def drop(self, polled: _PolledJob) -> None:
+        """Forget a job that has ended."""
+        polled.watch.close()
+        del self._left[polled]
+
     def put(self, polled: _PolledJob) -> None:
         """Schedule the next step of a job."""
         self._count += 1
@@ -107,7 +117,7 @@ class _Driver:
 
     async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
         """Start what is due, wait until a step ends or another is due, return what ended."""
-        runtime = self._all_polled[0].runner.service.transport.runtime
+        runtime = next(iter(self._left)).runner.service.transport.runtime
         while self._room and self._heap[0][0] <= runtime.now():
             polled = heapq.heappop(self._heap)[2]
             future = runtime.start(polled.step())
@@ -139,8 +149,7 @@ class _Driver:
 
     def note(self) -> str:
         """Return the note of an interruption, which names the jobs that go on."""
-        all_polled = [*self._running.values(), *(polled for _, _, polled in self._heap)]
-        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in all_polled]
+        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in self._left]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
         return (
             f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
@@ -151,5 +160,5 @@ class _Driver:
         """Cancel the running steps, and stop counting polls."""
         for future in self._running:
             future.cancel()
-        for polled in self._all_polled:
+        for polled in self._left:
             polled.watch.close()

@@ -141,6 +141,13 @@ def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     return fault
 
 
+def is_accepted(data: Any) -> bool:
+    """Return True if an answer names a job that was not refused, whatever its HTTP status is."""
+    if not isinstance(data, Mapping) or not _job_id(data):
+        return False
+    return _status(data, "unknown") not in {"unknown", *_WITHOUT_FILES}
+
+
 def refusal_text(data: Any) -> str | None:
     """Return what a refused submit says, although it has no error body; None if it has an id."""
     if not isinstance(data, Mapping) or _job_id(data):

@@ -200,8 +200,10 @@ class Reader:
                 return await self._from_files(where, [value], field)
             case MediaResult():
                 return await self._from_files(where, value.files, field)
-            case Job():
-                return await self._from_files(where, value.files, field)
+            case JobRef():
+                known = value if isinstance(value, Job) and value.files else None
+                known = known or await self.find(value.id)
+                return await self._from_files(where, known.files if known else [], field)
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(where, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):

@@ -6,6 +6,9 @@ a job resumes it; one that finds no job raises, because the submit may have been
 A record holds all that is known under one key: the entry that a repeated call resumes, and the
 entries of other calls (`again=True`) that were begun meanwhile. Each entry carries the token of its
 call. Every change is a pure function of the record, written by compare-and-replace.
+
+Of a request only the stem of its files' names is written: a prompt is in no ledger, nor is the
+service's rewriting of it. A completed job's links are written whole, as they are what was paid for.
 """
 
 from __future__ import annotations
@@ -14,16 +17,17 @@ import functools
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
+from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger_backends import (
     FolderBackend,
     LedgerBackend,
@@ -49,6 +53,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_Change: TypeAlias = Callable[["Entry | None"], "Entry | None"]
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
@@ -69,6 +74,7 @@ class Entry:
         again: Whether the call replaces an earlier one once it is accepted.
         request: What was asked for.
         account: Hash of the key that pays.
+        key: The call.
         others: Entries of other calls under the same key.
     """
 
@@ -79,6 +85,7 @@ class Entry:
     again: bool = False
     request: JobRequest | None = None
     account: str = ""
+    key: str = ""
     others: tuple[Entry, ...] = ()
 
     @property
@@ -208,7 +215,7 @@ class Ledger:
             again: Claim beside the record of an earlier call, which stays until this one is
                 accepted.
         """
-        entry = self._entry(request, again=again)
+        entry = self._entry(key, request, again=again)
         change = functools.partial(_with_claim, claim=entry)
 
         def take() -> Entry | None:
@@ -225,7 +232,7 @@ class Ledger:
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; it is paid for, so a full disk only warns."""
         files = [file._without_bytes() for file in job.files]  # they may be saved yet
-        own = self._entry(request, job=job.model_copy(update={"files": files}))
+        own = self._entry(key, request, job=job.model_copy(update={"files": files}))
         change = functools.partial(_with_outcome, own=own)
         if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
             await self._record_links(job)
@@ -240,14 +247,15 @@ class Ledger:
         """Remove the entry of a job that failed."""
         await self._try(
             "a failed job stays in the ledger",
-            self._remove,
+            remove_entries,
+            self._backend,
             key,
             lambda entry: entry.is_about(job, self._token),
         )
 
     async def lose(self, key: str, request: JobRequest | None = None) -> None:
         """Record that the id of this call's job will never come."""
-        change = functools.partial(_with_outcome, own=self._entry(request, lost=True))
+        change = functools.partial(_with_outcome, own=self._entry(key, request, lost=True))
         await self._try("a lost submit is not in the ledger", self._change, key, change)
 
     async def refuse(self, key: str) -> None:
@@ -256,8 +264,9 @@ class Ledger:
 
     async def known(self) -> list[tuple[Job, JobRequest | None]]:
         """Return the account's jobs and what was asked for, the newest first."""
-        entries = await self._do(lambda: list(self._entries()))
-        entries.sort(key=lambda entry: entry.at, reverse=True)
+        records = await self._do(lambda: list(read_records(self._backend)))
+        own = (record for record in records if record.account in {"", self._account})
+        entries = sorted((e for record in own for e in record.all), key=_at, reverse=True)
         return [(entry.job, entry.request) for entry in entries if entry.job is not None]
 
     async def source_of(self, link: str) -> str | None:
@@ -296,39 +305,20 @@ class Ledger:
         unknown.ledger_key = key
         raise unknown
 
-    def _entry(self, request: JobRequest | None, **fields: Any) -> Entry:
-        return Entry(at=datetime.now(UTC), token=self._token, request=request, **fields)
+    def _entry(self, key: str, request: JobRequest | None, **fields: Any) -> Entry:
+        fields |= {"token": self._token, "account": self._account, "key": key}
+        return Entry(at=datetime.now(UTC), request=request, **fields)
 
     def _get(self, key: str) -> Entry | None:
         found = self._backend.get(key)
         return None if found is None else _entry(found)
 
-    def _change(self, key: str, change: Callable[[Entry | None], Entry | None]) -> Entry | None:
-        """Replace a record by what `change` makes of it; return what it was before."""
-        for _ in range(MAX_RETRIES):
-            text = self._backend.get(key)
-            before = None if text is None else _entry(text)
-            after = change(before)
-            if after is before:
-                return before
-            new = None if after is None else _text(key, self._account, after)
-            if self._backend.replace(key, text, new):
-                return before
-        raise TimeoutError(0, "other workers change this entry all the time")
-
-    def _remove(self, key: str, drop: Callable[[Entry], bool]) -> None:
-        self._change(key, lambda record: record and _without(record, drop))
+    def _change(self, key: str, change: _Change) -> Entry | None:
+        return change_record(self._backend, key, change)
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
-        self._remove(key, lambda entry: entry.token == self._token and entry.pending)
-
-    def _entries(self) -> Iterator[Entry]:
-        for text in self._backend.texts():
-            with suppress(InvalidRequestError):  # a newer version's
-                record = _entry(text)
-                if record.account in {"", self._account}:
-                    yield from record.all
+        remove_entries(self._backend, key, lambda e: e.token == self._token and e.pending)
 
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, bare_link(link)])}"
@@ -397,6 +387,35 @@ class LedgerHooks(SubmitHooks):
         await self._ledger.refuse(self._request.key)
 
 
+def read_records(backend: LedgerBackend) -> Iterator[Entry]:
+    """Yield every record but those of newer versions."""
+    for text in backend.texts():
+        with suppress(InvalidRequestError):
+            yield _entry(text)
+
+
+def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], bool]) -> None:
+    """Remove some entries of a record; those of other calls stay."""
+    change_record(backend, key, lambda record: record and _without(record, drop))
+
+
+def change_record(backend: LedgerBackend, key: str, change: _Change) -> Entry | None:
+    """Replace a record by what `change` makes of it; return what it was before."""
+    for _ in range(MAX_RETRIES):
+        text = backend.get(key)
+        before = None if text is None else _entry(text)
+        after = change(before)
+        if after is before or backend.replace(
+            key, text, None if after is None else _text(key, after)
+        ):
+            return before
+    raise TimeoutError(0, "other workers change this entry all the time")
+
+
+def _at(entry: Entry) -> datetime:
+    return entry.at
+
+
 def _links(job: Job) -> Iterator[tuple[str, str]]:
     """Yield the links of a job's files, and which file each leads to."""
     for file in job.files:
@@ -405,11 +424,11 @@ def _links(job: Job) -> Iterator[tuple[str, str]]:
                 yield one.url, one.source
 
 
-def _text(key: str, account: str, record: Entry) -> str:
+def _text(key: str, record: Entry) -> str:
     whole = {
         "schema": _SCHEMA,
         "key": key,
-        "account": account,
+        "account": next((entry.account for entry in record.all if entry.account), ""),
         **_fields(record),
         "others": [_fields(entry) for entry in record.others],
     }
@@ -422,8 +441,12 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "at": entry.at.isoformat(),
         "token": entry.token,
         "again": entry.again,
-        "job": entry.job.model_dump(mode="json") if entry.job else None,
-        "asked": entry.request.as_record() if entry.request else None,
+        "job": entry.job.model_dump(mode="json", exclude={"raw_revised_prompt"})
+        if entry.job
+        else None,
+        "asked": {"title": stem_of(entry.request.title), "parameters": {}}
+        if entry.request
+        else None,
     }
 
 
@@ -449,14 +472,16 @@ def _entry(text: str) -> Entry:
             )
         case {"schema": 1, **fields}:
             others = fields.get("others")
-            key, account = str(fields.get("key") or ""), str(fields.get("account") or "")
-            entries = [_one(other, key) for other in others] if isinstance(others, list) else []
-            return replace(_one(fields, key), account=account, others=tuple(entries))
+            whose: dict[str, Any] = {
+                name: str(fields.get(name) or "") for name in ("key", "account")
+            }
+            entries = [_one(other, whose) for other in others] if isinstance(others, list) else []
+            return _joined(_one(fields, whose), entries)
         case _:
             return Entry(at=datetime.now(UTC), lost=True)
 
 
-def _one(fields: Any, key: str) -> Entry:
+def _one(fields: Any, whose: Mapping[str, Any]) -> Entry:
     try:
         job = _with_zones(Job.model_validate(fields["job"])) if fields["job"] else None
         return Entry(
@@ -465,10 +490,11 @@ def _one(fields: Any, key: str) -> Entry:
             job=job,
             lost=job is None and fields["state"] != "submitting",
             again=fields.get("again") is True,
-            request=request_from_record(fields.get("asked"), key),
+            request=request_from_record(fields.get("asked"), whose["key"]),
+            **whose,
         )
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
-        return Entry(at=datetime.now(UTC), lost=True)
+        return Entry(at=datetime.now(UTC), lost=True, **whose)
 
 
 def _time(text: Any, *, known: bool) -> datetime:

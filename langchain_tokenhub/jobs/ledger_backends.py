@@ -127,9 +127,9 @@ def _read(file: Path) -> str | None:
         raise
     except OSError as problem:
         raise _unreadable(file, f"cannot be read ({problem.strerror})") from None
-    if len(data or b"") > MAX_ENTRY_BYTES:
+    if len(data) > MAX_ENTRY_BYTES:
         raise _unreadable(file, f"is larger than {MAX_ENTRY_BYTES // 1024**2} MB")
-    return (data or b"").decode(errors="replace")
+    return data.decode(errors="replace")
 
 
 def _unreadable(file: Path, reason: str) -> InvalidRequestError:
@@ -148,8 +148,11 @@ def _create(file: Path, text: str) -> bool:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
-    with _removed_on_error(file):  # a claim that was not written whole would block the call
+    try:
         _write(handle, text)
+    except BaseException:  # a claim that was not written whole would block the call
+        file.unlink(missing_ok=True)
+        raise
     return True
 
 
@@ -165,15 +168,6 @@ def _part(file: Path, text: str | None) -> Iterator[Path | None]:
         yield part
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _removed_on_error(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
 
 
 def _write(handle: int, text: str) -> None:

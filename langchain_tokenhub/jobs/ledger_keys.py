@@ -46,26 +46,7 @@ _SIGNATURES = re.compile(
     re.IGNORECASE,
 )
 """Query fields with which object stores and CDNs sign a link; the rest names the file."""
-_AZURE = frozenset(
-    [
-        "sv",
-        "ss",
-        "srt",
-        "se",
-        "st",
-        "sp",
-        "sr",
-        "sig",
-        "sip",
-        "spr",
-        "skoid",
-        "sktid",
-        "skt",
-        "ske",
-        "sks",
-        "skv",
-    ]
-)
+_AZURE = re.compile(r"s[vsetpr]|srt|sig|sip|spr|skoid|sktid|sk[tesv]", re.IGNORECASE)
 """The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 
@@ -77,14 +58,14 @@ def bare_link(link: str) -> str:
     except ValueError:
         return link
     fields = [field for field in parts.query.split("&") if field]
-    names = {field.partition("=")[0].lower() for field in fields}
-    signed = _AZURE if "sig" in names else frozenset[str]()
-    kept = [field for field in fields if not _is_signature(field.partition("=")[0], signed)]
+    names = [field.partition("=")[0] for field in fields]
+    signed = [_SIGNATURES, *([_AZURE] if "sig" in map(str.lower, names) else [])]
+    kept = [
+        field
+        for name, field in zip(names, fields, strict=True)
+        if not any(pattern.fullmatch(name) for pattern in signed)
+    ]
     return f"//{parts.netloc.lower()}{parts.path}{'?' if kept else ''}{'&'.join(kept)}"
-
-
-def _is_signature(name: str, more: frozenset[str]) -> bool:
-    return name.lower() in more or _SIGNATURES.fullmatch(name) is not None
 
 
 def _without_signatures(value: Any) -> Any:
@@ -92,7 +73,7 @@ def _without_signatures(value: Any) -> Any:
         case str() if _LINK.fullmatch(value):
             return bare_link(value)
         case Mapping():
-            return {name: _without_signatures(inner) for name, inner in value.items()}
+            return {str(name): _without_signatures(inner) for name, inner in value.items()}
         case list() | tuple():
             return [_without_signatures(inner) for inner in value]
         case _:

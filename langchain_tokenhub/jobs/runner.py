@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,8 @@ from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.service import (
-    Service,
-    SubmitHooks,
-    about,
-    finished,
-    query,
-    submit,
-)
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, about, finished, query, submit
+from langchain_tokenhub.transport import Runtime
 
 LONGEST_WAIT = 366 * 86400.0
 """Seconds; longer ones overflow where threads wait."""
@@ -65,51 +60,38 @@ class JobRunner:
     folder: Path | None = None
 
     @property
-    def _now(self) -> float:
-        return self.service.transport.runtime.now()
+    def _runtime(self) -> Runtime:
+        return self.service.transport.runtime
 
     async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
-        job = None
-        while job is None:
-            try:
-                await self._check(request, again=again)
-                async with self._place():
-                    job = await self.ended(await self._submit_once(request, again=again))
-            except TakenError as taken:
-                job = await self._resume(request, taken)
-            except JobFailedError as failed:
-                await self._forget_failed(request, failed)
-                raise
-        return await self.save_results(job, request)
+        return await self.save_results(await self._job(request, again=again, wait=True), request)
 
     async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
-        job = None
-        while job is None:
-            try:
-                await self._check(request, again=again)
-                async with self._place():
-                    job = await self._submit_once(request, again=again)
-                    if job.ended and not _is_completed(job):
-                        finished(job)
-            except TakenError as taken:
-                job = await self._await_other_worker(request, taken)
-            except JobFailedError as failed:
-                await self._forget_failed(request, failed)
-                raise
-        return job
+        return await self._job(request, again=again, wait=False)
+
+    async def _job(self, request: JobRequest, *, again: bool, wait: bool) -> Job:
+        async with self._forgetting_failed(request):
+            while True:
+                try:
+                    await self._check(request, again=again)
+                    async with self.limiter.place(self._runtime, self.most, self.wait):
+                        job = await self._submit_once(request, again=again)
+                        if wait or (job.ended and not _is_completed(job)):
+                            job = await self.ended(job)
+                        return job
+                except TakenError as taken:
+                    earlier = await self._await_other_worker(request, taken)
+                if earlier is not None:  # None: that submit was refused
+                    return await self._resume(earlier) if wait else earlier
 
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
         request = self.recent.request(job.id)
-        try:
-            return await self.save_results(
-                await self._restore_saved_files(await self.ended(job)), request
-            )
-        except JobFailedError as failed:
-            await self._forget_failed(request, failed)
-            raise
+        async with self._forgetting_failed(request):
+            job = await self._restore_saved_files(await self.ended(job))
+            return await self.save_results(job, request)
 
     async def ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -175,35 +157,37 @@ class JobRunner:
         if request.problem is not None:
             raise request.problem
         if self.folder is not None:
-            check = functools.partial(check_folder, self.folder)
-            await self.service.transport.runtime.blocking(check)
+            await self._runtime.blocking(functools.partial(check_folder, self.folder))
 
     async def _await_other_worker(self, request: JobRequest, taken: TakenError) -> Job | None:
         assert self.ledger is not None  # noqa: S101 - it has raised
         return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
 
-    async def _resume(self, request: JobRequest, taken: TakenError) -> Job | None:
-        """Wait for the job of an earlier call; return None if that was refused."""
-        job = await self._await_other_worker(request, taken)
+    async def _resume(self, job: Job) -> Job:
+        """Wait for the job of an earlier call."""
         try:
-            return job and await self._restore_saved_files(await self.ended(job))
-        except JobFailedError as failed:
-            await self._forget_failed(request, failed)
-            raise
+            return await self._restore_saved_files(await self.ended(job))
         except JobNotFoundError as gone:
             gone.hint = "generate(..., again=True) submits and pays anew"
             raise
 
-    async def _forget_failed(self, request: JobRequest, failed: JobFailedError) -> None:
-        """Remove a failed job from the ledger: it is not charged, and may be submitted anew."""
-        job = failed.job
-        if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
-            await self.ledger.forget(request.key, job)
+    @asynccontextmanager
+    async def _forgetting_failed(self, request: JobRequest) -> AsyncGenerator[None, None]:
+        """Remove a job that failed from the ledger: it is not charged, and may be made anew."""
+        try:
+            yield
+        except JobFailedError as failed:
+            job = failed.job
+            if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
+                await self.ledger.forget(request.key, job)
+            raise
 
     async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
         log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
         log.remember = functools.partial(self.recent.keep, request=request)
-        job = await submit(self.service, request.body, deadline=self._now + self.wait, log=log)
+        job = await submit(
+            self.service, request.body, deadline=self._runtime.now() + self.wait, log=log
+        )
         self.recent.keep(job, request)
         return job
 
@@ -234,7 +218,7 @@ class JobRunner:
         if self.folder is None or not several:
             return job
         look = functools.partial(sidecars.sidecar_job, self.folder, job.id)
-        found = await self.service.transport.runtime.blocking(look)
+        found = await self._runtime.blocking(look)
         if found is None or len(found[0].files) != len(job.files):
             return job
         both = zip(found[0].files, job.files, strict=True)
@@ -246,8 +230,7 @@ class JobRunner:
         return file if there else file.model_copy(update={"path": None})
 
     async def _is_saved(self, file: MediaFile) -> bool:
-        runtime = self.service.transport.runtime
-        return file.path is not None and await runtime.blocking(file.path.is_file)
+        return file.path is not None and await self._runtime.blocking(file.path.is_file)
 
     async def _query_fresh_links(self, job: Job) -> Job:
         """Query a job whose links are dead for new ones."""
@@ -268,10 +251,6 @@ class JobRunner:
                 hint="call result(job) later; nothing is charged again",
             ) from failure
 
-    def _place(self) -> AbstractAsyncContextManager[None]:
-        runtime = self.service.transport.runtime
-        return self.limiter.place(runtime, self.most, self.wait)
-
     async def _save_file(
         self, job: Job, index: int, request: JobRequest, pictures: dict[str, Path]
     ) -> MediaFile:
@@ -280,10 +259,9 @@ class JobRunner:
         if self.folder is None or await self._is_saved(file):
             return file
         try:
-            file = await self._save(job, index, request, self.folder)
-            await self._write_sidecar(
-                job, file, index, request
-            )  # a cut in the preview leaves no orphan
+            stem = stem_of(request.title or job.model, job.id)
+            file = await file._save_as(self._runtime, self.folder, stem)
+            await self._write_sidecar(job, file, index, request)  # before a cut in the preview
             pictured = await self._save_preview(job, file, pictures)
             if pictured is not file:
                 file = pictured
@@ -299,32 +277,22 @@ class JobRunner:
         self, job: Job, file: MediaFile, index: int, request: JobRequest
     ) -> None:
         note = functools.partial(sidecars.note, job, file, index, request)
-        await self.service.transport.runtime.blocking(note)
+        await self._runtime.blocking(note)
 
     async def _save_preview(
         self, job: Job, file: MediaFile, pictures: dict[str, Path]
     ) -> MediaFile:
-        """Save a 3D model's preview beside it, if it has one.
-
-        Args:
-            job: The model's job.
-            file: The saved model.
-            pictures: Saved previews of the job by link.
-        """
+        """Save a 3D model's preview beside it, unless `pictures` has that link's already."""
         link = file.preview_url
         if link is None:
             return file
         try:
             if link not in pictures:
-                pictures[link] = await file._save_preview(self.service.transport.runtime)
+                pictures[link] = await file._save_preview(self._runtime)
         except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
             return file
         return file.model_copy(update={"preview_path": pictures[link]})
-
-    async def _save(self, job: Job, index: int, request: JobRequest, folder: Path) -> MediaFile:
-        stem = stem_of(request.title or job.model, job.id)
-        return await job.files[index]._save_as(self.service.transport.runtime, folder, stem)
 
 
 def _reason(problem: Exception) -> object:
@@ -353,7 +321,8 @@ def _finished(job: Job) -> Job:
     try:
         return finished(job)
     except JobFailedError as failed:
-        if error_row(None, failed.code).name != "JobNotFoundError":
+        fault = job.error or {"code": None, "message": ""}
+        if error_row(None, fault["code"] or fault["message"]).name != "JobNotFoundError":
             raise
         gone = failed
     raise JobNotFoundError(
@@ -370,8 +339,8 @@ def check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
+    except (OSError, ValueError) as problem:  # a name with a null byte is a ValueError
+        reason = getattr(problem, "strerror", None) or str(problem)
         reason = "it is not a folder" if isinstance(problem, FileExistsError) else reason
     else:
         return

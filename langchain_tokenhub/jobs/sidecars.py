@@ -19,6 +19,17 @@ from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import tail_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    ValidationError,
+)
+"""What reading a JSON file that is no sidecar may raise."""
+
 
 def note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
     """Write the sidecar of a saved file, which is number `index` of the job's files."""
@@ -68,7 +79,7 @@ def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | No
 def source_of(path: Path, data: bytes) -> str | None:
     """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
     sidecar = path.with_name(f"{path.name}.json")
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+    with suppress(*_UNREADABLE):
         facts = json.loads(sidecar.read_text("utf-8"))
         if facts["sha256"] == hashlib.sha256(data).hexdigest():
             return _read(sidecar, facts).job.files[0].source
@@ -105,7 +116,7 @@ def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
     names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - a path for each name is slow
     for name in sorted(name for name in names if name.endswith(".json") and tail in name):
         sidecar = folder / name
-        with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
+        with suppress(*_UNREADABLE):
             yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
 
 

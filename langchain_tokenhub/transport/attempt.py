@@ -98,22 +98,39 @@ class Attempt:
 
     async def answer(self) -> Answer:
         """Return the whole answer."""
-        response = await self._send(stream=False)
+        try:
+            response = await self._send(stream=False)
+        except TokenHubError as error:
+            if (data := self._accepted(error)) is None:
+                raise
+            server_id = error.request_id or data.get("request_id")
+            return self._answer(error.status or 0, data, server_id, error.retry_after)
         try:
             data = self._value(response, await self._whole(response))
         finally:
             await self.runtime.close(response)
-        return self._answer(response, data, request_id(response, data))
+        pause = retry_after(response.headers)
+        return self._answer(response.status_code, data, request_id(response, data), pause)
 
-    def _answer(self, response: httpx.Response, data: Any, request_id: str | None) -> Answer:
+    def _accepted(self, error: TokenHubError) -> Any:
+        """Return the body of an error that says that the call was accepted, else None."""
+        try:
+            data = error.response and error.response.json()
+        except (ValueError, RecursionError):
+            return None
+        return data if self.call.is_accepted(data) else None
+
+    def _answer(
+        self, status: int, data: Any, request_id: str | None, pause: float | None
+    ) -> Answer:
         return Answer(
             data=data,
-            status=response.status_code,
+            status=status,
             host=host_name(self.origin),
             request_id=request_id,
             client_request_id=self.call.id,
             attempts=self.number,
-            retry_after=retry_after(response.headers),
+            retry_after=pause,
         )
 
     async def begin(self) -> Answer:
@@ -127,7 +144,9 @@ class Attempt:
         except BaseException:
             await stream.aclose()
             raise
-        return self._answer(response, OpenStream(first, stream), self._server_id)
+        opened = OpenStream(first, stream)
+        pause = retry_after(response.headers)
+        return self._answer(response.status_code, opened, self._server_id, pause)
 
     # -- the request ------------------------------------------------------------------------
 

@@ -107,6 +107,8 @@ class Call:
         timeouts: The timeouts of one attempt.
         is_fault: Returns whether the body of a 2xx is an error. For a job's query none is: there
             it is the job's state.
+        is_accepted: Returns whether the body of an answer that is no 2xx says that the call was
+            accepted all the same: it names the job that was made.
         prefer: Host name to try first: the one that accepted the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
         send_state: Records how far the request came.
@@ -117,6 +119,7 @@ class Call:
     retry_class: RetryClass = "read"
     timeouts: Timeouts = field(default_factory=Timeouts)
     is_fault: Callable[[Any], object] = fault_in
+    is_accepted: Callable[[Any], bool] = lambda _: False
     prefer: str | None = None
     deadline: float | None = None
     send_state: SendState | None = None
@@ -170,7 +173,7 @@ class Answer:
     Args:
         data: The body: a JSON value, `Events` where the service sent events unrequested,
             or of a stream an async generator of values, to be closed by its reader.
-        status: HTTP status, some 2xx.
+        status: HTTP status, as a rule some 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
         client_request_id: Our id of the call, which was sent with the request.

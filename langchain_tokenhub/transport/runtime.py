@@ -248,7 +248,8 @@ class _SubmitTask(asyncio.Task[T]):
     """A task that others cannot cancel while its submit is under way.
 
     A loop that ends cancels all tasks, and so do programs that shut down. The timeouts inside the
-    task cancel it too; those come from the task itself or from a callback of the loop.
+    task cancel it too; those come from the task itself or from a callback of the loop. A loop that
+    ends although an interruption waits already (a second Ctrl-C) does cancel it.
     """
 
     def __init__(self, work: Coroutine[Any, Any, T], send_state: SendState) -> None:
@@ -265,7 +266,9 @@ class _SubmitTask(asyncio.Task[T]):
 
     def _is_cancelled_by_others(self) -> bool:
         loop = self.get_loop()
-        return not loop.is_running() or asyncio.current_task(loop) not in (None, self)
+        if not loop.is_running():
+            return not self._send_state.abandoned
+        return asyncio.current_task(loop) not in (None, self)
 
     def release(self) -> None:
         """Allow cancellation, and cancel if that was requested meanwhile."""

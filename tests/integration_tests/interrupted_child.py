@@ -1,9 +1,10 @@
 """A process that is interrupted with Ctrl-C in the middle of a paid call, and tells what it knows.
 
-python interrupted_child.py FACE FOLDER [tell]
+python interrupted_child.py FACE FOLDER GRACE [tell]
 
-With `tell` it stands still, after a line on stdout, while progress is told. When it is interrupted
-it prints the notes of the exception, and of those behind it, as JSON.
+An interrupted submit is waited for up to GRACE seconds. With `tell` it stands still, after a line
+on stdout, while progress is told. When it is interrupted it prints the notes of the exception, and
+of those behind it, as JSON.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from pathlib import Path
 
 from langchain_tokenhub import TokenHubVideoTool
 from langchain_tokenhub.transport import runtime
-
-runtime.INTERRUPT_GRACE = 1.0
 
 
 def stand_still(_job):
@@ -34,7 +33,8 @@ def notes(error):
     return [*getattr(error, "__notes__", []), *notes(error.__context__)]
 
 
-def main(face, folder, *more):
+def main(face, folder, grace, *more):
+    runtime.INTERRUPT_GRACE = float(grace)
     tool = TokenHubVideoTool(
         save_to=Path(folder) / "out",
         ledger=Path(folder) / "ledger",

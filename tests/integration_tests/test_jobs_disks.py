@@ -314,3 +314,9 @@ def test_bytes_that_came_once_and_were_not_kept_are_told(hub, call, tmp_path, mo
         call(tool, "generate", **asked)
     assert "again=True" in caught.value.hint
     assert len(hub.requests) == 1
+
+
+def test_a_name_that_no_folder_can_have_is_told_before_money_is_spent(hub, call):
+    with pytest.raises(errors.InvalidRequestError, match="save_to: no file can be written"):
+        call(TokenHubImageTool(save_to="a\0b"), "generate", prompt="猫")
+    assert hub.requests == []

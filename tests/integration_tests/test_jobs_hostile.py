@@ -376,7 +376,7 @@ def test_a_poll_that_hangs_holds_up_no_other(hub, call):
     assert sum(moment < 4 for moment in at) >= 3
 
 
-def test_a_cancelled_wait_for_many_names_them(hub):
+def test_a_cancelled_wait_for_many_names_them(hub, caplog):
     hub.speed = 0.001
     tool = TokenHubVideoTool()
     jobs = [tool.submit(prompt=f"猫{n}") for n in range(3)]
@@ -394,7 +394,7 @@ def test_a_cancelled_wait_for_many_names_them(hub):
             return stopped.__notes__
 
     (note,) = asyncio.run(cancelled())
-    assert all(job.id in note for job in jobs)
+    assert all(job.id in note and job.id in caplog.text for job in jobs)
 
 
 def test_many_ids_are_looked_up_in_the_ledger_once(hub, call, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.errors import JobRef
+from langchain_tokenhub.jobs.history import shared_recent_jobs
 from langchain_tokenhub.jobs.ledger import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools import (
@@ -106,7 +108,7 @@ def test_bytes_that_are_saved_are_neither_warned_of_nor_kept_in_memory(hub, call
         warnings.simplefilter("always")
         made = call(tool, "generate", **BASE64)
     assert told == []
-    (save_results,) = tool._recent_jobs().find(made.job.id).files
+    (save_results,) = shared_recent_jobs(*tool._owner()).find(made.job.id).files
     assert save_results._data is None
     assert save_results.read() == made.files[0].read()
 
@@ -115,8 +117,8 @@ def test_bytes_that_are_not_saved_do_not_fill_the_memory(hub, call, monkeypatch)
     monkeypatch.setattr("langchain_tokenhub.jobs.history.MOST_HELD", 1)
     tool = TokenHubImageTool(model="hy-image-lite")
     first, second = (call(tool, "generate", **BASE64).job for _ in range(2))
-    assert tool._recent_jobs().find(first.id) is None
-    assert tool._recent_jobs().find(second.id).files[0]._data
+    assert shared_recent_jobs(*tool._owner()).find(first.id) is None
+    assert shared_recent_jobs(*tool._owner()).find(second.id).files[0]._data
 
 
 @pytest.mark.parametrize("verb", ["query", "watch"])
@@ -190,3 +192,23 @@ async def test_a_call_that_was_cut_between_two_files_saves_none_again(
     files = (await tool.agenerate(prompt="椅子")).files
     assert {file.path for file in files} == {*out.glob("*.zip"), *out.glob("*.glb")}
     assert {file.preview_path for file in files} == {*out.glob("*.png")}
+
+
+def test_a_reference_to_a_job_is_taken_wherever_a_job_is(hub, call):
+    tool = TokenHubImageTool()
+    job = call(tool, "generate", prompt="猫").job
+    ref = JobRef(kind=job.kind, model=job.model, id=job.id)
+    assert call(tool, "query", ref).id == call(tool, "result", ref).job.id == job.id
+    for jobs in (ref, [ref]):
+        assert [made.job.id for made in call(tool, "results", jobs)] == [job.id]
+    video = TokenHubVideoTool(model="yt-video-2.0")
+    for picture in (ref, Job(**ref.model_dump())):
+        assert call(video, "generate", prompt="走", image=picture).files
+
+
+def test_neither_key_nor_prompt_is_in_a_ledger(hub, call, tmp_path):
+    for tool in (TokenHubImageTool, TokenHubVideoTool, Tokenhub3DTool):
+        call(tool(ledger=tmp_path, api_key="sk-canary"), "generate", prompt="秘密 的 canary")
+    texts = [file.read_text("utf-8") for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(texts) > 3
+    assert not any(word in text for text in texts for word in ("秘密 的", "sk-canary"))

@@ -243,7 +243,15 @@ def test_a_folder_that_cannot_be_written_is_told_before_money_is_spent(hub, call
 GONE = {"status": "failed", "error": {"code": "FailedOperation.JobNotExist", "message": "?"}}
 
 
-@pytest.mark.parametrize("told", [GONE, GONE | {"status": "expired"}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        GONE,
+        GONE | {"status": "expired"},
+        GONE | {"error": {"code": "ResourceNotFound.JobNotExist", "message": "?"}},
+        GONE | {"error": "JobNotExist"},
+    ],
+)
 def test_a_job_that_is_gone_stays_in_the_ledger_and_is_not_paid_for_again(
     peers, call, tmp_path, monkeypatch, told
 ):

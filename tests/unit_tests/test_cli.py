@@ -17,10 +17,12 @@ from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media
 from langchain_tokenhub.cli.parser import parse
+from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import note
 from langchain_tokenhub.params import params_class
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit
+from langchain_tokenhub.transport import SyncRuntime, finish
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
 TABLE = console._texts()
@@ -35,6 +37,14 @@ def job(**facts):
 def keep(path, **whole):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole), "utf-8")
+
+
+def ledger(folder, account=""):
+    return Ledger(FolderBackend(jobs.ledger_path(folder)), SyncRuntime(), account)
+
+
+def record(folder, known):
+    finish(ledger(folder).keep("hy-video-1.5-0a1b", known))
 
 
 def parsed(*arguments):
@@ -351,7 +361,7 @@ def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
     done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z", files=files)
     going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
     keep(tmp_path / "a-100001.mp4.json", file="a-100001.mp4", job=done.model_dump(mode="json"))
-    keep(jobs.ledger_path(tmp_path) / "k.json", job=going.model_dump(mode="json"))
+    record(tmp_path, going)
     assert [known.id for known in jobs.known_jobs(tmp_path)] == ["100002", "100001"]
     assert jobs.unfinished_jobs(tmp_path) == [going]
     assert jobs.find_job(tmp_path, "100001").status == "completed"
@@ -367,21 +377,37 @@ def test_the_files_of_one_job_come_together(tmp_path):
 
 
 def test_a_job_that_is_done_with_is_forgotten(tmp_path):
-    keep(jobs.ledger_path(tmp_path) / "k.json", job=job(id="100001").model_dump(mode="json"))
+    record(tmp_path, job(id="100001"))
     jobs.remove_entry(tmp_path, "100001")
     assert jobs.known_jobs(tmp_path) == []
+    assert list(jobs.ledger_path(tmp_path).glob("*.json")) == []
+
+
+def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
+    calls = [ledger(tmp_path, account="a") for _ in range(3)]
+    finish(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
+    for call in calls[1:]:
+        finish(call.claim("hy-video-1.5-0a1b", again=True))
+    finish(calls[1].lose("hy-video-1.5-0a1b"))
+    assert len(jobs.unanswered_submits(tmp_path)) == 2
+    jobs.remove_entry(tmp_path, "100001")
+    assert jobs.unfinished_jobs(tmp_path) == []
+    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-video-1.5"] * 2
+    finish(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
+    assert [known.id for known, _ in finish(calls[0].known())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
-    at = "2026-01-01T00:00:00+00:00"
-    keep(jobs.ledger_path(tmp_path) / "hy-3d-3.0-0a1b.json", state="submitting", at=at, job=None)
-    assert jobs.unanswered_submits(tmp_path) == [jobs.UnansweredSubmit("hy-3d-3.0", at)]
+    finish(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
+    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-3d-3.0"]
     assert main(["jobs", str(tmp_path)]) == 0
     assert "may have been charged" in capsys.readouterr().out
 
 
 def test_other_json_files_are_passed_over(tmp_path):
     (tmp_path / "a.json").write_text("[1, {", "utf-8")
+    for name, text in {"null": "null", "list": "[1]", "deep": "[" * 100_000}.items():
+        (tmp_path / f"{name}.json").write_text(text, "utf-8")
     keep(tmp_path / "b.json", job={"id": ""})
     keep(tmp_path / "c.json", name="somebody else's")
     assert jobs.known_jobs(tmp_path) == []

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger import (
     Ledger,
     LedgerHooks,
@@ -106,14 +107,32 @@ def test_a_key_is_a_file_name():
     assert "/" not in key_of("ep-../../x", ["a"], {})
 
 
-def test_what_was_asked_for_is_kept_without_its_files(ledger):
+def test_of_a_request_only_the_name_of_its_files_is_kept(ledger):
     request = JobRequest(
-        body={"prompt": "雪\ud83d", "image": {"base64": "A" * 5000}}, title="雪", key="k"
+        body={"prompt": "雪\ud83d 里的猫", "x": "https://x.test/a?q-signature=s"},
+        title="雪\ud83d 里的猫",
+        key="k",
     )
-    finish(ledger.keep("k", JOB, request))
+    job = JOB.model_copy(update={"raw_revised_prompt": "雪 里的猫，细节清晰"})
+    finish(ledger.claim("k", request))
+    for act in (lambda: None, lambda: finish(ledger.keep("k", job, request))):
+        act()
+        text = ledger._backend.get("k")
+        assert "雪_里的猫" in text
+        assert not any(word in text for word in ("雪 里", "细节", "signature", "\\ud83d"))
     ((_, known),) = finish(ledger.known())
-    assert (known.title, known.body["prompt"][0]) == ("雪", "雪")
-    assert known.body["image"] == {"base64": "(5000 characters of base64)"}
+    assert stem_of(known.title, "1") == stem_of(request.title, "1")
+
+
+def test_a_record_is_its_accounts_whoever_changes_it(tmp_path):
+    mine = Ledger(backend_for(tmp_path), ScriptedRuntime(), "a")
+    finish(mine.keep("k", JOB))
+    finish(Ledger(backend_for(tmp_path), ScriptedRuntime(), "b").claim("k", again=True))
+    assert [job for job, _ in finish(mine.known())] == [JOB]
+
+
+def test_a_key_takes_whatever_json_takes():
+    assert key_of("m", ["a"], {"x": {1: 2, "b": 3}}) == key_of("m", ["a"], {"x": {"1": 2, "b": 3}})
 
 
 def test_links_count_without_their_signatures():

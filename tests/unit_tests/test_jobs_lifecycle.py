@@ -152,6 +152,21 @@ def test_an_answer_with_an_id_is_an_accepted_job_whatever_else_it_says(more):
         assert request(where).id == "1430000000000000128"
 
 
+@pytest.mark.parametrize("status", [400, 408, 409, 429, 499, 500, 502, 503])
+def test_an_answer_with_an_id_is_an_accepted_job_whatever_its_status_is(status):
+    for more in ({}, {"error": {"code": "429005", "message": "busy"}}):
+        where = service(answer({**SUBMITTED, **more}, status=status))
+        job = request(where)
+        assert (job.id, job.status, job.request_id) == (SUBMITTED["id"], "queued", "r-1")
+
+
+def test_an_id_that_says_nothing_of_a_job_does_not_hide_a_refusal():
+    for status in ({}, {"status": "failed"}, {"status": "error"}, {"status": 400}):
+        body = {"id": "err-1", **status, "error": {"code": "400002", "message": "bad"}}
+        with pytest.raises(errors.InvalidRequestError, match="bad"):
+            request(service(answer(body, status=400)))
+
+
 def test_a_submit_whose_job_failed_at_once_keeps_its_id_and_reason():
     error = {"code": "FailedOperation.InnerError", "message": "no"}
     job = request(service(answer({**SUBMITTED, "status": "failed", "error": error})))
