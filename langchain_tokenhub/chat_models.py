@@ -592,13 +592,16 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
                 the `response_format`.
         """
-        bound = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        chosen = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        bound = chat.request.encode_tools(tools, None, strict=strict)
+        if "tool_choice" in chosen:
+            bound["tool_choice"] = tool_choice  # of all tools: a call may choose another
         if bound and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
             chat.structured.check_format(response_format, self.model)
             bound["response_format"] = response_format
-        if bound.get("tool_choice") == "required" and (
+        if chosen.get("tool_choice") == "required" and (
             names := chat.structured.answer_tools(tools)
         ):
             bound["answer_tools"] = names

@@ -46,7 +46,7 @@ from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
 from langchain_tokenhub.transport.runtime import Runtime, limit_reads, restore_reads
 from langchain_tokenhub.transport.send_state import SendState
-from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk
+from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, without_error
 
 logger = logging.getLogger("langchain_tokenhub.transport")
 
@@ -258,9 +258,11 @@ class Attempt:
         except ServerError as error:
             unreadable = error
         else:
-            if self.call.is_fault(data):
-                raise refusal(response, data)
-            return data
+            if not self.call.is_fault(data):
+                return data
+            if content := without_error(data):
+                return Events(values=content, failure=self.mark(refusal(response, data)))
+            raise refusal(response, data)
         # the service may have sent events although none were requested
         reader = StreamReader(response, self._timeouts, self.runtime.now)
         values = [*reader.feed(body), *reader.finish()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import AIMessageChunk
 
@@ -128,10 +130,11 @@ def test_row_18_a_chunk_that_holds_nothing_adds_nothing(odd):
     assert _whole(_chunk(content="a"), odd, _chunk("stop", content="b")).content == "ab"
 
 
-@pytest.mark.parametrize("odd", [None, 3, "text", []])
-def test_what_is_no_chunk_at_all_is_the_servers_error(odd):
-    with pytest.raises(ServerError):
-        DeltaReader("m").read(odd)
+@pytest.mark.parametrize("odd", [3, "text", [3]])
+def test_what_is_no_chunk_at_all_is_the_servers_error_and_loses_nothing(services, call, odd):
+    with pytest.raises(ServerError, match="JSON object") as failed:
+        call(services()([_chunk(content="a"), json.dumps(odd)]).model(), "stream", "hi")
+    assert failed.value.partial.text == "a"
 
 
 def test_row_17_two_finish_chunks_give_one_finish_reason_and_one_name():
@@ -477,10 +480,22 @@ def test_an_end_that_is_not_normal_is_a_warning_and_in_the_metadata(services, ca
     assert message.response_metadata["finish_reason"] == reason
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "function_call", "null", None])
+@pytest.mark.parametrize(
+    "reason",
+    [*("stop", "length", "tool_calls", "function_call", "null", None), "end_turn", "max_tokens"],
+)
 def test_a_normal_end_is_told_by_the_metadata_alone(services, call, reason):
     for ask in _both(services, call, reason):
         ask()
+
+
+def test_a_finish_reason_that_no_one_gave_is_not_invented_in_any_face(services, call):
+    parts = [_chunk(content="hi")]
+    whole = services()(_framed({"content": "hi"}, finish=None)).model()
+
+    ends = [call(services()(parts).model(), "invoke", "hi"), call(whole, "invoke", "hi")]
+    ends += services()(parts).faces().values()
+    assert {message.response_metadata.get("finish_reason") for message in ends} == {None}
 
 
 # -- answers of other kinds -----------------------------------------------------------------------
