@@ -11,7 +11,7 @@ A whole answer is read as a stream of one chunk, so that both give the same cont
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -62,56 +62,18 @@ class Ending:
     usage: UsageMetadata | None = None
 
 
-def decode_answer(
-    data: object, *, model: str, metadata: Mapping[str, Any] = _NOTHING
-) -> ChatResult:
-    """Return the result in a whole answer.
-
-    Args:
-        data: The answer's JSON value.
-        model: Id of the model that was asked.
-        metadata: What the transport adds to `response_metadata`.
+def checked_answer(data: object) -> dict[str, Any]:
+    """Return a whole answer.
 
     Raises:
-        ServerError: The answer holds no message, or the model failed while it wrote it; `partial`
-            is the message so far.
+        ServerError: The answer holds no message.
     """
     match data:
         case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
-            return decode_events([data], model=model, metadata=metadata)
+            return cast("dict[str, Any]", data)
         case _:
             excerpt = clean(str(data), 200)
             raise ServerError(f"the answer holds no message: {excerpt}", status=200)
-
-
-def decode_events(
-    values: Iterable[dict[str, Any]],
-    *,
-    model: str,
-    metadata: Mapping[str, Any] = _NOTHING,
-    failure: TokenHubError | None = None,
-) -> ChatResult:
-    """Return the result in the chunks of a whole stream, for events that were not asked for.
-
-    Args:
-        values: The JSON values of the events, in their order.
-        model: Id of the model that was asked.
-        metadata: What the transport adds to `response_metadata`.
-        failure: What ended the stream, if not its end mark.
-
-    Raises:
-        ServerError: The model failed while it answered.
-        TokenHubError: `failure`, unless the answer is complete; `partial` is the message so far.
-    """
-    reader = DeltaReader(model)
-    deltas = [delta for value in values if (delta := reader.read(value))]
-    rest, ending = reader.finish(metadata)
-    if failure is not None and not reader.lacks_only_the_end_mark(failure):
-        failure.partial = message_of([*deltas, *rest])
-        raise failure
-    check_finish_reason(ending, [*deltas, *rest])
-    message = message_of([*deltas, *rest, ending])
-    return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 # -- how an answer ended ------------------------------------------------------------------------
@@ -465,6 +427,11 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     chunks = [cast("AIMessageChunk", chunk_of(item).message) for item in items]
     whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
     return cast("AIMessage", message_chunk_to_message(whole))
+
+
+def result_of(items: Sequence[Delta | Ending]) -> ChatResult:
+    """Return the same as a result of one message."""
+    return ChatResult(generations=[ChatGeneration(message=message_of(items))])
 
 
 # -- token counts ---------------------------------------------------------------------------------

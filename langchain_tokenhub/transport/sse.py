@@ -322,7 +322,7 @@ class StreamReader:
         values: Batch = []
         has_content = False
         for name, data in events:
-            value = None
+            value: Any = None
             try:
                 value = from_json(data)
                 choice = value["choices"][0]

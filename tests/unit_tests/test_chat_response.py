@@ -10,9 +10,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_tokenhub import ServerError
 from langchain_tokenhub.chat.response import (
     DeltaReader,
+    checked_answer,
     chunk_of,
-    decode_answer,
-    decode_events,
 )
 
 
@@ -32,9 +31,9 @@ def _whole(*values):
 
 
 def _answer(**message):
-    choice = {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
-    result = decode_answer({"id": "x", "model": "m", "choices": [choice]}, model="asked-for")
-    return result.generations[0].message
+    return _whole(
+        {"id": "x", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}]}
+    )
 
 
 def _thought(message):
@@ -215,7 +214,7 @@ def test_usage_is_counted_once_wherever_the_server_puts_it(values):
 )
 def test_row_9_an_answer_without_a_message_is_the_servers_error(odd):
     with pytest.raises(ServerError, match="no message"):
-        decode_answer(odd, model="m")
+        checked_answer(odd)
 
 
 @pytest.mark.parametrize(
@@ -501,21 +500,18 @@ def test_a_finish_reason_that_no_one_gave_is_not_invented_in_any_face(services, 
 # -- answers of other kinds -----------------------------------------------------------------------
 
 
-def test_events_that_were_not_asked_for_are_an_answer():
+def test_events_that_were_not_asked_for_are_an_answer(services, call):
     values = [*PARTS, _chunk("tool_calls"), {"choices": [], "usage": USAGE}]
 
-    (generation,) = decode_events(values, model="m", metadata={"host": "hub.test"}).generations
+    message = call(services()(values).model(), "invoke", "hi")
 
-    message = generation.message
     assert (message.text, _thought(message), len(message.tool_calls)) == ("你好", "hm", 1)
     assert message.usage_metadata["total_tokens"] == 13
     assert message.response_metadata["host"] == "hub.test"
 
 
 @pytest.mark.parametrize("code", [0, "0", None])
-def test_a_base_resp_without_a_problem_is_no_error(code):
+def test_a_base_resp_without_a_problem_is_no_error(service, call, code):
     answer = _framed({"content": "hi"}) | {"base_resp": {"status_code": code, "status_msg": ""}}
 
-    result = decode_answer(answer, model="minimax-m2.7")
-
-    assert result.generations[0].message.text == "hi"
+    assert call(service(answer).model("minimax-m2.7"), "invoke", "hi").text == "hi"
