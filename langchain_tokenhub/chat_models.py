@@ -440,7 +440,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                         yield found
         except TokenHubError as error:
             if isinstance(error, InvalidRequestError) and not received:
-                changes = chat.reasoning.after_refusal(body, error, changes, warn=not answer_tools)
+                warn = chat.request.warns_unforced(kwargs)
+                changes = chat.reasoning.after_refusal(body, error, changes, warn=warn)
                 again = self._deltas(transport, messages, stop, kwargs, changes, stream=stream)
                 async with aclosing(again):
                     async for items in again:
@@ -674,7 +675,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         methods = chat.structured.methods_for(
             method, row, schema, can_force=chat.reasoning.can_force(row)
         )
-        more = {**kwargs, "strict": strict}
+        more = {**kwargs, "strict": strict, "has_fallback": len(methods) > 1}
         bound = [
             chat.structured.bind_method(self.bind_tools, schema, one, tools or (), more)
             for one in methods

@@ -27,9 +27,9 @@ Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 MAX_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
 
-SETTINGS = ("temperature", "top_p", "max_tokens", "stop", "seed", "n") + (
-    "thinking",
-    "reasoning_effort",
+SETTINGS = (
+    *("temperature", "top_p", "max_tokens", "stop", "seed", "n"),
+    *("thinking", "reasoning_effort"),
 )
 """Fields of the model that are fields of the body too."""
 CONNECTION = ("timeout", "max_retries", "default_headers")
@@ -38,7 +38,8 @@ _OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"
 FIXED = frozenset({"streaming", "api_key", "site", "base_url", "http_client", "http_async_client"})
 """Fields that a call cannot change, beside LangChain's own."""
 _OPTIONS = _OF_CALLS | {
-    *("stream", "ls_structured_output_format", "answer_schema", "answer_tools", "asked_again"),
+    *("stream", "ls_structured_output_format", "answer_schema"),
+    *("answer_tools", "asked_again", "has_fallback"),
 }
 """Keywords of a call that are not fields of the body."""
 ALIASES = {
@@ -118,7 +119,7 @@ def build_body(
     row = catalogue.chat_model(model)
     answer_tools = kwargs.get("answer_tools") or ()
     body = reasoning.with_thinking(_with_tools(_with_format(body), model, row), row, model)
-    body = reasoning.with_forced_tools(body, row, model, warn=not answer_tools)
+    body = reasoning.with_forced_tools(body, row, model, warn=warns_unforced(kwargs))
     rules = Rules(model=model, row=row, thinking=reasoning.thinks(row, body))
     prompts = _prompts(body, kwargs.get("answer_schema"), answer_tools)
     history = [*map(SystemMessage, prompts), *messages]
@@ -127,6 +128,11 @@ def build_body(
     limit = body.pop("max_tokens", None)
     body |= {row.max_tokens_field if row else "max_tokens": limit} if limit is not None else {}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
+    """Return True unless it is provided for that a model does not call the tool it should."""
+    return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
 
 
 def with_stream(body: Body, *, usage: bool) -> Body:
