@@ -299,9 +299,8 @@ class Attempt:
                 async with aclosing(self._body(response)) as pieces:
                     async for piece in pieces:
                         if values := reader.feed(piece):
-                            paused = self.runtime.now()
                             yield values
-                            reader.skip(self.runtime.now() - paused)
+                            reader.resume()
                         if reader.stopped:
                             break
                     if values := reader.finish():

@@ -282,7 +282,8 @@ class StreamReader:
     ) -> None:
         self._response, self._timeouts, self._now = response, timeouts, now
         self._decoder = EventDecoder()
-        self._content_at, self._limit = now(), timeouts.first
+        self._content_at = self._fed_at = now()
+        self._limit = timeouts.first
         self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
         """The error that the stream brought; set by `finish` where its end is missing."""
@@ -295,8 +296,9 @@ class StreamReader:
             APITimeoutError: The stream goes on, but has brought no content for too long.
         """
         values, has_content = self._values(self._decoder.feed(piece))
+        self._fed_at = self._now()
         if has_content:
-            self._content_at, self._limit = self._now(), self._timeouts.content
+            self._content_at, self._limit = self._fed_at, self._timeouts.content
         elif not self.stopped:
             self._check_content()
         return values
@@ -313,9 +315,9 @@ class StreamReader:
             )
         return values
 
-    def skip(self, seconds: float) -> None:
-        """Do not count `seconds`: the time that the consumer of the values took."""
-        self._content_at += seconds
+    def resume(self) -> None:
+        """Do not count the time since `feed` returned: the consumer of the values took it."""
+        self._content_at += self._now() - self._fed_at
 
     def _values(self, events: list[Event]) -> tuple[Batch, bool]:
         """Return the values of `events`, and whether any of them has content."""
@@ -395,7 +397,7 @@ class StreamReader:
         return is_new
 
     def _check_content(self) -> None:
-        if self._limit is not None and self._now() - self._content_at > self._limit:
+        if self._limit is not None and self._fed_at - self._content_at > self._limit:
             raise APITimeoutError(
                 f"the stream brought no content for {self._limit:g} s",
                 phase="streaming",
