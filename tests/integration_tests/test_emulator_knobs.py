@@ -44,7 +44,7 @@ ROWS = tomllib.loads(
     (Path(langchain_tokenhub.__file__).parent / "catalogue" / "error_codes.toml").read_text("utf-8")
 )["row"]
 CODES = sorted({code.partition("@")[0] for row in ROWS for code in row.get("codes", [])})
-DIGITS = [code for code in CODES if code.isdigit()]
+DIGITS = [code for code in CODES if code.isdigit() and len(code) != 4]  # four: upstream's own
 BUSINESS = [code for code in CODES if code[0].isupper()]
 
 
