@@ -29,7 +29,7 @@ BODY = {
     "thinking": {"type": "disabled"},
     "reasoning_effort": "high",
 }
-REFUSED = [*FIXED, *BaseChatModel.model_fields]
+REFUSED = [*sorted(FIXED), *BaseChatModel.model_fields]
 
 
 def _sent(service, call, **kwargs):
