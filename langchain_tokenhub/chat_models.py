@@ -48,6 +48,16 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 T = TypeVar("T")
 
 
+async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
+    """Yield the values of an answer for which no stream was requested."""
+    if isinstance(data, Events):
+        yield data.values
+        if data.failure is not None:
+            raise data.failure
+    else:
+        yield [chat.response.checked_answer(data)]
+
+
 class _CatalogueProfile(dict[str, Any]):
     """A profile that follows the model, unlike one that the caller gave."""
 
@@ -382,39 +392,22 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     # -- what waits, written once -------------------------------------------------------------
 
-    async def _complete(
+    def _start(
         self,
         transport: Transport,
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
-    ) -> ChatResult:
-        changes, begun = _NOTHING, transport.runtime.now()
-        answer_tools = kwargs.get("answer_tools", ())
-        while True:
-            body = self._body(messages, stop, {**kwargs, **changes}, stream=False)
-            try:
-                answer = await transport.json(self._call(body, kwargs.get("timeout")))
-            except InvalidRequestError as refusal:
-                changes = chat.reasoning.after_refusal(
-                    body, refusal, changes, warn=not answer_tools
-                )
-            else:
-                break
-        told = answer.metadata(transport.runtime.now() - begun)
-        if isinstance(answer.data, Events):
-            values, failure = answer.data.values, answer.data.failure
-            result = chat.response.decode_events(
-                values, model=body["model"], metadata=told, failure=failure
-            )
-        else:
-            result = chat.response.decode_answer(answer.data, model=body["model"], metadata=told)
-        message = cast("AIMessage", result.generations[0].message)
-        if not answer_tools or chat.structured.has_calls(message):
-            return result
-        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
-        again = await self._complete(transport, history, stop, kwargs)
-        return chat.structured.joined(message, again)
+        *,
+        stream: bool = True,
+    ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
+        """Return what a call adds, piece by piece; nothing is sent before the first."""
+        transport, given = self._for_call(transport, kwargs)
+        return self._deltas(transport, messages, stop, given, stream=stream)
+
+    async def _complete(self, transport: Transport, *call: Any) -> ChatResult:
+        async with aclosing(self._start(transport, *call, stream=False)) as parts:
+            return chat.response.result_of([item async for items in parts for item in items])
 
     async def _deltas(
         self,
@@ -423,29 +416,33 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
         changes: Mapping[str, Any] = _NOTHING,
+        *,
+        stream: bool,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
-        """Yield what the stream adds, as it comes; the last is its ending.
+        """Yield what the answer adds, as it comes; the last is its ending.
 
         `changes` are the fields that a refusal before made necessary.
         """
-        body = self._body(messages, stop, {**kwargs, **changes}, stream=True)
+        body = self._body(messages, stop, {**kwargs, **changes}, stream=stream)
+        call = self._call(body, kwargs.get("timeout"))
         begun = transport.runtime.now()
         reader = chat.response.DeltaReader(body["model"])
         answer_tools = kwargs.get("answer_tools", ())
         received: list[Delta] = []
         answer: Answer | None = None
         try:
-            answer = await transport.stream(self._call(body, kwargs.get("timeout")))
-            async with aclosing(answer.data) as events:
-                async for values in events:
+            answer = await (transport.stream(call) if stream else transport.json(call))
+            async with aclosing(answer.data if stream else _batch(answer.data)) as batches:
+                async for values in batches:
                     found = [delta for value in values if (delta := reader.read(value))]
                     if found:
                         received += found
                         yield found
         except TokenHubError as error:
             if isinstance(error, InvalidRequestError) and not received:
-                changes = chat.reasoning.after_refusal(body, error, changes, warn=not answer_tools)
-                again = self._deltas(transport, messages, stop, kwargs, changes)
+                warn = chat.request.warns_unforced(kwargs)
+                changes = chat.reasoning.after_refusal(body, error, changes, warn=warn)
+                again = self._deltas(transport, messages, stop, kwargs, changes, stream=stream)
                 async with aclosing(again):
                     async for items in again:
                         yield items
@@ -464,8 +461,9 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         yield rest
         message = chat.response.message_of(received)
         history, kwargs = chat.structured.ask_again(messages, message, kwargs)
-        async with aclosing(self._deltas(transport, history, stop, kwargs)) as again:
-            async for items in again:
+        second = self._deltas(transport, history, stop, kwargs, stream=stream)
+        async with aclosing(second):
+            async for items in second:
                 yield chat.structured.with_usage_of(items, ending)
 
     async def _chunks(
@@ -474,8 +472,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        transport, given = self._for_call(self._async(), kwargs)
-        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
+        async with aclosing(self._start(self._async(), messages, stop, kwargs)) as stream:
             async for items in stream:
                 for item in items:
                     yield chat.response.chunk_of(item)
@@ -487,8 +484,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[MessagesData, None]:
-        transport, given = self._for_call(self._async(), kwargs)
-        async with aclosing(self._deltas(transport, messages, stop, given)) as stream:
+        async with aclosing(self._start(self._async(), messages, stop, kwargs)) as stream:
             async for items in stream:
                 for item in items:
                     for event in writer.write(item):
@@ -507,8 +503,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        transport, given = self._for_call(self._sync(), kwargs)
-        return finish(self._complete(transport, messages, stop, given))
+        return finish(self._complete(self._sync(), messages, stop, kwargs))
 
     async def _agenerate(
         self,
@@ -517,8 +512,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        transport, given = self._for_call(self._async(), kwargs)
-        return await self._complete(transport, messages, stop, given)
+        return await self._complete(self._async(), messages, stop, kwargs)
 
     def _stream(
         self,
@@ -528,8 +522,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
-        transport, given = self._for_call(self._sync(), kwargs)
-        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
+        with closing(drain(self._start(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 yield from map(chat.response.chunk_of, items)
 
@@ -550,8 +543,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        transport, given = self._for_call(self._sync(), kwargs)
-        with closing(drain(self._deltas(transport, messages, stop, given))) as stream:
+        with closing(drain(self._start(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -592,13 +584,16 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
                 the `response_format`.
         """
-        bound = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        chosen = chat.request.encode_tools(tools, tool_choice, strict=strict)
+        bound = chat.request.encode_tools(tools, None, strict=strict)
+        if "tool_choice" in chosen:
+            bound["tool_choice"] = tool_choice  # of all tools: a call may choose another
         if bound and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
             chat.structured.check_format(response_format, self.model)
             bound["response_format"] = response_format
-        if bound.get("tool_choice") == "required" and (
+        if chosen.get("tool_choice") == "required" and (
             names := chat.structured.answer_tools(tools)
         ):
             bound["answer_tools"] = names
@@ -680,7 +675,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         methods = chat.structured.methods_for(
             method, row, schema, can_force=chat.reasoning.can_force(row)
         )
-        more = {**kwargs, "strict": strict}
+        more = {**kwargs, "strict": strict, "has_fallback": len(methods) > 1}
         bound = [
             chat.structured.bind_method(self.bind_tools, schema, one, tools or (), more)
             for one in methods

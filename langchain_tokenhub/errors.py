@@ -309,7 +309,7 @@ class Fault:
 
 
 FAULT_KEYS = frozenset(
-    {"error", "Error", "ErrorMsg", "Response", "error_code", "ErrorCode", "base_resp"}
+    {"error", "errors", "Error", "ErrorMsg", "Response", "error_code", "ErrorCode", "base_resp"}
 )
 """Fields of a body that may hold an error."""
 
@@ -318,19 +318,24 @@ def fault_in(body: object) -> Fault | None:
     """Return the error that `body` reports, or None if it reports none.
 
     The forms, all seen whatever the HTTP status: `{"error": {"code", "message", "message_zh",
-    "request_id"}}`, `{"error": "text"}`, `{"error": true, "message"}`, `{"id": "", "status":
-    "failed", "error": {...}}`, `{"choices": [{"error": {...}}]}`, `{"error_code",
-    "error_message"}`, `{"object": "error", "code", "message"}`, `{"base_resp": {"status_code",
-    "status_msg"}}`, `{"ErrorMsg": {"Code", "Msg"}}` and `{"Response": {"Error": {"Code",
-    "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 beside content,
-    is none.
+    "request_id"}}`, `{"error": "text"}`, `{"error": true, "message"}`, `{"error": [{...}]}`,
+    `{"errors": [{...}]}`,
+    `{"id": "", "status": "failed", "error": {...}}`, an `error` in a choice, its delta or message,
+    `{"error_code", "error_message"}`, `{"object": "error", "code", "message"}`, `{"base_resp":
+    {"status_code", "status_msg"}}`, `{"ErrorMsg": {"Code", "Msg"}}` and `{"Response": {"Error":
+    {"Code", "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 beside
+    content, is none.
     """
     if not isinstance(body, Mapping):
         return None
     match body:
         case {"Response": Mapping() as inner}:
             return fault_in(inner)
-        case {"error": Mapping() as error} if _is_error(error, body):
+        case (
+            {"error": Mapping() as error}
+            | {"error": [Mapping() as error, *_]}
+            | {"errors": [Mapping() as error, *_]}
+        ) if _is_error(error, body):
             pass
         case {"Error": Mapping() as error} | {"ErrorMsg": Mapping() as error}:
             pass
@@ -344,11 +349,21 @@ def fault_in(body: object) -> Fault | None:
             error = body
         case {"base_resp": {"status_code": code} as base} if code not in _NO_CODE:
             error = {"code": code, "message": base.get("status_msg")}
-        case {"choices": [{"error": Mapping() as error}, *_]} if _is_error(error, body):
-            pass
+        case {"choices": [Mapping() as choice, *_]}:
+            return _fault_in_choice(choice, body)
         case _:
             return None
     return _fault(error, body)
+
+
+def _fault_in_choice(choice: Mapping[str, Any], body: Mapping[str, Any]) -> Fault | None:
+    for part in (choice, choice.get("delta"), choice.get("message")):
+        match part:
+            case {"error": str(text)} if text:
+                return _fault({"message": text}, body)
+            case {"error": Mapping() as error} if _is_error(error, body):
+                return _fault(error, body)
+    return None
 
 
 _NO_CODE = (None, "", 0, "0")

@@ -81,11 +81,12 @@ def split_results(content: Any) -> tuple[list[Block], Any]:
 def result_text(content: Any) -> str:
     """Return the text of a tool's result: one line or more for each block.
 
-    A block without a type is the tool's own data (a record) and becomes JSON on one line.
+    A block without a type is the tool's own data (a record) and becomes JSON on one line, unless
+    it is nothing but a text.
     """
     if isinstance(content, str) or not isinstance(content, Sequence):
         return text_of(content)
-    return "\n".join(filter(None, (_text(block) or _data(block) for block in _blocks(content))))
+    return "\n".join(filter(None, (_data(block) or _text(block) for block in _blocks(content))))
 
 
 def media_of(content: Any) -> list[Part]:
@@ -130,7 +131,11 @@ def _string_of(value: Any) -> str:
 
 def _data(block: Block) -> str:
     """Return a record as JSON: a block without a type means nothing to any provider."""
-    return "" if "type" in block or "text" in block else to_json(block)
+    return "" if "type" in block or _is_text(block) else to_json(block)
+
+
+def _is_text(block: Block) -> bool:
+    return block.keys() == {"text"} and isinstance(block["text"], str)
 
 
 def _blocks(content: Any) -> list[Block]:

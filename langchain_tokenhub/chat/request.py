@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -27,79 +27,30 @@ Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 MAX_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
 
-FIELDS: Mapping[str, Literal["body", "call", "model", "core"]] = MappingProxyType(
-    {
-        "model": "body",
-        "temperature": "body",
-        "top_p": "body",
-        "max_tokens": "body",
-        "stop": "body",
-        "seed": "body",
-        "n": "body",
-        "thinking": "body",
-        "reasoning_effort": "body",
-        "model_kwargs": "call",
-        "extra_body": "call",
-        "stream_usage": "call",
-        "timeout": "call",
-        "max_retries": "call",
-        "default_headers": "call",
-        "streaming": "model",
-        "api_key": "model",
-        "site": "model",
-        "base_url": "model",
-        "http_client": "model",
-        "http_async_client": "model",
-        "name": "core",
-        "cache": "core",
-        "verbose": "core",
-        "callbacks": "core",
-        "tags": "core",
-        "metadata": "core",
-        "custom_get_token_ids": "core",
-        "rate_limiter": "core",
-        "disable_streaming": "core",
-        "output_version": "core",
-        "profile": "core",
-    }
+SETTINGS = (
+    *("temperature", "top_p", "max_tokens", "stop", "seed", "n"),
+    *("thinking", "reasoning_effort"),
 )
-"""What each field of the model does when it is given to a call.
-
-`body`: it is sent in place of the model's. `call`: it changes how this call is made. `model`, and
-`core` for LangChain's own fields: it is refused by name.
-"""
-ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "model_name": "model",
-        "stop_sequences": "stop",
-        "request_timeout": "timeout",
-        "extra_headers": "default_headers",
-    }
-)
-"""Other names of fields, as LangChain's packages have them."""
+"""Fields of the model that are fields of the body too."""
 CONNECTION = ("timeout", "max_retries", "default_headers")
 """Fields that change how a call is made, not what is sent."""
-SETTINGS = tuple(name for name, effect in FIELDS.items() if effect == "body" and name != "model")
-"""Fields of the model that are fields of the body too."""
-_OPTIONS = frozenset(
-    {
-        "stream",
-        "ls_structured_output_format",
-        "answer_schema",
-        "answer_tools",
-        "asked_again",
-        *(name for name, effect in FIELDS.items() if effect == "call"),
-    }
-)
+_OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"})
+FIXED = frozenset({"streaming", "api_key", "site", "base_url", "http_client", "http_async_client"})
+"""Fields that a call cannot change, beside LangChain's own."""
+_OPTIONS = _OF_CALLS | {
+    *("stream", "ls_structured_output_format", "answer_schema"),
+    *("answer_tools", "asked_again", "has_fallback"),
+}
 """Keywords of a call that are not fields of the body."""
-_NOT_SENT = frozenset(
-    {
-        *(name for name, effect in FIELDS.items() if effect in {"call", "model"}),
-        *(alias for alias, name in ALIASES.items() if FIELDS[name] == "call"),
-        "stop_sequences",
-        "model_name",
-    }
-)
+ALIASES = {
+    "model_name": "model",
+    "stop_sequences": "stop",
+    "request_timeout": "timeout",
+    "extra_headers": "default_headers",
+    "headers": "default_headers",
+}
+"""Other names of fields, as LangChain's packages and OpenAI's have them."""
+_NOT_SENT = FIXED | _OF_CALLS | ALIASES.keys()
 """Names that mean something here and nothing to the service, wherever in a body they come from."""
 _SECRET_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie"})
 
@@ -117,7 +68,7 @@ def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidRequestError(f"{name} and {alias} are one field; give one of them")
     read = {ALIASES.get(name, name): value for name, value in given.items()}
     for name in read:
-        if FIELDS.get(name) in {"model", "core"} or _is_secret(name):
+        if name in FIXED or name in BaseChatModel.model_fields or _is_secret(name):
             raise InvalidRequestError(
                 f"{name}: a call cannot change it",
                 hint="make another ChatTokenHub with it; they share connections",
@@ -168,7 +119,7 @@ def build_body(
     row = catalogue.chat_model(model)
     answer_tools = kwargs.get("answer_tools") or ()
     body = reasoning.with_thinking(_with_tools(_with_format(body), model, row), row, model)
-    body = reasoning.with_forced_tools(body, row, model, warn=not answer_tools)
+    body = reasoning.with_forced_tools(body, row, model, warn=warns_unforced(kwargs))
     rules = Rules(model=model, row=row, thinking=reasoning.thinks(row, body))
     prompts = _prompts(body, kwargs.get("answer_schema"), answer_tools)
     history = [*map(SystemMessage, prompts), *messages]
@@ -177,6 +128,11 @@ def build_body(
     limit = body.pop("max_tokens", None)
     body |= {row.max_tokens_field if row else "max_tokens": limit} if limit is not None else {}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
+    """Return True unless it is provided for that a model does not call the tool it should."""
+    return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
 
 
 def with_stream(body: Body, *, usage: bool) -> Body:

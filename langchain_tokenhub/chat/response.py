@@ -11,7 +11,7 @@ A whole answer is read as a stream of one chunk, so that both give the same cont
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -39,7 +39,6 @@ from langchain_tokenhub.errors import (
 )
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_PLAIN = frozenset({"role", "content"})
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -59,60 +58,27 @@ class Ending:
     usage: UsageMetadata | None = None
 
 
-def decode_answer(
-    data: object, *, model: str, metadata: Mapping[str, Any] = _NOTHING
-) -> ChatResult:
-    """Return the result in a whole answer.
-
-    Args:
-        data: The answer's JSON value.
-        model: Id of the model that was asked.
-        metadata: What the transport adds to `response_metadata`.
+def checked_answer(data: object) -> dict[str, Any]:
+    """Return a whole answer.
 
     Raises:
-        ServerError: The answer holds no message, or the model failed while it wrote it; `partial`
-            is the message so far.
+        ServerError: The answer holds no message.
     """
-    if not _has_message(data):
-        raise ServerError(f"the answer holds no message: {clean(str(data), 200)}", status=200)
-    return decode_events([data], model=model, metadata=metadata)
-
-
-def decode_events(
-    values: Iterable[object],
-    *,
-    model: str,
-    metadata: Mapping[str, Any] = _NOTHING,
-    failure: TokenHubError | None = None,
-) -> ChatResult:
-    """Return the result in the chunks of a whole stream, for events that were not asked for.
-
-    Args:
-        values: The JSON values of the events, in their order.
-        model: Id of the model that was asked.
-        metadata: What the transport adds to `response_metadata`.
-        failure: What ended the stream, if not its end mark.
-
-    Raises:
-        ServerError: A value is not a JSON object, or the model failed while it answered.
-        TokenHubError: `failure`, unless the answer is complete; `partial` is the message so far.
-    """
-    reader = DeltaReader(model)
-    deltas = [delta for value in values if (delta := reader.read(value))]
-    rest, ending = reader.finish(metadata)
-    if failure is not None and not reader.lacks_only_the_end_mark(failure):
-        failure.partial = message_of([*deltas, *rest])
-        raise failure
-    check_finish_reason(ending, [*deltas, *rest])
-    ending.metadata.setdefault("finish_reason", "stop")
-    message = message_of([*deltas, *rest, ending])
-    return ChatResult(generations=[ChatGeneration(message=message)])
+    match data:
+        case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
+            return cast("dict[str, Any]", data)
+        case _:
+            excerpt = clean(str(data), 200)
+            raise ServerError(f"the answer holds no message: {excerpt}", status=200)
 
 
 # -- how an answer ended ------------------------------------------------------------------------
 
-_ENDED = frozenset({"stop", "tool_calls", "function_call"})
-_LIMITED = frozenset({"length"})
+_ENDED = frozenset(
+    {"stop", "tool_calls", "function_call"}
+    | {"eos", "end_turn", "stop_sequence", "tool_use"}  # TGI, Anthropic behind gateways
+)
+_LIMITED = frozenset({"length", "max_tokens"})
 """The caller's own `max_tokens`, which the guide documents."""
 _TRUNCATED = frozenset(
     {
@@ -183,16 +149,8 @@ class DeltaReader:
         is_cut = isinstance(error, APIConnectionError | APITimeoutError)
         return is_cut and error.phase == "streaming" and self._finish_reason is not None
 
-    def read(self, value: object) -> Delta | None:
-        """Return what a chunk adds, or None if it adds nothing.
-
-        Raises:
-            ServerError: It is not a JSON object.
-        """
-        if not isinstance(value, dict):
-            raise ServerError(
-                f"a chunk of the stream is not a JSON object: {clean(str(value), 200)}"
-            )
+    def read(self, value: dict[str, Any]) -> Delta | None:
+        """Return what a chunk adds, or None if it adds nothing."""
         if not self._introduced:
             self._introduce(value)
         if usage := value.get("usage"):
@@ -204,21 +162,19 @@ class DeltaReader:
         if (reason := choice.get("finish_reason")) and reason != "null":
             self._finish_reason = str(reason)
         delta = choice.get("delta")
-        if (
+        if (  # nearly every chunk
             type(delta) is dict
+            and type(content := delta.get("content")) is str
+            and (len(delta) == 1 or (len(delta) == 2 and "role" in delta))
             and not self._tags.is_active
-            and not delta.keys() - _PLAIN
             and "message" not in choice
             and "usage" not in choice
         ):
-            content = delta.get("content")  # nearly every chunk
-            if type(content) is str:
-                self._contents.append(content)
-                text = self._text.feed(content)
-                if not text:
-                    return None
-                self._has_deltas = True
-                return Delta("", text, ())
+            if not (text := self._text.feed(content)):
+                return None
+            self._contents.append(content)
+            self._has_deltas = True
+            return Delta("", text, ())
         return self._read(choice)
 
     def _introduce(self, value: dict[str, Any]) -> None:
@@ -230,10 +186,13 @@ class DeltaReader:
         self._introduced = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
-        delta, message = _mapping(choice.get("delta")), _mapping(choice.get("message"))
+        delta = choice.get("delta")
+        delta = delta if type(delta) is dict else _NOTHING
+        message = choice.get("message")
+        message = message if type(message) is dict else _NOTHING
         for part in (choice, delta, message):
-            if usage := part.get("usage"):
-                _add_usage(self._usage, usage)
+            if "usage" in part:
+                _add_usage(self._usage, part["usage"])
         content, thought = _content(delta), _reasoning(delta)
         if content or thought:
             self._has_deltas = True
@@ -282,18 +241,6 @@ class DeltaReader:
         return ([rest] if any(rest) else []), ending
 
 
-def _has_message(data: object) -> bool:
-    match data:
-        case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
-            return True
-        case _:
-            return False
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else _NOTHING
-
-
 def _plain(value: Any) -> Any:
     """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
     return value if isinstance(value, (str, int)) else str(value)
@@ -313,19 +260,15 @@ def _reasoning(message: Mapping[str, Any]) -> str:
 
 def _string(value: object) -> str:
     """Return text in any form: a string, null, or a list of text parts."""
-    match value:
-        case str():
-            return value
-        case list():
-            return "".join(_string(part.get("text")) for part in value if isinstance(part, Mapping))
-        case _:
-            return ""
+    if isinstance(value, list):
+        return "".join(_string(part.get("text")) for part in value if isinstance(part, Mapping))
+    return value if isinstance(value, str) else ""
 
 
 def _calls(message: Mapping[str, Any]) -> object:
     """Return the tool calls; OpenAI's older `function_call` is one of them."""
-    function = message.get("function_call")
-    return message.get("tool_calls") or (function and [{"index": 0, "function": function}])
+    calls, function = message.get("tool_calls"), message.get("function_call")
+    return calls or (function and [{"index": 0, "function": function}])
 
 
 class _ThinkTags:
@@ -475,6 +418,11 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     chunks = [cast("AIMessageChunk", chunk_of(item).message) for item in items]
     whole = add_ai_message_chunks(chunks[0], *chunks[1:]) if chunks else AIMessageChunk(content="")
     return cast("AIMessage", message_chunk_to_message(whole))
+
+
+def result_of(items: Sequence[Delta | Ending]) -> ChatResult:
+    """Return the same as a result of one message."""
+    return ChatResult(generations=[ChatGeneration(message=message_of(items))])
 
 
 # -- token counts ---------------------------------------------------------------------------------

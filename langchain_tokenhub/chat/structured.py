@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, TypeGuard
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
+from langchain_core.messages.ai import add_ai_message_chunks, add_usage
 from langchain_core.output_parsers import (
     BaseCumulativeTransformOutputParser,
     BaseOutputParser,
@@ -24,7 +24,7 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, ChatResult, Generation
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.tools import StructuredTool
@@ -310,11 +310,6 @@ def answer_tools(tools: Sequence[Any]) -> list[str]:
     ]
 
 
-def has_calls(message: AIMessage) -> bool:
-    """Return True if the model called a tool, be it with broken arguments."""
-    return bool(message.tool_calls or message.invalid_tool_calls)
-
-
 def ask_again(
     messages: Sequence[BaseMessage], answer: AIMessage, kwargs: Mapping[str, Any]
 ) -> tuple[list[BaseMessage], dict[str, Any]]:
@@ -336,28 +331,14 @@ def ask_again(
     return [*messages, answer, asked], {**kwargs, "asked_again": True}
 
 
-def joined(first: AIMessage, again: ChatResult) -> ChatResult:
-    """Return the second answer with the text, reasoning and usage of the first before its own."""
-    second = cast("AIMessage", again.generations[0].message)
-    reasoning = [one.additional_kwargs.get("reasoning_content", "") for one in (first, second)]
-    update = {
-        "content": f"{first.content}{second.content}",
-        "additional_kwargs": {"reasoning_content": "".join(reasoning)} if any(reasoning) else {},
-        "usage_metadata": _sum(first.usage_metadata, second.usage_metadata),
-    }
-    return ChatResult(generations=[ChatGeneration(message=second.model_copy(update=update))])
-
-
 def with_usage_of(items: Sequence[Delta | Ending], first: Ending) -> list[Delta | Ending]:
     """Return what a second stream adds, its ending with the usage of the first."""
     return [
-        replace(item, usage=_sum(first.usage, item.usage)) if isinstance(item, Ending) else item
+        replace(item, usage=add_usage(first.usage, item.usage))
+        if isinstance(item, Ending) and (first.usage or item.usage)
+        else item
         for item in items
     ]
-
-
-def _sum(one: UsageMetadata | None, other: UsageMetadata | None) -> UsageMetadata | None:
-    return add_usage(one, other) if one or other else None
 
 
 _FAILURES = (ResponseFormatError, ValueError)

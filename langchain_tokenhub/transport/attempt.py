@@ -42,7 +42,7 @@ from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
 from langchain_tokenhub.transport.runtime import Runtime
 from langchain_tokenhub.transport.send_state import SendState
-from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk
+from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, without_error
 
 logger = logging.getLogger("langchain_tokenhub.transport")
 
@@ -272,9 +272,11 @@ class Attempt:
             problem = f"HTTP {status}, {kind}: {error.message}"
             unreadable = ServerError(problem, status=status, phase="answered")
         else:
-            if self.call.is_fault(data):
-                raise refusal(response, data)
-            return data
+            if not self.call.is_fault(data):
+                return data
+            if content := without_error(data):
+                return Events(values=content, failure=self.mark(refusal(response, data)))
+            raise refusal(response, data)
         # the service may have sent events although none were requested
         reader = StreamReader(response, self._timeouts, self.runtime.now)
         values = [*reader.feed(body), *reader.finish()]
@@ -314,9 +316,8 @@ class Attempt:
                 async with aclosing(self._body(response)) as pieces:
                     async for piece in pieces:
                         if values := reader.feed(piece):
-                            paused = self.runtime.now()
                             yield values
-                            reader.skip(self.runtime.now() - paused)
+                            reader.resume()
                         if reader.stopped:
                             break
                     if values := reader.finish():

@@ -20,6 +20,7 @@ LARGEST_ERROR_BODY = 64 * 1024
 ERROR_BODY_SECONDS = 10.0
 """Seconds for which an error body is read."""
 _STEP = 1024 * 1024
+_LENIENT = json.JSONDecoder(strict=False)
 _AUTO_HEADER = 47
 """zlib's window bits that accept gzip and deflate."""
 
@@ -45,13 +46,24 @@ def parse(data: bytes) -> Any:
 
 
 def parse_event(data: bytes) -> list[Any]:
-    """Return the JSON values of an event: one, or one per line where each line is complete."""
+    """Return the JSON values of an event: one, or several behind each other.
+
+    Raises:
+        ServerError: It is not JSON.
+    """
     try:
         return [parse(data)]
-    except ServerError:
-        if b"\n" not in data:
-            raise
-    return [parse(line) for line in data.split(b"\n") if line.strip()]
+    except ServerError as error:
+        failure = error
+    values, rest = [], data.decode("utf-8-sig", "replace")
+    try:
+        while rest := rest.lstrip().removeprefix("data:").lstrip():
+            value, end = _LENIENT.raw_decode(rest)
+            values.append(value)
+            rest = rest[end:]
+    except (ValueError, RecursionError):
+        raise failure from None
+    return values
 
 
 class Inflater:

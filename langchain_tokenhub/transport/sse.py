@@ -22,6 +22,7 @@ from langchain_tokenhub.errors import (
     IncompleteStreamError,
     ServerError,
     TokenHubError,
+    clean,
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Timeouts
@@ -37,6 +38,7 @@ _HEARTBEATS = frozenset(
     {b"", b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b"comment"}
 )
 """Names of events that carry nothing, and texts of events that do."""
+_SUCCESS = (None, "", 0, "0", 200, "200")
 _LABELS = frozenset(
     {"role", "type", "id", "name", "format", "object", "finish_reason", "stop_reason", "logprobs"}
 )
@@ -208,18 +210,25 @@ def _is_heartbeat(data: bytes) -> bool:
     return len(data) < 32 and data.strip().strip(b"\"'[]:").strip().lower() in _HEARTBEATS
 
 
-def _is_plain_chunk(value: Any) -> bool:
-    """Return True if `value` is a chunk with text, reasoning or arguments, and without error."""
+def _has_plain_text(value: Any) -> bool:
+    """Return True if `value` has text, reasoning or arguments where nearly all have them."""
     try:
-        choice = value["choices"][0]
-        delta = choice["delta"]
+        delta = value["choices"][0]["delta"]
         text = delta.get("content") or delta.get("reasoning_content")
         if not text:
             text = delta["tool_calls"][0]["function"]["arguments"]
-    except (TypeError, KeyError, IndexError, AttributeError):
+    except (TypeError, LookupError, AttributeError):
         return False
-    has_text = type(text) is str and text != ""
-    return has_text and "error" not in choice and FAULT_KEYS.isdisjoint(value)
+    return type(text) is str and text != ""
+
+
+def _is_error(value: Any) -> bool:
+    """Return True if an event reports an error, or holds a code and a message and no content."""
+    match value:
+        case {"code": code, "message": str() | None} | {"code": code, "msg": str()}:
+            if "choices" not in value and "usage" not in value and code not in _SUCCESS:
+                return True
+    return fault_in(value) is not None
 
 
 def is_chunk(value: Any) -> bool:
@@ -247,8 +256,8 @@ def _has_text(value: Any, depth: int = 8) -> bool:
             return False
 
 
-def _without_error(value: Any) -> Batch:
-    """Return the content that came in one chunk with an error, as a chunk, if there is any."""
+def without_error(value: Any) -> Batch:
+    """Return the content that came together with an error, as a chunk, if there is any."""
     choice = _first_choice(value) if isinstance(value, dict) else {}
     content = {name: choice[name] for name in ("index", "delta", "message") if name in choice}
     if not _has_text(content):
@@ -269,7 +278,8 @@ class StreamReader:
     ) -> None:
         self._response, self._timeouts, self._now = response, timeouts, now
         self._decoder = EventDecoder()
-        self._content_at, self._limit = now(), timeouts.first
+        self._content_at = self._fed_at = now()
+        self._limit = timeouts.first
         self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
         """The error that the stream brought; set by `finish` where its end is missing."""
@@ -282,9 +292,10 @@ class StreamReader:
             APITimeoutError: The stream goes on, but has brought no content for too long.
         """
         values, has_content = self._values(self._decoder.feed(piece))
+        self._fed_at = self._now()
         if has_content:
-            self._content_at, self._limit = self._now(), self._timeouts.content
-        elif not self.stopped and self._now() - self._content_at > (self._limit or math.inf):
+            self._content_at, self._limit = self._fed_at, self._timeouts.content
+        elif not self.stopped and self._fed_at - self._content_at > (self._limit or math.inf):
             problem = f"the stream brought no content for {self._limit:g} s"
             hint = "raise `timeout` if the model may think that long"
             raise APITimeoutError(problem, phase="streaming", hint=hint)
@@ -301,22 +312,31 @@ class StreamReader:
             self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
-    def skip(self, seconds: float) -> None:
-        """Do not count `seconds`: the time that the consumer of the values took."""
-        self._content_at += seconds
+    def resume(self) -> None:
+        """Do not count the time since `feed` returned: the consumer of the values took it."""
+        self._content_at += self._now() - self._fed_at
 
     def _values(self, events: list[Event]) -> tuple[Batch, bool]:
         """Return the values of `events`, and whether any of them has content."""
         values: Batch = []
         has_content = False
         for name, data in events:
+            value: Any = None
             try:
                 value = from_json(data)
-            except ValueError:
-                value = None
-            if not name and _is_plain_chunk(value):  # as nearly all are
+                choice = value["choices"][0]
+                is_chunk_alone = (
+                    not name
+                    and "error" not in choice["delta"]
+                    and "error" not in choice
+                    and "message" not in choice
+                    and FAULT_KEYS.isdisjoint(value)
+                )
+            except (ValueError, TypeError, LookupError):
+                is_chunk_alone = False
+            if is_chunk_alone:  # as nearly all are
                 values.append(value)
-                has_content = True
+                has_content = has_content or self._has_content(value)
             elif self._read_other(name, data, value, values):
                 has_content = True
             if self.stopped:
@@ -328,35 +348,44 @@ class StreamReader:
         if _is_done(data):
             self.stopped = True
             return False
-        if _is_heartbeat(data) or (name and name.lower() in _HEARTBEATS):
+        if value is None and data.rstrip().endswith(_DONE):  # it follows JSON without a line end
+            has_content = self._read_other(name, data.rstrip().removesuffix(_DONE), None, values)
+            self.stopped = True
+            return has_content
+        name = name.lower()
+        if _is_heartbeat(data) or (name and name in _HEARTBEATS):
             return False
         try:
             found = parse_event(data) if value is None else [value]
         except ServerError as error:
-            found = []
             text = data.decode("utf-8", "replace")
             self._fail(refusal(self._response, text) if name == b"error" else error)
+            return False
+        if len(found) == 1 and isinstance(found[0], list):
+            found = found[0]
         has_content = False
         for one in found:
+            is_error = name == b"error" or _is_error(one)
+            if not is_error and not isinstance(one, dict):
+                excerpt = clean(str(one), 200)
+                self._fail(ServerError(f"a chunk of the stream is not a JSON object: {excerpt}"))
+                break
+            values += without_error(one) if is_error else [one]
             has_content = self._has_content(one) or has_content
-            if name == b"error" or fault_in(one) is not None:
-                values += _without_error(one)
+            if is_error:
                 self._fail(refusal(self._response, one))
                 break
-            values.append(one)
         return has_content
 
     def _fail(self, error: TokenHubError) -> None:
         self.stopped, self.failure = True, error
 
-    def _has_content(self, value: Any) -> bool:
+    def _has_content(self, value: dict[str, Any]) -> bool:
         """Return True if a value brings text, or a tool call or usage that differs from the last.
 
         A chunk that only names its role, or repeats itself, is a heartbeat.
         """
-        if not isinstance(value, dict):
-            return False
-        if _has_text(value.get("choices")):
+        if _has_plain_text(value) or _has_text(value.get("choices")):
             return True
         delta = _first_choice(value).get("delta")
         calls = delta.get("tool_calls") if isinstance(delta, dict) else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers.base import BaseTracer
 
 from langchain_tokenhub import ChatTokenHub, InvalidRequestError, ServerError
-from langchain_tokenhub.chat.request import ALIASES, FIELDS
+from langchain_tokenhub.chat.request import ALIASES, CONNECTION, FIXED, SETTINGS
 
 ANSWER = {
     "id": "x",
@@ -28,7 +29,7 @@ BODY = {
     "thinking": {"type": "disabled"},
     "reasoning_effort": "high",
 }
-REFUSED = [name for name, effect in FIELDS.items() if effect in {"model", "core"}]
+REFUSED = [*sorted(FIXED), *BaseChatModel.model_fields]
 
 
 def _sent(service, call, **kwargs):
@@ -47,12 +48,15 @@ def _sent(service, call, **kwargs):
     return found[0]
 
 
-def test_the_table_holds_every_field_of_the_model_and_nothing_else():
-    assert set(FIELDS) == set(ChatTokenHub.model_fields)
-    assert set(ALIASES.values()) <= set(FIELDS)
+def test_it_is_settled_for_each_field_of_the_model_what_it_does_in_a_call():
+    acting = {"model", *SETTINGS, *CONNECTION, "model_kwargs", "extra_body", "stream_usage"}
+
+    assert acting.isdisjoint(REFUSED)
+    assert acting | set(REFUSED) == set(ChatTokenHub.model_fields)
+    assert set(ALIASES.values()) <= acting
 
 
-@pytest.mark.parametrize("name", [name for name, effect in FIELDS.items() if effect == "body"])
+@pytest.mark.parametrize("name", ["model", *SETTINGS])
 def test_a_field_of_the_body_is_sent_in_place_of_the_models(service, call, name):
     assert _sent(service, call, **{name: BODY[name]})[name] == BODY[name]
 
@@ -69,6 +73,7 @@ def test_a_field_of_the_body_is_sent_in_place_of_the_models(service, call, name)
         ("max_retries", 0, {}),
         ("default_headers", {"X-Trace": "t"}, {}),
         ("extra_headers", {"X-Trace": "t"}, {}),
+        ("headers", {"X-Trace": "t"}, {}),
         ("stream_usage", False, {}),
     ],
 )
@@ -102,6 +107,7 @@ def test_a_key_never_enters_a_body_wherever_it_is_given(service, call, name):
         {"extra_body": {name: SECRET}},
         {"model_kwargs": {name: SECRET}},
         {"extra_headers": {name: SECRET}},
+        {"headers": {name: SECRET}},
     ):
         with pytest.raises(InvalidRequestError, match=name) as found:
             call(model, "invoke", "hi", **kwargs)

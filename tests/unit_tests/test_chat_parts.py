@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -267,6 +268,17 @@ def test_text_blocks_are_separated_whoever_sent_them_but_the_assistant():
     assert content_of(TWO) == result_text(TWO) == text_of(TWO) == "a\nb"
     assert text_of(TWO, "") == "ab"
     assert result_text([*TWO, {"n": 1}]) == 'a\nb\n{"n": 1}'
+
+
+def test_a_tools_record_with_a_text_among_its_fields_loses_none_of_them():
+    record = {"text": "腾讯云", "url": "https://a.test"}
+
+    assert (
+        result_text([record, {"text": "alone"}])
+        == f"{json.dumps(record, ensure_ascii=False)}\nalone"
+    )
+    assert result_text([{"text": 5}]) == '{"text": 5}'
+    assert media_of([record]) == []
 
 
 def test_a_tools_records_go_as_json_one_a_line():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import AIMessageChunk
 
 from langchain_tokenhub import ServerError
 from langchain_tokenhub.chat.response import (
     DeltaReader,
+    checked_answer,
     chunk_of,
-    decode_answer,
-    decode_events,
 )
 
 
@@ -30,9 +31,9 @@ def _whole(*values):
 
 
 def _answer(**message):
-    choice = {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
-    result = decode_answer({"id": "x", "model": "m", "choices": [choice]}, model="asked-for")
-    return result.generations[0].message
+    return _whole(
+        {"id": "x", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}]}
+    )
 
 
 def _thought(message):
@@ -128,10 +129,11 @@ def test_row_18_a_chunk_that_holds_nothing_adds_nothing(odd):
     assert _whole(_chunk(content="a"), odd, _chunk("stop", content="b")).content == "ab"
 
 
-@pytest.mark.parametrize("odd", [None, 3, "text", []])
-def test_what_is_no_chunk_at_all_is_the_servers_error(odd):
-    with pytest.raises(ServerError):
-        DeltaReader("m").read(odd)
+@pytest.mark.parametrize("odd", [3, "text", [3]])
+def test_what_is_no_chunk_at_all_is_the_servers_error_and_loses_nothing(services, call, odd):
+    with pytest.raises(ServerError, match="JSON object") as failed:
+        call(services()([_chunk(content="a"), json.dumps(odd)]).model(), "stream", "hi")
+    assert failed.value.partial.text == "a"
 
 
 def test_row_17_two_finish_chunks_give_one_finish_reason_and_one_name():
@@ -212,7 +214,7 @@ def test_usage_is_counted_once_wherever_the_server_puts_it(values):
 )
 def test_row_9_an_answer_without_a_message_is_the_servers_error(odd):
     with pytest.raises(ServerError, match="no message"):
-        decode_answer(odd, model="m")
+        checked_answer(odd)
 
 
 @pytest.mark.parametrize(
@@ -477,30 +479,39 @@ def test_an_end_that_is_not_normal_is_a_warning_and_in_the_metadata(services, ca
     assert message.response_metadata["finish_reason"] == reason
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "function_call", "null", None])
+@pytest.mark.parametrize(
+    "reason",
+    [*("stop", "length", "tool_calls", "function_call", "null", None), "end_turn", "max_tokens"],
+)
 def test_a_normal_end_is_told_by_the_metadata_alone(services, call, reason):
     for ask in _both(services, call, reason):
         ask()
 
 
+def test_a_finish_reason_that_no_one_gave_is_not_invented_in_any_face(services, call):
+    parts = [_chunk(content="hi")]
+    whole = services()(_framed({"content": "hi"}, finish=None)).model()
+
+    ends = [call(services()(parts).model(), "invoke", "hi"), call(whole, "invoke", "hi")]
+    ends += services()(parts).faces().values()
+    assert {message.response_metadata.get("finish_reason") for message in ends} == {None}
+
+
 # -- answers of other kinds -----------------------------------------------------------------------
 
 
-def test_events_that_were_not_asked_for_are_an_answer():
+def test_events_that_were_not_asked_for_are_an_answer(services, call):
     values = [*PARTS, _chunk("tool_calls"), {"choices": [], "usage": USAGE}]
 
-    (generation,) = decode_events(values, model="m", metadata={"host": "hub.test"}).generations
+    message = call(services()(values).model(), "invoke", "hi")
 
-    message = generation.message
     assert (message.text, _thought(message), len(message.tool_calls)) == ("你好", "hm", 1)
     assert message.usage_metadata["total_tokens"] == 13
     assert message.response_metadata["host"] == "hub.test"
 
 
 @pytest.mark.parametrize("code", [0, "0", None])
-def test_a_base_resp_without_a_problem_is_no_error(code):
+def test_a_base_resp_without_a_problem_is_no_error(service, call, code):
     answer = _framed({"content": "hi"}) | {"base_resp": {"status_code": code, "status_msg": ""}}
 
-    result = decode_answer(answer, model="minimax-m2.7")
-
-    assert result.generations[0].message.text == "hi"
+    assert call(service(answer).model("minimax-m2.7"), "invoke", "hi").text == "hi"

@@ -89,6 +89,55 @@ def test_row_20_an_error_frame_is_its_own_class_at_the_beginning_and_later(
             call(services()(raw).model(), "stream", "hi")
 
 
+BUSY = {"code": "429006", "message": "busy"}
+ERRORS = {
+    "beside empty choices": {"error": BUSY, "choices": []},
+    "beside content": HEAD | {"error": BUSY, "choices": [{"delta": {"content": "!"}}]},
+    "in a choice": {"choices": [{"delta": {}, "error": BUSY, "finish_reason": "stop"}]},
+    "in a delta": {"choices": [{"delta": {"error": BUSY}}]},
+    "in a message": {"choices": [{"message": {"error": BUSY}}]},
+    "a list": {"error": [BUSY]},
+    "several": {"errors": [BUSY]},
+    "in a list": [{"error": BUSY}],
+    "a code and a message": BUSY,
+    "a number and a msg": {"code": 429006, "msg": "busy"},
+}
+
+
+@pytest.mark.parametrize("frame", ERRORS.values(), ids=ERRORS)
+def test_an_error_in_any_form_is_raised_with_what_came_before_it(services, call, frame):
+    raw = _sse(HELLO, frame, END, "[DONE]")
+
+    for ask in (
+        lambda: call(services()(raw).model(), "stream", "hi"),
+        lambda: call(services()(raw).model(), "invoke", "hi"),
+        lambda: services()(raw).model().stream_events("hi", version="v3").output,
+    ):
+        with pytest.raises(RateLimitError, match="busy") as failed:
+            ask()
+        assert failed.value.partial.text.startswith("你好")
+
+
+def test_the_name_of_an_error_event_is_read_in_any_case(service, call):
+    with pytest.raises(RateLimitError, match="busy"):
+        call(service(f"event: Error\n{_sse(BUSY)}").model(), "stream", "hi")
+
+
+def test_a_code_beside_content_or_of_success_is_no_error(services, call):
+    for beside in ({"code": 1, "message": "note"}, {"code": 0, "message": "success"}):
+        raw = _sse(HELLO | beside, {"code": 200, "message": "ok"}, END, "[DONE]")
+        assert _text(call(services()(raw).model(), "stream", "hi")) == "你好"
+
+
+def test_an_error_inside_a_whole_answer_holds_what_was_said(services, call):
+    choice = {"message": {"content": "半句"}, "finish_reason": "error", "error": BUSY}
+
+    for verb in ("invoke", "stream"):
+        with pytest.raises(RateLimitError, match="busy") as failed:
+            call(services()({"choices": [choice]}).model(), verb, "hi")
+        assert failed.value.partial.text == "半句"
+
+
 def test_section_4_complaint_5_the_sum_of_a_stream_says_everything_once(service, call):
     first, *rest = call(service(_sse(HELLO, END, END, USAGE, "[DONE]")).model(), "stream", "hi")
 

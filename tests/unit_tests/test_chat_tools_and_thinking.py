@@ -506,6 +506,14 @@ def test_a_tool_named_by_a_call_is_sent_alone_with_required(sent, choice):
         assert (body["tools"], body["tool_choice"]) == ([LOOK], "required")
 
 
+def test_a_choice_of_a_call_is_among_all_tools_that_are_bound(sent):
+    body = sent(tools=[LOOK, RAIN], tool_choice="look", kwargs={"tool_choice": "rain"})
+    assert (body["tools"], body["tool_choice"]) == ([RAIN], "required")
+
+    body = sent(tools=[LOOK, RAIN], tool_choice="look", kwargs={"tool_choice": "auto"})
+    assert (body["tools"], body["tool_choice"]) == ([LOOK, RAIN], "auto")
+
+
 @pytest.mark.parametrize("choice", ["snow", {"type": "tool", "name": "snow"}])
 def test_a_name_that_is_not_there_is_refused_with_those_that_are(service, call, choice):
     model = service(ANSWER).model().bind_tools([LOOK, RAIN])

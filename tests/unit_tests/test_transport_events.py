@@ -145,6 +145,19 @@ def test_the_end_in_any_spelling(done):
     assert read(b"data: %s\n\ndata:%s\n\n" % (A, done)) == ([{"a": 1}], None)
 
 
+@pytest.mark.parametrize(
+    "glued",
+    [b'{"a": 1}[DONE]', b'{"a": 1}data: [DONE]', b'{"a": 1} [DONE] \n', b'data: {"a": 1}[DONE]'],
+)
+def test_an_end_behind_its_last_value_is_the_end(glued):
+    assert read(b"data: %s\n\n" % glued) == ([{"a": 1}], None)
+
+
+def test_values_behind_each_other_are_values():
+    stream = b'data: {"a": 1}{"b": "[DONE]"}\n\ndata: [{"c": 1}, {"d": 2}]\n\ndata: [DONE]\n\n'
+    assert read(stream) == ([{"a": 1}, {"b": "[DONE]"}, {"c": 1}, {"d": 2}], None)
+
+
 def test_a_byte_that_is_no_utf_8_becomes_the_replacement_character():
     assert read(b'data: {"a": "x\xffy"}\n\ndata: [DONE]\n\n') == ([{"a": "x\ufffdy"}], None)
 
