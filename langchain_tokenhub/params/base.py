@@ -171,7 +171,11 @@ def encode_params(params: MediaParams) -> dict[str, Any]:
 
     An empty object is not sent: language models fill optional ones in so.
     """
-    given = {name: value for name, value in _items(params) if name != "job_id" and value != {}}
+    given = {
+        name: value
+        for name, value in _items(params)
+        if name != "job_id" and not (isinstance(value, dict) and not value)
+    }
     return params.defaults | given
 
 
