@@ -226,7 +226,7 @@ def test_an_array_is_refused_with_what_to_do(shape):
     for value in (array, {"url": array}, [array]):
         with pytest.raises((errors.InvalidRequestError, ValidationError)) as caught:
             body("hy-image-v3.0", prompt="雪", images=value)
-        assert "PIL.Image.fromarray" in str(caught.value)
+    assert "PIL.Image.fromarray" in str(caught.value)
     with pytest.raises(errors.InvalidRequestError, match=r"PIL\.Image\.fromarray"):
         image(array)
 
