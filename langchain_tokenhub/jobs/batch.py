@@ -1,6 +1,6 @@
 """Wait for thousands of jobs with one driver and a heap of due times, without a thread per job.
 
-At most `AT_ONCE` polls and downloads run at one time, so that one that hangs delays no other.
+At most `MAX_CONCURRENT` polls and downloads run at one time, so that a hanging one delays no other.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.polling import Watch, timed_out
 from langchain_tokenhub.jobs.runner import JobRunner
-from langchain_tokenhub.jobs.service import about
+from langchain_tokenhub.jobs.service import attach_job
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
 Outcome: TypeAlias = MediaResult | TokenHubError
 
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 """Polls and downloads that run at one time."""
 MOST_NAMED = 50
 """Job ids in the note of an interruption."""
@@ -43,7 +43,7 @@ async def outcomes(
     try:
         while driver.busy:
             for polled, outcome in await driver.steps():
-                await polled.runner.reporter.tell(polled.watch.job)
+                await polled.runner.reporter.report(polled.watch.job)
                 if outcome is None:
                     driver.put(polled)
                 else:
@@ -76,7 +76,7 @@ class _PolledJob:
         """Poll the job; return its outcome if it ended or its deadline has passed."""
         last = self.runner.service.transport.runtime.now() >= self.deadline
         try:
-            with about(self.watch.job):
+            with attach_job(self.watch.job):
                 if not self.watch.job.ended:
                     await self.watch.look(self.deadline)
                 if self.watch.job.ended:
@@ -129,7 +129,7 @@ class _Driver:
 
     @property
     def _room(self) -> bool:
-        return bool(self._heap) and len(self._running) < AT_ONCE
+        return bool(self._heap) and len(self._running) < MAX_CONCURRENT
 
     def _wake(self, future: Future[Outcome | None]) -> None:
         self._ended.put(future)

@@ -156,7 +156,7 @@ async def save(runtime: Runtime, source: Source, folder: Path, stem: str) -> Sav
     try:
         head = await _fill(runtime, source, part.path)
         suffix = _suffix(source.type, media_type_of(head))
-        path = await runtime.blocking(functools.partial(part.settle, suffix))
+        path = await runtime.blocking(functools.partial(part.move_to_free_name, suffix))
     except BaseException:
         part.path.unlink(missing_ok=True)
         raise

@@ -100,7 +100,7 @@ class PartFile:
         part.open("xb").close()
         return cls(part, stem)
 
-    def settle(self, suffix: str) -> Path:
+    def move_to_free_name(self, suffix: str) -> Path:
         """Move the file to the first free name, atomically, and return the new path."""
         for count in range(1, 10_000):
             target = self.path.with_name(f"{_numbered(self.stem, count)}.{suffix}")

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult, bare
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult, without_query
 from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
@@ -163,7 +163,7 @@ class Reader:
         if isinstance(file, Link):
             return {name: file.url}
         if field.base64_field is None:
-            self._defer(refuse(where, value, "only a public link is taken here"))
+            self._defer(refusal(where, value, "only a public link is taken here"))
         return {field.base64_field or name: _text(file)}
 
     async def _file(self, where: str, value: Any, field: FileField) -> Link | Data:
@@ -185,7 +185,7 @@ class Reader:
             case Mapping():
                 return await self._from_block(where, value, field)
             case _ if self.folders is not None:
-                raise refuse(where, value, "a string is needed")
+                raise refusal(where, value, "a string is needed")
             case _:
                 return await self._from_code(where, value, field)
 
@@ -211,9 +211,9 @@ class Reader:
             case _ if callable(getattr(value, "read", None)):
                 return await self._read(where, value.read)
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
-                raise refuse(where, value, "an array is taken as PIL.Image.fromarray(array)")
+                raise refusal(where, value, "an array is taken as PIL.Image.fromarray(array)")
             case _:
-                raise refuse(where, value, _TAKEN)
+                raise refusal(where, value, _TAKEN)
 
     async def _read(self, where: str, read: Callable[[], Any]) -> Data:
         """Return the bytes of a picture or an open file."""
@@ -227,7 +227,7 @@ class Reader:
             if isinstance(data, Coroutine):
                 data.close()
             reason = f"it reads {type(data).__name__}, bytes are needed"
-        raise refuse(where, None, f"the file cannot be read: {reason}")
+        raise refusal(where, None, f"the file cannot be read: {reason}")
 
     async def _from_text(self, where: str, text: str, field: FileField) -> Link | Data:
         text = text.strip()
@@ -246,7 +246,7 @@ class Reader:
             with suppress(InvalidRequestError):
                 return Data(_decoded(where, text))
         advice = _TAKEN if self.folders is None else _TAKEN_FROM_MODEL
-        raise refuse(where, text, f"no file is there; {advice}")
+        raise refusal(where, text, f"no file is there; {advice}")
 
     async def _from_block(
         self, where: str, block: Mapping[str, Any], field: FileField
@@ -260,7 +260,7 @@ class Reader:
             case {"base64": str() as text} | {"data": str() as text}:
                 return Data(_decoded(where, _DATA_URL.sub("", text)))
             case _:
-                raise refuse(where, block, _TAKEN)
+                raise refusal(where, block, _TAKEN)
 
     async def _from_files(
         self, where: str, files: list[MediaFile], field: FileField
@@ -273,7 +273,7 @@ class Reader:
         if pictures and PICTURES & set(field.formats):
             return await self._from_file(where, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
-        raise refuse(where, None, f"the earlier job made {found}; {formats(field)} is needed")
+        raise refusal(where, None, f"the earlier job made {found}; {formats(field)} is needed")
 
     async def _from_file(self, where: str, file: MediaFile) -> Link | Data:
         """Resolve a file of an earlier result; if it is gone, a ledger may know its call."""
@@ -310,7 +310,7 @@ class Reader:
             dead.hint = "it was not saved, and no fresh link works; make it anew"
             if file._job is not None:
                 raise
-        raise refuse(where, None, "its link is dead and it was not saved; make it anew")
+        raise refusal(where, None, "its link is dead and it was not saved; make it anew")
 
     async def _has_live_link(self, file: MediaFile) -> bool:
         """Return True if the file's link works; links of unknown jobs are not tried."""
@@ -325,7 +325,7 @@ class Reader:
         except TokenHubError:
             return None
         linked = [one for made in files for one in (made, made.preview) if one and one.url]
-        same = [one for one in linked if bare(one.url) == bare(file.url)]
+        same = [one for one in linked if without_query(one.url) == without_query(file.url)]
         alike = [one for one in linked if one.type == file.type]
         return same[0] if same else alike[0] if len(alike) == 1 else None
 
@@ -337,7 +337,7 @@ class Reader:
             return await self.runtime.blocking(functools.partial(_load, path))
         except OSError as problem:
             reason = problem.strerror or type(problem).__name__
-        raise refuse(where, str(path), f"the file cannot be read: {reason}")
+        raise refusal(where, str(path), f"the file cannot be read: {reason}")
 
 
 _TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
@@ -428,7 +428,7 @@ def _decoded(where: str, text: str) -> bytes:
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise refuse(where, None, _TAKEN)
+    raise refusal(where, None, _TAKEN)
 
 
 def _text(file: Link | Data) -> str:
@@ -445,11 +445,11 @@ _SAME = {"jpg": "jpeg", "tif": "tiff"}
 def check(where: str, data: bytes, field: FileField) -> None:
     """Raise for bytes that the service would refuse."""
     if not data:
-        raise refuse(where, None, "the file is empty")
+        raise refusal(where, None, "the file is empty")
     _check_size(where, len(data), field)
     found = media_type_of(data[:HEAD])
     if found is None or normal(found) not in map(normal, field.formats):
-        raise refuse(
+        raise refusal(
             where, None, f"the file is {found or 'of no known type'}; {formats(field)} is needed"
         )
     if (measured := sides(data)) is not None:
@@ -460,10 +460,10 @@ def _check_size(where: str, size: int, field: FileField) -> None:
     encoded, most = (size + 2) // 3 * 4, field.max_bytes_base64
     if most and encoded > most:
         what = f"{_megabytes(encoded)} as base64, {_megabytes(most, 0)} is the most"
-        raise refuse(where, None, f"{what}; make it smaller or pass a link")
+        raise refusal(where, None, f"{what}; make it smaller or pass a link")
     if most is None and field.max_bytes_url and size > field.max_bytes_url:
         what = f"{_megabytes(size)}, {_megabytes(field.max_bytes_url, 0)} is the most"
-        raise refuse(where, None, f"{what}; make it smaller")
+        raise refusal(where, None, f"{what}; make it smaller")
 
 
 def check_body(body: Mapping[str, Any], most: int) -> None:
@@ -471,7 +471,7 @@ def check_body(body: Mapping[str, Any], most: int) -> None:
     size = len(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     if size > most:
         what = f"the request has {_megabytes(size)}, {_megabytes(most, 0)} is the most"
-        raise refuse("image_base64", None, f"{what}; make the picture smaller or pass a link")
+        raise refusal("image_base64", None, f"{what}; make the picture smaller or pass a link")
 
 
 def _megabytes(size: int, digits: int = 1) -> str:
@@ -483,12 +483,12 @@ def _check_sides(where: str, measured: tuple[int, int], field: FileField) -> Non
     least, most = field.side_min or 0, field.side_max or long
     if short < least or long > most:
         what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
-        raise refuse(where, None, f"{what}; scale the picture")
+        raise refusal(where, None, f"{what}; scale the picture")
     if field.ratio_max and long > short * field.ratio_max:
         what = (
             f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
         )
-        raise refuse(where, None, f"{what}; crop the picture")
+        raise refusal(where, None, f"{what}; crop the picture")
 
 
 def normal(name: str) -> str:
@@ -501,7 +501,7 @@ def formats(field: FileField) -> str:
     return ", ".join(field.formats)
 
 
-def refuse(where: str, value: Any, advice: str) -> InvalidRequestError:
+def refusal(where: str, value: Any, advice: str) -> InvalidRequestError:
     """Return an error with the field, the shortened value and what to do."""
     what = (
         f"{short_repr(value)}: " if value is not None and not isinstance(value, BaseModel) else ""

@@ -42,11 +42,11 @@ from langchain_tokenhub.transport import Runtime
 __all__ = [
     "Entry",
     "FolderBackend",
+    "KnownCallError",
     "Ledger",
     "LedgerBackend",
     "LedgerHooks",
     "StoreBackend",
-    "TakenError",
     "account_hash",
     "backend_for",
     "key_of",
@@ -177,7 +177,7 @@ class _Claim:
                 self._drop()
 
 
-class TakenError(Exception):
+class KnownCallError(Exception):
     """The call is in the ledger already."""
 
     def __init__(self, entry: Entry) -> None:
@@ -253,12 +253,12 @@ class Ledger:
             lambda entry: entry.is_about(job, self._token),
         )
 
-    async def lose(self, key: str, request: JobRequest | None = None) -> None:
+    async def mark_lost(self, key: str, request: JobRequest | None = None) -> None:
         """Record that the id of this call's job will never come."""
         change = functools.partial(_with_outcome, own=self._entry(key, request, lost=True))
         await self._try("a lost submit is not in the ledger", self._change, key, change)
 
-    async def refuse(self, key: str) -> None:
+    async def drop_claim(self, key: str) -> None:
         """Remove this call's claim: nothing was accepted."""
         await self._try("a refused submit stays in the ledger", self._drop, key)
 
@@ -375,16 +375,16 @@ class LedgerHooks(SubmitHooks):
     async def begin(self) -> None:  # noqa: D102
         key = self._request.key
         if entry := await self._ledger.claim(key, self._request, again=self._again):
-            raise TakenError(entry)
+            raise KnownCallError(entry)
 
     async def accepted(self, job: Job) -> None:  # noqa: D102
         await self._ledger.keep(self._request.key, job, self._request)
 
     async def lost(self) -> None:  # noqa: D102
-        await self._ledger.lose(self._request.key, self._request)
+        await self._ledger.mark_lost(self._request.key, self._request)
 
     async def refused(self) -> None:  # noqa: D102
-        await self._ledger.refuse(self._request.key)
+        await self._ledger.drop_claim(self._request.key)
 
 
 def read_records(backend: LedgerBackend) -> Iterator[Entry]:

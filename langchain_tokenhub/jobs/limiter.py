@@ -31,7 +31,7 @@ class JobLimiter:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def place(self, runtime: Runtime, most: int, wait: float) -> AsyncGenerator[None, None]:
+    async def slot(self, runtime: Runtime, most: int, wait: float) -> AsyncGenerator[None, None]:
         """Hold one place of the limit.
 
         Args:

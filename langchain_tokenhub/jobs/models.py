@@ -40,7 +40,7 @@ class JobFault(TypedDict):
     message: str
 
 
-def bare(url: str | None) -> str | None:
+def without_query(url: str | None) -> str | None:
     """Return `url` without its query, whose signature gives access to the file."""
     return url and url.partition("?")[0]
 
@@ -207,8 +207,8 @@ class MediaFile(BaseModel):
         shown = {
             **self.__dict__,
             "source": None,
-            "url": bare(self.url),
-            "preview_url": bare(self.preview_url),
+            "url": without_query(self.url),
+            "preview_url": without_query(self.preview_url),
         }
         return [(name, value) for name, value in shown.items() if value is not None]
 

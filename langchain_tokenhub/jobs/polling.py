@@ -15,17 +15,17 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, about, interruption_note, send_query
+from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note, send_query
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
 POLL_SECONDS = 15.0
 """Maximum duration of one poll, retries included."""
-TROUBLE_SECONDS = 120.0
+MAX_FAILING_SECONDS = 120.0
 """Duration of consecutive failed polls after which the wait ends."""
-YOUNG = 15.0
+NEW_JOB_SECONDS = 15.0
 """Age in seconds up to which a new job may be unknown to a host."""
-FRESH = 1.0
+JUST_SUBMITTED_SECONDS = 1.0
 """Age in seconds up to which a job counts as just submitted."""
 
 
@@ -38,7 +38,7 @@ class Watch:
         self._service = service
         self._begun = service.transport.runtime.now()
         self._submitted = self._begun - (age or 0.0)
-        self._since_submit = age is not None and age < FRESH
+        self._since_submit = age is not None and age < JUST_SUBMITTED_SECONDS
         self._age_known = age is not None
         self._trouble_since: float | None = None
         self._gap = 0.0
@@ -76,8 +76,8 @@ class Watch:
         if retry_after is None:
             load = schedule.shared.load(self._service.site)
             load = 1.0 if self._service.allow_loopback else load
-            retry_after = schedule.pause(self._prior(), self._age(), load=load)
-        self._gap = schedule.jittered(min(max(retry_after, 0.001), 60.0))
+            retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
+        self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
         schedule.shared.polling(self._rate, self._gap)
         self.due = self._service.transport.runtime.now() + self._gap
 
@@ -97,13 +97,13 @@ class Watch:
         """Ignore a passing failure, or raise."""
         now = self._service.transport.runtime.now()
         missing = isinstance(error, JobNotFoundError) or error.status == 404
-        if missing and self._age_known and self._age() < YOUNG:
+        if missing and self._age_known and self._age() < NEW_JOB_SECONDS:
             return
         other_host = self.job.host is not None and error.host not in {None, self.job.host}
         if not (other_host if missing else isinstance(error, RETRYABLE)):
             raise error
         self._trouble_since = now if self._trouble_since is None else self._trouble_since
-        if now - self._trouble_since >= TROUBLE_SECONDS:
+        if now - self._trouble_since >= MAX_FAILING_SECONDS:
             raise self._gave_up(error, now - self._trouble_since) from error
         logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
 
@@ -144,7 +144,7 @@ async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Jo
     try:
         yield job
         while not watch.job.ended:
-            with about(watch.job):
+            with attach_job(watch.job):
                 await runtime.sleep(max(0.0, min(watch.due, deadline) - runtime.now()))
                 last = runtime.now() >= deadline
                 seen = await watch.look(deadline)

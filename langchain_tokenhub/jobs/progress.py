@@ -58,7 +58,7 @@ class Reporter:
         self._call = listener if callable(listener) else None
         self._last: tuple[Any, ...] | None = None
 
-    async def tell(self, job: Job) -> None:
+    async def report(self, job: Job) -> None:
         """Report `job`; without a change only the bar is updated."""
         now = (job.id, job.status, job.progress)
         changed, self._last = now != self._last, now

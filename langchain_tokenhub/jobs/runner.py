@@ -23,15 +23,22 @@ from langchain_tokenhub.jobs import sidecars
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.history import RecentJobs
-from langchain_tokenhub.jobs.ledger import Ledger, LedgerHooks, TakenError
+from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, about, finished, query, submit
+from langchain_tokenhub.jobs.service import (
+    Service,
+    SubmitHooks,
+    attach_job,
+    query,
+    raise_if_failed,
+    submit,
+)
 from langchain_tokenhub.transport import Runtime
 
-LONGEST_WAIT = 366 * 86400.0
+MAX_WAIT = 366 * 86400.0
 """Seconds; longer ones overflow where threads wait."""
 
 
@@ -76,12 +83,12 @@ class JobRunner:
             while True:
                 try:
                     await self._check(request, again=again)
-                    async with self.limiter.place(self._runtime, self.most, self.wait):
+                    async with self.limiter.slot(self._runtime, self.most, self.wait):
                         job = await self._submit_once(request, again=again)
                         if wait or (job.ended and not _is_completed(job)):
-                            job = await self.ended(job)
+                            job = await self.wait_until_ended(job)
                         return job
-                except TakenError as taken:
+                except KnownCallError as taken:
                     earlier = await self._await_other_worker(request, taken)
                 if earlier is not None:  # None: that submit was refused
                     return await self._resume(earlier) if wait else earlier
@@ -90,12 +97,12 @@ class JobRunner:
         """Wait for a job that was submitted earlier, and save."""
         request = self.recent.request(job.id)
         async with self._forgetting_failed(request):
-            job = await self._restore_saved_files(await self.ended(job))
+            job = await self._restore_saved_files(await self.wait_until_ended(job))
             return await self.save_results(job, request)
 
-    async def ended(self, job: Job) -> Job:
+    async def wait_until_ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
-        with about(job):
+        with attach_job(job):
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
@@ -105,7 +112,7 @@ class JobRunner:
     async def _poll_until_ended(self, job: Job) -> Job:
         async with aclosing(polls(self.service, job, wait=self.wait)) as states:
             async for state in states:
-                await self.reporter.tell(state)
+                await self.reporter.report(state)
                 job = state
         self.recent.keep(job)
         return job
@@ -116,7 +123,7 @@ class JobRunner:
         Raises:
             ResultExpiredError: The links are dead, and so are fresh ones. A failing disk warns.
         """
-        with about(job):
+        with attach_job(job):
             job = await self._save_files(job, request)
             if self.folder is not None and await self._dead_files(job):
                 job = await self._save_files(await self._refresh_links(job), request)
@@ -124,7 +131,9 @@ class JobRunner:
             self.recent.keep(job, request)
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
-        return made(_with_files(job, [await self._drop_missing_path(file) for file in job.files]))
+        return result_of(
+            _with_files(job, [await self._drop_missing_path(file) for file in job.files])
+        )
 
     async def _save_files(self, job: Job, request: JobRequest) -> Job:
         pictures: dict[str, Path] = {}
@@ -148,25 +157,25 @@ class JobRunner:
         """Check, before queueing, that the call is to be submitted and its files can be saved.
 
         Raises:
-            TakenError: The call is in the ledger.
+            KnownCallError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
         ledger = None if again else self.ledger
         if ledger is not None and (entry := await ledger.look(request.key)):
-            raise TakenError(entry)
+            raise KnownCallError(entry)
         if request.problem is not None:
             raise request.problem
         if self.folder is not None:
             await self._runtime.blocking(functools.partial(check_folder, self.folder))
 
-    async def _await_other_worker(self, request: JobRequest, taken: TakenError) -> Job | None:
+    async def _await_other_worker(self, request: JobRequest, taken: KnownCallError) -> Job | None:
         assert self.ledger is not None  # noqa: S101 - it has raised
         return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
 
     async def _resume(self, job: Job) -> Job:
         """Wait for the job of an earlier call."""
         try:
-            return await self._restore_saved_files(await self.ended(job))
+            return await self._restore_saved_files(await self.wait_until_ended(job))
         except JobNotFoundError as gone:
             gone.hint = "generate(..., again=True) submits and pays anew"
             raise
@@ -235,7 +244,7 @@ class JobRunner:
     async def _query_fresh_links(self, job: Job) -> Job:
         """Query a job whose links are dead for new ones."""
         try:
-            return finished(await query(self.service, _with_files(job, [])))
+            return raise_if_failed(await query(self.service, _with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
             if isinstance(gone, JobFailedError) and _is_completed(gone.job):
                 raise
@@ -276,7 +285,7 @@ class JobRunner:
     async def _write_sidecar(
         self, job: Job, file: MediaFile, index: int, request: JobRequest
     ) -> None:
-        note = functools.partial(sidecars.note, job, file, index, request)
+        note = functools.partial(sidecars.write_note, job, file, index, request)
         await self._runtime.blocking(note)
 
     async def _save_preview(
@@ -301,7 +310,7 @@ def _reason(problem: Exception) -> object:
     return problem if known else type(problem).__name__
 
 
-def made(job: Job) -> MediaResult:
+def result_of(job: Job) -> MediaResult:
     """Return the result of a completed job."""
     return MediaResult(
         job=job,
@@ -319,7 +328,7 @@ def _is_completed(job: object) -> bool:
 def _finished(job: Job) -> Job:
     """Return a job that completed, or raise why it did not; one that is gone did not fail."""
     try:
-        return finished(job)
+        return raise_if_failed(job)
     except JobFailedError as failed:
         fault = job.error or {"code": None, "message": ""}
         if error_row(None, fault["code"] or fault["message"]).name != "JobNotFoundError":
@@ -361,8 +370,8 @@ def _with_files(job: Job, files: list[MediaFile]) -> Job:
 
 
 def first_wait(*seconds: float | None) -> float:
-    """Return the first that is not None, at most `LONGEST_WAIT`."""
+    """Return the first that is not None, at most `MAX_WAIT`."""
     first = next(one for one in seconds if one is not None)
     if not first >= 0:
         raise InvalidRequestError(f"wait_timeout: {first} is not a number of seconds from 0")
-    return min(first, LONGEST_WAIT)
+    return min(first, MAX_WAIT)

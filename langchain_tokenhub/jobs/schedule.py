@@ -44,7 +44,7 @@ class Prior:
     seen: int = 2
 
     @classmethod
-    def around(cls, seconds: float) -> Prior:
+    def from_estimate(cls, seconds: float) -> Prior:
         """Return the distribution before the first job."""
         return cls(math.log(max(0.1, seconds)))
 
@@ -57,7 +57,7 @@ class Prior:
             self.mean + share * off, (1 - share) * (self.variance + share * off * off), seen
         )
 
-    def ended_by(self, seconds: float) -> float:
+    def probability_ended(self, seconds: float) -> float:
         """Return the probability that a job has ended at this age."""
         if seconds <= 0:
             return 0.0
@@ -67,7 +67,7 @@ class Prior:
         return (1 - OUTLIERS) * usual + OUTLIERS * unusual
 
 
-def pause(prior: Prior, age: float, *, load: float = 1.0) -> float:
+def poll_delay(prior: Prior, age: float, *, load: float = 1.0) -> float:
     """Return the seconds until the next poll of a job.
 
     Args:
@@ -77,10 +77,10 @@ def pause(prior: Prior, age: float, *, load: float = 1.0) -> float:
     """
     cost = POLL_COST * load**2
     shortest, longest = SOONEST * load, LATEST * load
-    done = prior.ended_by(age)
+    done = prior.probability_ended(age)
 
     def is_worth_it(seconds: float) -> bool:
-        chance = (prior.ended_by(age + seconds) - done) / max(1e-9, 1 - done)
+        chance = (prior.probability_ended(age + seconds) - done) / max(1e-9, 1 - done)
         return chance * seconds / (2 * age + seconds) >= cost
 
     low, high = shortest, longest
@@ -92,7 +92,7 @@ def pause(prior: Prior, age: float, *, load: float = 1.0) -> float:
     return high
 
 
-def jittered(seconds: float) -> float:
+def add_jitter(seconds: float) -> float:
     """Return `seconds` changed by up to 5 %, so that jobs submitted together are polled apart."""
     return seconds * random.uniform(0.95, 1.05)  # noqa: S311 - jitter, not a secret
 
@@ -110,7 +110,7 @@ class PollRate:
     per_second: float | None = 0.0
 
 
-class Experience:
+class DurationStats:
     """The job durations of each model in this process, and its rate of polls."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Experience:
 
     def of(self, model: str, typical: float) -> Prior:
         """Return the distribution for `model`; `typical` is in seconds, before the first job."""
-        return self._priors.get(model) or Prior.around(typical)
+        return self._priors.get(model) or Prior.from_estimate(typical)
 
     def learn(self, model: str, typical: float, seconds: float) -> None:
         """Record the duration of a completed job."""
@@ -148,7 +148,7 @@ class Experience:
             rate.per_second = 1 / seconds or None
 
 
-shared = Experience()
+shared = DurationStats()
 """The durations and rates of this process."""
 
 

@@ -45,9 +45,9 @@ from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
-SUBMIT = Timeouts(read=60.0, write=60.0)
+SUBMIT_TIMEOUTS = Timeouts(read=60.0, write=60.0)
 """A submit may carry megabytes of base64."""
-AT_ONCE = Timeouts(read=120.0)
+SYNC_TIMEOUTS = Timeouts(read=120.0)
 """Where the answer is the picture."""
 QUERY = Timeouts(read=15.0)
 _UNDER_WAY = "a submit was under way and may have been charged"
@@ -111,7 +111,7 @@ class Service:
 
 
 @contextmanager
-def about(job: Job) -> Iterator[None]:
+def attach_job(job: Job) -> Iterator[None]:
     """Add `job` to errors, and a note and a log line to interruptions."""
     try:
         yield
@@ -155,7 +155,7 @@ async def submit(
         try:
             return await _attempt(service, body, log, deadline)
         except RateLimitError as full:
-            pause = schedule.jittered(max(seconds, full.retry_after or 0.0))
+            pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
             if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
                 raise
             logger.debug("the account is full: again in %.1f s", pause)
@@ -184,7 +184,7 @@ async def _attempt(
         await log.refused()
         raise
     except BaseException as interruption:
-        if send_state.under_way:
+        if send_state.is_under_way:
             interruption.add_note(_UNDER_WAY)
             logger.warning("interrupted: %s", _UNDER_WAY)  # notes of an ended loop are not shown
         else:
@@ -210,7 +210,7 @@ async def _send(
         retry_class="submit",
         is_fault=functools.partial(refusal_in, at_once=at_once),
         is_accepted=is_accepted,
-        timeouts=Timeouts.of(service.timeout, AT_ONCE if at_once else SUBMIT),
+        timeouts=Timeouts.of(service.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
         deadline=deadline,
         send_state=send_state,
     )
@@ -223,7 +223,7 @@ async def _send(
         redact(error, [service.transport.endpoint.key()])  # the service may echo it
         raise error
     log.remember(job)
-    if send_state.abandoned:  # whoever submitted may not be there any more to be told
+    if send_state.is_cancelled:  # whoever submitted may not be there any more to be told
         logger.warning("interrupted while submitting; %s", interruption_note(job))
     await log.accepted(job)
     return job
@@ -251,7 +251,7 @@ async def query(service: Service, job: Job) -> Job:
     """Return the current state of a job; a completed job with files needs no request."""
     if job.status == "completed" and job.files:
         return job
-    with about(job):
+    with attach_job(job):
         return (await send_query(service, job))[0]
 
 
@@ -280,7 +280,7 @@ async def send_query(
     return seen, answer.retry_after
 
 
-def finished(job: Job) -> Job:
+def raise_if_failed(job: Job) -> Job:
     """Return a job that completed with files.
 
     Raises:

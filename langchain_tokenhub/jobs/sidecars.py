@@ -31,7 +31,7 @@ _UNREADABLE = (
 """What reading a JSON file that is no sidecar may raise."""
 
 
-def note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
+def write_note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
     """Write the sidecar of a saved file, which is number `index` of the job's files."""
     assert file.path is not None  # noqa: S101 - it was saved
     facts = {

@@ -23,7 +23,7 @@ from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
-from langchain_tokenhub.jobs.service import Service, about, query
+from langchain_tokenhub.jobs.service import Service, attach_job, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import Transport, drain, finish
@@ -200,7 +200,7 @@ class MediaClient(MediaSettings):
     ) -> MediaResult:
         history = self._history(transport)
         known = await self._job(history, job)
-        with about(known):
+        with attach_job(known):
             await history.recall([known.id])
             known = history.latest(known)
             runner = self._runner(transport, emit, wait, known)

@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import (
     clean,
     error_from,
 )
-from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts, sooner
+from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts, earliest
 from langchain_tokenhub.transport.decoding import (
     LARGEST_ANSWER,
     decompressed,
@@ -32,11 +32,11 @@ from langchain_tokenhub.transport.decoding import (
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
     is_stream,
+    map_error,
+    map_invalid_request,
     redact,
     refusal,
     request_id,
-    translated,
-    unsendable,
 )
 from langchain_tokenhub.transport.failover import ascii_name, host_name
 from langchain_tokenhub.transport.retry import retry_after
@@ -87,7 +87,7 @@ class Attempt:
     _server_id: str | None = None
     _timeouts: Timeouts = field(default_factory=Timeouts)
 
-    def mark(self, error: TokenHubError) -> TokenHubError:
+    def annotate(self, error: TokenHubError) -> TokenHubError:
         """Record in `error` where and when it happened, and redact the key and headers."""
         error.host = error.host or host_name(self.origin)
         error.request_id = error.request_id or self._server_id
@@ -133,7 +133,7 @@ class Attempt:
             retry_after=pause,
         )
 
-    async def begin(self) -> Answer:
+    async def open_stream(self) -> Answer:
         """Open a stream and read its first event, so that a failure before it can be retried."""
         response = await self._send(stream=True)
         stream = self._stream(response)
@@ -183,7 +183,7 @@ class Attempt:
         call, timeouts = self.call, self._timeouts
         extensions = {
             "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
-            "head_timeout": sooner(timeouts.first if stream else timeouts.total, self._left()),
+            "head_timeout": earliest(timeouts.first if stream else timeouts.total, self._left()),
             "send_state": send_state,
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
@@ -199,7 +199,7 @@ class Attempt:
             )
         except (httpx.InvalidURL, UnicodeError) as caught:
             failure = caught
-        raise unsendable(failure)
+        raise map_invalid_request(failure)
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
         """Return the headers: the user's own, as spelled, win over ours, the key over all."""
@@ -236,7 +236,7 @@ class Attempt:
         """Return the body; its size and the time it takes are limited."""
         pieces: list[bytes] = []
         size = 0
-        limit = sooner(self._timeouts.total, self._left())
+        limit = earliest(self._timeouts.total, self._left())
         until = None if limit is None else self.runtime.now() + limit
         failure: httpx.HTTPError
         try:
@@ -249,7 +249,7 @@ class Attempt:
             failure = caught
         else:
             return b"".join(pieces)
-        raise translated(failure, "answered")
+        raise map_error(failure, "answered")
 
     def _check_progress(self, size: int, until: float | None) -> None:
         if size > LARGEST_ANSWER:
@@ -275,7 +275,7 @@ class Attempt:
             if not self.call.is_fault(data):
                 return data
             if content := without_error(data):
-                return Events(values=content, failure=self.mark(refusal(response, data)))
+                return Events(values=content, failure=self.annotate(refusal(response, data)))
             raise refusal(response, data)
         # the service may have sent events although none were requested
         reader = StreamReader(response, self._timeouts, self.runtime.now)
@@ -286,7 +286,7 @@ class Attempt:
             raise failure if failure is not None and is_error else unreadable
         if len(values) == 1 and not is_error and not is_chunk(values[0]):
             return values[0]
-        return Events(values=values, failure=failure and self.mark(failure))
+        return Events(values=values, failure=failure and self.annotate(failure))
 
     async def _error_answer(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
@@ -331,14 +331,14 @@ class Attempt:
                 if isinstance(data, Events) and data.failure is not None:
                     raise data.failure
         except httpx.HTTPError as caught:
-            failure = translated(caught, "streaming")
+            failure = map_error(caught, "streaming")
         except TokenHubError as error:
             failure = error
         else:
             return
         finally:
             await self.runtime.close(response)
-        raise self.mark(failure)  # outside `except`: it must hold nothing of the library
+        raise self.annotate(failure)  # outside `except`: it must hold nothing of the library
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-LONGEST_WAIT = 1e9
+MAX_TIMEOUT = 1e9
 """Seconds; the longest timeout that every platform accepts."""
 TOTAL_FACTOR = 3
 """A whole answer may take this many times the read timeout."""
 
 
 def _checked_seconds(limit: float) -> float:
-    if not 0 < limit <= LONGEST_WAIT:
+    if not 0 < limit <= MAX_TIMEOUT:
         problem = f"timeout is a number of seconds above 0, not {limit}"
         hint = "httpx.Timeout(None) waits for ever"
         raise InvalidRequestError(problem, hint=hint, phase="not sent")
@@ -86,10 +86,10 @@ class Timeouts:
         """Return httpx's timeouts, none longer than the `left` seconds of the whole call."""
         connect = self.connect_backed if backed else self.connect
         limits = {"connect": connect, "read": self.read, "write": self.write, "pool": 30.0}
-        return {name: sooner(limit, left) for name, limit in limits.items()}
+        return {name: earliest(limit, left) for name, limit in limits.items()}
 
 
-def sooner(limit: float | None, other: float | None) -> float | None:
+def earliest(limit: float | None, other: float | None) -> float | None:
     """Return the shorter of two limits, of which None is no limit."""
     if limit is None or other is None:
         return other if limit is None else limit

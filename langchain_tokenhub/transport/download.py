@@ -27,7 +27,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.calls import Timeouts
 from langchain_tokenhub.transport.decoding import decompressed, read_error_body
-from langchain_tokenhub.transport.error_mapping import failure_to_send, translated
+from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.failover import ascii_name, loopback
 from langchain_tokenhub.transport.http.proxy import proxy_for
 from langchain_tokenhub.transport.runtime import Address, Runtime
@@ -256,7 +256,7 @@ async def _pieces(
         return
     finally:
         await runtime.close(response)
-    raise _with_host(translated(failure, "answered"), request)
+    raise _with_host(map_error(failure, "answered"), request)
 
 
 class _Rate:

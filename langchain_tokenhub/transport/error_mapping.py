@@ -39,7 +39,7 @@ _NOT_SENT = (
 # fmt: on
 
 
-def combined(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
+def combine_failures(first: TokenHubError | None, error: TokenHubError) -> TokenHubError:
     """Return the error to report when several hosts failed: the primary's, if all were down."""
     if first is None or not error.host_unavailable:
         return error
@@ -48,7 +48,7 @@ def combined(first: TokenHubError | None, error: TokenHubError) -> TokenHubError
     return first
 
 
-def final(call: Call, failure: TokenHubError) -> TokenHubError:
+def final_error(call: Call, failure: TokenHubError) -> TokenHubError:
     """Return `failure`, or `SubmissionUnknownError` for a submit that may have been accepted."""
     if not outcome_unknown(call.retry_class, failure):
         return failure
@@ -78,7 +78,7 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
     return "sent" if may_leave or send_state.body_sent or not send_state.traced else "not sent"
 
 
-def unsendable(failure: Exception) -> TokenHubError:
+def map_invalid_request(failure: Exception) -> TokenHubError:
     """Return the error for a request that cannot be encoded as HTTP; it quotes nothing of it."""
     problem = f"the request cannot be sent: {type(failure).__name__}"
     hint = "check base_url and default_headers: addresses and headers are plain ASCII"
@@ -89,7 +89,7 @@ def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHub
     """Return the error for a request without an answer."""
     if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
         failure = httpx.RemoteProtocolError(str(failure))  # h2 reports a server's violation so
-    error = translated(failure, phase_of(failure, send_state))
+    error = map_error(failure, phase_of(failure, send_state))
     if _is_untrusted(failure):
         hint = "check the clock and SSL_CERT_FILE; a proxy may be intercepting the connection"
         return CertificateError(error.message, phase=error.phase, hint=hint)
@@ -107,7 +107,7 @@ def _is_untrusted(failure: BaseException | None) -> bool:
     return False
 
 
-def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
+def map_error(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
     """Return the library's error as one of this package, without any object of the library."""
     reason = clean(str(failure), 200) or type(failure).__name__
     match failure:
@@ -123,7 +123,7 @@ def translated(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
             hint = "check HTTPS_PROXY and NO_PROXY"
             return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() if phase == "not sent":
-            return unsendable(failure)
+            return map_invalid_request(failure)
         case _ if phase == "streaming":
             return IncompleteStreamError(f"the stream was cut: {reason}", phase=phase)
         case _ if phase == "not sent":

@@ -59,7 +59,7 @@ class Hosts:
         health = self._health[origin]
         return now >= max(health.unavailable_until, health.probed_until)
 
-    def worked(self, origin: str) -> bool:
+    def record_success(self, origin: str) -> bool:
         """Record that `origin` answered. Return True if it was unavailable before."""
         with self._lock:
             was_down = self._health[origin].unavailable_until > 0
@@ -67,7 +67,7 @@ class Hosts:
                 self._health[origin] = _Health()
         return was_down
 
-    def failed(self, origin: str, now: float, *, proven: bool) -> float | None:
+    def record_failure(self, origin: str, now: float, *, proven: bool) -> float | None:
         """Record a failure; `proven` means that no connection could be made.
 
         Returns:
@@ -99,7 +99,7 @@ class Budget:
         self._left = self.size
         self._lock = threading.Lock()
 
-    def spend(self) -> bool:
+    def withdraw(self) -> bool:
         """Take one retry from the budget. Return False if there is none left."""
         with self._lock:
             if self._left < self.cost:
@@ -107,7 +107,7 @@ class Budget:
             self._left -= self.cost
             return True
 
-    def earn(self) -> None:
+    def deposit(self) -> None:
         """Add a tenth of a retry, for a request that succeeded."""
         if self._left < self.size:
             with self._lock:

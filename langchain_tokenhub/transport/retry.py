@@ -115,7 +115,7 @@ def _has_service_code(error: TokenHubError) -> bool:
     return fault is not None and fault.code is not None
 
 
-def pause(
+def retry_delay(
     retry_class: RetryClass,
     error: TokenHubError,
     *,

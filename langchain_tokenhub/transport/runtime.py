@@ -149,8 +149,8 @@ class SyncRuntime(Runtime):
             # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
             concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
-            send_state.abandoned = True  # before `under_way` is read: see `SendState`
-            if not send_state.under_way:
+            send_state.is_cancelled = True  # before `is_under_way` is read: see `SendState`
+            if not send_state.is_under_way:
                 if worker.ident is None:
                     # Python warns about work that never starts; a ValueError: it starts just now
                     with contextlib.suppress(ValueError):
@@ -217,9 +217,9 @@ class AsyncRuntime(Runtime):
         try:
             return await asyncio.shield(task), None
         except asyncio.CancelledError as interruption:
-            send_state.abandoned = True
+            send_state.is_cancelled = True
             task.add_done_callback(_consume_exception)
-            if task.cancelled() or not send_state.under_way:
+            if task.cancelled() or not send_state.is_under_way:
                 task.cancel()
                 raise
             try:
@@ -259,7 +259,7 @@ class _SubmitTask(asyncio.Task[T]):
         super().__init__(work, loop=asyncio.get_running_loop())
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if self._is_held and self._send_state.under_way and self._is_cancelled_by_others():
+        if self._is_held and self._send_state.is_under_way and self._is_cancelled_by_others():
             self._is_cancel_due = True
             return False
         return super().cancel(msg)
@@ -267,7 +267,7 @@ class _SubmitTask(asyncio.Task[T]):
     def _is_cancelled_by_others(self) -> bool:
         loop = self.get_loop()
         if not loop.is_running():
-            return not self._send_state.abandoned
+            return not self._send_state.is_cancelled
         return asyncio.current_task(loop) not in (None, self)
 
     def release(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 
-class AbandonedError(Exception):
+class SubmitCancelledError(Exception):
     """A submit was interrupted before its first byte and must not be sent any more."""
 
 
 class SendState:
     """How far a request has come, reported by the connection or by the HTTP library's trace."""
 
-    abandoned = False
+    is_cancelled = False
     """Whether the submit was interrupted: a request that has not begun must not be sent."""
     body_sent = held_back = answered = False
     """Whether the last byte was sent; part of the body is never sent; an answer has begun."""
@@ -27,7 +27,7 @@ class SendState:
         self.body_sent = self.held_back = False
 
     @property
-    def under_way(self) -> bool:
+    def is_under_way(self) -> bool:
         """Whether the request may have left: it started, or its transport reports nothing."""
         return self.started or (self.handed and not self.traced)
 
@@ -36,22 +36,22 @@ class SendState:
         """Whether the connection went to a proxy."""
         return self._peer != self._target
 
-    def begin(self) -> None:
+    def mark_started(self) -> None:
         """Record that the first byte is about to be sent; raise if the submit was interrupted."""
         self.traced = self.started = True
-        self._check_abandoned()
+        self._check_cancelled()
 
-    def hand(self) -> None:
+    def mark_handed_over(self) -> None:
         """Record that the caller's own client takes over; its transport may report nothing."""
         self.handed = True
-        self._check_abandoned()
+        self._check_cancelled()
 
-    def _check_abandoned(self) -> None:
-        # the order matters: the state is set before `abandoned` is read, while `SyncRuntime.
-        # shielded` sets `abandoned` before it reads the state, so that at least one of them sees it
-        if self.abandoned:
+    def _check_cancelled(self) -> None:
+        # The order matters: here the state is set before `is_cancelled` is read;
+        # `SyncRuntime.shielded` sets it before it reads the state, so that one of them notices.
+        if self.is_cancelled:
             self.started = self.handed = False
-            raise AbandonedError("interrupted before anything was sent")
+            raise SubmitCancelledError("interrupted before anything was sent")
 
     def note(self, name: str, info: dict[str, Any]) -> None:
         """Record one event of the HTTP library's trace."""
@@ -63,7 +63,7 @@ class SendState:
                 # the CONNECT request that opens a proxy's tunnel is not the request itself
                 self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
                 if not self._tunnel:
-                    self.begin()
+                    self.mark_started()
             case "send_request_body.complete":
                 self.body_sent = not self._tunnel
             case "receive_response_headers.complete":

@@ -10,9 +10,13 @@ from typing import Any
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.transport.attempt import Attempt
 from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
-from langchain_tokenhub.transport.error_mapping import combined, final, is_gateway_error
+from langchain_tokenhub.transport.error_mapping import (
+    combine_failures,
+    final_error,
+    is_gateway_error,
+)
 from langchain_tokenhub.transport.failover import host_name
-from langchain_tokenhub.transport.retry import pause
+from langchain_tokenhub.transport.retry import retry_delay
 from langchain_tokenhub.transport.runtime import Runtime
 
 logger = logging.getLogger("langchain_tokenhub.transport")
@@ -44,7 +48,7 @@ class Transport:
             IncompleteStreamError: The stream ended, or was cut, without `[DONE]`.
             TokenHubError: As for `json`, also for an error inside the stream.
         """
-        return self._send(call, Attempt.begin)
+        return self._send(call, Attempt.open_stream)
 
     async def _send(self, call: Call, act: Callable[[Attempt], Awaitable[Answer]]) -> Answer:
         """Run `act` on one attempt after another until it works, or may not be repeated."""
@@ -58,20 +62,20 @@ class Transport:
                     result = await act(attempt)
                 except TokenHubError as error:
                     # the traceback's frames hold the request, and with it the key
-                    latest = attempt.mark(error).with_traceback(None)
+                    latest = attempt.annotate(error).with_traceback(None)
                     self._record_failure(call, origin, latest)
                 else:
-                    self.endpoint.budget.earn()
+                    self.endpoint.budget.deposit()
                     self._record_success(origin)
                     return result
-                failure = combined(failure, latest)
+                failure = combine_failures(failure, latest)
                 if not latest.host_unavailable:
                     break
             assert failure is not None  # noqa: S101 - the order is never empty
             failure.attempts, failure.elapsed = attempts, self.runtime.now() - begun
             seconds = self._pause(call, failure, retries)
             if seconds is None:
-                if (outcome := final(call, failure)) is not failure:
+                if (outcome := final_error(call, failure)) is not failure:
                     logger.warning("%s: %s", call.path, outcome.message)
                 raise outcome
             reason = type(failure).__name__
@@ -82,14 +86,14 @@ class Transport:
             retries += 1
 
     def _record_success(self, origin: str) -> None:
-        if self.endpoint.hosts.worked(origin):
+        if self.endpoint.hosts.record_success(origin):
             logger.warning("host %s is available again", host_name(origin))
 
     def _record_failure(self, call: Call, origin: str, failure: TokenHubError) -> None:
         """Record what `failure` means for the host's health, if anything."""
         is_gateway, proven = is_gateway_error(failure), failure.host_unavailable
         if proven or (is_gateway and call.retry_class == "read"):
-            cooldown = self.endpoint.hosts.failed(origin, self.runtime.now(), proven=proven)
+            cooldown = self.endpoint.hosts.record_failure(origin, self.runtime.now(), proven=proven)
             if cooldown is not None:
                 line = "host %s marked unavailable for %.0f s"
                 logger.warning(line, host_name(origin), cooldown)
@@ -99,8 +103,10 @@ class Transport:
     def _pause(self, call: Call, failure: TokenHubError, retries: int) -> float | None:
         left = None if call.deadline is None else call.deadline - self.runtime.now()
         limit = self.endpoint.max_retries
-        seconds = pause(call.retry_class, failure, retries=retries, max_retries=limit, left=left)
-        if seconds is None or self.endpoint.budget.spend():
+        seconds = retry_delay(
+            call.retry_class, failure, retries=retries, max_retries=limit, left=left
+        )
+        if seconds is None or self.endpoint.budget.withdraw():
             return seconds
         logger.warning("%s: not sent again, the retry budget of this key is used up", call.path)
         failure.add_note("not sent again: the retry budget of this key and site is used up")

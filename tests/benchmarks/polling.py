@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from langchain_tokenhub.jobs.schedule import Prior, jittered, pause
+from langchain_tokenhub.jobs.schedule import Prior, add_jitter, poll_delay
 
 Gaps = Callable[["Prior"], Iterator[float]]
 APPRENTICES = 5
@@ -48,7 +48,7 @@ def ours(prior: Prior) -> Iterator[float]:
     """Poll as the package does."""
     age = 0.0
     while True:
-        gap = jittered(pause(prior, age))
+        gap = add_jitter(poll_delay(prior, age))
         yield gap
         age += gap
 
@@ -74,7 +74,7 @@ class Score:
 
 def simulate(gaps: Gaps, median: float, typical: float, jobs: int, seed: int = 7) -> Score:
     """Let `jobs` jobs run one after the other in one process."""
-    dice, prior = random.Random(seed), Prior.around(typical)
+    dice, prior = random.Random(seed), Prior.from_estimate(typical)
     requests, lags = [], []
     for number in range(jobs + APPRENTICES):
         seconds = dice.lognormvariate(math.log(median), SPREAD)

@@ -242,7 +242,7 @@ def model(peer):
 @pytest.fixture
 def used_to_quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll as a process does that has seen many jobs of a few hundredths of a second."""
-    experience = schedule.Experience()
+    experience = schedule.DurationStats()
     for model in media_models():
         for _ in range(schedule.MAX_SEEN):
             experience.learn(model.id, 0.05, 0.05)

@@ -34,7 +34,7 @@ def lost(hub, monkeypatch):
 
 
 def unreachable(hub, monkeypatch):
-    monkeypatch.setattr(polling, "TROUBLE_SECONDS", 0.0)
+    monkeypatch.setattr(polling, "MAX_FAILING_SECONDS", 0.0)
     hub.fail("status", status=500, path="/v1/api/video/query", times=99)
     return {"max_retries": 0}
 

@@ -19,7 +19,7 @@ from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, me
 from langchain_tokenhub.cli.parser import parse
 from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
-from langchain_tokenhub.jobs.sidecars import note
+from langchain_tokenhub.jobs.sidecars import write_note
 from langchain_tokenhub.params import params_class
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit
 from langchain_tokenhub.transport import SyncRuntime, finish
@@ -372,7 +372,7 @@ def test_the_files_of_one_job_come_together(tmp_path):
     whole = job(id="100001", files=[MediaFile(type=path.suffix[1:], path=path) for path in paths])
     for index, file in enumerate(whole.files):
         file.path.touch()
-        note(whole, file, index, JobRequest(body={}))
+        write_note(whole, file, index, JobRequest(body={}))
     assert jobs.known_jobs(tmp_path) == [whole]
 
 
@@ -388,7 +388,7 @@ def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
     finish(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
     for call in calls[1:]:
         finish(call.claim("hy-video-1.5-0a1b", again=True))
-    finish(calls[1].lose("hy-video-1.5-0a1b"))
+    finish(calls[1].mark_lost("hy-video-1.5-0a1b"))
     assert len(jobs.unanswered_submits(tmp_path)) == 2
     jobs.remove_entry(tmp_path, "100001")
     assert jobs.unfinished_jobs(tmp_path) == []

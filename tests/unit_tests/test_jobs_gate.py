@@ -20,7 +20,7 @@ def test_tasks_and_threads_share_one_gate():
     lock = threading.Lock()
 
     async def work(runtime):
-        async with limiter.place(runtime, 3, 10):
+        async with limiter.slot(runtime, 3, 10):
             with lock:
                 inside.append(1)
                 most.append(len(inside))
@@ -45,7 +45,7 @@ async def test_places_are_given_in_order():
     limiter, request = JobLimiter(), []
 
     async def work(number):
-        async with limiter.place(AsyncRuntime(), 1, 10):
+        async with limiter.slot(AsyncRuntime(), 1, 10):
             request.append(number)
             await asyncio.sleep(0)
 
@@ -55,7 +55,7 @@ async def test_places_are_given_in_order():
 
 async def test_who_is_cancelled_leaves_the_queue():
     limiter, runtime = JobLimiter(), AsyncRuntime()
-    async with limiter.place(runtime, 1, 10):
+    async with limiter.slot(runtime, 1, 10):
         waiting = [asyncio.create_task(_enter(limiter, runtime)) for _ in range(5)]
         await asyncio.sleep(0)
         for task in waiting:
@@ -65,7 +65,7 @@ async def test_who_is_cancelled_leaves_the_queue():
 
 
 async def _enter(limiter, runtime):
-    async with limiter.place(runtime, 1, 10):
+    async with limiter.slot(runtime, 1, 10):
         pass
 
 
@@ -73,7 +73,7 @@ def test_a_queue_that_does_not_move_is_left_with_an_error(scripted_wire):
     limiter = JobLimiter()
 
     async def both():
-        async with limiter.place(scripted_wire, 1, 5), limiter.place(scripted_wire, 1, 5):
+        async with limiter.slot(scripted_wire, 1, 5), limiter.slot(scripted_wire, 1, 5):
             pass
 
     with pytest.raises(errors.RateLimitError, match="none was submitted"):
@@ -86,7 +86,7 @@ def test_an_error_inside_gives_the_place_back():
     limiter = JobLimiter()
 
     async def fails():
-        async with limiter.place(SyncRuntime(), 1, 5):
+        async with limiter.slot(SyncRuntime(), 1, 5):
             raise ValueError
 
     for _ in range(3):
@@ -108,7 +108,7 @@ from langchain_tokenhub.transport import SyncRuntime, finish
 
 
 async def enter(work):
-    async with shared_limiter("account").place(SyncRuntime(), 1, 1):
+    async with shared_limiter("account").slot(SyncRuntime(), 1, 1):
         work()
 
 

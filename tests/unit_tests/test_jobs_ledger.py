@@ -16,9 +16,9 @@ from langchain_core.stores import InMemoryByteStore, InMemoryStore
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger import (
+    KnownCallError,
     Ledger,
     LedgerHooks,
-    TakenError,
     _entry,
     account_hash,
     backend_for,
@@ -55,13 +55,13 @@ def test_a_jobs_id_is_found_again(ledger):
 
 def test_a_dropped_call_can_be_claimed_again(ledger):
     finish(ledger.claim("k"))
-    finish(ledger.refuse("k"))
+    finish(ledger.drop_claim("k"))
     assert finish(ledger.claim("k")) is None
 
 
 def test_a_log_refuses_to_begin_what_is_there(ledger):
     finish(ledger.keep("k", JOB))
-    with pytest.raises(TakenError) as caught:
+    with pytest.raises(KnownCallError) as caught:
         finish(LedgerHooks(ledger, JobRequest(body={}, key="k")).begin())
     assert caught.value.entry.job == JOB
 
@@ -233,7 +233,7 @@ class Calls(RuleBasedStateMachine):
             self.act(call, "keep", job, may_replace=call.again)
             assert any(entry.job and entry.job.id == job.id for entry in self.record())
 
-    @rule(data=st.data(), verb=st.sampled_from(["refuse", "lose"]))
+    @rule(data=st.data(), verb=st.sampled_from(["drop_claim", "mark_lost"]))
     def end(self, data, verb):
         if call := self.some("pending", data):
             self.states[call] = "ended"
@@ -289,7 +289,7 @@ def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path):
         for _ in range(10):
             call = Ledger(backend, ScriptedRuntime())
             finish(call.claim("k", again=True))
-            finish(call.refuse("k"))
+            finish(call.drop_claim("k"))
         last = Ledger(backend, ScriptedRuntime())
         finish(last.claim("k", again=True))
 

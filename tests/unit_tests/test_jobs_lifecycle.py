@@ -14,7 +14,7 @@ from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, finished, query, submit
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, query, raise_if_failed, submit
 from langchain_tokenhub.transport import finish
 from tests.conftest import answer, scripted
 
@@ -42,7 +42,7 @@ FULL = {
 
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch):
-    monkeypatch.setattr(schedule, "shared", schedule.Experience())
+    monkeypatch.setattr(schedule, "shared", schedule.DurationStats())
 
 
 def service(*script, **kwargs):
@@ -222,7 +222,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     runtime = where.transport.runtime
 
     async def interrupted(work, progress):
-        progress.started = progress.abandoned = True
+        progress.started = progress.is_cancelled = True
         return await work, KeyboardInterrupt()
 
     runtime.shielded = interrupted
@@ -456,7 +456,7 @@ def test_a_failed_job_raises_its_class_with_the_services_words(code, cls):
         update={"status": "failed", "error": {"code": code, "message": "因故失败"}}
     )
     with pytest.raises(cls, match="因故失败") as caught:
-        finished(failed)
+        raise_if_failed(failed)
     assert type(caught.value) is cls
     assert caught.value.job is failed
     assert caught.value.is_retryable is False

@@ -26,7 +26,7 @@ DATA = {"url": "https://vc.test/a.mp4"}
 
 @pytest.fixture(autouse=True)
 def _nothing_learnt(monkeypatch):
-    monkeypatch.setattr(schedule, "shared", schedule.Experience())
+    monkeypatch.setattr(schedule, "shared", schedule.DurationStats())
 
 
 def service(*script):

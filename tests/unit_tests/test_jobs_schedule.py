@@ -8,21 +8,28 @@ import statistics
 
 import pytest
 
-from langchain_tokenhub.jobs.schedule import LATEST, SOONEST, Experience, PollRate, Prior, pause
+from langchain_tokenhub.jobs.schedule import (
+    LATEST,
+    SOONEST,
+    DurationStats,
+    PollRate,
+    Prior,
+    poll_delay,
+)
 
 
 def simulate(seconds, prior):
     """Return requests and lateness of one job that takes so many seconds."""
     age = requests = 0
     while age < seconds:
-        age += pause(prior, age)
+        age += poll_delay(prior, age)
         requests += 1
     return requests, (age - seconds) / seconds
 
 
 def test_a_90_s_video_needs_at_most_20_requests_and_5_percent_lateness():
     dice = random.Random(7)
-    prior, requests, late = Prior.around(90), [], []
+    prior, requests, late = Prior.from_estimate(90), [], []
     for number in range(150):
         seconds = dice.lognormvariate(math.log(90), 0.3)
         asked, lateness = simulate(seconds, prior)
@@ -37,27 +44,27 @@ def test_a_90_s_video_needs_at_most_20_requests_and_5_percent_lateness():
 @pytest.mark.parametrize("typical", [0.1, 12, 90, 180, 2000])
 @pytest.mark.parametrize("age", [0, 0.5, 10, 90, 1000, 100000])
 def test_a_pause_stays_within_its_limits(typical, age):
-    assert SOONEST <= pause(Prior.around(typical), age) <= LATEST
+    assert SOONEST <= poll_delay(Prior.from_estimate(typical), age) <= LATEST
 
 
 def test_early_failures_are_seen_early():
-    assert pause(Prior.around(180), 0) < 3
+    assert poll_delay(Prior.from_estimate(180), 0) < 3
 
 
 def test_it_learns_how_long_a_model_takes():
-    prior = Prior.around(90)
+    prior = Prior.from_estimate(90)
     for _ in range(40):
         prior = prior.learn(10)
     assert math.exp(prior.mean) == pytest.approx(10, rel=0.15)
 
 
 def test_a_busy_process_polls_each_job_less_often():
-    prior = Prior.around(90)
-    assert pause(prior, 60, load=5) > 2 * pause(prior, 60)
+    prior = Prior.from_estimate(90)
+    assert poll_delay(prior, 60, load=5) > 2 * poll_delay(prior, 60)
 
 
 def test_polls_are_counted_by_site_until_their_job_ends():
-    load = Experience()
+    load = DurationStats()
     jobs = [PollRate("a") for _ in range(80)]
     for job in jobs:
         load.polling(job, 0.5)
@@ -69,7 +76,7 @@ def test_polls_are_counted_by_site_until_their_job_ends():
 
 
 def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
-    load = Experience()
+    load = DurationStats()
     for _ in range(80):
         job = PollRate("a")
         for seconds in (0.5, math.inf, 0.5):

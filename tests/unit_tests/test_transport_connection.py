@@ -120,7 +120,7 @@ def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave
 def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
-    send_state.begin()
+    send_state.mark_started()
     send_state.body_sent = True
     error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")

@@ -226,7 +226,7 @@ def test_the_deadline_ends_the_repetitions():
 
 def test_an_empty_budget_makes_the_first_error_final(caplog):
     transport = scripted(page(500), page(500), max_retries=9)
-    while transport.endpoint.budget.spend():
+    while transport.endpoint.budget.withdraw():
         pass
     error = failure(transport)
     assert len(transport.runtime.sent) == 1

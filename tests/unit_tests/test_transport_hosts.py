@@ -29,68 +29,68 @@ def test_the_primary_is_asked_first(hosts):
 
 def test_a_single_host_is_always_asked():
     alone = Hosts((A,))
-    alone.failed(A, 0.0, proven=True)
+    alone.record_failure(A, 0.0, proven=True)
     assert alone.order(1.0) == (A,)
 
 
 def test_one_refused_connection_sends_the_next_requests_to_the_backup(hosts):
-    assert hosts.failed(A, 0.0, proven=True)
+    assert hosts.record_failure(A, 0.0, proven=True)
     assert [hosts.order(t)[0] for t in (0.1, 5.0, BASE_COOLDOWN * 0.7)] == [B, B, B]
 
 
 def test_after_its_rest_one_request_alone_tries_the_primary(hosts):
-    hosts.failed(A, 0.0, proven=True)
+    hosts.record_failure(A, 0.0, proven=True)
     assert [hosts.order(LATER)[0] for _ in range(5)] == [A, B, B, B, B]
 
 
 def test_a_probe_that_never_reports_is_forgotten(hosts):
-    hosts.failed(A, 0.0, proven=True)
+    hosts.record_failure(A, 0.0, proven=True)
     hosts.order(LATER)
     assert hosts.order(LATER + PROBE_INTERVAL + 0.1)[0] == A
 
 
 def test_a_host_that_answers_again_is_healthy_and_the_news_is_told_once(hosts):
-    hosts.failed(A, 0.0, proven=True)
-    assert [hosts.worked(A), hosts.worked(A)] == [True, False]
+    hosts.record_failure(A, 0.0, proven=True)
+    assert [hosts.record_success(A), hosts.record_success(A)] == [True, False]
     assert [hosts.order(1.0)[0] for _ in range(3)] == [A, A, A]
 
 
 def test_a_rest_is_told_once(hosts):
-    told = [hosts.failed(A, float(t), proven=True) for t in range(3)]
+    told = [hosts.record_failure(A, float(t), proven=True) for t in range(3)]
     assert [cooldown is not None for cooldown in told] == [True, False, False]
 
 
 def test_relapses_double_the_rest_up_to_a_limit(hosts):
     now = 0.0
     for _ in range(12):
-        hosts.failed(A, now, proven=True)
+        hosts.record_failure(A, now, proven=True)
         now += MAX_COOLDOWN * 1.2 + 1
-    hosts.failed(A, now, proven=True)
+    hosts.record_failure(A, now, proven=True)
     assert hosts.order(now + MAX_COOLDOWN * 0.79)[0] == B
     assert hosts.order(now + MAX_COOLDOWN * 1.21)[0] == A
 
 
 def test_a_gateways_page_counts_half(hosts):
-    assert not hosts.failed(A, 0.0, proven=False)
+    assert not hosts.record_failure(A, 0.0, proven=False)
     assert hosts.order(0.1)[0] == A
-    assert hosts.failed(A, 0.2, proven=False)
+    assert hosts.record_failure(A, 0.2, proven=False)
     assert hosts.order(0.3)[0] == B
 
 
 def test_two_gateway_pages_far_apart_do_not_add_up(hosts):
-    hosts.failed(A, 0.0, proven=False)
-    assert not hosts.failed(A, FAILURE_WINDOW + 1, proven=False)
+    hosts.record_failure(A, 0.0, proven=False)
+    assert not hosts.record_failure(A, FAILURE_WINDOW + 1, proven=False)
 
 
 def test_an_answer_between_two_gateway_pages_clears_the_first(hosts):
-    hosts.failed(A, 0.0, proven=False)
-    hosts.worked(A)
-    assert not hosts.failed(A, 1.0, proven=False)
+    hosts.record_failure(A, 0.0, proven=False)
+    hosts.record_success(A)
+    assert not hosts.record_failure(A, 1.0, proven=False)
 
 
 def test_when_both_rest_the_primary_is_tried_first(hosts):
-    hosts.failed(A, 0.0, proven=True)
-    hosts.failed(B, 0.0, proven=True)
+    hosts.record_failure(A, 0.0, proven=True)
+    hosts.record_failure(B, 0.0, proven=True)
     assert hosts.order(1.0) == (A, B)
 
 
@@ -99,7 +99,7 @@ def test_a_job_is_asked_for_where_it_was_taken(hosts):
 
 
 def test_a_preferred_host_that_rests_is_not_asked_first(hosts):
-    hosts.failed(B, 0.0, proven=True)
+    hosts.record_failure(B, 0.0, proven=True)
     assert hosts.order(1.0, prefer="b.test") == (A, B)
 
 
@@ -112,6 +112,6 @@ def test_all_users_of_a_site_share_its_health():
 
 
 def test_requests_that_ask_the_backup_first_take_no_probe_from_others(hosts):
-    hosts.failed(A, 0.0, proven=True)
+    hosts.record_failure(A, 0.0, proven=True)
     assert [hosts.order(LATER, prefer="b.test")[0] for _ in range(5)] == [B] * 5
     assert hosts.order(LATER)[0] == A

@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.failover import Budget
-from langchain_tokenhub.transport.retry import outcome_unknown, pause, retry_after
+from langchain_tokenhub.transport.retry import outcome_unknown, retry_after, retry_delay
 
 
 def said(status, code="", **headers):
@@ -118,7 +118,7 @@ def repeats(retry_class, error, most=9):
 
 
 def give_up(retry_class, error, retries):
-    return pause(retry_class, error, retries=retries, max_retries=99, left=None) is None
+    return retry_delay(retry_class, error, retries=retries, max_retries=99, left=None) is None
 
 
 @pytest.mark.parametrize(("failure", "retry_class", "expected"), CELLS)
@@ -131,7 +131,7 @@ def test_each_cell_of_the_table(failure, retry_class, expected):
 @pytest.mark.parametrize("retry_class", ["read", "chat", "submit"])
 def test_no_retries_means_none(retry_class):
     error = APIConnectionError("refused", phase="not sent")
-    assert pause(retry_class, error, retries=0, max_retries=0, left=None) is None
+    assert retry_delay(retry_class, error, retries=0, max_retries=0, left=None) is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,9 @@ def test_what_is_refused_is_never_sent_again(cls):
 
 
 def pauses(error, retries, times=300):
-    return [pause("read", error, retries=retries, max_retries=99, left=None) for _ in range(times)]
+    return [
+        retry_delay("read", error, retries=retries, max_retries=99, left=None) for _ in range(times)
+    ]
 
 
 def test_the_pause_is_random_from_nothing_to_its_limit():
@@ -177,7 +179,7 @@ def test_more_than_a_minute_is_told_at_once():
 
 def test_no_sleep_ends_after_the_deadline():
     error = RateLimitError("m", status=429, retry_after=5.0)
-    assert pause("read", error, retries=0, max_retries=2, left=5.0) is None
+    assert retry_delay("read", error, retries=0, max_retries=2, left=5.0) is None
 
 
 @pytest.mark.parametrize(
@@ -220,17 +222,17 @@ def test_a_retry_after_that_says_nothing(value):
 
 def test_a_budget_ends_and_successes_fill_it_again():
     budget = Budget()
-    assert sum(budget.spend() for _ in range(50)) == 20
+    assert sum(budget.withdraw() for _ in range(50)) == 20
     for _ in range(10):
-        budget.earn()
-    assert [budget.spend(), budget.spend()] == [True, False]
+        budget.deposit()
+    assert [budget.withdraw(), budget.withdraw()] == [True, False]
 
 
 def test_a_budget_never_holds_more_than_its_size():
     budget = Budget()
     for _ in range(1000):
-        budget.earn()
-    assert sum(budget.spend() for _ in range(50)) == 20
+        budget.deposit()
+    assert sum(budget.withdraw() for _ in range(50)) == 20
 
 
 def test_an_error_of_no_known_class_is_not_repeated():

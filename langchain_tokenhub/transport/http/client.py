@@ -61,7 +61,7 @@ class SyncCallerClient(CallerClient):
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
         send_state = request.extensions["send_state"]
-        send_state.hand()
+        send_state.mark_handed_over()
         with _map_errors():
             own = self._build(request, send_state.note)
             response = self._client.send(own, stream=True, follow_redirects=False)
@@ -74,7 +74,7 @@ class AsyncCallerClient(CallerClient):
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
         state, limit = request.extensions["send_state"], request.extensions.get("head_timeout")
-        state.hand()
+        state.mark_handed_over()
         timeout = asyncio.timeout(None)
 
         async def trace(name: str, info: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 
-from langchain_tokenhub.transport.calls import sooner
+from langchain_tokenhub.transport.calls import earliest
 from langchain_tokenhub.transport.http.connect import Target
 from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, Stream
@@ -47,7 +47,7 @@ class DirectConnection:
         head = encode_head(request)
         if self._stream is None:
             self._stream = await self._stream_type.open(_target(request), timeouts["connect"])
-        send_state.begin()
+        send_state.mark_started()
         failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
         send_state.body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
@@ -55,7 +55,7 @@ class DirectConnection:
         is_stuck = isinstance(failure, httpx.WriteTimeout)
         self._read_timeout = EARLY_RESPONSE_TIMEOUT if is_stuck else timeouts["read"]
         deadline, in_time = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
-        self._deadline = sooner(deadline, None if in_time is None else time.monotonic() + in_time)
+        self._deadline = earliest(deadline, None if in_time is None else time.monotonic() + in_time)
         try:
             response = await self._read_head(self._stream)
         except httpx.TransportError as error:
@@ -92,11 +92,11 @@ class DirectConnection:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
-        return sooner(left, self._read_timeout)
+        return earliest(left, self._read_timeout)
 
     def limit_reads(self, seconds: float) -> None:
         """Shorten the timeout of each further read of this response."""
-        self._read_timeout = sooner(seconds, self._read_timeout)
+        self._read_timeout = earliest(seconds, self._read_timeout)
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""

@@ -21,7 +21,7 @@ from typing import Self, cast
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.transport.calls import LONGEST_WAIT
+from langchain_tokenhub.transport.calls import MAX_TIMEOUT
 from langchain_tokenhub.transport.http.connect import (
     LOCAL_ERRORS,
     Target,
@@ -120,7 +120,7 @@ class AsyncStream(asyncio.Protocol):
                         sock=sock,
                         ssl=context,
                         server_hostname=name,
-                        ssl_handshake_timeout=None if context is None else LONGEST_WAIT,
+                        ssl_handshake_timeout=None if context is None else MAX_TIMEOUT,
                     )
             except BaseException:
                 stream.close()  # asyncio would wait up to 30 s for the server's close_notify
