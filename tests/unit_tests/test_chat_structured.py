@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated, TypedDict
 
@@ -198,18 +199,16 @@ BAD_ANSWERS = {
 
 
 @pytest.mark.parametrize("include_raw", [False, True])
-@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
-@pytest.mark.parametrize("text", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
-def test_an_answer_without_the_shape_is_asked_for_again_in_another_way(
-    service, call, text, schema, include_raw
-):
-    service(_said(text), _good("function_calling"))
-    chain = service.model("hy3").with_structured_output(schema, include_raw=include_raw)
+def test_an_answer_without_the_shape_is_asked_for_again_in_another_way(services, call, include_raw):
+    for text, schema in itertools.product(BAD_ANSWERS.values(), (SCHEMA, Joke)):
+        service = services()
+        service(_said(text), _good("function_calling"))
+        chain = service.model("hy3").with_structured_output(schema, include_raw=include_raw)
 
-    found = call(chain, "invoke", "x")
+        found = call(chain, "invoke", "x")
 
-    value = found["parsed"] if include_raw else found
-    assert (value if isinstance(value, dict) else value.model_dump()) == VALUE
+        value = found["parsed"] if include_raw else found
+        assert (value if isinstance(value, dict) else value.model_dump()) == VALUE, text
 
 
 def test_a_model_that_cannot_be_forced_is_asked_in_json_mode_if_it_talks(service, call):
@@ -286,35 +285,37 @@ WRONG = [(schema, broken) for schema in (SCHEMA, Joke) for broken in BROKEN.valu
 
 
 @pytest.mark.parametrize("method", [None, *METHODS])
-@pytest.mark.parametrize(("schema", "broken"), WRONG)
-def test_row_47_include_raw_never_raises_for_what_the_model_answered(
-    service, call, broken, schema, method
-):
-    service(broken)
-    chain = service.model("hy3").with_structured_output(schema, method=method, include_raw=True)
+def test_row_47_include_raw_never_raises_for_what_the_model_answered(services, call, method):
+    for schema, broken in WRONG:
+        service = services()
+        service(broken)
+        chain = service.model("hy3").with_structured_output(schema, method=method, include_raw=True)
 
-    found = call(chain, "invoke", "x")
+        found = call(chain, "invoke", "x")
 
-    assert found["parsed"] is None
-    assert isinstance(found["parsing_error"], Exception)
-    assert found["raw"].type == "ai"
+        assert found["parsed"] is None, broken
+        assert isinstance(found["parsing_error"], Exception), broken
+        assert found["raw"].type == "ai"
+
+
+UNSHAPED = ("Here is a joke", TEXT[:-3], '{"setup": "x"}')
 
 
 @pytest.mark.parametrize("method", [None, *METHODS])
-@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
-@pytest.mark.parametrize("text", ["Here is a joke", TEXT[:-3], '{"setup": "x"}'])
-@pytest.mark.parametrize("sent", ["function_calling", "json_mode"])
-def test_row_47_include_raw_never_raises_in_a_stream(service, call, *, sent, text, schema, method):
-    service(_chunks(sent, text))
-    chain = service.model("hy3").with_structured_output(schema, method=method, include_raw=True)
+def test_row_47_include_raw_never_raises_in_a_stream(services, call, method):
+    sent = ("function_calling", "json_mode")
+    for way, text, schema in itertools.product(sent, UNSHAPED, (SCHEMA, Joke)):
+        service = services()
+        service(_chunks(way, text))
+        chain = service.model("hy3").with_structured_output(schema, method=method, include_raw=True)
 
-    items = call(chain, "stream", "x")
+        items = call(chain, "stream", "x")
 
-    whole = sum(items[1:], items[0])
-    assert len(items) > 2
-    assert whole["raw"].type == "AIMessageChunk"
-    assert whole["parsed"] is None
-    assert isinstance(whole["parsing_error"], ValueError)
+        whole = sum(items[1:], items[0])
+        assert len(items) > 2
+        assert whole["raw"].type == "AIMessageChunk"
+        assert whole["parsed"] is None, (way, text)
+        assert isinstance(whole["parsing_error"], ValueError)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -422,18 +423,16 @@ CUTS = {"in the last field": TEXT[:-3], "behind it": TEXT[:-1]}
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("schema", [SCHEMA, Joke], ids=["JSON", "pydantic"])
-@pytest.mark.parametrize("text", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("verb", ["invoke", "stream"])
-def test_section_4_complaint_24_a_value_that_was_cut_off_is_an_error(
-    service, call, *, verb, text, schema, method
-):
-    whole = _said(calls=[("Joke", text)]) if method == "function_calling" else _said(text)
-    service(whole if verb == "invoke" else _chunks(method, text))
-    chain = service.model("hy3").with_structured_output(schema, method=method)
+def test_section_4_complaint_24_a_value_that_was_cut_off_is_an_error(services, call, verb, method):
+    for text, schema in itertools.product(CUTS.values(), (SCHEMA, Joke)):
+        service = services()
+        whole = _said(calls=[("Joke", text)]) if method == "function_calling" else _said(text)
+        service(whole if verb == "invoke" else _chunks(method, text))
+        chain = service.model("hy3").with_structured_output(schema, method=method)
 
-    with pytest.raises(OutputParserException):
-        call(chain, verb, "x")
+        with pytest.raises(OutputParserException):
+            call(chain, verb, "x")
 
 
 @pytest.mark.parametrize("text", [f"```json\n{TEXT}\n```\nEnjoy!", f"{TEXT}\nEnjoy!"])
