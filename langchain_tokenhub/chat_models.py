@@ -427,7 +427,6 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         call = self._call(body, kwargs.get("timeout"))
         begun = transport.runtime.now()
         reader = chat.response.DeltaReader(body["model"])
-        answer_tools = kwargs.get("answer_tools", ())
         received: list[Delta] = []
         answer: Answer | None = None
         try:
@@ -455,15 +454,15 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         rest, ending = reader.finish(told)
         received += rest
         chat.response.check_finish_reason(ending, received)
-        if not answer_tools or any(delta.tools for delta in received):
+        if not kwargs.get("answer_tools") or any(delta.tools for delta in received):
             yield [*rest, ending]
             return
         yield rest
         message = chat.response.message_of(received)
         history, kwargs = chat.structured.ask_again(messages, message, kwargs)
-        second = self._deltas(transport, history, stop, kwargs, stream=stream)
-        async with aclosing(second):
-            async for items in second:
+        again = self._deltas(transport, history, stop, kwargs, stream=stream)
+        async with aclosing(again):
+            async for items in again:
                 yield chat.structured.with_usage_of(items, ending)
 
     async def _chunks(
