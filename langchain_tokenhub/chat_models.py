@@ -450,8 +450,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 if received or isinstance(error, IncompleteStreamError):
                     error.partial = chat.response.message_of([*received, *reader.finish()[0]])
                 raise
-        told = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
-        rest, ending = reader.finish(told)
+        metadata = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
+        rest, ending = reader.finish(metadata)
         received += rest
         chat.response.check_finish_reason(ending, received)
         if not kwargs.get("answer_tools") or any(delta.tools for delta in received):
@@ -574,7 +574,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         Args:
             tools: Functions, classes, schemas, LangChain tools, or dicts in OpenAI's form.
             tool_choice: `"auto"`, `"none"`, `"any"`, `"required"` or True, or a tool's name.
-            strict: Whether arguments must match the schema, where the model knows that.
+            strict: Whether arguments must match the schema, where the model supports it.
             parallel_tool_calls: Whether several calls may come at once.
             response_format: The shape of the text answer, as `create_agent` asks for it.
             **kwargs: More fields of the body.
@@ -663,7 +663,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             method: How to ask; None takes what is known to work for the model, and another way
                 where the service refuses it or the model answers with prose.
             include_raw: Return `raw`, `parsed` and `parsing_error`; never raise for an answer.
-            strict: Whether the schema must be kept, where the model knows that.
+            strict: Whether the schema must be kept, where the model supports it.
             tools: Tools that may be called as well.
             **kwargs: More fields of the body.
 

@@ -16,7 +16,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 Body = dict[str, Any]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Words for effort, from no thinking to most of it; each model knows some (catalogue)."""
+"""Words for effort, from no thinking to most of it; each model takes some (catalogue)."""
 _WORDS = {
     True: "enabled",
     False: "disabled",
@@ -129,7 +129,7 @@ def _on(word: str, row: catalogue.ChatModel, model: str) -> Body | None:
 
 
 def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
-    """Return the nearest effort that the model knows; it would silently ignore any other."""
+    """Return the nearest effort that the model takes; it would silently ignore any other."""
     if row is None:
         return str(asked)
     if asked not in EFFORTS:
@@ -148,7 +148,7 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
     some = [word for word in known if word != "none"] or known
     nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
     words = ", ".join(known)
-    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} knows {words}")
+    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} takes {words}")
     return nearest
 
 

@@ -197,7 +197,7 @@ def _check_stops(stop: object) -> None:
 def _prompts(
     body: Mapping[str, Any], schema: Mapping[str, Any] | None, answer_tools: Sequence[str]
 ) -> list[str]:
-    """Return what has to be said in words, because no field of the body says it."""
+    """Return instructions for what no field of the body can express."""
     prompts = []
     if schema:
         prompts.append(

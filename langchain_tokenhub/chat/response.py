@@ -205,7 +205,7 @@ class DeltaReader:
         return self._delta(content, thought)
 
     def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
-        """Return what a message says that was not said before it."""
+        """Return what a message adds to the deltas before it."""
         said = "".join(earlier) + latest
         if whole.startswith(said):
             return whole[len(said) :]

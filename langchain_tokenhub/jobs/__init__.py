@@ -1,4 +1,4 @@
-"""Paid jobs: submit, watch, collect, keep. Nothing here knows LangChain's tools."""
+"""Paid jobs: submit, watch, collect, keep. LangChain's tools are in `tools`."""
 
 from __future__ import annotations
 

@@ -223,15 +223,15 @@ async def _send(
         redact(error, [service.transport.endpoint.key()])  # the service may echo it
         raise error
     log.remember(job)
-    if send_state.is_cancelled:  # whoever submitted may not be there any more to be told
+    if send_state.is_cancelled:  # the caller may be gone, so that only the log shows it
         logger.warning("interrupted while submitting; %s", interruption_note(job))
     await log.accepted(job)
     return job
 
 
 def _not_accepted(answer: Answer) -> TokenHubError:
-    """Return the error of an answer without a job: a refusal, or nobody knows what."""
-    told: dict[str, Any] = {
+    """Return the error of an answer without a job: a refusal, or an unknown outcome."""
+    fields: dict[str, Any] = {
         "status": answer.status,
         "request_id": answer.request_id,
         "host": answer.host,
@@ -239,11 +239,11 @@ def _not_accepted(answer: Answer) -> TokenHubError:
         "phase": "answered",
     }
     if reason := refusal_text(answer.data):
-        return JobFailedError(f"the service refused the submit: {reason}", **told)
+        return JobFailedError(f"the service refused the submit: {reason}", **fields)
     return SubmissionUnknownError(
         "the submit was answered without a job ID; it may have been charged",
         hint="it was not sent again; look at the console's usage before you submit once more",
-        **told,
+        **fields,
     )
 
 

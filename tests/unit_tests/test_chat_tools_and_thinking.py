@@ -406,7 +406,7 @@ NEAREST = [
 
 @pytest.mark.parametrize(("model", "asked", "wire"), NEAREST)
 def test_another_effort_is_the_nearest_one_with_a_warning(sent, model, asked, wire):
-    with pytest.warns(UserWarning, match=f"{asked!r} is sent as {wire!r}.*knows"):
+    with pytest.warns(UserWarning, match=f"{asked!r} is sent as {wire!r}.*takes"):
         assert sent(model, {"reasoning_effort": asked})["reasoning_effort"] == wire
 
 
