@@ -174,7 +174,7 @@ async def _attempt(
     await log.begin()
     try:
         until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
-        work = _send(service, body, log, send_state, until)
+        work = _submit_once(service, body, log, send_state, until)
         job, late = await service.transport.runtime.shielded(work, send_state)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
@@ -194,6 +194,22 @@ async def _attempt(
         late.add_note(interruption_note(job))
         raise late
     return job
+
+
+async def _submit_once(
+    service: Service,
+    body: Mapping[str, Any],
+    log: SubmitHooks,
+    send_state: SendState,
+    deadline: float,
+) -> Job:
+    try:
+        return await _send(service, body, log, send_state, deadline)
+    except SubmissionUnknownError:
+        raise
+    except TokenHubError:
+        send_state.renew()  # nothing may have been charged, interrupted or not
+        raise
 
 
 async def _send(

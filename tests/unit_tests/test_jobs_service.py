@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from contextlib import aclosing
 
@@ -232,6 +233,23 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     assert log.told == ["begin", "accepted 1430000000000000128"]
     assert "1430000000000000128" in caught.value.__notes__[0]
     assert "1430000000000000128" in caplog.text
+
+
+def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
+    where = service(answer({"error": {"code": "401001"}}, status=401))
+
+    async def interrupted(work, progress):
+        progress.started = progress.is_cancelled = True
+        with contextlib.suppress(errors.AuthenticationError):
+            await work
+        raise KeyboardInterrupt
+
+    where.transport.runtime.shielded = interrupted
+    log = Remembering()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        request(where, log=log)
+    assert log.told == ["begin", "refused"]
+    assert "charged" not in str(getattr(caught.value, "__notes__", ""))
 
 
 def test_an_interruption_before_the_first_byte_leaves_no_trace():
