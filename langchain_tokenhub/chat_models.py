@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_tokenhub.chat.request import Tool
     from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
     from langchain_tokenhub.settings import AsyncClient, Client, Timeout
-    from langchain_tokenhub.transport import Answer, Transport
+    from langchain_tokenhub.transport import Transport
 
 _ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
 PATH = "/v1/chat/completions"
@@ -426,11 +426,11 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         body = self._body(messages, stop, {**kwargs, **changes}, stream=stream)
         call = self._call(body, kwargs.get("timeout"))
         begun = transport.runtime.now()
-        reader = chat.response.DeltaReader(body["model"])
         received: list[Delta] = []
-        answer: Answer | None = None
+        reader = answer = None  # made when the answer begins: calls in flight stay small
         try:
             answer = await (transport.stream(call) if stream else transport.json(call))
+            reader = chat.response.DeltaReader(body["model"])
             async with aclosing(answer.data if stream else _batch(answer.data)) as batches:
                 async for values in batches:
                     found = [delta for value in values if (delta := reader.read(value))]
@@ -446,11 +446,12 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     async for items in again:
                         yield items
                 return
-            if not reader.lacks_only_the_end_mark(error):
+            if answer is None or reader is None or not reader.lacks_only_the_end_mark(error):
                 if received or isinstance(error, IncompleteStreamError):
-                    error.partial = chat.response.message_of([*received, *reader.finish()[0]])
+                    rest = reader.finish()[0] if reader else []
+                    error.partial = chat.response.message_of([*received, *rest])
                 raise
-        metadata = answer.metadata(transport.runtime.now() - begun) if answer else _NOTHING
+        metadata = answer.metadata(transport.runtime.now() - begun)
         rest, ending = reader.finish(metadata)
         received += rest
         chat.response.check_finish_reason(ending, received)

@@ -65,13 +65,16 @@ class DirectConnection:
         return response
 
     async def _read_head(self, stream: Stream) -> ResponseHead:
-        parser = self._parser = ResponseParser()
-        while parser.head is None:
-            data = await stream.read(self._time_left())
+        self._parser = None
+        data = await stream.read(self._time_left())
+        parser = self._parser = ResponseParser()  # not before: requests in flight stay small
+        while True:
             if not data:
                 parser.end()
             self._first_bytes = parser.feed(data)
-        return parser.head
+            if parser.head is not None:
+                return parser.head
+            data = await stream.read(self._time_left())
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
