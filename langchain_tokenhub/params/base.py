@@ -16,9 +16,8 @@ from langchain_tokenhub.params.validators import (
     MB,
     NOT_NEEDED,
     Base64,
-    Description,
+    Choice,
     FileField,
-    IntChoice,
     Integer,
     JobId,
     String,
@@ -105,7 +104,7 @@ class ParamObject(_Params):
         return resolved
 
 
-class HideNull(Description):
+class HideNull:
     """Omits the alternative null from an optional object's JSON schema."""
 
     def __get_pydantic_json_schema__(
@@ -134,36 +133,9 @@ class LogoParam(ParamObject):
 
 
 # Generated content must carry a mark in mainland China (GB 45438-2025): on by default.
-LogoAdd = Annotated[
-    int | None,
-    IntChoice(
-        (0, 1),
-        en="1 adds the visible AI mark, 0 leaves it out. Default 1.",
-        zh="1 添加可见的 AI 标识，0 不添加。默认 1。",
-    ),
-]
-ApprovedLogoAdd = Annotated[
-    int | None,
-    IntChoice(
-        (0, 1),
-        en="1 adds the visible AI mark, 0 leaves it out once approved in the console. Default 1.",
-        zh="1 添加可见的 AI 标识；0 不添加，需先在控制台通过审批。默认 1。",
-    ),
-]
-Logo = Annotated[
-    LogoParam | None,
-    HideNull(
-        en="Your own mark: logo_url or logo_image (base64), stretched into logo_rect in pixels.",
-        zh="自定义标识：logo_url 或 logo_image（base64），拉伸到 logo_rect（像素）。",
-    ),
-]
-ResumedJob = Annotated[
-    str | None,
-    JobId(
-        en="ID of an earlier job to resume: nothing new is submitted or charged.",
-        zh="要继续等待的已有任务 ID：不会提交新任务，也不会重复计费。",
-    ),
-]
+LogoAdd = Annotated[int | None, Choice((0, 1))]
+Logo = Annotated[LogoParam | None, HideNull()]
+ResumedJob = Annotated[str | None, JobId()]
 
 
 def encode_params(params: MediaParams) -> dict[str, Any]:
