@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.polling import Watch, timed_out
+from langchain_tokenhub.jobs.polling import Watch
 from langchain_tokenhub.jobs.runner import JobRunner
 from langchain_tokenhub.jobs.service import attach_job
 
@@ -60,28 +60,19 @@ async def outcomes(
 
 
 class _PolledJob:
-    """A job, when it is to be polled, and when its wait ends."""
+    """A job and its runner."""
 
     def __init__(self, runner: JobRunner, job: Job) -> None:
         self.runner = runner
-        self.watch = Watch(runner.service, job)
-        self.deadline = runner.service.transport.runtime.now() + runner.wait
-
-    @property
-    def due(self) -> float:
-        """When to poll next: for the last time at the deadline."""
-        return min(self.watch.due, self.deadline)
+        self.watch = Watch(runner.service, job, runner.wait)
 
     async def step(self) -> Outcome | None:
-        """Poll the job; return its outcome if it ended or its deadline has passed."""
-        last = self.runner.service.transport.runtime.now() >= self.deadline
+        """Poll the job; return its outcome if it ended or its wait is over."""
         try:
             with attach_job(self.watch.job):
                 if not self.watch.job.ended:
-                    await self.watch.look(self.deadline)
-                if self.watch.job.ended:
-                    return await self.runner.result(self.watch.job)
-                return timed_out(self.watch.job, self.runner.wait) if last else None
+                    await self.watch.poll()
+                return await self.runner.result(self.watch.job) if self.watch.job.ended else None
         except TokenHubError as error:
             return error
 
@@ -113,7 +104,7 @@ class _Driver:
     def put(self, polled: _PolledJob) -> None:
         """Schedule the next step of a job."""
         self._count += 1
-        heapq.heappush(self._heap, (polled.due, self._count, polled))
+        heapq.heappush(self._heap, (polled.watch.due, self._count, polled))
 
     async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
         """Start what is due, wait until a step ends or another is due, return what ended."""

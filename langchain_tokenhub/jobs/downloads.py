@@ -6,14 +6,12 @@ Disk access goes through the runtime's `blocking`, so that a slow disk blocks no
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import (
@@ -23,7 +21,7 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.file_store import PartFile, unpack
+from langchain_tokenhub.jobs.file_store import create_part, move_to_free_name, unpack
 from langchain_tokenhub.jobs.media_types import (
     HEAD,
     PICTURES,
@@ -72,14 +70,6 @@ class Source:
     allow_loopback: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A saved file, and the folder into which a zipped OBJ was unpacked."""
-
-    path: Path
-    unpacked: Path | None = None
-
-
 _dead_links: set[int] = set()
 """Hashes of links that a file host has refused in this process, whatever their expiry time says."""
 _MAX_DEAD_LINKS = 100_000
@@ -92,10 +82,9 @@ def is_known_dead(url: str) -> bool:
 
 @dataclass
 class _Sink:
-    """Receives bytes into memory or a file."""
+    """Receives the bytes of a file, in memory or on disk."""
 
-    file: BinaryIO | None = None
-    chunks: list[bytes] = field(default_factory=list)
+    file: io.BytesIO | io.BufferedRandom
     size: int = 0
     head: bytes = b""
     tail: bytes = b""
@@ -105,27 +94,14 @@ class _Sink:
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        if len(self.head) < HEAD:
-            self.head = (self.head + data)[:HEAD]
+        self.head = (self.head + data[:HEAD])[:HEAD]
         self.tail = (self.tail + data[-TAIL:])[-TAIL:]
-        if self.file is None:
-            self.chunks.append(data)
-        else:
-            self.file.write(data)
+        self.file.write(data)
 
     def restart(self) -> None:
-        self.size, self.head, self.tail, self.chunks, self.etag = 0, b"", b"", [], None
-        if self.file is not None:
-            self.file.seek(0)
-            self.file.truncate()
-
-    def content(self) -> Iterator[bytes]:
-        if self.file is None:
-            yield from self.chunks
-            return
+        self.size, self.head, self.tail, self.etag = 0, b"", b"", None
         self.file.seek(0)
-        while part := self.file.read(CHUNK):
-            yield part
+        self.file.truncate()
 
 
 async def read(runtime: Runtime, source: Source) -> bytes:
@@ -138,35 +114,40 @@ async def read(runtime: Runtime, source: Source) -> bytes:
         return source.data
     if source.path is not None and await runtime.blocking(source.path.is_file):
         return await runtime.blocking(source.path.read_bytes)
-    sink = _Sink()
-    await _download(runtime, source, sink)
-    return b"".join(sink.chunks)
+    buffer = io.BytesIO()
+    await _download(runtime, source, _Sink(buffer))
+    return buffer.getvalue()
 
 
-async def save(runtime: Runtime, source: Source, folder: Path, stem: str) -> Saved:
+async def save(
+    runtime: Runtime, source: Source, folder: Path, stem: str
+) -> tuple[Path, Path | None]:
     """Save a file in `folder` as `stem` and its suffix.
 
     A number is added to a name that exists. An OBJ that is a ZIP is also unpacked beside it.
+
+    Returns:
+        The file, and the folder into which it was unpacked.
 
     Raises:
         ResultExpiredError: The link is dead.
         OSError: The disk failed.
     """
-    part = await runtime.blocking(functools.partial(PartFile.create, folder, stem))
+    part = await runtime.blocking(create_part, folder, stem)
     try:
-        head = await _fill(runtime, source, part.path)
+        head = await _fill(runtime, source, part)
         suffix = _suffix(source.type, media_type_of(head))
-        path = await runtime.blocking(functools.partial(part.move_to_free_name, suffix))
+        path = await runtime.blocking(move_to_free_name, part, suffix)
     except BaseException:
-        part.path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-    zipped = path.suffix == ".zip" and source.type != "zip"
-    return Saved(path=path, unpacked=await _unpack(runtime, path) if zipped else None)
+    is_zipped = path.suffix == ".zip" and source.type != "zip"
+    return path, await _unpack(runtime, path) if is_zipped else None
 
 
 async def is_dead(runtime: Runtime, source: Source) -> bool:
     """Return True if the file host refuses the link; one small request."""
-    sink = _Sink()
+    sink = _Sink(io.BytesIO())
     try:
         async with aclosing((await _fetch(runtime, source, sink)).pieces) as pieces:
             async for piece in pieces:
@@ -187,14 +168,14 @@ async def _fill(runtime: Runtime, source: Source, part: Path) -> bytes:
         sink = _Sink(opened)
         if source.url is None or source.data is not None:
             data = await read(runtime, source)
-            await runtime.blocking(functools.partial(sink.write, data))
+            await runtime.blocking(sink.write, data)
         else:
             await _download(runtime, source, sink)
-        await runtime.blocking(functools.partial(_flush, opened))
+        await runtime.blocking(_flush, opened)
     return sink.head
 
 
-def _flush(opened: BinaryIO) -> None:
+def _flush(opened: io.BufferedRandom) -> None:
     opened.flush()
     os.fsync(opened.fileno())
 
@@ -210,7 +191,7 @@ async def _download(runtime: Runtime, source: Source, sink: _Sink) -> None:
                 _prepare(fetched, sink)
                 await _receive(runtime, fetched, sink)
             _check_content(source, sink)
-            return await runtime.blocking(functools.partial(_verify_md5, sink))
+            return await runtime.blocking(_verify_md5, sink)
         except RETRYABLE as error:
             tries = 1 if sink.size > before else tries + 1
             if tries == MAX_STALLED_TRIES or not error.is_retryable:
@@ -226,8 +207,7 @@ async def _fetch(runtime: Runtime, source: Source, sink: _Sink) -> Fetched:
             "the file has neither link nor path, and its bytes were not kept",
             hint="call result(job) while the service knows the job, for 24 hours",
         )
-    start = sink.size if sink.etag else 0
-    loopback = source.allow_loopback
+    start, loopback = sink.size if sink.etag else 0, source.allow_loopback
     try:
         return await fetch(
             runtime, source.url, allow_loopback=loopback, start=start, etag=sink.etag
@@ -278,7 +258,7 @@ async def _receive(runtime: Runtime, fetched: Fetched, sink: _Sink) -> None:
             if len(buffered) >= CHUNK:
                 data = bytes(buffered)
                 buffered.clear()
-                await runtime.blocking(functools.partial(sink.write, data))
+                await runtime.blocking(sink.write, data)
     finally:
         sink.write(bytes(buffered))  # kept after a cut, and continued
     if fetched.size is None:
@@ -301,17 +281,13 @@ def _check_content(source: Source, sink: _Sink) -> None:
     _dead_links.discard(hash(source.url))
 
 
-def _md5_of(content: Iterable[bytes]) -> str:
-    """Return an MD5 in base64, as in `Content-MD5`."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for chunk in content:
-        md5.update(chunk)
-    return base64.b64encode(md5.digest()).decode()
-
-
 def _verify_md5(sink: _Sink) -> None:
     """Compare with the host's MD5; after a second mismatch the file is kept, as it was paid for."""
-    if sink.md5 is None or sink.md5 == _md5_of(sink.content()):
+    if sink.md5 is None:
+        return
+    sink.file.seek(0)
+    md5 = hashlib.file_digest(sink.file, lambda: hashlib.md5(usedforsecurity=False))
+    if sink.md5 == base64.b64encode(md5.digest()).decode():
         return
     if sink.md5_failed:
         warn_user("the MD5 of a file differs from its host's, twice; the file was kept")
@@ -336,11 +312,11 @@ def _suffix(declared: str, found: str | None) -> str:
 
 async def _unpack(runtime: Runtime, path: Path) -> Path | None:
     try:
-        unpacked = await runtime.blocking(functools.partial(unpack, path))
+        folder, skipped = await runtime.blocking(unpack, path)
     except Exception as problem:  # noqa: BLE001 - whatever an archive raises, it is saved
         reason = str(problem) or type(problem).__name__
         warn_user(f"{path.name} was saved and not unpacked: {reason}")
         return None
-    if unpacked.skipped:
-        warn_user(f"{path.name} was saved, and unpacked in part: {'; '.join(unpacked.skipped)}")
-    return unpacked.folder
+    if skipped:
+        warn_user(f"{path.name} was saved, and unpacked in part: {'; '.join(skipped)}")
+    return folder

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenhub.jobs.ledger import Ledger
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.sidecars import sidecar_job
 from langchain_tokenhub.transport import Runtime
 
@@ -27,7 +26,6 @@ class RecentJobs:
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, tuple[Job, JobRequest | None]] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        self._held = 0
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -36,27 +34,23 @@ class RecentJobs:
 
     def keep(self, job: Job, request: JobRequest | None = None) -> None:
         """Keep a job in its current state, and its request without the files in it."""
-        as_record = request and request_from_record(request.as_record(), request.key)
-        job = job.model_copy(update={"files": [_without_saved_bytes(file) for file in job.files]})
+        files = [file._without_bytes() if file.path else file for file in job.files]
+        job = job.model_copy(update={"files": files})
+        size = sum(len(file._data or b"") for file in files)
         with self._lock:
-            before = self._forget(job.id)
-            self._jobs[job.id] = job, _with_key(as_record, before)
-            if size := sum(len(file._data or b"") for file in job.files):
+            earlier = self._forget(job.id)
+            self._jobs[job.id] = job, _recorded(request, earlier)
+            if size:
                 self._sizes[job.id] = size
-                self._held += size
-            self._make_room()
-
-    def _make_room(self) -> None:
-        while len(self._jobs) > MOST:
-            self._forget(next(iter(self._jobs)))
-        while self._held > MOST_HELD and len(self._sizes) > 1:
-            self._forget(next(iter(self._sizes)))
+            while len(self._jobs) > MOST:
+                self._forget(next(iter(self._jobs)))
+            while sum(self._sizes.values()) > MOST_HELD and len(self._sizes) > 1:
+                self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
         """Drop a job, and return its request."""
-        _, request = self._jobs.pop(job_id, (None, None))
-        self._held -= self._sizes.pop(job_id, 0)
-        return request
+        self._sizes.pop(job_id, 0)
+        return self._jobs.pop(job_id, (None, None))[1]
 
     def find(self, job_id: str) -> Job | None:
         """Return the job of that id."""
@@ -74,16 +68,12 @@ class RecentJobs:
             return [job for job, _ in reversed(self._jobs.values())]
 
 
-def _without_saved_bytes(file: MediaFile) -> MediaFile:
-    """Return a file without bytes that are on disk as well."""
-    return file if file.path is None else file._without_bytes()
-
-
-def _with_key(request: JobRequest | None, before: JobRequest | None) -> JobRequest | None:
-    """Return a request with the key that was known before: sidecars have none."""
-    if request is None or before is None:
-        return request or before
-    return replace(request, key=request.key or before.key)
+def _recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
+    """Return a request as recorded; its key may be known from before, as sidecars have none."""
+    if request is None:
+        return earlier
+    key = request.key or (earlier.key if earlier else "")
+    return request_from_record(request.as_record(), key)
 
 
 _recent_by_owner: dict[tuple[object, ...], RecentJobs] = {}
@@ -123,14 +113,13 @@ class JobHistory:
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
-        written = [job for job, _ in await self.ledger.known()] if self.ledger else []
-        jobs = {job.id: job for job in [*written[::-1], *self.recent.jobs()[::-1]]}
+        recorded = [job for job, _ in await self.ledger.known()] if self.ledger else []
+        jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
     async def recall(self, job_ids: Iterable[str]) -> None:
         """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
-        known = self.recalled or all(self.recent.find(job_id) for job_id in job_ids)
-        if self.ledger is None or known:
+        if self.ledger is None or self.recalled or all(map(self.recent.find, job_ids)):
             return
         self.recalled = True
         for job, request in reversed(await self.ledger.known()):  # all: more may follow
@@ -141,15 +130,14 @@ class JobHistory:
         """Return a job; files that it lacks may be saved, with sidecars."""
         await self.recall([job_id])
         for folder in self.folders:
-            known = self.recent.find(job_id)
-            if known is None or not known.files:
-                look = functools.partial(sidecar_job, folder, job_id)
-                if found := await self.runtime.blocking(look):
-                    self.recent.keep(*found)
+            if (known := self.recent.find(job_id)) and known.files:
+                break
+            if found := await self.runtime.blocking(sidecar_job, folder, job_id):
+                self.recent.keep(*found)
         return self.recent.find(job_id)
 
-    def note(self, job: Job) -> None:
-        """Keep a job as it was seen, unless its files are known already."""
+    def keep(self, job: Job) -> None:
+        """Keep a job in its current state, unless its files are known already."""
         known = self.recent.find(job.id)
         if known is None or not known.files:
             self.recent.keep(job)

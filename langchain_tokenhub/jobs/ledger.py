@@ -444,7 +444,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "job": entry.job.model_dump(mode="json", exclude={"raw_revised_prompt"})
         if entry.job
         else None,
-        "asked": {"title": stem_of(entry.request.title), "parameters": {}}
+        "asked": {"title": stem_of(entry.request.label), "parameters": {}}
         if entry.request
         else None,
     }

@@ -50,7 +50,6 @@ SUBMIT_TIMEOUTS = Timeouts(read=60.0, write=60.0)
 SYNC_TIMEOUTS = Timeouts(read=120.0)
 """Where the answer is the picture."""
 QUERY = Timeouts(read=15.0)
-_UNDER_WAY = "a submit was under way and may have been charged"
 
 
 class SubmitHooks:
@@ -174,7 +173,7 @@ async def _attempt(
     await log.begin()
     try:
         until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
-        work = _submit_once(service, body, log, send_state, until)
+        work = _send(service, body, log, send_state, until)
         job, late = await service.transport.runtime.shielded(work, send_state)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
@@ -185,8 +184,9 @@ async def _attempt(
         raise
     except BaseException as interruption:
         if send_state.is_under_way:
-            interruption.add_note(_UNDER_WAY)
-            logger.warning("interrupted: %s", _UNDER_WAY)  # notes of an ended loop are not shown
+            note = "a submit was under way and may have been charged"
+            interruption.add_note(note)
+            logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
         else:
             await log.refused()
         raise
@@ -194,22 +194,6 @@ async def _attempt(
         late.add_note(interruption_note(job))
         raise late
     return job
-
-
-async def _submit_once(
-    service: Service,
-    body: Mapping[str, Any],
-    log: SubmitHooks,
-    send_state: SendState,
-    deadline: float,
-) -> Job:
-    try:
-        return await _send(service, body, log, send_state, deadline)
-    except SubmissionUnknownError:
-        raise
-    except TokenHubError:
-        send_state.renew()  # nothing may have been charged, interrupted or not
-        raise
 
 
 async def _send(
@@ -231,36 +215,42 @@ async def _send(
         send_state=send_state,
     )
     begun = datetime.now(UTC)
-    answer = await service.transport.json(call)
-    arrival = service.arrival(answer)
-    job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
-    if job is None:
-        error = _not_accepted(answer)
-        redact(error, [service.transport.endpoint.key()])  # the service may echo it
-        raise error
+    try:
+        answer = await service.transport.json(call)
+        job = _accepted_job(service, answer, begun)
+    except SubmissionUnknownError:
+        raise
+    except TokenHubError:
+        send_state.renew()  # nothing may have been charged, interrupted or not
+        raise
     log.remember(job)
-    if send_state.is_cancelled:  # the caller may be gone, so that only the log shows it
+    if send_state.is_cancelled:  # the caller may not wait any more: only the log shows it
         logger.warning("interrupted while submitting; %s", interruption_note(job))
     await log.accepted(job)
     return job
 
 
-def _not_accepted(answer: Answer) -> TokenHubError:
-    """Return the error of an answer without a job: a refusal, or an unknown outcome."""
-    fields: dict[str, Any] = {
-        "status": answer.status,
-        "request_id": answer.request_id,
-        "host": answer.host,
-        "attempts": answer.attempts,
-        "phase": "answered",
-    }
-    if reason := refusal_text(answer.data):
-        return JobFailedError(f"the service refused the submit: {reason}", **fields)
-    return SubmissionUnknownError(
+def _accepted_job(service: Service, answer: Answer, begun: datetime) -> Job:
+    """Return the job that a submit was answered with.
+
+    Raises:
+        JobFailedError: The submit was refused.
+        SubmissionUnknownError: The answer leaves it open.
+    """
+    arrival = service.arrival(answer)
+    job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
+    if job is not None:
+        return job
+    error: TokenHubError = SubmissionUnknownError(
         "the submit was answered without a job ID; it may have been charged",
         hint="it was not sent again; look at the console's usage before you submit once more",
-        **fields,
     )
+    if reason := refusal_text(answer.data):
+        error = JobFailedError(f"the service refused the submit: {reason}")
+    error.status, error.request_id = answer.status, answer.request_id
+    error.host, error.attempts, error.phase = answer.host, answer.attempts, "answered"
+    redact(error, [service.transport.endpoint.key()])  # the service may echo it
+    raise error
 
 
 async def query(service: Service, job: Job) -> Job:
@@ -300,23 +290,23 @@ def raise_if_failed(job: Job) -> Job:
     """Return a job that completed with files.
 
     Raises:
-        JobFailedError: It did not.
+        JobNotFoundError: The service does not know it any more, which is no failure.
+        JobFailedError: It ended without files.
     """
     if job.status == "completed" and job.files:
         return job
     reason, advice = _REASONS.get(job.status, _REASONS["failed"])
     fault = job.error or {"code": None, "message": reason}
-    row = error_row(None, fault["code"]) if fault["code"] else None
-    is_blocked = row is not None and row.name == "ContentBlockedError"
+    row = error_row(None, fault["code"] or fault["message"])
     words = ": ".join(part for part in (fault["code"], fault["message"]) if part)
-    raise (JobBlockedError if is_blocked else JobFailedError)(
-        f"the job ended as {job.status!r}: {words}",
-        code=fault["code"],
-        request_id=job.request_id,
-        host=job.host,
-        hint=(hint_text(row) if row else None) or advice,
-        job=job,
-    )
+    text = f"the job ended as {job.status!r}: {words}"
+    fields: dict[str, Any] = {"code": fault["code"], "request_id": job.request_id}
+    fields |= {"host": job.host, "job": job}
+    if row.name == "JobNotFoundError":
+        raise JobNotFoundError(f"the service does not know the job any more: {text}", **fields)
+    is_blocked = row.name == "ContentBlockedError"
+    hint = (hint_text(row) if fault["code"] else None) or advice
+    raise (JobBlockedError if is_blocked else JobFailedError)(text, hint=hint, **fields)
 
 
 _REASONS = {

@@ -13,21 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import tail_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    ValidationError,
-)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a JSON file that is no sidecar may raise."""
 
 
@@ -72,8 +62,16 @@ def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | No
 
     A file without a sidecar is listed without path and link, so that it is queried.
     """
-    found = [one for one in _sidecars(folder, tail_of(job_id)) if one.job.id == job_id]
-    return _merge(found) if found else None
+    found = [sidecar for sidecar in _sidecars(folder, tail_of(job_id)) if sidecar.job.id == job_id]
+    return (_job(found), found[0].request) if found else None
+
+
+def sidecar_jobs(folder: Path) -> list[Job]:
+    """Return every job with a saved file in `folder`."""
+    by_id: dict[str, list[_Sidecar]] = {}
+    for sidecar in _sidecars(folder):
+        by_id.setdefault(sidecar.job.id, []).append(sidecar)
+    return [_job(found) for found in by_id.values()]
 
 
 def source_of(path: Path, data: bytes) -> str | None:
@@ -86,21 +84,6 @@ def source_of(path: Path, data: bytes) -> str | None:
     return None
 
 
-def sidecar_jobs(folder: Path) -> list[Job]:
-    """Return every job with a saved file in `folder`."""
-    by_id: dict[str, list[_Sidecar]] = {}
-    for one in _sidecars(folder):
-        by_id.setdefault(one.job.id, []).append(one)
-    return [_merge(found)[0] for found in by_id.values()]
-
-
-def _merge(found: list[_Sidecar]) -> tuple[Job, JobRequest | None]:
-    saved = {one.number: one.job.files[0] for one in found}
-    numbers = range(1, max(*saved, *(one.files for one in found)) + 1)
-    files = [saved.get(number) or MediaFile(type="") for number in numbers]
-    return found[0].job.model_copy(update={"files": files}), found[0].request
-
-
 @dataclass(frozen=True)
 class _Sidecar:
     """The content of a sidecar: a job with one file, the number of that file, and the request."""
@@ -111,9 +94,18 @@ class _Sidecar:
     request: JobRequest | None
 
 
+def _job(sidecars: list[_Sidecar]) -> Job:
+    """Return a job with the files of all its sidecars."""
+    saved = {sidecar.number: sidecar.job.files[0] for sidecar in sidecars}
+    count = max(*saved, *(sidecar.files for sidecar in sidecars))
+    files = [saved.get(number) or MediaFile(type="") for number in range(1, count + 1)]
+    return sidecars[0].job.model_copy(update={"files": files})
+
+
 def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
     """Yield the sidecars with `tail` in their names; the others are not opened."""
-    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - a path for each name is slow
+    # a path for each name is slow
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - see above
     for name in sorted(name for name in names if name.endswith(".json") and tail in name):
         sidecar = folder / name
         with suppress(*_UNREADABLE):
@@ -121,12 +113,11 @@ def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
 
 
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
-    number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
+    number = int(facts.get("number", 1))
+    job = Job.model_validate({**facts["job"], "files": []})
     (file,) = map(MediaFile.model_validate, facts["job"]["files"])
-    file = file.of_job(str(facts["job"]["id"]), number - 1)
-    job = Job.model_validate({**facts["job"], "files": [file]})
-    (file,) = job.files
     paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
     paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
-    job = job.model_copy(update={"files": [file.model_copy(update=paths)]})
-    return _Sidecar(job, number, files, request_from_record(facts))
+    file = file.model_copy(update=paths)._of_job(job, number - 1)
+    job = job.model_copy(update={"files": [file]})
+    return _Sidecar(job, number, int(facts.get("files", 1)), request_from_record(facts))

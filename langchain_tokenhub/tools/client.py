@@ -177,7 +177,7 @@ class MediaClient(MediaSettings):
         history = self._history(transport)
         known = await self._job(history, job)
         seen = await query(self._service(transport, known), known)
-        history.note(seen)
+        history.keep(seen)
         return seen
 
     async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
@@ -190,7 +190,7 @@ class MediaClient(MediaSettings):
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
-                    history.note(state)
+                    history.keep(state)
                     yield state
         finally:
             await states.aclose()
@@ -242,13 +242,13 @@ class MediaClient(MediaSettings):
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
         )
-        sent = await reader.body(checked)
+        sent, call = await reader.read(checked)
         body = {**sent, **(extra or {})}
-        title = body.get("prompt") or body.get("template") or self._facts().tool_name
+        label = body.get("prompt") or body.get("template") or self._facts().tool_name
         return JobRequest(
             body=body,
-            title=str(title),
-            key=self._ledger_key({**reader.call_of(checked, sent), **(extra or {})}),
+            label=str(label),
+            key=self._ledger_key({**call, **(extra or {})}),
             problem=next(iter(reader.problems), None),
         )
 

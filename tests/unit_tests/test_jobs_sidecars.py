@@ -9,7 +9,7 @@ import pytest
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import sidecar_job, write_note
 
-ORDER = JobRequest(body={"prompt": "椅子"}, title="椅子")
+ORDER = JobRequest(body={"prompt": "椅子"}, label="椅子")
 
 
 @pytest.fixture
