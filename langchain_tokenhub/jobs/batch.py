@@ -6,12 +6,11 @@ At most `MAX_CONCURRENT` polls and downloads run at one time, so that a hanging 
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
@@ -41,7 +40,7 @@ async def outcomes(
     """
     driver = _Driver([_PolledJob(runner_for(job), job) for job in jobs])
     try:
-        while driver.busy:
+        while driver.left:
             for polled, outcome in await driver.steps():
                 await polled.runner.reporter.report(polled.watch.job)
                 if outcome is None:
@@ -81,66 +80,48 @@ class _Driver:
     """Starts the steps that are due, and returns those that have ended."""
 
     def __init__(self, all_polled: list[_PolledJob]) -> None:
+        self.left = dict.fromkeys(all_polled)
         self._heap: list[tuple[float, int, _PolledJob]] = []
-        self._left = dict.fromkeys(all_polled)
-        self._count = 0
+        self._count = itertools.count()
         self._running: dict[Future[Outcome | None], _PolledJob] = {}
-        self._ended: SimpleQueue[Future[Outcome | None]] = SimpleQueue()
         self._wakeup: Future[None] = Future()
-        self._lock = threading.Lock()
         for polled in all_polled:
             self.put(polled)
 
-    @property
-    def busy(self) -> bool:
-        """Whether any job is left."""
-        return bool(self._heap or self._running)
+    def put(self, polled: _PolledJob) -> None:
+        """Schedule the next step of a job."""
+        heapq.heappush(self._heap, (polled.watch.due, next(self._count), polled))
 
     def drop(self, polled: _PolledJob) -> None:
         """Forget a job that has ended."""
         polled.watch.close()
-        del self._left[polled]
-
-    def put(self, polled: _PolledJob) -> None:
-        """Schedule the next step of a job."""
-        self._count += 1
-        heapq.heappush(self._heap, (polled.watch.due, self._count, polled))
+        del self.left[polled]
 
     async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
         """Start what is due, wait until a step ends or another is due, return what ended."""
-        runtime = next(iter(self._left)).runner.service.transport.runtime
-        while self._room and self._heap[0][0] <= runtime.now():
+        runtime = next(iter(self.left)).runner.service.transport.runtime
+        while self._has_room and self._heap[0][0] <= runtime.now():
             polled = heapq.heappop(self._heap)[2]
             future = runtime.start(polled.step())
             self._running[future] = polled
             future.add_done_callback(self._wake)
-        seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._room else None
+        seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._has_room else None
         await runtime.wait(self._wakeup, seconds)
-        return self._collect()
+        self._wakeup = Future()  # before the look at what ended: what ends later sets it
+        ended = [future for future in self._running if future.done()]
+        return [(self._running.pop(future), future.result()) for future in ended]
 
     @property
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         return bool(self._heap) and len(self._running) < MAX_CONCURRENT
 
-    def _wake(self, future: Future[Outcome | None]) -> None:
-        self._ended.put(future)
-        with self._lock, suppress(InvalidStateError):  # an interrupted wait cancels it
-            if not self._wakeup.done():
-                self._wakeup.set_result(None)
-
-    def _collect(self) -> list[tuple[_PolledJob, Outcome | None]]:
-        self._wakeup = Future()
-        found = []
-        try:
-            while True:
-                future = self._ended.get_nowait()
-                found.append((self._running.pop(future), future.result()))
-        except Empty:
-            return found
+    def _wake(self, _future: Future[Outcome | None]) -> None:
+        with suppress(InvalidStateError):  # set already, or an interrupted wait cancelled it
+            self._wakeup.set_result(None)
 
     def note(self) -> str:
         """Return the note of an interruption, which names the jobs that go on."""
-        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in self._left]
+        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in self.left]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
         return (
             f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
@@ -151,5 +132,5 @@ class _Driver:
         """Cancel the running steps, and stop counting polls."""
         for future in self._running:
             future.cancel()
-        for polled in self._left:
+        for polled in self.left:
             polled.watch.close()

@@ -133,7 +133,7 @@ def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
         data: The answer.
         at_once: Whether the model's answers hold their files instead of a job id.
     """
-    if not isinstance(data, Mapping) or _job_id(data) or (at_once and any(_has_file(data))):
+    if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
         return None
     fault = fault_in(data)
     if fault is None or not (fault.code or fault.message).strip("0 "):
@@ -169,8 +169,8 @@ def _job_id(data: Mapping[str, Any]) -> str | None:
             return None
 
 
-def _has_file(data: Mapping[str, Any]) -> Iterator[bool]:
-    yield from (bool(_first(e, _URLS) or _decoded(_first(e, _BASE64))) for e in _entries(data))
+def _has_files(data: Mapping[str, Any]) -> bool:
+    return any(_first(e, _URLS) or _decoded(_first(e, _BASE64)) for e in _entries(data))
 
 
 def reports_failure(data: Any) -> bool:

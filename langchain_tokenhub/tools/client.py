@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,12 +21,12 @@ from langchain_tokenhub.jobs.ledger import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
+from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, first_wait
 from langchain_tokenhub.jobs.service import Service, attach_job, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
-from langchain_tokenhub.transport import Transport, drain, finish
+from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
@@ -53,7 +53,7 @@ class MediaClient(MediaSettings):
             raise ValueError(f"{self.model!r} is a model for {known.kind}, not for {self.kind}")
         return known
 
-    # --- code ---------------------------------------------------------------------------------
+    # --- the methods, sync and async ----------------------------------------------------------
 
     def generate(
         self,
@@ -71,8 +71,7 @@ class MediaClient(MediaSettings):
             wait_timeout: Seconds; else the tool's.
             **params: The model's parameters; or `job_id` alone, to resume a job.
         """
-        work = self._generate(self._sync(), emit, params, extra, again=again, wait=wait_timeout)
-        return finish(work)
+        return finish(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
 
     async def agenerate(
         self,
@@ -83,16 +82,15 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> MediaResult:
         """As `generate`."""
-        work = self._generate(self._async(), aemit, params, extra, again=again, wait=wait_timeout)
-        return await work
+        return await self._generate(self._async(), params, extra, again=again, wait=wait_timeout)
 
     def submit(self, *, extra: Extra = None, again: bool = False, **params: Any) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
-        return finish(self._submit(self._sync(), emit, params, extra, again=again))
+        return finish(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(self, *, extra: Extra = None, again: bool = False, **params: Any) -> Job:
         """As `submit`."""
-        return await self._submit(self._async(), aemit, params, extra, again=again)
+        return await self._submit(self._async(), params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
         """Query a job once and return its state."""
@@ -112,30 +110,29 @@ class MediaClient(MediaSettings):
 
     def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """Wait for a job, save its files, and return them."""
-        return finish(self._result(self._sync(), emit, job, wait_timeout))
+        return finish(self._result(self._sync(), job, wait_timeout))
 
     async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
-        return await self._result(self._async(), aemit, job, wait_timeout)
+        return await self._result(self._async(), job, wait_timeout)
 
     def results(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
         """Yield the result or the error of each job once, in the order in which they end."""
-        return drain(self._results(self._sync(), emit, jobs, wait_timeout))
+        return drain(self._results(self._sync(), jobs, wait_timeout))
 
     def aresults(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> AsyncGenerator[Outcome, None]:
         """As `results`."""
-        return self._results(self._async(), aemit, jobs, wait_timeout)
+        return self._results(self._async(), jobs, wait_timeout)
 
-    # --- stepped ------------------------------------------------------------------------------
+    # --- what they do, written once -----------------------------------------------------------
 
     async def _generate(
         self,
         transport: Transport,
-        emit: Emit,
         params: Mapping[str, Any],
         extra: Extra,
         *,
@@ -151,25 +148,18 @@ class MediaClient(MediaSettings):
                 "leave them out to collect it, or job_id to submit a new one"
             )
         if job_id:
-            return await self._result(transport, emit, job_id, wait)
-        runner = self._runner(transport, emit, wait)
-        with closing(runner.reporter):
-            request = await self._request(runner, checked, extra, by_model=by_model)
-            return await runner.generate(request, again=again)
+            return await self._result(transport, job_id, wait)
+        runner = self._runner(transport, wait)
+        request = await self._request(runner, checked, extra, by_model=by_model)
+        return await runner.generate(request, again=again)
 
     async def _submit(
-        self,
-        transport: Transport,
-        emit: Emit,
-        params: Mapping[str, Any],
-        extra: Extra,
-        *,
-        again: bool,
+        self, transport: Transport, params: Mapping[str, Any], extra: Extra, *, again: bool
     ) -> Job:
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
-        runner = self._runner(transport, emit, None)
+        runner = self._runner(transport, None)
         request = await self._request(runner, checked, extra, by_model=False)
         return await runner.submit(request, again=again)
 
@@ -185,41 +175,34 @@ class MediaClient(MediaSettings):
         known = await self._job(history, job)
         wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
-        states = polls(self._service(transport, known), known, wait=wait)
-        try:
+        async with aclosing(polls(self._service(transport, known), known, wait=wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
                     history.keep(state)
                     yield state
-        finally:
-            await states.aclose()
 
     async def _result(
-        self, transport: Transport, emit: Emit, job: JobRef | str, wait: float | None
+        self, transport: Transport, job: JobRef | str, wait: float | None
     ) -> MediaResult:
         history = self._history(transport)
         known = await self._job(history, job)
         with attach_job(known):
             await history.recall([known.id])
             known = history.latest(known)
-            runner = self._runner(transport, emit, wait, known)
-            with closing(runner.reporter):
-                return await runner.result(known)
+            return await self._runner(transport, wait, known).result(known)
 
     async def _results(
-        self, transport: Transport, emit: Emit, jobs: Iterable[JobRef | str], wait: float | None
+        self, transport: Transport, jobs: Iterable[JobRef | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
         asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
         await history.recall(asked)
         known = [history.latest(await self._job(history, job)) for job in asked.values()]
-        found = outcomes(known, lambda job: self._runner(transport, emit, wait, job, quiet=True))
-        try:
+        found = outcomes(known, lambda job: self._runner(transport, wait, job, show_bar=False))
+        async with aclosing(found):
             async for outcome in found:
                 yield outcome
-        finally:
-            await found.aclose()
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -264,14 +247,14 @@ class MediaClient(MediaSettings):
     def _runner(
         self,
         transport: Transport,
-        emit: Emit,
         wait: float | None,
         job: Job | None = None,
         *,
-        quiet: bool = False,
+        show_bar: bool = True,
     ) -> JobRunner:
         service = self._service(transport, job)
-        listener = None if quiet and self.progress is True else self.progress
+        dispatch = emit if isinstance(transport.runtime, SyncRuntime) else aemit
+        listener = None if self.progress is True and not show_bar else self.progress
         return JobRunner(
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
@@ -279,7 +262,7 @@ class MediaClient(MediaSettings):
             wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(emit, listener, service.typical),
+            reporter=Reporter(dispatch, listener, service.typical),
             folder=self.save_to,
         )
 
@@ -295,7 +278,7 @@ class MediaClient(MediaSettings):
 
     async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
-        job = Job(**{name: getattr(ref, name) for name in JobRef.model_fields})
+        job = Job(**ref.model_dump())
         return await query(self._service(transport, job), job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
