@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -38,15 +39,16 @@ async def outcomes(
         jobs: The jobs.
         runner_for: Returns the runner of a job; all runners share one runtime.
     """
-    driver = _Driver([_PolledJob(runner_for(job), job) for job in jobs])
+    runners = ((runner_for(job), job) for job in jobs)
+    driver = _Driver({Watch(runner.service, job, runner.wait): runner for runner, job in runners})
     try:
         while driver.left:
-            for polled, outcome in await driver.steps():
-                await polled.runner.reporter.report(polled.watch.job)
+            for watch, outcome in await driver.steps():
+                await driver.left[watch].reporter.report(watch.job)
                 if outcome is None:
-                    driver.put(polled)
+                    driver.put(watch)
                 else:
-                    driver.drop(polled)
+                    driver.drop(watch)
                     yield outcome
     except GeneratorExit:
         raise
@@ -58,70 +60,65 @@ async def outcomes(
         driver.close()
 
 
-class _PolledJob:
-    """A job and its runner."""
-
-    def __init__(self, runner: JobRunner, job: Job) -> None:
-        self.runner = runner
-        self.watch = Watch(runner.service, job, runner.wait)
-
-    async def step(self) -> Outcome | None:
-        """Poll the job; return its outcome if it ended or its wait is over."""
-        try:
-            with attach_job(self.watch.job):
-                if not self.watch.job.ended:
-                    await self.watch.poll()
-                return await self.runner.result(self.watch.job) if self.watch.job.ended else None
-        except TokenHubError as error:
-            return error
+async def _step(watch: Watch, runner: JobRunner) -> Outcome | None:
+    """Poll a job; return its outcome if it ended or its wait is over."""
+    try:
+        with attach_job(watch.job):
+            if not watch.job.ended:
+                await watch.poll()
+            return await runner.result(watch.job) if watch.job.ended else None
+    except TokenHubError as error:
+        return error
 
 
 class _Driver:
     """Starts the steps that are due, and returns those that have ended."""
 
-    def __init__(self, all_polled: list[_PolledJob]) -> None:
-        self.left = dict.fromkeys(all_polled)
-        self._heap: list[tuple[float, int, _PolledJob]] = []
+    def __init__(self, runners: dict[Watch, JobRunner]) -> None:
+        self.left = runners
+        self._heap: list[tuple[float, int, Watch]] = []
         self._count = itertools.count()
-        self._running: dict[Future[Outcome | None], _PolledJob] = {}
+        self._running: dict[Future[Outcome | None], Watch] = {}
+        self._ended: deque[Future[Outcome | None]] = deque()
         self._wakeup: Future[None] = Future()
-        for polled in all_polled:
-            self.put(polled)
+        for watch in runners:
+            self.put(watch)
 
-    def put(self, polled: _PolledJob) -> None:
+    def put(self, watch: Watch) -> None:
         """Schedule the next step of a job."""
-        heapq.heappush(self._heap, (polled.watch.due, next(self._count), polled))
+        heapq.heappush(self._heap, (watch.due, next(self._count), watch))
 
-    def drop(self, polled: _PolledJob) -> None:
+    def drop(self, watch: Watch) -> None:
         """Forget a job that has ended."""
-        polled.watch.close()
-        del self.left[polled]
+        watch.close()
+        del self.left[watch]
 
-    async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
+    async def steps(self) -> list[tuple[Watch, Outcome | None]]:
         """Start what is due, wait until a step ends or another is due, return what ended."""
-        runtime = next(iter(self.left)).runner.service.transport.runtime
+        runtime = next(iter(self.left.values())).service.transport.runtime
         while self._has_room and self._heap[0][0] <= runtime.now():
-            polled = heapq.heappop(self._heap)[2]
-            future = runtime.start(polled.step())
-            self._running[future] = polled
+            watch = heapq.heappop(self._heap)[2]
+            future = runtime.start(_step(watch, self.left[watch]))
+            self._running[future] = watch
             future.add_done_callback(self._wake)
         seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._has_room else None
         await runtime.wait(self._wakeup, seconds)
         self._wakeup = Future()  # before the look at what ended: what ends later sets it
-        ended = [future for future in self._running if future.done()]
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
         return [(self._running.pop(future), future.result()) for future in ended]
 
     @property
     def _has_room(self) -> bool:
         return bool(self._heap) and len(self._running) < MAX_CONCURRENT
 
-    def _wake(self, _future: Future[Outcome | None]) -> None:
+    def _wake(self, future: Future[Outcome | None]) -> None:
+        self._ended.append(future)
         with suppress(InvalidStateError):  # set already, or an interrupted wait cancelled it
             self._wakeup.set_result(None)
 
     def note(self) -> str:
         """Return the note of an interruption, which names the jobs that go on."""
-        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in self.left]
+        ids = [f"{watch.job.model}/{watch.job.id}" for watch in self.left]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
         return (
             f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
@@ -132,5 +129,5 @@ class _Driver:
         """Cancel the running steps, and stop counting polls."""
         for future in self._running:
             future.cancel()
-        for polled in self.left:
-            polled.watch.close()
+        for watch in self.left:
+            watch.close()

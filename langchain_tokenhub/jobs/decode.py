@@ -63,26 +63,15 @@ def decode_submitted(
     if not isinstance(data, Mapping):
         return None
     status = _status(data, "queued")
-    failed = status in _WITHOUT_FILES
-    files = [] if failed else decode_files(data, facts, arrival.at)
+    files = [] if status in _WITHOUT_FILES else decode_files(data, facts, arrival.at)
     job_id = _job_id(data) or (arrival.request_id if files else None)
     if not job_id:
         return None
-    return Job(
-        kind=facts.kind,
-        model=model,
-        id=job_id,
-        status="completed" if files else status,
-        host=arrival.host,
-        request_id=arrival.request_id,
-        submitted_at=submitted_at,
-        completed_at=arrival.at if files or failed else None,
-        error=_fault(data) if status == "failed" else None,
-        files=files,
-        raw_revised_prompt=_revised(data),
-        service_status=_word(data),
-        created_at=_time(data.get("created_at")),
+    created_at = _time(data.get("created_at"))
+    job = Job(
+        kind=facts.kind, model=model, id=job_id, submitted_at=submitted_at, created_at=created_at
     )
+    return _updated(job, data, "completed" if files else status, files, arrival)
 
 
 def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> Job:
@@ -92,6 +81,12 @@ def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> J
     files = decode_files(data, facts, arrival.at)
     implied: Status = "failed" if reports_failure(data) else "unknown"
     status = _status(data, "completed" if files else implied)
+    return _updated(job, data, status, files if status == "completed" else [], arrival)
+
+
+def _updated(
+    job: Job, data: Mapping[str, Any], status: Status, files: list[MediaFile], arrival: Arrival
+) -> Job:
     return Job(
         **{
             **job.model_dump(exclude={"files"}),
@@ -101,7 +96,7 @@ def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> J
             "completed_at": _completed_at(job, data, arrival) if status in ENDED else None,
             "progress": _percent(data.get("progress")),
             "error": _fault(data) if status == "failed" else None,
-            "files": files if status == "completed" else [],
+            "files": files,
             "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
             "service_status": _word(data) or job.service_status,
         }
@@ -129,9 +124,7 @@ def _completed_at(job: Job, data: Mapping[str, Any], arrival: Arrival) -> dateti
 def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     """Return why a submit was refused, or None if it was accepted or no reason is given.
 
-    Args:
-        data: The answer.
-        at_once: Whether the model's answers hold their files instead of a job id.
+    Where the model answers `at_once`, an answer with files needs no job id.
     """
     if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
         return None

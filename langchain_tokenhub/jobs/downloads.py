@@ -18,6 +18,7 @@ from langchain_tokenhub.errors import (
     RETRYABLE,
     APIConnectionError,
     InvalidRequestError,
+    JobRef,
     ResultExpiredError,
     TokenHubError,
 )
@@ -60,6 +61,7 @@ class Source:
         data: Bytes that came inside the answer.
         path: The saved file.
         type: `png`, `mp4`, `glb`, `obj` …
+        job: Whose file it is.
         allow_loopback: Whether the link may lead to loopback.
     """
 
@@ -67,6 +69,7 @@ class Source:
     data: bytes | None = None
     path: Path | None = None
     type: str
+    job: JobRef | None = None
     allow_loopback: bool = False
 
 
@@ -207,10 +210,10 @@ async def _fetch(runtime: Runtime, source: Source, sink: _Sink) -> Fetched:
             "the file has neither link nor path, and its bytes were not kept",
             hint="call result(job) while the service knows the job, for 24 hours",
         )
-    start, loopback = sink.size if sink.etag else 0, source.allow_loopback
+    allow_loopback = source.allow_loopback
     try:
         return await fetch(
-            runtime, source.url, allow_loopback=loopback, start=start, etag=sink.etag
+            runtime, source.url, allow_loopback=allow_loopback, start=sink.size, etag=sink.etag
         )
     except RETRYABLE:
         raise
@@ -230,6 +233,7 @@ def _expired(source: Source, reason: str, status: int | None = None) -> ResultEx
     return ResultExpiredError(
         f"the link to the file is dead ({reason})",
         status=status,
+        job=source.job,
         hint="result(job) asks for a fresh link while the service knows the job, for 24 hours",
     )
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult, without_query
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
@@ -254,14 +254,15 @@ class Reader:
 
     async def _from_files(self, where: str, files: list[MediaFile], field: FileField) -> _File:
         """Resolve the first file of an earlier result that fits, or its preview."""
-        fitting = [file for file in files if normal(file.type) in map(normal, field.formats)]
+        fitting = [file for file in files if file.type in field.formats]
         if fitting:
             return await self._from_file(where, fitting[0])
         pictures = [picture for file in files if (picture := file.preview)]
         if pictures and PICTURES & set(field.formats):
             return await self._from_file(where, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
-        raise refusal(where, None, f"the earlier job made {found}; {formats(field)} is needed")
+        needed = ", ".join(field.formats)
+        raise refusal(where, None, f"the earlier job made {found}; {needed} is needed")
 
     async def _from_file(self, where: str, file: MediaFile) -> _File:
         """Resolve a file of an earlier result; if its link is dead, a ledger may know its call."""
@@ -307,10 +308,8 @@ class Reader:
             files = (await self.refresh(job)).files
         except TokenHubError:
             return None
-        linked = [one for made in files for one in (made, made.preview) if one and one.url]
-        same = [one for one in linked if without_query(one.url) == without_query(file.url)]
-        alike = [one for one in linked if one.type == file.type]
-        return same[0] if same else alike[0] if len(alike) == 1 else None
+        linked = (one for made in files for one in (made, made.preview) if one and one.url)
+        return next((one for one in linked if one.source == file.source), None)
 
     async def _load(self, where: str, path: Path) -> _File:
         try:
@@ -405,34 +404,41 @@ def _decoded(where: str, text: str) -> bytes:
     raise refusal(where, None, _TAKEN)
 
 
-_SAME = {"jpg": "jpeg", "tif": "tiff"}
-
-
 def check(where: str, file: _File, field: FileField) -> None:
     """Raise for bytes that the service would refuse; it fetches links itself."""
-    if file.data is None:
-        return
-    if not file.data:
-        raise refusal(where, None, "the file is empty")
+    if file.data is not None and (fault := _fault_of(file.data, field)):
+        raise refusal(where, None, fault)
+
+
+def _fault_of(data: bytes, field: FileField) -> str | None:
+    size, encoded = len(data), (len(data) + 2) // 3 * 4
+    most, most_encoded = field.max_bytes_url, field.max_bytes_base64
+    found = media_type_of(data[:HEAD])
+    if not data:
+        return "the file is empty"
     if field.shape == "url" and field.base64_field is None:
-        raise refusal(where, None, "only a public link is taken here")
-    _check_size(where, len(file.data), field)
-    found = media_type_of(file.data[:HEAD])
-    if found is None or normal(found) not in map(normal, field.formats):
-        what = found or "of no known type"
-        raise refusal(where, None, f"the file is {what}; {formats(field)} is needed")
-    if (measured := sides(file.data)) is not None:
-        _check_sides(where, measured, field)
+        return "only a public link is taken here"
+    if most_encoded and encoded > most_encoded:
+        what = f"{_megabytes(encoded)} as base64, {_megabytes(most_encoded, 0)} is the most"
+        return f"{what}; make it smaller or pass a link"
+    if most_encoded is None and most and size > most:
+        return f"{_megabytes(size)}, {_megabytes(most, 0)} is the most; make it smaller"
+    if found not in field.formats:
+        return f"the file is {found or 'of no known type'}; {', '.join(field.formats)} is needed"
+    measured = sides(data)
+    return _fault_of_sides(*measured, field) if measured else None
 
 
-def _check_size(where: str, size: int, field: FileField) -> None:
-    encoded, most = (size + 2) // 3 * 4, field.max_bytes_base64
-    if most and encoded > most:
-        what = f"{_megabytes(encoded)} as base64, {_megabytes(most, 0)} is the most"
-        raise refusal(where, None, f"{what}; make it smaller or pass a link")
-    if most is None and field.max_bytes_url and size > field.max_bytes_url:
-        what = f"{_megabytes(size)}, {_megabytes(field.max_bytes_url, 0)} is the most"
-        raise refusal(where, None, f"{what}; make it smaller")
+def _fault_of_sides(width: int, height: int, field: FileField) -> str | None:
+    short, long = sorted((width, height))
+    least, most = field.side_min or 0, field.side_max or long
+    if short < least or long > most:
+        limit = f"each side is {least} to {most}"
+        return f"{width}x{height} pixels, {limit}; scale the picture"
+    if field.ratio_max and long > short * field.ratio_max:
+        limit = f"sides differ by {field.ratio_max:g} times at most"
+        return f"{width}x{height} pixels, {limit}; crop the picture"
+    return None
 
 
 def check_body(body: Mapping[str, Any], most: int) -> None:
@@ -445,29 +451,6 @@ def check_body(body: Mapping[str, Any], most: int) -> None:
 
 def _megabytes(size: int, digits: int = 1) -> str:
     return f"{size / 1024**2:.{digits}f} MB"
-
-
-def _check_sides(where: str, measured: tuple[int, int], field: FileField) -> None:
-    short, long = sorted(measured)
-    least, most = field.side_min or 0, field.side_max or long
-    if short < least or long > most:
-        what = f"{measured[0]}x{measured[1]} pixels, each side is {least} to {most}"
-        raise refusal(where, None, f"{what}; scale the picture")
-    if field.ratio_max and long > short * field.ratio_max:
-        what = (
-            f"{measured[0]}x{measured[1]} pixels, sides differ by {field.ratio_max:g} times at most"
-        )
-        raise refusal(where, None, f"{what}; crop the picture")
-
-
-def normal(name: str) -> str:
-    """Return the canonical name of a file type."""
-    return _SAME.get(name, name)
-
-
-def formats(field: FileField) -> str:
-    """Return the file types of a field, for an error."""
-    return ", ".join(field.formats)
 
 
 def refusal(where: str, value: Any, advice: str) -> InvalidRequestError:

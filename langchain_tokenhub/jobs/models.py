@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.media_types import TYPES
@@ -104,6 +103,7 @@ class MediaFile(BaseModel):
             data=self._data,
             path=self.path,
             type=self.type,
+            job=self._job,
             allow_loopback=self._allow_loopback,
         )
 
@@ -161,8 +161,7 @@ class MediaFile(BaseModel):
         return await self._save(AsyncRuntime(), to, name)
 
     async def _read(self, runtime: Runtime) -> bytes:
-        with self._naming_job():
-            return await downloads.read(runtime, self._source())
+        return await downloads.read(runtime, self._source())
 
     async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
         target = Path(to)
@@ -172,28 +171,11 @@ class MediaFile(BaseModel):
         return await self._save_as(runtime, target, stem_of(name or "tokenhub"))
 
     async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
-        with self._naming_job():
-            path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
+        path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
         return self.model_copy(update={"path": path, "unpacked": unpacked})
 
     async def _is_dead(self, runtime: Runtime) -> bool:
         return await downloads.is_dead(runtime, self._source())
-
-    async def _save_preview(self, runtime: Runtime) -> Path:
-        """Save the picture of a saved 3D model beside it, as `<name>.preview.png`."""
-        assert self.path is not None  # noqa: S101 - the model is saved first
-        assert self.preview is not None  # noqa: S101 - the caller has checked
-        folder, stem = self.path.parent, f"{self.path.stem}.preview"
-        return (await downloads.save(runtime, self.preview._source(), folder, stem))[0]
-
-    @contextmanager
-    def _naming_job(self) -> Iterator[None]:
-        """Set the job of an error about a dead link."""
-        try:
-            yield
-        except ResultExpiredError as error:
-            error.job = error.job or self._job
-            raise
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any
 
 from langchain_tokenhub.errors import (
     RETRYABLE,
@@ -130,19 +131,10 @@ class Watch:
 
         It is not the class of `error`, which others would retry with a new submit.
         """
-        return JobTimeoutError(
-            f"the job could not be queried for {seconds:.0f} s: {error.message}",
-            status=error.status,
-            code=error.code,
-            request_id=error.request_id,
-            host=error.host,
-            attempts=error.attempts,
-            response=error.response,
-            phase=error.phase,
-            client_request_id=error.client_request_id,
-            job=self.job,
-            hint=interruption_note(self.job),
-        )
+        message = f"the job could not be queried for {seconds:.0f} s: {error.message}"
+        names = ("status", "code", "request_id", "host", "attempts", "response", "phase")
+        facts: dict[str, Any] = {name: getattr(error, name) for name in names}
+        return JobTimeoutError(message, job=self.job, hint=interruption_note(self.job), **facts)
 
     def _timed_out(self) -> JobTimeoutError:
         job = self.job

@@ -91,7 +91,10 @@ class JobRunner:
                             job = await self.wait_until_ended(job)
                         return job
                 except KnownCallError as known:
-                    earlier = await self._await_other_worker(request, known)
+                    assert self.ledger is not None  # noqa: S101 - it has raised
+                    earlier = await self.ledger.await_other_worker(
+                        request.key, known.entry, self.wait
+                    )
                 if earlier is not None:  # None: that submit was refused
                     return await self._resume(earlier) if wait else earlier
 
@@ -109,16 +112,12 @@ class JobRunner:
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
-                job = await self._poll_until_ended(job)
+                async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+                    async for state in states:
+                        await self.reporter.report(state)
+                        job = state
+                self.recent.keep(job)
             return raise_if_failed(job)
-
-    async def _poll_until_ended(self, job: Job) -> Job:
-        async with aclosing(polls(self.service, job, wait=self.wait)) as states:
-            async for state in states:
-                await self.reporter.report(state)
-                job = state
-        self.recent.keep(job)
-        return job
 
     async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
         """Save the files of a job, record the job, and return its result.
@@ -130,19 +129,13 @@ class JobRunner:
             job = await self._save_files(job, request)
             if self.folder is not None and await self._count_missing(job):
                 job = await self._save_files(await self._refresh_links(job), request)
-                await self._check_missing(job)
+                if missing := await self._count_missing(job):
+                    self._report_missing(job, missing)
             self.recent.keep(job, request)
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
         pathless = [file.model_copy(update={"path": None}) for file in job.files]
-        job = _with_files(job, await self._prefer_saved(job.files, pathless))
-        return MediaResult(
-            job=job,
-            files=job.files,
-            revised_prompt=revised_text(job.raw_revised_prompt),
-            raw_revised_prompt=job.raw_revised_prompt,
-            seconds=job.seconds,
-        )
+        return result_of(_with_files(job, await self._prefer_saved(job.files, pathless)))
 
     # --- before the wait ----------------------------------------------------------------------
 
@@ -166,10 +159,6 @@ class JobRunner:
         log.remember = functools.partial(self.recent.keep, request=request)
         deadline = self._runtime.now() + self.wait
         return await submit(self.service, request.body, deadline=deadline, log=log)
-
-    async def _await_other_worker(self, request: JobRequest, known: KnownCallError) -> Job | None:
-        assert self.ledger is not None  # noqa: S101 - it has raised
-        return await self.ledger.await_other_worker(request.key, known.entry, self.wait)
 
     async def _resume(self, job: Job) -> Job:
         """Wait for the job of an earlier call."""
@@ -239,11 +228,8 @@ class JobRunner:
         """Return how many files are neither saved nor can be read from their links."""
         return len([f for f in job.files if not _is_readable(f) and not await self._is_saved(f)])
 
-    async def _check_missing(self, job: Job) -> None:
-        """Raise if no file is available; warn if some are missing."""
-        missing = await self._count_missing(job)
-        if not missing:
-            return
+    def _report_missing(self, job: Job, missing: int) -> None:
+        """Warn of missing files; raise if no file is available."""
         problem = f"{missing} of {len(job.files)} files are missing: fresh links are dead too"
         if missing == len(job.files):
             raise ResultExpiredError(problem, job=job, hint="call result(job) later")
@@ -297,12 +283,14 @@ class JobRunner:
         self, job: Job, file: MediaFile, previews: dict[str, Path]
     ) -> Path | None:
         """Save a 3D model's preview beside it, unless `previews` has that link's already."""
-        link = file.preview_url
-        if link is None:
+        link, preview = file.preview_url, file.preview
+        if link is None or preview is None or file.path is None:
             return None
+        stem = f"{file.path.stem}.preview"
         try:
             if link not in previews:
-                previews[link] = await file._save_preview(self._runtime)
+                saved = await preview._save_as(self._runtime, file.path.parent, stem)
+                previews[link] = saved.path or file.path
         except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
         return previews.get(link)
@@ -312,6 +300,17 @@ def _reason(problem: Exception) -> object:
     """Return what an error may show of a problem; foreign ones may quote a signed link."""
     known = isinstance(problem, TokenHubError | OSError)
     return problem if known else type(problem).__name__
+
+
+def result_of(job: Job) -> MediaResult:
+    """Return the result of a completed job."""
+    return MediaResult(
+        job=job,
+        files=job.files,
+        revised_prompt=revised_text(job.raw_revised_prompt),
+        raw_revised_prompt=job.raw_revised_prompt,
+        seconds=job.seconds,
+    )
 
 
 def _is_completed(job: object) -> bool:
