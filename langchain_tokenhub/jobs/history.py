@@ -1,23 +1,39 @@
-"""Look up the account's earlier jobs, so that a job's id can be used in place of its file."""
+"""The account's earlier jobs: of this process, of its ledger, and of the sidecars of saved files.
+
+A sidecar is the JSON file beside a saved file that describes its job.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from langchain_tokenhub.jobs.decode import revised_text
+from langchain_tokenhub.jobs.file_store import tail_of
 from langchain_tokenhub.jobs.ledger import Ledger
-from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
-from langchain_tokenhub.jobs.sidecars import sidecar_job
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 from langchain_tokenhub.transport import Runtime
 
 MOST = 10_000
 """Jobs kept for each account; the oldest are dropped."""
 MOST_HELD = 64 * 1024**2
 """Bytes of unsaved answers kept for each account; the oldest are dropped."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a JSON file that is no sidecar may raise."""
+
+
+# --- jobs of this process -------------------------------------------------------------------------
 
 
 class RecentJobs:
@@ -93,6 +109,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
+# --- all jobs -------------------------------------------------------------------------------------
+
+
 @dataclass(kw_only=True)
 class JobHistory:
     """Looks up an account's jobs for one call; the process keeps what is found.
@@ -146,3 +165,108 @@ class JobHistory:
         """Return a job with its files, if this process has seen them since."""
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job
+
+
+# --- sidecars -------------------------------------------------------------------------------------
+
+
+def write_note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
+    """Write the sidecar of a saved file, which is number `index` of the job's files."""
+    assert file.path is not None  # noqa: S101 - it was saved
+    facts = {
+        "type": file.type,
+        "kind": job.kind,
+        "model": job.model,
+        **request.as_record(),
+        "revised_prompt": revised_text(job.raw_revised_prompt),
+        "unpacked": file.unpacked and file.unpacked.name,
+        "preview": file.preview_path and file.preview_path.name,
+        "number": index + 1,
+        "files": len(job.files),
+        "job": job.model_copy(update={"files": [file]}).model_dump(mode="json"),
+    }
+    write_sidecar(file.path, facts)
+
+
+def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write `facts` beside a saved file, as `<name>.json`."""
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    content = {
+        "schema": 1,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "saved_at": datetime.now(UTC).isoformat(),
+        **facts,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+    part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
+    part.write_text(text, "utf-8", errors="backslashreplace")  # JSON escapes for lone surrogates
+    part.replace(path.with_name(f"{path.name}.json"))
+
+
+def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
+    """Return the job of that id and its request, from the sidecars in `folder`.
+
+    A file without a sidecar is listed without path and link, so that it is queried.
+    """
+    found = [sidecar for sidecar in _sidecars(folder, tail_of(job_id)) if sidecar.job.id == job_id]
+    return (_job(found), found[0].request) if found else None
+
+
+def sidecar_jobs(folder: Path) -> list[Job]:
+    """Return every job with a saved file in `folder`."""
+    by_id: dict[str, list[_Sidecar]] = {}
+    for sidecar in _sidecars(folder):
+        by_id.setdefault(sidecar.job.id, []).append(sidecar)
+    return [_job(found) for found in by_id.values()]
+
+
+def source_of(path: Path, data: bytes) -> str | None:
+    """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
+    sidecar = path.with_name(f"{path.name}.json")
+    with suppress(*_UNREADABLE):
+        facts = json.loads(sidecar.read_text("utf-8"))
+        if facts["sha256"] == hashlib.sha256(data).hexdigest():
+            return _read(sidecar, facts).job.files[0].source
+    return None
+
+
+@dataclass(frozen=True)
+class _Sidecar:
+    """The content of a sidecar: a job with one file, the number of that file, and the request."""
+
+    job: Job
+    number: int
+    files: int
+    request: JobRequest | None
+
+
+def _job(sidecars: list[_Sidecar]) -> Job:
+    """Return a job with the files of all its sidecars."""
+    saved = {sidecar.number: sidecar.job.files[0] for sidecar in sidecars}
+    count = max(*saved, *(sidecar.files for sidecar in sidecars))
+    files = [saved.get(number) or MediaFile(type="") for number in range(1, count + 1)]
+    return sidecars[0].job.model_copy(update={"files": files})
+
+
+def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
+    """Yield the sidecars with `tail` in their names; the others are not opened."""
+    # a path for each name is slow
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - see above
+    for name in sorted(name for name in names if name.endswith(".json") and tail in name):
+        sidecar = folder / name
+        with suppress(*_UNREADABLE):
+            yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
+
+
+def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
+    number = int(facts.get("number", 1))
+    job = Job.model_validate({**facts["job"], "files": []})
+    (file,) = map(MediaFile.model_validate, facts["job"]["files"])
+    paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
+    paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
+    file = file.model_copy(update=paths)._of_job(job, number - 1)
+    job = job.model_copy(update={"files": [file]})
+    return _Sidecar(job, number, int(facts.get("files", 1)), request_from_record(facts))

@@ -27,9 +27,9 @@ from urllib.request import url2pathname
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
+from langchain_tokenhub.jobs.history import source_of
 from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.sidecars import source_of
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -119,12 +119,12 @@ class Reader:
                 ]
                 sent[name], call[name] = map(list, zip(*parts, strict=True))
         if params.most_bytes:
-            with self._deferring():
+            with self._defer_problems():
                 check_body(sent, params.most_bytes)
         return sent, call | self.identities
 
     @contextmanager
-    def _deferring(self) -> Iterator[None]:
+    def _defer_problems(self) -> Iterator[None]:
         """Keep what is wrong with a known file, if a ledger may know its call all the same."""
         try:
             yield
@@ -165,7 +165,7 @@ class Reader:
     async def _file(self, where: str, value: Any, field: FileField) -> _File:
         file = await self._find(where, value, field)
         self.identities[where] = file.identity
-        with self._deferring():
+        with self._defer_problems():
             check(where, file, field)
         return file
 
@@ -268,7 +268,7 @@ class Reader:
         """Resolve a file of an earlier result; if its link is dead, a ledger may know its call."""
         source = file.source or (file.url and (await self._source(file.url) or file.url))
         found = _File(url=file.url or "")
-        with self._deferring():
+        with self._defer_problems():
             found = await self._available(where, file)
         return dataclasses.replace(found, source=source)
 

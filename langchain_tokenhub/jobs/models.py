@@ -312,12 +312,14 @@ class JobRequest:
         body: The parameters as sent.
         label: The text that its files are named after.
         key: The call's key in the ledger.
+        again: Whether to submit although the ledger has a job for the same call.
         problem: Why it cannot be sent, although an earlier call's job may be resumed.
     """
 
     body: Mapping[str, Any]
     label: str = ""
     key: str = ""
+    again: bool = False
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs import sidecars
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.history import RecentJobs
+from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_note
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
@@ -70,23 +69,22 @@ class JobRunner:
     def _runtime(self) -> Runtime:
         return self.service.transport.runtime
 
-    async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
+    async def generate(self, request: JobRequest) -> MediaResult:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
         with closing(self.reporter):
-            job = await self._job(request, again=again, wait=True)
-            return await self.save_results(job, request)
+            return await self.save_results(await self._job(request, wait=True), request)
 
-    async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
+    async def submit(self, request: JobRequest) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
-        return await self._job(request, again=again, wait=False)
+        return await self._job(request, wait=False)
 
-    async def _job(self, request: JobRequest, *, again: bool, wait: bool) -> Job:
-        async with self._forgetting_failed(request):
+    async def _job(self, request: JobRequest, *, wait: bool) -> Job:
+        async with self._forget_failed_job(request):
             while True:
                 try:
-                    await self._check(request, again=again)
+                    await self._check(request)
                     async with self.limiter.slot(self._runtime, self.most, self.wait):
-                        job = await self._submit(request, again=again)
+                        job = await self._submit(request)
                         if wait or (job.ended and not _is_completed(job)):
                             job = await self.wait_until_ended(job)
                         return job
@@ -102,7 +100,7 @@ class JobRunner:
         """Wait for a job that was submitted earlier, and save."""
         request = self.recent.request(job.id)
         with closing(self.reporter):
-            async with self._forgetting_failed(request):
+            async with self._forget_failed_job(request):
                 job = await self._restore_saved_files(await self.wait_until_ended(job))
                 return await self.save_results(job, request)
 
@@ -139,14 +137,14 @@ class JobRunner:
 
     # --- before the wait ----------------------------------------------------------------------
 
-    async def _check(self, request: JobRequest, *, again: bool) -> None:
+    async def _check(self, request: JobRequest) -> None:
         """Check, before queueing, that the call is to be submitted and its files can be saved.
 
         Raises:
             KnownCallError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        ledger = None if again else self.ledger
+        ledger = None if request.again else self.ledger
         if ledger is not None and (entry := await ledger.look(request.key)):
             raise KnownCallError(entry)
         if request.problem is not None:
@@ -154,8 +152,10 @@ class JobRunner:
         if self.folder is not None:
             await self._runtime.blocking(check_folder, self.folder)
 
-    async def _submit(self, request: JobRequest, *, again: bool) -> Job:
-        log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
+    async def _submit(self, request: JobRequest) -> Job:
+        log = SubmitHooks()
+        if self.ledger is not None:
+            log = LedgerHooks(self.ledger, request, again=request.again)
         log.remember = functools.partial(self.recent.keep, request=request)
         deadline = self._runtime.now() + self.wait
         return await submit(self.service, request.body, deadline=deadline, log=log)
@@ -169,7 +169,7 @@ class JobRunner:
             raise
 
     @asynccontextmanager
-    async def _forgetting_failed(self, request: JobRequest) -> AsyncGenerator[None, None]:
+    async def _forget_failed_job(self, request: JobRequest) -> AsyncGenerator[None, None]:
         """Remove a job that failed from the ledger: it is not charged, and may be made anew."""
         try:
             yield
@@ -247,7 +247,7 @@ class JobRunner:
         has_parts = len(job.files) > 1 or any(file.preview_url for file in job.files)
         if self.folder is None or not has_parts:
             return job
-        found = await self._runtime.blocking(sidecars.sidecar_job, self.folder, job.id)
+        found = await self._runtime.blocking(sidecar_job, self.folder, job.id)
         if found is None or len(found[0].files) != len(job.files):
             return job
         return _with_files(job, await self._prefer_saved(found[0].files, job.files))
@@ -268,10 +268,10 @@ class JobRunner:
             stem = stem_of(request.label or job.model, job.id)
             file = await file._save_as(self._runtime, self.folder, stem)
             # before the preview, which may be cut
-            await self._runtime.blocking(sidecars.write_note, job, file, index, request)
+            await self._runtime.blocking(write_note, job, file, index, request)
             if path := await self._save_preview(job, file, previews):
                 file = file.model_copy(update={"preview_path": path})
-                await self._runtime.blocking(sidecars.write_note, job, file, index, request)
+                await self._runtime.blocking(write_note, job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
         except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
@@ -343,7 +343,7 @@ def check_folder(folder: Path) -> None:
     )
 
 
-def first_wait(*seconds: float | None) -> float:
+def effective_wait(*seconds: float | None) -> float:
     """Return the first that is not None, at most `MAX_WAIT`."""
     first = next(one for one in seconds if one is not None)
     if not first >= 0:

@@ -22,7 +22,7 @@ from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
-from langchain_tokenhub.jobs.runner import JobRunner, first_wait
+from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.service import Service, attach_job, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
@@ -150,8 +150,8 @@ class MediaClient(MediaSettings):
         if job_id:
             return await self._result(transport, job_id, wait)
         runner = self._runner(transport, wait)
-        request = await self._request(runner, checked, extra, by_model=by_model)
-        return await runner.generate(request, again=again)
+        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        return await runner.generate(request)
 
     async def _submit(
         self, transport: Transport, params: Mapping[str, Any], extra: Extra, *, again: bool
@@ -160,8 +160,7 @@ class MediaClient(MediaSettings):
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, None)
-        request = await self._request(runner, checked, extra, by_model=False)
-        return await runner.submit(request, again=again)
+        return await runner.submit(await self._request(runner, checked, extra, again=again))
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
@@ -173,7 +172,7 @@ class MediaClient(MediaSettings):
     async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
         history = self._history(transport)
         known = await self._job(history, job)
-        wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
+        wait = effective_wait(self.wait_timeout, self._facts().wait_timeout)
         shown: tuple[Any, ...] | None = None
         async with aclosing(polls(self._service(transport, known), known, wait=wait)) as states:
             async for state in states:
@@ -195,10 +194,10 @@ class MediaClient(MediaSettings):
     async def _results(
         self, transport: Transport, jobs: Iterable[JobRef | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
+        by_id = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
-        await history.recall(asked)
-        known = [history.latest(await self._job(history, job)) for job in asked.values()]
+        await history.recall(by_id)
+        known = [history.latest(await self._job(history, job)) for job in by_id.values()]
         found = outcomes(known, lambda job: self._runner(transport, wait, job, show_bar=False))
         async with aclosing(found):
             async for outcome in found:
@@ -216,7 +215,13 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, by_model: bool
+        self,
+        runner: JobRunner,
+        checked: MediaParams,
+        extra: Extra,
+        *,
+        again: bool = False,
+        by_model: bool = False,
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
@@ -232,6 +237,7 @@ class MediaClient(MediaSettings):
             body=body,
             label=str(label),
             key=self._ledger_key({**call, **(extra or {})}),
+            again=again,
             problem=next(iter(reader.problems), None),
         )
 
@@ -259,7 +265,7 @@ class MediaClient(MediaSettings):
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
-            wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
+            wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
             reporter=Reporter(dispatch, listener, service.typical),
@@ -282,7 +288,7 @@ class MediaClient(MediaSettings):
         return await query(self._service(transport, job), job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
-        """Return a job by its id; with what is known of it here."""
+        """Return a job by its id, as this process, the ledger or a sidecar knows it."""
         if not isinstance(job, Job):
             ref = job if isinstance(job, JobRef) else None
             ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from langchain_tokenhub.jobs.history import sidecar_job, write_note
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
-from langchain_tokenhub.jobs.sidecars import sidecar_job, write_note
 
 ORDER = JobRequest(body={"prompt": "椅子"}, label="椅子")
 
