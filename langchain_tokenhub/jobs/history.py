@@ -170,7 +170,7 @@ class JobHistory:
 # --- sidecars -------------------------------------------------------------------------------------
 
 
-def write_note(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
+def write_job_sidecar(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
     """Write the sidecar of a saved file, which is number `index` of the job's files."""
     assert file.path is not None  # noqa: S101 - it was saved
     facts = {

@@ -93,8 +93,8 @@ class Watch:
         if self.job.ended:
             return
         if retry_after is None:
-            load = schedule.shared.load(self._service.site)
-            load = 1.0 if self._service.allow_loopback else load
+            is_test = self._service.allow_loopback
+            load = 1.0 if is_test else schedule.shared.load(self._service.site)
             retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
         self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
         schedule.shared.polling(self._rate, self._gap)

@@ -20,7 +20,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_note
+from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_job_sidecar
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
@@ -268,10 +268,10 @@ class JobRunner:
             stem = stem_of(request.label or job.model, job.id)
             file = await file._save_as(self._runtime, self.folder, stem)
             # before the preview, which may be cut
-            await self._runtime.blocking(write_note, job, file, index, request)
+            await self._runtime.blocking(write_job_sidecar, job, file, index, request)
             if path := await self._save_preview(job, file, previews):
                 file = file.model_copy(update={"preview_path": path})
-                await self._runtime.blocking(write_note, job, file, index, request)
+                await self._runtime.blocking(write_job_sidecar, job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
         except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here

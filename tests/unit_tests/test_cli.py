@@ -17,7 +17,7 @@ from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media
 from langchain_tokenhub.cli.parser import parse
-from langchain_tokenhub.jobs.history import write_note
+from langchain_tokenhub.jobs.history import write_job_sidecar
 from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.params import params_class
@@ -372,7 +372,7 @@ def test_the_files_of_one_job_come_together(tmp_path):
     whole = job(id="100001", files=[MediaFile(type=path.suffix[1:], path=path) for path in paths])
     for index, file in enumerate(whole.files):
         file.path.touch()
-        write_note(whole, file, index, JobRequest(body={}))
+        write_job_sidecar(whole, file, index, JobRequest(body={}))
     assert jobs.known_jobs(tmp_path) == [whole]
 
 
