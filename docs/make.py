@@ -119,9 +119,10 @@ def llms(*, built: bool = False) -> str:
 
 
 def ordered(language: Language) -> list[str]:
-    """Return a language's pages in the order of the navigation."""
+    """Return a language's pages in the order of the navigation, then those outside of it."""
     sections = nav(settings(), language)
-    return [page for section in sections for part in section.values() for page in part]
+    listed = [page for section in sections for part in section.values() for page in part]
+    return [*listed, *(page for page in pages(language) if page not in listed)]
 
 
 def settings() -> dict[str, Any]:
