@@ -18,7 +18,15 @@ from typing import Any
 from tables import Language, code, pick, table
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue import SITE_NAMES, ChatModel, chat_models, error_row, site
+from langchain_tokenhub.catalogue import (
+    SITE_NAMES,
+    ChatModel,
+    EmbeddingModel,
+    chat_models,
+    embedding_models,
+    error_row,
+    site,
+)
 
 HERE = Path(__file__).parent
 _STATES = ("online", "listed", "retiring", "pre-offline", "retired")
@@ -120,6 +128,22 @@ def _state(language: Language, row: ChatModel) -> str:
         "retired": ("retired", "已下线"),
     }
     return pick(language, *words[row.status])
+
+
+def embeddings(language: Language) -> str:
+    """Return every embedding model."""
+    heads = pick(language, "Model,Numbers,Context,Price,Path", "模型,维度,上下文,价格,接口").split(
+        ","
+    )
+    rows = (
+        (f"`{row.id}`", str(row.dimensions), _tokens(row.context), _yuan(row), f"`{row.path}`")
+        for row in embedding_models()
+    )
+    return table(heads, rows)
+
+
+def _yuan(row: EmbeddingModel) -> str:
+    return "?" if row.price_cny_per_m is None else f"¥{row.price_cny_per_m:g}"
 
 
 def sites(language: Language) -> str:

@@ -58,6 +58,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "facts": media_tables.facts,
     "templates": media_tables.templates,
     "models": fact_tables.models,
+    "embeddings": fact_tables.embeddings,
     "sites": fact_tables.sites,
     "errors": fact_tables.error_classes,
     "help": fact_tables.command_help,

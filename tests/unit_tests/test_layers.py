@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "chat": LEAVES | {"errors"},
     "jobs": LEAVES | {"errors", "params", "transport"},
     "chat_models": LEAVES | {"chat", "errors", "settings", "transport"},
+    "embeddings": LEAVES | {"errors", "settings", "transport"},
     "tools": LEAVES | {"errors", "jobs", "params", "settings", "transport"},
     "gallery": LEAVES | {"errors", "jobs", "params"},
     "cli": LEAVES | {"chat_models", "errors", "gallery", "jobs", "params", "testing", "tools"},
