@@ -165,12 +165,13 @@ class MediaClient(MediaSettings):
         extra: Extra,
         *,
         again: bool,
+        by_model: bool = False,
     ) -> Job:
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, by_model=False)
+        request = await self._request(runner, checked, extra, by_model=by_model)
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
