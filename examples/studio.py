@@ -1,4 +1,4 @@
-"""A small studio: one sentence in; a picture, a film made of it, and a 3D model out.
+"""A small studio: one sentence in; an image, a video made of it, and a 3D model out.
 
 python examples/studio.py ["what you want"]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import chat, emulator, exit_codes, gallery, jobs, media, models
+from langchain_tokenhub.cli import chat, emulator, exit_codes, gallery, jobs, mcp, media, models
 from langchain_tokenhub.cli.console import (
     Console,
     Translator,
@@ -32,6 +32,7 @@ COMMANDS: dict[str, AddOptions] = {
     "gallery": gallery.add_gallery,
     "models": models.add_models,
     "emulator": emulator.add_emulator,
+    "mcp": mcp.add_mcp,
 }
 
 

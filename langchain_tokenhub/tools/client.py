@@ -154,13 +154,20 @@ class MediaClient(MediaSettings):
         return await runner.generate(request)
 
     async def _submit(
-        self, transport: Transport, params: Mapping[str, Any], extra: Extra, *, again: bool
+        self,
+        transport: Transport,
+        params: Mapping[str, Any],
+        extra: Extra,
+        *,
+        again: bool,
+        by_model: bool = False,
     ) -> Job:
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, None)
-        return await runner.submit(await self._request(runner, checked, extra, again=again))
+        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        return await runner.submit(request)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
@@ -220,8 +227,8 @@ class MediaClient(MediaSettings):
         checked: MediaParams,
         extra: Extra,
         *,
-        again: bool = False,
-        by_model: bool = False,
+        again: bool,
+        by_model: bool,
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
