@@ -33,9 +33,6 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursi
 """What reading a JSON file that is no sidecar may raise."""
 
 
-# --- jobs of this process -------------------------------------------------------------------------
-
-
 class RecentJobs:
     """The jobs of one account in their last known state, with their requests."""
 
@@ -107,9 +104,6 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
-
-
-# --- all jobs -------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)

@@ -188,7 +188,7 @@ class Reader:
             case bytes() | bytearray() | memoryview():
                 return _File(data=bytes(value))
             case os.PathLike():
-                return await self._load(where, Path(value))
+                return await self._load(where, str(value), lambda: _read(Path(value)))
             case MediaFile():
                 return await self._from_files(where, [value], field)
             case MediaResult():
@@ -200,27 +200,29 @@ class Reader:
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(where, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
-                return await self._call(where, _as_png, value)
+                return await self._load(where, None, lambda: _as_png(value))
             case _ if callable(getattr(value, "read", None)):
-                return await self._call(where, value.read)
+                return await self._load(where, None, value.read)
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
                 raise refusal(where, value, "an array is taken as PIL.Image.fromarray(array)")
             case _:
                 raise refusal(where, value, _TAKEN)
 
-    async def _call(self, where: str, read: Callable[..., Any], *args: Any) -> _File:
-        """Read the bytes of a picture or an open file."""
+    async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> _File:
+        """Read a file, a picture or an open file."""
         try:
-            data = await self.runtime.blocking(read, *args)
+            data = await self.runtime.blocking(read)
         except (OSError, ValueError) as problem:
-            reason = str(problem)
+            reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
         else:
+            if isinstance(data, _File):
+                return data
             if isinstance(data, bytes | bytearray | memoryview):
                 return _File(data=bytes(data))
             if isinstance(data, Coroutine):
                 data.close()
             reason = f"it reads {type(data).__name__}, bytes are needed"
-        raise refusal(where, None, f"the file cannot be read: {reason}")
+        raise refusal(where, shown, f"the file cannot be read: {reason}")
 
     async def _from_text(self, where: str, text: str, field: FileField) -> _File:
         text = text.strip()
@@ -233,7 +235,7 @@ class Reader:
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
             return await self._from_files(where, job.files, field)
         if path := await self.runtime.blocking(_path, text, self.folders):
-            return await self._load(where, path)
+            return await self._load(where, str(path), lambda: _read(path))
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
                 return _File(data=_decoded(where, text))
@@ -311,13 +313,6 @@ class Reader:
         linked = (one for made in files for one in (made, made.preview) if one and one.url)
         return next((one for one in linked if one.source == file.source), None)
 
-    async def _load(self, where: str, path: Path) -> _File:
-        try:
-            return await self.runtime.blocking(_load, path)
-        except OSError as problem:
-            reason = problem.strerror or type(problem).__name__
-        raise refusal(where, str(path), f"the file cannot be read: {reason}")
-
 
 _TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
 _TAKEN_FROM_MODEL = (
@@ -352,7 +347,7 @@ def _path_of_uri(uri: str) -> str:
     return ""
 
 
-def _load(path: Path) -> _File:
+def _read(path: Path) -> _File:
     path = path.expanduser()
     facts = path.stat()
     if facts.st_size > _MAX_READ:
@@ -381,10 +376,8 @@ def _dumped_files(value: Mapping[str, Any]) -> list[MediaFile]:
 def _as_png(picture: Any) -> bytes:
     """Return a PIL image as a PNG, without importing Pillow."""
     buffer = io.BytesIO()
-    plain = (
-        picture if picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else picture.convert("RGB")
-    )
-    plain.save(buffer, format="PNG")
+    is_plain = picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
+    (picture if is_plain else picture.convert("RGB")).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
