@@ -77,7 +77,6 @@ class String(Validator):
     """Text without surrounding space, limited in characters (code points)."""
 
     most: int | None = None
-    least: int = 1
     warn_above: int | None = None
     """Longer texts are sent with a warning, because sources disagree on the limit."""
 
@@ -85,7 +84,7 @@ class String(Validator):
         if not isinstance(value, str):
             raise param_error("text", f"{type(value).__name__}, text is needed", "give a string")
         text = _repair_surrogates(value.strip())
-        if len(text) < self.least:
+        if not text:
             raise param_error("text_short", "empty text", "write it, or leave the field out")
         if self.most is not None and len(text) > self.most:
             what = f"{len(text)} characters, at most {self.most}"
@@ -96,7 +95,7 @@ class String(Validator):
         return text
 
     def _json_schema(self) -> dict[str, Any]:
-        return _schema("string", minLength=self.least or None, maxLength=self.most)
+        return _schema("string", minLength=1, maxLength=self.most)
 
 
 @dataclass(frozen=True)
