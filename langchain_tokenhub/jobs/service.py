@@ -30,7 +30,6 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import (
-    Arrival,
     decode_queried,
     decode_submitted,
     is_accepted,
@@ -101,13 +100,6 @@ class Service:
         """Seconds that a job takes according to the catalogue."""
         return self.facts.typical_seconds or 60.0
 
-    def arrival(self, answer: Answer) -> Arrival:
-        """Return the origin and time of `answer`."""
-        request_id = answer.request_id
-        if self.facts.query_path is None:  # the answer's id is the job's
-            request_id = request_id or answer.client_request_id
-        return Arrival(host=answer.host, request_id=request_id, at=datetime.now(UTC))
-
 
 @contextmanager
 def attach_job(job: Job) -> Iterator[None]:
@@ -174,7 +166,7 @@ async def _attempt(
     try:
         until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
         work = _send(service, body, log, send_state, until)
-        job, late = await service.transport.runtime.shielded(work, send_state)
+        job, interrupted_by = await service.transport.runtime.shielded(work, send_state)
     except SubmissionUnknownError as unknown:
         unknown.ledger_key = log.key
         await log.lost()
@@ -190,9 +182,9 @@ async def _attempt(
         else:
             await log.refused()
         raise
-    if late is not None:
-        late.add_note(interruption_note(job))
-        raise late
+    if interrupted_by is not None:
+        interrupted_by.add_note(interruption_note(job))
+        raise interrupted_by
     return job
 
 
@@ -237,8 +229,8 @@ def _accepted_job(service: Service, answer: Answer, begun: datetime) -> Job:
         JobFailedError: The submit was refused.
         SubmissionUnknownError: The answer leaves it open.
     """
-    arrival = service.arrival(answer)
-    job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
+    now = datetime.now(UTC)
+    job = decode_submitted(answer, service.facts, service.model, submitted_at=begun, now=now)
     if job is not None:
         return job
     error: TokenHubError = SubmissionUnknownError(
@@ -282,7 +274,7 @@ async def send_query(
     answer = await service.transport.json(call)
     if fault_in(answer.data) and not reports_failure(answer.data):
         raise error_from(answer.status, {}, answer.data, host=answer.host)
-    seen = decode_queried(job, answer.data, service.facts, service.arrival(answer))
+    seen = decode_queried(job, answer, service.facts, now=datetime.now(UTC))
     return seen, answer.retry_after
 
 

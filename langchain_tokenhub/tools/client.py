@@ -179,9 +179,10 @@ class MediaClient(MediaSettings):
     async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
         history = self._history(transport)
         known = await self._job(history, job)
-        wait = effective_wait(self.wait_timeout, self._facts().wait_timeout)
+        service = self._service(transport, known)
+        wait = effective_wait(self.wait_timeout, service.facts.wait_timeout)
         shown: tuple[Any, ...] | None = None
-        async with aclosing(polls(self._service(transport, known), known, wait=wait)) as states:
+        async with aclosing(polls(service, known, wait=wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
