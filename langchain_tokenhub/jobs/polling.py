@@ -8,12 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
-from langchain_tokenhub.errors import (
-    RETRYABLE,
-    JobNotFoundError,
-    JobTimeoutError,
-    TokenHubError,
-)
+from langchain_tokenhub.errors import RETRYABLE, JobNotFoundError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note, send_query
