@@ -7,9 +7,7 @@ import json
 import locale
 import os
 import re
-import shutil
 import sys
-import threading
 import time
 import tomllib
 import warnings
@@ -18,9 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
-from unicodedata import combining, east_asian_width
 
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.live_lines import display_width, live_lines
+from langchain_tokenhub.jobs.progress import bar_line, clock
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control codes except tab and line feed."""
@@ -63,6 +61,10 @@ class Console:
         """Write JSON to stdout."""
         self.write_line(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
+    def status_text(self, status: str) -> str:
+        """Return the word for a job's status."""
+        return self.translate(f"status-{status}")
+
     def write_table(self, rows: Sequence[Sequence[str]]) -> None:
         """Write aligned columns to stdout."""
         widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
@@ -81,11 +83,6 @@ def _for_stream(text: str, stream: TextIO) -> str:
 def strip_control_codes(text: str) -> str:
     """Replace control codes, which could manipulate a terminal."""
     return _CONTROL.sub("\ufffd", text)
-
-
-def display_width(text: str) -> int:
-    """Return the terminal columns that `text` takes; a Chinese character takes two."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def wrap_text(text: str, width: int) -> list[str]:
@@ -144,64 +141,57 @@ def show_warnings(console: Console) -> Iterator[None]:
         yield
 
 
-_INTERVAL = 0.25
-"""Seconds between updates of the line."""
-_CELLS = 24
+class RunProgress:
+    """A bar with counts and a status line for a run of many jobs.
 
+    On a terminal both are redrawn, below whatever is printed meanwhile; elsewhere a line is printed
+    for each tenth of the run.
 
-class ProgressLine:
-    """Shows a job's state, and keeps the job for the report of an interruption."""
+    Example:
+        ```python
+        with RunProgress(console, "shots.jsonl", total=200) as progress:
+            progress.update(12, "3 failed, ¥4.20 of ¥200.00")
+        ```
 
-    def __init__(self, console: Console, expected: float) -> None:
-        self.job: Job | None = None
-        self._console = console
-        self._expected = max(1.0, expected)
+    Args:
+        console: Whose `quiet` option is honoured.
+        label: What is shown before the bar.
+        total: Number of jobs.
+        done: Number of jobs that had ended before this run.
+    """
+
+    def __init__(self, console: Console, label: str, *, total: int, done: int = 0) -> None:
+        self._label, self._total = label, total
+        self._done = self._done_before = done
+        self._status = ""
         self._started = time.monotonic()
-        self._printed = ""
-        self._done = threading.Event()
-        live = sys.stderr.isatty() and not console.quiet
-        self._thread = threading.Thread(target=self._update, daemon=True) if live else None
+        self._tenths = -1
+        self._is_plain = not console.quiet and not live_lines.add(self._draw)
 
-    def __call__(self, job: Job) -> None:
-        """Record the job's state; print it where there is no live line."""
-        self.job = job
-        state = f"{job.model} {job.id} {job.status}"
-        if self._thread is None and not self._console.quiet and state != self._printed:
-            self._console.write_message(state)
-        self._printed = state
+    def update(self, done: int, status: str = "") -> None:
+        """Show that `done` jobs have ended, and `status` below the bar."""
+        self._done, self._status = done, status
+        tenths = 10 * done // max(1, self._total)
+        if self._is_plain and tenths > self._tenths:
+            self._tenths = tenths
+            parts = (self._label, f"{done}/{self._total}", status)
+            sys.stderr.write("  ".join(part for part in parts if part) + "\n")
+            sys.stderr.flush()
 
     def __enter__(self) -> Self:
-        if self._thread is not None:
-            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._draw("")
+        live_lines.remove(self._draw, keep=True)
 
-    def _update(self) -> None:
-        while not self._done.wait(_INTERVAL):
-            self._draw(progress_bar(self.job, time.monotonic() - self._started, self._expected))
-
-    def _draw(self, line: str) -> None:
-        room = shutil.get_terminal_size().columns - 1
-        while display_width(line) > room:
-            line = line[:-1]
-        sys.stderr.write(f"\r{line}{' ' * (room - display_width(line))}\r")
-        sys.stderr.flush()
-
-
-def progress_bar(job: Job | None, seconds: float, expected: float) -> str:
-    """Return a job's progress line; without the service's percentage, time gives an estimate."""
-    if job is None:
-        return f"… {seconds:.0f} s"
-    estimate = 100 * seconds / (seconds + expected)
-    percent = 100.0 if job.status == "completed" else (job.progress or estimate)
-    full = round(_CELLS * percent / 100)
-    cells = "#" * full + "-" * (_CELLS - full)
-    return f"[{cells}] {job.status} {seconds:.0f} s (~{expected:.0f} s)  {job.model} {job.id}"
+    def _draw(self, columns: int) -> str:
+        seconds = time.monotonic() - self._started
+        text = f"{self._done}/{self._total}  {clock(seconds)}"
+        ended = self._done - self._done_before
+        if ended and self._done < self._total:
+            text += f" / ~{clock(seconds * (self._total - self._done_before) / ended)}"
+        line = bar_line(self._label, self._done / max(1, self._total), text, columns)
+        return f"{line}\n{self._status}" if self._status else line
 
 
 Language = Literal["zh", "en"]

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_tokenhub.catalogue import Kind
-from langchain_tokenhub.cli.console import Console, ProgressLine
+from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
 from langchain_tokenhub.jobs.ledger import Entry, FolderBackend, read_records, remove_entries
 from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def media_tool(
     model: str,
     kind: Kind,
     folder: Path,
-    progress: ProgressLine | None = None,
+    progress: Bar | None = None,
 ) -> MediaTool:
     """Return the tool of a kind, with the fields that the options give."""
     from langchain_tokenhub.tools.media_tools import TOOLS

@@ -18,6 +18,7 @@ from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media
 from langchain_tokenhub.cli.parser import parse
 from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
+from langchain_tokenhub.jobs.live_lines import display_width
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import write_note
 from langchain_tokenhub.params import params_class
@@ -228,13 +229,13 @@ def test_options_are_never_shortened(capsys):
 
 
 def test_a_chinese_character_is_two_columns_wide():
-    assert console.display_width("猫a") == 3
+    assert display_width("猫a") == 3
 
 
 def test_lines_break_by_columns_and_not_before_a_comma():
     lines = console.wrap_text("画面描述，建议用中文，最多", 10)
     assert lines == ["画面描述，", "建议用中", "文，最多"]
-    assert all(console.display_width(line) <= 10 for line in lines)
+    assert all(display_width(line) <= 10 for line in lines)
 
 
 def test_no_line_ends_with_an_opening_bracket():
@@ -255,15 +256,14 @@ def test_an_argument_that_the_locale_could_not_read_is_mended():
     assert console.decode_argument("猫") == "猫"
 
 
-def test_the_bar_shows_the_services_percent():
-    line = console.progress_bar(job(status="in_progress", progress=50), 3.2, 90)
-    assert line.startswith("[############------------] in_progress 3 s (~90 s)")
-    assert "1461558553872389712" in line
-
-
-@pytest.mark.parametrize(("seconds", "cells"), [(0, 0), (90, 12), (900, 22)])
-def test_the_bar_guesses_by_time_and_never_says_that_it_is_done(seconds, cells):
-    assert console.progress_bar(job(status="queued"), seconds, 90).count("#") == cells
+def test_a_run_of_many_jobs_prints_a_line_for_each_tenth(capsys):
+    with console.RunProgress(ENGLISH, "shots.jsonl", total=40) as progress:
+        for done in range(41):
+            progress.update(done, "3 failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["shots.jsonl  0/40  3 failed", "shots.jsonl  4/40  3 failed"]
+    assert lines[-1] == "shots.jsonl  40/40  3 failed"
+    assert len(lines) == 11
 
 
 # --- failures -------------------------------------------------------------------------------------
