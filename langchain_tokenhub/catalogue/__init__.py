@@ -26,15 +26,17 @@ if TYPE_CHECKING:
         similar_media_model,
     )
     from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
+    from langchain_tokenhub.catalogue.toml import similar_id
 
 __all__ = ["SITE_NAMES", "ChatModel", "ErrorRow", "FxTemplate", "Kind", "MediaKind", "MediaModel"]
 __all__ += ["Price", "Site", "chat_model", "chat_models", "error_row", "fx_template"]
 __all__ += ["fx_templates", "media_kind", "media_model", "media_models", "profile"]
-__all__ += ["similar_media_model", "site"]
+__all__ += ["similar_id", "similar_media_model", "site"]
 
 _MODULES = {
     "chat": "ChatModel chat_model chat_models profile",
     "errors": "ErrorRow error_row",
     "sites": "SITE_NAMES Site site",
+    "toml": "similar_id",
 }
 __getattr__ = loader(__name__, __all__, "media", _MODULES)
