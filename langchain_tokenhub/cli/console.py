@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
-from langchain_tokenhub.jobs.live_lines import display_width, live_lines
+from langchain_tokenhub.jobs.live_lines import (
+    display_width,
+    live_lines,
+    terminal_size,
+    truncate,
+)
 from langchain_tokenhub.jobs.progress import bar_line, clock
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -65,14 +70,19 @@ class Console:
         """Return the word for a job's status."""
         return self.translate(f"status-{status}")
 
+    @property
+    def columns(self) -> int:
+        """The columns of the terminal; for a file more than any line needs."""
+        return terminal_size(sys.stdout).columns if sys.stdout.isatty() else sys.maxsize
+
     def write_table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Write aligned columns to stdout."""
+        """Write aligned columns to stdout; a terminal's edge cuts the last one."""
         widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (
                 cell + " " * (w - display_width(cell)) for cell, w in zip(row, widths, strict=True)
             )
-            self.write_line("  ".join(cells).rstrip())
+            self.write_line(truncate("  ".join(cells).rstrip(), self.columns))
 
 
 def _for_stream(text: str, stream: TextIO) -> str:
@@ -208,6 +218,23 @@ class Translator:
         """Return the text called `name`, with `values` filled in."""
         text = _texts()[name][self.language]
         return text.format(**values) if values else text
+
+    def own_half(self, text: str) -> str:
+        """Return the part of a hint, `English / 中文`, that is in this language."""
+        parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
+        return parts[-1 if self.language == "zh" else 0]
+
+    def argparse_text(self, message: str) -> str:
+        """Return a message of argparse, or of a function that reads an option's value."""
+        if self.language == "zh":
+            for pattern, text in _argparse_texts().items():
+                message = re.sub(pattern, text, message)
+        return message
+
+
+@functools.cache
+def _argparse_texts() -> dict[str, str]:
+    return tomllib.loads(Path(__file__).with_name("argparse_zh.toml").read_text("utf-8"))
 
 
 @functools.cache

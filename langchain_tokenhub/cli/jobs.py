@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from langchain_tokenhub.tools.media_tools import MediaTool
 
 
+SHORT_ID = 12
+"""Last characters of a job's id that file names end with."""
+_LONG_ID = 20
+_WIDE = 130
+"""Columns of a terminal in which long ids are shown whole."""
+
+
 def add_jobs(parser: Parser) -> None:
     """Add the options of `tokenhub jobs`."""
     translate = parser.translate
@@ -51,10 +58,11 @@ def list_jobs(options: argparse.Namespace, console: Console) -> int:
     if not known and not unanswered:
         console.write_message(translate("no-jobs", folder=folder))
         return 0
-    heads = ("col-status", "col-kind", "col-id", "col-job", "col-when", "col-files")
+    heads = [translate(f"col-{name}") for name in ("status", "id", "job", "when", "files")]
+    rows = [_job_row(console, job) for job in known]
     charged = translate("may-be-charged")
-    rows = [[charged, "", one.model, "", _local_time(one.at), ""] for one in unanswered]
-    console.write_table([[translate(head) for head in heads], *map(_job_row, known), *rows])
+    rows += [[charged, one.model, "", _local_time(one.at), ""] for one in unanswered]
+    console.write_table([heads, *rows])
     return 0
 
 
@@ -68,15 +76,21 @@ def _refresh(job: Job, options: argparse.Namespace) -> Job:
         return job.model_copy(update={"status": "unknown"})
 
 
-def _job_row(job: Job) -> list[str]:
-    when = job.submitted_at.isoformat() if job.submitted_at else ""
+def _job_row(console: Console, job: Job) -> list[str]:
     files = ", ".join(file.path.name for file in job.files if file.path)
-    return [job.status, job.kind, job.model, job.id, _local_time(when), files]
+    is_long = len(job.id) > _LONG_ID and console.columns < _WIDE
+    job_id = f"…{job.id[-SHORT_ID:]}" if is_long else job.id
+    return [
+        console.status_text(job.status),
+        job.model,
+        job_id,
+        _local_time(job.submitted_at),
+        files,
+    ]
 
 
-def _local_time(time: str) -> str:
-    """Return an ISO 8601 time as local time."""
-    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}" if time else ""
+def _local_time(time: datetime | None) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M}" if time else ""
 
 
 def media_tool(
@@ -104,7 +118,7 @@ class UnansweredSubmit:
     """A submit without an answer: it may have been charged."""
 
     model: str
-    at: str
+    at: datetime
 
 
 def ledger_path(folder: Path) -> Path:
@@ -120,7 +134,7 @@ def unfinished_jobs(folder: Path) -> list[Job]:
 def unanswered_submits(folder: Path) -> list[UnansweredSubmit]:
     """Return the submits without an answer."""
     return [
-        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at.isoformat())
+        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at)
         for entry in _entries(folder)
         if entry.job is None
     ]
@@ -133,10 +147,13 @@ def known_jobs(folder: Path) -> list[Job]:
 
 
 def find_job(folder: Path, job_id: str) -> Job | None:
-    """Return the job of that id, if it is recorded in the folder."""
+    """Return the folder's job of that id, or the only one whose id ends so."""
     if (found := sidecar_job(folder, job_id)) is not None:
         return found[0]
-    return next((job for job in unfinished_jobs(folder) if job.id == job_id), None)
+    known, ending = known_jobs(folder), job_id.removeprefix("…")
+    same = [job for job in known if job.id == job_id]
+    short = [job for job in known if len(ending) >= SHORT_ID and job.id.endswith(ending)]
+    return same[0] if same else short[0] if len(short) == 1 else None
 
 
 def remove_entry(folder: Path, job_id: str) -> None:
