@@ -64,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, console: Console) -> int:
     try:
         code: int = options.run(options, console)
-        console.flush()
     except TokenHubError as error:
         return exit_codes.report_error(console, error, options)
     except ValidationError as error:

@@ -39,28 +39,19 @@ class Console:
     as_json: bool = False
     quiet: bool = False
 
+    def write(self, text: str, stream: TextIO) -> None:
+        """Write a piece of text at once; stdout gets control codes where it is not a terminal."""
+        is_verbatim = stream is sys.stdout and not stream.isatty()
+        stream.write(text if is_verbatim else strip_control_codes(text))
+        stream.flush()
+
     def write_line(self, text: str) -> None:
         """Write a line to stdout."""
-        sys.stdout.write(f"{_for_stream(text, sys.stdout)}\n")
-
-    def write(self, text: str) -> None:
-        """Write a piece of a line to stdout at once."""
-        sys.stdout.write(_for_stream(text, sys.stdout))
-        sys.stdout.flush()
+        self.write(f"{text}\n", sys.stdout)
 
     def write_message(self, text: str) -> None:
         """Write a line to stderr."""
-        sys.stderr.write(f"{strip_control_codes(text)}\n")
-        sys.stderr.flush()
-
-    def write_status(self, text: str) -> None:
-        """Write a piece of a line to stderr at once."""
-        sys.stderr.write(strip_control_codes(text))
-        sys.stderr.flush()
-
-    def flush(self) -> None:
-        """Flush stdout."""
-        sys.stdout.flush()
+        self.write(f"{text}\n", sys.stderr)
 
     def write_json(self, value: Any) -> None:
         """Write JSON to stdout."""
@@ -83,11 +74,6 @@ class Console:
                 cell + " " * (w - display_width(cell)) for cell, w in zip(row, widths, strict=True)
             )
             self.write_line(truncate("  ".join(cells).rstrip(), self.columns))
-
-
-def _for_stream(text: str, stream: TextIO) -> str:
-    """Return `text` for a stream: without control codes for a terminal, as it is for a file."""
-    return strip_control_codes(text) if stream.isatty() else text
 
 
 def strip_control_codes(text: str) -> str:
@@ -171,7 +157,7 @@ class RunProgress:
     """
 
     def __init__(self, console: Console, label: str, *, total: int, done: int = 0) -> None:
-        self._label, self._total = label, total
+        self._console, self._label, self._total = console, label, total
         self._done = self._done_before = done
         self._status = ""
         self._started = time.monotonic()
@@ -185,8 +171,7 @@ class RunProgress:
         if self._is_plain and tenths > self._tenths:
             self._tenths = tenths
             parts = (self._label, f"{done}/{self._total}", status)
-            sys.stderr.write("  ".join(part for part in parts if part) + "\n")
-            sys.stderr.flush()
+            self._console.write_message("  ".join(part for part in parts if part))
 
     def __enter__(self) -> Self:
         return self

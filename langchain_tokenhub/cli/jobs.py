@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +60,11 @@ def list_jobs(options: argparse.Namespace, console: Console) -> int:
     heads = [translate(f"col-{name}") for name in ("status", "id", "job", "when", "files")]
     rows = [_job_row(console, job) for job in known]
     charged = translate("may-be-charged")
-    rows += [[charged, one.model, "", _local_time(one.at), ""] for one in unanswered]
-    console.write_table([heads, *rows])
+    lost = [
+        [charged, entry.key.rpartition("-")[0], "", _local_time(entry.at), ""]
+        for entry in unanswered
+    ]
+    console.write_table([heads, *rows, *lost])
     return 0
 
 
@@ -113,14 +115,6 @@ def media_tool(
     )
 
 
-@dataclass(frozen=True)
-class UnansweredSubmit:
-    """A submit without an answer: it may have been charged."""
-
-    model: str
-    at: datetime
-
-
 def ledger_path(folder: Path) -> Path:
     """Return where a folder's unfinished calls are recorded."""
     return folder / ".tokenhub-jobs"
@@ -131,13 +125,9 @@ def unfinished_jobs(folder: Path) -> list[Job]:
     return [entry.job for entry in _entries(folder) if entry.job is not None]
 
 
-def unanswered_submits(folder: Path) -> list[UnansweredSubmit]:
-    """Return the submits without an answer."""
-    return [
-        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at)
-        for entry in _entries(folder)
-        if entry.job is None
-    ]
+def unanswered_submits(folder: Path) -> list[Entry]:
+    """Return the submits without an answer, which may have been charged."""
+    return [entry for entry in _entries(folder) if entry.job is None]
 
 
 def known_jobs(folder: Path) -> list[Job]:

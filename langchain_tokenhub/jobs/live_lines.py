@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, TextIO, cast
 from unicodedata import combining, east_asian_width
 
 Draw = Callable[[int], str]
@@ -51,21 +51,22 @@ class LiveLines:
         """Forget all lines and make a new lock: a forked child has no thread that redraws."""
         self._lock = threading.RLock()
         self._draws: list[Draw] = []
-        self._target: _Target | None = None
+        self._target: _Terminal | _Notebook | None = None
         self._stopped = threading.Event()
 
     def add(self, draw: Draw) -> bool:
         """Show what `draw` returns until it is removed; return False if no line can be live."""
         with self._lock:
+            is_first = self._target is None
+            self._target = self._target or _target()
             if self._target is None:
-                self._target = _target()
+                return False
+            self._draws.append(draw)
+            self._show(self._target)
+            if is_first:
                 self._stopped = threading.Event()
-                if self._target is not None:
-                    threading.Thread(target=self._redraw, args=[self._stopped], daemon=True).start()
-            if self._target is not None:
-                self._draws.append(draw)
-                self._show(self._target)
-            return self._target is not None
+                threading.Thread(target=self._redraw, args=[self._stopped], daemon=True).start()
+            return True
 
     def remove(self, draw: Draw, *, keep: bool = False) -> None:
         """Remove a line; with `keep` its last state stays as text."""
@@ -95,7 +96,7 @@ class LiveLines:
                 if self._target is not None and not stopped.is_set():
                     self._show(self._target)
 
-    def _show(self, target: _Target) -> None:
+    def _show(self, target: _Terminal | _Notebook) -> None:
         columns = target.columns()
         lines = [line for draw in self._draws for line in draw(columns).split("\n")]
         with suppress(OSError, ValueError):  # the stream was closed
@@ -107,16 +108,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=live_lines.reset)
 
 
-class _Target(Protocol):
-    """Where lines are redrawn."""
-
-    def columns(self) -> int: ...
-    def show(self, lines: Sequence[str]) -> None: ...
-    def keep(self, text: str) -> None: ...
-    def close(self) -> None: ...
-
-
-def _target() -> _Target | None:
+def _target() -> _Terminal | _Notebook | None:
+    """Return where lines can be redrawn."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if hasattr(shell, "kernel"):
         return _Notebook()

@@ -458,16 +458,15 @@ def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
     assert len(jobs.unanswered_submits(tmp_path)) == 2
     jobs.remove_entry(tmp_path, "100001")
     assert jobs.unfinished_jobs(tmp_path) == []
-    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-video-1.5"] * 2
+    assert len(jobs.unanswered_submits(tmp_path)) == 2
     finish(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
     assert [known.id for known, _ in finish(calls[0].known())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
     finish(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
-    assert [one.model for one in jobs.unanswered_submits(tmp_path)] == ["hy-3d-3.0"]
     assert main(["jobs", str(tmp_path)]) == 0
-    assert "may have been charged" in capsys.readouterr().out
+    assert re.search("may have been charged +hy-3d-3.0 ", capsys.readouterr().out)
 
 
 def test_other_json_files_are_passed_over(tmp_path):
