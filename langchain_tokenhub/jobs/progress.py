@@ -76,7 +76,7 @@ class Reporter:
         if self._listener is True:
             self._bar = self._bar or Bar(f"{job.kind:5}  {job.model:13}", self._expected)
             self._bar(job)
-        elif self._listener is not None:
+        elif callable(self._listener):
             self._listener(job)
 
     def close(self) -> None:

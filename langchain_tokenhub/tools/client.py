@@ -57,7 +57,7 @@ class MediaClient(MediaSettings):
 
     def generate(
         self,
-        prompt: str | None = None,
+        text: str | None = None,
         /,
         *,
         extra: Extra = None,
@@ -68,19 +68,19 @@ class MediaClient(MediaSettings):
         """Submit a job, wait for it, save its files, and return them.
 
         Args:
-            prompt: The parameter `prompt`, for models that have one.
+            text: The prompt, for models that have one.
             extra: Fields for the body that this package does not know, merged last, unchecked.
             again: Submit anew although the ledger knows the same call.
             wait_timeout: Seconds; else the tool's.
             **params: The model's parameters; or `job_id` alone, to resume a job.
         """
-        params = self._with_prompt(prompt, params)
+        params = self._with_prompt(text, params)
         work = self._generate(self._sync(), emit, params, extra, again=again, wait=wait_timeout)
         return finish(work)
 
     async def agenerate(
         self,
-        prompt: str | None = None,
+        text: str | None = None,
         /,
         *,
         extra: Extra = None,
@@ -89,13 +89,13 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> MediaResult:
         """As `generate`."""
-        params = self._with_prompt(prompt, params)
+        params = self._with_prompt(text, params)
         work = self._generate(self._async(), aemit, params, extra, again=again, wait=wait_timeout)
         return await work
 
     def submit(
         self,
-        prompt: str | None = None,
+        text: str | None = None,
         /,
         *,
         extra: Extra = None,
@@ -103,12 +103,12 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
-        params = self._with_prompt(prompt, params)
+        params = self._with_prompt(text, params)
         return finish(self._submit(self._sync(), emit, params, extra, again=again))
 
     async def asubmit(
         self,
-        prompt: str | None = None,
+        text: str | None = None,
         /,
         *,
         extra: Extra = None,
@@ -116,7 +116,7 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> Job:
         """As `submit`."""
-        params = self._with_prompt(prompt, params)
+        params = self._with_prompt(text, params)
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
@@ -248,13 +248,13 @@ class MediaClient(MediaSettings):
 
     # --- parts --------------------------------------------------------------------------------
 
-    def _with_prompt(self, prompt: str | None, params: dict[str, Any]) -> dict[str, Any]:
+    def _with_prompt(self, text: str | None, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters with a prompt that was given by position."""
-        if prompt is None:
+        if text is None:
             return params
         fields = params_class(self.model, self.kind).model_fields
         if "prompt" in fields and "prompt" not in params:
-            return {"prompt": prompt, **params}
+            return {"prompt": text, **params}
         is_twice = "prompt" in fields
         raise InvalidRequestError(
             "prompt: given twice" if is_twice else f"{self.model} has no prompt",

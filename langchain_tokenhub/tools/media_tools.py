@@ -185,17 +185,17 @@ class TokenHubImageTool(MediaTool):
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
         def generate(
-            self, prompt: str | None = None, /, **params: Unpack[_ImageGenerate]
+            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, prompt: str | None = None, /, **params: Unpack[_ImageGenerate]
+            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, prompt: str | None = None, /, **params: Unpack[_ImageSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_ImageSubmit]) -> Job: ...
         @override
         async def asubmit(
-            self, prompt: str | None = None, /, **params: Unpack[_ImageSubmit]
+            self, text: str | None = None, /, **params: Unpack[_ImageSubmit]
         ) -> Job: ...
 
 
@@ -217,17 +217,17 @@ class TokenHubVideoTool(MediaTool):
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
         def generate(
-            self, prompt: str | None = None, /, **params: Unpack[_VideoGenerate]
+            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, prompt: str | None = None, /, **params: Unpack[_VideoGenerate]
+            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, prompt: str | None = None, /, **params: Unpack[_VideoSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_VideoSubmit]) -> Job: ...
         @override
         async def asubmit(
-            self, prompt: str | None = None, /, **params: Unpack[_VideoSubmit]
+            self, text: str | None = None, /, **params: Unpack[_VideoSubmit]
         ) -> Job: ...
 
 
@@ -249,17 +249,17 @@ class Tokenhub3DTool(MediaTool):
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
         def generate(
-            self, prompt: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, prompt: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, prompt: str | None = None, /, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]) -> Job: ...
         @override
         async def asubmit(
-            self, prompt: str | None = None, /, **params: Unpack[_ThreeDSubmit]
+            self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]
         ) -> Job: ...
 
 
