@@ -136,6 +136,9 @@ def parameters(image: TokenHubImageTool, video: TokenHubVideoTool, shape: Tokenh
     shape.submit(job_id="1")
     image.generate(promt="雨")  # pyright: ignore[reportCallIssue]
     image.generate(prompt=1)  # pyright: ignore[reportArgumentType]
+    image.generate("雨", seed=1)
+    image.generate(1)  # pyright: ignore[reportArgumentType]
+    video.submit("雪", bgm=True)
     video.submit(promt="雪")  # pyright: ignore[reportCallIssue]
     shape.generate(face_cuont=5000)  # pyright: ignore[reportCallIssue]
 

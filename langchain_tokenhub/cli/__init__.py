@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; the help lists them.
     """
     configure_streams()
+    # what a log tells a program, the command tells its user
+    logging.getLogger("langchain_tokenhub").addHandler(logging.NullHandler())
     given = [decode_argument(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     translate = Translator(language_of(given, os.environ))
     options = parse(COMMANDS, translate, given)
@@ -65,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, console: Console) -> int:
     try:
         code: int = options.run(options, console)
-        console.flush()
     except TokenHubError as error:
         return exit_codes.report_error(console, error, options)
     except ValidationError as error:
