@@ -315,7 +315,7 @@ class MediaClient(MediaSettings):
             wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(dispatch, listener, service.typical),
+            reporter=Reporter(dispatch, listener, service.typical, call_id.get()),
             folder=self.save_to,
         )
 

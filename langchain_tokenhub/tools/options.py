@@ -140,6 +140,12 @@ class MediaToolOptions(MediaOptions, ToolOptions, total=False):
     shared_folders: Sequence[str | Path]
 
 
+class ImageToolOptions(MediaToolOptions, total=False):
+    """Constructor keywords of the image tool."""
+
+    show_result: bool
+
+
 class JobToolOptions(JobOptions, ToolOptions, total=False):
     """Constructor keywords of `TokenHubJobTool`."""
 
