@@ -23,7 +23,7 @@ from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
-from langchain_tokenhub.jobs.service import Service, attach_job, query
+from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
@@ -197,7 +197,7 @@ class MediaClient(MediaSettings):
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
         known = await self._job(history, job)
-        seen = await query(self._service(transport, known), known)
+        seen = await self._service(transport, known).query(known)
         history.keep(seen)
         return seen
 
@@ -332,7 +332,7 @@ class MediaClient(MediaSettings):
     async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
         job = Job(**ref.model_dump())
-        return await query(self._service(transport, job), job)
+        return await self._service(transport, job).query(job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
         """Return a job by its id, as this process, the ledger or a sidecar knows it."""
