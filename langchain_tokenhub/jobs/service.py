@@ -183,11 +183,7 @@ class Service:
         return job
 
     async def _send(
-        self,
-        body: Mapping[str, Any],
-        log: SubmitHooks,
-        send_state: SendState,
-        deadline: float,
+        self, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState, deadline: float
     ) -> Job:
         at_once = self.facts.query_path is None
         call = Call(

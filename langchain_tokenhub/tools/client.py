@@ -92,26 +92,14 @@ class MediaClient(MediaSettings):
         return await self._generate(self._async(), params, extra, again=again, wait=wait_timeout)
 
     def submit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
         params = self._with_prompt(text, params)
         return finish(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """As `submit`."""
         params = self._with_prompt(text, params)
@@ -262,13 +250,7 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self,
-        runner: JobRunner,
-        checked: MediaParams,
-        extra: Extra,
-        *,
-        again: bool,
-        by_model: bool,
+        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
