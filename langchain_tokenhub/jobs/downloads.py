@@ -265,7 +265,7 @@ class _Download:
         _dead_links.discard(hash(self.source.url))
 
     def _verify_md5(self) -> None:
-        """Compare with the host's MD5; keep the file after a second mismatch, as it was paid for."""
+        """Compare with the host's MD5; after a second mismatch a paid file is kept all the same."""
         if self.md5 is None:
             return
         self.file.seek(0)
