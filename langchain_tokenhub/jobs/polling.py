@@ -11,7 +11,7 @@ from typing import Any
 from langchain_tokenhub.errors import RETRYABLE, JobNotFoundError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note, send_query
+from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -64,7 +64,7 @@ class Watch:
         now = self._service.transport.runtime.now()
         until = max(min(now + POLL_SECONDS, self._deadline), now + 5.0)
         try:
-            seen, retry_after = await send_query(self._service, self.job, until)
+            seen, retry_after = await self._service.send_query(self.job, until)
         except TokenHubError as error:
             self._tolerate(error)
             retry_after = error.retry_after

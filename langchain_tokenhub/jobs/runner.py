@@ -26,14 +26,7 @@ from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.service import (
-    Service,
-    SubmitHooks,
-    attach_job,
-    query,
-    raise_if_failed,
-    submit,
-)
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, attach_job, raise_if_failed
 from langchain_tokenhub.transport import Runtime
 
 MAX_WAIT = 366 * 86400.0
@@ -160,7 +153,7 @@ class JobRunner:
             log = LedgerHooks(self.ledger, request, again=request.again)
         log.remember = functools.partial(self.recent.keep, request=request)
         deadline = self._runtime.now() + self.wait
-        return await submit(self.service, request.body, deadline=deadline, log=log)
+        return await self.service.submit(request.body, deadline=deadline, log=log)
 
     async def _resume(self, job: Job) -> Job:
         """Wait for the job of an earlier call."""
@@ -205,7 +198,7 @@ class JobRunner:
     async def _query_fresh_links(self, job: Job) -> Job:
         """Query a job whose links are dead for new ones."""
         try:
-            return raise_if_failed(await query(self.service, _with_files(job, [])))
+            return raise_if_failed(await self.service.query(_with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as error:  # it had completed, and was paid for
             if isinstance(error, JobFailedError) and _is_completed(error.job):
                 raise

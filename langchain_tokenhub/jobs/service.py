@@ -72,6 +72,32 @@ class SubmitHooks:
         """Record that nothing was accepted."""
 
 
+@contextmanager
+def attach_job(job: Job) -> Iterator[None]:
+    """Add `job` to errors, and a note and a log line to interruptions."""
+    try:
+        yield
+    except TokenHubError as error:
+        if error.job is None:
+            error.job = job
+            if not isinstance(error, JobError):
+                advice = f"collect job {job.model}/{job.id} with result(id)"
+                error.hint = f"{error.hint.rstrip('.。')}; then {advice}" if error.hint else advice
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
+        noted = any(job.id in note for note in getattr(interruption, "__notes__", ()))
+        if not noted and job.status not in {"failed", "cancelled"}:
+            interruption.add_note(interruption_note(job))
+            logger.warning("interrupted; %s", interruption_note(job))
+        raise
+
+
+def interruption_note(job: Job) -> str:
+    """Return the state of a job, and how to collect it."""
+    state = "is completed" if job.ended else "goes on"
+    return f"job {job.model}/{job.id} {state} and is paid for; collect it with result(id)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """A media model and the transport to it.
@@ -100,182 +126,141 @@ class Service:
         """Seconds that a job takes according to the catalogue."""
         return self.facts.typical_seconds or 60.0
 
+    async def submit(
+        self, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
+    ) -> Job:
+        """Submit a job, and wait while the account is full.
 
-@contextmanager
-def attach_job(job: Job) -> Iterator[None]:
-    """Add `job` to errors, and a note and a log line to interruptions."""
-    try:
-        yield
-    except TokenHubError as error:
-        if error.job is None:
-            error.job = job
-            if not isinstance(error, JobError):
-                advice = f"collect job {job.model}/{job.id} with result(id)"
-                error.hint = f"{error.hint.rstrip('.。')}; then {advice}" if error.hint else advice
-        raise
-    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
-        noted = any(job.id in note for note in getattr(interruption, "__notes__", ()))
-        if not noted and job.status not in {"failed", "cancelled"}:
-            interruption.add_note(interruption_note(job))
-            logger.warning("interrupted; %s", interruption_note(job))
-        raise
+        Args:
+            body: The parameters as they are sent, without the model.
+            deadline: Monotonic seconds until which a full account is waited out.
+            log: Called at each step.
 
+        Raises:
+            SubmissionUnknownError: It may have been accepted, and no id is known.
+        """
+        log, runtime, seconds = log or SubmitHooks(), self.transport.runtime, 1.0
+        while True:
+            try:
+                return await self._attempt(body, log, deadline)
+            except RateLimitError as full:
+                pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
+                if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
+                    raise
+                logger.debug("the account is full: again in %.1f s", pause)
+            await runtime.sleep(pause)
+            seconds = min(seconds * 1.5, schedule.LATEST)
 
-def interruption_note(job: Job) -> str:
-    """Return the state of a job, and how to collect it."""
-    state = "is completed" if job.ended else "goes on"
-    return f"job {job.model}/{job.id} {state} and is paid for; collect it with result(id)"
+    async def _attempt(self, body: Mapping[str, Any], log: SubmitHooks, deadline: float) -> Job:
+        """Send one submit; once its first byte is out, an interruption waits for the job's id.
 
-
-async def submit(
-    service: Service, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
-) -> Job:
-    """Submit a job, and wait while the account is full.
-
-    Args:
-        service: Model and transport.
-        body: The parameters as they are sent, without the model.
-        deadline: Monotonic seconds until which a full account is waited out.
-        log: Called at each step.
-
-    Raises:
-        SubmissionUnknownError: It may have been accepted, and no id is known.
-    """
-    log, runtime, seconds = log or SubmitHooks(), service.transport.runtime, 1.0
-    while True:
+        The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
+        """
+        send_state = SendState()
+        await log.begin()
         try:
-            return await _attempt(service, body, log, deadline)
-        except RateLimitError as full:
-            pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
-            if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
-                raise
-            logger.debug("the account is full: again in %.1f s", pause)
-        await runtime.sleep(pause)
-        seconds = min(seconds * 1.5, schedule.LATEST)
-
-
-async def _attempt(
-    service: Service, body: Mapping[str, Any], log: SubmitHooks, deadline: float
-) -> Job:
-    """Send one submit; once its first byte is out, an interruption waits for the job's id.
-
-    The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
-    """
-    send_state = SendState()
-    await log.begin()
-    try:
-        until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
-        work = _send(service, body, log, send_state, until)
-        job, interrupted_by = await service.transport.runtime.shielded(work, send_state)
-    except SubmissionUnknownError as unknown:
-        unknown.ledger_key = log.key
-        await log.lost()
-        raise
-    except TokenHubError:
-        await log.refused()
-        raise
-    except BaseException as interruption:
-        if send_state.is_under_way:
-            note = "a submit was under way and may have been charged"
-            interruption.add_note(note)
-            logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
-        else:
+            until = max(deadline, self.transport.runtime.now() + INTERRUPT_GRACE)
+            work = self._send(body, log, send_state, until)
+            job, interrupted_by = await self.transport.runtime.shielded(work, send_state)
+        except SubmissionUnknownError as unknown:
+            unknown.ledger_key = log.key
+            await log.lost()
+            raise
+        except TokenHubError:
             await log.refused()
-        raise
-    if interrupted_by is not None:
-        interrupted_by.add_note(interruption_note(job))
-        raise interrupted_by
-    return job
-
-
-async def _send(
-    service: Service,
-    body: Mapping[str, Any],
-    log: SubmitHooks,
-    send_state: SendState,
-    deadline: float,
-) -> Job:
-    at_once = service.facts.query_path is None
-    call = Call(
-        path=service.facts.submit_path,
-        body={"model": service.model, **body},
-        retry_class="submit",
-        is_fault=functools.partial(refusal_in, at_once=at_once),
-        is_accepted=is_accepted,
-        timeouts=Timeouts.of(service.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
-        deadline=deadline,
-        send_state=send_state,
-    )
-    begun = datetime.now(UTC)
-    try:
-        answer = await service.transport.json(call)
-        job = _accepted_job(service, answer, begun)
-    except SubmissionUnknownError:
-        raise
-    except TokenHubError:
-        send_state.renew()  # nothing may have been charged, interrupted or not
-        raise
-    log.remember(job)
-    if send_state.is_cancelled:  # the caller may not wait any more: only the log shows it
-        logger.warning("interrupted while submitting; %s", interruption_note(job))
-    await log.accepted(job)
-    return job
-
-
-def _accepted_job(service: Service, answer: Answer, begun: datetime) -> Job:
-    """Return the job that a submit was answered with.
-
-    Raises:
-        JobFailedError: The submit was refused.
-        SubmissionUnknownError: The answer leaves it open.
-    """
-    now = datetime.now(UTC)
-    job = decode_submitted(answer, service.facts, service.model, submitted_at=begun, now=now)
-    if job is not None:
+            raise
+        except BaseException as interruption:
+            if send_state.is_under_way:
+                note = "a submit was under way and may have been charged"
+                interruption.add_note(note)
+                logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
+            else:
+                await log.refused()
+            raise
+        if interrupted_by is not None:
+            interrupted_by.add_note(interruption_note(job))
+            raise interrupted_by
         return job
-    error: TokenHubError = SubmissionUnknownError(
-        "the submit was answered without a job ID; it may have been charged",
-        hint="it was not sent again; look at the console's usage before you submit once more",
-    )
-    if reason := refusal_text(answer.data):
-        error = JobFailedError(f"the service refused the submit: {reason}")
-    error.status, error.request_id = answer.status, answer.request_id
-    error.host, error.attempts, error.phase = answer.host, answer.attempts, "answered"
-    redact(error, [service.transport.endpoint.key()])  # the service may echo it
-    raise error
 
-
-async def query(service: Service, job: Job) -> Job:
-    """Return the current state of a job; a completed job with files needs no request."""
-    if job.status == "completed" and job.files:
-        return job
-    with attach_job(job):
-        return (await send_query(service, job))[0]
-
-
-async def send_query(
-    service: Service, job: Job, deadline: float | None = None
-) -> tuple[Job, float | None]:
-    """Return the current state of a job, and the seconds of a `Retry-After`."""
-    if service.facts.query_path is None:
-        raise JobNotFoundError(
-            f"{service.model} answers at once and has no jobs to query",
-            job=job,
-            hint="leave the job ID out, or use the tool of the model that created the job",
+    async def _send(
+        self, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState, deadline: float
+    ) -> Job:
+        at_once = self.facts.query_path is None
+        call = Call(
+            path=self.facts.submit_path,
+            body={"model": self.model, **body},
+            retry_class="submit",
+            is_fault=functools.partial(refusal_in, at_once=at_once),
+            is_accepted=is_accepted,
+            timeouts=Timeouts.of(self.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
+            deadline=deadline,
+            send_state=send_state,
         )
-    call = Call(
-        path=service.facts.query_path,
-        body={"model": job.model, "id": job.id},
-        timeouts=Timeouts.of(service.timeout, QUERY),
-        is_fault=lambda _: False,
-        prefer=job.host,
-        deadline=deadline,
-    )
-    answer = await service.transport.json(call)
-    if fault_in(answer.data) and not reports_failure(answer.data):
-        raise error_from(answer.status, {}, answer.data, host=answer.host)
-    seen = decode_queried(job, answer, service.facts, now=datetime.now(UTC))
-    return seen, answer.retry_after
+        begun = datetime.now(UTC)
+        try:
+            answer = await self.transport.json(call)
+            job = self._accepted_job(answer, begun)
+        except SubmissionUnknownError:
+            raise
+        except TokenHubError:
+            send_state.renew()  # nothing may have been charged, interrupted or not
+            raise
+        log.remember(job)
+        if send_state.is_cancelled:  # the caller may not wait any more: only the log shows it
+            logger.warning("interrupted while submitting; %s", interruption_note(job))
+        await log.accepted(job)
+        return job
+
+    def _accepted_job(self, answer: Answer, begun: datetime) -> Job:
+        """Return the job that a submit was answered with.
+
+        Raises:
+            JobFailedError: The submit was refused.
+            SubmissionUnknownError: The answer leaves it open.
+        """
+        now = datetime.now(UTC)
+        job = decode_submitted(answer, self.facts, self.model, submitted_at=begun, now=now)
+        if job is not None:
+            return job
+        error: TokenHubError = SubmissionUnknownError(
+            "the submit was answered without a job ID; it may have been charged",
+            hint="it was not sent again; look at the console's usage before you submit once more",
+        )
+        if reason := refusal_text(answer.data):
+            error = JobFailedError(f"the service refused the submit: {reason}")
+        error.status, error.request_id = answer.status, answer.request_id
+        error.host, error.attempts, error.phase = answer.host, answer.attempts, "answered"
+        redact(error, [self.transport.endpoint.key()])  # the service may echo it
+        raise error
+
+    async def query(self, job: Job) -> Job:
+        """Return the current state of a job; a completed job with files needs no request."""
+        if job.status == "completed" and job.files:
+            return job
+        with attach_job(job):
+            return (await self.send_query(job))[0]
+
+    async def send_query(self, job: Job, deadline: float | None = None) -> tuple[Job, float | None]:
+        """Return the current state of a job, and the seconds of a `Retry-After`."""
+        if self.facts.query_path is None:
+            raise JobNotFoundError(
+                f"{self.model} answers at once and has no jobs to query",
+                job=job,
+                hint="leave the job ID out, or use the tool of the model that created the job",
+            )
+        call = Call(
+            path=self.facts.query_path,
+            body={"model": job.model, "id": job.id},
+            timeouts=Timeouts.of(self.timeout, QUERY),
+            is_fault=lambda _: False,
+            prefer=job.host,
+            deadline=deadline,
+        )
+        answer = await self.transport.json(call)
+        if fault_in(answer.data) and not reports_failure(answer.data):
+            raise error_from(answer.status, {}, answer.data, host=answer.host)
+        seen = decode_queried(job, answer, self.facts, now=datetime.now(UTC))
+        return seen, answer.retry_after
 
 
 def raise_if_failed(job: Job) -> Job:

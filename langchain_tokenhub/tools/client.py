@@ -23,7 +23,7 @@ from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
-from langchain_tokenhub.jobs.service import Service, attach_job, query
+from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
@@ -92,26 +92,14 @@ class MediaClient(MediaSettings):
         return await self._generate(self._async(), params, extra, again=again, wait=wait_timeout)
 
     def submit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
         params = self._with_prompt(text, params)
         return finish(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """As `submit`."""
         params = self._with_prompt(text, params)
@@ -197,7 +185,7 @@ class MediaClient(MediaSettings):
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
         known = await self._job(history, job)
-        seen = await query(self._service(transport, known), known)
+        seen = await self._service(transport, known).query(known)
         history.keep(seen)
         return seen
 
@@ -262,13 +250,7 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self,
-        runner: JobRunner,
-        checked: MediaParams,
-        extra: Extra,
-        *,
-        again: bool,
-        by_model: bool,
+        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
@@ -332,7 +314,7 @@ class MediaClient(MediaSettings):
     async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
         job = Job(**ref.model_dump())
-        return await query(self._service(transport, job), job)
+        return await self._service(transport, job).query(job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
         """Return a job by its id, as this process, the ledger or a sidecar knows it."""

@@ -14,7 +14,7 @@ from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import decode_queried, decode_submitted
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.service import Service, query
+from langchain_tokenhub.jobs.service import Service
 from langchain_tokenhub.transport import Answer, finish
 from tests.conftest import answer, scripted
 
@@ -53,7 +53,7 @@ def test_a_timeout_names_the_services_own_word(word):
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_a_job_that_is_gone_is_no_failed_job(code, status):
     body = {"status": "failed", "error": {"code": code, "message": "gone"}}
-    for ask in (lambda where: finish(query(where, JOB)), wait_for):
+    for ask in (lambda where: finish(where.query(JOB)), wait_for):
         with pytest.raises(errors.JobNotFoundError) as caught:
             ask(service(answer(body, status=status)))
         assert caught.value.job.id == "143"
