@@ -223,6 +223,10 @@ class ContextLengthError(InvalidRequestError, ContextOverflowError):
     """The input does not fit the model's context (code 400003)."""
 
 
+class BudgetExceededError(InvalidRequestError):
+    """The call would cost more than is left of a toolkit's `budget_cny`."""
+
+
 class ResponseFormatError(InvalidRequestError):
     """The model does not support this `response_format` (code 400006)."""
 

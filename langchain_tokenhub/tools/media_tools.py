@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Typed
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
-from pydantic import ConfigDict, PrivateAttr, SkipValidation, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from langchain_tokenhub._warnings import suppress_warnings, warn_user
@@ -23,8 +31,9 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
+from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
 from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
-from langchain_tokenhub.tools.llm_text import description_of, error_text
+from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
 from langchain_tokenhub.tools.options import ImageToolOptions, MediaToolOptions
 from langchain_tokenhub.tools.result_image import image_blocks
 from langchain_tokenhub.transport import Transport, finish
@@ -77,7 +86,15 @@ class ToolErrorMixin(BaseTool):
         if tool_call_id is None or isinstance(error, AuthenticationError):
             raise error
         return ToolMessage(
-            error_text(error), name=self.name, tool_call_id=tool_call_id, status="error"
+            error_text(error),
+            name=self.name,
+            tool_call_id=tool_call_id,
+            status="error",
+            artifact={
+                "error": type(error).__name__,
+                "job_id": error.job.id if error.job else None,
+                "charged": charged(error),
+            },
         )
 
 
@@ -95,6 +112,8 @@ class MediaTool(MediaClient, ToolErrorMixin):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     language: Language = "zh"
     """Language of the descriptions that a language model reads."""
+    shared_budget: SkipValidation[Budget | None] = Field(default=None, exclude=True, repr=False)
+    """The limit of a toolkit on what its tools may cost in one thread."""
 
     _has_own_schema: bool = PrivateAttr(default=False)
 
@@ -107,8 +126,12 @@ class MediaTool(MediaClient, ToolErrorMixin):
         self.description = self.description or description_of(facts, self.language)
         if self.args_schema is None:
             self._has_own_schema = True
-            self.args_schema = schema_class(self.model, self.language, self.kind)
+            self.args_schema = self._own_schema()
         return self
+
+    def _own_schema(self) -> type[BaseModel]:
+        schema = schema_class(self.model, self.language, self.kind)
+        return with_messages(schema) if self.shared_budget else schema
 
     def _run(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
         return finish(self._answer(self._sync(), params))
@@ -126,6 +149,10 @@ class MediaTool(MediaClient, ToolErrorMixin):
     async def _answer(
         self, transport: Transport, params: Mapping[str, Any]
     ) -> tuple[Content, dict[str, Any]]:
+        messages = params.get(MESSAGES) or []
+        params = {name: value for name, value in params.items() if name != MESSAGES}
+        if self.shared_budget is not None:
+            self.shared_budget.check(messages, self.model, params, call_id.get())
         # LangChain has validated the same parameters with our schema
         with suppress_warnings() if self._has_own_schema else nullcontext():
             result = await self._generate(transport, params, None, by_model=True)
@@ -144,7 +171,7 @@ class MediaTool(MediaClient, ToolErrorMixin):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         if self._has_own_schema:
-            self.args_schema = schema_class(self.model, self.language, self.kind)
+            self.args_schema = self._own_schema()
 
 
 class _SubmitOptions(TypedDict, total=False):

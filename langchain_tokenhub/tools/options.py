@@ -19,6 +19,7 @@ from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
+from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.transport import Transport
 
 
@@ -138,6 +139,7 @@ class MediaToolOptions(MediaOptions, ToolOptions, total=False):
     model: str
     language: Language
     shared_folders: Sequence[str | Path]
+    shared_budget: Budget | None
 
 
 class ImageToolOptions(MediaToolOptions, total=False):
@@ -156,3 +158,4 @@ class ToolkitOptions(MediaOptions, total=False):
     models: Mapping[str, Kind] | Sequence[str]
     language: Language
     options: Mapping[Kind, Mapping[str, Any]]
+    budget_cny: float | None
