@@ -29,7 +29,6 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ _KNOWN_REASONS = (
 """Parts of drivers' messages that may be shown; the rest may quote anything."""
 
 
-class SqlBackend(LedgerBackend):
+class SqlBackend:
     """Records in the table `tokenhub_calls` of SQLite or PostgreSQL.
 
     A pickle of it holds the URL without its password.
