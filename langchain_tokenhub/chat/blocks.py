@@ -11,44 +11,37 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
 from langchain_tokenhub.chat.deltas import arguments
-from langchain_tokenhub.chat.provider import PROVIDER
-from langchain_tokenhub.chat.response import Delta, Ending
+from langchain_tokenhub.chat.response import PROVIDER, Delta, Ending
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
-
-_DELTA_TYPES = {"text": "text-delta", "reasoning": "reasoning-delta"}
 
 Block = dict[str, Any]
 
 
 def blocks_of(message: AIMessage) -> list[ContentBlock]:
-    """Return the v1 blocks of a whole message."""
+    """Return the v1 blocks of a message, those of a chunk with an index each."""
+    is_chunk = isinstance(message, AIMessageChunk)
     blocks: list[Block] = []
     if reasoning := message.additional_kwargs.get("reasoning_content"):
-        blocks.append({"type": "reasoning", "reasoning": reasoning})
-    blocks += _text_blocks(message)
-    blocks += [_call(call) for call in message.tool_calls]
-    blocks += [dict(call) for call in message.invalid_tool_calls]
-    return cast("list[ContentBlock]", blocks)
-
-
-def blocks_of_chunk(chunk: AIMessage) -> list[ContentBlock]:
-    """Return the v1 blocks of a chunk, each with its index."""
-    blocks: list[Block] = []
-    if reasoning := chunk.additional_kwargs.get("reasoning_content"):
-        blocks.append({"type": "reasoning", "reasoning": reasoning, "index": REASONING})
-    blocks += [{**block, "index": TEXT} for block in _text_blocks(chunk)]
-    if isinstance(chunk, AIMessageChunk) and chunk.chunk_position != "last":
-        blocks += [_call_chunk(call) for call in chunk.tool_call_chunks]
+        index = {"index": REASONING} if is_chunk else {}
+        blocks.append({"type": "reasoning", "reasoning": reasoning, **index})
+    index = {"index": TEXT} if is_chunk else {}
+    blocks += [{**block, **index} for block in _text_blocks(message)]
+    if isinstance(message, AIMessageChunk) and message.chunk_position != "last":
+        blocks += [_call_chunk(call) for call in message.tool_call_chunks]
     else:
-        blocks += [_call(call) for call in chunk.tool_calls]
-        blocks += [dict(call) for call in chunk.invalid_tool_calls]
+        blocks += [_call(call) for call in message.tool_calls]
+        blocks += [dict(call) for call in message.invalid_tool_calls]
     return cast("list[ContentBlock]", blocks)
+
+
+register_translator(PROVIDER, blocks_of, blocks_of)
 
 
 def _text_blocks(message: AIMessage) -> list[Block]:
@@ -63,13 +56,7 @@ def _call(call: Any) -> Block:
 
 
 def _call_chunk(chunk: ToolCallChunk) -> Block:
-    return {
-        "type": "tool_call_chunk",
-        "id": chunk["id"],
-        "name": chunk["name"],
-        "args": chunk["args"],
-        "index": CALL.format(chunk["index"]),
-    }
+    return {**chunk, "type": "tool_call_chunk", "index": CALL.format(chunk["index"])}
 
 
 class EventWriter:
@@ -126,7 +113,7 @@ class EventWriter:
         if position is None:
             position = self._start_block(events, key, {"type": kind, kind: ""}, {"index": key})
         self._pieces[position].append(piece)
-        delta = {"type": _DELTA_TYPES[kind], kind: piece}
+        delta = {"type": f"{kind}-delta", kind: piece}
         events.append({"event": "content-block-delta", "index": position, "delta": delta})
 
     def _call(self, events: list[Any], chunk: ToolCallChunk) -> None:

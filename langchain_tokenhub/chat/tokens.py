@@ -45,25 +45,6 @@ def estimate(text: str) -> int:
     return round(sum(_weight(found) for found in _PIECES.finditer(text)))
 
 
-def count(text: str, tokenizer: Callable[[str], list[int]] | None) -> int:
-    """Return the number of tokens of `text`, estimated if the caller gave no tokenizer."""
-    return estimate(text) if tokenizer is None else len(tokenizer(text))
-
-
-def ids(text: str, tokenizer: Callable[[str], list[int]] | None) -> list[int]:
-    """Return the token ids of `text`.
-
-    Raises:
-        NotImplementedError: The caller gave no tokenizer.
-    """
-    if tokenizer is None:
-        raise NotImplementedError(
-            "TokenHub has no public tokenizer; use get_num_tokens for an estimate, or pass your "
-            "own tokenizer as custom_get_token_ids="
-        )
-    return tokenizer(text)
-
-
 def _weight(found: re.Match[str]) -> float:
     piece = found.group()
     size = len(piece)

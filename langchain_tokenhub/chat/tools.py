@@ -1,0 +1,130 @@
+"""Tools as the service takes them, and the tools that give an agent's answer its shape. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_tokenhub import catalogue
+from langchain_tokenhub.chat.schemas import without_nullable
+from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
+
+Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
+
+
+def encode_tools(
+    tools: Sequence[Tool], tool_choice: object, *, strict: bool | None = None
+) -> dict[str, Any]:
+    """Return `tools` and `tool_choice` as the service takes them; nothing if there are no tools.
+
+    A forced tool goes alone with `required`: the guide knows `none`, `auto` and `required` only.
+
+    Raises:
+        InvalidRequestError: The choice is none of those, nor the name of a tool.
+    """
+    encoded = [_tool(tool, strict=strict) for tool in tools]
+    choice = _choice(tool_choice)
+    if choice in {None, "auto", "none", "required"}:
+        asked = {"tool_choice": choice} if choice else {}
+        return {"tools": encoded, **asked} if encoded else {}
+    chosen = [tool for tool in encoded if _name(tool) == choice]
+    if not chosen:
+        names = ", ".join(filter(None, map(_name, encoded)))
+        raise InvalidRequestError(
+            f"tool_choice: {choice!r} is not a tool of this call",
+            hint=f"use 'auto', 'any', 'none' or: {names}" if names else "bind that tool first",
+        )
+    return {"tools": chosen, "tool_choice": "required"}
+
+
+def _tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
+    if isinstance(tool, Mapping) and tool.get("type") not in (None, "function", "object"):
+        return dict(tool)  # a tool that runs at the service
+    encoded = {**convert_to_openai_tool(tool, strict=strict)}  # a copy of the caller's dict
+    function = encoded.get("function")
+    if isinstance(function, Mapping):
+        parameters = function.get("parameters") or {"type": "object", "properties": {}}
+        encoded["function"] = {**function, "parameters": without_nullable(parameters)}
+    return encoded
+
+
+def _name(tool: Mapping[str, Any]) -> str | None:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, Mapping) else tool.get("name")
+
+
+def _choice(choice: object) -> str | None:
+    """Return a choice as one of the guide's words, or as a tool's name."""
+    match choice:
+        case None | "":
+            return None
+        case True | "any" | {"type": "any" | "required"}:
+            return "required"
+        case False:
+            return "none"
+        case {"function": {"name": str(name)}} | {"name": str(name)} | str(name):
+            return name
+        case {"type": "auto" | "none" as word}:
+            return str(word)
+        case _:
+            raise InvalidRequestError(
+                f"tool_choice: {choice!r}; use 'auto', 'any', 'none', or a tool's name"
+            )
+
+
+# -- agents: LangChain's two strategies for an answer of a shape ----------------------------------
+
+
+def check_format(response_format: Mapping[str, Any], model: str) -> None:
+    """Refuse `json_schema`, as `ProviderStrategy` asks for it, where it is known not to work.
+
+    Raises:
+        ResponseFormatError: Names the way that works for the model.
+    """
+    row = catalogue.chat_model(model)
+    if response_format.get("type") != "json_schema" or row is None or row.json_schema is not False:
+        return
+    works = (
+        "give create_agent the schema itself, or ToolStrategy(schema); elsewhere use "
+        "with_structured_output(schema), whose method for this model is function_calling"
+    )
+    raise ResponseFormatError(
+        f"{model!r} does not honour response_format 'json_schema'",
+        hint="choose another model, such as hy3" if row.tools is False else works,
+    )
+
+
+def answer_tools(tools: Sequence[Any]) -> list[str]:
+    """Return the names of the tools that only give the answer its shape.
+
+    `ToolStrategy` makes such tools of its schemas: nothing runs when they are called.
+    """
+    return [
+        tool.name
+        for tool in tools
+        if isinstance(tool, StructuredTool) and tool.func is None and tool.coroutine is None
+    ]
+
+
+def ask_for_call(
+    names: Sequence[str], answer: AIMessage, *, again: bool
+) -> tuple[AIMessage, HumanMessage]:
+    """Return what is added to the history to ask for a call, after an answer in text.
+
+    An agent that gets text where it needs the call ends without its answer, or asks for ever.
+
+    Raises:
+        ResponseFormatError: This was asked before.
+    """
+    tools = " or ".join(names)
+    if again:
+        raise ResponseFormatError(
+            f"the model answered twice with text and did not call {tools}",
+            hint="this model cannot be forced to call a tool: use with_structured_output(schema), "
+            "or a model whose profile says tool_choice",
+        )
+    return answer, HumanMessage(f"Give this answer by calling the tool {tools}.")
