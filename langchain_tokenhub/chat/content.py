@@ -18,24 +18,19 @@ Part = dict[str, Any]
 Block = Mapping[str, Any]
 
 _IGNORED = frozenset(
-    {
-        "reasoning",
-        "thinking",
-        "redacted_thinking",
-        "tool_use",
-        "tool_call",
-        "tool_call_chunk",
-        "invalid_tool_call",
-        "input_json_delta",
-        "function_call",
-        "server_tool_call",
-        "server_tool_call_chunk",
-        "server_tool_result",
-    }
+    {"reasoning", "thinking", "redacted_thinking", "input_json_delta", "function_call"}
+    | {"tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call"}
+    | {"server_tool_call", "server_tool_call_chunk", "server_tool_result"}
 )
 """Blocks whose meaning is sent elsewhere in the message, or that belong to another provider."""
 _TEXT_TYPES = frozenset({"text", "text-plain", "output_text", "input_text"})
-_KINDS = {"image": "image", "video": "video", "audio": "audio"}
+MAX_IMAGES = 20
+"""Pictures in one request."""
+MAX_IMAGE_BYTES = 10_000_000
+"""Bytes of one picture."""
+MAX_REQUEST_BYTES = 100_000_000
+"""Bytes of a request with a video in it."""
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
 
 
 def content_of(content: Any) -> str | list[Part]:
@@ -157,8 +152,10 @@ def _block(block: Any) -> Block:
 
 def _text(block: Block) -> str:
     match block:
+        case {"type": kind, "text": str(text)} if kind in _TEXT_TYPES:
+            return text
         case {"type": kind, "text": text} if kind in _TEXT_TYPES and text is not None:
-            return _checked_text(text)
+            raise InvalidRequestError(f"a text block holds a {type(text).__name__}, not a string")
         case {"type": "file", "source_type": "text", "text": str(text)}:
             return text  # LangChain's blocks before v1
         case {"type": "document", "source": {"type": "text", "data": str(text)}}:
@@ -177,12 +174,6 @@ def _text(block: Block) -> str:
             return text
         case _:
             return ""
-
-
-def _checked_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise InvalidRequestError(f"a text block holds a {type(text).__name__}, not a string")
-    return text
 
 
 def _decoded(data: str) -> str:
@@ -212,7 +203,9 @@ def _part(block: Block) -> list[Part]:
             file = inner if isinstance(inner, Mapping) else block
             return [_link("file_url", _address(file, "application/pdf"))]
         case {"type": "media", "mime_type": str(kind)}:
-            return _part({**block, "type": _KINDS.get(kind.split("/")[0], "file")})  # Google
+            major = kind.partition("/")[0]  # Google
+            known = major in {"image", "video", "audio"}
+            return _part({**block, "type": major if known else "file"})
         case {"type": "non_standard", "value": Mapping() as value}:
             return _part(value)
         case {"type": kind} if kind in _IGNORED:
@@ -283,26 +276,18 @@ def _is_plain(block: Block) -> bool:
     return str(kind).startswith("text/")
 
 
-MAX_IMAGES = 20
-"""Pictures in one request."""
-MAX_IMAGE_BYTES = 10_000_000
-"""Bytes of one picture."""
-MAX_REQUEST_BYTES = 100_000_000
-"""Bytes of a request with a video in it."""
-_IMAGE_KINDS = ("image/jpeg", "image/jpg", "image/png", "image/webp")
+# -- what a request may hold ----------------------------------------------------------------------
 
 
 def check_image(url: str) -> None:
-    """Refuse a picture that is sent as bytes and is of another kind, or too large.
+    """Refuse a picture, sent as a data URL, that is of another type or too large.
 
     Raises:
-        InvalidRequestError: Names the kind or the size, and the limit.
+        InvalidRequestError: Names the type or the size, and the limit.
     """
-    if not url.startswith("data:"):
-        return
     head, _, data = url.partition(",")
     kind = head.removeprefix("data:").partition(";")[0].lower()
-    if kind not in _IMAGE_KINDS:
+    if kind not in _IMAGE_TYPES:
         raise InvalidRequestError(f"a picture is {kind or 'of no kind'}; send jpeg, png or webp")
     size = len(data) * 3 // 4
     if size > MAX_IMAGE_BYTES:
@@ -312,16 +297,12 @@ def check_image(url: str) -> None:
         )
 
 
-def check_video(url: str, model: str, *, by_link_only: bool) -> None:
-    """Refuse a video that is sent as bytes where the model wants a link, or that is too large.
+def check_video(url: str) -> None:
+    """Refuse a video, sent as a data URL, that is too large.
 
     Raises:
-        InvalidRequestError: Says what to send instead.
+        InvalidRequestError: Names the size and the limit.
     """
-    if not url.startswith("data:"):
-        return
-    if by_link_only:
-        raise InvalidRequestError(f"{model!r} takes videos by http(s) link only; upload the video")
     if len(url) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(
             f"a video has {len(url) / 1e6:.0f} MB as base64, a request at most "

@@ -1,14 +1,15 @@
 """Build the body of a chat request from what the caller set. Pure.
 
-Source: the guide, text generation, request parameters. What a model takes of thinking stands in its
-row of the catalogue, with its source: what the model would refuse or ignore becomes an error, or the
-nearest thing it takes and a warning.
+Source: the guide, text generation, request parameters. What a model takes of thinking is in its row
+of the catalogue: what it would refuse or ignore becomes an error, or the nearest thing it takes and
+a warning.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -112,10 +113,14 @@ def check_parameters(body: Mapping[str, Any]) -> None:
                 hint="give it to ChatTokenHub by the name of a field: "
                 "api_key, default_headers, timeout, max_retries, …",
             )
-    _check_number(body, "temperature", (int, float), 0, 2, "a number from 0 to 2")
-    _check_number(body, "top_p", (int, float), 0, 1, "a number from 0 to 1")
+    for name, most in (("temperature", 2), ("top_p", 1)):
+        if not _is_number(body.get(name), int | float, 0, most):
+            raise InvalidRequestError(f"{name}: {body[name]!r} is not a number from 0 to {most}")
     for name in ("max_tokens", "max_completion_tokens"):
-        _check_number(body, name, (int,), 1, float("inf"), "a number of tokens, 1 or more")
+        if not _is_number(body.get(name), int, 1, float("inf")):
+            raise InvalidRequestError(
+                f"{name}: {body[name]!r} is not a number of tokens, 1 or more"
+            )
     _check_stops(body.get("stop"))
     if body.get("n") not in (None, 1):
         raise InvalidRequestError(
@@ -124,19 +129,11 @@ def check_parameters(body: Mapping[str, Any]) -> None:
         )
 
 
-def _check_number(
-    body: Mapping[str, Any],
-    name: str,
-    types: tuple[type, ...],
-    least: float,
-    most: float,
-    wanted: str,
-) -> None:
-    value = body.get(name)
+def _is_number(value: Any, kind: type | UnionType, least: float, most: float) -> bool:
+    """Return True if a value is a number in a range, or not set."""
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, types) or not least <= value <= most:
-        raise InvalidRequestError(f"{name}: {value!r} is not {wanted}")
+        return True
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most
 
 
 def _check_stops(stop: object) -> None:
@@ -241,9 +238,8 @@ def _with_thinking(body: Body, row: catalogue.ChatModel | None, model: str) -> B
     """Return the body with `thinking` and `reasoning_effort` as the model takes them."""
     body = {**body}
     asked, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
-    if asked is None and effort == "none" and row and row.thinking_switchable:
-        if "none" not in row.reasoning_effort:
-            asked = False  # the model has no such effort, but can stop
+    if asked is None and effort == "none" and row and "none" not in row.reasoning_effort:
+        asked = False if row.thinking_switchable else None  # it has no such effort, but can stop
     if asked is not None:
         effort = _agreeing(effort, asked)
         body["thinking"] = _thinking(asked, row, model)
