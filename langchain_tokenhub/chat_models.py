@@ -178,16 +178,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     Multimodal input, with a model that sees:
         ```python
-        import base64
-
-        pixel = base64.b64decode(
-            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-        )
-        picture = {
-            "type": "image",
-            "base64": base64.b64encode(pixel).decode(),
-            "mime_type": "image/png",
-        }
+        picture = {"type": "image", "url": "https://example.com/cat.png"}
         question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, picture]}
         print(ChatTokenHub(model="kimi-k2.6").invoke([question]).text)
         ```
@@ -316,17 +307,15 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         # before a run is traced: what a call must not hold is refused here
         body = {**self._settings(), **request.read_kwargs(kwargs)}
         stops = stop or body.get("stop")
-        shown = {
+        params = {
+            "ls_provider": PROVIDER,
+            "ls_model_name": str(body["model"]),
+            "ls_model_type": "chat",
             "ls_temperature": body.get("temperature"),
             "ls_max_tokens": body.get("max_tokens"),
-            "ls_stop": [stops] if isinstance(stops, str) else stops and list(stops),
+            "ls_stop": [stops] if isinstance(stops, str) else list(stops or ()) or None,
         }
-        return LangSmithParams(
-            ls_provider=PROVIDER,
-            ls_model_name=str(body["model"]),
-            ls_model_type="chat",
-            **{name: value for name, value in shown.items() if value is not None},  # type: ignore[typeddict-item]
-        )
+        return cast("LangSmithParams", {k: v for k, v in params.items() if v is not None})
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -435,7 +424,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             except InvalidRequestError as refusal:
                 if received.deltas:
                     raise
-                changes = request.after_refusal(call.body, refusal, changes, warn=warn)
+                changes = request.after_refusal(call.body or {}, refusal, changes, warn=warn)
                 continue
             if first:
                 received.ending.usage = add_usage(first.usage, received.ending.usage)

@@ -131,9 +131,8 @@ def check_parameters(body: Mapping[str, Any]) -> None:
 
 def _is_number(value: Any, kind: type | UnionType, least: float, most: float) -> bool:
     """Return True if a value is a number in a range, or not set."""
-    if value is None:
-        return True
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    return value is None or (is_number and least <= value <= most)
 
 
 def _check_stops(stop: object) -> None:
@@ -170,10 +169,10 @@ def build_body(
     body |= {"stop": stop} if stop else {}
     body |= _mapping(kwargs, "extra_body")
     check_parameters(body)
-    model = str(body.pop("model"))
+    model = body["model"] = str(body["model"])
     row = catalogue.chat_model(model)
-    body = _with_thinking(_with_tools(_with_format(body), model, row), row, model)
-    body = _with_forced_tools(body, row, model, warn=warns_unforced(kwargs))
+    body = _with_thinking(_with_tools(_with_format(body), row), row)
+    body = _with_forced_tools(body, row, warn=warns_unforced(kwargs))
     history = [*map(SystemMessage, _prompts(body, kwargs)), *messages]
     rules = Rules(model=model, row=row, thinking=_thinks(row, body))
     body = {"model": model, "messages": encode_messages(history, rules), **body}
@@ -192,7 +191,7 @@ def _with_format(body: Body) -> Body:
     return {**body}
 
 
-def _with_tools(body: Body, model: str, row: catalogue.ChatModel | None) -> Body:
+def _with_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
     """Return the body with its tools encoded; an empty list is refused, and is left out."""
     tools, choice, strict = (body.pop(name, None) for name in ("tools", "tool_choice", "strict"))
     encoded = encode_tools(tools or (), choice, strict=strict) if tools or choice else {}
@@ -200,7 +199,7 @@ def _with_tools(body: Body, model: str, row: catalogue.ChatModel | None) -> Body
         body.pop("parallel_tool_calls", None)
     elif row and row.tools is False:
         raise InvalidRequestError(
-            f"{model!r} takes no tools",
+            f"{body['model']!r} takes no tools",
             hint="choose a model that does; for an answer of a given shape "
             "`with_structured_output` works without",
         )
@@ -234,7 +233,7 @@ def _thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
     return row.thinks_by_default if row else asked is None
 
 
-def _with_thinking(body: Body, row: catalogue.ChatModel | None, model: str) -> Body:
+def _with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
     """Return the body with `thinking` and `reasoning_effort` as the model takes them."""
     body = {**body}
     asked, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
@@ -242,7 +241,7 @@ def _with_thinking(body: Body, row: catalogue.ChatModel | None, model: str) -> B
         asked = False if row.thinking_switchable else None  # it has no such effort, but can stop
     if asked is not None:
         effort = _agreeing(effort, asked)
-        body["thinking"] = _thinking(asked, row, model)
+        body["thinking"] = _thinking(asked, row, body["model"])
     body["reasoning_effort"] = None if effort is None else _effort(effort, row)
     return body
 
@@ -261,7 +260,7 @@ def _agreeing(effort: object, asked: object) -> object:
     return None if off else effort
 
 
-def _thinking(asked: object, row: catalogue.ChatModel | None, model: str) -> Body | None:
+def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body | None:
     """Return the field `thinking` as the model takes it, None if there is nothing to send."""
     match asked:
         case Mapping() if row and not row.thinking_field:
@@ -328,19 +327,17 @@ def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
     return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
 
 
-def _with_forced_tools(
-    body: Body, row: catalogue.ChatModel | None, model: str, *, warn: bool
-) -> Body:
+def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: bool) -> Body:
     """Return a body whose forced tool call the model accepts, although it thinks by default."""
     if row is None or row.forced_tools_while_thinking:
         return body
     if not _forces(body) or not _thinks(row, body):
         return body
-    return {**body, **_concession(body, row, model, warn=warn)}
+    return {**body, **_concession(body, row, warn=warn)}
 
 
 def after_refusal(
-    body: Body, refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
+    body: Mapping[str, Any], refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
 ) -> Mapping[str, Any]:
     """Return the fields with which a refused forced call is sent again.
 
@@ -358,8 +355,7 @@ def after_refusal(
     """
     if not _forces(body) or not (changes or "tool_choice" in refusal.message):
         raise refusal
-    model = str(body["model"])
-    return _concession(body, catalogue.chat_model(model), model, warn=warn)
+    return _concession(body, catalogue.chat_model(body["model"]), warn=warn)
 
 
 def _forces(body: Mapping[str, Any]) -> bool:
@@ -367,11 +363,12 @@ def _forces(body: Mapping[str, Any]) -> bool:
 
 
 def _concession(
-    body: Body, row: catalogue.ChatModel | None, model: str, *, warn: bool
+    body: Mapping[str, Any], row: catalogue.ChatModel | None, *, warn: bool
 ) -> Mapping[str, Any]:
     """Return what to change: thinking goes off, or the call is no longer forced."""
     if _thinks(row, body) and (row is None or row.thinking_switchable):
         return _THINKING_OFF
     if warn:
+        model = body["model"]
         warn_user(f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'")
     return _UNFORCED

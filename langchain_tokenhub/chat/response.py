@@ -90,24 +90,13 @@ _ENDED = frozenset(
 _LIMITED = frozenset({"length", "max_tokens"})
 """The caller's own `max_tokens`, which the guide documents."""
 _TRUNCATED = frozenset(
-    {
-        "content_filter",  # OpenAI
-        "sensitive",  # Hunyuan, GLM
-        "model_context_window_exceeded",  # GLM
-        "repetition_truncation",  # MiMo
-    }
+    {"content_filter", "sensitive"}  # OpenAI; Hunyuan and GLM
+    | {"model_context_window_exceeded", "repetition_truncation"}  # GLM; MiMo
 )
 _FAILED = frozenset(
-    {
-        "network_error",  # GLM
-        "insufficient_system_resource",  # DeepSeek
-        "aborted",  # DeepSeek
-        "abort",  # vLLM, SGLang
-        "error",  # vLLM, gateways
-        "server_error",
-        "timeout",
-        "cancelled",
-    }
+    {"network_error", "insufficient_system_resource"}  # GLM; DeepSeek
+    | {"aborted", "abort", "error"}  # DeepSeek; vLLM, SGLang; vLLM, gateways
+    | {"server_error", "timeout", "cancelled"}
 )
 
 
