@@ -12,7 +12,7 @@ from langchain_core.language_models import LangSmithParams, LanguageModelInput, 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import add_usage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
@@ -25,14 +25,7 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.chat import request, response, tokens
 from langchain_tokenhub.chat.blocks import EventWriter
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.response import (
-    PROVIDER,
-    Delta,
-    DeltaReader,
-    Ending,
-    ListedModel,
-    Received,
-)
+from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, Received
 from langchain_tokenhub.chat.tools import (
     Tool,
     answer_tools,
@@ -58,6 +51,7 @@ _MODELS_PATH = "/v1/models"
 _WHOLE = Timeouts(read=600.0)
 _STREAM = Timeouts(read=60.0)
 T = TypeVar("T")
+Thinking = bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None
 
 
 async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
@@ -207,7 +201,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     """The same seed with the same request gives a similar answer."""
     n: int | None = None
     """One answer per call; here for those who pass it everywhere."""
-    thinking: bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None = None
+    thinking: Thinking = None
     """Whether to think; None is the service's default."""
     reasoning_effort: str | None = None
     """How hard to think; words differ by model (catalogue)."""
@@ -233,10 +227,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             stop: list[str] | str | None = ...,
             stop_sequences: list[str] | str | None = ...,
             seed: int | None = ...,
-            thinking: bool
-            | Literal["enabled", "disabled", "adaptive"]
-            | dict[str, Any]
-            | None = ...,
+            thinking: Thinking = ...,
             reasoning_effort: str | None = ...,
             streaming: bool = ...,
             stream_usage: bool = ...,
@@ -308,7 +299,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         body = {**self._settings(), **request.read_kwargs(kwargs)}
         stops = stop or body.get("stop")
         params = {
-            "ls_provider": PROVIDER,
+            "ls_provider": response.PROVIDER,
             "ls_model_name": str(body["model"]),
             "ls_model_type": "chat",
             "ls_temperature": body.get("temperature"),
@@ -444,7 +435,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         reader = answer = None  # made when the answer begins: calls in flight stay small
         try:
             answer = await (transport.stream(call) if stream else transport.json(call))
-            reader = DeltaReader(body["model"])
+            reader = response.DeltaReader(body["model"])
             async with aclosing(answer.data if stream else _batch(answer.data)) as batches:
                 async for values in batches:
                     if found := [delta for value in values if (delta := reader.read(value))]:
@@ -463,7 +454,9 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     async def _complete(self, transport: Transport, *call: Any) -> ChatResult:
         async with aclosing(self._answer(transport, *call, stream=False)) as parts:
-            return response.result_of([item async for items in parts for item in items])
+            received = [item async for items in parts for item in items]
+        generation = ChatGeneration(message=response.message_of(received))
+        return ChatResult(generations=[generation])
 
     def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> EventWriter:
         model = str(request.read_kwargs(kwargs).get("model") or self.model)

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils._merge import merge_lists
 
 from langchain_tokenhub import catalogue
@@ -168,11 +168,9 @@ class DeltaReader:
             and "message" not in choice
             and "usage" not in choice
         ):
-            if not (text := self._text.feed(content)):
-                return None
             self._contents.append(content)
-            self._has_deltas = True
-            return Delta("", text, ())
+            self._has_deltas = self._has_deltas or bool(content)
+            return Delta("", text, ()) if (text := self._text.feed(content)) else None
         return self._read(choice)
 
     def _introduce(self, value: dict[str, Any]) -> None:
@@ -426,11 +424,6 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
         chunk = AIMessageChunk(**fields, tool_call_chunks=calls)
         return cast("AIMessage", message_chunk_to_message(chunk))
     return AIMessage(**fields)
-
-
-def result_of(items: Sequence[Delta | Ending]) -> ChatResult:
-    """Return the same as a result of one message."""
-    return ChatResult(generations=[ChatGeneration(message=message_of(items))])
 
 
 # -- token counts ---------------------------------------------------------------------------------

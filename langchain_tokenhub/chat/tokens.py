@@ -87,16 +87,12 @@ def estimate_messages(
 
 
 def _message(message: Mapping[str, Any], count: Count) -> int:
-    content = message.get("content") or ""
+    content, calls = message.get("content") or "", message.get("tool_calls")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    calls = message.get("tool_calls")
-    reasoning = message.get("reasoning_content") or ""
-    total = sum(_part(part, count) for part in parts) + count(reasoning)
-    return total + (count(_dumped(calls)) if calls else 0)
-
-
-def _part(part: Mapping[str, Any], count: Count) -> int:
-    return count(part["text"]) if part.get("type") == "text" else IMAGE_TOKENS
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    images = len(parts) - len(texts)
+    texts += [message.get("reasoning_content"), _dumped(calls) if calls else ""]
+    return IMAGE_TOKENS * images + sum(map(count, filter(None, texts)))
 
 
 def _dumped(value: Any) -> str:
