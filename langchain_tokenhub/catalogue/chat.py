@@ -62,7 +62,7 @@ class ChatModel:
 
     @property
     def thinks_by_default(self) -> bool:
-        """Return True if the model is known to reason unless told otherwise."""
+        """Return True if the model is known to reason unless that is switched off."""
         return self.thinking_default in {"enabled", "adaptive"}
 
     @property

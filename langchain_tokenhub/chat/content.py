@@ -38,8 +38,6 @@ def content_of(content: Any) -> str | list[Part]:
 
     Text blocks are separated by a line break.
     """
-    if isinstance(content, str):
-        return content
     parts = [part for block in _blocks(content) for part in _part(block)]
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
@@ -54,20 +52,13 @@ def text_of(content: Any, separator: str = "\n") -> str:
         separator: What stands between two blocks. An assistant's text is one text, however many
             blocks it came in; anybody else's blocks are separate texts.
     """
-    match content:
-        case str():
-            return content
-        case None:
-            return ""
-        case Mapping():
-            return to_json(content)
+    if isinstance(content, Mapping):
+        return to_json(content)
     return separator.join(filter(None, map(_text, _blocks(content))))
 
 
 def split_results(content: Any) -> tuple[list[Block], Any]:
     """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
-    if isinstance(content, str):
-        return [], content
     blocks = _blocks(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     return results, [block for block in blocks if block.get("type") != "tool_result"]
@@ -79,14 +70,14 @@ def result_text(content: Any) -> str:
     A block without a type is the tool's own data (a record) and becomes JSON on one line, unless
     it is nothing but a text.
     """
-    if isinstance(content, str) or not isinstance(content, Sequence):
-        return text_of(content)
+    if isinstance(content, Mapping):
+        return to_json(content)
     return "\n".join(filter(None, (_data(block) or _text(block) for block in _blocks(content))))
 
 
 def media_of(content: Any) -> list[Part]:
     """Return the pictures, videos, files and sounds of a content, as parts."""
-    if isinstance(content, (str, Mapping)) or content is None:
+    if isinstance(content, Mapping):
         return []
     blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
     return [part for block in blocks for part in _part(block) if part["type"] != "text"]
@@ -94,8 +85,6 @@ def media_of(content: Any) -> list[Part]:
 
 def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
     """Return name, arguments and id of the tool calls among an assistant's blocks."""
-    if isinstance(content, str):
-        return []
     found = []
     for block in _blocks(content):
         match block:
@@ -134,6 +123,8 @@ def _is_text(block: Block) -> bool:
 
 
 def _blocks(content: Any) -> list[Block]:
+    if isinstance(content, str | None):
+        return [{"type": "text", "text": content}] if content else []
     if not isinstance(content, Sequence):
         raise InvalidRequestError(f"content is a {type(content).__name__}, not text or blocks")
     return [_block(block) for block in content]
@@ -211,7 +202,7 @@ def _part(block: Block) -> list[Part]:
         case {"type": kind} if kind in _IGNORED:
             return []
         case {"type": "audio" | "input_audio" | "audio_url"}:
-            return [{"type": "audio"}]  # refused with the model's name, by `check_part`
+            return [{"type": "audio"}]  # refused with the model's name, by `Rules.check`
         case _:
             raise InvalidRequestError(
                 f"cannot send a block of type {block.get('type')!r}; "
@@ -280,11 +271,7 @@ def _is_plain(block: Block) -> bool:
 
 
 def check_image(url: str) -> None:
-    """Refuse a picture, sent as a data URL, that is of another type or too large.
-
-    Raises:
-        InvalidRequestError: Names the type or the size, and the limit.
-    """
+    """Refuse a picture, sent as a data URL, that is of another type or too large."""
     head, _, data = url.partition(",")
     kind = head.removeprefix("data:").partition(";")[0].lower()
     if kind not in _IMAGE_TYPES:
@@ -298,11 +285,7 @@ def check_image(url: str) -> None:
 
 
 def check_video(url: str) -> None:
-    """Refuse a video, sent as a data URL, that is too large.
-
-    Raises:
-        InvalidRequestError: Names the size and the limit.
-    """
+    """Refuse a video, sent as a data URL, that is too large."""
     if len(url) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(
             f"a video has {len(url) / 1e6:.0f} MB as base64, a request at most "
@@ -311,11 +294,7 @@ def check_video(url: str) -> None:
 
 
 def check_image_count(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse more pictures than one request may hold.
-
-    Raises:
-        InvalidRequestError: Names the number and the limit.
-    """
+    """Refuse more pictures than one request may hold."""
     contents = (message["content"] for message in messages)
     parts = [part for content in contents if isinstance(content, list) for part in content]
     number = sum(part["type"] == "image_url" for part in parts)

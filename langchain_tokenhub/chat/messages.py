@@ -70,11 +70,7 @@ class Rules:
         return known.get(part["type"]) is False
 
     def check(self, part: Part) -> None:
-        """Refuse a part that the model, or the service, is known not to take.
-
-        Raises:
-            InvalidRequestError: Names the model and what to send instead.
-        """
+        """Refuse a part that the model, or the service, is known not to take."""
         kind = part["type"].removesuffix("_url")
         if self.refuses(part):
             instead = "send a transcript" if kind == "audio" else "choose another model"

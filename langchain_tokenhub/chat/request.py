@@ -18,8 +18,7 @@ from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_tokenhub import catalogue
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.schemas import without_nullable
-from langchain_tokenhub.chat.tools import encode_tools
+from langchain_tokenhub.chat.tools import encode_tools, without_nullable
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
@@ -101,11 +100,7 @@ def _is_secret(name: str) -> bool:
 
 
 def check_parameters(body: Mapping[str, Any]) -> None:
-    """Refuse what the guide says the service refuses, and what must not be sent.
-
-    Raises:
-        InvalidRequestError: Names the parameter, its value and the limit.
-    """
+    """Refuse what the guide says the service refuses, and what must not be sent."""
     for name in body:
         if name in _NOT_SENT or _is_secret(name):
             raise InvalidRequestError(
@@ -333,7 +328,7 @@ def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: boo
         return body
     if not _forces(body) or not _thinks(row, body):
         return body
-    return {**body, **_concession(body, row, warn=warn)}
+    return {**body, **_fields_to_change(body, row, warn=warn)}
 
 
 def after_refusal(
@@ -355,14 +350,14 @@ def after_refusal(
     """
     if not _forces(body) or not (changes or "tool_choice" in refusal.message):
         raise refusal
-    return _concession(body, catalogue.chat_model(body["model"]), warn=warn)
+    return _fields_to_change(body, catalogue.chat_model(body["model"]), warn=warn)
 
 
 def _forces(body: Mapping[str, Any]) -> bool:
     return body.get("tool_choice") not in (None, "auto", "none")
 
 
-def _concession(
+def _fields_to_change(
     body: Mapping[str, Any], row: catalogue.ChatModel | None, *, warn: bool
 ) -> Mapping[str, Any]:
     """Return what to change: thinking goes off, or the call is no longer forced."""

@@ -51,7 +51,7 @@ class Delta(NamedTuple):
 class Ending:
     """The metadata and token counts of an answer, known at its end."""
 
-    metadata: dict[str, Any] = field(default_factory=lambda: {"model_provider": PROVIDER})
+    metadata: dict[str, Any] = field(default_factory={"model_provider": PROVIDER}.copy)
     usage: UsageMetadata | None = None
 
 
@@ -291,7 +291,10 @@ class _ThinkTags:
             return "", text
         self._held += text
         thoughts = []
-        while (thought := self._next_thought()) is not None:
+        while self.is_active:
+            thought = self._begin() if self._state == "start" else self._think()
+            if thought is None:
+                break
             thoughts.append(thought)
         return "".join(thoughts), "" if self.is_active else self._take()
 
@@ -306,13 +309,8 @@ class _ThinkTags:
         self._start_text()
         return "", self._take()
 
-    def _next_thought(self) -> str | None:
-        """Return the reasoning up to the next tag, or None if nothing is certain yet."""
-        if not self.is_active:
-            return None
-        return self._begin() if self._state == "start" else self._think()
-
     def _begin(self) -> str | None:
+        """Return reasoning that lacks `<think>`, or None if nothing is certain yet."""
         text = self._held.lstrip()
         if text.startswith(_OPEN):
             self._state, self._held = "opened", text.removeprefix(_OPEN)
@@ -331,6 +329,7 @@ class _ThinkTags:
             self._held = self._held.lstrip("\n")
 
     def _think(self) -> str | None:
+        """Return reasoning as far as it is certain, or None if no more is."""
         if self._state == "opened":
             self._held = self._held.lstrip()
             self._state = "inside" if self._held else "opened"
@@ -360,8 +359,8 @@ class _ThinkTags:
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
     """Return LangChain's chunk; only the last one has finish reason, model name and usage."""
-    if type(item) is Delta and not item.reasoning and not item.tools:
-        return _text_chunk(item.text)
+    if type(item) is Delta and not item.tools:
+        return _plain_chunk(item)
     if isinstance(item, Ending):
         message = AIMessageChunk(
             content="",
@@ -372,11 +371,15 @@ def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
     else:
         message = AIMessageChunk(
             content=item.text,
-            additional_kwargs={"reasoning_content": item.reasoning} if item.reasoning else {},
+            additional_kwargs=_reasoning_field(item.reasoning),
             tool_call_chunks=list(item.tools),
             response_metadata={"model_provider": PROVIDER},
         )
     return ChatGenerationChunk(message=message)
+
+
+def _reasoning_field(reasoning: str) -> dict[str, Any]:
+    return {"reasoning_content": reasoning} if reasoning else {}
 
 
 _EMPTY = AIMessageChunk(
@@ -388,13 +391,13 @@ _EMPTY = AIMessageChunk(
 _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
-def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text, equal to a validated one at a third of its cost."""
+def _plain_chunk(delta: Delta) -> ChatGenerationChunk:
+    """Return a chunk without calls, equal to a validated one at a third of its cost."""
     message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
     vars(message).update(
         {
-            "content": text,
-            "additional_kwargs": {},
+            "content": delta.text,
+            "additional_kwargs": _reasoning_field(delta.reasoning),
             "response_metadata": {"model_provider": PROVIDER},
             "tool_calls": [],
             "invalid_tool_calls": [],
@@ -402,7 +405,7 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
         }
     )
     chunk = _EMPTY_GENERATION.__copy__()
-    vars(chunk).update({"message": message, "text": text})
+    vars(chunk).update({"message": message, "text": delta.text})
     return chunk
 
 
@@ -413,10 +416,9 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     """
     deltas = [item for item in items if isinstance(item, Delta)]
     ending = next((item for item in items if isinstance(item, Ending)), Ending())
-    reasoning = "".join([delta.reasoning for delta in deltas])
     fields: dict[str, Any] = {
         "content": "".join([delta.text for delta in deltas]),
-        "additional_kwargs": {"reasoning_content": reasoning} if reasoning else {},
+        "additional_kwargs": _reasoning_field("".join([delta.reasoning for delta in deltas])),
         "response_metadata": ending.metadata,
         "usage_metadata": ending.usage,
     }

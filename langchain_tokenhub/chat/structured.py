@@ -32,7 +32,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, SkipValidation
 
 from langchain_tokenhub.catalogue import ChatModel
-from langchain_tokenhub.chat.schemas import schema_error, without_nullable
+from langchain_tokenhub.chat.tools import schema_error, without_nullable
 from langchain_tokenhub.errors import InvalidRequestError, ResponseFormatError
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
