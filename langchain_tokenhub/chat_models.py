@@ -98,7 +98,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         ```python
         from langchain_tokenhub import ChatTokenHub
 
-        model = ChatTokenHub(
+        chat = ChatTokenHub(
             model="hy3",
             temperature=0.7,
             max_tokens=1024,
@@ -111,13 +111,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     Invoke:
         ```python
         messages = [("system", "你是一个有帮助的助手。"), ("user", "请介绍一下腾讯云。")]
-        answer = model.invoke(messages)
+        answer = chat.invoke(messages)
         print(answer.text)
         ```
 
     Stream:
         ```python
-        for chunk in model.stream(messages):
+        for chunk in chat.stream(messages):
             print(chunk.text, end="")
         ```
 
@@ -127,10 +127,10 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
 
         async def main():
-            answer = await model.ainvoke(messages)
-            async for chunk in model.astream(messages):
+            answer = await chat.ainvoke(messages)
+            async for chunk in chat.astream(messages):
                 print(chunk.text, end="")
-            return await model.abatch([messages, "你好"])
+            return await chat.abatch([messages, "你好"])
 
 
         asyncio.run(main())
@@ -147,7 +147,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             city: str = Field(description="City, such as 北京")
 
 
-        calling = model.bind_tools([GetWeather])
+        calling = chat.bind_tools([GetWeather])
         print(calling.invoke("北京天气怎么样？").tool_calls)
         ```
 
@@ -160,13 +160,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             country: str
 
 
-        city = model.with_structured_output(City).invoke("介绍北京")
+        city = chat.with_structured_output(City).invoke("介绍北京")
         print(city.name)
         ```
 
     Token usage:
         ```python
-        usage = model.invoke(messages).usage_metadata
+        usage = chat.invoke(messages).usage_metadata
         print(usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
         ```
 

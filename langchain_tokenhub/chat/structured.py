@@ -208,9 +208,10 @@ class _Growing:
         self._parsed: Any = None
 
     def add(self, item: Any) -> Iterator[Any]:
-        # a model whose streaming is switched off gives a whole message
-        is_first = self._message is None or not isinstance(item, AIMessageChunk)
-        self._message = item if is_first else self._message + item
+        if self._message is None or not isinstance(item, AIMessageChunk):
+            self._message = item  # a model whose streaming is switched off gives a whole message
+        else:
+            self._message += item
         yield from self._parse(partial=True)
 
     def finish(self) -> Iterator[Any]:
