@@ -38,6 +38,8 @@ def content_of(content: Any) -> str | list[Part]:
 
     Text blocks are separated by a line break.
     """
+    if isinstance(content, str):
+        return content
     parts = [part for block in _blocks(content) for part in _part(block)]
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
@@ -52,6 +54,8 @@ def text_of(content: Any, separator: str = "\n") -> str:
         separator: What stands between two blocks. An assistant's text is one text, however many
             blocks it came in; anybody else's blocks are separate texts.
     """
+    if isinstance(content, str):
+        return content
     if isinstance(content, Mapping):
         return to_json(content)
     return separator.join(filter(None, map(_text, _blocks(content))))

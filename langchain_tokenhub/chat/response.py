@@ -168,8 +168,10 @@ class DeltaReader:
             and "message" not in choice
             and "usage" not in choice
         ):
+            if not content:
+                return None
             self._contents.append(content)
-            self._has_deltas = self._has_deltas or bool(content)
+            self._has_deltas = True
             return Delta("", text, ()) if (text := self._text.feed(content)) else None
         return self._read(choice)
 
@@ -371,15 +373,11 @@ def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
     else:
         message = AIMessageChunk(
             content=item.text,
-            additional_kwargs=_reasoning_field(item.reasoning),
+            additional_kwargs={"reasoning_content": item.reasoning} if item.reasoning else {},
             tool_call_chunks=list(item.tools),
             response_metadata={"model_provider": PROVIDER},
         )
     return ChatGenerationChunk(message=message)
-
-
-def _reasoning_field(reasoning: str) -> dict[str, Any]:
-    return {"reasoning_content": reasoning} if reasoning else {}
 
 
 _EMPTY = AIMessageChunk(
@@ -393,11 +391,12 @@ _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 def _plain_chunk(delta: Delta) -> ChatGenerationChunk:
     """Return a chunk without calls, equal to a validated one at a third of its cost."""
+    thought = delta.reasoning
     message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
     vars(message).update(
         {
             "content": delta.text,
-            "additional_kwargs": _reasoning_field(delta.reasoning),
+            "additional_kwargs": {"reasoning_content": thought} if thought else {},
             "response_metadata": {"model_provider": PROVIDER},
             "tool_calls": [],
             "invalid_tool_calls": [],
@@ -416,16 +415,18 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     """
     deltas = [item for item in items if isinstance(item, Delta)]
     ending = next((item for item in items if isinstance(item, Ending)), Ending())
+    thought = "".join([delta.reasoning for delta in deltas])
     fields: dict[str, Any] = {
         "content": "".join([delta.text for delta in deltas]),
-        "additional_kwargs": _reasoning_field("".join([delta.reasoning for delta in deltas])),
+        "additional_kwargs": {"reasoning_content": thought} if thought else {},
         "response_metadata": ending.metadata,
         "usage_metadata": ending.usage,
     }
-    if calls := merge_lists([], *[list(delta.tools) for delta in deltas]):
-        chunk = AIMessageChunk(**fields, tool_call_chunks=calls)
-        return cast("AIMessage", message_chunk_to_message(chunk))
-    return AIMessage(**fields)
+    calls = [list(delta.tools) for delta in deltas if delta.tools]
+    if not calls:
+        return AIMessage(**fields)
+    chunk = AIMessageChunk(**fields, tool_call_chunks=merge_lists(*calls))
+    return cast("AIMessage", message_chunk_to_message(chunk))
 
 
 # -- token counts ---------------------------------------------------------------------------------
@@ -477,8 +478,10 @@ def _part(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], *names: str) -> int | None:
     """Return the first count that is known by one of these names."""
-    counts = (_number(values.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)
+    for name in names:
+        if (count := _number(values.get(name))) is not None:
+            return count
+    return None
 
 
 def _number(value: object) -> int | None:

@@ -95,7 +95,7 @@ def bind_method(
             raise InvalidRequestError(f"schema: needed for {method}")
         options = {**options, **_traced(method, None)}
         bound = bind(tools, **options).bind(response_format={"type": "json_object"})
-        return bound, _Parser(inner=JsonOutputParser())
+        return bound, _AnswerParser(inner=JsonOutputParser())
     wanted = without_nullable(convert_to_json_schema(schema))
     function = convert_to_openai_tool(schema, strict=options.get("strict"))["function"]
     parser = _parser_for(schema, method, function["name"], wanted)
@@ -131,12 +131,12 @@ def _parser_for(
             inner = PydanticOutputParser(pydantic_object=schema)
         else:
             inner = PydanticToolsParser(tools=[schema], first_tool_only=True)
-        return _Parser(inner=inner, is_json=is_json, expected_type=object)
+        return _AnswerParser(inner=inner, is_json=is_json, expected_type=object)
     if is_json:
         inner = JsonOutputParser()
     else:
         inner = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-    return _Parser(inner=inner, is_json=is_json, wanted=wanted)
+    return _AnswerParser(inner=inner, is_json=is_json, wanted=wanted)
 
 
 def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
@@ -146,7 +146,7 @@ def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
 # -- parsers --------------------------------------------------------------------------------------
 
 
-class _Parser(BaseTransformOutputParser[Any]):
+class _AnswerParser(BaseTransformOutputParser[Any]):
     """Parses by one of core's parsers; raises for an answer that is cut off or does not match.
 
     Core's parsers complete what was cut off, which serves for the parts of a stream alone: its end
@@ -202,7 +202,7 @@ class _Parser(BaseTransformOutputParser[Any]):
 class _Growing:
     """The value of a stream, parsed anew with each part."""
 
-    def __init__(self, parser: _Parser) -> None:
+    def __init__(self, parser: _AnswerParser) -> None:
         self._parser = parser
         self._message: Any = None
         self._parsed: Any = None
