@@ -63,6 +63,8 @@ def text_of(content: Any, separator: str = "\n") -> str:
 
 def split_results(content: Any) -> tuple[list[Block], Any]:
     """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
+    if isinstance(content, str):
+        return [], content
     blocks = _blocks(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     return results, [block for block in blocks if block.get("type") != "tool_result"]

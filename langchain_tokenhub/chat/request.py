@@ -328,7 +328,7 @@ def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: boo
         return body
     if not _forces(body) or not _thinks(row, body):
         return body
-    return {**body, **_fields_to_change(body, row, warn=warn)}
+    return {**body, **_fields_to_change(body, row, is_second=False, warn=warn)}
 
 
 def after_refusal(
@@ -348,9 +348,11 @@ def after_refusal(
     Raises:
         InvalidRequestError: The refusal itself, if nothing is left to try.
     """
-    if not _forces(body) or not (changes or "tool_choice" in refusal.message):
+    is_about_tools = bool(changes) or "tool_choice" in refusal.message
+    if not _forces(body) or not is_about_tools or changes == _UNFORCED:
         raise refusal
-    return _fields_to_change(body, catalogue.chat_model(body["model"]), warn=warn)
+    row = catalogue.chat_model(body["model"])
+    return _fields_to_change(body, row, is_second=bool(changes), warn=warn)
 
 
 def _forces(body: Mapping[str, Any]) -> bool:
@@ -358,10 +360,11 @@ def _forces(body: Mapping[str, Any]) -> bool:
 
 
 def _fields_to_change(
-    body: Mapping[str, Any], row: catalogue.ChatModel | None, *, warn: bool
+    body: Mapping[str, Any], row: catalogue.ChatModel | None, *, is_second: bool, warn: bool
 ) -> Mapping[str, Any]:
     """Return what to change: thinking goes off, or the call is no longer forced."""
-    if _thinks(row, body) and (row is None or row.thinking_switchable):
+    can_stop = row is None or row.thinking_switchable
+    if not is_second and can_stop and _thinks(row, body):
         return _THINKING_OFF
     if warn:
         model = body["model"]
