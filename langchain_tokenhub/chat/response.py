@@ -425,7 +425,7 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     calls = [list(delta.tools) for delta in deltas if delta.tools]
     if not calls:
         return AIMessage(**fields)
-    chunk = AIMessageChunk(**fields, tool_call_chunks=merge_lists(*calls))
+    chunk = AIMessageChunk(**fields, tool_call_chunks=merge_lists(*calls) or [])
     return cast("AIMessage", message_chunk_to_message(chunk))
 
 
