@@ -123,7 +123,7 @@ class MediaFile(BaseModel):
         made._job, made._allow_loopback = self._job, self._allow_loopback
         return made
 
-    def of_job(self, job_id: str, index: int) -> MediaFile:
+    def _of_job(self, job_id: str, index: int) -> MediaFile:
         """Return the same file with its `source`, unless that is known already."""
         return self if self.source else self.model_copy(update={"source": f"{job_id}#{index}"})
 
@@ -255,7 +255,7 @@ class Job(JobRef):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in its files."""
-        self.files[:] = [file.of_job(self.id, index) for index, file in enumerate(self.files)]
+        self.files[:] = [file._of_job(self.id, index) for index, file in enumerate(self.files)]
         for file in self.files:
             file._attach(self)
 
@@ -299,7 +299,7 @@ class MediaResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in the files."""
-        files = [file.of_job(self.job.id, index) for index, file in enumerate(self.files)]
+        files = [file._of_job(self.job.id, index) for index, file in enumerate(self.files)]
         self.files[:] = files
         for file in self.files:
             file._attach(self.job)
