@@ -12,8 +12,8 @@ import pytest
 
 from langchain_tokenhub import gallery
 from langchain_tokenhub.gallery import write_gallery
+from langchain_tokenhub.jobs.history import write_sidecar
 from langchain_tokenhub.jobs.models import Job, MediaFile
-from langchain_tokenhub.jobs.sidecars import write_sidecar
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECRET = "https://files.test/a?q-signature=canary"
