@@ -101,12 +101,16 @@ def move_to_free_name(part: Path, suffix: str) -> Path:
         if target.with_name(f"{target.name}.json").exists():
             continue  # the name of the sidecar is in use
         with suppress(FileExistsError):
-            return _move(part, target)
+            return move(part, target)
     raise FileExistsError(f"no free name for {part.stem!r}")
 
 
-def _move(part: Path, target: Path) -> Path:
-    """Move `part` to `target`; raises FileExistsError if it exists."""
+def move(part: Path, target: Path) -> Path:
+    """Move a file to a name that is not in use, atomically.
+
+    Raises:
+        FileExistsError: It is in use.
+    """
     try:
         os.link(part, target)
     except FileExistsError:

@@ -13,7 +13,12 @@ from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
-from langchain_tokenhub.tools.options import MediaSettings, ToolkitOptions, absolute
+from langchain_tokenhub.tools.options import (
+    MediaSettings,
+    ToolkitOptions,
+    absolute,
+    ledger_location,
+)
 from langchain_tokenhub.tools.prices import estimate_price
 
 
@@ -23,8 +28,10 @@ def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Ki
 
 def _folder(name: str, value: Any) -> Any:
     match name:
-        case "save_to" | "ledger":
+        case "save_to":
             return absolute(value)
+        case "ledger":
+            return ledger_location(value)
         case "allow_local_files" if isinstance(value, list | tuple):
             return [absolute(folder) for folder in value]
         case _:
