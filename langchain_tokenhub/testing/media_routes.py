@@ -7,7 +7,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,13 +27,13 @@ from langchain_tokenhub.testing.sample_files import (
     image_of,
     models_of,
     revised_prompt,
-    subject_of,
+    text_of,
     video_of,
 )
 from langchain_tokenhub.testing.tables import table
 
 Json = dict[str, Any]
-_PICTURES = ("image", "images", "image_url", "image_base64")
+_PICTURES = ("image", "image_url", "image_base64")
 
 
 def _kind(x: Exchange) -> str:
@@ -132,24 +131,27 @@ def _data(x: Exchange, job: Job) -> Any:
     def link(file: SampleFile) -> str:
         return x.hub.link(x.base, file, job.row["link_seconds"])
 
+    given = job.id, job.row, job.body, list(_pictures(x, job.body))
     match job.kind:
         case "image":
-            entry = {"url": link(image_of(job.id, job.body))}
+            entry = {"url": link(image_of(*given))}
             if job.body.get("revise", 1):
-                entry["revised_prompt"] = revised_prompt(subject_of(job.body))
+                entry["revised_prompt"] = revised_prompt(text_of(job.body))
             return [entry]
         case "video":
-            return {"url": link(video_of(job.id, job.body, list(_pictures(x, job.body))))}
+            return {"url": link(video_of(*given))}
         case _:
             return [
                 {"type": model.type, "url": link(model), "preview_image_url": link(preview)}
-                for model, preview in models_of(job.id, job.body)
+                for model, preview in models_of(*given)
             ]
 
 
 def _pictures(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
-    """Yield the pictures that were sent for a film."""
-    for text in _texts([body.get(name) for name in _PICTURES]):
+    """Yield the pictures that were sent; of a link and base64 it is the link."""
+    images = body.get("images")
+    sent = images if isinstance(images, list) else [body.get(name) for name in _PICTURES]
+    for text in (next(_texts(one), "") for one in sent):
         yield x.hub.files.get(_own_file(x, text), text)
 
 
@@ -165,7 +167,7 @@ async def lite(x: Exchange) -> Response:
     x.hub.charge(row, x.body)
     if x.fault and x.fault.kind == "lost-answer":
         return await hang_up(x.request)
-    file = image_of(request_id, x.body)
+    file = image_of(request_id, row, x.body, [])
     entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
@@ -185,16 +187,11 @@ async def serve_file(x: Exchange) -> Response:
     file = x.hub.open(request.path_params["name"], request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
-    raw = await asyncio.to_thread(_content, file)
+    raw = await asyncio.to_thread(file.make)
     if x.fault and x.fault.kind == "cut":
         headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
         return StreamingResponse(cut_short(raw, x.fault.after, request), headers=headers)
     return _content_response(request, file, raw)
-
-
-@lru_cache(maxsize=64)
-def _content(file: SampleFile) -> bytes:
-    return file.make()
 
 
 def _denied(status: int, code: str, message: str) -> Response:
