@@ -20,8 +20,6 @@ from langchain_tokenhub.testing.chat_validation import (
     is_schema,
     parts_of,
     pieces,
-    resolve,
-    type_of,
 )
 from langchain_tokenhub.testing.tables import ChatModel, table
 
@@ -243,6 +241,37 @@ def _find(patterns: Sequence[str], text: str) -> str:
     """Return the first group of the first pattern that is found, or all that it matches."""
     found = next((match for p in patterns if (match := re.search(p, text))), None)
     return next(filter(None, [*found.groups(), found.group()]), "") if found else ""
+
+
+def _dereference(reference: str, root: Mapping[str, Any]) -> Any:
+    """Follow a local reference; `None` where it leads nowhere."""
+    found: Any = root
+    for step in filter(None, reference.removeprefix("#").split("/")):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def resolve(schema: Body, root: Body) -> Body:
+    """Follow references, merge `allOf`, and take the first alternative that is not null."""
+    for _ in range(_MAX_DEPTH):
+        if "$ref" in schema:
+            schema = {**(_dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
+        elif options := schema.get("anyOf") or schema.get("oneOf"):
+            option = next((o for o in options if o.get("type") != "null"), options[0])
+            schema = {**_without(schema, "anyOf", "oneOf"), **option}
+        elif parts := schema.get("allOf"):
+            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
+    return schema
+
+
+def _without(schema: Body, *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in schema.items() if k not in keys}
+
+
+def type_of(schema: Body) -> str:
+    """Return the JSON type that a schema accepts."""
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
 
 
 def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
