@@ -1,8 +1,8 @@
 """Videos in H.264 and MP4, written without an encoder. Pure.
 
-The first frame of a shot holds plain samples (macroblocks of the type I_PCM). Each other frame
-shows that frame moved by one vector, which takes a few bytes. The coded picture is a little larger
-than the part that is shown, so that the view can move over it.
+The first frame of a shot is lossless: macroblocks of the type I_PCM, or Intra_16x16 without a
+residual. Each other frame shows that frame moved by one vector, which takes a few bytes. The coded
+picture is a little larger than the part that is shown, so that the view can move over it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _HIDDEN = 0.08
 """Share of a side that the view does not show at a time."""
 _LUMA = [16 + v * 219 // 255 for v in range(256)]
 _CHROMA = [16 + v * 224 // 255 for v in range(256)]
-_PCM = b"\x0d\x00"
-"""The head of a macroblock of plain samples that begins at a byte."""
+_SIDES = (16, 8, 8)
+"""Width and height of a macroblock in each plane."""
 
 
 def coded_size(size: Size) -> Size:
@@ -62,10 +62,13 @@ def _se(value: int) -> str:
     return _ue(2 * value - 1 if value > 0 else -2 * value)
 
 
-def _nal(head: int, bits: str, tail: bytes = b"") -> bytes:
-    """Write a unit of the bit stream; bits are padded to bytes unless a tail follows them."""
-    bits = bits if tail else bits + "1"
-    raw = int(bits + "0" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8)) + tail
+def _to_bytes(bits: str) -> bytes:
+    """Pad bits to bytes."""
+    return int(bits + "0" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8))
+
+
+def _nal(head: int, raw: bytes) -> bytes:
+    """Write a unit of the bit stream."""
     return bytes([head]) + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", raw)
 
 
@@ -79,28 +82,51 @@ def _parameter_sets(size: Size) -> tuple[bytes, bytes]:
     no_delay = "00000" + "11" + _ue(0) * 2 + _ue(15) * 2 + _ue(0) + _ue(1)
     head = f"{66:08b}{0xC0:08b}{50:08b}" + _ue(0) * 3 + _ue(12) + _ue(1) + "0"
     sequence = head + macroblocks + "111" + crop + "1" + colours + no_delay
-    picture = _ue(0) * 2 + "00" + _ue(0) * 3 + "000" + _se(0) * 3 + "000"
-    return _nal(0x67, sequence), _nal(0x68, picture)
+    picture = _ue(0) * 2 + "00" + _ue(0) * 3 + "000" + _se(-26) + _se(0) * 2 + "000"
+    return _nal(0x67, _to_bytes(sequence + "1")), _nal(0x68, _to_bytes(picture + "1"))
 
 
 def _key_frame(picture: Image.Image, number: int) -> bytes:
+    """Write a picture. What repeats the column to its left is predicted, all else plain samples."""
     y, cb, cr = picture.convert("YCbCr").split()
-    planes = [
-        (16, y.point(_LUMA)),
-        (8, cb.reduce(2).point(_CHROMA)),
-        (8, cr.reduce(2).point(_CHROMA)),
-    ]
-    strips = zip(*(_blocks(plane, side) for side, plane in planes), strict=True)
-    head = _ue(0) + _ue(7) + _ue(0) + "0000" + _ue(number % 2) + "0" * 16 + "00" + _se(0) + _ue(25)
-    return _nal(0x65, head, _PCM.join(map(b"".join, strips)) + b"\x80")
+    planes = [y.point(_LUMA), cb.reduce(2).point(_CHROMA), cr.reduce(2).point(_CHROMA)]
+    bits = _ue(0) + _ue(7) + _ue(0) + "0000" + _ue(number % 2) + "0" * 16 + "00" + _se(0)
+    parts, plain_above = list[bytes](), [False] * (picture.width // 16)
+    for row in range(picture.height // 16):
+        lines = [
+            _lines(plane, side * row, side) for plane, side in zip(planes, _SIDES, strict=True)
+        ]
+        is_plain = False
+        for column, is_plain_above in enumerate(plain_above):
+            left_is_plain, is_plain = is_plain, not (column and _repeats_left(lines, column))
+            plain_above[column] = is_plain
+            if is_plain:
+                samples = (
+                    line[side * column :][:side]
+                    for side, block in zip(_SIDES, lines, strict=True)
+                    for line in block
+                )
+                parts += [_to_bytes(bits + _ue(25)), *samples]
+                bits = ""
+            else:
+                no_residual = "000011" if left_is_plain or is_plain_above else "1"
+                bits += _ue(2) + _ue(1) + _se(0) + no_residual
+    return _nal(0x65, b"".join(parts) + _to_bytes(bits + "1"))
 
 
-def _blocks(plane: Image.Image, side: int) -> Iterator[bytes]:
-    """Yield the squares of a plane, row by row."""
-    for y in range(0, plane.height, side):
-        rows = [plane.crop((0, y + k, plane.width, y + k + 1)).tobytes() for k in range(side)]
-        for x in range(0, plane.width, side):
-            yield b"".join(row[x : x + side] for row in rows)
+def _lines(plane: Image.Image, top: int, count: int) -> list[bytes]:
+    raw = plane.crop((0, top, plane.width, top + count)).tobytes()
+    return [raw[at : at + plane.width] for at in range(0, len(raw), plane.width)]
+
+
+def _repeats_left(lines: Sequence[Sequence[bytes]], column: int) -> bool:
+    """Return True if each line of a macroblock goes on with the sample to its left."""
+    return all(
+        line[at : at + side] == line[at - 1 : at] * side
+        for side, block in zip(_SIDES, lines, strict=True)
+        for at in [side * column]
+        for line in block
+    )
 
 
 def _moved_frames(coded: Size, size: Size, count: int) -> Iterator[bytes]:
@@ -123,7 +149,8 @@ def _moved_frame(coded: Size, vector: Sequence[int], order: int) -> bytes:
     columns, rows = coded[0] // 16, coded[1] // 16
     none, rest = _ue(0), _ue(columns - 1)
     top = none + first + (none + same) * (columns - 1)
-    return _nal(0x01, head + top + none + same + (rest + same) * (rows - 2) + rest)
+    below = none + same + (rest + same) * (rows - 2) + rest
+    return _nal(0x01, _to_bytes(head + top + below + "1"))
 
 
 # -- MP4 ----------------------------------------------------------------------------------------
