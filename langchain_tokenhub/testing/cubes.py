@@ -18,6 +18,7 @@ from langchain_tokenhub.testing.cards import open_picture, png
 from langchain_tokenhub.testing.tables import blob
 
 Point = tuple[float, float, float]
+Pair = tuple[float, float]
 Face = tuple[int, int, int]
 _TURNS: tuple[Callable[[float, float, float], Point], ...] = (
     lambda x, y, z: (x, y, z),
@@ -40,11 +41,10 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles, and at each corner a normal and the place in the picture."""
+    """Triangles, and the place of each corner in the picture."""
 
     points: tuple[Point, ...]
-    normals: tuple[Point, ...]
-    places: tuple[tuple[float, float], ...]
+    places: tuple[Pair, ...]
     faces: tuple[Face, ...]
 
 
@@ -53,8 +53,7 @@ def cube(cells: int) -> Mesh:
     """Build a cube of side 1, whose sides have `cells` times `cells` squares."""
     grid = [(i / cells, j / cells) for j, i in product(range(cells + 1), repeat=2)]
     points = [turn(a - 0.5, 0.5 - b, 0.5) for turn in _TURNS for a, b in grid]
-    normals = [turn(0.0, 0.0, 1.0) for turn in _TURNS for _ in grid]
-    return Mesh(tuple(points), tuple(normals), tuple(grid * 6), tuple(_faces(cells)))
+    return Mesh(tuple(points), tuple(grid * 6), tuple(_faces(cells)))
 
 
 def _faces(cells: int) -> Iterator[Face]:
@@ -70,18 +69,14 @@ def draw_preview(texture: bytes) -> bytes:
     picture = open_picture(texture)
     image = Image.new("RGB", (_PREVIEW, _PREVIEW), _PAPER)
     for corner, across, down, light in _SHOWN:
-        side = ImageEnhance.Brightness(picture).enhance(light)
+        side = ImageEnhance.Brightness(picture).enhance(light).convert("RGBA")
         place = _to_side(corner, across, down, picture.width)
         seen = side.transform(image.size, Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
-        whole = Image.new("L", picture.size, 255)
-        mask = whole.transform(image.size, Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
-        image.paste(seen, mask=mask)
+        image.paste(seen, mask=seen)
     return png(image)
 
 
-def _to_side(
-    corner: tuple[float, float], across: tuple[float, float], down: tuple[float, float], side: int
-) -> tuple[float, ...]:
+def _to_side(corner: Pair, across: Pair, down: Pair, side: int) -> tuple[float, ...]:
     """Return the affine map from the preview to the picture of a side."""
     (ax, ay), (dx, dy) = across, down
     scale = side / (ax * dy - ay * dx) / _PREVIEW
@@ -97,7 +92,6 @@ def glb(mesh: Mesh, texture: bytes) -> bytes:
     """Write binary glTF 2.0."""
     chunks = [
         b"".join(struct.pack("<3f", *p) for p in mesh.points),
-        b"".join(struct.pack("<3f", *p) for p in mesh.normals),
         b"".join(struct.pack("<2f", *p) for p in mesh.places),
         b"".join(struct.pack("<3I", *f) for f in mesh.faces),
         texture + bytes(-len(texture) % 4),
@@ -108,7 +102,7 @@ def glb(mesh: Mesh, texture: bytes) -> bytes:
         start += len(chunk)
     for accessor in gltf["accessors"]:
         accessor["count"] = len(mesh.points)
-    gltf["accessors"][3]["count"] = 3 * len(mesh.faces)
+    gltf["accessors"][2]["count"] = 3 * len(mesh.faces)
     gltf["buffers"] = [{"byteLength": start}]
     text = json.dumps(gltf, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
@@ -117,11 +111,9 @@ def glb(mesh: Mesh, texture: bytes) -> bytes:
 
 
 def stl(mesh: Mesh, _: bytes) -> bytes:
-    """Write binary STL, which has no picture."""
-    rows = [
-        struct.pack("<12fH", *mesh.normals[f[0]], *(x for i in f for x in mesh.points[i]), 0)
-        for f in mesh.faces
-    ]
+    """Write binary STL, which has no picture; readers compute the normals."""
+    corners = [[x for corner in face for x in mesh.points[corner]] for face in mesh.faces]
+    rows = [struct.pack("<12fH", 0, 0, 0, *numbers, 0) for numbers in corners]
     return b"TokenHub emulator".ljust(80) + struct.pack("<I", len(rows)) + b"".join(rows)
 
 

@@ -24,11 +24,10 @@ from langchain_tokenhub.testing.media_state import Job
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
 from langchain_tokenhub.testing.sample_files import (
     SampleFile,
-    image_of,
-    models_of,
+    file_of,
+    formats_of,
     revised_prompt,
     text_of,
-    video_of,
 )
 from langchain_tokenhub.testing.tables import table
 
@@ -127,23 +126,24 @@ def _job_not_found(request_id: str) -> Json:
 
 def _data(x: Exchange, job: Job) -> Any:
     """List the files of a job; for video it is one object."""
+    sources = list(_pictures(x, job.body))
 
-    def link(file: SampleFile) -> str:
+    def link(kind: str) -> str:
+        file = file_of(kind, job.id, job.row, job.body, sources)
         return x.hub.link(x.base, file, job.row["link_seconds"])
 
-    given = job.id, job.row, job.body, list(_pictures(x, job.body))
     match job.kind:
         case "image":
-            entry = {"url": link(image_of(*given))}
+            entry = {"url": link("png")}
             if job.body.get("revise", 1):
                 entry["revised_prompt"] = revised_prompt(text_of(job.body))
             return [entry]
         case "video":
-            return {"url": link(video_of(*given))}
+            return {"url": link("mp4")}
         case _:
             return [
-                {"type": model.type, "url": link(model), "preview_image_url": link(preview)}
-                for model, preview in models_of(*given)
+                {"type": kind, "url": link(kind), "preview_image_url": link("preview")}
+                for kind in formats_of(job.body)
             ]
 
 
@@ -167,7 +167,7 @@ async def lite(x: Exchange) -> Response:
     x.hub.charge(row, x.body)
     if x.fault and x.fault.kind == "lost-answer":
         return await hang_up(x.request)
-    file = image_of(request_id, row, x.body, [])
+    file = file_of("png", request_id, row, x.body, [])
     entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -45,17 +45,7 @@ Source = SampleFile | str
 
 @dataclass(frozen=True)
 class _Scene:
-    """What the files of a job show.
-
-    Args:
-        text: The prompt, or what stands for it.
-        caption: Model, size and what else was asked for.
-        size: Width and height in pixels.
-        pictures: Pictures that were sent, encoded.
-        fps: Frames a second of a video.
-        cells: Squares along an edge of a cube.
-        white: Whether a cube shows no picture.
-    """
+    """What the files of a job show, with the encoded pictures that were sent."""
 
     text: str
     caption: str
@@ -66,37 +56,25 @@ class _Scene:
     white: bool
 
 
-def image_of(job_id: str, row: Row, body: Body, sources: Sequence[Source]) -> SampleFile:
-    """Return the picture of an image job: a card, on the first picture that was sent."""
-    return _file(job_id, "png", partial(_make, "png", row, body, sources))
+def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Source]) -> SampleFile:
+    """Return a file of a job.
 
-
-def video_of(job_id: str, row: Row, body: Body, sources: Sequence[Source]) -> SampleFile:
-    """Return a video: of the pictures that were sent, else of a card."""
-    return _file(job_id, "mp4", partial(_make, "mp4", row, body, sources), ".mp4")
-
-
-def models_of(
-    job_id: str, row: Row, body: Body, sources: Sequence[Source]
-) -> list[tuple[SampleFile, SampleFile]]:
-    """Return the files of a 3D job, each with its preview picture."""
-
-    def file(kind: str, ending: str) -> SampleFile:
-        make = "turntable" if kind == "mp4" else kind
-        return _file(job_id, kind, partial(_make, make, row, body, sources), ending)
-
-    preview = replace(file("preview", ""), type="png")
-    models = [file(kind, ".zip" if kind == "obj" else f".{kind}") for kind in _formats(body)]
-    return [(model, preview) for model in models]
-
-
-def _file(job_id: str, kind: str, make: Callable[[], bytes], ending: str = "") -> SampleFile:
+    Args:
+        kind: `png`, `mp4`, `preview` or a format of a 3D model.
+        job_id: The id of the job, from which the file's name is made.
+        row: The row of the model.
+        body: The submit.
+        sources: The pictures that were sent.
+    """
     name = hashlib.sha256(f"{job_id}/{kind}".encode()).hexdigest()[:32]
-    return SampleFile(kind, f"{name}{ending}", make)
+    ending = {"png": "", "preview": "", "obj": ".zip"}.get(kind, f".{kind}")
+    shown = "turntable" if kind == "mp4" and row["object"] == "3d_job" else kind
+    make = partial(_make, shown, row, body, sources)
+    return SampleFile("png" if kind == "preview" else kind, f"{name}{ending}", make)
 
 
-def _formats(body: Body) -> Iterator[str]:
-    """List the file types: two for the large models, one for express, and the one asked for."""
+def formats_of(body: Body) -> Iterator[str]:
+    """List the files of a 3D job: two for the large models, one for express, one asked for."""
     asked = str(body.get("result_format") or "").lower()
     if body["model"] == "hy-3d-express":
         yield asked or ("glb" if body.get("enable_geometry") else "obj")

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageStat
 from langchain_tokenhub.testing import cards
 from langchain_tokenhub.testing.cards import draw_card, open_picture, png
 from langchain_tokenhub.testing.cubes import cube, draw_preview, fbx, glb, obj, stl, usdz
-from langchain_tokenhub.testing.sample_files import image_of, models_of, text_of, video_of
+from langchain_tokenhub.testing.sample_files import file_of, formats_of, text_of
 from langchain_tokenhub.testing.tables import table
 from langchain_tokenhub.testing.videos import coded_size, encode_video
 
@@ -21,12 +21,18 @@ RED, BLUE = (220, 30, 40), (20, 60, 200)
 CUBE = cube(4)
 
 
-def made(make, model, *sources, **body):
-    return make("1", ROWS[model], {"model": model, **body}, sources).make()
+def made(kind, model, *sources, **body):
+    return file_of(kind, "1", ROWS[model], {"model": model, **body}, sources).make()
+
+
+def mesh_of(*sources, **body):
+    raw = made("glb", "hy-3d-3.0", *sources, **body)
+    (mesh,) = trimesh.load(io.BytesIO(raw), file_type="glb").geometry.values()
+    return mesh
 
 
 def image(model="hy-image-v3.0", *sources, **body):
-    return open_picture(made(image_of, model, *sources, **body))
+    return open_picture(made("png", model, *sources, **body))
 
 
 def halves(width=400, height=300):
@@ -65,7 +71,7 @@ def test_a_small_or_large_or_flat_picture_has_the_size_asked_for(size):
 
 
 def test_a_png_keeps_the_prompt():
-    raw = made(image_of, "hy-image-v3.0", prompt="雨中竹林")
+    raw = made("png", "hy-image-v3.0", prompt="雨中竹林")
     assert Image.open(io.BytesIO(raw)).text["prompt"] == "雨中竹林"
 
 
@@ -115,11 +121,11 @@ def test_what_stands_for_a_prompt_is_the_template_or_the_model():
 
 
 def video(model="hy-video-1.5", *sources, **body):
-    return frames_of(made(video_of, model, *sources, **body))
+    return frames_of(made("mp4", model, *sources, **body))
 
 
 def test_a_video_can_start_before_it_is_whole():
-    raw = made(video_of, "hy-video-1.5", prompt="小河流水")
+    raw = made("mp4", "hy-video-1.5", prompt="小河流水")
     assert raw.index(b"moov") < raw.index(b"mdat")
 
 
@@ -181,9 +187,7 @@ def test_a_video_of_several_pictures_shows_each_in_its_turn():
 
 
 def test_a_glb_carries_the_picture_that_was_sent():
-    (_, _), (file, _) = models_of("1", ROWS["hy-3d-3.0"], {"model": "x"}, [coded(halves(300, 300))])
-    scene = trimesh.load(io.BytesIO(file.make()), file_type="glb")
-    (mesh,) = scene.geometry.values()
+    mesh = mesh_of(coded(halves(300, 300)))
     texture = mesh.visual.material.baseColorTexture.convert("RGB")
     assert [texture.getpixel((x, 256)) for x in (100, 400)] == [RED, BLUE]
     assert len(mesh.visual.uv) == len(mesh.vertices)
@@ -195,24 +199,18 @@ def test_each_side_of_a_cube_faces_outwards():
     assert mesh.volume == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("body", "faces"),
-    [({}, 1728), ({"generate_type": "LowPoly"}, 192)],
-)
-def test_a_low_poly_model_has_fewer_faces(body, faces):
-    (_, _), (file, _) = models_of(
-        "1", ROWS["hy-3d-3.0"], {"model": "x", "prompt": "塔", **body}, []
-    )
-    (mesh,) = trimesh.load(io.BytesIO(file.make()), file_type="glb").geometry.values()
-    assert len(mesh.faces) == faces
+def test_a_low_poly_model_has_fewer_faces():
+    kinds = ({}, {"generate_type": "LowPoly"})
+    assert [len(mesh_of(prompt="塔", **kind).faces) for kind in kinds] == [1728, 192]
 
 
 def test_a_geometry_model_is_white():
-    body = {"model": "x", "prompt": "塔", "generate_type": "Geometry"}
-    ((file, preview),) = models_of("1", ROWS["hy-3d-3.0"], body, [])
-    (mesh,) = trimesh.load(io.BytesIO(file.make()), file_type="glb").geometry.values()
-    assert len(mesh.visual.material.baseColorTexture.convert("RGB").getcolors()) == 1
-    assert all(max(c) - min(c) < 20 for _, c in open_picture(preview.make()).getcolors(1 << 20))
+    white = {"prompt": "塔", "generate_type": "Geometry"}
+    texture = mesh_of(**white).visual.material.baseColorTexture.convert("RGB")
+    preview = open_picture(made("preview", "hy-3d-3.0", **white))
+    assert len(texture.getcolors()) == 1
+    assert all(max(c) - min(c) < 20 for _, c in preview.getcolors(1 << 20))
+    assert list(formats_of({"model": "hy-3d-3.0", **white})) == ["glb"]
 
 
 def test_an_stl_loads():
