@@ -52,7 +52,6 @@ class _Scene:
     size: Size
     pictures: tuple[bytes, ...]
     fps: int
-    cells: int
     white: bool
 
 
@@ -82,7 +81,7 @@ def formats_of(body: Body) -> Iterator[str]:
     if body.get("generate_type") != "Geometry":
         yield "obj"
     yield "glb"
-    if asked in cubes.WRITERS and asked not in {"obj", "glb"}:
+    if asked in cubes.FORMATS and asked not in {"obj", "glb"}:
         yield asked
 
 
@@ -114,7 +113,6 @@ def _make(kind: str, row: Row, body: Body, sources: Sequence[Source]) -> bytes:
         size=size,
         pictures=pictures,
         fps=fps if type(fps) is int and 0 < fps <= _MAX_FPS else 24,
-        cells=4 if body.get("generate_type") == "LowPoly" else 12,
         white=body.get("generate_type") == "Geometry" or bool(body.get("enable_geometry")),
     )
     return _render(kind, scene)
@@ -180,7 +178,7 @@ def _render(kind: str, scene: _Scene) -> bytes:
         case "preview":
             return cubes.draw_preview(_texture(scene))
         case _:
-            return cubes.WRITERS[kind](cubes.cube(scene.cells), _texture(scene))
+            return cubes.encode_model(kind, _texture(scene))
 
 
 def _texture(scene: _Scene) -> bytes:

@@ -201,7 +201,7 @@ class Hub:
         """
         fault = Fault(kind, **details)
         if fault.kind == "black-hole":
-            self.unreachable = True
+            self._set_unreachable(value=True)
         else:
             self.faults.order(fault)
 
@@ -209,7 +209,11 @@ class Hub:
         """Remove ordered failures and scripted answers, and be reachable again."""
         self.faults.clear()
         self.script.clear()
-        self.unreachable = False
+        self._set_unreachable(value=False)
+
+    def _set_unreachable(self, *, value: bool) -> None:
+        """Change whether the host answers."""
+        self.unreachable = value
 
     def advance(self, seconds: float) -> None:
         """Move the clock of jobs, links and rate limits forward."""
