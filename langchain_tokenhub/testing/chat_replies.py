@@ -243,29 +243,25 @@ def _find(patterns: Sequence[str], text: str) -> str:
     return next(filter(None, [*found.groups(), found.group()]), "") if found else ""
 
 
-def _dereference(reference: str, root: Mapping[str, Any]) -> Any:
-    """Follow a local reference; `None` where it leads nowhere."""
+def _dereference(reference: str, root: Schema) -> Schema:
+    """Follow a local reference; where it leads nowhere, anything fits."""
     found: Any = root
-    for step in filter(None, reference.removeprefix("#").split("/")):
+    for step in reference.split("/")[1:]:
         found = found.get(step) if isinstance(found, dict) else None
-    return found
+    return found if isinstance(found, dict) else {}
 
 
-def resolve(schema: Body, root: Body) -> Body:
+def resolve(schema: Schema, root: Schema) -> Schema:
     """Follow references, merge `allOf`, and take the first alternative that is not null."""
+    merged = dict(schema)
     for _ in range(_MAX_DEPTH):
-        if "$ref" in schema:
-            schema = {**(_dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
-        elif options := schema.get("anyOf") or schema.get("oneOf"):
-            option = next((o for o in options if o.get("type") != "null"), options[0])
-            schema = {**_without(schema, "anyOf", "oneOf"), **option}
-        elif parts := schema.get("allOf"):
-            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
-    return schema
-
-
-def _without(schema: Body, *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in schema.items() if k not in keys}
+        if reference := merged.pop("$ref", None):
+            merged = {**_dereference(reference, root), **merged}
+        elif options := merged.pop("anyOf", None) or merged.pop("oneOf", None):
+            merged |= next((o for o in options if o.get("type") != "null"), options[0])
+        for part in merged.pop("allOf", ()):
+            merged |= part
+    return merged
 
 
 def type_of(schema: Body) -> str:

@@ -51,6 +51,7 @@ _MAX_MINIMUM = 10_000
 """The largest `minItems` or `minLength` that is accepted: answers stay small."""
 _LINK = r"https?://[^\s/]+"
 _DATA_URL = r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]+"
+_REFERENCE = r"^#((/(\$defs|definitions|properties)/[^/]+)|/items)*$"
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -73,7 +74,7 @@ class _Schema(_Open):
     """The keys of a JSON schema that the emulator reads."""
 
     type: _Type | Annotated[list[_Type], Field(min_length=1)] = "object"
-    ref: str = Field("", alias="$ref")
+    ref: str = Field("", alias="$ref", pattern=_REFERENCE)
     defs: dict[str, _Schema] = Field({}, alias="$defs")
     definitions: dict[str, _Schema] = {}
     properties: dict[str, _Schema] = {}

@@ -101,17 +101,15 @@ async def query(x: Exchange) -> Response:
     job = x.hub.find(x.body.get("id"), x.body.get("model"))
     if job is None or job.kind != _kind(x) or job.key != x.key:
         return json_response(_job_not_found(x.rng.uuid()))
-    seen, now = job.record(x.hub.clock(), 0), int(x.hub.now())
+    status, now = job.status, int(x.hub.now())
     answer: Json = {"request_id": x.rng.uuid(), "object": job.row["object"], "created_at": now}
-    if seen.status == "completed":
-        answer["completed_at"] = now
-    answer["status"] = seen.status
+    answer["status"] = status
     if job.kind == "video":
-        answer["progress"] = seen.progress
-    if seen.status == "failed" and job.error:
+        answer["progress"] = job.progress
+    if status == "failed" and job.error:
         answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
-    if seen.status == "completed":
-        answer["data"] = _data(x, job)
+    if status == "completed":
+        answer |= {"completed_at": now, "data": _data(x, job)}
     return json_response(answer)
 
 

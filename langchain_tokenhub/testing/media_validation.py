@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from langchain_tokenhub.testing.errors import check_model
+from langchain_tokenhub.testing.errors import RefusedError, check_model
 from langchain_tokenhub.testing.tables import table
 
 Body = Mapping[str, Any]
@@ -20,18 +20,8 @@ Row = Mapping[str, Any]
 FieldCheck = Callable[[str, Any, Row], None]
 
 
-class MediaRefusedError(Exception):
-    """A submit is refused; the service tells so inside HTTP 200.
-
-    Args:
-        code: A business code such as `InvalidParameter.InvalidParameter`.
-        message: The text of the error.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+class MediaRefusedError(RefusedError):
+    """A submit is refused with a code such as `InvalidParameter.X`, inside HTTP 200."""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Build the body of the answer to a submit: its id is empty."""
