@@ -1,4 +1,4 @@
-"""The pictures of the emulator: cards that show the prompt on colours of its own. Pure."""
+"""The images of the emulator: cards that show the prompt on colours of its own. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Size = tuple[int, int]
 Colour = tuple[int, ...]
 
 UNREADABLE = (ValueError, OSError, Image.DecompressionBombError)
-"""What Pillow raises for bytes that are no picture."""
+"""What Pillow raises for bytes that are no image."""
 _MAX_CHARACTERS = 400
 _MARGIN = 0.1
 """Share of a side that stays free of text: a video does not show all of its edges."""
@@ -40,7 +40,7 @@ _FONTS = {
 
 
 def png(image: Image.Image, prompt: str = "") -> bytes:
-    """Encode a picture as PNG; a prompt is written into an iTXt chunk."""
+    """Encode an image as PNG; a prompt is written into an iTXt chunk."""
     note, out = PngInfo(), io.BytesIO()
     if prompt:
         note.add_itxt("prompt", prompt, lang="zh", tkey="prompt")
@@ -48,8 +48,8 @@ def png(image: Image.Image, prompt: str = "") -> bytes:
     return out.getvalue()
 
 
-def open_picture(raw: bytes) -> Image.Image:
-    """Decode a picture.
+def open_image(raw: bytes) -> Image.Image:
+    """Decode an image.
 
     Raises:
         UNREADABLE: When it is none.
@@ -58,7 +58,7 @@ def open_picture(raw: bytes) -> Image.Image:
 
 
 def draw_card(
-    text: str, caption: str, size: Size, picture: Image.Image | None = None
+    text: str, caption: str, size: Size, reference: Image.Image | None = None
 ) -> Image.Image:
     """Draw a card: the text large, the caption below.
 
@@ -66,13 +66,13 @@ def draw_card(
         text: The prompt.
         caption: Model, size and seed.
         size: Width and height in pixels.
-        picture: A reference picture, which is shown above the text.
+        reference: A reference image, which is shown above the text.
     """
     colours, (width, height) = _palette(text), size
     left, top, small = width * _MARGIN, height * _MARGIN, max(7, round(min(size) / 30))
     image, head = _draw_background(text, colours, size), top + 2.5 * small
-    if picture is not None:
-        inset = ImageOps.contain(picture, (max(1, width // 2), max(1, height // 3)))
+    if reference is not None:
+        inset = ImageOps.contain(reference, (max(1, width // 2), max(1, height // 3)))
         image.paste(inset, (round(width - left - inset.width), round(head)))
         head += inset.height
     foot = height - top - 2 * small
@@ -88,9 +88,9 @@ def draw_card(
     return image
 
 
-def show_picture(picture: Image.Image, caption: str, size: Size) -> Image.Image:
-    """Cut a picture to a size, and write a caption on a dark bar below."""
-    image, small = ImageOps.fit(picture, size), max(7, round(min(size) / 30))
+def show_image(source: Image.Image, caption: str, size: Size) -> Image.Image:
+    """Cut an image to a size, and write a caption on a dark bar below."""
+    image, small = ImageOps.fit(source, size), max(7, round(min(size) / 30))
     font, at = ImageFont.load_default(small), (size[0] * _MARGIN, size[1] * (1 - _MARGIN))
     draw = ImageDraw.Draw(image, "RGBA")
     left, top, right, bottom = draw.textbbox(at, caption, font, anchor="ls")

@@ -273,7 +273,7 @@ def prompt_tokens(body: Body) -> int:
 
 
 def message_tokens(message: Body) -> int:
-    """Count the tokens of one message; a picture or a film counts 256."""
+    """Count the tokens of one message; an image or a video counts 256."""
     parts = parts_of(message)
     words = sum(count_tokens(p["text"]) if p["type"] == "text" else _MEDIA_TOKENS for p in parts)
     calls = message.get("tool_calls") or []

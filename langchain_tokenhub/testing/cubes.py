@@ -1,6 +1,6 @@
-"""3D models: a cube with a picture on its sides, in the formats of the service. Pure.
+"""3D models: a cube with an image on its sides, in the formats of the service. Pure.
 
-Its points and faces are in the folder `data`, ready in the formats that hold no picture.
+Its points and faces are in the folder `data`, ready in the formats that hold no image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from string import Template
 
 from PIL import Image, ImageEnhance
 
-from langchain_tokenhub.testing.cards import open_picture, png
+from langchain_tokenhub.testing.cards import open_image, png
 from langchain_tokenhub.testing.tables import blob
 
 FORMATS = ("glb", "obj", "stl", "usdz", "fbx")
@@ -28,19 +28,19 @@ _SHOWN = (
 
 
 def draw_preview(texture: bytes) -> bytes:
-    """Draw a cube with a picture on its sides as PNG, seen from above."""
-    picture = open_picture(texture)
+    """Draw a cube with an image on its sides as PNG, seen from above."""
+    source = open_image(texture)
     image = Image.new("RGB", (_PREVIEW, _PREVIEW), _PAPER)
     for corner, across, down, light in _SHOWN:
-        side = ImageEnhance.Brightness(picture).enhance(light).convert("RGBA")
-        place = _to_side(corner, across, down, picture.width)
+        side = ImageEnhance.Brightness(source).enhance(light).convert("RGBA")
+        place = _to_side(corner, across, down, source.width)
         seen = side.transform(image.size, Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
         image.paste(seen, mask=seen)
     return png(image)
 
 
 def _to_side(corner: Pair, across: Pair, down: Pair, side: int) -> tuple[float, ...]:
-    """Return the affine map from the preview to the picture of a side."""
+    """Return the affine map from the preview to the image of a side."""
     (ax, ay), (dx, dy) = across, down
     scale = side / (ax * dy - ay * dx) / _PREVIEW
     rows = (dy * scale, -dx * scale), (-ay * scale, ax * scale)
@@ -69,7 +69,7 @@ def _glb(texture: bytes) -> bytes:
 
 
 def _obj(texture: bytes) -> bytes:
-    """Write a ZIP of OBJ, MTL and the picture, as the service does; its bytes hold no time."""
+    """Write a ZIP of OBJ, MTL and the image, as the service does; its bytes hold no time."""
     out = io.BytesIO()
     members = {"model.obj": blob("cube.obj"), "model.mtl": blob("cube.mtl"), "texture.png": texture}
     with zipfile.ZipFile(out, "w") as archive:

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, get_args
 
+from langchain_tokenhub.testing.errors import RefusedError
+
 FaultKind = Literal[
     "status",
     "reset",
@@ -71,6 +73,11 @@ class Fault:
         if self.kind not in get_args(FaultKind):
             kinds = ", ".join(get_args(FaultKind))
             raise ValueError(f"There is no fault {self.kind!r}; there are {kinds}.")
+
+    def error(self) -> RefusedError:
+        """Return the error that the order describes."""
+        code = self.code or f"{self.status or 500}001"
+        return RefusedError(code, self.message, retry_after=self.retry_after, status=self.status)
 
     def matches(self, method: str, path: str) -> bool:
         """Return True if the order is for such a request."""

@@ -11,12 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import (
     Exchange,
-    cut_short,
     hang_up,
     json_response,
 )
@@ -32,7 +31,7 @@ from langchain_tokenhub.testing.sample_files import (
 from langchain_tokenhub.testing.tables import table
 
 Json = dict[str, Any]
-_PICTURES = ("image", "image_url", "image_base64")
+_IMAGE_FIELDS = ("image", "image_url", "image_base64")
 
 
 def _kind(x: Exchange) -> str:
@@ -54,7 +53,7 @@ def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
 
 
 def _check_own_links(x: Exchange) -> None:
-    """Refuse inputs that are dead links of this emulator: the service could not fetch them."""
+    """Refuse inputs that are expired links of this emulator: the service could not fetch them."""
     for text in _texts(x.body):
         if name := _own_file(x, text):
             found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query)))
@@ -124,7 +123,7 @@ def _job_not_found(request_id: str) -> Json:
 
 def _data(x: Exchange, job: Job) -> Any:
     """List the files of a job; for video it is one object."""
-    sources = list(_pictures(x, job.body))
+    sources = list(_sent_images(x, job.body))
 
     def link(kind: str) -> str:
         file = file_of(kind, job.id, job.row, job.body, sources)
@@ -145,10 +144,10 @@ def _data(x: Exchange, job: Job) -> Any:
             ]
 
 
-def _pictures(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
-    """Yield the pictures that were sent; of a link and base64 it is the link."""
+def _sent_images(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
+    """Yield the images that were sent; of a link and base64 it is the link."""
     images = body.get("images")
-    sent = images if isinstance(images, list) else [body.get(name) for name in _PICTURES]
+    sent = images if isinstance(images, list) else [body.get(name) for name in _IMAGE_FIELDS]
     for text in (next(_texts(one), "") for one in sent):
         yield x.hub.files.get(_own_file(x, text), text)
 
@@ -185,11 +184,7 @@ async def serve_file(x: Exchange) -> Response:
     file = x.hub.open(request.path_params["name"], request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
-    raw = await asyncio.to_thread(file.make)
-    if x.fault and x.fault.kind == "cut":
-        headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
-        return StreamingResponse(cut_short(raw, x.fault.after, request), headers=headers)
-    return _content_response(request, file, raw)
+    return _content_response(request, file, await asyncio.to_thread(file.make))
 
 
 def _denied(status: int, code: str, message: str) -> Response:

@@ -30,7 +30,7 @@ class SampleFile:
 
     Args:
         type: `png`, `mp4`, `glb`, `obj` ...
-        name: Its name in a link; pictures have no ending there.
+        name: Its name in a link; images have no ending there.
         make: Makes the bytes.
     """
 
@@ -40,17 +40,17 @@ class SampleFile:
 
 
 Source = SampleFile | str
-"""A picture that was sent: a file of the emulator, or base64 with or without a data URL's head."""
+"""An image that was sent: a file of the emulator, or base64 with or without a data URL's head."""
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """What the files of a job show, with the encoded pictures that were sent."""
+    """What the files of a job show, with the encoded images that were sent."""
 
     text: str
     caption: str
     size: Size
-    pictures: tuple[bytes, ...]
+    images: tuple[bytes, ...]
     fps: int
     white: bool
 
@@ -63,7 +63,7 @@ def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Sour
         job_id: The id of the job, from which the file's name is made.
         row: The row of the model.
         body: The submit.
-        sources: The pictures that were sent.
+        sources: The images that were sent.
     """
     name = hashlib.sha256(f"{job_id}/{kind}".encode()).hexdigest()[:32]
     ending = {"png": "", "preview": "", "obj": ".zip"}.get(kind, f".{kind}")
@@ -104,14 +104,14 @@ def revised_prompt(prompt: str) -> str:
 
 
 def _make(kind: str, row: Row, body: Body, sources: Sequence[Source]) -> bytes:
-    pictures = tuple(filter(None, map(_read_picture, sources)))
-    size = _size_of(row, body, pictures)
+    images = tuple(filter(None, map(_read_image, sources)))
+    size = _size_of(row, body, images)
     fps = body.get("fps") or body.get("frame_rate")
     scene = _Scene(
         text=text_of(body),
         caption=_caption(row, body, size),
         size=size,
-        pictures=pictures,
+        images=images,
         fps=fps if type(fps) is int and 0 < fps <= _MAX_FPS else 24,
         white=body.get("generate_type") == "Geometry" or bool(body.get("enable_geometry")),
     )
@@ -126,13 +126,13 @@ def _caption(row: Row, body: Body, size: Size) -> str:
     return text.encode("latin-1", "replace").decode("latin-1")[:120]
 
 
-def _size_of(row: Row, body: Body, pictures: Sequence[bytes]) -> Size:
+def _size_of(row: Row, body: Body, images: Sequence[bytes]) -> Size:
     asked = str(body.get("resolution") or row.get("resolution", ""))
     if row["object"] == "3d_job":
         return _TEXTURE
     if row["object"] == "video":
         lines = re.fullmatch(r"(\d{3,4})p", asked)
-        return _video_size(int(lines[1]) if lines else 720, pictures)
+        return _video_size(int(lines[1]) if lines else 720, images)
     try:
         width, height = size_of(asked or "1024:1024")
     except MediaRefusedError:  # an `ep-...` model may write sizes in another form
@@ -140,22 +140,22 @@ def _size_of(row: Row, body: Body, pictures: Sequence[bytes]) -> Size:
     return min(width, _MAX_SIDE), min(height, _MAX_SIDE)
 
 
-def _video_size(lines: int, pictures: Sequence[bytes]) -> Size:
-    """Return the size of a video of the first picture's shape, else 16:9, by its short side."""
-    width, height = cards.open_picture(pictures[0]).size if pictures else (16, 9)
+def _video_size(lines: int, images: Sequence[bytes]) -> Size:
+    """Return the size of a video of the first image's shape, else 16:9, by its short side."""
+    width, height = cards.open_image(images[0]).size if images else (16, 9)
     ratio = min(max(width / height, 1 / _MAX_RATIO), _MAX_RATIO)
     wide, high = lines * max(ratio, 1), lines * max(1 / ratio, 1)
     return 2 * round(wide / 2), 2 * round(high / 2)
 
 
-def _read_picture(source: Source) -> bytes:
-    """Return a picture; nothing for what is none, as a link to elsewhere."""
+def _read_image(source: Source) -> bytes:
+    """Return an image; nothing for what is none, as a link to elsewhere."""
     try:
         if isinstance(source, str):
             raw = base64.b64decode(source.rpartition(",")[2], validate=True)
         else:
             raw = source.make()
-        cards.open_picture(raw)
+        cards.open_image(raw)
     except cards.UNREADABLE:
         return b""
     return raw
@@ -165,14 +165,14 @@ def _read_picture(source: Source) -> bytes:
 def _render(kind: str, scene: _Scene) -> bytes:
     match kind:
         case "png":
-            first = next(map(cards.open_picture, scene.pictures), None)
+            first = next(map(cards.open_image, scene.images), None)
             image = cards.draw_card(scene.text, scene.caption, scene.size, first)
             return cards.png(image, scene.text)
         case "mp4":
             coded = videos.coded_size(scene.size)
-            return videos.encode_video(_pictures(scene, coded), scene.size, scene.fps)
+            return videos.encode_video(_shown(scene, coded), scene.size, scene.fps)
         case "turntable":
-            preview = cards.open_picture(_render("preview", scene))
+            preview = cards.open_image(_render("preview", scene))
             coded = videos.coded_size(preview.size)
             return videos.encode_video([preview.resize(coded)], preview.size, scene.fps)
         case "preview":
@@ -182,16 +182,16 @@ def _render(kind: str, scene: _Scene) -> bytes:
 
 
 def _texture(scene: _Scene) -> bytes:
-    """Return what the sides of a cube show: nothing, the whole picture that was sent, or a card."""
+    """Return what the sides of a cube show: nothing, the whole image that was sent, or a card."""
     if scene.white:
         return cards.png(Image.new("RGB", _TEXTURE, _WHITE))
-    if scene.pictures:
-        picture = cards.open_picture(scene.pictures[0])
-        return cards.png(ImageOps.pad(picture, _TEXTURE, color=_WHITE))
+    if scene.images:
+        first = cards.open_image(scene.images[0])
+        return cards.png(ImageOps.pad(first, _TEXTURE, color=_WHITE))
     return cards.png(cards.draw_card(scene.text, scene.caption, _TEXTURE))
 
 
-def _pictures(scene: _Scene, size: Size) -> list[Image.Image]:
-    """Return the pictures that were sent, else one card."""
-    shown = [cards.show_picture(cards.open_picture(p), scene.caption, size) for p in scene.pictures]
+def _shown(scene: _Scene, size: Size) -> list[Image.Image]:
+    """Return the images that were sent, else one card."""
+    shown = [cards.show_image(cards.open_image(p), scene.caption, size) for p in scene.images]
     return shown or [cards.draw_card(scene.text, scene.caption, size)]

@@ -2,7 +2,7 @@
 
 The first frame of a shot is lossless: macroblocks of the type I_PCM, or Intra_16x16 without a
 residual. Each other frame shows that frame moved by one vector, which takes a few bytes. The coded
-picture is a little larger than the part that is shown, so that the view can move over it.
+image is a little larger than the part that is shown, so that the view can move over it.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _SIDES = (16, 8, 8)
 
 
 def coded_size(size: Size) -> Size:
-    """Return the size of the pictures for a video of this size: whole macroblocks."""
+    """Return the size of the images for a video of this size: whole macroblocks."""
     width, height = (math.ceil(side * (1 + _HIDDEN) / 16) * 16 for side in size)
     return width, height
 
 
-def encode_video(pictures: Sequence[Image.Image], size: Size, fps: int) -> bytes:
-    """Encode a video that shows each picture for three seconds.
+def encode_video(images: Sequence[Image.Image], size: Size, fps: int) -> bytes:
+    """Encode a video that shows each image for three seconds.
 
     Args:
-        pictures: Pictures of `coded_size(size)`.
+        images: Pictures of `coded_size(size)`.
         size: Even width and height in pixels.
         fps: Frames a second.
     """
     samples: list[bytes] = []
-    for number, picture in enumerate(pictures):
-        samples.append(_key_frame(picture, number))
-        samples += _moved_frames(picture.size, size, SECONDS * fps)
+    for number, image in enumerate(images):
+        samples.append(_key_frame(image, number))
+        samples += _moved_frames(image.size, size, SECONDS * fps)
     keys = range(1, len(samples) + 1, SECONDS * fps)
     return _mp4([struct.pack(">I", len(s)) + s for s in samples], keys, size, fps)
 
@@ -86,13 +86,13 @@ def _parameter_sets(size: Size) -> tuple[bytes, bytes]:
     return _nal(0x67, _to_bytes(sequence + "1")), _nal(0x68, _to_bytes(picture + "1"))
 
 
-def _key_frame(picture: Image.Image, number: int) -> bytes:
-    """Write a picture. What repeats the column to its left is predicted, all else plain samples."""
-    y, cb, cr = picture.convert("YCbCr").split()
+def _key_frame(image: Image.Image, number: int) -> bytes:
+    """Write an image. What repeats the column to its left is predicted, all else plain samples."""
+    y, cb, cr = image.convert("YCbCr").split()
     planes = [y.point(_LUMA), cb.reduce(2).point(_CHROMA), cr.reduce(2).point(_CHROMA)]
     bits = _ue(0) + _ue(7) + _ue(0) + "0000" + _ue(number % 2) + "0" * 16 + "00" + _se(0)
-    parts, plain_above = list[bytes](), [False] * (picture.width // 16)
-    for row in range(picture.height // 16):
+    parts, plain_above = list[bytes](), [False] * (image.width // 16)
+    for row in range(image.height // 16):
         lines = [
             _lines(plane, side * row, side) for plane, side in zip(planes, _SIDES, strict=True)
         ]
@@ -203,8 +203,8 @@ def _index(
 
 
 def _sample_entry(size: Size) -> bytes:
-    sequence, picture = _parameter_sets(size)
-    sets = [struct.pack(">H", len(one)) + one for one in (sequence, picture)]
+    sequence, pictures = _parameter_sets(size)
+    sets = [struct.pack(">H", len(one)) + one for one in (sequence, pictures)]
     avcc = _box("avcC", b"\1", sequence[1:4], b"\xff\xe1", sets[0], b"\1", sets[1])
     shape = struct.pack(">2H3IH", *size, 72 << 16, 72 << 16, 0, 1)
     return _box("avc1", bytes(7), b"\1", bytes(16), shape, bytes(32), b"\0\x18\xff\xff", avcc)

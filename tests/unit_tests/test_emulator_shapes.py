@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image, ImageChops, ImageStat
 
 from langchain_tokenhub.testing import cards
-from langchain_tokenhub.testing.cards import draw_card, open_picture, png
+from langchain_tokenhub.testing.cards import draw_card, open_image, png
 from langchain_tokenhub.testing.cubes import draw_preview, encode_model
 from langchain_tokenhub.testing.sample_files import file_of, formats_of, text_of
 from langchain_tokenhub.testing.tables import table
@@ -32,7 +32,7 @@ def mesh_of(*sources, **body):
 
 
 def image(model="hy-image-v3.0", *sources, **body):
-    return open_picture(made("png", model, *sources, **body))
+    return open_image(made("png", model, *sources, **body))
 
 
 def halves(width=400, height=300):
@@ -196,7 +196,7 @@ def test_a_glb_carries_the_picture_that_was_sent():
 def test_a_geometry_model_is_white():
     white = {"prompt": "塔", "generate_type": "Geometry"}
     texture = mesh_of(**white).visual.material.baseColorTexture.convert("RGB")
-    preview = open_picture(made("preview", "hy-3d-3.0", **white))
+    preview = open_image(made("preview", "hy-3d-3.0", **white))
     assert len(texture.getcolors()) == 1
     assert all(max(c) - min(c) < 20 for _, c in preview.getcolors(1 << 20))
     assert list(formats_of({"model": "hy-3d-3.0", **white})) == ["glb"]
@@ -233,7 +233,7 @@ def test_an_fbx_has_its_version_and_as_many_numbers_as_it_tells():
 
 
 def test_a_preview_shows_the_picture():
-    preview = open_picture(draw_preview(png(halves())))
+    preview = open_image(draw_preview(png(halves())))
     assert preview.size == (512, 512)
     colours = {colour for _, colour in preview.getcolors(1 << 20)}
     assert {RED, BLUE} <= colours  # the top side is not shaded
