@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 Size = tuple[int, int]
 Colour = tuple[int, ...]
 
-UNREADABLE = (ValueError, OSError, Image.DecompressionBombError)
+UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for bytes that are no image."""
 _MAX_CHARACTERS = 400
 _MARGIN = 0.1

@@ -23,6 +23,7 @@ from langchain_tokenhub.testing.media_state import Job
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
 from langchain_tokenhub.testing.sample_files import (
     SampleFile,
+    content_of,
     file_of,
     formats_of,
     revised_prompt,
@@ -148,8 +149,10 @@ def _sent_images(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | 
     """Yield the images that were sent; of a link and base64 it is the link."""
     images = body.get("images")
     sent = images if isinstance(images, list) else [body.get(name) for name in _IMAGE_FIELDS]
-    for text in (next(_texts(one), "") for one in sent):
-        yield x.hub.files.get(_own_file(x, text), text)
+    for one in sent:
+        text = (one.get("url") or one.get("base64")) if isinstance(one, dict) else one
+        if isinstance(text, str):
+            yield x.hub.files.get(_own_file(x, text), text)
 
 
 async def lite(x: Exchange) -> Response:
@@ -184,7 +187,7 @@ async def serve_file(x: Exchange) -> Response:
     file = x.hub.open(request.path_params["name"], request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
-    return _content_response(request, file, await asyncio.to_thread(file.make))
+    return _content_response(request, file, await asyncio.to_thread(content_of, file))
 
 
 def _denied(status: int, code: str, message: str) -> Response:

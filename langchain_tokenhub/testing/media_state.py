@@ -164,7 +164,7 @@ class MediaHub(Hub):
 
     def link(self, base: str, file: SampleFile, life: float) -> str:
         """Sign a link to a file, in the form of the service's storage."""
-        self.files[file.name] = file
+        self.files.setdefault(file.name, file)
         window = f"{int(self.now())};{int(self.now() + life)}"
         escaped = quote(window, safe="")
         return (

@@ -72,6 +72,12 @@ def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Sour
     return SampleFile("png" if kind == "preview" else kind, f"{name}{ending}", make)
 
 
+@lru_cache(maxsize=64)
+def content_of(file: SampleFile) -> bytes:
+    """Return the bytes of a file."""
+    return file.make()
+
+
 def formats_of(body: Body) -> Iterator[str]:
     """List the files of a 3D job: two for the large models, one for express, one asked for."""
     asked = str(body.get("result_format") or "").lower()
@@ -154,7 +160,7 @@ def _read_image(source: Source) -> bytes:
         if isinstance(source, str):
             raw = base64.b64decode(source.rpartition(",")[2], validate=True)
         else:
-            raw = source.make()
+            raw = content_of(source)
         cards.open_image(raw)
     except cards.UNREADABLE:
         return b""
