@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 from langchain_tokenhub.testing.errors import RefusedError
 
@@ -30,27 +30,6 @@ _PATHS: dict[FaultKind, str] = {
     **dict.fromkeys(("cut", "stall", "keep-alive", "bad-sse", "duplicate"), _CHAT),
     **dict.fromkeys(("job", "refuse", "lost-answer"), "submit"),
 }
-
-
-class FaultDetails(TypedDict, total=False):
-    """The details of a failure.
-
-    `code`, `message`: of the error. `status`: HTTP status, else that of the code, else 500.
-    `retry_after`: the header, seconds or a date. `body`: sent instead of a JSON error.
-    `after`: number of events (of a stream; counted from the end where negative) or bytes (of a
-    file) before the failure. `seconds`: duration of a drip. `times`: number of requests.
-    `path`: only for paths that begin with it.
-    """
-
-    status: int | None
-    code: str
-    message: str
-    retry_after: float | str | None
-    body: str | None
-    after: int
-    seconds: float
-    times: int
-    path: str | None
 
 
 @dataclass

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -35,7 +35,6 @@ class Exchange:
         raw: The body; `None` where it was too large to keep.
         fault: The failure that is ordered for it.
         rng: For its ids and all else that is random.
-        body: The JSON object of an authorised POST.
         key: The API key of an authorised request.
     """
 
@@ -45,8 +44,13 @@ class Exchange:
     raw: bytes | None
     fault: Fault | None
     rng: Rng
-    body: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The JSON object of an authorised POST."""
+        body: Mapping[str, Any] = self.received.body
+        return body
 
     @property
     def base(self) -> str:
@@ -120,7 +124,7 @@ def _depth(value: Any) -> int:
 
 
 def _authorise(x: Exchange) -> Exchange:
-    """Check the key and read the body.
+    """Check the key and the body.
 
     Raises:
         RefusedError: For a key that is not good, and a body that is no JSON object.
@@ -130,16 +134,11 @@ def _authorise(x: Exchange) -> Exchange:
         raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
     if not x.hub.accepts(key.strip()):
         raise RefusedError("401002", "API Key does not exist or signature verification failed.")
-    return replace(x, body=_body(x) if x.request.method == "POST" else {}, key=key.strip())
-
-
-def _body(x: Exchange) -> dict[str, Any]:
     if x.raw is None:
         raise RefusedError("413001", f"The request body exceeds {BODY_LIMIT >> 20} MB.")
-    body = _parse(x.raw)
-    if not isinstance(body, dict):
+    if x.request.method == "POST" and not isinstance(x.received.body, dict):
         raise RefusedError("400001", "The request body is not a JSON object.")
-    return body
+    return replace(x, key=key.strip())
 
 
 # -- answers ------------------------------------------------------------------------------------
@@ -194,8 +193,7 @@ async def _fail(x: Exchange) -> Response | None:
 
 
 def _is_streamed(x: Exchange) -> bool:
-    body = x.received.body
-    return isinstance(body, dict) and bool(body.get("stream"))
+    return isinstance(x.received.body, dict) and bool(x.received.body.get("stream"))
 
 
 async def _reset(request: Request) -> Response:
