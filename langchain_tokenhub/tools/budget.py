@@ -66,7 +66,10 @@ class Budget:
         for call in self._calls(messages):
             if call["id"] == until:
                 break
-            price, answer = _price(self.models[call["name"]], call["args"]), answers.get(call["id"] or "")
+            price, answer = (
+                _price(self.models[call["name"]], call["args"]),
+                answers.get(call["id"] or ""),
+            )
             is_refused = answer is None and spent + price > self.cny
             if not is_refused and not (answer and _is_free(answer)):
                 spent += price
