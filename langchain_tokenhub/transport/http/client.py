@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.http.send_limits import (
+    AsyncTrace,
+    Trace,
+    send_in_time,
+    send_in_time_async,
+)
+from langchain_tokenhub.transport.http.threads import start_thread
 
 if TYPE_CHECKING:
     import httpx2
@@ -60,11 +67,14 @@ class SyncCallerClient(CallerClient):
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
-        send_state = request.extensions["send_state"]
-        send_state.mark_handed_over()
+        request.extensions["send_state"].mark_handed_over()
+
+        def send(trace: Trace) -> Any:
+            own = self._build(request, trace)
+            return self._client.send(own, stream=True, follow_redirects=False)
+
         with _map_errors():
-            own = self._build(request, send_state.note)
-            response = self._client.send(own, stream=True, follow_redirects=False)
+            response = send_in_time(send, request)
         return _convert(response, _SyncBody(response))
 
 
@@ -73,24 +83,14 @@ class AsyncCallerClient(CallerClient):
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
-        state, limit = request.extensions["send_state"], request.extensions.get("head_timeout")
-        state.mark_handed_over()
-        timeout = asyncio.timeout(None)
+        request.extensions["send_state"].mark_handed_over()
 
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            state.note(name, info)
-            if limit is not None and state.body_sent and timeout.when() is None:
-                timeout.reschedule(asyncio.get_running_loop().time() + limit)
+        async def send(trace: AsyncTrace) -> Any:
+            own = self._build(request, trace)
+            return await self._client.send(own, stream=True, follow_redirects=False)
 
-        try:
-            async with timeout:
-                with _map_errors():
-                    own = self._build(request, trace)
-                    response = await self._client.send(own, stream=True, follow_redirects=False)
-        except TimeoutError as late:
-            if not timeout.expired():
-                raise
-            raise httpx.ReadTimeout("the answer's head was not complete in time") from late
+        with _map_errors():
+            response = await send_in_time_async(send, request)
         return _convert(response, _AsyncBody(response))
 
 
@@ -122,18 +122,9 @@ class _SyncBody(_CallerBody):
     def _next(self, pieces: Iterator[bytes]) -> bytes | None:
         if self._read_timeout is None:
             return next(pieces, None)
-        reading = self._reading = Future[bytes | None]()
-
-        def read() -> None:
-            try:
-                reading.set_result(next(pieces, None))
-            except BaseException as error:  # noqa: BLE001 - raised again by `result`
-                reading.set_exception(error)
-
         try:
-            threading.Thread(target=read, daemon=True).start()
+            reading = self._reading = start_thread(partial(next, pieces, None))
         except RuntimeError as error:  # too many threads, or the interpreter ends
-            reading.cancel()
             raise httpx.ReadError(str(error)) from error
         try:
             return reading.result(self._read_timeout)

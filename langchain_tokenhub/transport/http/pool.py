@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from langchain_tokenhub.transport import failover
-from langchain_tokenhub.transport.http import sockets
+from langchain_tokenhub.transport.http import sockets, threads
 from langchain_tokenhub.transport.http.connection import MAX_IDLE, DirectConnection
 from langchain_tokenhub.transport.http.proxy import proxy_of
 from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
@@ -197,6 +197,7 @@ def _reset_after_fork() -> None:
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
     failover.reset_after_fork()
     sockets.reset_after_fork()
+    threads.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

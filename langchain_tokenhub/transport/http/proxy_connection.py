@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
@@ -18,8 +20,15 @@ from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport.http.connect import socket_options
 from langchain_tokenhub.transport.http.connection import MAX_IDLE
 from langchain_tokenhub.transport.http.parser import ResponseHead
+from langchain_tokenhub.transport.http.send_limits import (
+    AsyncTrace,
+    Trace,
+    send_in_time,
+    send_in_time_async,
+)
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
-from langchain_tokenhub.transport.send_state import SendState
+
+T = TypeVar("T")
 
 
 def open_proxy(proxy: httpx.Proxy, *, is_async: bool) -> ProxyConnection:
@@ -53,16 +62,25 @@ class ProxyConnection:
         self._stream: Any = None
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
+        self._sending: Future[None] | None = None
 
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
-        trace = partial(self._trace, request.extensions["send_state"])
         with _redact_logs(), _map_errors():
-            return self._start(self._pool.handle_request(_convert(request, trace)))
+            return self._start(send_in_time(partial(self._send, request), request))
 
-    def _trace(self, send_state: SendState, name: str, info: dict[str, Any]) -> None:
-        if name.endswith("connect_tcp.complete"):
+    def _send(self, request: httpx.Request, trace: Trace) -> httpcore.Response:
+        sending = self._sending = Future[None]()
+        try:
+            converted = _convert(request, partial(self._trace, trace))
+            response: httpcore.Response = self._pool.handle_request(converted)
+            return response
+        finally:
+            sending.set_result(None)
+
+    def _trace(self, trace: Callable[..., T], name: str, info: dict[str, Any]) -> T:
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"]
-        send_state.note(name, info)
+        return trace(name, info)
 
     def _start(self, response: httpcore.Response) -> ResponseHead:
         self._stream = response.stream
@@ -78,6 +96,14 @@ class ProxyConnection:
         return True
 
     async def close(self) -> None:  # noqa: D102
+        if self._sending is None:
+            return
+        if not self._sending.done() and self._socket is not None:
+            with suppress(OSError):  # it ends the thread that still reads the head
+                self._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._sending.add_done_callback(self._close)
+
+    def _close(self, _: Future[None]) -> None:
         self._pool.close()
         if self._socket is not None:
             self._socket.close()
@@ -87,13 +113,13 @@ class _AsyncConnection(ProxyConnection):
     """A connection of an event loop."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:
-        send_state = request.extensions["send_state"]
-
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            self._trace(send_state, name, info)
+        def send(trace: AsyncTrace) -> Awaitable[httpcore.Response]:
+            converted = _convert(request, partial(self._trace, trace))
+            answer: Awaitable[httpcore.Response] = self._pool.handle_async_request(converted)
+            return answer
 
         with _redact_logs(), _map_errors():
-            return self._start(await self._pool.handle_async_request(_convert(request, trace)))
+            return self._start(await send_in_time_async(send, request))
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         with _map_errors():
