@@ -122,9 +122,11 @@ class _SyncBody(_CallerBody):
     def _next(self, pieces: Iterator[bytes]) -> bytes | None:
         if self._read_timeout is None:
             return next(pieces, None)
+        reading = self._reading = Future[bytes | None]()
         try:
-            reading = self._reading = start_thread(partial(next, pieces, None))
+            start_thread(partial(next, pieces, None), reading)
         except RuntimeError as error:  # too many threads, or the interpreter ends
+            reading.cancel()
             raise httpx.ReadError(str(error)) from error
         try:
             return reading.result(self._read_timeout)

@@ -197,7 +197,7 @@ def _reset_after_fork() -> None:
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
     failover.reset_after_fork()
     sockets.reset_after_fork()
-    threads.reset_after_fork()
+    threads.idle_threads.clear()
 
 
 if hasattr(os, "register_at_fork"):

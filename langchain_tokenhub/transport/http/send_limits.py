@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -39,19 +39,19 @@ def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
     """
     send_state: SendState = request.extensions["send_state"]
     until, head_seconds = time.monotonic() + _seconds_to_send(request), _seconds_for_head(request)
-    is_sent, is_left, lock = False, False, threading.Lock()
+    is_sent, ended, lock = False, Future[R](), threading.Lock()
 
     def trace(name: str, info: dict[str, Any]) -> None:
         nonlocal is_sent, until
         with lock:
-            if is_left:
+            if ended.cancelled():
                 raise SubmitCancelledError("the time is over")
             send_state.note(name, info)
         if send_state.body_sent and not is_sent:
             is_sent, until = True, time.monotonic() + _seconds_for_head(request)
 
     try:
-        ended = start_thread(partial(send, trace), lambda response: response.close())
+        start_thread(partial(send, trace), ended, lambda response: response.close())
     except RuntimeError as error:  # too many threads, or the interpreter ends
         raise httpx.PoolTimeout(str(error)) from error
     try:
@@ -59,8 +59,8 @@ def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
             wait([ended], min(left, head_seconds))  # `until` is earlier once all is sent
     finally:
         with lock:  # from now on the thread begins no request and records nothing
-            is_left = ended.cancel()
-    if is_left:
+            ended.cancel()
+    if ended.cancelled():
         raise _failure(send_state)
     return ended.result()
 

@@ -19,48 +19,42 @@ Tasks = SimpleQueue[Callable[[], None]]
 
 MAX_IDLE_THREADS = 16
 
-_idle: list[Tasks] = []
+idle_threads: list[Tasks] = []
 
 
-def start_thread(work: Callable[[], T], discard: Callable[[T], None] | None = None) -> Future[T]:
-    """Run `work` in this context on a daemon thread; `discard` takes a result nobody waits for.
+def start_thread(
+    work: Callable[[], T], ended: Future[T], discard: Callable[[T], object] = lambda _: None
+) -> None:
+    """Run `work` in this context on a daemon thread, and set `ended`.
+
+    `discard` is called with the result if `ended` was cancelled meanwhile.
 
     Raises:
         RuntimeError: No thread can be started.
     """
-    future = Future[T]()
+    run = partial(contextvars.copy_context().run, _run, work, ended, discard)
     try:
-        tasks = _idle.pop()
+        idle_threads.pop().put(run)
     except IndexError:
-        tasks = SimpleQueue()
-        threading.Thread(target=_run_all, args=(tasks,), daemon=True).start()
-    tasks.put(partial(contextvars.copy_context().run, _run, work, future, discard))
-    return future
+        threading.Thread(target=_run_all, args=(run,), daemon=True).start()
 
 
-def _run_all(tasks: Tasks) -> None:
-    is_kept = True
-    while is_kept:
+def _run_all(run: Callable[[], None]) -> None:
+    tasks: Tasks = SimpleQueue()
+    run()
+    while len(idle_threads) < MAX_IDLE_THREADS:
+        idle_threads.append(tasks)
         tasks.get()()
-        is_kept = len(_idle) < MAX_IDLE_THREADS
-        if is_kept:
-            _idle.append(tasks)
 
 
-def _run(work: Callable[[], T], future: Future[T], discard: Callable[[T], None] | None) -> None:
+def _run(work: Callable[[], T], ended: Future[T], discard: Callable[[T], object]) -> None:
     try:
         result = work()
     except BaseException as error:  # noqa: BLE001 - raised again by `result`
         with suppress(InvalidStateError):
-            future.set_exception(error)
+            ended.set_exception(error)
         return
     try:
-        future.set_result(result)
+        ended.set_result(result)
     except InvalidStateError:  # cancelled
-        if discard is not None:
-            discard(result)
-
-
-def reset_after_fork() -> None:
-    """Forget the threads of the parent, in a forked child."""
-    _idle.clear()
+        discard(result)
