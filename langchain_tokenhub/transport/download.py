@@ -25,13 +25,12 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.calls import Timeouts
+from langchain_tokenhub.transport.calls import SendState, Timeouts
 from langchain_tokenhub.transport.decoding import decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.failover import ascii_name, loopback
 from langchain_tokenhub.transport.http.proxy import proxy_for
 from langchain_tokenhub.transport.runtime import Address, Runtime
-from langchain_tokenhub.transport.send_state import SendState
 
 MOST_REDIRECTS = 5
 MOST_ADDRESSES = 4

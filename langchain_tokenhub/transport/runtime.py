@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import httpx
 
+from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.http.threads import start_thread
-from langchain_tokenhub.transport.send_state import SendState
 from langchain_tokenhub.transport.sync_bridge import finish
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from langchain_tokenhub.transport import (
     Transport,
     finish,
 )
+from langchain_tokenhub.transport.http import threads
 from tests.conftest import Budget, Endpoint, Hosts
 
 SUBMIT = """
@@ -355,6 +356,7 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
             assert server.arrived.wait(5)
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(threads, "idle_threads", [])
     monkeypatch.setattr(threading.Thread, "start", and_interrupt)
     answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
     assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)

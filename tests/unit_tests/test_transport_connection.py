@@ -6,11 +6,10 @@ import httpx
 import pytest
 
 from langchain_tokenhub import APIConnectionError
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import SendState, finish
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
-from langchain_tokenhub.transport.http.connection import DirectConnection
+from langchain_tokenhub.transport.http.pool import DirectConnection
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
-from langchain_tokenhub.transport.send_state import SendState
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 LIMITS = {"connect": 1.0, "read": 5.0, "write": 7.0, "pool": None}

@@ -17,8 +17,7 @@ import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
-from langchain_tokenhub.transport.http.connect import socket_options
-from langchain_tokenhub.transport.http.connection import MAX_IDLE
+from langchain_tokenhub.transport.http.connect import MAX_IDLE, socket_options
 from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.send_limits import (
     AsyncTrace,

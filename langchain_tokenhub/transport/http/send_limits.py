@@ -15,10 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from langchain_tokenhub.transport.calls import MAX_TIMEOUT
+from langchain_tokenhub.transport.calls import MAX_TIMEOUT, SendState, SubmitCancelledError
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
 from langchain_tokenhub.transport.http.threads import start_thread
-from langchain_tokenhub.transport.send_state import SendState, SubmitCancelledError
 
 
 class _Response(Protocol):

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -32,7 +31,20 @@ def start_thread(
     Raises:
         RuntimeError: No thread can be started.
     """
-    run = partial(contextvars.copy_context().run, _run, work, ended, discard)
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            with suppress(InvalidStateError):
+                ended.set_exception(error)
+            return
+        try:
+            ended.set_result(result)
+        except InvalidStateError:  # cancelled
+            context.run(discard, result)
+
     try:
         idle_threads.pop().put(run)
     except IndexError:
@@ -45,16 +57,3 @@ def _run_all(run: Callable[[], None]) -> None:
     while len(idle_threads) < MAX_IDLE_THREADS:
         idle_threads.append(tasks)
         tasks.get()()
-
-
-def _run(work: Callable[[], T], ended: Future[T], discard: Callable[[T], object]) -> None:
-    try:
-        result = work()
-    except BaseException as error:  # noqa: BLE001 - raised again by `result`
-        with suppress(InvalidStateError):
-            ended.set_exception(error)
-        return
-    try:
-        ended.set_result(result)
-    except InvalidStateError:  # cancelled
-        discard(result)
