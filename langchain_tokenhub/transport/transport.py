@@ -165,22 +165,21 @@ class Attempt:
         self._timeouts = ours if ours.chosen else Timeouts.of(self.runtime.timeout, ours)
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
-        failure: httpx.HTTPError
         sent_at = self.runtime.now()
         try:
             response = await self.runtime.send(request)
         except httpx.HTTPError as caught:
-            failure = caught
+            self._log(request, type(caught).__name__, sent_at)
+            failure = failure_to_send(caught, send_state)
         else:
             response.request = request
             self._server_id = _request_id(response, None)
             self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
-            raise await self._error_answer(response)
-        self._log(request, type(failure).__name__, sent_at)
+            failure = await self._error_answer(response)
         # raised outside `except`: the library's error holds the request and with it the key
-        raise failure_to_send(failure, send_state)
+        raise failure
 
     def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
         host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
@@ -197,7 +196,6 @@ class Attempt:
             "deadline": call.deadline,
         }
         method = "GET" if call.content is None else "POST"
-        failure: Exception
         try:
             url, target = _target(self.origin + call.path)
             send_state.renew(target)
@@ -206,8 +204,8 @@ class Attempt:
                 method, url, headers=headers, content=call.content, extensions=extensions
             )
         except (httpx.InvalidURL, UnicodeError) as caught:
-            failure = caught
-        raise map_invalid_request(failure)
+            failure = map_invalid_request(caught)
+        raise failure
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
         """Return the headers: the user's own, as spelled, win over ours, the key over all."""
@@ -246,18 +244,16 @@ class Attempt:
         size = 0
         limit = earliest(self._timeouts.total, self._left())
         until = None if limit is None else self.runtime.now() + limit
-        failure: httpx.HTTPError
         try:
             async with aclosing(self._body(response)) as body:
                 async for piece in body:
                     pieces.append(piece)
                     size += len(piece)
                     self._check_progress(size, until)
-        except httpx.HTTPError as caught:
-            failure = caught
-        else:
             return b"".join(pieces)
-        raise map_error(failure, "answered")
+        except httpx.HTTPError as caught:
+            failure = map_error(caught, "answered")
+        raise failure
 
     def _check_progress(self, size: int, until: float | None) -> None:
         if size > LARGEST_ANSWER:

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 
@@ -27,6 +28,9 @@ from langchain_tokenhub.transport.http.connect import MAX_IDLE, Target
 from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.proxy import proxy_of
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, AsyncStream, Stream, SyncStream
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.transport.http.proxy_connection import ProxyConnection
 
 EARLY_RESPONSE_TIMEOUT = 0.1
 """Seconds to look for a response to a request that the server does not read to its end."""
@@ -40,7 +44,7 @@ MAX_IDLE_CONNECTIONS = 128
 Connection: TypeAlias = "DirectConnection | ProxyConnection"
 Origin = tuple[str, str, int | None, str]
 """Scheme, host, port, and the TLS name if it is not the host."""
-IdleConnections = deque[tuple[float, "Connection"]]
+IdleConnections = deque[tuple[float, Connection]]
 """Connections and since when they are idle, the oldest first."""
 
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
