@@ -244,6 +244,8 @@ class Attempt:
         size = 0
         limit = earliest(self._timeouts.total, self._left())
         until = None if limit is None else self.runtime.now() + limit
+        if limit is not None and (limit_body := response.extensions.get("limit_body")):
+            limit_body(limit)
         try:
             async with aclosing(self._body(response)) as body:
                 async for piece in body:
@@ -346,14 +348,14 @@ class Attempt:
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
-        if (limit_reads := response.extensions.get("limit_reads")) is None:
+        if (limit_body := response.extensions.get("limit_body")) is None:
             return
-        limit_reads(DRAIN_SECONDS)
-        size, until = 0, self.runtime.now() + DRAIN_SECONDS
+        limit_body(DRAIN_SECONDS)
+        size = 0
         try:
             async for piece in pieces:
                 size += len(piece)
-                if size > DRAIN_BYTES or self.runtime.now() > until:
+                if size > DRAIN_BYTES:
                     break  # more than the end of the body: not worth the wait
         except (httpx.HTTPError, ServerError):
             return  # the answer is complete; only its connection is lost

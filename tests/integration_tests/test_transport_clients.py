@@ -122,10 +122,27 @@ async def drip(connection, request):
         await asyncio.sleep(0.05)
 
 
-def test_a_head_that_drips_to_the_callers_client_comes_to_an_end(own, model, peers):
-    make = functools.partial(model, base_url=peers(drip).url)
-    with pytest.raises(APITimeoutError, match="head"):
+async def drip_body(connection, request):
+    """Send a chunk whose size never ends: no piece of the body comes."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    while not connection.gone.is_set():
+        await connection.send(b"x")
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(("answer", "said"), [(drip, "head"), (drip_body, "not complete")])
+def test_an_answer_that_drips_to_the_callers_client_comes_to_an_end(
+    answer, said, own, model, peers
+):
+    make = functools.partial(model, base_url=peers(answer).url, max_retries=0)
+    with pytest.raises(APITimeoutError, match=said):
         own.use(make, "invoke", timeout=0.2)
+
+
+@pytest.mark.parametrize("answer", [drip, drip_body])
+def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
+    with pytest.raises(APITimeoutError):
+        call(model(base_url=peers(answer).url, timeout=0.2, max_retries=0), "invoke", "q")
 
 
 def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
@@ -477,16 +494,19 @@ def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)
 
 
-@pytest.mark.parametrize("place", ["the tunnel's head", "the answer's head"])
-def test_a_head_that_drips_through_a_proxy_comes_to_an_end(
-    place, peers, secure, proxy, *, call, monkeypatch
+@pytest.mark.parametrize(
+    ("tunnel", "answer", "phase"),
+    [(drip, plain, "not sent"), (None, drip, "sent"), (None, drip_body, "answered")],
+    ids=["the tunnel's head", "the answer's head", "the answer's body"],
+)
+def test_an_answer_that_drips_through_a_proxy_comes_to_an_end(
+    tunnel, answer, phase, *, peers, secure, proxy, call, monkeypatch
 ):
-    if place == "the tunnel's head":
-        proxy = peers(drip)
-    secure.answer = drip
+    proxy = peers(tunnel) if tunnel else proxy
+    secure.answer = answer
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     submit = Submit(secure.url, Timeouts(connect=0.1, read=0.2, write=0.1), seconds=1.0)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
         call(submit, "ask")
-    assert caught.value.phase == ("not sent" if proxy.answer is drip else "sent")
+    assert caught.value.phase == phase
     assert proxy.connections[0].gone.wait(10)

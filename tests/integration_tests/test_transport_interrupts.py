@@ -444,6 +444,8 @@ LEFT = """
     from langchain_tokenhub import ChatTokenHub
     chat = ChatTokenHub(model="m", api_key="sk", base_url=sys.argv[1])
     chat.invoke("q")
+    gc.collect()
+    gc.freeze()  # asyncio would report a collection of all modules as a slow callback
     kept = []
     async def main():
         await chat.ainvoke("q")

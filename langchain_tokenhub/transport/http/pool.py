@@ -125,9 +125,9 @@ class DirectConnection:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
         return earliest(left, self._read_timeout)
 
-    def limit_reads(self, seconds: float) -> None:
-        """Shorten the timeout of each further read of this response."""
-        self._read_timeout = earliest(seconds, self._read_timeout)
+    def limit_body(self, seconds: float) -> None:
+        """Limit the time for the rest of this response's body."""
+        self._deadline = earliest(self._deadline, time.monotonic() + seconds)
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""
@@ -209,7 +209,7 @@ class ConnectionPool:
             response.status,
             headers=response.headers,
             stream=_Body(self, origin, connection),
-            extensions={"limit_reads": connection.limit_reads},
+            extensions={"limit_body": connection.limit_body},
         )
 
     def _open(self, request: httpx.Request) -> Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
@@ -19,13 +19,15 @@ import httpx
 from langchain_tokenhub.errors import redacted
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, socket_options
 from langchain_tokenhub.transport.http.parser import ResponseHead
-from langchain_tokenhub.transport.http.send_limits import (
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
+from langchain_tokenhub.transport.http.time_limits import (
+    AsyncReader,
     AsyncTrace,
+    SyncReader,
     Trace,
     send_in_time,
     send_in_time_async,
 )
-from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
 
 T = TypeVar("T")
 
@@ -53,26 +55,26 @@ class ProxyConnection:
     """A connection that blocks its thread, with the methods of `DirectConnection`."""
 
     is_stale = False  # httpcore checks whether it is open
-    limit_reads = None
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         """A httpcore pool of one connection."""
-        self._stream: Any = None
+        self._reader: Any = None
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
-        self._sending: Future[None] | None = None
+        self._at_work: Future[Any] | None = None
+        """What another thread does with the connection."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
         with _redact_logs(), _map_errors():
-            return self._start(send_in_time(partial(self._send, request), request))
+            response = send_in_time(partial(self._send, request), request)
+        self._reader = SyncReader(response.stream)
+        return ResponseHead(response.status, response.headers)
 
-    def _send(self, request: httpx.Request, trace: Trace) -> httpcore.Response:
-        sending = self._sending = Future[None]()
+    def _send(self, request: httpx.Request, trace: Trace) -> Any:
+        sending = self._at_work = Future[None]()
         try:
-            converted = _convert(request, partial(self._trace, trace))
-            response: httpcore.Response = self._pool.handle_request(converted)
-            return response
+            return self._pool.handle_request(_convert(request, partial(self._trace, trace)))
         finally:
             sending.set_result(None)
 
@@ -81,28 +83,31 @@ class ProxyConnection:
             self._socket = info["return_value"]
         return trace(name, info)
 
-    def _start(self, response: httpcore.Response) -> ResponseHead:
-        self._stream = response.stream
-        return ResponseHead(response.status, response.headers)
-
     async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _map_errors():
-            for piece in self._stream:
-                yield piece
+            async with aclosing(self._reader.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    def limit_body(self, seconds: float) -> None:  # noqa: D102
+        self._reader.limit_body(seconds)
 
     async def release(self) -> bool:  # noqa: D102
-        self._stream.close()
+        self._at_work = self._reader.reading
+        if not self._reader.reading.done():
+            return False
+        self._reader.stream.close()
         return True
 
     async def close(self) -> None:  # noqa: D102
-        if self._sending is None:
+        if self._at_work is None:
             return
-        if not self._sending.done() and self._socket is not None:
-            with suppress(OSError):  # it ends the thread that still reads the head
+        if not self._at_work.done() and self._socket is not None:
+            with suppress(OSError):  # it ends the thread that still reads
                 self._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-        self._sending.add_done_callback(self._close)
+        self._at_work.add_done_callback(self._close)
 
-    def _close(self, _: Future[None]) -> None:
+    def _close(self, _: Future[Any]) -> None:
         self._pool.close()
         if self._socket is not None:
             self._socket.close()
@@ -112,22 +117,16 @@ class _AsyncConnection(ProxyConnection):
     """A connection of an event loop."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:
-        def send(trace: AsyncTrace) -> Awaitable[httpcore.Response]:
-            converted = _convert(request, partial(self._trace, trace))
-            answer: Awaitable[httpcore.Response] = self._pool.handle_async_request(converted)
-            return answer
+        def send(trace: AsyncTrace) -> Any:
+            return self._pool.handle_async_request(_convert(request, partial(self._trace, trace)))
 
         with _redact_logs(), _map_errors():
-            return self._start(await send_in_time_async(send, request))
-
-    async def body(self) -> AsyncGenerator[bytes, None]:
-        with _map_errors():
-            async with aclosing(aiter(self._stream)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            response = await send_in_time_async(send, request)
+        self._reader = AsyncReader(response.stream)
+        return ResponseHead(response.status, response.headers)
 
     async def release(self) -> bool:
-        await self._stream.aclose()
+        await self._reader.stream.aclose()
         return True
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Limit how long another HTTP library takes to send a request and to read its response's head.
+"""Limit how long another HTTP library takes to send a request, and to read its response.
 
-Such libraries limit each read, and not their sum: a head that drips would never end.
+Such libraries limit each read, and not their sum: a response that drips would never end.
 """
 
 from __future__ import annotations
@@ -8,7 +8,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -90,6 +98,91 @@ async def send_in_time_async(
         if not timeout.expired():
             raise
         raise _failure(send_state) from error
+
+
+class SyncReader:
+    """Reads a body: on this thread, or on another once its time is limited."""
+
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self.stream = stream
+        self._deadline: float | None = None
+        self.reading = _ended()
+        """The read of another thread, which may go on after its time."""
+
+    def limit_body(self, seconds: float) -> None:
+        """Limit the time for the rest of the body."""
+        self._deadline = time.monotonic() + seconds
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives.
+
+        Raises:
+            httpx.ReadTimeout: Its time is over.
+        """
+        pieces = iter(self.stream)
+        while (piece := self._next(pieces)) is not None:
+            yield piece
+
+    def _next(self, pieces: Iterator[bytes]) -> bytes | None:
+        if self._deadline is None:
+            return next(pieces, None)
+        reading = self.reading = Future[bytes | None]()
+        try:
+            start_thread(partial(next, pieces, None), reading)
+        except RuntimeError as error:  # too many threads, or the interpreter ends
+            reading.cancel()
+            raise httpx.ReadError(str(error)) from error
+        if not wait([reading], self._deadline - time.monotonic()).done:
+            raise _body_too_late()
+        return reading.result()
+
+
+class AsyncReader:
+    """Reads a body in an event loop."""
+
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self.stream = stream
+        self._deadline: float | None = None
+
+    def limit_body(self, seconds: float) -> None:
+        """Limit the time for the rest of the body."""
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives.
+
+        Raises:
+            httpx.ReadTimeout: Its time is over.
+        """
+        pieces = aiter(self.stream)
+        try:
+            while (piece := await self._next(pieces)) is not None:
+                yield piece
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        if self._deadline is None:
+            return await anext(pieces, None)
+        timeout = asyncio.timeout_at(self._deadline)
+        try:
+            async with timeout:
+                return await anext(pieces, None)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise _body_too_late() from None
+
+
+def _ended() -> Future[bytes | None]:
+    ended = Future[bytes | None]()
+    ended.set_result(None)
+    return ended
+
+
+def _body_too_late() -> httpx.ReadTimeout:
+    return httpx.ReadTimeout("the answer was not complete in time")
 
 
 def _seconds_to_send(request: httpx.Request) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
 from langchain_tokenhub.transport.error_mapping import phase_of
-from langchain_tokenhub.transport.http.send_limits import send_in_time
+from langchain_tokenhub.transport.http.time_limits import send_in_time
 
 HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
 
