@@ -202,7 +202,7 @@ async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.
     status, headers = response.status_code, response.headers
     if not response.is_success:
         try:
-            body = await read_error_body(runtime.chunks(response), runtime.now)
+            body = await read_error_body(response, runtime.chunks(response), runtime.now)
         finally:
             await runtime.close(response)
         raise _with_host(error_from(status, headers, body), request)

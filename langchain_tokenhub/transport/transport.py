@@ -34,6 +34,7 @@ from langchain_tokenhub.transport.calls import (
 from langchain_tokenhub.transport.decoding import (
     LARGEST_ANSWER,
     decompressed,
+    limit_body,
     parse,
     read_error_body,
 )
@@ -244,8 +245,8 @@ class Attempt:
         size = 0
         limit = earliest(self._timeouts.total, self._left())
         until = None if limit is None else self.runtime.now() + limit
-        if limit is not None and (limit_body := response.extensions.get("limit_body")):
-            limit_body(limit)
+        if limit is not None:
+            limit_body(response, limit)
         try:
             async with aclosing(self._body(response)) as body:
                 async for piece in body:
@@ -302,7 +303,8 @@ class Attempt:
                 problem = f"the service redirects (HTTP {status}); redirects are not followed"
                 hint = "set `base_url` to the service's real address"
                 return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
-            body = await read_error_body(self._body(response), self.runtime.now, self._left())
+            pieces, now = self._body(response), self.runtime.now
+            body = await read_error_body(response, pieces, now, self._left())
         except ServerError:
             body = b""  # an unknown encoding; the status is enough
         finally:
@@ -348,9 +350,8 @@ class Attempt:
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
-        if (limit_body := response.extensions.get("limit_body")) is None:
+        if not limit_body(response, DRAIN_SECONDS):
             return
-        limit_body(DRAIN_SECONDS)
         size = 0
         try:
             async for piece in pieces:

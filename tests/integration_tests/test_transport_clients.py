@@ -29,6 +29,7 @@ from langchain_tokenhub.transport import (
     SyncRuntime,
     Timeouts,
     Transport,
+    decoding,
     finish,
 )
 from langchain_tokenhub.transport.http import sockets
@@ -122,9 +123,9 @@ async def drip(connection, request):
         await asyncio.sleep(0.05)
 
 
-async def drip_body(connection, request):
+async def drip_body(connection, request, status=b"200 OK"):
     """Send a chunk whose size never ends: no piece of the body comes."""
-    await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    await connection.send(b"HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n1;" % status)
     while not connection.gone.is_set():
         await connection.send(b"x")
         await asyncio.sleep(0.05)
@@ -137,6 +138,15 @@ def test_an_answer_that_drips_to_the_callers_client_comes_to_an_end(
     make = functools.partial(model, base_url=peers(answer).url, max_retries=0)
     with pytest.raises(APITimeoutError, match=said):
         own.use(make, "invoke", timeout=0.2)
+
+
+def test_an_error_whose_body_drips_is_raised_all_the_same(own, model, peers, monkeypatch):
+    async def refuse(connection, request):
+        await drip_body(connection, request, b"400 X")
+
+    monkeypatch.setattr(decoding, "ERROR_BODY_SECONDS", 0.2)
+    with pytest.raises(InvalidRequestError, match="HTTP 400"):
+        own.use(functools.partial(model, base_url=peers(refuse).url), "invoke")
 
 
 @pytest.mark.parametrize("answer", [drip, drip_body])
