@@ -123,7 +123,7 @@ def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
 def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
     number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
     (file,) = map(MediaFile.model_validate, facts["job"]["files"])
-    file = file.of_job(str(facts["job"]["id"]), number - 1)
+    file = file._of_job(str(facts["job"]["id"]), number - 1)
     job = Job.model_validate({**facts["job"], "files": [file]})
     (file,) = job.files
     paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}

@@ -42,6 +42,7 @@ from langchain_tokenhub.transport.error_mapping import (
     combine_failures,
     failure_to_send,
     final_error,
+    hint_for,
     is_gateway_error,
     map_error,
     map_invalid_request,
@@ -99,6 +100,7 @@ class Attempt:
     def annotate(self, error: TokenHubError) -> TokenHubError:
         """Record in `error` where and when it happened, and redact the key and headers."""
         error.host = error.host or host_name(self.origin)
+        error.hint = hint_for(error, self.call, self.origin) or error.hint
         error.request_id = error.request_id or self._server_id
         error.client_request_id = self.call.id
         error.attempts, error.elapsed = self.number, self.runtime.now() - self.begun
