@@ -33,7 +33,7 @@ class Library:
 
 
 def request(**limits):
-    timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.01) | limits
+    timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.2) | limits
     extensions = {"timeout": timeouts, "head_timeout": 0.01, "send_state": SendState()}
     extensions["send_state"].mark_handed_over()
     return httpx.Request("POST", "https://a.test", content=b"{}", extensions=extensions)
