@@ -416,6 +416,7 @@ EVERYTHING = """
     left = chat.stream("q")
     next(left)
     async def main():
+        asyncio.get_running_loop().slow_callback_duration = 30  # a busy machine is no fault
         await chat.ainvoke("q")
         async for chunk in chat.astream("q"):
             break
