@@ -20,7 +20,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from langchain_tokenhub import catalogue, chat
+from langchain_tokenhub import catalogue, chat, telemetry
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
     IncompleteStreamError,
@@ -453,6 +453,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                 raise
         metadata = answer.metadata(transport.runtime.now() - begun)
         rest, ending = reader.finish(metadata)
+        telemetry.record_tokens("chat", body["model"], ending.usage)
         received += rest
         chat.response.check_finish_reason(ending, received)
         if not kwargs.get("answer_tools") or any(delta.tools for delta in received):

@@ -36,11 +36,11 @@ from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.jobs.progress import aemit
-from langchain_tokenhub.tools.approval import estimate
 from langchain_tokenhub.tools.job_tool import JobQuestion, TokenHubJobTool
 from langchain_tokenhub.tools.llm_text import error_text
 from langchain_tokenhub.tools.media_tools import MediaTool
 from langchain_tokenhub.tools.options import JobSettings
+from langchain_tokenhub.tools.prices import estimate
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 WAIT = 45.0

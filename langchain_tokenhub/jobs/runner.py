@@ -72,11 +72,14 @@ class JobRunner:
 
     async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
-        return await self.save_results(await self._job(request, again=again, wait=True), request)
+        with self.reporter.span.open("generate_content") as span:
+            job = await self._job(request, again=again, wait=True)
+            return span.finish(await self.save_results(job, request))
 
     async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
-        return await self._job(request, again=again, wait=False)
+        with self.reporter.span.open("submit") as span:
+            return span.finish(await self._job(request, again=again, wait=False))
 
     async def _job(self, request: JobRequest, *, again: bool, wait: bool) -> Job:
         async with self._forgetting_failed(request):
@@ -95,10 +98,11 @@ class JobRunner:
 
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
-        request = self.recent.request(job.id)
+        request, span = self.recent.request(job.id), self.reporter.span
         async with self._forgetting_failed(request):
-            job = await self._restore_saved_files(await self.wait_until_ended(job))
-            return await self.save_results(job, request)
+            with span.open("result"):
+                job = await self._restore_saved_files(await self.wait_until_ended(job))
+                return span.finish(await self.save_results(job, request))
 
     async def wait_until_ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -193,7 +197,12 @@ class JobRunner:
 
     async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
         log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
-        log.remember = functools.partial(self.recent.keep, request=request)
+
+        def remember(job: Job) -> None:
+            self.recent.keep(job, request)
+            self.reporter.span.submitted(job)
+
+        log.remember = remember
         job = await submit(
             self.service, request.body, deadline=self._runtime.now() + self.wait, log=log
         )

@@ -17,6 +17,7 @@ from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
+from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
@@ -26,6 +27,7 @@ from langchain_tokenhub.jobs.runner import JobRunner, first_wait
 from langchain_tokenhub.jobs.service import Service, attach_job, query
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
+from langchain_tokenhub.tools.prices import estimate
 from langchain_tokenhub.transport import Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
@@ -275,6 +277,8 @@ class MediaClient(MediaSettings):
     async def _request(
         self, runner: JobRunner, checked: MediaParams, extra: Extra, *, by_model: bool
     ) -> JobRequest:
+        if price := estimate(self.model, dict(checked)):
+            runner.reporter.span.price = price.low, price.high
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self._history(runner.service.transport).find,
@@ -312,6 +316,7 @@ class MediaClient(MediaSettings):
     ) -> JobRunner:
         service = self._service(transport, job)
         listener = None if quiet and self.progress is True else self.progress
+        span = JobSpan(service.model, self.kind, job)
         return JobRunner(
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
@@ -319,7 +324,7 @@ class MediaClient(MediaSettings):
             wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(emit, listener, service.typical),
+            reporter=Reporter(emit, listener, service.typical, span),
             folder=self.save_to,
         )
 

@@ -19,7 +19,7 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
-from langchain_tokenhub.tools.approval import estimate
+from langchain_tokenhub.tools.prices import estimate
 
 
 def tool_call(**args):
