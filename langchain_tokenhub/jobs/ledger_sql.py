@@ -1,0 +1,187 @@
+"""Ledger records in a database. This module alone imports SQLAlchemy, the extra `bulk`."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.schema import CreateTable
+
+from langchain_tokenhub.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 15.0
+"""Seconds to wait for another process that writes to the same SQLite file."""
+CONNECT_TIMEOUT = 5
+"""Seconds to wait for a PostgreSQL server, which is tried twice."""
+METADATA = sa.MetaData()
+"""The tables; those that are absent are created by the first transaction that fails for it."""
+CALLS = sa.Table(
+    "tokenhub_calls",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("record", sa.Text, nullable=False),
+)
+_CLAIM = "INSERT INTO tokenhub_calls (key, record) VALUES (:key, :new) ON CONFLICT DO NOTHING"
+_CHANGE = "UPDATE tokenhub_calls SET record = :new WHERE key = :key AND record = :old"
+_REMOVE = "DELETE FROM tokenhub_calls WHERE key = :key AND record = :old"
+_SHOWN = re.compile(
+    "Connection refused|timeout expired|password authentication failed|no password supplied"
+    "|does not exist|starting up|shutting down|too many clients"
+)
+"""Parts of drivers' messages that may be shown; the rest may quote anything."""
+_HIDDEN = re.compile("password|secret|timeout")
+"""Names of a URL's parameters that are neither shown nor pickled."""
+
+
+class SqlBackend:
+    """Records in the table `tokenhub_calls` of SQLite or PostgreSQL.
+
+    A pickle of it holds the URL without its password.
+
+    Args:
+        url: `sqlite:///file` or `postgresql+psycopg://user:password@host/name`.
+
+    Raises:
+        InvalidRequestError: The URL is of another kind.
+        ModuleNotFoundError: Its driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _checked(url)
+        _engine(self._url, os.getpid())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({_without_password(self._url)!r})"
+
+    def __reduce__(self) -> tuple[type[SqlBackend], tuple[str]]:
+        return type(self), (_without_password(self._url),)
+
+    def __deepcopy__(self, _memo: object) -> SqlBackend:
+        return self
+
+    def get(self, key: str) -> str | None:  # noqa: D102
+        query = sa.select(CALLS.c.record).where(CALLS.c.key == key)
+        return self.run(lambda connection: connection.scalar(query))
+
+    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
+        if old is None and new is None:
+            return True
+        statement = sa.text(_CLAIM if old is None else _REMOVE if new is None else _CHANGE)
+        known = {name: value for name, value in (("old", old), ("new", new)) if value is not None}
+        attempts = []
+
+        def change(connection: sa.Connection) -> bool:
+            attempts.append(key)
+            return connection.execute(statement, {"key": key, **known}).rowcount == 1
+
+        # the first attempt may have changed the record before its connection was lost
+        return self.run(change) or (len(attempts) > 1 and self.get(key) == new)
+
+    def texts(self) -> list[str]:  # noqa: D102
+        query = sa.select(CALLS.c.record).where(CALLS.c.key.not_like("links/%"))
+        return self.run(lambda connection: list(connection.scalars(query)))
+
+    def run(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return what `work` returns, which runs in a transaction.
+
+        Args:
+            work: Runs once more, with all tables and a new connection, if the database fails.
+
+        Raises:
+            OSError: The database cannot be used.
+        """
+        engine = _engine(self._url, os.getpid())
+        try:
+            try:
+                return _transact(engine, work)
+            except exc.DBAPIError:
+                _create_tables(engine)
+                return _transact(engine, work)
+        except exc.SQLAlchemyError as problem:
+            reason = _reason(problem)
+        raise OSError(errno.EIO, f"{_without_password(self._url)}: {reason}")
+
+
+def _checked(url: str) -> sa.URL:
+    """Return a URL with the driver to use and, of SQLite, an absolute path."""
+    parsed = None
+    with suppress(exc.ArgumentError, ValueError):  # their text quotes the URL
+        parsed = sa.make_url(url)
+    match parsed and parsed.drivername, parsed:
+        case "sqlite" | "sqlite+pysqlite", sa.URL(database=str() as file, query=query) if (
+            file not in {"", ":memory:"} and "uri" not in query
+        ):
+            path = os.path.abspath(Path(file).expanduser())  # noqa: PTH100 - links stay links
+            return sa.URL.create("sqlite", database=path, query=query)
+        case "postgresql" | "postgres" | "postgresql+psycopg", sa.URL(query=query):
+            limits = {"connect_timeout": str(CONNECT_TIMEOUT), "tcp_user_timeout": "15000"}
+            return parsed.set(drivername="postgresql+psycopg", query={**limits, **query})
+    kind = repr(parsed.drivername) if parsed else "URL that cannot be read"
+    raise InvalidRequestError(
+        f"`ledger` cannot be this database: {kind}",
+        phase="not sent",
+        hint="use sqlite:///path/to/file.db or postgresql+psycopg://user:password@host/name",
+    )
+
+
+@functools.cache
+def _engine(url: sa.URL, _process: int) -> sa.Engine:
+    """Return the engine of a process; after a fork, connections of the parent are not used."""
+    sqlite = url.drivername == "sqlite"
+    options: dict[str, Any] = {"pool_size": 2, "connect_args": {"prepare_threshold": None}}
+    if sqlite:  # threads take turns: waiting for each other inside SQLite takes longer
+        options = {"pool_size": 1, "max_overflow": 0, "connect_args": {"timeout": BUSY_TIMEOUT}}
+    engine = sa.create_engine(url, hide_parameters=True, **options)
+    if sqlite:
+        create = functools.partial(_create_file, Path(str(url.database)))
+        event.listen(engine, "do_connect", create)
+    return engine
+
+
+def _create_file(file: Path, *_: object) -> None:
+    """Create a database file that others cannot read: records hold signed links."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+
+
+def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    with engine.connect() as connection:
+        try:
+            with connection.begin():
+                return work(connection)
+        except exc.DBAPIError:
+            connection.invalidate()  # its file may have been replaced
+            raise
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    raced = (exc.IntegrityError, exc.InternalError, exc.ProgrammingError)
+    with suppress(*raced), engine.begin() as connection:  # another process may create them too
+        for table in METADATA.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _without_password(url: sa.URL) -> str:
+    query = {name: value for name, value in url.query.items() if not _HIDDEN.search(name)}
+    shown = sa.URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database, query
+    )
+    return shown.render_as_string()
+
+
+def _reason(problem: exc.SQLAlchemyError) -> str:
+    origin = getattr(problem, "orig", None) or problem
+    code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)
+    shown = _SHOWN.findall(str(origin))[:1]
+    return " ".join(filter(None, [type(origin).__name__, code, *shown]))
