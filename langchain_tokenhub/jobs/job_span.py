@@ -45,19 +45,19 @@ class JobSpan:
         self._job = job
         self._queued_at = job and job.submitted_at
 
-    def submitted(self, job: Job) -> None:
+    def record_submit(self, job: Job) -> None:
         """Record that this call has submitted `job`."""
         self._queued_at = self._events["submitted"] = datetime.now(UTC)
-        self._change(job)
+        self._record_change(job)
 
-    def note(self, job: Job) -> None:
+    def record_state(self, job: Job) -> None:
         """Record the state of the job; the first is that of an earlier call."""
         if self._job is None:
             self._job, self._queued_at = job, job.submitted_at
         elif job is not self._job and not self._job.ended:
-            self._change(job)
+            self._record_change(job)
 
-    def _change(self, job: Job) -> None:
+    def _record_change(self, job: Job) -> None:
         now, queued_at = datetime.now(UTC), self._queued_at
         self._job, self._queued_at = job, now if job.status == "queued" else None
         if job.ended:
@@ -65,9 +65,9 @@ class JobSpan:
         elif job.status == "in_progress" and queued_at and now - queued_at <= START_KNOWN_WITHIN:
             self._events["started"] = now
 
-    def finish(self, outcome: Outcome) -> Outcome:
+    def record_outcome(self, outcome: Outcome) -> Outcome:
         """Record the outcome of the call, and return it."""
-        self.note(outcome if isinstance(outcome, Job) else outcome.job)
+        self.record_state(outcome if isinstance(outcome, Job) else outcome.job)
         if isinstance(outcome, MediaResult) and any(file.path for file in outcome.files):
             self._events["saved"] = datetime.now(UTC)
         return outcome
@@ -167,7 +167,7 @@ def _parent() -> Context:
     from opentelemetry import trace
 
     current = trace.get_current_span()
-    spans = [(getattr(current, "start_time", None) or 0, current)]
+    spans: list[tuple[int, Any]] = [(getattr(current, "start_time", None) or 0, current)]
     for handler, run in _traced_runs():
         if callable(get_span := getattr(handler, "get_span", None)) and (span := get_span(run.id)):
             spans.append((_nanoseconds(run.start_time), span))

@@ -63,7 +63,7 @@ class Reporter:
 
     async def report(self, job: Job) -> None:
         """Report `job`, if it has changed."""
-        self.span.note(job)
+        self.span.record_state(job)
         now = (job.id, job.status, job.progress)
         if now == self._last:
             return

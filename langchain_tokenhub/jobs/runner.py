@@ -65,12 +65,12 @@ class JobRunner:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
         with closing(self.reporter), self.reporter.span.open("generate_content") as span:
             job = await self._job(request, wait=True)
-            return span.finish(await self.save_results(job, request))
+            return span.record_outcome(await self.save_results(job, request))
 
     async def submit(self, request: JobRequest) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
         with self.reporter.span.open("submit") as span:
-            return span.finish(await self._job(request, wait=False))
+            return span.record_outcome(await self._job(request, wait=False))
 
     async def _job(self, request: JobRequest, *, wait: bool) -> Job:
         async with self._forget_failed_job(request):
@@ -96,7 +96,7 @@ class JobRunner:
         with closing(self.reporter), self.reporter.span.open("result") as span:
             async with self._forget_failed_job(request):
                 job = await self._restore_saved_files(await self.wait_until_ended(job))
-                return span.finish(await self.save_results(job, request))
+                return span.record_outcome(await self.save_results(job, request))
 
     async def wait_until_ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -153,7 +153,7 @@ class JobRunner:
 
         def remember(job: Job) -> None:
             self.recent.keep(job, request)
-            self.reporter.span.submitted(job)
+            self.reporter.span.record_submit(job)
 
         log.remember = remember
         deadline = self._runtime.now() + self.wait
