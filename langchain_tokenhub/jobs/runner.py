@@ -127,7 +127,9 @@ class JobRunner:
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
         pathless = [file.model_copy(update={"path": None}) for file in job.files]
-        return result_of(_with_files(job, await self._prefer_saved(job.files, pathless)))
+        job = _with_files(job, await self._prefer_saved(job.files, pathless))
+        await self.reporter.report_files(job)
+        return result_of(job)
 
     # --- before the wait ----------------------------------------------------------------------
 

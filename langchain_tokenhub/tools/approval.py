@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.tools.media_tools import MediaTool
-from langchain_tokenhub.tools.prices import estimate
+from langchain_tokenhub.tools.prices import estimate_price
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -50,12 +50,12 @@ def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddle
 
 def _interrupt_config(tool: MediaTool, cny: float) -> InterruptOnConfig:
     def describe(tool_call: ToolCall, state: Any, runtime: Any) -> str:  # noqa: ARG001 - by name
-        price = estimate(tool.model, tool_call["args"])
+        price = estimate_price(tool.model, tool_call["args"])
         args = ", ".join(f"{name}={value!r}" for name, value in tool_call["args"].items())
         return f"{tool.model}: {price or 'price not known'}. {args}"
 
     def needs_approval(request: Any) -> bool:
-        price = estimate(tool.model, request.tool_call["args"])
+        price = estimate_price(tool.model, request.tool_call["args"])
         return price is None or price.high > cny
 
     return {

@@ -27,7 +27,7 @@ from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
-from langchain_tokenhub.tools.prices import estimate
+from langchain_tokenhub.tools.prices import estimate_price
 from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
@@ -254,7 +254,7 @@ class MediaClient(MediaSettings):
     async def _request(
         self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
     ) -> JobRequest:
-        if price := estimate(self.model, dict(checked)):
+        if price := estimate_price(self.model, dict(checked)):
             runner.reporter.span.price = price.low, price.high
         reader = Reader(
             runtime=runner.service.transport.runtime,
@@ -302,7 +302,7 @@ class MediaClient(MediaSettings):
             wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(dispatch, listener, service.typical, span),
+            reporter=Reporter(dispatch, listener, service.typical, span, call_id.get()),
             folder=self.save_to,
         )
 

@@ -1,4 +1,4 @@
-"""Estimated prices of calls, by the list prices of the catalogue."""
+"""Estimated prices of calls, from the list prices of the catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_tokenhub.catalogue import Price, fx_template, media_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class PriceEstimate:
     """The estimated price of a call.
 
     Args:
@@ -30,7 +30,7 @@ class Estimate:
         return f"about {amount} CNY (estimate; {self.source}, {self.date})"
 
 
-def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
+def estimate_price(model: str, params: Mapping[str, Any]) -> PriceEstimate | None:
     """Return the estimated price of a call, or None where no price is known."""
     known = media_model(model)
     if known is None or known.price is None:
@@ -40,7 +40,7 @@ def estimate(model: str, params: Mapping[str, Any]) -> Estimate | None:
         low = high = 0.0  # a resumed job is not charged again
     else:
         low, high = _credits(price, params)
-    return Estimate(
+    return PriceEstimate(
         low=round(low * price.cny_per_credit, 2),
         high=round(high * price.cny_per_credit, 2),
         source=price.source,

@@ -30,12 +30,12 @@ from langchain_tokenhub import (
     TokenHubJobTool,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.tools.prices import estimate
+from langchain_tokenhub.tools.prices import estimate_price
 
 PROMPT = "只有这个测试知道的一句提示词"
 ROOT = Path(__file__).parents[2]
 OURS = "langchain_tokenhub"
-PRICE = estimate("hy-image-v3.0", {})
+PRICE = estimate_price("hy-image-v3.0", {})
 TOKENS = "gen_ai.client.token.usage"
 
 pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
