@@ -13,6 +13,7 @@ from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_eve
 from langchain_core.callbacks.manager import CallbackManager
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
+from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.live_lines import display_width, live_lines
 from langchain_tokenhub.jobs.models import Job, MediaFile
 
@@ -49,12 +50,19 @@ class Reporter:
         emit: Dispatches a custom event.
         listener: True for a bar, or a function that takes a `Job`.
         expected: Seconds that the job usually takes.
+        span: Records the job's states.
         tool_call_id: The tool call that waits for the job.
     """
 
     def __init__(
-        self, emit: Emit, listener: Progress, expected: float, tool_call_id: str | None = None
+        self,
+        emit: Emit,
+        listener: Progress,
+        expected: float,
+        span: JobSpan,
+        tool_call_id: str | None = None,
     ) -> None:
+        self.span = span
         self._emit = emit
         self._listener = listener
         self._expected = expected
@@ -64,6 +72,7 @@ class Reporter:
 
     async def report(self, job: Job) -> None:
         """Report `job`, if it has changed."""
+        self.span.record_state(job)
         now = (job.id, job.status, job.progress)
         if now == self._last:
             return

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from langchain_tokenhub import telemetry
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
     APITimeoutError,
@@ -217,6 +218,7 @@ class Attempt:
             "accept-encoding": "identity",  # the end of a cut gzip stream would go unnoticed
             "user-agent": _USER_AGENT,
             "x-client-request-id": self.call.id,
+            **telemetry.trace_headers(),
         }
         if stream:
             headers["cache-control"] = "no-store"
