@@ -353,7 +353,7 @@ class Ledger:
         raise InvalidRequestError(
             f"the ledger cannot be used: {reason}",
             phase="not sent",
-            hint="mend the folder or store given as `ledger`",
+            hint="mend the folder, database or store given as `ledger`",
         )
 
 

@@ -1,4 +1,4 @@
-"""Where ledger records are stored: a folder, or a LangChain store."""
+"""Where ledger records are stored: a folder, a database, or a LangChain store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from langchain_core.stores import BaseStore
 
@@ -21,6 +21,7 @@ MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
 
 
+@runtime_checkable
 class LedgerBackend(Protocol):
     """Where records are stored. Its methods may block."""
 
@@ -220,8 +221,30 @@ def _break(lock: Path, seen: tuple[int, int]) -> None:
         old.unlink()
 
 
-def backend_for(location: str | Path | BaseStore[str, Any]) -> LedgerBackend:
-    """Return the backend of a folder or a store."""
-    if isinstance(location, BaseStore):
-        return StoreBackend(location)
-    return FolderBackend(Path(location).expanduser())
+def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> LedgerBackend:
+    """Return the backend of a folder, of a database's URL, or of a store.
+
+    Raises:
+        InvalidRequestError: The database is of a kind that cannot be used, or a library is missing.
+    """
+    match location:
+        case BaseStore():
+            return StoreBackend(location)
+        case str() if "://" in location:
+            return _database(location)
+        case str() | Path():
+            return FolderBackend(Path(location).expanduser())
+        case _:
+            return location
+
+
+def _database(url: str) -> LedgerBackend:
+    try:
+        from langchain_tokenhub.jobs.ledger_sql import SqlBackend
+    except ModuleNotFoundError:
+        raise InvalidRequestError(
+            "a database as `ledger` needs SQLAlchemy",
+            phase="not sent",
+            hint="pip install 'langchain-tokenhub[bulk]'",
+        ) from None
+    return SqlBackend(url)

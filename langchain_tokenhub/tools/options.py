@@ -15,7 +15,9 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveI
 from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.errors import AuthenticationError
 from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
-from langchain_tokenhub.jobs.ledger import Ledger, account_hash, backend_for
+from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, backend_for
+from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
@@ -23,16 +25,34 @@ from langchain_tokenhub.transport import Transport
 
 
 def absolute(location: Any) -> Any:
-    """Return a folder that stays the same when the process changes its own; a store as it is."""
-    if not isinstance(location, str | os.PathLike) or "://" in str(location):
+    """Return a folder that stays the same when the process changes its own."""
+    if not isinstance(location, str | os.PathLike):
         return location
     return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
 
 
+def ledger_location(location: Any) -> Any:
+    """Return a folder as an absolute path, and a database's URL as its backend.
+
+    Raises:
+        ValueError: It is neither, nor a store.
+        InvalidRequestError: The database cannot be used.
+    """
+    match location:
+        case str() if "://" in location:
+            return backend_for(location)
+        case str() | os.PathLike():
+            return absolute(location)
+        case None | BaseStore() | LedgerBackend():
+            return location
+        case _:
+            raise ValueError("ledger is neither a folder, nor a database's URL, nor a BaseStore")
+
+
 Folder = Annotated[Path, AfterValidator(absolute)]
 LedgerLocation = Annotated[
-    SkipValidation[str | Path | BaseStore[str, Any] | None],
-    AfterValidator(absolute),
+    SkipValidation[str | Path | BaseStore[str, Any] | LedgerBackend | None],
+    AfterValidator(ledger_location),
     Field(default=None, exclude=True),
 ]
 
@@ -47,10 +67,12 @@ class JobSettings(ConnectionSettings):
     save_to: Folder | None = None
     """Folder where files are saved before their links expire, each with a JSON sidecar."""
     ledger: LedgerLocation = None
-    """Folder or store of records that make calls repeatable: the same call resumes its job.
+    """Where calls are recorded to make them repeatable: the same call resumes its job.
 
-    A folder claims a call atomically. A `BaseStore` cannot: two workers that start the same call at
-    the same moment may both submit and pay.
+    A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
+    `postgresql+psycopg://user:password@host/name`; or a `BaseStore`. Folder and database claim a
+    call atomically. A `BaseStore` cannot: two workers that start the same call at the same moment
+    may both submit and pay. A pickle holds no password; `PGPASSWORD` and `~/.pgpass` may.
     """
 
     def _account(self) -> str:
@@ -104,7 +126,7 @@ class JobOptions(ConnectionOptions, total=False):
 
     wait_timeout: float | None
     save_to: str | Path | None
-    ledger: str | Path | BaseStore[str, Any] | None
+    ledger: str | Path | BaseStore[str, Any] | LedgerBackend | None
 
 
 class MediaOptions(JobOptions, total=False):

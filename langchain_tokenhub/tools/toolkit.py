@@ -12,7 +12,12 @@ from pydantic import AfterValidator, Field
 from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
-from langchain_tokenhub.tools.options import MediaSettings, ToolkitOptions, absolute
+from langchain_tokenhub.tools.options import (
+    MediaSettings,
+    ToolkitOptions,
+    absolute,
+    ledger_location,
+)
 
 
 def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
@@ -21,8 +26,10 @@ def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Ki
 
 def _folder(name: str, value: Any) -> Any:
     match name:
-        case "save_to" | "ledger":
+        case "save_to":
             return absolute(value)
+        case "ledger":
+            return ledger_location(value)
         case "allow_local_files" if isinstance(value, list | tuple):
             return [absolute(folder) for folder in value]
         case _:
