@@ -289,7 +289,8 @@ class _Reading:
                 given = json.loads(given)
         if given is None or isinstance(given, Mapping):
             return given
-        return self._fault("extra", "a JSON object is needed")
+        self._fault("extra", "a JSON object is needed")
+        return None
 
     def _check(self, given: Mapping[str, Any], cls: type[MediaParams]) -> dict[str, Any]:
         """Return the parameters with files as absolute paths, if they are right."""

@@ -179,18 +179,20 @@ class ProgressLine:
         self._done.set()
         if self._thread is not None:
             self._thread.join()
-            self._draw("")
+            draw_line("")
 
     def _update(self) -> None:
         while not self._done.wait(_INTERVAL):
-            self._draw(progress_bar(self.job, time.monotonic() - self._started, self._expected))
+            draw_line(progress_bar(self.job, time.monotonic() - self._started, self._expected))
 
-    def _draw(self, line: str) -> None:
-        room = shutil.get_terminal_size().columns - 1
-        while display_width(line) > room:
-            line = line[:-1]
-        sys.stderr.write(f"\r{line}{' ' * (room - display_width(line))}\r")
-        sys.stderr.flush()
+
+def draw_line(line: str) -> None:
+    """Draw a line over the one that the cursor of a terminal is in."""
+    room = shutil.get_terminal_size().columns - 1
+    while display_width(line) > room:
+        line = line[:-1]
+    sys.stderr.write(f"\r{line}{' ' * (room - display_width(line))}\r")
+    sys.stderr.flush()
 
 
 def progress_bar(job: Job | None, seconds: float, expected: float) -> str:

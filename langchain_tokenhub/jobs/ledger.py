@@ -94,6 +94,11 @@ class Entry:
         return self.job is None and not self.lost
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether no id will come: it is lost, or nobody waits for it any more."""
+        return self.lost or (self.pending and _age(self) > OTHER_WORKER)
+
+    @property
     def all(self) -> tuple[Entry, ...]:
         """This entry and the others."""
         return (replace(self, others=()), *self.others)
@@ -203,6 +208,14 @@ class Ledger:
     async def look(self, key: str) -> Entry | None:
         """Return the record of a call."""
         return await self._do(self._get, key)
+
+    async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Return the records of those calls that have one."""
+
+        def found() -> dict[str, Entry]:
+            return {key: entry for key in keys if (entry := self._get(key)) is not None}
+
+        return await self._do(found)
 
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False

@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "chat_models": LEAVES | {"chat", "errors", "settings", "transport"},
     "tools": LEAVES | {"errors", "jobs", "params", "settings", "transport"},
     "gallery": LEAVES | {"errors", "jobs", "params"},
-    "cli": LEAVES | {"chat_models", "errors", "gallery", "jobs", "params", "testing", "tools"},
+    "bulk": LEAVES | {"errors", "gallery", "jobs", "params", "settings", "tools", "transport"},
+    "cli": LEAVES
+    | {"bulk", "chat_models", "errors", "gallery", "jobs", "params", "testing", "tools"},
     "testing": set(),
 }
 """What each part may import beside itself; the package's `__init__` exports all of it."""
