@@ -182,6 +182,7 @@ class Driver:
         self._ledger = Ledger(backend, runtime)
         self._budget = Budget(backend, runtime, run, self._rules.budget_cny)
         self._known = await self._budget.open()
+        self.totals.spent = self._budget.spent
         self._report = await asyncio.to_thread(Report, out)
 
     async def _check(self) -> None:

@@ -209,7 +209,7 @@ class _Counts:
     @property
     def left(self) -> float | None:
         """CNY of the budget that are left; None without a budget."""
-        return None if self._budget is None else round(self._budget - self.spent, 6)
+        return None if self._budget is None else max(0.0, round(self._budget - self.spent, 6))
 
     @property
     def done(self) -> int:
