@@ -8,46 +8,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    Table,
-    Text,
-    and_,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, text
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.ledger_sql import CALLS, METADATA, SqlBackend
+from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 
 T = TypeVar("T")
 
 MICRO = 1_000_000
 """Amounts are stored in millionths of a yuan."""
+MOST = 2**62
+"""Of an amount: no budget."""
 STALE = 60.0
 """Seconds after which a reservation without a ledger entry counts as left behind."""
 
-RUNS = Table(
+Table(
     "tokenhub_runs",
     METADATA,
     Column("run", Text, primary_key=True),
     Column("reserved", BigInteger, nullable=False),
 )
-ROWS = Table(
+Table(
     "tokenhub_rows",
     METADATA,
     Column("run", Text, primary_key=True),
-    Column("row", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("attempt", Text, primary_key=True),
     Column("account", Text, nullable=False),
@@ -56,6 +45,32 @@ ROWS = Table(
     Column("error", Text),
     Column("at", Float, nullable=False),
 )
+_THIS = "run = :run AND id = :id AND key = :key AND attempt = :attempt"
+_BEGIN = text("INSERT INTO tokenhub_runs VALUES (:run, 0) ON CONFLICT DO NOTHING")
+_TOTAL = text("SELECT reserved FROM tokenhub_runs WHERE run = :run")
+_STALE = text(
+    "DELETE FROM tokenhub_rows WHERE run = :run AND error IS NULL AND at < :at AND NOT EXISTS "
+    "(SELECT 1 FROM tokenhub_calls WHERE tokenhub_calls.key = tokenhub_rows.key)"
+)
+_ROWS = text("SELECT id, key, error FROM tokenhub_rows WHERE run = :run")
+_ROW = text(f"SELECT error FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
+_RAISE = text(
+    "UPDATE tokenhub_runs SET reserved = reserved + :reserved "
+    "WHERE run = :run AND reserved + :reserved <= :most"
+)
+_RESERVE = text(
+    "INSERT INTO tokenhub_rows (run, id, key, attempt, account, model, reserved, at) "
+    "VALUES (:run, :id, :key, :attempt, :account, :model, :reserved, :at) "
+    "ON CONFLICT (run, id, key, attempt) "
+    "DO UPDATE SET account = :account, reserved = :reserved, error = NULL, at = :at"
+)
+_REMOVE = text(f"DELETE FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
+_REFUSE = text(f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}")  # noqa: S608 - a constant
+_MARK = text(f"UPDATE tokenhub_rows SET error = :error WHERE {_THIS}")  # noqa: S608 - a constant
+_COUNT = text(
+    "UPDATE tokenhub_runs SET reserved = (SELECT COALESCE(SUM(reserved), 0) FROM tokenhub_rows "
+    "WHERE run = :run) WHERE run = :run"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +78,19 @@ class Reservation:
     """The estimated price of one submit.
 
     Args:
-        row: The row's id.
+        id: The row's id.
         key: Its key in the ledger.
         account: Hash of the key that pays.
         model: Model id.
-        cny: Estimated price.
+        reserved: Estimated price in millionths of a yuan.
         attempt: Distinguishes a submit on purpose from an earlier one; else empty.
     """
 
-    row: str
+    id: str
     key: str
     account: str
     model: str
-    cny: float
+    reserved: int
     attempt: str = ""
 
 
@@ -95,7 +110,7 @@ class Budget:
         self._backend = backend
         self._runtime = runtime
         self._run = run
-        self._most = None if budget_cny is None else _micro(budget_cny)
+        self._most = MOST if budget_cny is None else micro(budget_cny)
         self.spent = 0.0
         """CNY reserved so far, by earlier processes too."""
 
@@ -104,79 +119,49 @@ class Budget:
 
         Reservations of killed processes that submitted nothing are given back.
         """
+        run = {"run": self._run}
 
         def work(connection: Connection) -> list[Any]:
-            if connection.execute(select(RUNS).where(RUNS.c.run == self._run)).first() is None:
-                connection.execute(insert(RUNS).values(run=self._run, reserved=0))
-            called = select(CALLS.c.key).where(CALLS.c.key == ROWS.c.key).exists()
-            left = and_(ROWS.c.error.is_(None), ROWS.c.at < time.time() - STALE, ~called)
-            connection.execute(delete(ROWS).where(ROWS.c.run == self._run, left))
-            self._count(connection)
-            columns = (ROWS.c.row, ROWS.c.key, ROWS.c.error)
-            return list(connection.execute(select(*columns).where(ROWS.c.run == self._run)))
+            connection.execute(_BEGIN, run)
+            connection.execute(_STALE, {**run, "at": time.time() - STALE})
+            connection.execute(_COUNT, run)
+            return list(connection.execute(_ROWS, run))
 
         return {(row, key): error for row, key, error in await self._do(work)}
 
     async def reserve(self, one: Reservation) -> bool:
         """Reserve the price of a submit; return False if the budget does not allow it."""
-        amount = _micro(one.cny)
+        values = {"run": self._run, "most": self._most, "at": time.time(), **asdict(one)}
 
         def work(connection: Connection) -> bool:
-            old = connection.execute(select(ROWS).where(self._is(one))).first()
+            old = connection.execute(_ROW, values).first()
             if old is not None and old.error is None:
                 return True
-            raised = update(RUNS).where(RUNS.c.run == self._run)
-            if self._most is not None:
-                raised = raised.where(RUNS.c.reserved + amount <= self._most)
-            raised = raised.values(reserved=RUNS.c.reserved + amount)
-            if connection.execute(raised).rowcount != 1:
+            if connection.execute(_RAISE, values).rowcount != 1:
                 return False
-            values = {
-                "account": one.account,
-                "model": one.model,
-                "reserved": amount,
-                "error": None,
-                "at": time.time(),
-            }
-            names = {"row": one.row, "key": one.key, "attempt": one.attempt}
-            if old is None:
-                connection.execute(insert(ROWS).values(run=self._run, **names, **values))
-            else:
-                connection.execute(update(ROWS).where(self._is(one)).values(**values))
+            connection.execute(_RESERVE, values)
             return True
 
         return await self._do(work)
 
     async def release(self, one: Reservation, error: str | None = None) -> None:
         """Give a reservation back; record the class of an error that is not to be repeated."""
+        values = {"run": self._run, "error": error, **asdict(one)}
 
         def work(connection: Connection) -> None:
-            change = update(ROWS).values(reserved=0, error=error) if error else delete(ROWS)
-            connection.execute(change.where(self._is(one)))
-            self._count(connection)
+            connection.execute(_REFUSE if error else _REMOVE, values)
+            connection.execute(_COUNT, values)
 
         await self._do(work)
 
     async def mark(self, one: Reservation, error: str) -> None:
         """Record the class of an error that is not to be repeated; the money is spent."""
-        change = update(ROWS).where(self._is(one)).values(error=error)
-        await self._do(lambda connection: connection.execute(change))
-
-    def _is(self, one: Reservation) -> Any:
-        same = {"run": self._run, "row": one.row, "key": one.key, "attempt": one.attempt}
-        return and_(*(ROWS.c[name] == value for name, value in same.items()))
-
-    def _count(self, connection: Connection) -> None:
-        """Set what the run has reserved to the sum of its rows."""
-        total = select(func.coalesce(func.sum(ROWS.c.reserved), 0)).where(ROWS.c.run == self._run)
-        change = update(RUNS).where(RUNS.c.run == self._run)
-        connection.execute(change.values(reserved=total.scalar_subquery()))
+        values = {"run": self._run, "error": error, **asdict(one)}
+        await self._do(lambda connection: connection.execute(_MARK, values))
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         def both(connection: Connection) -> tuple[T, int]:
-            result = work(connection)
-            total = select(RUNS.c.reserved).where(RUNS.c.run == self._run)
-            return result, connection.scalar(total) or 0
+            return work(connection), connection.scalar(_TOTAL, {"run": self._run}) or 0
 
         try:
             result, total = await self._runtime.blocking(lambda: self._backend.run(both))
@@ -192,5 +177,6 @@ class Budget:
         )
 
 
-def _micro(cny: float) -> int:
+def micro(cny: float) -> int:
+    """Return an amount in millionths of a yuan."""
     return round(cny * MICRO)

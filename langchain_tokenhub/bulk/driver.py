@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.bulk.budget import Budget, Reservation
+from langchain_tokenhub.bulk.budget import Budget, Reservation, micro
 from langchain_tokenhub.bulk.executors import Accounts, Executor, Task, ToolSettings, tool_for
 from langchain_tokenhub.bulk.manifest import refuse
 from langchain_tokenhub.bulk.plan import Plan, Row, with_files
@@ -363,11 +363,11 @@ class Driver:
     async def _work(self, ready: _Ready, account: str) -> _End:
         row = ready.row
         one = Reservation(
-            row=row.id,
+            id=row.id,
             key=ready.key,
             account=account,
             model=row.model,
-            cny=row.cny or 0.0,
+            reserved=micro(row.cny or 0.0),
             attempt=ready.attempt,
         )
         if ready.account is None:
@@ -411,7 +411,7 @@ class Driver:
         elif entry is None:
             is_final = not _is_passing(error) and not isinstance(error, _CLOSING)
             await self._budget.release(one, name if is_final else None)
-            self._known.pop((one.row, one.key), None)
+            self._known.pop((one.id, one.key), None)
         elif isinstance(error, _LOST):
             await self._budget.mark(one, name)
 
