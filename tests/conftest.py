@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
 from langchain_tokenhub.transport.failover import Budget, Hosts
+from tests.postgres import Postgres, programs
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
 settings.load_profile("unhurried")
@@ -49,6 +50,33 @@ def hub(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("TOKENHUB_BASE_URL", emulator.url)
         monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
         yield emulator
+
+
+@pytest.fixture(scope="session")
+def _server():
+    if (found := programs()) is None:
+        pytest.skip("needs PostgreSQL")
+    server = Postgres(found)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(_server: Postgres):
+    """A PostgreSQL server that a test may stop; its table is empty."""
+    from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
+
+    SqlBackend(_server.url).run(METADATA.drop_all)
+    yield _server
+    _server.start()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs_postgres)])
+def database(request: pytest.FixtureRequest, tmp_path):
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return request.getfixturevalue("postgres").url
 
 
 class ScriptedRuntime:

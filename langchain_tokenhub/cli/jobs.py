@@ -17,7 +17,8 @@ from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.cli.console import Console, ProgressLine
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
-from langchain_tokenhub.jobs.ledger import Entry, FolderBackend, read_records, remove_entries
+from langchain_tokenhub.jobs.ledger import Entry, read_entries, remove_entries
+from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
@@ -153,5 +154,4 @@ def _timestamp(job: Job) -> float:
 
 def _entries(folder: Path) -> list[Entry]:
     """Return the entries of a folder's ledger; files that are no records have no key."""
-    records = read_records(FolderBackend(ledger_path(folder)))
-    return [entry for record in records for entry in record.all if entry.key]
+    return [entry for entry in read_entries(FolderBackend(ledger_path(folder))) if entry.key]

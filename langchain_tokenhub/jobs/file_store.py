@@ -107,14 +107,18 @@ class PartFile:
             if target.with_name(f"{target.name}.json").exists():
                 continue  # the name of the sidecar is in use
             try:
-                return _move(self.path, target)
+                return move(self.path, target)
             except FileExistsError:
                 continue
         raise FileExistsError(f"no free name for {self.stem!r}")
 
 
-def _move(part: Path, target: Path) -> Path:
-    """Move `part` to `target`; raises FileExistsError if it exists."""
+def move(part: Path, target: Path) -> Path:
+    """Move a file to a name that is not in use, atomically.
+
+    Raises:
+        FileExistsError: It is in use.
+    """
     try:
         os.link(part, target)
     except FileExistsError:

@@ -17,43 +17,26 @@ import functools
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.ledger_backends import (
-    FolderBackend,
-    LedgerBackend,
-    StoreBackend,
-    backend_for,
-)
-from langchain_tokenhub.jobs.ledger_keys import account_hash, bare_link, digest_of, key_of
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
+from langchain_tokenhub.jobs.ledger_keys import bare_link, digest_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
 
-__all__ = [
-    "Entry",
-    "FolderBackend",
-    "KnownCallError",
-    "Ledger",
-    "LedgerBackend",
-    "LedgerHooks",
-    "StoreBackend",
-    "account_hash",
-    "backend_for",
-    "key_of",
-]
-
 T = TypeVar("T")
-_Change: TypeAlias = Callable[["Entry | None"], "Entry | None"]
+Record: TypeAlias = "tuple[Entry, ...]"
+"""The entries under one key; the first is the one that a repeated call resumes."""
+_Change: TypeAlias = Callable[[Record], Record]
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
@@ -75,7 +58,6 @@ class Entry:
         request: What was asked for.
         account: Hash of the key that pays.
         key: The call.
-        others: Entries of other calls under the same key.
     """
 
     at: datetime
@@ -86,7 +68,6 @@ class Entry:
     request: JobRequest | None = None
     account: str = ""
     key: str = ""
-    others: tuple[Entry, ...] = ()
 
     @property
     def pending(self) -> bool:
@@ -98,88 +79,42 @@ class Entry:
         """Whether no id will come: it is lost, or nobody waits for it any more."""
         return self.lost or (self.pending and _age(self) > OTHER_WORKER)
 
-    @property
-    def all(self) -> tuple[Entry, ...]:
-        """This entry and the others."""
-        return (replace(self, others=()), *self.others)
-
     def is_about(self, job: Job, token: str) -> bool:
         """Return True if the job is this entry's, written down already or not."""
         return self.job.id == job.id if self.job else bool(token) and self.token == token
 
 
-def _joined(entry: Entry, others: Iterable[Entry]) -> Entry:
-    return replace(entry, others=tuple(others))
-
-
-def _without(record: Entry, drop: Callable[[Entry], bool]) -> Entry | None:
+def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     """Return a record without some entries; the best of the others takes the first one's place."""
-    left = [entry for entry in record.all if not drop(entry)]
-    if len(left) == len(record.all):
-        return record
-    if left and drop(record):
+    left = [entry for entry in record if not drop(entry)]
+    if record and drop(record[0]):
         left.sort(key=lambda entry: (entry.job is not None, not entry.lost, entry.at), reverse=True)
-    return _joined(left[0], left[1:]) if left else None
+    return tuple(left)
 
 
-def _with_claim(record: Entry | None, claim: Entry) -> Entry | None:
-    if record is None:
-        return claim
-    return _joined(record, (*record.others, claim)) if claim.again else record
+def _with_claim(record: Record, claim: Entry) -> Record:
+    return (*record, claim) if claim.again or not record else record
 
 
-def _with_outcome(record: Entry | None, own: Entry) -> Entry:
+def _with_outcome(record: Record, own: Entry) -> Record:
     """Return a record in which a call has ended: with a job, or lost."""
-    if record is None:
-        return own
-    if record.token == own.token:
-        return _joined(own, record.others)
-    claim = next((entry for entry in record.others if entry.token == own.token), None)
+    claim = next((entry for entry in record if entry.token == own.token), None)
+    others = tuple(entry for entry in record if entry is not claim)
+    if claim is not None and claim is record[0]:
+        return (own, *others)
     if claim and claim.again and own.job:  # only submits that may yet report a job stay
-        return _joined(own, (e for e in record.all if e.pending and e.token != own.token))
-    return _joined(record, (*(e for e in record.others if e.token != own.token), own))
+        return (own, *(entry for entry in others if entry.pending))
+    return (*others, own)
 
 
-def _with_job(record: Entry | None, job: Job, token: str, request: JobRequest) -> Entry | None:
+def _with_job(record: Record, job: Job, token: str, request: JobRequest) -> Record:
     """Return a record in which a job is written as it is now, if the record is about it."""
-    if record is None or not any(entry.is_about(job, token) for entry in record.all):
-        return record
-    first, *others = (
+    return tuple(
         replace(entry, job=job, lost=False, request=request)
         if entry.is_about(job, token)
         else entry
-        for entry in record.all
+        for entry in record
     )
-    return _joined(first, others)
-
-
-class _Claim:
-    """A claim that leaves nothing behind if its caller is interrupted while a thread writes it."""
-
-    def __init__(self, take: Callable[[], Entry | None], drop: Callable[[], object]) -> None:
-        self._take = take
-        self._drop = drop
-        self._written = False
-        self._left = False
-        self._lock = threading.Lock()
-
-    def take(self) -> Entry | None:
-        """Write the claim, or return the record that is in its way."""
-        found = self._take()
-        with self._lock:
-            self._written = found is None
-            nobody_waits = self._written and self._left
-        if nobody_waits:
-            self._drop()
-        return found
-
-    def leave(self) -> None:
-        """Remove the claim, now or when it is written: nothing was sent."""
-        with self._lock:
-            self._left, written = True, self._written
-        if written:
-            with suppress(Exception):  # a store may raise anything; the interruption goes on
-                self._drop()
 
 
 class KnownCallError(Exception):
@@ -207,13 +142,15 @@ class Ledger:
 
     async def look(self, key: str) -> Entry | None:
         """Return the record of a call."""
-        return await self._do(self._get, key)
+        record = await self._do(lambda: _entries(self._backend.get(key)))
+        return record[0] if record else None
 
     async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the records of those calls that have one."""
 
         def found() -> dict[str, Entry]:
-            return {key: entry for key in keys if (entry := self._get(key)) is not None}
+            records = {key: _entries(self._backend.get(key)) for key in keys}
+            return {key: record[0] for key, record in records.items() if record}
 
         return await self._do(found)
 
@@ -229,42 +166,38 @@ class Ledger:
                 accepted.
         """
         entry = self._entry(key, request, again=again)
-        change = functools.partial(_with_claim, claim=entry)
+        is_interrupted = threading.Event()
 
-        def take() -> Entry | None:
-            found = self._change(key, change)
-            return None if again else found
+        def claim() -> Record:
+            found = self._change(key, functools.partial(_with_claim, claim=entry))
+            if is_interrupted.is_set():  # nobody waits for this thread any more
+                self._drop(key)
+            return found
 
-        claim = _Claim(take, lambda: self._drop(key))
         try:
-            return await self._do(claim.take)
-        except BaseException:
-            claim.leave()
+            found = await self._do(claim)
+        except (CancelledError, KeyboardInterrupt, SystemExit):
+            is_interrupted.set()
+            with suppress(TokenHubError):
+                await self._do(self._drop, key)
             raise
+        return found[0] if found and not again else None
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; it is paid for, so a full disk only warns."""
         files = [file._without_bytes() for file in job.files]  # they may be saved yet
         own = self._entry(key, request, job=job.model_copy(update={"files": files}))
-        change = functools.partial(_with_outcome, own=own)
-        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
-            await self._record_links(job)
+        await self._record(key, job, functools.partial(_with_outcome, own=own))
 
     async def update(self, key: str, job: Job, request: JobRequest) -> None:
         """Record how a job is now, unless the key is about others."""
         change = functools.partial(_with_job, job=job, token=self._token, request=request)
-        if await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
-            await self._record_links(job)
+        await self._record(key, job, change)
 
     async def forget(self, key: str, job: Job) -> None:
         """Remove the entry of a job that failed."""
-        await self._try(
-            "a failed job stays in the ledger",
-            remove_entries,
-            self._backend,
-            key,
-            lambda entry: entry.is_about(job, self._token),
-        )
+        change = functools.partial(_without, drop=lambda e: e.is_about(job, self._token))
+        await self._try("a failed job stays in the ledger", self._change, key, change)
 
     async def mark_lost(self, key: str, request: JobRequest | None = None) -> None:
         """Record that the id of this call's job will never come."""
@@ -277,17 +210,17 @@ class Ledger:
 
     async def known(self) -> list[tuple[Job, JobRequest | None]]:
         """Return the account's jobs and what was asked for, the newest first."""
-        records = await self._do(lambda: list(read_records(self._backend)))
-        own = (record for record in records if record.account in {"", self._account})
-        entries = sorted((e for record in own for e in record.all), key=_at, reverse=True)
-        return [(entry.job, entry.request) for entry in entries if entry.job is not None]
+        entries = await self._do(lambda: list(read_entries(self._backend)))
+        own = (entry for entry in entries if entry.account in {"", self._account})
+        newest_first = sorted(own, key=lambda entry: entry.at, reverse=True)
+        return [(entry.job, entry.request) for entry in newest_first if entry.job is not None]
 
     async def source_of(self, link: str) -> str | None:
         """Return which job's file a link led to, or None."""
         return await self._do(self._backend.get, self._link_key(link))
 
     async def await_other_worker(
-        self, key: str, entry: Entry | None, wait: float | None = None
+        self, key: str, entry: Entry, wait: float | None = None
     ) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
 
@@ -302,13 +235,15 @@ class Ledger:
         Raises:
             SubmissionUnknownError: No id came.
         """
-        seconds = OTHER_WORKER - _age(entry)
+        age = max(0.0, (datetime.now(UTC) - entry.at).total_seconds())  # clocks may differ
+        seconds = OTHER_WORKER - age
         until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
-        while entry and entry.pending and (left := until - self._runtime.now()) > 0:
+        found: Entry | None = entry
+        while found and found.pending and (left := until - self._runtime.now()) > 0:
             await self._runtime.sleep(max(0.01, min(0.5, left)))
-            entry = await self.look(key)
-        if entry is None or entry.job is not None:
-            return entry.job if entry else None
+            found = await self.look(key)
+        if found is None or found.job is not None:
+            return found.job if found else None
         unknown = SubmissionUnknownError(
             "an earlier submit of this call never reported its job; it may have been charged "
             f"(ledger entry {key})",
@@ -322,11 +257,7 @@ class Ledger:
         fields |= {"token": self._token, "account": self._account, "key": key}
         return Entry(at=datetime.now(UTC), request=request, **fields)
 
-    def _get(self, key: str) -> Entry | None:
-        found = self._backend.get(key)
-        return None if found is None else _entry(found)
-
-    def _change(self, key: str, change: _Change) -> Entry | None:
+    def _change(self, key: str, change: _Change) -> Record:
         return change_record(self._backend, key, change)
 
     def _drop(self, key: str) -> None:
@@ -336,16 +267,16 @@ class Ledger:
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, bare_link(link)])}"
 
-    async def _record_links(self, job: Job) -> None:
-        """Record which job's files links lead to: a text may name them by their links."""
-        for link, source in _links(job):
-            await self._try(
-                f"a link of job {job.id} is not in the ledger",
-                self._backend.replace,
-                self._link_key(link),
-                None,
-                source,
-            )
+    async def _record(self, key: str, job: Job, change: _Change) -> None:
+        """Record a job, and which of its files links lead to: a text may name them by a link."""
+        if not await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
+            return
+        trouble = f"a link of job {job.id} is not in the ledger"
+        for file in job.files:
+            for one in filter(None, (file, file.preview)):
+                if one.url and one.source:
+                    link = self._link_key(one.url)
+                    await self._try(trouble, self._backend.replace, link, None, one.source)
 
     async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
         """Write, and only warn if that fails; return whether it did not."""
@@ -400,70 +331,57 @@ class LedgerHooks(SubmitHooks):
         await self._ledger.drop_claim(self._request.key)
 
 
-def read_records(backend: LedgerBackend) -> Iterator[Entry]:
-    """Yield every record but those of newer versions."""
+def read_entries(backend: LedgerBackend) -> Iterator[Entry]:
+    """Yield every entry but those of newer versions."""
     for text in backend.texts():
         with suppress(InvalidRequestError):
-            yield _entry(text)
+            yield from _entries(text)
 
 
 def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], bool]) -> None:
     """Remove some entries of a record; those of other calls stay."""
-    change_record(backend, key, lambda record: record and _without(record, drop))
+    change_record(backend, key, functools.partial(_without, drop=drop))
 
 
-def change_record(backend: LedgerBackend, key: str, change: _Change) -> Entry | None:
+def change_record(backend: LedgerBackend, key: str, change: _Change) -> Record:
     """Replace a record by what `change` makes of it; return what it was before."""
     for _ in range(MAX_RETRIES):
         text = backend.get(key)
-        before = None if text is None else _entry(text)
+        before = _entries(text)
         after = change(before)
-        if after is before or backend.replace(
-            key, text, None if after is None else _text(key, after)
-        ):
+        if after == before or backend.replace(key, text, _text(key, after)):
             return before
     raise TimeoutError(0, "other workers change this entry all the time")
 
 
-def _at(entry: Entry) -> datetime:
-    return entry.at
-
-
-def _links(job: Job) -> Iterator[tuple[str, str]]:
-    """Yield the links of a job's files, and which file each leads to."""
-    for file in job.files:
-        for one in filter(None, (file, file.preview)):
-            if one.url and one.source:
-                yield one.url, one.source
-
-
-def _text(key: str, record: Entry) -> str:
+def _text(key: str, record: Record) -> str | None:
+    if not record:
+        return None
     whole = {
         "schema": _SCHEMA,
         "key": key,
-        "account": next((entry.account for entry in record.all if entry.account), ""),
-        **_fields(record),
-        "others": [_fields(entry) for entry in record.others],
+        "account": next((entry.account for entry in record if entry.account), ""),
+        **_fields(record[0]),
+        "others": [_fields(entry) for entry in record[1:]],
     }
-    return json.dumps(whole, ensure_ascii=False, indent=1, default=str)
+    text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
+    # half a surrogate pair has no UTF-8; with a backslash it is what JSON has for it
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
+    job, request = entry.job, entry.request
     return {
-        "state": "submitted" if entry.job else "unknown" if entry.lost else "submitting",
+        "state": "submitted" if job else "unknown" if entry.lost else "submitting",
         "at": entry.at.isoformat(),
         "token": entry.token,
         "again": entry.again,
-        "job": entry.job.model_dump(mode="json", exclude={"raw_revised_prompt"})
-        if entry.job
-        else None,
-        "asked": {"title": stem_of(entry.request.title), "parameters": {}}
-        if entry.request
-        else None,
+        "job": job.model_dump(mode="json", exclude={"raw_revised_prompt"}) if job else None,
+        "asked": {"title": stem_of(request.title), "parameters": {}} if request else None,
     }
 
 
-def _entry(text: str) -> Entry:
+def _entries(text: str | None) -> Record:
     """Return what a record says.
 
     Text that is cut off is being written, or its writer was killed; JSON of another shape is a
@@ -472,65 +390,47 @@ def _entry(text: str) -> Entry:
     Raises:
         InvalidRequestError: It was written by a newer version.
     """
+    if text is None:
+        return ()
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
-        return Entry(at=datetime.now(UTC))
+        return (Entry(at=datetime.now(UTC)),)
     match whole:
         case {"schema": int() as schema} if schema > _SCHEMA:
             raise InvalidRequestError(
                 "the ledger's entry of this call was written by a newer version",
                 phase="not sent",
-                hint="update langchain-tokenhub, or give another folder or store as `ledger`",
+                hint="update langchain-tokenhub, or give another `ledger`",
             )
-        case {"schema": 1, **fields}:
-            others = fields.get("others")
-            whose: dict[str, Any] = {
-                name: str(fields.get(name) or "") for name in ("key", "account")
-            }
-            entries = [_one(other, whose) for other in others] if isinstance(others, list) else []
-            return _joined(_one(fields, whose), entries)
+        case {"schema": 1}:
+            others = found if isinstance(found := whole.get("others"), list) else []
+            whose = {name: str(whole.get(name) or "") for name in ("key", "account")}
+            return tuple(_entry(fields, **whose) for fields in (whole, *others))
         case _:
-            return Entry(at=datetime.now(UTC), lost=True)
+            return (Entry(at=datetime.now(UTC), lost=True),)
 
 
-def _one(fields: Any, whose: Mapping[str, Any]) -> Entry:
+def _entry(fields: Any, key: str, account: str) -> Entry:
     try:
-        job = _with_zones(Job.model_validate(fields["job"])) if fields["job"] else None
+        job = Job.model_validate(fields["job"]) if fields["job"] else None
         return Entry(
-            at=_time(fields["at"], known=job is not None),
+            at=_time(fields["at"]),
             token=str(fields.get("token") or ""),
             job=job,
             lost=job is None and fields["state"] != "submitting",
             again=fields.get("again") is True,
-            request=request_from_record(fields.get("asked"), whose["key"]),
-            **whose,
+            request=request_from_record(fields.get("asked"), key),
+            account=account,
+            key=key,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
-        return Entry(at=datetime.now(UTC), lost=True, **whose)
+    except (ValueError, KeyError, TypeError):
+        return Entry(at=datetime.now(UTC), lost=True, account=account, key=key)
 
 
-def _time(text: Any, *, known: bool) -> datetime:
-    """Return a time of a record; of a known job it need not make sense."""
+def _time(text: Any) -> datetime:
+    """Return a time of a record; one that makes no sense was long ago."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        if known:
-            return datetime.min.replace(tzinfo=UTC)
-        raise ValueError("no time") from None
-
-
-def _with_zones(job: Job) -> Job:
-    """Return a job whose times all have a zone: others cannot be compared."""
-    files = [file.model_copy(update=_zoned(file)) for file in job.files]
-    return job.model_copy(update={**_zoned(job), "files": files})
-
-
-def _zoned(model: BaseModel) -> dict[str, datetime]:
-    times = ((name, value) for name, value in model if isinstance(value, datetime))
-    return {name: value.replace(tzinfo=UTC) for name, value in times if value.tzinfo is None}
-
-
-def _age(entry: Entry | None) -> float:
-    """Return the seconds since an entry was written; a clock that is ahead wrote it just now."""
-    return max(0.0, (datetime.now(UTC) - entry.at).total_seconds()) if entry else OTHER_WORKER
+        return datetime.fromtimestamp(0, UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 from langchain_core.stores import BaseStore
 
 from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.jobs.file_store import move
 
-LOCK_TIMEOUT = 10.0
-"""Seconds after which an unchanged lock file counts as left behind; it is held for microseconds."""
 MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
 
@@ -55,15 +55,16 @@ class FolderBackend:
 
     def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
         file = self._file(key)
-        if old is None:
-            return new is None or _create(file, new)
-        with _part(file, new) as part, _locked(file.with_name(f"{file.name}.lock")):
-            if _read(file) != old:
-                return False
-            if part is None:
-                file.unlink(missing_ok=True)
-            else:
-                part.replace(file)
+        with _part(file, new) as part:
+            if old is None:
+                return part is None or _create(part, file)
+            with _locked(self._path / ".lock"):
+                if _read(file) != old:
+                    return False
+                if part is None:
+                    file.unlink(missing_ok=True)
+                else:
+                    part.replace(file)
         return True
 
     def texts(self) -> Iterator[str]:  # noqa: D102
@@ -90,16 +91,12 @@ class StoreBackend:
         if new is None:
             self._store.mdelete([f"{_NAMESPACE}/{key}"])
         else:
-            self._store.mset([(f"{_NAMESPACE}/{key}", new.encode(errors=_HALF))])
+            self._store.mset([(f"{_NAMESPACE}/{key}", new.encode())])
         return True
 
     def texts(self) -> Iterator[str]:  # noqa: D102
         keys = list(self._store.yield_keys(prefix=_NAMESPACE))
         yield from filter(None, map(_decoded, self._store.mget(keys)))
-
-
-_HALF = "backslashreplace"
-"""Half a surrogate pair has no UTF-8; with a backslash it is what JSON has for it."""
 
 
 def _decoded(found: Any) -> str | None:
@@ -116,25 +113,19 @@ def _read(file: Path) -> str | None:
         InvalidRequestError: It is not a readable file of a plausible size.
     """
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise _unreadable(file, "is not a regular file")
-        with os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as opened:
-            data = opened.read(MAX_ENTRY_BYTES + 1)
+        facts = file.stat()
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_ENTRY_BYTES:
+            return file.read_bytes().decode(errors="replace")
+        reason = f"is not a regular file of at most {MAX_ENTRY_BYTES // 1024**2} MB"
     except FileNotFoundError:
-        if file.is_symlink():
-            raise _unreadable(file, "is a link to a file that does not exist") from None
-        return None
+        if not file.is_symlink():
+            return None
+        reason = "is a link to a file that does not exist"
     except NotADirectoryError:
         raise
     except OSError as problem:
-        raise _unreadable(file, f"cannot be read ({problem.strerror})") from None
-    if len(data) > MAX_ENTRY_BYTES:
-        raise _unreadable(file, f"is larger than {MAX_ENTRY_BYTES // 1024**2} MB")
-    return data.decode(errors="replace")
-
-
-def _unreadable(file: Path, reason: str) -> InvalidRequestError:
-    return InvalidRequestError(
+        reason = f"cannot be read ({problem.strerror})"
+    raise InvalidRequestError(
         f"the ledger cannot be used: its entry {file.name!r} {reason}",
         phase="not sent",
         hint=f"look at {str(file)!r}; the call may have been charged before: once that is settled, "
@@ -142,19 +133,10 @@ def _unreadable(file: Path, reason: str) -> InvalidRequestError:
     )
 
 
-def _create(file: Path, text: str) -> bool:
-    """Write a file that does not exist yet; return False if it does."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
-    try:
-        _write(handle, text)
-    except BaseException:  # a claim that was not written whole would block the call
-        file.unlink(missing_ok=True)
-        raise
-    return True
+def _create(part: Path, file: Path) -> bool:
+    with suppress(FileExistsError):
+        return bool(move(part, file))
+    return False
 
 
 @contextmanager
@@ -163,62 +145,39 @@ def _part(file: Path, text: str | None) -> Iterator[Path | None]:
     if text is None:
         yield None
         return
+    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part-{secrets.token_hex(4)}")
     try:
-        _write(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), text)
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as opened:
+            opened.write(text.encode())
+            opened.flush()
+            os.fsync(opened.fileno())
         yield part
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write(handle: int, text: str) -> None:
-    with os.fdopen(handle, "w", encoding="utf-8", errors=_HALF) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def _locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file; one that a killed process left behind is removed after `LOCK_TIMEOUT`."""
-    while not (mine := _lock(lock)):
-        seen, until = _version(lock), time.monotonic() + LOCK_TIMEOUT
-        while seen is not None and _version(lock) == seen:
-            if time.monotonic() >= until:
-                _break(lock, seen)
-                break
-            time.sleep(0.002)
-    try:
+    """Hold the lock of a folder; the system releases that of a process that was killed."""
+    with lock.open("ab") as opened:
+        _lock(opened.fileno())
         yield
-    finally:
-        if _version(lock) == mine:
-            lock.unlink(missing_ok=True)
 
 
-def _lock(lock: Path) -> tuple[int, int] | None:
-    """Create a lock file and return its version, or None if there is one."""
-    try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return None
-    return _version(lock)
+if sys.platform == "win32":
+    import msvcrt
 
+    def _lock(handle: int) -> None:
+        while True:
+            with suppress(PermissionError):  # another process holds it
+                return msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            time.sleep(0.002)
+else:
+    import fcntl
 
-def _version(file: Path) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError):
-        facts = file.lstat()
-        return facts.st_ino, facts.st_mtime_ns
-    return None
-
-
-def _break(lock: Path, seen: tuple[int, int]) -> None:
-    """Remove a lock that was left behind, unless another worker has just replaced it."""
-    old = lock.with_name(f"{lock.name}-{secrets.token_hex(4)}")
-    with suppress(OSError):
-        lock.rename(old)
-        if _version(old) != seen:
-            os.link(old, lock)
-        old.unlink()
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> LedgerBackend:

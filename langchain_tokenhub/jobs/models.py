@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,6 +28,8 @@ from langchain_tokenhub.jobs.media_types import TYPES
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
 from langchain_tokenhub.transport.failover import loopback
 
+Time = Annotated[datetime, AfterValidator(lambda t: t if t.tzinfo else t.replace(tzinfo=UTC))]
+"""A time with a zone, UTC where none is given: others cannot be compared with it."""
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
@@ -64,7 +67,7 @@ class MediaFile(BaseModel):
     url: str | None = None
     type: str
     preview_url: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
     path: Path | None = None
     unpacked: Path | None = None
     preview_path: Path | None = None
@@ -241,14 +244,14 @@ class Job(JobRef):
 
     status: Status = "queued"
     request_id: str | None = None
-    submitted_at: datetime | None = None
-    completed_at: datetime | None = None
+    submitted_at: Time | None = None
+    completed_at: Time | None = None
     progress: int | None = None
     error: JobFault | None = None
     files: list[MediaFile] = Field(default_factory=list)
     raw_revised_prompt: str | None = Field(default=None, repr=False)
     service_status: str | None = None
-    created_at: datetime | None = None
+    created_at: Time | None = None
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in its files."""

@@ -19,7 +19,7 @@ from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import key_of
+from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls

@@ -1,6 +1,6 @@
 """A process that is killed in the middle of six paid calls, and the one that goes on after it.
 
-python killed_child.py HOW FOLDER [die]
+python killed_child.py HOW FOLDER LEDGER [die]
 
 Each call has a tool of its own, named after the point at which it stands still. When the last of
 them has got there, the process kills itself with SIGKILL. Without `die` nothing stands still, and
@@ -92,7 +92,7 @@ def tools(folder, *, die):
         TokenHubVideoTool(
             name=point,
             save_to=folder / "out",
-            ledger=folder / "ledger",
+            ledger=LEDGER,
             max_in_flight=6,
             **(clients(point) if die else {}),
         )
@@ -236,7 +236,7 @@ def work(how, folder, *, die):
 
 
 if __name__ == "__main__":
-    die = sys.argv[3:] == ["die"]
+    LEDGER, die = sys.argv[3], sys.argv[4:] == ["die"]
     if die:
         threading.Thread(target=kill_when_all_stand_still, daemon=True).start()
     sys.stdout.write(json.dumps(work(sys.argv[1], Path(sys.argv[2]), die=die)))

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -45,7 +46,9 @@ def disk(request, monkeypatch):
 
 
 def files_in(folder):
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        file.name for file in folder.rglob("*") if file.is_file() and file.name != ".lock"
+    )
 
 
 # --- before the submit ----------------------------------------------------------------------------
@@ -146,7 +149,7 @@ def test_a_ledger_that_fills_up_meanwhile_loses_neither_id_nor_result(hub, call,
     with pytest.warns(UserWarning, match="is not in the ledger"):
         result = call(tool, "generate", prompt="猫")
     assert result.job.id in hub.jobs
-    (entry,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()]
+    (entry,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("*.json")]
     assert entry["job"]["id"] == result.job.id
 
 
@@ -262,14 +265,25 @@ def test_an_entry_of_an_earlier_version_is_read(hub, call, tmp_path, entry):
     assert call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫").job.id == job.id
 
 
-def test_a_lock_that_a_killed_process_left_behind_is_removed(hub, call, entry, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.ledger_backends.LOCK_TIMEOUT", 0.1)
+HOLDER = """
+import sys, time
+from pathlib import Path
+from langchain_tokenhub.jobs.ledger_backends import _locked
+with _locked(Path(sys.argv[1])):
+    print(flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_of_a_killed_process_holds_up_nobody(hub, call, entry):
     job = entry()
-    lock = entry.file.with_name(f"{entry.file.name}.lock")
-    lock.write_text("")
+    lock = entry.file.with_name(".lock")
+    command = [sys.executable, "-c", HOLDER, lock]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        holder.kill()
     tool = TokenHubVideoTool(ledger=entry.file.parent)
     assert call(tool, "generate", prompt="猫").job.id == job.id
-    assert not lock.exists()
 
 
 def test_one_broken_entry_hides_no_other_job(hub, call, tmp_path, entry, monkeypatch):

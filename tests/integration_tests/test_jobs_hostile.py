@@ -59,7 +59,7 @@ def test_nonsense_is_refused_before_anything_is_sent_or_noted(hub, call, tmp_pat
     error = refused(call, TokenHubImageTool(ledger=tmp_path), "generate", **params)
     assert len(str(error)) < 1000
     assert hub.requests == []
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*.json")) == []
 
 
 @pytest.mark.parametrize("job_id", ["", "  ", "\n"])

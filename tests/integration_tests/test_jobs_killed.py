@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,9 @@ RESUMED = ("before", "answered", "polled", "returned")
 UNKNOWN = ("claimed", "sent")
 
 
-def child(how, folder, *more):
+def child(*words):
     return subprocess.run(
-        [sys.executable, CHILD, how, folder, *more],
+        [sys.executable, CHILD, *words],
         capture_output=True,
         text=True,
         check=False,
@@ -35,21 +37,34 @@ def submitted(hub):
     return sorted(r.body["prompt"] for r in hub.requests if r.path.endswith("/submit"))
 
 
+def aged(record):
+    return json.dumps({**json.loads(record), "at": "2026-01-01T00:00:00+00:00"})
+
+
 def age(folder):
     """Let half a minute pass: until then another worker might still be waiting for an id."""
     for file in (folder / "ledger").glob("*.json"):
-        entry = json.loads(file.read_text("utf-8"))
-        file.write_text(json.dumps({**entry, "at": "2026-01-01T00:00:00+00:00"}), "utf-8")
+        file.write_text(aged(file.read_text("utf-8")), "utf-8")
+    if (folder / "ledger.db").exists():
+        with closing(sqlite3.connect(folder / "ledger.db")) as opened, opened:
+            opened.create_function("aged", 1, aged)
+            opened.execute("UPDATE tokenhub_calls SET record = aged(record) WHERE record LIKE '{%'")
+
+
+@pytest.fixture(params=["ledger", "sqlite:///ledger.db"], ids=["folder", "sqlite"])
+def ledger(request, tmp_path):
+    scheme, separator, name = request.param.rpartition("///")
+    return f"{scheme}{separator}{tmp_path / name}"
 
 
 @pytest.fixture(params=HOW)
-def killed(request, hub, tmp_path):
+def killed(request, hub, tmp_path, ledger):
     """Kill a process in the middle of its calls, and return what the next one makes of them."""
-    first = child(request.param, tmp_path, "die")
+    first = child(request.param, tmp_path, ledger, "die")
     assert first.returncode == -9, first.stderr
     assert submitted(hub) == ["answered", "polled", "returned", "sent"]
     age(tmp_path)
-    second = child(request.param, tmp_path)
+    second = child(request.param, tmp_path, ledger)
     assert second.returncode == 0, second.stderr
     return json.loads(second.stdout)
 

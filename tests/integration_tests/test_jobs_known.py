@@ -11,7 +11,7 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.errors import JobRef
 from langchain_tokenhub.jobs.history import shared_recent_jobs
-from langchain_tokenhub.jobs.ledger import FolderBackend
+from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,

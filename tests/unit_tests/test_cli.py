@@ -17,7 +17,8 @@ from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media
 from langchain_tokenhub.cli.parser import parse
-from langchain_tokenhub.jobs.ledger import FolderBackend, Ledger
+from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.jobs.sidecars import write_note
 from langchain_tokenhub.params import params_class

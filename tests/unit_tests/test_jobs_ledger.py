@@ -15,15 +15,9 @@ from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.ledger import (
-    KnownCallError,
-    Ledger,
-    LedgerHooks,
-    _entry,
-    account_hash,
-    backend_for,
-    key_of,
-)
+from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, _entries
+from langchain_tokenhub.jobs.ledger_backends import backend_for
+from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedRuntime
@@ -31,10 +25,11 @@ from tests.conftest import ScriptedRuntime
 JOB = Job(kind="video", model="hy-video-1.5", id="143")
 
 
-@pytest.fixture(params=["folder", "bytes", "anything"])
+@pytest.fixture(params=["folder", "sqlite", "bytes", "anything"])
 def ledger(request, tmp_path):
     places = {
         "folder": tmp_path / "ledger",
+        "sqlite": f"sqlite:///{tmp_path}/ledger.db",
         "bytes": InMemoryByteStore(),
         "anything": InMemoryStore(),
     }
@@ -196,11 +191,10 @@ class Calls(RuleBasedStateMachine):
     def teardown(self):
         left = [file.name for file in Path(self.folder.name).rglob("*") if file.is_file()]
         self.folder.cleanup()
-        assert set(left) <= {"k.json"}
+        assert set(left) <= {"k.json", ".lock", "ledger.db"}
 
     def record(self):
-        found = self.backend.get("k")
-        return _entry(found).all if found else ()
+        return _entries(self.backend.get("k"))
 
     def act(self, call, verb, *args, may_replace=False):
         """Do something as `call`, and check that the other calls' entries are still there."""
@@ -259,11 +253,18 @@ class CallsInAStore(Calls):
         return backend_for(InMemoryByteStore())
 
 
+class CallsInADatabase(Calls):
+    def make_backend(self):
+        return backend_for(f"sqlite:///{self.folder.name}/ledger.db")
+
+
 CALLS = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestCalls = Calls.TestCase
 TestCalls.settings = CALLS
 TestCallsInAStore = CallsInAStore.TestCase
 TestCallsInAStore.settings = CALLS
+TestCallsInADatabase = CallsInADatabase.TestCase
+TestCallsInADatabase.settings = CALLS
 
 
 def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_key(ledger):
@@ -281,8 +282,9 @@ def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_
     assert finish(first.look("k")).job == JOB
 
 
-def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path):
-    backend = backend_for(tmp_path)
+@pytest.mark.parametrize("place", ["{}", "sqlite:///{}/ledger.db"])
+def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path, place):
+    backend = backend_for(place.format(tmp_path))
     finish(Ledger(backend, ScriptedRuntime()).keep("k", JOB))
 
     def work():
@@ -298,10 +300,16 @@ def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    record = _entry(backend.get("k"))
-    assert record.job == JOB
-    assert sum(entry.pending for entry in record.others) == len(record.others) == 6
-    assert [file.name for file in tmp_path.iterdir()] == ["k.json"]
+    first, *others = _entries(backend.get("k"))
+    assert first.job == JOB
+    assert sum(entry.pending for entry in others) == len(others) == 6
+
+
+def test_a_folder_keeps_nothing_but_records_and_a_lock(tmp_path):
+    call = Ledger(backend_for(tmp_path), ScriptedRuntime())
+    finish(call.claim("k"))
+    finish(call.keep("k", JOB))
+    assert {file.name for file in tmp_path.iterdir()} == {"k.json", ".lock"}
 
 
 def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(ledger):
