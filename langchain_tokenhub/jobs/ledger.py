@@ -75,9 +75,14 @@ class Entry:
         return self.job is None and not self.lost
 
     @property
+    def age(self) -> float:
+        """Seconds since it was written; a clock that is ahead wrote it just now."""
+        return max(0.0, (datetime.now(UTC) - self.at).total_seconds())
+
+    @property
     def is_abandoned(self) -> bool:
         """Whether no id will come: it is lost, or nobody waits for it any more."""
-        return self.lost or (self.pending and _age(self) > OTHER_WORKER)
+        return self.lost or (self.pending and self.age > OTHER_WORKER)
 
     def is_about(self, job: Job, token: str) -> bool:
         """Return True if the job is this entry's, written down already or not."""
@@ -235,8 +240,7 @@ class Ledger:
         Raises:
             SubmissionUnknownError: No id came.
         """
-        age = max(0.0, (datetime.now(UTC) - entry.at).total_seconds())  # clocks may differ
-        seconds = OTHER_WORKER - age
+        seconds = OTHER_WORKER - entry.age
         until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
         found: Entry | None = entry
         while found and found.pending and (left := until - self._runtime.now()) > 0:
