@@ -26,6 +26,7 @@ from langchain_tokenhub import (
     RateLimitError,
     TokenHub3DTool,
     Tokenhub3DTool,
+    TokenHubEmbeddings,
     TokenHubError,
     TokenHubImageTool,
     TokenHubJobTool,
@@ -45,6 +46,14 @@ def chat() -> None:
     ChatTokenHub(model_name="hy3", stop_sequences=["。"], request_timeout=9, api_key="sk-…")
     assert_type(model.invoke("你好"), AIMessage)
     assert_type(model.bind_tools([City]).invoke("你好"), AIMessage)
+
+
+async def embeddings() -> None:
+    """The embeddings' surface."""
+    made = TokenHubEmbeddings(model="ep-1", chunk_size=64, max_concurrency=4, api_key="sk-1")
+    assert_type(made.embed_documents(["茶"]), list[list[float]])
+    assert_type(await made.aembed_query("茶"), list[float])
+    TokenHubEmbeddings(dimensions=512)  # pyright: ignore[reportCallIssue]
 
 
 class City(BaseModel):
@@ -127,6 +136,9 @@ def parameters(image: TokenHubImageTool, video: TokenHubVideoTool, shape: Tokenh
     shape.submit(job_id="1")
     image.generate(promt="雨")  # pyright: ignore[reportCallIssue]
     image.generate(prompt=1)  # pyright: ignore[reportArgumentType]
+    image.generate("雨", seed=1)
+    image.generate(1)  # pyright: ignore[reportArgumentType]
+    video.submit("雪", bgm=True)
     video.submit(promt="雪")  # pyright: ignore[reportCallIssue]
     shape.generate(face_cuont=5000)  # pyright: ignore[reportCallIssue]
 
