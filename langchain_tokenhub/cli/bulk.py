@@ -170,11 +170,13 @@ class _Progress(RunProgress):
 
     def show(self) -> None:
         """Show the counts."""
-        shots = self._shots
+        self.update(self._shots.ended, self._counts())
+
+    def _counts(self) -> str:
         names = ("done", "failed", "running", "waiting")
-        counts = {name: getattr(shots, name) for name in names}
-        self.update(shots.ended, self._translate("bulk-counts", **counts, spent=_spent(shots)))
+        counts = {name: getattr(self._shots, name) for name in names}
+        return self._translate("bulk-counts", **counts, spent=_spent(self._shots))
 
     def _draw(self, columns: int) -> str:
-        self.show()
+        self._done, self._status = self._shots.ended, self._counts()
         return super()._draw(columns)
