@@ -191,7 +191,8 @@ class Calls(RuleBasedStateMachine):
     def teardown(self):
         left = [file.name for file in Path(self.folder.name).rglob("*") if file.is_file()]
         self.folder.cleanup()
-        assert set(left) <= {"k.json", ".lock", "ledger.db"}
+        database = {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+        assert set(left) <= {"k.json", ".lock", *database}
 
     def record(self):
         return _entries(self.backend.get("k"))
