@@ -2,7 +2,7 @@
 
 PYTHON ?= .venv/bin/python
 
-.PHONY: help install test lint docs bench
+.PHONY: help install test soak lint docs bench
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,6 +13,9 @@ install:  ## make .venv with everything that the targets need
 
 test:  ## run all tests, offline; TESTS= names some of them
 	$(PYTHON) -m pytest -q -n 2 $(TESTS)
+
+soak:  ## run the tests that take minutes: processes killed at random
+	$(PYTHON) -m pytest -q -m soak
 
 lint:  ## check format, lint rules and types
 	$(PYTHON) -m ruff format --check .

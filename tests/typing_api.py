@@ -34,6 +34,7 @@ from langchain_tokenhub import (
     TokenHubVideoTool,
     approve_above,
 )
+from langchain_tokenhub.bulk import Outcome, arun, run
 from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.testing import Emulator
 
@@ -188,3 +189,22 @@ def scripts(hub: Emulator, call: AIMessage) -> None:
     hub.reply(lambda request: call if request.body["tools"] else "好")
     hub.reply(5)  # pyright: ignore[reportArgumentType]
     hub.reply(HumanMessage("好"))  # pyright: ignore[reportArgumentType]
+
+
+def many(rows: list[dict[str, object]]) -> None:
+    """What a run of many jobs takes and yields."""
+    shots = run(rows, out="out", budget_cny=20, price_cny={"ep-1": 1.5}, again="unknown")
+    assert_type(shots.spent, float)
+    assert_type(shots.left, float | None)
+    for outcome in shots:
+        assert_type(outcome, Outcome)
+        assert_type(outcome.result, MediaResult | None)
+        assert_type(outcome.error, TokenHubError | None)
+        assert_type(outcome.state == "unknown", bool)
+    run("shots.csv", out="out", budget=20)  # pyright: ignore[reportCallIssue]
+
+
+async def many_async() -> None:
+    """The same, async."""
+    async for outcome in arun("-", out="out", executor="local"):
+        assert_type(outcome, Outcome)

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import chat, emulator, exit_codes, gallery, jobs, mcp, media, models
+from langchain_tokenhub.cli import (
+    bulk,
+    chat,
+    emulator,
+    exit_codes,
+    gallery,
+    jobs,
+    mcp,
+    media,
+    models,
+)
 from langchain_tokenhub.cli.console import (
     Console,
     Translator,
@@ -27,6 +37,7 @@ _BROKEN_PIPE = 141
 """Exit code of a program that wrote into a closed pipe."""
 COMMANDS: dict[str, AddOptions] = {
     **{kind: functools.partial(media.add_media, kind) for kind in KINDS},
+    "bulk": bulk.add_bulk,
     "chat": chat.add_chat,
     "jobs": jobs.add_jobs,
     "resume": media.add_resume,

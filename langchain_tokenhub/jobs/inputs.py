@@ -320,6 +320,16 @@ _TAKEN_FROM_MODEL = (
 )
 
 
+def is_path(text: str) -> bool:
+    """Return True if a text for plain code can only be a file's path."""
+    if _LINK.fullmatch(text) or _DATA_URL.match(text) or _FILE_URI.match(text):
+        return False
+    if len(text) > 64:
+        with suppress(InvalidRequestError):
+            return not _decoded("", text)
+    return not _JOB_ID.fullmatch(text)
+
+
 def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
     """Return the path of the file that `text` names, if it exists and may be read."""
     if _FILE_URI.match(text):

@@ -18,7 +18,7 @@ import json
 import secrets
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -73,6 +73,16 @@ class Entry:
     def pending(self) -> bool:
         """Whether a worker may be waiting for the id."""
         return self.job is None and not self.lost
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written; a clock that is ahead wrote it just now."""
+        return max(0.0, (datetime.now(UTC) - self.at).total_seconds())
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether no id will come: it is lost, or nobody waits for it any more."""
+        return self.lost or (self.pending and self.age > OTHER_WORKER)
 
     def is_about(self, job: Job, token: str) -> bool:
         """Return True if the job is this entry's, written down already or not."""
@@ -139,6 +149,15 @@ class Ledger:
         """Return the record of a call."""
         record = await self._do(lambda: _entries(self._backend.get(key)))
         return record[0] if record else None
+
+    async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Return the records of those calls that have one."""
+
+        def found() -> dict[str, Entry]:
+            records = {key: _entries(self._backend.get(key)) for key in keys}
+            return {key: record[0] for key, record in records.items() if record}
+
+        return await self._do(found)
 
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False
@@ -221,8 +240,7 @@ class Ledger:
         Raises:
             SubmissionUnknownError: No id came.
         """
-        age = max(0.0, (datetime.now(UTC) - entry.at).total_seconds())  # clocks may differ
-        seconds = OTHER_WORKER - age
+        seconds = OTHER_WORKER - entry.age
         until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
         found: Entry | None = entry
         while found and found.pending and (left := until - self._runtime.now()) > 0:

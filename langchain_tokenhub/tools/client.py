@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables.config import ensure_config
 from pydantic import BeforeValidator, Field, ValidationError
 
+from langchain_tokenhub._warnings import suppress_warnings
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
@@ -32,6 +34,25 @@ from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
+
+
+@dataclass(frozen=True)
+class RowCall:
+    """A call that is one row of many jobs.
+
+    Its key is without an account, because several accounts share the rows.
+
+    Args:
+        id: The row's id; its files are named after it.
+        key: The call's key as it was planned; empty while that is done.
+    """
+
+    id: str
+    key: str = ""
+
+
+row_call: ContextVar[RowCall | None] = ContextVar("tokenhub_row_call", default=None)
+"""The row that runs."""
 
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
@@ -246,7 +267,8 @@ class MediaClient(MediaSettings):
         """Return the parameters as the model's class, or raise what is wrong with them."""
         cls = params_class(self.model, self.kind)
         try:
-            return cls(**params)
+            with suppress_warnings() if row_call.get() else nullcontext():  # they were planned
+                return cls(**params)
         except ValidationError as error:
             problem = explain(error, model=self.model)
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
@@ -265,7 +287,9 @@ class MediaClient(MediaSettings):
         )
         sent, call = await reader.read(checked)
         body = {**sent, **(extra or {})}
-        label = body.get("prompt") or body.get("template") or self._facts().tool_name
+        row = row_call.get()
+        prompt = body.get("prompt") or body.get("template")
+        label = (row.id if row else prompt) or self._facts().tool_name
         return JobRequest(
             body=body,
             label=str(label),
@@ -278,10 +302,31 @@ class MediaClient(MediaSettings):
         """Return the key of this call: the request, inside a graph with thread and tool call."""
         if self.ledger is None:
             return ""
+        if (row := row_call.get()) is not None:
+            return self._row_key(row, call)
         thread = ensure_config().get("configurable", {}).get("thread_id")
         tool_call = call_id.get()
         scope = (str(thread), tool_call) if thread and tool_call else ()
         return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
+
+    def _row_key(self, row: RowCall, call: Mapping[str, Any]) -> str:
+        key = key_of(self.model, self._origins(), call, "row", row.id)
+        if row.key and row.key != key:
+            raise InvalidRequestError(
+                f"row {row.id!r}: a file of it changed since the rows were checked",
+                phase="not sent",
+                hint="nothing was sent or charged; run again",
+            )
+        return key
+
+    async def _plan_row(self, row_id: str, params: Mapping[str, Any], extra: Extra) -> JobRequest:
+        """Return the request of a row, with its key, without sending it."""
+        token = row_call.set(RowCall(row_id))
+        try:
+            runner, checked = self._runner(self._async(), None), self._checked(params)
+            return await self._request(runner, checked, extra, again=False, by_model=False)
+        finally:
+            row_call.reset(token)
 
     def _runner(
         self,

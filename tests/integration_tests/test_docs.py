@@ -25,12 +25,13 @@ from langchain_tokenhub.catalogue import media_models
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 SHARED = sorted(DOCS.glob("*.md"))
 """English pages whose Chinese twins are docs/zh's."""
 BOTH = [*SHARED, *sorted((DOCS / "en").rglob("*.md")), ROOT / "README.md"]
 """English pages: their Chinese twins hold the same code."""
 ALL = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "README.zh-CN.md"]
-COMMANDS = [DOCS / "en" / "command-line.md", ROOT / "README.md"]
+COMMANDS = [DOCS / "en" / "command-line.md", README]
 
 
 def run(example: Example) -> None:
@@ -132,6 +133,8 @@ def test_the_commands_of_a_page_run(page, hub, tmp_path):
     (tmp_path / "tokenhub-out").mkdir()
     for image in ("photo.png", "tokenhub-out/image.png"):
         shutil.copy(DOCS / "img" / "image.png", tmp_path / image)
+    rows = re.search(r"^```json\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "shots.jsonl").write_text(rows[1], "utf-8")
     (tmp_path / "notes.txt").write_text("请用一句话总结：今天下雨。", "utf-8")
     ours = f'tokenhub() {{ "{sys.executable}" -m langchain_tokenhub.cli "$@"; }}'
     job = "$(tokenhub image 雨 --no-wait)"

@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "tools": LEAVES | {"errors", "jobs", "params", "settings", "transport"},
     "mcp": LEAVES | {"errors", "jobs", "tools"},
     "gallery": LEAVES | {"errors", "jobs", "params"},
+    "bulk": LEAVES | {"errors", "gallery", "jobs", "params", "settings", "tools", "transport"},
     "cli": LEAVES
-    | {"chat_models", "errors", "gallery", "jobs", "mcp", "params", "testing", "tools"},
+    | {"bulk", "chat_models", "errors", "gallery", "jobs", "mcp", "params", "testing", "tools"},
     "testing": set(),
 }
 """What each part may import beside itself; the package's `__init__` exports all of it."""

@@ -1,0 +1,184 @@
+"""Reads a manifest: mappings, JSONL or CSV. Each row keeps its place for the errors.
+
+A value `@id` in a file's place names the result of another row. Other files are relative to the
+manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from langchain_tokenhub.catalogue import toml
+from langchain_tokenhub.errors import InvalidRequestError
+
+Rows: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
+"""A manifest's path, `-` for standard input, or the rows."""
+
+MOST_TOLD = 50
+"""Faults in one error."""
+_BOOLEANS = {"true": True, "yes": True, "是": True, "false": False, "no": False, "否": False}
+_SEPARATORS = re.compile(r"\s*[\n|]\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawRow:
+    """A row as it was written.
+
+    Args:
+        place: Where, for errors: `line 3`.
+        values: The values by column.
+        is_text: Whether all values are text, which is to be parsed.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+    is_text: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The rows of a manifest, and the folder that its files are relative to."""
+
+    rows: list[RawRow]
+    folder: Path
+
+
+def refuse(faults: list[str]) -> None:
+    """Raise all faults at once, if there are any.
+
+    Raises:
+        InvalidRequestError: It names each fault by line and field.
+    """
+    if not faults:
+        return
+    more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
+    what = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise InvalidRequestError(
+        "\n".join([f"the rows have {what}:", *faults[:MOST_TOLD], *more]),
+        phase="not sent",
+        hint="Nothing was sent or charged.",
+    )
+
+
+def read_manifest(rows: Rows, faults: list[str]) -> Manifest:
+    """Read all rows; what is wrong with lines is added to `faults`.
+
+    Raises:
+        InvalidRequestError: The file cannot be read.
+    """
+    if not isinstance(rows, str | Path):
+        found = [_checked(f"row {n}", row, faults) for n, row in enumerate(rows, 1)]
+        return Manifest(rows=[row for row in found if row], folder=Path.cwd())
+    data, name = _read(rows)
+    text = _decoded(data, name)
+    lines = _json_rows if text.lstrip()[:1] in {"{", "["} else _csv_rows
+    found = list(lines(text, faults))
+    if not found and not faults:
+        faults.append(f"{name} has no rows")
+    parent = Path.cwd() if str(rows) == "-" else Path(rows).expanduser().absolute().parent
+    return Manifest(rows=[row for row in found if row], folder=parent)
+
+
+def _read(rows: str | Path) -> tuple[bytes, str]:
+    if str(rows) == "-":
+        return sys.stdin.buffer.read(), "standard input"
+    try:
+        return Path(rows).expanduser().read_bytes(), str(rows)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+    raise InvalidRequestError(f"{rows}: {reason}", phase="not sent")
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+    raise InvalidRequestError(
+        f"{name} is not UTF-8 (line {line})",
+        phase="not sent",
+        hint='save it as UTF-8; in Excel and WPS as "CSV UTF-8" / 请另存为 UTF-8 编码'
+        "（Excel、WPS 中选“CSV UTF-8”）",
+    )
+
+
+def _checked(place: str, row: Any, faults: list[str]) -> RawRow | None:
+    if isinstance(row, Mapping):
+        return RawRow(place=place, values={str(name).strip(): row[name] for name in row})
+    faults.append(f"{place}: {type(row).__name__}, an object with columns is needed")
+    return None
+
+
+def _json_rows(text: str, faults: list[str]) -> Iterator[RawRow | None]:
+    # not `splitlines`: a prompt may hold U+2028
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield _checked(f"line {number}", json.loads(line), faults)
+        except (ValueError, RecursionError) as problem:
+            reason = getattr(problem, "msg", None) or "too deep"
+            column = getattr(problem, "colno", 1)
+            faults.append(f"line {number}: not one JSON object a line ({reason}, column {column})")
+
+
+def _csv_rows(text: str, faults: list[str]) -> Iterator[RawRow | None]:
+    header = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    names: list[str] = []
+    begin = 1
+    try:
+        for cells in reader:
+            place, begin = f"line {begin}", reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = _header(cells, place, faults)
+            elif len(cells) > len(names):
+                faults.append(f"{place}: {len(cells)} cells, the header has {len(names)} columns")
+            else:
+                pairs = zip(names, cells, strict=False)
+                given = {name: cell.strip() for name, cell in pairs if cell.strip()}
+                yield RawRow(place=place, values=given, is_text=True)
+    except csv.Error as problem:
+        faults.append(f"line {reader.line_num}: {problem}")
+
+
+def _header(cells: list[str], place: str, faults: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    double = sorted({name for name in names if name and names.count(name) > 1})
+    faults += [f"{place}: the header names {name!r} twice" for name in double]
+    return [name or f"(column {number})" for number, name in enumerate(names, 1)]
+
+
+def column(name: str, fields: Iterable[str]) -> str:
+    """Return the English name of a column, for a model that has `fields`."""
+    known: list[str] = toml.rows("columns")["columns"].get(name, [name])
+    return next((one for one in known if one in fields), known[0])
+
+
+def parsed(text: str, schema: Mapping[str, Any]) -> Any:
+    """Return a cell as its parameter's type; what is none stays, so that the check refuses it.
+
+    Raises:
+        ValueError: It is no JSON where that is needed.
+    """
+    match schema.get("type"):
+        case "integer" if re.fullmatch(r"[+-]?\d+(\.0+)?", text):
+            return int(text.partition(".")[0])
+        case "boolean":
+            return _BOOLEANS.get(text.lower(), text)
+        case "array" if text[:1] != "[" and "$ref" not in schema.get("items", {}):
+            return [part for part in _SEPARATORS.split(text) if part]
+        case "string" | "integer":
+            return text
+        case _:
+            return json.loads(text)

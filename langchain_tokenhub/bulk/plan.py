@@ -1,0 +1,393 @@
+"""Checks the rows of a manifest and plans them as a graph. Nothing is read or sent.
+
+`Plan.table` estimates what they cost and how long they take.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from langchain_tokenhub.bulk.manifest import Manifest, RawRow, Rows, column, parsed, read_manifest
+from langchain_tokenhub.bulk.manifest import refuse as refuse_faults
+from langchain_tokenhub.catalogue import (
+    Kind,
+    MediaKind,
+    media_kind,
+    media_model,
+    media_models,
+    similar_media_model,
+)
+from langchain_tokenhub.jobs.inputs import is_path
+from langchain_tokenhub.jobs.ledger_keys import digest_of
+from langchain_tokenhub.jobs.media_types import PICTURES
+from langchain_tokenhub.params import (
+    FileField,
+    MediaParams,
+    ParamObject,
+    explain,
+    file_fields,
+    params_class,
+)
+from langchain_tokenhub.tools.prices import estimate_price
+
+Prices: TypeAlias = float | Mapping[str, float] | None
+"""CNY of a job: for each model without a known price, or by model in place of the known ones."""
+
+OWN_COLUMNS = ("id", "model", "kind", "extra")
+MOST_ID = 200
+"""Characters of a row's id."""
+_QUICK_SECONDS = 15.0
+"""Estimate for models that answer at once."""
+
+
+_MADE: Mapping[Kind, frozenset[str]] = {
+    "image": frozenset(PICTURES),
+    "video": frozenset({"mp4"}),
+    "3d": frozenset(PICTURES),  # its preview
+}
+"""Types that a row's result can be used as."""
+
+
+@dataclass(frozen=True)
+class RowRef:
+    """A parameter that is another row's result.
+
+    Args:
+        id: The other row.
+        field: The parameter.
+        formats: The file types that it takes.
+    """
+
+    id: str
+    field: str
+    formats: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A checked row.
+
+    Args:
+        id: Its id: as given, else made from its content.
+        place: Where it was written.
+        model: Model id.
+        kind: The model's kind.
+        params: Parameters; files are absolute paths, or a `RowRef`.
+        extra: Fields for the body, unchecked.
+        sources: The results of other rows that it needs.
+        cny: Highest estimated price; None where it is not known.
+    """
+
+    id: str
+    place: str
+    model: str
+    kind: Kind
+    params: Mapping[str, Any]
+    extra: Mapping[str, Any] | None = None
+    sources: tuple[RowRef, ...] = ()
+    cny: float | None = None
+
+    @property
+    def facts(self) -> MediaKind:
+        """The model's row in the catalogue, or its kind's."""
+        return media_model(self.model) or media_kind(self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What the rows of one model cost and how long they take.
+
+    Args:
+        model: Model id.
+        rows: Number of rows.
+        cny: Highest estimated price of all; None where it is not known.
+        hours: Expected hours at the quota.
+    """
+
+    model: str
+    rows: int
+    cny: float | None
+    hours: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The rows in the order of the manifest."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def table(self, accounts: int = 1, in_flight: int | None = None) -> list[Estimate]:
+        """Return an estimate for each model."""
+        by_model: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_model.setdefault(row.model, []).append(row)
+        return [_estimate(rows, accounts, in_flight) for rows in by_model.values()]
+
+
+def _estimate(rows: list[Row], accounts: int, in_flight: int | None) -> Estimate:
+    facts = rows[0].facts
+    prices = [row.cny for row in rows if row.cny is not None]
+    at_once = accounts * (in_flight or facts.max_in_flight)
+    seconds = len(rows) * (facts.typical_seconds or _QUICK_SECONDS) / min(at_once, len(rows))
+    return Estimate(
+        model=rows[0].model,
+        rows=len(rows),
+        cny=round(sum(prices), 2) if len(prices) == len(rows) else None,
+        hours=seconds / 3600,
+    )
+
+
+def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False) -> Plan:
+    """Read and check all rows.
+
+    Args:
+        rows: The manifest.
+        price_cny: Prices of jobs, see `Prices`.
+        has_budget: Whether every row needs a price.
+
+    Raises:
+        InvalidRequestError: It names every wrong row by line and field.
+    """
+    faults: list[str] = []
+    manifest = read_manifest(rows, faults)
+    by_id: dict[str, Row] = {}
+    for raw in manifest.rows:
+        row = _Reading(raw, manifest, price_cny, faults).row()
+        if row is None:
+            continue
+        if (first := by_id.setdefault(row.id, row)) is not row:
+            faults.append(_twice(row, first, given="id" in _names(raw)))
+        if has_budget and row.cny is None:
+            advice = "with a budget give price_cny (--price MODEL=CNY)"
+            faults.append(f"{row.place}: model: no price of {row.model} is known; {advice}")
+    for row in by_id.values():
+        faults += _wrong_sources(row, by_id)
+    refuse_faults(faults or _circles(by_id))
+    return Plan(rows=list(by_id.values()))
+
+
+def _names(raw: RawRow) -> set[str]:
+    return {column(name, OWN_COLUMNS) for name in raw.values}
+
+
+def _twice(row: Row, first: Row, *, given: bool) -> str:
+    if given:
+        return f"{row.place}: id: {row.id!r} is that of {first.place} too"
+    return f"{row.place}: the same as {first.place}; to make both, give each an id"
+
+
+class _Reading:
+    """Reads one row and collects its faults."""
+
+    def __init__(self, raw: RawRow, manifest: Manifest, prices: Prices, faults: list[str]) -> None:
+        self._raw = raw
+        self._folder = manifest.folder
+        self._prices = prices
+        self._faults = faults
+        self._count = len(faults)
+        self._sources: dict[RowRef, None] = {}
+
+    def row(self) -> Row | None:
+        """Return the row, or None if it has faults."""
+        own = self._columns(OWN_COLUMNS)
+        found = self._model(own)
+        if found is None:
+            return None
+        model, kind = found
+        cls = params_class(model, kind)
+        values = self._columns((*OWN_COLUMNS, *cls.model_fields))
+        given = {name: value for name, value in values.items() if name not in OWN_COLUMNS}
+        if self._raw.is_text:
+            given = self._parsed(given, cls)
+        row_id = self._id(own.get("id"), {"model": model, **given})
+        extra = self._extra(own.get("extra"))
+        if "job_id" in given:
+            self._fault("job_id", "a row is a new job; collect that one with `tokenhub resume`")
+        params = self._check(given, cls)
+        if len(self._faults) > self._count:
+            return None
+        if "rsp_img_type" in cls.model_fields:  # a link survives a crash, bytes do not
+            params = {"rsp_img_type": "url", **params}
+        return Row(
+            id=row_id,
+            place=self._raw.place,
+            model=model,
+            kind=kind,
+            params=params,
+            extra=extra,
+            sources=tuple(self._sources),
+            cny=_price(model, params, self._prices),
+        )
+
+    def _fault(self, name: str, text: str) -> None:
+        self._faults.append(f"{self._raw.place}: {name}: {text}")
+
+    def _columns(self, fields: Iterable[str]) -> dict[str, Any]:
+        """Return the values by English column; an empty one counts as not given."""
+        found: dict[str, Any] = {}
+        for name, value in self._raw.values.items():
+            if value is None:
+                continue
+            if (english := column(name, fields)) in found:
+                self._fault(name, f"{english} is given twice")
+            found[english] = value
+        return found
+
+    def _model(self, own: Mapping[str, Any]) -> tuple[str, Kind] | None:
+        model = str(own.get("model") or "").strip().lower()
+        if not model:
+            near = difflib.get_close_matches("model", own, n=1)
+            self._fault("model", f"missing; did you mean {near[0]!r}?" if near else "missing")
+            return None
+        if known := media_model(model):
+            return known.id, known.kind
+        match str(own.get("kind") or "").strip().lower():
+            case "image" | "video" | "3d" as kind:
+                return model, kind
+            case "":
+                self._fault("model", f"{model!r} is not listed{_similar(model)}; or give its kind")
+            case other:
+                self._fault("kind", f"{other!r} is none of image, video, 3d")
+        return None
+
+    def _parsed(self, given: Mapping[str, Any], cls: type[BaseModel]) -> dict[str, Any]:
+        schemas = _schemas(cls)
+        found: dict[str, Any] = {}
+        for name, text in given.items():
+            try:
+                found[name] = parsed(text, schemas.get(name, {"type": "string"}))
+            except ValueError:
+                self._fault(name, "JSON is needed")
+        return found
+
+    def _id(self, given: Any, content: Mapping[str, Any]) -> str:
+        if given is None:
+            try:
+                json.dumps(content)
+            except (TypeError, ValueError):
+                self._fault("id", "needed, because a value of the row is no plain JSON")
+            return f"{content['model']}-{digest_of(content)[:12]}"
+        row_id = str(given).strip()
+        if not isinstance(given, str | int) or not row_id or not row_id.isprintable():
+            self._fault("id", "one line of text is needed")
+        elif len(row_id) > MOST_ID:
+            self._fault("id", f"{len(row_id)} characters, at most {MOST_ID}")
+        return row_id
+
+    def _extra(self, given: Any) -> Mapping[str, Any] | None:
+        if self._raw.is_text and given:
+            with suppress(ValueError):
+                given = json.loads(given)
+        if given is None or isinstance(given, Mapping):
+            return given
+        self._fault("extra", "a JSON object is needed")
+        return None
+
+    def _check(self, given: Mapping[str, Any], cls: type[MediaParams]) -> dict[str, Any]:
+        """Return the parameters with files as absolute paths, if they are right."""
+        try:
+            checked = cls(**given)
+        except ValidationError as error:
+            for fault in explain(error, model=cls.model or "this model").splitlines():
+                self._faults.append(f"{self._raw.place}: {fault}")
+            return {}
+        params = self._with_files(given, cls)
+        for name, value in checked:
+            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
+                params[name] = [
+                    self._with_files(item, type(value[0]), f"{name}[{n}].")
+                    for n, item in enumerate(given[name])
+                ]
+        return params
+
+    def _with_files(
+        self, given: Mapping[str, Any], cls: type[BaseModel], where: str = ""
+    ) -> dict[str, Any]:
+        params = dict(given)
+        for name, one in file_fields(cls).items():
+            value = params.get(name)
+            if one.many and isinstance(value, list | tuple):
+                params[name] = [self._file(f"{where}{name}", item, one) for item in value]
+            elif value is not None:
+                params[name] = self._file(f"{where}{name}", value, one)
+        return params
+
+    def _file(self, name: str, value: Any, field_: FileField) -> Any:
+        text = value.strip() if isinstance(value, str) else ""
+        if text[:1] == "@" and text[1:].strip():
+            ref = RowRef(text[1:].strip(), name, field_.formats)
+            self._sources[ref] = None
+            return ref
+        if not text or not is_path(text):
+            return value
+        with suppress(OSError, ValueError, RuntimeError):
+            path = self._folder / Path(text).expanduser()
+            if path.is_file():
+                return str(path)
+        self._fault(name, f"no file {text[:60]!r} in {str(self._folder)!r}")
+        return value
+
+
+def with_files(value: Any, file_of: Callable[[str], Any]) -> Any:
+    """Return parameters with `file_of(id)` in place of each reference to another row."""
+    match value:
+        case RowRef():
+            return file_of(value.id)
+        case Mapping():
+            return {name: with_files(inner, file_of) for name, inner in value.items()}
+        case list():
+            return [with_files(inner, file_of) for inner in value]
+        case _:
+            return value
+
+
+def _similar(model: str) -> str:
+    near = similar_media_model(model)
+    names = [near.id] if near else difflib.get_close_matches(model, [m.id for m in media_models()])
+    return f"; did you mean {names[0]}?" if names else ""
+
+
+def _schemas(cls: type[BaseModel]) -> Mapping[str, Any]:
+    if cls not in _known_schemas:
+        _known_schemas[cls] = cls.model_json_schema()["properties"]
+    return _known_schemas[cls]
+
+
+_known_schemas: dict[type[BaseModel], Mapping[str, Any]] = {}
+
+
+def _price(model: str, params: Mapping[str, Any], prices: Prices) -> float | None:
+    if isinstance(prices, Mapping) and (own := prices.get(model)) is not None:
+        return float(own)
+    known = estimate_price(model, params)
+    if known is not None:
+        return known.high
+    return float(prices) if isinstance(prices, int | float) else None
+
+
+def _wrong_sources(row: Row, by_id: Mapping[str, Row]) -> Iterator[str]:
+    for ref in row.sources:
+        place = f"{row.place}: {ref.field}: @{ref.id}"
+        if ref.id not in by_id:
+            near = difflib.get_close_matches(ref.id, by_id, n=1)
+            yield f"{place}: no row has this id{f'; did you mean @{near[0]}?' if near else ''}"
+        elif not _MADE[by_id[ref.id].kind] & set(ref.formats):
+            yield f"{place}: that row makes {by_id[ref.id].kind}; {', '.join(ref.formats)} is taken"
+
+
+def _circles(rows: Mapping[str, Row]) -> list[str]:
+    try:
+        TopologicalSorter({row.id: [r.id for r in row.sources] for row in rows.values()}).prepare()
+    except CycleError as error:
+        named = [f"{one} ({rows[one].place})" for one in reversed(error.args[1])]
+        return [f"rows need each other in a circle: {' → '.join(named)}"]
+    return []

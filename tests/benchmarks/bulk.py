@@ -1,0 +1,138 @@
+"""CPU and memory a row of `bulk.run` beside the tools alone, which keep no record.
+
+python tests/benchmarks/bulk.py [--rows 10000] [--model hy-video-1.5] [--in-flight 64]
+
+The emulator is a process of its own, and so is each client. Alone, a model with jobs is submitted
+and collected with `aresults`; one that answers at once with `agenerate`. Both save all files. The
+bulk client keeps its ledger and budget in SQLite. Printed as JSON, for lite and for a job model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+MODELS = ("hy-image-lite", "hy-video-1.5")
+
+
+def serve() -> None:
+    """Run the emulator until standard input ends."""
+    from langchain_tokenhub.testing import Emulator
+
+    with Emulator(speed=200, quotas=False) as hub:
+        print(hub.url, flush=True)
+        sys.stdin.read()
+
+
+def rows(asked: argparse.Namespace) -> list[dict[str, str]]:
+    """Return the rows."""
+    return [
+        {"id": f"shot-{n}", "model": asked.model, "prompt": f"第{n}段"} for n in range(asked.rows)
+    ]
+
+
+async def alone(asked: argparse.Namespace, out: Path) -> int:
+    """Do the work with a tool; return the number of results."""
+    from langchain_tokenhub import MediaResult
+    from langchain_tokenhub.catalogue import media_model
+    from langchain_tokenhub.tools.media_tools import TOOLS
+
+    facts = media_model(asked.model)
+    assert facts
+    tool = TOOLS[facts.kind](model=asked.model, save_to=out, max_in_flight=asked.rows)
+    room = asyncio.Semaphore(asked.in_flight)
+
+    async def one(row: dict[str, str]) -> Any:
+        async with room:
+            if facts.query_path is None:
+                return await tool.agenerate(prompt=row["prompt"])
+            return await tool.asubmit(prompt=row["prompt"])
+
+    found = await asyncio.gather(*map(one, rows(asked)))
+    if facts.query_path is not None:
+        found = [outcome async for outcome in tool.aresults(found)]
+    return sum(isinstance(outcome, MediaResult) for outcome in found)
+
+
+def in_bulk(asked: argparse.Namespace, out: Path) -> int:
+    """Do the work with `run`; return the number of results."""
+    from langchain_tokenhub.bulk import run
+
+    shots = run(rows(asked), out=out, in_flight=asked.in_flight, budget_cny=1e6)
+    return sum(outcome.state == "done" for outcome in shots)
+
+
+def client(asked: argparse.Namespace) -> dict[str, Any]:
+    """Do the work, and measure."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, begun = Path(folder), time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        done = asyncio.run(alone(asked, out)) if asked.alone else in_bulk(asked, out)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        again = time.process_time()
+        if not asked.alone:
+            in_bulk(asked, out)
+        again = time.process_time() - again
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "done": done,
+        "seconds": round(time.monotonic() - begun, 1),
+        "cpu_ms_per_row": round(1000 * cpu / asked.rows, 2),
+        "cpu_ms_per_row_of_second_run": round(1000 * again / asked.rows, 2),
+        "peak_MB": round(used.ru_maxrss / 1024),
+    }
+
+
+def measure(asked: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return what both clients took for a model."""
+    hub = subprocess.Popen(
+        [sys.executable, __file__, "--serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert hub.stdout
+    url = hub.stdout.readline().strip()
+    environment = os.environ | {"TOKENHUB_BASE_URL": url, "TOKENHUB_API_KEY": "sk-bulk"}
+    options = ["--rows", str(asked.rows), "--model", model, "--in-flight", str(asked.in_flight)]
+    found = {}
+    for name, more in (("alone", ["--alone"]), ("bulk", [])):
+        command = [sys.executable, __file__, "--client", *options, *more]
+        path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, env=environment | path, stdout=subprocess.PIPE, check=True)
+        found[name] = json.loads(done.stdout)
+    hub.communicate("")
+    added = found["bulk"]["cpu_ms_per_row"] - found["alone"]["cpu_ms_per_row"]
+    return {**found, "added_cpu_ms_per_row": round(added, 2)}
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--model", choices=MODELS)
+    parser.add_argument("--in-flight", type=int, default=64)
+    for hidden in ("--serve", "--client", "--alone"):
+        parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.serve:
+        serve()
+    elif asked.client:
+        print(json.dumps(client(asked)))
+    else:
+        models = [asked.model] if asked.model else MODELS
+        print(json.dumps({model: measure(asked, model) for model in models}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
