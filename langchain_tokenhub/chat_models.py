@@ -25,7 +25,7 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.chat import request, response, tokens
 from langchain_tokenhub.chat.blocks import EventWriter
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, Received
+from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, PartialAnswer
 from langchain_tokenhub.chat.tools import (
     Tool,
     answer_tools,
@@ -36,7 +36,7 @@ from langchain_tokenhub.chat.tools import (
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.settings import ConnectionSettings, SiteName
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
-from langchain_tokenhub.transport.sync_bridge import drain, finish
+from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import _ChatModelBinding
@@ -61,7 +61,7 @@ async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
         if data.failure is not None:
             raise data.failure
     else:
-        yield [response.checked_answer(data)]
+        yield [response.check_answer(data)]
 
 
 class _CatalogueProfile(dict[str, Any]):
@@ -402,12 +402,12 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         with text although its call is the agent's answer.
         """
         transport, kwargs = self._for_call(transport, kwargs)
-        names, warn = kwargs.get("answer_tools"), request.warns_unforced(kwargs)
+        names, warn = kwargs.get("answer_tools"), request.warns_if_not_called(kwargs)
         changes: Mapping[str, Any] = {}
         first: Ending | None = None
         while True:
             call = self._call(messages, stop, {**kwargs, **changes}, stream=stream)
-            received = Received()
+            received = PartialAnswer()
             try:
                 async with aclosing(self._read(transport, call, received)) as batches:
                     async for deltas in batches:
@@ -415,7 +415,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             except InvalidRequestError as refusal:
                 if received.deltas:
                     raise
-                changes = request.after_refusal(call.body or {}, refusal, changes, warn=warn)
+                changes = request.fields_after_refusal(call.body or {}, refusal, changes, warn=warn)
                 continue
             if first:
                 received.ending.usage = add_usage(first.usage, received.ending.usage)
@@ -426,7 +426,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             messages, first = [*messages, *asked], received.ending
 
     async def _read(
-        self, transport: Transport, call: Call, received: Received
+        self, transport: Transport, call: Call, received: PartialAnswer
     ) -> AsyncGenerator[Sequence[Delta], None]:
         """Send one request, and yield what its answer adds to `received`."""
         body = cast("dict[str, Any]", call.body)
@@ -442,7 +442,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                         received.deltas += found
                         yield found
         except TokenHubError as error:
-            if answer is None or reader is None or not reader.lacks_only_the_end_mark(error):
+            if answer is None or reader is None or not reader.is_complete_despite(error):
                 received.deltas += reader.finish()[0] if reader else []
                 if received.deltas or isinstance(error, IncompleteStreamError):
                     error.partial = received.message()
@@ -472,7 +472,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return finish(self._complete(self._sync(), messages, stop, kwargs))
+        return run_sync(self._complete(self._sync(), messages, stop, kwargs))
 
     async def _agenerate(
         self,
@@ -490,7 +490,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 yield from map(response.chunk_of, items)
 
@@ -514,7 +514,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -658,13 +658,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     def list_models(self) -> list[ListedModel]:
         """Return the models that the key may use, of every modality, as the service lists them."""
-        return finish(self._listed(self._sync()))
+        return run_sync(self._list_models(self._sync()))
 
     async def alist_models(self) -> list[ListedModel]:
         """Return the models that the key may use, of every modality, as the service lists them."""
-        return await self._listed(self._async())
+        return await self._list_models(self._async())
 
-    async def _listed(self, transport: Transport) -> list[ListedModel]:
+    async def _list_models(self, transport: Transport) -> list[ListedModel]:
         call = Call(path=_MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
         return response.decode_models((await transport.json(call)).data)
 

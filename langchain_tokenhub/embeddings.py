@@ -19,7 +19,7 @@ from langchain_tokenhub.catalogue import EmbeddingModel, embedding_model, embedd
 from langchain_tokenhub.errors import InvalidRequestError, ServerError, clean
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.transport.calls import Answer, Call, Timeouts
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     from langchain_tokenhub.transport import Runtime, Transport
@@ -86,7 +86,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
             InvalidRequestError: A text is empty, too long or no text; nothing was sent.
             TokenHubError: A request failed; no further one is sent.
         """
-        return finish(self._embed(self._sync(), check_texts(texts, self._row)))
+        return run_sync(self._embed(self._sync(), check_texts(texts, self._row)))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """As `embed_documents`."""
@@ -95,7 +95,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a text of 1 to 2000 characters; raises as `embed_documents`."""
         check_text("text", text, self._row)
-        return finish(self._embed(self._sync(), [text]))[0]
+        return run_sync(self._embed(self._sync(), [text]))[0]
 
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`."""

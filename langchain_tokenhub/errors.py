@@ -53,7 +53,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
 
 
-def redacted(text: str) -> str:
+def redact_text(text: str) -> str:
     """Return `text` without keys, passwords and the queries of signed links."""
     return _SECRETS.sub(_hidden, text)
 
@@ -67,7 +67,7 @@ def _hidden(found: re.Match[str]) -> str:
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Return `text` for a message or log: without secrets and control characters, truncated."""
-    shown = redacted(text[: 2 * limit])
+    shown = redact_text(text[: 2 * limit])
     shown = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), shown)
     if len(text) <= 2 * limit and len(shown) <= limit:
         return shown
@@ -409,7 +409,7 @@ def error_from(
         request_id=fault.request_id or headers.get("x-request-id"),
         host=host,
         hint=hint_text(row),
-        response=Response(status, safe, redacted(text[:_TEXT_LIMIT])),
+        response=Response(status, safe, redact_text(text[:_TEXT_LIMIT])),
         phase="answered",
     )
 

@@ -133,11 +133,11 @@ class _SubmitTool(Tool):
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         # asubmit would read any file
-        check, submit = self._tool._checked, self._tool._submit  # noqa: SLF001 - same package
+        check, submit = self._tool._check_params, self._tool._submit  # noqa: SLF001 - same package
         try:
             check(arguments)
             question = self._question(arguments)
-            if question and (unapproved := await _unapproved(question, arguments)):
+            if question and (unapproved := await _ask_approval(question, arguments)):
                 return unapproved
             transport = self._tool._async()  # noqa: SLF001 - same package
             job = await submit(transport, arguments, None, again=False, by_model=True)
@@ -168,13 +168,13 @@ def _submit_tool(tool: MediaTool, approve_above: float | None) -> _SubmitTool:
     return made
 
 
-async def _unapproved(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:
+async def _ask_approval(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:
     """Ask the client's user; return what to answer instead of submitting, None if approved."""
     context = get_context()
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
     if (answers := context.input_responses) is not None:
         approved = _is_accepted(answers.get(_APPROVAL)) and context.request_state == digest
-        return None if approved else _declined(question)
+        return None if approved else _refuse_call(question)
     try:
         asked = await context.elicit(question, bool)
     except ToolError:  # newer protocols: the client asks, then repeats the call with the answer
@@ -184,8 +184,8 @@ async def _unapproved(question: str, arguments: Mapping[str, Any]) -> ToolResult
             InputRequiredResult(input_requests=requests, request_state=digest)
         )
     except Exception:  # noqa: BLE001 - the client cannot ask its user
-        return _declined(question)
-    return None if asked.action == "accept" and asked.data else _declined(question)
+        return _refuse_call(question)
+    return None if asked.action == "accept" and asked.data else _refuse_call(question)
 
 
 def _is_accepted(answer: object) -> bool:
@@ -196,7 +196,7 @@ def _is_accepted(answer: object) -> bool:
             return False
 
 
-def _declined(question: str) -> ToolResult:
+def _refuse_call(question: str) -> ToolResult:
     text = f"Not approved, nothing was submitted or charged. {question}"
     return ToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
@@ -236,7 +236,7 @@ class _Jobs(TokenHubJobTool):
                 raise InvalidRequestError(f"seconds: {seconds:g}, must be above 0, at most 3600")
             question = JobQuestion(action="collect", job_id=job_id, model=model)
             tool, job = await self._find(self._async(), question)
-            return _result(await _collected(tool, job, seconds, context))
+            return _result(await _collect(tool, job, seconds, context))
         except TokenHubError as error:
             return _failure(error)
 
@@ -250,7 +250,7 @@ class _Jobs(TokenHubJobTool):
         return ToolResult(content=json.dumps(dumped), structured_content={"jobs": dumped})
 
 
-async def _collected(
+async def _collect(
     tool: MediaTool, job: Job, seconds: float, context: Context
 ) -> Job | MediaResult:
     """Wait for a job and return its result, or the job as it is after `seconds`."""

@@ -26,8 +26,8 @@ from pydantic_core import PydanticCustomError
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     import httpx
@@ -83,7 +83,7 @@ def origin_of(address: str) -> str:
         host = ""
     if not host or parts.scheme not in {"http", "https"}:
         raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
-    if parts.scheme == "http" and not loopback(host):
+    if parts.scheme == "http" and not is_loopback_host(host):
         raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
     if parts.query or parts.fragment:
         raise ValueError(f"base_url {address!r} has a query or fragment")
@@ -232,7 +232,7 @@ class ConnectionSettings(BaseModel):
 
     def _allow_loopback(self) -> bool:
         """Return True if the API is on loopback: then result links may be there too."""
-        return all(loopback(urlsplit(origin).hostname or "") for origin in self._origins())
+        return all(is_loopback_host(urlsplit(origin).hostname or "") for origin in self._origins())
 
     def _endpoint(self) -> Endpoint:
         origins = self._origins()
@@ -261,7 +261,7 @@ class ConnectionSettings(BaseModel):
         """Close idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import sync_pool
 
-        finish(sync_pool().close())
+        run_sync(sync_pool().close())
 
     async def aclose(self) -> None:
         """Close the running loop's idle connections. Optional; a later call opens new ones."""

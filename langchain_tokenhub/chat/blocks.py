@@ -97,7 +97,7 @@ class EventWriter:
 
     def _end(self, ending: Ending) -> Iterator[Block]:
         for position, block in enumerate(self._blocks):
-            finished = _finished(block, "".join(self._pieces[position]))
+            finished = _finish_block(block, "".join(self._pieces[position]))
             yield {"event": "content-block-finish", "index": position, "content": finished}
         finish: Block = {"event": "message-finish", "metadata": ending.metadata}
         if ending.usage:
@@ -108,7 +108,7 @@ class EventWriter:
         yield finish
 
 
-def _finished(block: Block, text: str) -> Block:
+def _finish_block(block: Block, text: str) -> Block:
     if block["type"] != "tool_call_chunk":
         return {**block, block["type"]: text}
     args = arguments(text)

@@ -61,7 +61,7 @@ def text_of(content: Any, separator: str = "\n") -> str:
     return separator.join(filter(None, map(_text, _blocks(content))))
 
 
-def split_results(content: Any) -> tuple[list[Block], Any]:
+def split_tool_results(content: Any) -> tuple[list[Block], Any]:
     """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
     if isinstance(content, str):
         return [], content
@@ -107,10 +107,10 @@ def to_json(value: Any) -> str:
     Raises:
         InvalidRequestError: It holds an array, whose string is cut short.
     """
-    return json.dumps(value, ensure_ascii=False, default=_string_of)
+    return json.dumps(value, ensure_ascii=False, default=_as_string)
 
 
-def _string_of(value: Any) -> str:
+def _as_string(value: Any) -> str:
     if hasattr(value, "__array__"):
         raise InvalidRequestError(
             f"content holds a {type(value).__name__}",
@@ -162,7 +162,7 @@ def _text(block: Block) -> str:
         case {"text": str(text)} if "type" not in block:
             return text  # Bedrock, Google
         case {"type": "text-plain" | "file", "base64": str(data)} if _is_plain(block):
-            return _decoded(data)
+            return _decode_text(data)
         case {"type": "json", **rest}:
             return to_json(rest.get("json", rest))
         case {"type": "tool_result", "content": content}:
@@ -173,7 +173,7 @@ def _text(block: Block) -> str:
             return ""
 
 
-def _decoded(data: str) -> str:
+def _decode_text(data: str) -> str:
     try:
         return base64.b64decode(data).decode("utf-8", "replace")
     except ValueError as problem:
@@ -190,7 +190,7 @@ def _part(block: Block) -> list[Part]:
         case {"type": "text" | "output_text" | "input_text"}:
             return []
         case {"type": "image_url" | "video_url" | "file_url" as kind}:
-            return [_checked_part(str(kind), block.get(kind))]
+            return [_native_part(str(kind), block.get(kind))]
         case {"type": "image" | "input_image"}:
             return [_link("image_url", _address(block, "image/png"))]
         case {"type": "video"}:
@@ -216,7 +216,7 @@ def _part(block: Block) -> list[Part]:
             )
 
 
-def _checked_part(kind: str, value: object) -> Part:
+def _native_part(kind: str, value: object) -> Part:
     """Return a part that has the service's own form already, its URL checked."""
     match value:
         case str() if value:

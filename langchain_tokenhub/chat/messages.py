@@ -32,7 +32,7 @@ from langchain_tokenhub.chat.content import (
     content_of,
     media_of,
     result_text,
-    split_results,
+    split_tool_results,
     text_of,
     to_json,
 )
@@ -115,12 +115,12 @@ def encode_messages(
             reason = f"message {position} ({message.type}): {problem.message}"
             raise InvalidRequestError(reason, hint=problem.hint) from None
     encoded.sort(key=lambda message: message["role"] != "system")  # the guide wants it first
-    encoded = _merged(_paired(encoded))
+    encoded = _merge_turns(_pair_results(encoded))
     if not complete:
         return encoded
     if rules.row:
         check_image_count(encoded)
-    return _completed(encoded, messages)
+    return _check_order(encoded, messages)
 
 
 def _encode(message: BaseMessage, rules: Rules) -> list[Message]:
@@ -150,7 +150,7 @@ def _system(message: BaseMessage) -> list[Message]:
 
 
 def _user(message: BaseMessage, rules: Rules) -> list[Message]:
-    results, content = split_results(message.content)
+    results, content = split_tool_results(message.content)
     encoded = [
         sent
         for result in results
@@ -179,7 +179,7 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
         text = "see the next message" if seen else "(media that you cannot see)"
     encoded: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": text}]
     if seen:
-        encoded.append({"role": "user", "content": seen, "_shows": True})
+        encoded.append({"role": "user", "content": seen, "_is_tool_media": True})
     return encoded
 
 
@@ -242,7 +242,7 @@ def _reasoning(message: AIMessage) -> str:
     return "".join(thought for thought in thoughts if isinstance(thought, str))
 
 
-def _paired(encoded: list[Message]) -> list[Message]:
+def _pair_results(encoded: list[Message]) -> list[Message]:
     """Put every tool call's result right behind it, and the media of results after them.
 
     A result whose call was trimmed away becomes a user's turn; a call without a result gets one
@@ -268,7 +268,7 @@ def _paired(encoded: list[Message]) -> list[Message]:
         elif message["role"] == "tool":
             text = f"(result of an earlier tool call)\n{message['content']}"
             shown.append({"role": "user", "content": text})
-        elif message.pop("_shows", False):
+        elif message.pop("_is_tool_media", False):
             shown.append(message)
         else:
             close()
@@ -284,20 +284,20 @@ def _paired(encoded: list[Message]) -> list[Message]:
     return paired
 
 
-def _merged(encoded: list[Message]) -> list[Message]:
+def _merge_turns(encoded: list[Message]) -> list[Message]:
     """Merge adjacent turns of one role, which the guide's rule of order forbids."""
     merged: list[Message] = []
     for message in encoded:
         last = merged[-1] if merged else {}
-        # behind calls are their results, put there by `_paired`
+        # behind calls are their results, put there by `_pair_results`
         if last.get("role") == message["role"] != "tool" and "tool_calls" not in last:
-            merged[-1] = _joined(last, message)
+            merged[-1] = _join_turns(last, message)
         else:
             merged.append(message)
     return merged
 
 
-def _joined(one: Message, other: Message) -> Message:
+def _join_turns(one: Message, other: Message) -> Message:
     parts = [*_parts(one["content"]), *_parts(other["content"])]
     is_text = all(part["type"] == "text" for part in parts)
     content = "\n\n".join(part["text"] for part in parts) if is_text else parts
@@ -316,7 +316,7 @@ def _parts(content: str | list[Part] | None) -> list[Part]:
     return content or []
 
 
-def _completed(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:
+def _check_order(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:
     """Return the history in an order that the service accepts."""
     turns = [message for message in encoded if message["role"] != "system"]
     if not turns:

@@ -167,7 +167,7 @@ def build_body(
     model = body["model"] = str(body["model"])
     row = catalogue.chat_model(model)
     body = _with_thinking(_with_tools(_with_format(body), row), row)
-    body = _with_forced_tools(body, row, warn=warns_unforced(kwargs))
+    body = _with_forced_tools(body, row, warn=warns_if_not_called(kwargs))
     history = [*map(SystemMessage, _prompts(body, kwargs)), *messages]
     rules = Rules(model=model, row=row, thinking=_thinks(row, body))
     body = {"model": model, "messages": encode_messages(history, rules), **body}
@@ -235,13 +235,13 @@ def _with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
     if asked is None and effort == "none" and row and "none" not in row.reasoning_effort:
         asked = False if row.thinking_switchable else None  # it has no such effort, but can stop
     if asked is not None:
-        effort = _agreeing(effort, asked)
+        effort = _effort_with(effort, asked)
         body["thinking"] = _thinking(asked, row, body["model"])
     body["reasoning_effort"] = None if effort is None else _effort(effort, row)
     return body
 
 
-def _agreeing(effort: object, asked: object) -> object:
+def _effort_with(effort: object, asked: object) -> object:
     """Return the effort that goes with what was asked of thinking, None where that is off."""
     word = asked.get("type") if isinstance(asked, Mapping) else asked
     off = word is False or word == "disabled"
@@ -317,7 +317,7 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
 # -- tools that must be called, while the model thinks --------------------------------------------
 
 
-def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
+def warns_if_not_called(kwargs: Mapping[str, Any]) -> bool:
     """Return True unless it is provided for that a model does not call the tool it should."""
     return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
 
@@ -331,7 +331,7 @@ def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: boo
     return {**body, **_fields_to_change(body, row, is_second=False, warn=warn)}
 
 
-def after_refusal(
+def fields_after_refusal(
     body: Mapping[str, Any], refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
 ) -> Mapping[str, Any]:
     """Return the fields with which a refused forced call is sent again.

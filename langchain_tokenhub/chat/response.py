@@ -56,7 +56,7 @@ class Ending:
 
 
 @dataclass
-class Received:
+class PartialAnswer:
     """What has come of an answer so far."""
 
     deltas: list[Delta] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Received:
         return message_of([*self.deltas, self.ending])
 
 
-def checked_answer(data: object) -> dict[str, Any]:
+def check_answer(data: object) -> dict[str, Any]:
     """Return a whole answer.
 
     Raises:
@@ -100,7 +100,7 @@ _FAILED = frozenset(
 )
 
 
-def check_finish_reason(received: Received) -> None:
+def check_finish_reason(received: PartialAnswer) -> None:
     """Warn if the answer was truncated, or ended for a reason that is not known.
 
     Raises:
@@ -138,19 +138,19 @@ class DeltaReader:
         self._thoughts: list[str] = []
         self._has_deltas = False
         self._metadata: dict[str, Any] = {}
-        self._introduced = False
+        self._has_metadata = False
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
 
-    def lacks_only_the_end_mark(self, error: TokenHubError) -> bool:
+    def is_complete_despite(self, error: TokenHubError) -> bool:
         """Return True if the stream was cut by `error` after its finish reason came."""
         is_cut = isinstance(error, APIConnectionError | APITimeoutError)
         return is_cut and error.phase == "streaming" and self._finish_reason is not None
 
     def read(self, value: dict[str, Any]) -> Delta | None:
         """Return what a chunk adds, or None if it adds nothing."""
-        if not self._introduced:
-            self._introduce(value)
+        if not self._has_metadata:
+            self._read_metadata(value)
         if usage := value.get("usage"):
             _add_usage(self._usage, usage)
         choices = value.get("choices")
@@ -175,13 +175,13 @@ class DeltaReader:
             return Delta("", text, ()) if (text := self._text.feed(content)) else None
         return self._read(choice)
 
-    def _introduce(self, value: dict[str, Any]) -> None:
+    def _read_metadata(self, value: dict[str, Any]) -> None:
         """Add a chunk's metadata to what is known, until id and model are."""
         known = self._metadata
         for name in ("id", "created", "request_id", "model"):
             if (found := value.get(name)) not in (None, ""):
                 known.setdefault("model_name" if name == "model" else name, found)
-        self._introduced = "id" in known and "model_name" in known
+        self._has_metadata = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
         delta = choice.get("delta")
@@ -197,12 +197,12 @@ class DeltaReader:
         if calls := _calls(delta):
             self._tools.feed(calls)
         if message:
-            content += self._unsaid(_content(message), self._contents, content)
-            thought += self._unsaid(_reasoning(message), self._thoughts, thought)
+            content += self._missing_part(_content(message), self._contents, content)
+            thought += self._missing_part(_reasoning(message), self._thoughts, thought)
             self._tools.feed_message(_calls(message))
         return self._delta(content, thought)
 
-    def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
+    def _missing_part(self, whole: str, earlier: list[str], latest: str) -> str:
         """Return what a message adds to the deltas before it."""
         said = "".join(earlier) + latest
         if whole.startswith(said):
@@ -528,11 +528,11 @@ def decode_models(data: object) -> list[ListedModel]:
 
 def _model(row: Mapping[str, Any]) -> ListedModel:
     name, status = row.get("name") or row["id"], row.get("status")
-    created = _moment(row.get("created"))
+    created = _datetime(row.get("created"))
     return ListedModel(str(row["id"]), str(name), str(status) if status else None, created)
 
 
-def _moment(seconds: object) -> datetime | None:
+def _datetime(seconds: object) -> datetime | None:
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         return None
     try:

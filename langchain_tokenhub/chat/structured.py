@@ -93,29 +93,31 @@ def bind_method(
     if schema is None:
         if method != "json_mode":
             raise InvalidRequestError(f"schema: needed for {method}")
-        options = {**options, **_traced(method, None)}
+        options = {**options, **_trace_options(method, None)}
         bound = bind(tools, **options).bind(response_format={"type": "json_object"})
         return bound, _AnswerParser(inner=JsonOutputParser())
     wanted = without_nullable(convert_to_json_schema(schema))
     function = convert_to_openai_tool(schema, strict=options.get("strict"))["function"]
     parser = _parser_for(schema, method, function["name"], wanted)
-    options = {**options, **_traced(method, wanted)}
+    options = {**options, **_trace_options(method, wanted)}
     if method == "function_calling":
         choice = "any" if tools else function["name"]
         return bind([schema, *tools], tool_choice=choice, **options), parser
     if method == "json_mode":
         asked = {"response_format": {"type": "json_object"}, "answer_schema": wanted}
     else:
-        asked = {"response_format": {"type": "json_schema", "json_schema": _named(function)}}
+        asked = {
+            "response_format": {"type": "json_schema", "json_schema": _json_schema_of(function)}
+        }
     return bind(tools, **options).bind(**asked), parser
 
 
-def _traced(method: Method, schema: dict[str, Any] | None) -> dict[str, Any]:
+def _trace_options(method: Method, schema: dict[str, Any] | None) -> dict[str, Any]:
     """Return what LangSmith shows of the schema."""
     return {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
 
 
-def _named(function: dict[str, Any]) -> dict[str, Any]:
+def _json_schema_of(function: dict[str, Any]) -> dict[str, Any]:
     """Return a function as the `json_schema` of a `response_format`."""
     rest = {name: value for name, value in function.items() if name != "parameters"}
     return {**rest, "schema": function.get("parameters", {})}
@@ -168,7 +170,7 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
         if partial:
             return self.inner.parse_result(result, partial=True)
         if self.is_json:
-            _check_whole(result[0].text)
+            _check_complete(result[0].text)
         parsed = self.inner.parse_result(result)
         if parsed is None:
             raise OutputParserException("the model answered without the shape it was asked for")
@@ -182,24 +184,24 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
         self,
         input: Iterator[str | BaseMessage],  # noqa: A002 - core's name
     ) -> Iterator[Any]:
-        growing = _Growing(self)
+        parser = _PartialParser(self)
         for item in input:
-            yield from growing.add(item)
-        yield from growing.finish()
+            yield from parser.add(item)
+        yield from parser.finish()
 
     async def _atransform(
         self,
         input: AsyncIterator[str | BaseMessage],  # noqa: A002 - core's name
     ) -> AsyncIterator[Any]:
-        growing = _Growing(self)
+        parser = _PartialParser(self)
         async for item in input:
-            for parsed in growing.add(item):
+            for parsed in parser.add(item):
                 yield parsed
-        for parsed in growing.finish():
+        for parsed in parser.finish():
             yield parsed
 
 
-class _Growing:
+class _PartialParser:
     """The value of a stream, parsed anew with each part."""
 
     def __init__(self, parser: _AnswerParser) -> None:
@@ -224,7 +226,7 @@ class _Growing:
             yield parsed
 
 
-def _check_whole(text: str) -> None:
+def _check_complete(text: str) -> None:
     try:
         parse_json_markdown(text, parser=_first_value)
     except ValueError as problem:
@@ -300,7 +302,7 @@ class _ParseRaw(Runnable[Raw, Raw]):
         for item in input:
             received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._parse(_whole(received), config, lenient=True))
+        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
 
     async def atransform(
         self,
@@ -312,7 +314,7 @@ class _ParseRaw(Runnable[Raw, Raw]):
         async for item in input:
             received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._parse(_whole(received), config, lenient=True))
+        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
 
     def _parse(self, raw: BaseMessage, config: RunnableConfig | None, *, lenient: bool) -> Raw:
         try:
@@ -323,7 +325,7 @@ class _ParseRaw(Runnable[Raw, Raw]):
             return {"parsed": None, "parsing_error": problem}
 
 
-def _whole(received: Sequence[Any]) -> BaseMessage:
+def _joined_message(received: Sequence[Any]) -> BaseMessage:
     """Return a stream's message; of a model whose streaming is off it is the last part."""
     is_streamed = isinstance(received[-1], AIMessageChunk)
     return add_ai_message_chunks(*received) if is_streamed else received[-1]

@@ -154,20 +154,20 @@ def without_nullable(schema: Schema) -> dict[str, Any]:
 
     JSON schema has no such keyword: whoever reads one ignores it. The whole value is never null.
     """
-    return {name: _converted(name, value) for name, value in schema.items() if name != "nullable"}
+    return {name: _convert(name, value) for name, value in schema.items() if name != "nullable"}
 
 
-def _converted(keyword: str, value: Any) -> Any:
+def _convert(keyword: str, value: Any) -> Any:
     if keyword in _VALUES:
         return value
     if isinstance(value, list):
-        return [_alternatives(one) for one in value]
+        return [_convert_nullable(one) for one in value]
     if keyword in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return {name: _alternatives(one) for name, one in value.items()}
-    return _alternatives(value)
+        return {name: _convert_nullable(one) for name, one in value.items()}
+    return _convert_nullable(value)
 
 
-def _alternatives(schema: Any) -> Any:
+def _convert_nullable(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     converted = without_nullable(schema)
@@ -183,10 +183,12 @@ def schema_error(value: Any, schema: Schema) -> str | None:
 
 
 def _errors(value: Any, schema: Any, root: Schema, path: str) -> Iterator[str]:
-    schema = _resolved(schema, root)
+    schema = _resolve(schema, root)
     shown = f"{path or 'the value'} is {value!r:.80}"
     names = schema.get("type", ())
-    if names and not any(_is(value, one) for one in ([names] if isinstance(names, str) else names)):
+    if names and not any(
+        _is_type(value, one) for one in ([names] if isinstance(names, str) else names)
+    ):
         yield f"{shown}, not {names}"
     if "enum" in schema and value not in schema["enum"]:
         yield f"{shown}, none of {schema['enum']}"
@@ -197,13 +199,13 @@ def _errors(value: Any, schema: Any, root: Schema, path: str) -> Iterator[str]:
     for part in schema.get("allOf", ()):
         yield from _errors(value, part, root, path)
     if isinstance(value, dict):
-        yield from _in_object(value, schema, root, path)
+        yield from _object_errors(value, schema, root, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         for number, item in enumerate(value):
             yield from _errors(item, schema["items"], root, f"{path}[{number}]")
 
 
-def _in_object(value: dict[str, Any], schema: Schema, root: Schema, path: str) -> Iterator[str]:
+def _object_errors(value: dict[str, Any], schema: Schema, root: Schema, path: str) -> Iterator[str]:
     required = schema.get("required", ())
     if missing := sorted(name for name in required if name not in value):
         yield f"{path + ' ' if path else ''}is without {', '.join(missing)}"
@@ -212,7 +214,7 @@ def _in_object(value: dict[str, Any], schema: Schema, root: Schema, path: str) -
             yield from _errors(value[name], inner, root, f"{path}.{name}" if path else name)
 
 
-def _is(value: Any, name: str) -> bool:
+def _is_type(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
     if isinstance(value, float) and name == "integer":
@@ -220,7 +222,7 @@ def _is(value: Any, name: str) -> bool:
     return name not in _TYPES or isinstance(value, _TYPES[name])
 
 
-def _resolved(schema: Any, root: Schema) -> Schema:
+def _resolve(schema: Any, root: Schema) -> Schema:
     """Return the schema that `$ref` leads to; anything that is not a schema demands nothing."""
     seen = 0
     while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and seen < 100:

@@ -118,7 +118,7 @@ def read_stdin() -> str:
     return str(raw.read().decode("utf-8-sig", "replace")).strip()
 
 
-def joined_words(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Return the words of a prompt as one text; `-` stands for stdin."""
     return " ".join(read_stdin() if word == "-" else word for word in words)
 
@@ -204,7 +204,7 @@ class Translator:
         text = _texts()[name][self.language]
         return text.format(**values) if values else text
 
-    def own_half(self, text: str) -> str:
+    def hint_in_language(self, text: str) -> str:
         """Return the part of a hint, `English / 中文`, that is in this language."""
         parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
         return parts[-1 if self.language == "zh" else 0]

@@ -58,7 +58,7 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str:
         return console.translate("hint-again")
     if isinstance(error, errors.AuthenticationError) and error.status is None:
         return console.translate("hint-key")
-    return console.translate.own_half(error.hint or "")
+    return console.translate.hint_in_language(error.hint or "")
 
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:

@@ -18,7 +18,7 @@ from langchain_tokenhub.cli.console import (
     Console,
     Translator,
     argument_after,
-    joined_words,
+    join_words,
 )
 from langchain_tokenhub.cli.parser import (
     FOLDER,
@@ -32,7 +32,7 @@ from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
-_GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
+_UNAVAILABLE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
 def add_media(kind: Kind, parser: Parser) -> None:
@@ -94,13 +94,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def resume(options: argparse.Namespace, console: Console) -> int:
     """Collect a job that was submitted earlier."""
     folder = _folder(options, console.translate)
-    job = _known_job(options, folder, console.translate)
+    job = _find_job(options, folder, console.translate)
     bar = _bar(console, job.model, job.kind)
     tool = jobs.media_tool(options, job.model, job.kind, folder, bar)
     try:
         with closing(bar):
             result = tool.result(job)
-    except _GONE:
+    except _UNAVAILABLE:
         jobs.remove_entry(folder, job.id)
         raise
     except KeyboardInterrupt as interrupt:
@@ -108,7 +108,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     return _report_result(console, result, folder)
 
 
-def _known_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
+def _find_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
     known = jobs.find_job(folder, options.job_id)
     if known is not None:
         return known
@@ -214,7 +214,7 @@ def given_params(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name.startswith(_DEST) and value is not None
     }
-    prompt = joined_words(options.prompt)
+    prompt = join_words(options.prompt)
     return {"prompt": prompt, **found} if prompt else found
 
 

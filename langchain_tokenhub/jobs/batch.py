@@ -26,11 +26,11 @@ Outcome: TypeAlias = MediaResult | TokenHubError
 
 MAX_CONCURRENT = 16
 """Polls and downloads that run at one time."""
-MOST_NAMED = 50
+MAX_NAMED = 50
 """Job ids in the note of an interruption."""
 
 
-async def outcomes(
+async def wait_for_all(
     jobs: Iterable[Job], runner_for: Callable[[Job], JobRunner]
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the result or error of each job, in the order in which they end.
@@ -119,9 +119,9 @@ class _Driver:
     def note(self) -> str:
         """Return the note of an interruption, which names the jobs that go on."""
         ids = [f"{watch.job.model}/{watch.job.id}" for watch in self.left]
-        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
         return (
-            f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
+            f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MAX_NAMED])}{more}; "
             "collect them with results(jobs)"
         )
 

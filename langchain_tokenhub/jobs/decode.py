@@ -37,7 +37,7 @@ _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
 
 
-def decode_submitted(
+def decode_submit(
     answer: Answer, facts: MediaKind, model: str, *, submitted_at: datetime, now: datetime
 ) -> Job | None:
     """Return the job that a submit was answered with, or None if the answer has no id.
@@ -57,10 +57,10 @@ def decode_submitted(
     job = Job(
         kind=facts.kind, model=model, id=job_id, submitted_at=submitted_at, created_at=created_at
     )
-    return _updated(job, answer, "completed" if files else status, files, now)
+    return _update(job, answer, "completed" if files else status, files, now)
 
 
-def decode_queried(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
+def decode_query(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
     """Return `job` updated from the answer to a query."""
     data = answer.data
     if not isinstance(data, Mapping):
@@ -68,12 +68,10 @@ def decode_queried(job: Job, answer: Answer, facts: MediaKind, *, now: datetime)
     files = decode_files(data, facts, now)
     implied: Status = "failed" if reports_failure(data) else "unknown"
     status = _status(data, "completed" if files else implied)
-    return _updated(job, answer, status, files if status == "completed" else [], now)
+    return _update(job, answer, status, files if status == "completed" else [], now)
 
 
-def _updated(
-    job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime
-) -> Job:
+def _update(job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime) -> Job:
     data = answer.data
     return Job(
         **{
@@ -85,7 +83,7 @@ def _updated(
             "progress": _percent(data.get("progress")),
             "error": _fault(data) if status == "failed" else None,
             "files": files,
-            "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
+            "raw_revised_prompt": _revised_prompt(data) or job.raw_revised_prompt,
             "service_status": _word(data) or job.service_status,
         }
     )
@@ -151,7 +149,7 @@ def _job_id(data: Mapping[str, Any]) -> str | None:
 
 
 def _has_files(data: Mapping[str, Any]) -> bool:
-    return any(_first(e, _URLS) or _decoded(_first(e, _BASE64)) for e in _entries(data))
+    return any(_first(e, _URLS) or _decode_base64(_first(e, _BASE64)) for e in _entries(data))
 
 
 def reports_failure(data: Any) -> bool:
@@ -225,14 +223,14 @@ def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFile | None:
     url = _first(entry, _URLS)
-    data = None if url else _decoded(_first(entry, _BASE64))
+    data = None if url else _decode_base64(_first(entry, _BASE64))
     if url is None and data is None:
         return None
     fields = {
         "url": url,
         "type": _type(entry, url, data, facts),
         "preview_url": _first(entry, _PREVIEWS),
-        "expires_at": (_signed_until(url) or now + timedelta(seconds=facts.link_life))
+        "expires_at": (_signature_expiry(url) or now + timedelta(seconds=facts.link_life))
         if url
         else None,
     }
@@ -247,7 +245,7 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
     return known or found or _DEFAULT_TYPES[facts.kind]
 
 
-def _signed_until(url: str | None) -> datetime | None:
+def _signature_expiry(url: str | None) -> datetime | None:
     """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
     query = {
         name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
@@ -278,7 +276,7 @@ def _percent(value: Any) -> int | None:
         return None
 
 
-def _decoded(text: str | None) -> bytes | None:
+def _decode_base64(text: str | None) -> bytes | None:
     if not text:
         return None
     try:
@@ -287,7 +285,7 @@ def _decoded(text: str | None) -> bytes | None:
         return None
 
 
-def _revised(data: Mapping[str, Any]) -> str | None:
+def _revised_prompt(data: Mapping[str, Any]) -> str | None:
     texts = (_text(entry.get("revised_prompt")) for entry in _entries(data))
     return next((text for text in texts if text), None)
 

@@ -25,7 +25,7 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.file_store import create_part, move_to_free_name, unpack
 from langchain_tokenhub.jobs.media_types import (
     HEAD,
-    PICTURES,
+    IMAGES,
     TAIL,
     VIDEOS,
     is_error_page,
@@ -33,7 +33,7 @@ from langchain_tokenhub.jobs.media_types import (
     media_type_of,
 )
 from langchain_tokenhub.transport import Runtime
-from langchain_tokenhub.transport.download import Fetched, fetch
+from langchain_tokenhub.transport.download import RemoteFile, fetch
 
 MAX_BYTES = 2 * 1024**3
 """Of one file."""
@@ -46,7 +46,7 @@ MAX_TRIES = 50
 PAUSE = 0.5
 """Seconds before the second attempt; each further pause is this much longer."""
 _SUFFIXES = {"jpeg": "jpg"}
-_RECOGNISABLE = PICTURES | VIDEOS | {"glb"}
+_RECOGNISABLE = IMAGES | VIDEOS | {"glb"}
 """Types that the first bytes always show."""
 _ZIPPED = frozenset({"zip", "usdz"})
 """Types whose first bytes are those of a ZIP."""
@@ -73,14 +73,14 @@ class Source:
     allow_loopback: bool = False
 
 
-_dead_links: set[int] = set()
+_expired_links: set[int] = set()
 """Hashes of links that a file host has refused in this process, whatever their expiry time says."""
-_MAX_DEAD_LINKS = 100_000
+_MAX_EXPIRED_LINKS = 100_000
 
 
-def is_known_dead(url: str) -> bool:
+def is_known_expired(url: str) -> bool:
     """Return True if a file host has refused `url` before."""
-    return hash(url) in _dead_links
+    return hash(url) in _expired_links
 
 
 async def read(runtime: Runtime, source: Source) -> bytes:
@@ -124,7 +124,7 @@ async def save(
     return path, await _unpack(runtime, path) if is_zipped else None
 
 
-async def is_dead(runtime: Runtime, source: Source) -> bool:
+async def is_link_expired(runtime: Runtime, source: Source) -> bool:
     """Return True if the file host refuses the link; one small request."""
     try:
         await _Download(runtime, source, io.BytesIO()).probe()
@@ -178,10 +178,10 @@ class _Download:
         for _ in range(MAX_TRIES):
             before = self.size
             try:
-                fetched = await self._fetch()
-                async with aclosing(fetched.pieces):
-                    self._prepare(fetched)
-                    await self._receive(fetched)
+                remote = await self._fetch()
+                async with aclosing(remote.pieces):
+                    self._prepare(remote)
+                    await self._receive(remote)
                 self._check_content()
                 return await self.runtime.blocking(self._verify_md5)
             except RETRYABLE as error:
@@ -200,7 +200,7 @@ class _Download:
                     break
         self._check_content()
 
-    async def _fetch(self) -> Fetched:
+    async def _fetch(self) -> RemoteFile:
         """Open the link for what is missing, or for the whole file if it cannot be continued."""
         url, is_loopback = self.source.url, self.source.allow_loopback
         if url is None:
@@ -216,7 +216,7 @@ class _Download:
             raise
         except TokenHubError as error:
             if error.status in {403, 404, 410}:
-                raise _expired(self.source, f"HTTP {error.status}", error.status) from None
+                raise _expired_error(self.source, f"HTTP {error.status}", error.status) from None
             if error.status != 416:
                 raise
         self._restart()  # the range is beyond the end of the file
@@ -227,22 +227,22 @@ class _Download:
         self.file.seek(0)
         self.file.truncate()
 
-    def _prepare(self, fetched: Fetched) -> None:
+    def _prepare(self, remote: RemoteFile) -> None:
         """Check that the answer continues what is there, or begin anew."""
-        if fetched.start == 0:
+        if remote.start == 0:
             self._restart()
-            self.md5 = fetched.md5
-        elif fetched.start != self.size or (fetched.etag != self.etag and self.size > 0):
+            self.md5 = remote.md5
+        elif remote.start != self.size or (remote.etag != self.etag and self.size > 0):
             self._restart()
             raise APIConnectionError("the file host continued at another place, or another file")
-        self.etag = fetched.etag
+        self.etag = remote.etag
 
-    async def _receive(self, fetched: Fetched) -> None:
-        expected = self.size + (fetched.size or 0)
+    async def _receive(self, remote: RemoteFile) -> None:
+        expected = self.size + (remote.size or 0)
         buffered = bytearray()
         try:
             _check_size(expected)
-            async for piece in fetched.pieces:
+            async for piece in remote.pieces:
                 buffered += piece
                 _check_size(self.size + len(buffered))
                 if len(buffered) >= CHUNK:
@@ -252,7 +252,7 @@ class _Download:
         finally:
             self.write(bytes(buffered))  # kept after a cut, and continued
         is_cut = self.size < expected
-        if fetched.size is None:
+        if remote.size is None:
             is_cut = is_truncated(self.head, self.tail, self.size)
         if is_cut:
             raise APIConnectionError(f"the file ended after {self.size} of {expected or '?'} bytes")
@@ -261,8 +261,8 @@ class _Download:
         if self.size == 0:
             raise APIConnectionError("the file is empty")
         if is_error_page(self.head, self.source.type):
-            raise _expired(self.source, "the file host sent an error page")
-        _dead_links.discard(hash(self.source.url))
+            raise _expired_error(self.source, "the file host sent an error page")
+        _expired_links.discard(hash(self.source.url))
 
     def _verify_md5(self) -> None:
         """Compare with the host's MD5; after a second mismatch a paid file is kept all the same."""
@@ -285,10 +285,10 @@ def _check_size(size: int) -> None:
         raise InvalidRequestError(f"the file is larger than {MAX_BYTES} bytes")
 
 
-def _expired(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
-    if len(_dead_links) >= _MAX_DEAD_LINKS:
-        _dead_links.clear()
-    _dead_links.add(hash(source.url))
+def _expired_error(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
+    if len(_expired_links) >= _MAX_EXPIRED_LINKS:
+        _expired_links.clear()
+    _expired_links.add(hash(source.url))
     return ResultExpiredError(
         f"the link to the file is dead ({reason})",
         status=status,
@@ -304,7 +304,7 @@ def _suffix(declared: str, found: str | None) -> str:
         warn_user(f"a file declared as {declared} does not begin like one; it was saved as it is")
     if found is None or found == declared or declared in _ZIPPED:
         return declared
-    same_kind = {declared, found} <= PICTURES or {declared, found} <= VIDEOS
+    same_kind = {declared, found} <= IMAGES or {declared, found} <= VIDEOS
     if not same_kind and found != "zip":
         warn_user(f"a file declared as {declared} begins like {found}; it was saved as {found}")
     return found

@@ -24,9 +24,9 @@ from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 from langchain_tokenhub.transport import Runtime
 
-MOST = 10_000
+MAX_JOBS = 10_000
 """Jobs kept for each account; the oldest are dropped."""
-MOST_HELD = 64 * 1024**2
+MAX_HELD_BYTES = 64 * 1024**2
 """Bytes of unsaved answers kept for each account; the oldest are dropped."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -52,12 +52,12 @@ class RecentJobs:
         size = sum(len(file._data or b"") for file in files)
         with self._lock:
             earlier = self._forget(job.id)
-            self._jobs[job.id] = job, _recorded(request, earlier)
+            self._jobs[job.id] = job, _as_recorded(request, earlier)
             if size:
                 self._sizes[job.id] = size
-            while len(self._jobs) > MOST:
+            while len(self._jobs) > MAX_JOBS:
                 self._forget(next(iter(self._jobs)))
-            while sum(self._sizes.values()) > MOST_HELD and len(self._sizes) > 1:
+            while sum(self._sizes.values()) > MAX_HELD_BYTES and len(self._sizes) > 1:
                 self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
@@ -81,7 +81,7 @@ class RecentJobs:
             return [job for job, _ in reversed(self._jobs.values())]
 
 
-def _recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
+def _as_recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
     """Return a request as recorded; its key may be known from before, as sidecars have none."""
     if request is None:
         return earlier
@@ -122,7 +122,7 @@ class JobHistory:
     recent: RecentJobs
     ledger: Ledger | None
     folders: tuple[Path, ...]
-    recalled: bool = False
+    is_recalled: bool = False
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
@@ -132,9 +132,9 @@ class JobHistory:
 
     async def recall(self, job_ids: Iterable[str]) -> None:
         """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
-        if self.ledger is None or self.recalled or all(map(self.recent.find, job_ids)):
+        if self.ledger is None or self.is_recalled or all(map(self.recent.find, job_ids)):
             return
-        self.recalled = True
+        self.is_recalled = True
         for job, request in reversed(await self.ledger.known()):  # all: more may follow
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.history import source_of
-from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
+from langchain_tokenhub.jobs.media_types import HEAD, IMAGES, image_size, media_type_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import (
     FileField,
@@ -143,7 +143,7 @@ class Reader:
         sent = {name: value for name, value in values.items() if name not in fields}
         for name, field in fields.items():
             if field.base64_field and (text := values.get(field.base64_field)):
-                file = _File(data=_unpadded(text))
+                file = _File(data=_decode_unpadded(text))
                 check(where + field.base64_field, file, field)
                 self.identities[where + name] = file.identity
             if (value := values.get(name)) is not None:
@@ -206,7 +206,7 @@ class Reader:
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
                 raise refusal(where, value, "an array is taken as PIL.Image.fromarray(array)")
             case _:
-                raise refusal(where, value, _TAKEN)
+                raise refusal(where, value, _ACCEPTED)
 
     async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> _File:
         """Read a file, a picture or an open file."""
@@ -231,15 +231,15 @@ class Reader:
             link = f"{scheme.lower()}://{rest}"  # not every fetcher knows HTTPS://
             return _File(url=link, source=await self._source(link))
         if head := _DATA_URL.match(text):
-            return _File(data=_decoded(where, text[head.end() :]))
+            return _File(data=_decode_base64(where, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
             return await self._from_files(where, job.files, field)
         if path := await self.runtime.blocking(_path, text, self.folders):
             return await self._load(where, str(path), lambda: _read(path))
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
-                return _File(data=_decoded(where, text))
-        advice = _TAKEN if self.folders is None else _TAKEN_FROM_MODEL
+                return _File(data=_decode_base64(where, text))
+        advice = _ACCEPTED if self.folders is None else _ACCEPTED_FROM_MODEL
         raise refusal(where, text, f"no file is there; {advice}")
 
     async def _from_block(self, where: str, block: Mapping[str, Any], field: FileField) -> _File:
@@ -250,9 +250,9 @@ class Reader:
             case {"url": str() as text}:
                 return await self._from_text(where, text, field)
             case {"base64": str() as text} | {"data": str() as text}:
-                return _File(data=_decoded(where, _DATA_URL.sub("", text)))
+                return _File(data=_decode_base64(where, _DATA_URL.sub("", text)))
             case _:
-                raise refusal(where, block, _TAKEN)
+                raise refusal(where, block, _ACCEPTED)
 
     async def _from_files(self, where: str, files: list[MediaFile], field: FileField) -> _File:
         """Resolve the first file of an earlier result that fits, or its preview."""
@@ -260,7 +260,7 @@ class Reader:
         if fitting:
             return await self._from_file(where, fitting[0])
         pictures = [picture for file in files if (picture := file.preview)]
-        if pictures and PICTURES & set(field.formats):
+        if pictures and IMAGES & set(field.formats):
             return await self._from_file(where, pictures[0])
         found = ", ".join(file.type for file in files) or "no file yet"
         needed = ", ".join(field.formats)
@@ -271,24 +271,24 @@ class Reader:
         source = file.source or (file.url and (await self._source(file.url) or file.url))
         found = _File(url=file.url or "")
         with self._defer_problems():
-            found = await self._available(where, file)
+            found = await self._resolve_earlier(where, file)
         return dataclasses.replace(found, source=source)
 
     async def _source(self, link: str) -> str | None:
         return await self.find_source(link) if self.find_source else None
 
-    async def _available(self, where: str, file: MediaFile) -> _File:
+    async def _resolve_earlier(self, where: str, file: MediaFile) -> _File:
         """Return the link or the bytes of an earlier file; a dead link is refreshed once.
 
         Raises:
             ResultExpiredError: The link is dead, and so is the fresh one.
         """
-        if await self._has_live_link(file):
+        if await self._has_valid_link(file):
             return _File(url=file.url or "")
         with suppress(InvalidRequestError, OSError):
             return _File(data=await file.model_copy(update={"url": None})._read(self.runtime))
-        fresh = await self._fresh(file, file._job) if file._job else None
-        if fresh is not None and not await fresh._is_dead(self.runtime):
+        fresh = await self._find_fresh(file, file._job) if file._job else None
+        if fresh is not None and not await fresh._is_link_expired(self.runtime):
             return _File(url=fresh.url or "")
         try:
             return _File(data=await file._read(self.runtime))
@@ -298,13 +298,13 @@ class Reader:
                 raise
         raise refusal(where, None, "its link is dead and it was not saved; make it anew")
 
-    async def _has_live_link(self, file: MediaFile) -> bool:
+    async def _has_valid_link(self, file: MediaFile) -> bool:
         """Return True if the file's link works; links of unknown jobs are not tried."""
         if not file.url or file.expired():
             return False
-        return file._job is None or not await file._is_dead(self.runtime)
+        return file._job is None or not await file._is_link_expired(self.runtime)
 
-    async def _fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
+    async def _find_fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
         """Return the same file with a fresh link, if the service still knows its job."""
         try:
             files = (await self.refresh(job)).files
@@ -314,8 +314,8 @@ class Reader:
         return next((one for one in linked if one.source == file.source), None)
 
 
-_TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
-_TAKEN_FROM_MODEL = (
+_ACCEPTED = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
+_ACCEPTED_FROM_MODEL = (
     "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is taken"
 )
 
@@ -326,7 +326,7 @@ def is_path(text: str) -> bool:
         return False
     if len(text) > 64:
         with suppress(InvalidRequestError):
-            return not _decoded("", text)
+            return not _decode_base64("", text)
     return not _JOB_ID.fullmatch(text)
 
 
@@ -391,7 +391,7 @@ def _as_png(picture: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _unpadded(text: str) -> bytes:
+def _decode_unpadded(text: str) -> bytes:
     """Return the bytes of validated base64, whose padding may be missing."""
     try:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
@@ -399,12 +399,12 @@ def _unpadded(text: str) -> bytes:
         return b""
 
 
-def _decoded(where: str, text: str) -> bytes:
+def _decode_base64(where: str, text: str) -> bytes:
     try:
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise refusal(where, None, _TAKEN)
+    raise refusal(where, None, _ACCEPTED)
 
 
 def check(where: str, file: _File, field: FileField) -> None:
@@ -428,11 +428,11 @@ def _fault_of(data: bytes, field: FileField) -> str | None:
         return f"{_megabytes(size)}, {_megabytes(most, 0)} is the most; make it smaller"
     if found not in field.formats:
         return f"the file is {found or 'of no known type'}; {', '.join(field.formats)} is needed"
-    measured = sides(data)
-    return _fault_of_sides(*measured, field) if measured else None
+    measured = image_size(data)
+    return _fault_of_size(*measured, field) if measured else None
 
 
-def _fault_of_sides(width: int, height: int, field: FileField) -> str | None:
+def _fault_of_size(width: int, height: int, field: FileField) -> str | None:
     short, long = sorted((width, height))
     least, most = field.side_min or 0, field.side_max or long
     if short < least or long > most:

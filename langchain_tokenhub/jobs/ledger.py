@@ -28,7 +28,7 @@ from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
-from langchain_tokenhub.jobs.ledger_keys import bare_link, digest_of
+from langchain_tokenhub.jobs.ledger_keys import digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
@@ -269,31 +269,31 @@ class Ledger:
         remove_entries(self._backend, key, lambda e: e.token == self._token and e.pending)
 
     def _link_key(self, link: str) -> str:
-        return f"links/{digest_of([self._account, bare_link(link)])}"
+        return f"links/{digest_of([self._account, strip_signature(link)])}"
 
     async def _record(self, key: str, job: Job, change: _Change) -> None:
         """Record a job, and which of its files links lead to: a text may name them by a link."""
         if not await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
             return
-        trouble = f"a link of job {job.id} is not in the ledger"
+        problem_text = f"a link of job {job.id} is not in the ledger"
         for file in job.files:
             for one in filter(None, (file, file.preview)):
                 if one.url and one.source:
                     link = self._link_key(one.url)
-                    await self._try(trouble, self._backend.replace, link, None, one.source)
+                    await self._try(problem_text, self._backend.replace, link, None, one.source)
 
-    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
+    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
         """Write, and only warn if that fails; return whether it did not."""
         try:
-            await self._do(verb, *args)
+            await self._do(function, *args)
         except TokenHubError as problem:
-            warn_user(f"{trouble}: {problem.message}")
+            warn_user(f"{problem_text}: {problem.message}")
             return False
         return True
 
-    async def _do(self, verb: Callable[..., T], *args: Any) -> T:
+    async def _do(self, function: Callable[..., T], *args: Any) -> T:
         try:
-            return await self._runtime.blocking(functools.partial(verb, *args))
+            return await self._runtime.blocking(functools.partial(function, *args))
         except TokenHubError:
             raise
         except Exception as problem:  # noqa: BLE001 - a user's store may raise anything

@@ -83,7 +83,7 @@ class StoreBackend:
         self._store = store
 
     def get(self, key: str) -> str | None:  # noqa: D102
-        return _decoded(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
+        return _as_text(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
 
     def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
         if self.get(key) != old:
@@ -96,10 +96,10 @@ class StoreBackend:
 
     def texts(self) -> Iterator[str]:  # noqa: D102
         keys = list(self._store.yield_keys(prefix=_NAMESPACE))
-        yield from filter(None, map(_decoded, self._store.mget(keys)))
+        yield from filter(None, map(_as_text, self._store.mget(keys)))
 
 
-def _decoded(found: Any) -> str | None:
+def _as_text(found: Any) -> str | None:
     """Return a stored value as text; anything but bytes and text is an unreadable record."""
     if isinstance(found, bytes):
         return found.decode(errors="replace")

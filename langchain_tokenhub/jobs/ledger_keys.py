@@ -51,7 +51,7 @@ _AZURE = re.compile(r"s[vsetpr]|srt|sig|sip|spr|skoid|sktid|sk[tesv]", re.IGNORE
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
-def bare_link(link: str) -> str:
+def strip_signature(link: str) -> str:
     """Return host and path of a link, and what its query has beside a signature."""
     try:
         parts = urlsplit(link)
@@ -71,7 +71,7 @@ def bare_link(link: str) -> str:
 def _without_signatures(value: Any) -> Any:
     match value:
         case str() if _LINK.fullmatch(value):
-            return bare_link(value)
+            return strip_signature(value)
         case Mapping():
             return {str(name): _without_signatures(inner) for name, inner in value.items()}
         case list() | tuple():

@@ -57,7 +57,7 @@ class SqlBackend:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _checked(url)
+        self._url = _parse_url(url)
         _engine(self._url, os.getpid())
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class SqlBackend:
         raise OSError(errno.EIO, f"{_without_password(self._url)}: {reason}")
 
 
-def _checked(url: str) -> sa.URL:
+def _parse_url(url: str) -> sa.URL:
     """Return a URL with the driver to use and, of SQLite, an absolute path."""
     parsed = None
     with suppress(exc.ArgumentError, ValueError):  # their text quotes the URL

@@ -48,7 +48,7 @@ class JobLimiter:
             moves = self.moves
             while not ticket.done() and not await runtime.wait(ticket, wait):
                 if self.moves == moves:
-                    raise _stuck(wait)
+                    raise _queue_error(wait)
                 moves = self.moves
             yield
         finally:
@@ -67,7 +67,7 @@ class JobLimiter:
                 ticket.set_result(None)
 
 
-def _stuck(wait: float) -> RateLimitError:
+def _queue_error(wait: float) -> RateLimitError:
     return RateLimitError(
         f"no job of this account ended for {wait:g} s, none was submitted",
         phase="not sent",

@@ -24,8 +24,8 @@ from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.media_types import TYPES
-from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
-from langchain_tokenhub.transport.failover import loopback
+from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
+from langchain_tokenhub.transport.failover import is_loopback_host
 
 Time = Annotated[datetime, AfterValidator(lambda t: t if t.tzinfo else t.replace(tzinfo=UTC))]
 """A time with a zone, UTC where none is given: others cannot be compared with it."""
@@ -91,7 +91,7 @@ class MediaFile(BaseModel):
         made = self if self.source else self.model_copy(update={"source": f"{job.id}#{index}"})
         made._job = made._job or JobRef(kind=job.kind, model=job.model, id=job.id, host=job.host)
         host = job.host or ""
-        made._allow_loopback |= loopback(host.rpartition(":")[0] or host)
+        made._allow_loopback |= is_loopback_host(host.rpartition(":")[0] or host)
         return made
 
     def _without_bytes(self) -> MediaFile:
@@ -128,7 +128,7 @@ class MediaFile(BaseModel):
 
     def expired(self, now: datetime | None = None) -> bool:
         """Return True if the links are past their time, or the file host refused the link."""
-        if self.url is not None and downloads.is_known_dead(self.url):
+        if self.url is not None and downloads.is_known_expired(self.url):
             return True
         return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
 
@@ -138,7 +138,7 @@ class MediaFile(BaseModel):
         Raises:
             ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
         """
-        return finish(self._read(SyncRuntime()))
+        return run_sync(self._read(SyncRuntime()))
 
     async def aread(self) -> bytes:
         """As `read`."""
@@ -157,7 +157,7 @@ class MediaFile(BaseModel):
         Raises:
             ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
         """
-        return finish(self._save(SyncRuntime(), to, name))
+        return run_sync(self._save(SyncRuntime(), to, name))
 
     async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
         """As `save`."""
@@ -177,8 +177,8 @@ class MediaFile(BaseModel):
         path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
         return self.model_copy(update={"path": path, "unpacked": unpacked})
 
-    async def _is_dead(self, runtime: Runtime) -> bool:
-        return await downloads.is_dead(runtime, self._source())
+    async def _is_link_expired(self, runtime: Runtime) -> bool:
+        return await downloads.is_link_expired(runtime, self._source())
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -74,12 +74,12 @@ class Watch:
             self.job = seen
         self._plan(retry_after)
         if now >= self._deadline and not self.job.ended:
-            raise self._timed_out()
+            raise self._timeout_error()
         return self.job
 
     def close(self) -> None:
         """Stop counting this job's polls."""
-        schedule.shared.polling(self._rate, math.inf)
+        schedule.shared.record_rate(self._rate, math.inf)
 
     def _age(self) -> float:
         return self._service.transport.runtime.now() - self._submitted
@@ -92,7 +92,7 @@ class Watch:
             load = 1.0 if is_test else schedule.shared.load(self._service.site)
             retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
         self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
-        schedule.shared.polling(self._rate, self._gap)
+        schedule.shared.record_rate(self._rate, self._gap)
         self._next = self._service.transport.runtime.now() + self._gap
 
     def _prior(self) -> schedule.Prior:
@@ -118,10 +118,10 @@ class Watch:
             raise error
         self._failing_since = now if self._failing_since is None else self._failing_since
         if now - self._failing_since >= MAX_FAILING_SECONDS:
-            raise self._gave_up(error, now - self._failing_since) from error
+            raise self._failing_error(error, now - self._failing_since) from error
         logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
 
-    def _gave_up(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
+    def _failing_error(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
         """Return the error for polls that keep failing.
 
         It is not the class of `error`, which others would retry with a new submit.
@@ -131,7 +131,7 @@ class Watch:
         facts: dict[str, Any] = {name: getattr(error, name) for name in names}
         return JobTimeoutError(message, job=self.job, hint=interruption_note(self.job), **facts)
 
-    def _timed_out(self) -> JobTimeoutError:
+    def _timeout_error(self) -> JobTimeoutError:
         job = self.job
         return JobTimeoutError(
             f"the job is {job.service_status or job.status!r} after a wait of {self._wait:g} s",
@@ -142,7 +142,7 @@ class Watch:
         )
 
 
-async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
+async def poll_until_ended(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
     """Yield `job` as it is, then after each poll, until it ends.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from langchain_tokenhub.jobs.media_types import MEDIA_TYPES, PICTURES, VIDEOS
+from langchain_tokenhub.jobs.media_types import IMAGES, MEDIA_TYPES, VIDEOS
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -24,7 +24,7 @@ MAX_MESH = 8 * 1024**2
 """Bytes up to which a 3D model is embedded with its viewer: a link would not show it."""
 VIEWABLE = frozenset({"glb", "obj", "stl"})
 """File types that trimesh reads by itself."""
-_BROWSER_PICTURES = PICTURES - {"tiff"}
+_BROWSER_IMAGES = IMAGES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
@@ -86,7 +86,7 @@ def file_html(file: File) -> str:
         inside = html.escape(page, quote=True)
         frame = 'width="100%" height="480" style="border:0"'
         return f'<iframe srcdoc="{inside}" {frame}></iframe>'
-    if source and file.type in _BROWSER_PICTURES:
+    if source and file.type in _BROWSER_IMAGES:
         return f'<img src="{source}" alt="{name}" {_SIZE}>'
     if source and file.type in VIDEOS:
         return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'

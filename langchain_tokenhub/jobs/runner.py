@@ -23,7 +23,7 @@ from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_job_s
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter
 from langchain_tokenhub.jobs.service import Service, SubmitHooks, attach_job, raise_if_failed
 from langchain_tokenhub.transport import Runtime
@@ -104,7 +104,7 @@ class JobRunner:
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
-                async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+                async with aclosing(poll_until_ended(self.service, job, wait=self.wait)) as states:
                     async for state in states:
                         await self.reporter.report(state)
                         job = state

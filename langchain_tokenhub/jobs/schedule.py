@@ -135,7 +135,7 @@ class DurationStats:
         """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
         return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
 
-    def polling(self, rate: PollRate, seconds: float) -> None:
+    def record_rate(self, rate: PollRate, seconds: float) -> None:
         """Record that a job is polled once in `seconds`; infinite seconds end its polls.
 
         After that nothing is recorded: a poll on another thread may still return.

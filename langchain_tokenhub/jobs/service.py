@@ -30,8 +30,8 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import (
-    decode_queried,
-    decode_submitted,
+    decode_query,
+    decode_submit,
     is_accepted,
     refusal_in,
     refusal_text,
@@ -161,7 +161,7 @@ class Service:
         try:
             until = max(deadline, self.transport.runtime.now() + INTERRUPT_GRACE)
             work = self._send(body, log, send_state, until)
-            job, interrupted_by = await self.transport.runtime.shielded(work, send_state)
+            job, interrupted_by = await self.transport.runtime.run_shielded(work, send_state)
         except SubmissionUnknownError as unknown:
             unknown.ledger_key = log.key
             await log.lost()
@@ -219,7 +219,7 @@ class Service:
             SubmissionUnknownError: The answer leaves it open.
         """
         now = datetime.now(UTC)
-        job = decode_submitted(answer, self.facts, self.model, submitted_at=begun, now=now)
+        job = decode_submit(answer, self.facts, self.model, submitted_at=begun, now=now)
         if job is not None:
             return job
         error: TokenHubError = SubmissionUnknownError(
@@ -259,7 +259,7 @@ class Service:
         answer = await self.transport.json(call)
         if fault_in(answer.data) and not reports_failure(answer.data):
             raise error_from(answer.status, {}, answer.data, host=answer.host)
-        seen = decode_queried(job, answer, self.facts, now=datetime.now(UTC))
+        seen = decode_query(job, answer, self.facts, now=datetime.now(UTC))
         return seen, answer.retry_after
 
 

@@ -261,12 +261,12 @@ class FileField(Validator):
 
     def _validate(self, value: Any) -> Any:
         if not self.many:
-            return _file(value)
+            return _check_file(value)
         files = list(value) if isinstance(value, list | tuple) else [value]
         if not self.least <= len(files) <= self.most:
             what = f"{len(files)} files, {self.least} to {self.most} are taken"
             raise param_error("files", what, "change their number")
-        return [_file(file) for file in files] or None
+        return [_check_file(file) for file in files] or None
 
     def _json_schema(self) -> dict[str, Any]:
         if not self.many:
@@ -275,7 +275,7 @@ class FileField(Validator):
         return {**limits, "items": {"type": "string"}}
 
 
-def _file(value: object) -> object:
+def _check_file(value: object) -> object:
     """Refuse what cannot be a file; the rest is checked where files are read."""
     if value is None or isinstance(value, bool | int | float | complex | list | tuple | set):
         advice = "give a link, a path, bytes, an image or an earlier result"

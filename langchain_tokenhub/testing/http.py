@@ -78,7 +78,7 @@ def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endp
             response = await _fail(x) or await handler(_authorise(x) if needs_key else x)
         except RefusedError as error:
             response = refusal(hub, x.rng, error)
-        return _damaged(x, response)
+        return _damage(x, response)
 
     return serve
 
@@ -233,7 +233,7 @@ async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def _damaged(x: Exchange, response: Response) -> Response:
+def _damage(x: Exchange, response: Response) -> Response:
     """Cut an answer short or let it drip; a stream does so itself."""
     if isinstance(response, StreamingResponse):
         return response

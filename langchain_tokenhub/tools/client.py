@@ -16,21 +16,21 @@ from pydantic import BeforeValidator, Field, ValidationError
 from langchain_tokenhub._warnings import suppress_warnings
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
-from langchain_tokenhub.jobs.batch import Outcome, outcomes
+from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.tools.prices import estimate_price
-from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
+from langchain_tokenhub.transport import SyncRuntime, Transport, iterate_sync, run_sync
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
@@ -98,7 +98,7 @@ class MediaClient(MediaSettings):
             **params: The model's parameters; or `job_id` alone, to resume a job.
         """
         params = self._with_prompt(text, params)
-        return finish(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
+        return run_sync(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
 
     async def agenerate(
         self,
@@ -119,7 +119,7 @@ class MediaClient(MediaSettings):
     ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
         params = self._with_prompt(text, params)
-        return finish(self._submit(self._sync(), params, extra, again=again))
+        return run_sync(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
@@ -130,7 +130,7 @@ class MediaClient(MediaSettings):
 
     def query(self, job: JobRef | str) -> Job:
         """Query a job once and return its state."""
-        return finish(self._query(self._sync(), job))
+        return run_sync(self._query(self._sync(), job))
 
     async def aquery(self, job: JobRef | str) -> Job:
         """As `query`."""
@@ -138,7 +138,7 @@ class MediaClient(MediaSettings):
 
     def watch(self, job: JobRef | str) -> Iterator[Job]:
         """Yield a job's state, then each change of it, until the job ends."""
-        return drain(self._watch(self._sync(), job))
+        return iterate_sync(self._watch(self._sync(), job))
 
     def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
         """As `watch`."""
@@ -146,7 +146,7 @@ class MediaClient(MediaSettings):
 
     def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """Wait for a job, save its files, and return them."""
-        return finish(self._result(self._sync(), job, wait_timeout))
+        return run_sync(self._result(self._sync(), job, wait_timeout))
 
     async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
@@ -156,7 +156,7 @@ class MediaClient(MediaSettings):
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
         """Yield the result or the error of each job once, in the order in which they end."""
-        return drain(self._results(self._sync(), jobs, wait_timeout))
+        return iterate_sync(self._results(self._sync(), jobs, wait_timeout))
 
     def aresults(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
@@ -176,7 +176,7 @@ class MediaClient(MediaSettings):
         wait: float | None = None,
         by_model: bool = False,
     ) -> MediaResult:
-        checked = self._checked(params)
+        checked = self._check_params(params)
         job_id = getattr(checked, "job_id", None)
         if job_id and (extra or again):
             raise InvalidRequestError(
@@ -198,7 +198,7 @@ class MediaClient(MediaSettings):
         again: bool,
         by_model: bool = False,
     ) -> Job:
-        checked = self._checked(params)
+        checked = self._check_params(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, None)
@@ -218,7 +218,7 @@ class MediaClient(MediaSettings):
         service = self._service(transport, known)
         wait = effective_wait(self.wait_timeout, service.facts.wait_timeout)
         shown: tuple[Any, ...] | None = None
-        async with aclosing(polls(service, known, wait=wait)) as states:
+        async with aclosing(poll_until_ended(service, known, wait=wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
@@ -242,7 +242,7 @@ class MediaClient(MediaSettings):
         history = self._history(transport)
         await history.recall(by_id)
         known = [history.latest(await self._job(history, job)) for job in by_id.values()]
-        found = outcomes(known, lambda job: self._runner(transport, wait, job, show_bar=False))
+        found = wait_for_all(known, lambda job: self._runner(transport, wait, job, show_bar=False))
         async with aclosing(found):
             async for outcome in found:
                 yield outcome
@@ -263,7 +263,7 @@ class MediaClient(MediaSettings):
             phase="not sent",
         )
 
-    def _checked(self, params: Mapping[str, Any]) -> MediaParams:
+    def _check_params(self, params: Mapping[str, Any]) -> MediaParams:
         """Return the parameters as the model's class, or raise what is wrong with them."""
         cls = params_class(self.model, self.kind)
         try:
@@ -281,7 +281,7 @@ class MediaClient(MediaSettings):
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self._history(runner.service.transport).find,
-            refresh=functools.partial(self._refreshed, runner.service.transport),
+            refresh=functools.partial(self._query_links, runner.service.transport),
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
         )
@@ -323,7 +323,7 @@ class MediaClient(MediaSettings):
         """Return the request of a row, with its key, without sending it."""
         token = row_call.set(RowCall(row_id))
         try:
-            runner, checked = self._runner(self._async(), None), self._checked(params)
+            runner, checked = self._runner(self._async(), None), self._check_params(params)
             return await self._request(runner, checked, extra, again=False, by_model=False)
         finally:
             row_call.reset(token)
@@ -361,7 +361,7 @@ class MediaClient(MediaSettings):
             timeout=self.timeout,
         )
 
-    async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
+    async def _query_links(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
         job = Job(**ref.model_dump())
         return await self._service(transport, job).query(job)

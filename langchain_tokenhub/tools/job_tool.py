@@ -12,7 +12,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
 from langchain_tokenhub.tools.options import JobSettings, JobToolOptions
-from langchain_tokenhub.transport import Transport, finish
+from langchain_tokenhub.transport import Transport, run_sync
 
 MAX_LISTED = 20
 
@@ -61,7 +61,7 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         def __init__(self, **options: Unpack[JobToolOptions]) -> None: ...
 
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return finish(self._answer(self._sync(), JobQuestion(**params)))
+        return run_sync(self._answer(self._sync(), JobQuestion(**params)))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
         return await self._answer(self._async(), JobQuestion(**params))

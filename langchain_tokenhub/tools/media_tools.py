@@ -36,7 +36,7 @@ from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
 from langchain_tokenhub.tools.options import ImageToolOptions, MediaToolOptions
 from langchain_tokenhub.tools.result_image import image_blocks
-from langchain_tokenhub.transport import Transport, finish
+from langchain_tokenhub.transport import Transport, run_sync
 
 Content: TypeAlias = str | list[str | dict[str, Any]]
 
@@ -134,7 +134,7 @@ class MediaTool(MediaClient, ToolErrorMixin):
         return with_messages(schema) if self.shared_budget else schema
 
     def _run(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
-        return finish(self._answer(self._sync(), params))
+        return run_sync(self._answer(self._sync(), params))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
         return await self._answer(self._async(), params)

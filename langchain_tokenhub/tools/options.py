@@ -25,14 +25,14 @@ from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.transport import Transport
 
 
-def absolute(location: Any) -> Any:
+def make_absolute(location: Any) -> Any:
     """Return a folder that stays the same when the process changes its own."""
     if not isinstance(location, str | os.PathLike):
         return location
     return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
 
 
-def ledger_location(location: Any) -> Any:
+def normalize_ledger(location: Any) -> Any:
     """Return a folder as an absolute path, and a database's URL as its backend.
 
     Raises:
@@ -43,17 +43,17 @@ def ledger_location(location: Any) -> Any:
         case str() if "://" in location:
             return backend_for(location)
         case str() | os.PathLike():
-            return absolute(location)
+            return make_absolute(location)
         case None | BaseStore() | LedgerBackend():
             return location
         case _:
             raise ValueError("ledger is neither a folder, nor a database's URL, nor a BaseStore")
 
 
-Folder = Annotated[Path, AfterValidator(absolute)]
+Folder = Annotated[Path, AfterValidator(make_absolute)]
 LedgerLocation = Annotated[
     SkipValidation[str | Path | BaseStore[str, Any] | LedgerBackend | None],
-    AfterValidator(ledger_location),
+    AfterValidator(normalize_ledger),
     Field(default=None, exclude=True),
 ]
 

@@ -27,7 +27,7 @@ async def image_blocks(runtime: Runtime, files: Sequence[MediaFile]) -> list[dic
 async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
     try:
         data = await file._read(runtime)
-        small = await runtime.blocking(_scaled, data)
+        small = await runtime.blocking(_scale, data)
     except (TokenHubError, OSError, ValueError, SyntaxError) as problem:  # Pillow raises the latter
         warn_user(f"an image of the result is not shown to the model: {type(problem).__name__}")
         return None
@@ -38,7 +38,7 @@ async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
     }
 
 
-def _scaled(data: bytes) -> bytes:
+def _scale(data: bytes) -> bytes:
     """Return an image as JPEG, at most `MAX_SIDE` pixels a side."""
     from PIL import Image
 

@@ -16,8 +16,8 @@ from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 from langchain_tokenhub.tools.options import (
     MediaSettings,
     ToolkitOptions,
-    absolute,
-    ledger_location,
+    make_absolute,
+    normalize_ledger,
 )
 from langchain_tokenhub.tools.prices import estimate_price
 
@@ -29,11 +29,11 @@ def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Ki
 def _folder(name: str, value: Any) -> Any:
     match name:
         case "save_to":
-            return absolute(value)
+            return make_absolute(value)
         case "ledger":
-            return ledger_location(value)
+            return normalize_ledger(value)
         case "allow_local_files" if isinstance(value, list | tuple):
-            return [absolute(folder) for folder in value]
+            return [make_absolute(folder) for folder in value]
         case _:
             return value
 

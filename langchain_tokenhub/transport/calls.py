@@ -22,7 +22,7 @@ TOTAL_FACTOR = 3
 """A whole answer may take this many times the read timeout."""
 
 
-def _checked_seconds(limit: float) -> float:
+def _check_seconds(limit: float) -> float:
     if not 0 < limit <= MAX_TIMEOUT:
         problem = f"timeout is a number of seconds above 0, not {limit}"
         hint = "httpx.Timeout(None) waits for ever"
@@ -71,14 +71,14 @@ class Timeouts:
             case None:
                 return default
             case float() | int():
-                seconds = _checked_seconds(float(timeout))
+                seconds = _check_seconds(float(timeout))
                 alone = min(seconds, default.connect or seconds)
                 backed = min(seconds, default.connect_backed or seconds)
                 return cls(alone, backed, seconds, seconds, seconds, seconds, chosen=True)
             case _:
                 read, connect, write = timeout.read, timeout.connect, timeout.write
                 for limit in (read, connect, write):
-                    _checked_seconds(1.0 if limit is None else limit)
+                    _check_seconds(1.0 if limit is None else limit)
                 return cls(connect, connect, read, write, content=read, first=read, chosen=True)
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
@@ -141,7 +141,7 @@ class SendState:
 
     def _check_cancelled(self) -> None:
         # The order matters: here the state is set before `is_cancelled` is read;
-        # `SyncRuntime.shielded` sets it before it reads the state, so that one of them notices.
+        # `SyncRuntime.run_shielded` sets it before it reads the state, so that one of them notices.
         if self.is_cancelled:
             self.started = self.handed = False
             raise SubmitCancelledError("interrupted before anything was sent")
@@ -203,11 +203,11 @@ class Call:
         """The body encoded once, the same bytes in every attempt."""
         # not `functools.cached_property`, which has one lock for all objects before Python 3.12
         if "_content" not in self.__dict__:
-            self.__dict__["_content"] = None if self.body is None else _encoded(self.body)
+            self.__dict__["_content"] = None if self.body is None else _encode(self.body)
         return cast("bytes | None", self.__dict__["_content"])
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def _encode(body: Mapping[str, Any]) -> bytes:
     try:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode()

@@ -13,9 +13,9 @@ from pydantic_core import from_json
 
 from langchain_tokenhub.errors import ServerError, clean
 
-LARGEST_ANSWER = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of a JSON answer; pictures in base64 fit."""
-LARGEST_ERROR_BODY = 64 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
 """Bytes of an error body that are read."""
 ERROR_BODY_SECONDS = 10.0
 """Seconds for which an error body is read."""
@@ -77,7 +77,7 @@ class Inflater:
         self._has_begun = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `piece`."""
+        """Yield the decompress bytes of `piece`."""
         if self._engine is None:
             yield piece
             return
@@ -108,12 +108,12 @@ class Inflater:
             raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
 
 
-def decompressed(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
+def decompress(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
     """Return the plain bytes of a body whose Content-Encoding is `encoding`, if it has one."""
-    return _inflated(chunks, Inflater(encoding)) if encoding else chunks
+    return _inflate(chunks, Inflater(encoding)) if encoding else chunks
 
 
-async def _inflated(
+async def _inflate(
     chunks: AsyncGenerator[bytes, None], inflater: Inflater
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
@@ -145,6 +145,6 @@ async def read_error_body(
         async with aclosing(pieces):
             async for piece in pieces:
                 body += piece
-                if len(body) > LARGEST_ERROR_BODY or now() > until:
+                if len(body) > MAX_ERROR_BODY_BYTES or now() > until:
                     break
-    return bytes(body[:LARGEST_ERROR_BODY])
+    return bytes(body[:MAX_ERROR_BODY_BYTES])

@@ -26,14 +26,14 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.calls import SendState, Timeouts
-from langchain_tokenhub.transport.decoding import decompressed, read_error_body
+from langchain_tokenhub.transport.decoding import decompress, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
-from langchain_tokenhub.transport.failover import ascii_name, loopback
+from langchain_tokenhub.transport.failover import ascii_name, is_loopback_host
 from langchain_tokenhub.transport.http.proxy import proxy_for
 from langchain_tokenhub.transport.runtime import Address, Runtime
 
-MOST_REDIRECTS = 5
-MOST_ADDRESSES = 4
+MAX_REDIRECTS = 5
+MAX_ADDRESSES = 4
 """Addresses of a host that are tried one after another until one accepts the connection."""
 MIN_RATE = 2048
 """Bytes per second that a download must bring on average over each `RATE_WINDOW`."""
@@ -48,7 +48,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class RemoteFile:
     """A file that is being downloaded.
 
     Args:
@@ -77,7 +77,7 @@ async def fetch(
     allow_loopback: bool = False,
     start: int = 0,
     etag: str | None = None,
-) -> Fetched:
+) -> RemoteFile:
     """Open the file at `url`, from the byte at `start` if its version is still `etag`.
 
     Loopback is allowed where the API itself is there.
@@ -91,7 +91,7 @@ async def fetch(
     if start and etag:
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     runtime = runtime.plain()
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         requests = await _check_link(runtime, url, allow_loopback=allow_loopback)
         request, response = await _open(runtime, requests, headers)
         if not response.is_redirect:
@@ -102,7 +102,7 @@ async def fetch(
         except ValueError:
             problem = "a result's link redirects to what is not a URL"
             raise InvalidRequestError(problem, hint=_HINT) from None
-    raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
+    raise InvalidRequestError(f"a result's link redirects more than {MAX_REDIRECTS} times")
 
 
 async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
@@ -112,7 +112,7 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
         name = ascii_name(target)
     except (httpx.InvalidURL, UnicodeError):
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
-    if allow_loopback and loopback(target.host):
+    if allow_loopback and is_loopback_host(target.host):
         return [httpx.Request("GET", target)]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
@@ -126,7 +126,7 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
     if not addresses or not all(map(_is_public, addresses)):
         raise _not_public(name)
-    return [_pinned_request(target, address) for address in addresses[:MOST_ADDRESSES]]
+    return [_pinned_request(target, address) for address in addresses[:MAX_ADDRESSES]]
 
 
 def _not_public(name: str) -> InvalidRequestError:
@@ -198,7 +198,9 @@ def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
     return error
 
 
-async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.Request) -> Fetched:
+async def _read_head(
+    runtime: Runtime, response: httpx.Response, request: httpx.Request
+) -> RemoteFile:
     status, headers = response.status_code, response.headers
     if not response.is_success:
         try:
@@ -211,7 +213,7 @@ async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.
     part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
     pieces = _pieces(runtime, response, request, encoding)
     await anext(pieces)  # started, so that closing it closes the answer
-    return Fetched(
+    return RemoteFile(
         status=status,
         start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,
@@ -231,7 +233,7 @@ async def _pieces(
     try:
         yield b""
         rate.skip_to(runtime.now())
-        async with aclosing(decompressed(runtime.chunks(response), encoding)) as pieces:
+        async with aclosing(decompress(runtime.chunks(response), encoding)) as pieces:
             async for piece in pieces:
                 rate.add(len(piece), runtime.now())
                 yield piece

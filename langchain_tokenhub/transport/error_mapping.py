@@ -26,7 +26,7 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call, SendState
-from langchain_tokenhub.transport.failover import loopback
+from langchain_tokenhub.transport.failover import is_loopback_host
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 
 _REDACTED = "[redacted]"
@@ -113,7 +113,7 @@ def hint_for(error: TokenHubError, call: Call, origin: str) -> str | None:
 
 
 def _unreachable_hint(origin: str) -> str:
-    if loopback(urlsplit(origin).hostname or ""):
+    if is_loopback_host(urlsplit(origin).hostname or ""):
         return (
             "nothing answers at this address; run `tokenhub emulator`, or check "
             "base_url / TOKENHUB_BASE_URL / 该地址没有服务：请运行 `tokenhub emulator`，"

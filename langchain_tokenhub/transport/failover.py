@@ -150,7 +150,7 @@ def ascii_name(url: httpx.URL) -> str:
     return name
 
 
-def loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
     """Return True if `host` names this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

@@ -27,7 +27,7 @@ from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.http.threads import start_thread
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     import httpx2
@@ -95,7 +95,7 @@ class SyncRuntime(_Runtime):
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `work` in the background, in sync on one of `MAX_WORKERS` threads."""
         context = contextvars.copy_context()
-        future = _executor(os.getpid()).submit(context.run, finish, work)
+        future = _executor(os.getpid()).submit(context.run, run_sync, work)
         future.add_done_callback(lambda ended: work.close() if ended.cancelled() else None)
         return future
 
@@ -108,7 +108,7 @@ class SyncRuntime(_Runtime):
             raise
         return future.done()
 
-    async def shielded(
+    async def run_shielded(
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
         """Run `work`; once its first byte was sent, an interruption waits for its result.
@@ -117,11 +117,11 @@ class SyncRuntime(_Runtime):
         Returns the result, and the interruption, which the caller raises once the result is safe.
         """
         if threading.current_thread() is not threading.main_thread():
-            return finish(work), None  # Ctrl-C is raised in the main thread only
+            return run_sync(work), None  # Ctrl-C is raised in the main thread only
         ended = Future[T]()
         try:
             # inside: it may have sent everything before this thread runs again
-            start_thread(functools.partial(finish, work), ended)
+            start_thread(functools.partial(run_sync, work), ended)
             concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.is_cancelled = True  # before `is_under_way` is read: see `SendState`
@@ -175,7 +175,7 @@ class AsyncRuntime(_Runtime):
             raise
         return future.done()
 
-    async def shielded(  # noqa: D102
+    async def run_shielded(  # noqa: D102
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
         task = _SubmitTask(work, send_state)
@@ -271,4 +271,4 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy too
+atexit.register(lambda: run_sync(sync_pool().close()))  # those through a proxy too

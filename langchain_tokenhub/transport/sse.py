@@ -29,7 +29,7 @@ from langchain_tokenhub.transport.calls import Timeouts
 from langchain_tokenhub.transport.decoding import parse, parse_event
 from langchain_tokenhub.transport.error_mapping import refusal
 
-LARGEST_EVENT = 16 * 1024 * 1024
+MAX_EVENT_BYTES = 16 * 1024 * 1024
 """Bytes of one event; a picture in base64 fits."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -51,7 +51,7 @@ Event = tuple[bytes, bytes]
 class EventDecoder:
     """Turns the pieces of a stream into events."""
 
-    def __init__(self, largest: int = LARGEST_EVENT) -> None:
+    def __init__(self, largest: int = MAX_EVENT_BYTES) -> None:
         self._largest = largest
         self._head: bytes | None = b""  # what may be a BOM; None once that is settled
         self._after_cr = False
@@ -72,14 +72,14 @@ class EventDecoder:
         if self._head is not None:
             piece = self._without_bom(piece)
         if self._after_cr or b"\r" in piece:
-            piece = self._with_line_feeds(piece)
+            piece = self._normalize_line_ends(piece)
         events: list[Event] = []
         if self._tail or self._data or self._name:  # an event is incomplete
             end = piece.find(b"\n\n")
             cut = len(piece) if end < 0 else end + 2
             events, piece = self._feed(piece[:cut]), piece[cut:]
         if (end := piece.rfind(b"\n\n")) >= 0:
-            events += self._whole(piece[: end + 2])
+            events += self._split_events(piece[: end + 2])
             piece = piece[end + 2 :]
         return events + self._feed(piece) if piece else events
 
@@ -88,7 +88,7 @@ class EventDecoder:
         events: list[Event] = []
         if self._tail:
             line, self._tail = b"".join(self._tail), []
-            self._line(line, events)
+            self._read_line(line, events)
         if self._has_whole_value():
             self._dispatch(self._name, events)
         return events
@@ -98,7 +98,7 @@ class EventDecoder:
         """Whether the stream stopped in the middle of an event."""
         return bool(self._tail or self._data)
 
-    def _whole(self, piece: bytes) -> list[Event]:
+    def _split_events(self, piece: bytes) -> list[Event]:
         """Return the events of a piece that begins and ends with one, as nearly all do."""
         events: list[Event] = []
         for block in piece[:-2].split(b"\n\n"):
@@ -119,7 +119,7 @@ class EventDecoder:
             self._tail = [rest] if rest else []
             self._tail_size = len(rest)
             for line in lines:
-                self._line(line, events)
+                self._read_line(line, events)
         elif piece:
             self._tail.append(piece)
             self._tail_size += len(piece)
@@ -139,7 +139,7 @@ class EventDecoder:
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _with_line_feeds(self, piece: bytes) -> bytes:
+    def _normalize_line_ends(self, piece: bytes) -> bytes:
         """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
         if piece:
             ends_in_cr = piece.endswith(b"\r")
@@ -147,21 +147,23 @@ class EventDecoder:
             self._after_cr = ends_in_cr
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             self._dispatch(self._name, events)
             self._name = b""
         elif line.startswith(b"data:"):
-            self._add(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
+            self._add_data(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line == b"data":
-            self._add(b"", len(line), events)
+            self._add_data(b"", len(line), events)
         elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
-            self._add(line, len(line), events, is_bare=True)
+            self._add_data(line, len(line), events, is_bare=True)
         # comments, `id`, `retry` and unknown fields carry nothing for us
 
-    def _add(self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False) -> None:
+    def _add_data(
+        self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False
+    ) -> None:
         """Add a line of data; a complete JSON object before it is an event of its own."""
         is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
         if is_first and self._has_whole_value():
@@ -179,15 +181,15 @@ class EventDecoder:
 
     def _dispatch(self, name: bytes, events: list[Event]) -> None:
         if self._data:
-            events.append((name, self._joined()))
+            events.append((name, self._join_data()))
             self._data, self._data_size, self._is_bare = [], 0, False
 
-    def _joined(self) -> bytes:
+    def _join_data(self) -> bytes:
         return self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
 
     def _has_whole_value(self) -> bool:
         """Return True if the data are a whole JSON object or `[DONE]`."""
-        data = self._joined().strip()
+        data = self._join_data().strip()
         if _is_done(data):
             return True
         if not (data.startswith(b"{") and data.endswith(b"}")):

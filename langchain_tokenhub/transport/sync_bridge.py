@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-def finish(work: Coroutine[Any, Any, T]) -> T:
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end on this thread, without an event loop."""
     try:
         return _run(lambda: work)
@@ -17,7 +17,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         work.close()
 
 
-def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+def iterate_sync(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Iterate over `stream` on this thread, without an event loop, and close it at the end."""
     try:
         while True:
@@ -25,7 +25,7 @@ def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     except StopAsyncIteration:
         return
     finally:
-        finish(stream.aclose())
+        run_sync(stream.aclose())
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

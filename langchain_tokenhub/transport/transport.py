@@ -33,8 +33,8 @@ from langchain_tokenhub.transport.calls import (
     earliest,
 )
 from langchain_tokenhub.transport.decoding import (
-    LARGEST_ANSWER,
-    decompressed,
+    MAX_ANSWER_BYTES,
+    decompress,
     limit_body,
     parse,
     read_error_body,
@@ -60,7 +60,7 @@ logger = logging.getLogger("langchain_tokenhub.transport")
 DRAIN_SECONDS = 0.1
 """How long to wait for the end of a finished stream, so that its connection can be reused."""
 DRAIN_BYTES = 65536
-SHORTEST_SECRET = 8
+MIN_SECRET_LENGTH = 8
 """Characters of a user's header from which on errors redact it; shorter ones are plain words."""
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
@@ -113,18 +113,18 @@ class Attempt:
         try:
             response = await self._send(stream=False)
         except TokenHubError as error:
-            if (data := self._accepted(error)) is None:
+            if (data := self._accepted_body(error)) is None:
                 raise
             server_id = error.request_id or data.get("request_id")
             return self._answer(error.status or 0, data, server_id, error.retry_after)
         try:
-            data = self._value(response, await self._whole(response))
+            data = self._decode(response, await self._read_all(response))
         finally:
             await self.runtime.close(response)
         pause = retry_after(response.headers)
         return self._answer(response.status_code, data, _request_id(response, data), pause)
 
-    def _accepted(self, error: TokenHubError) -> Any:
+    def _accepted_body(self, error: TokenHubError) -> Any:
         """Return the body of an error that says that the call was accepted, else None."""
         try:
             data = error.response and error.response.json()
@@ -181,7 +181,7 @@ class Attempt:
             self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
-            failure = await self._error_answer(response)
+            failure = await self._read_error(response)
         # raised outside `except`: the library's error holds the request and with it the key
         raise failure
 
@@ -229,7 +229,7 @@ class Attempt:
             headers["content-type"] = "application/json"
         own.pop("authorization", None)
         key, values = self.endpoint.key(), self.endpoint.headers.values()
-        self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
+        self._secrets = (key, *(value for value in values if len(value) >= MIN_SECRET_LENGTH))
         return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
 
     def _left(self) -> float | None:
@@ -239,11 +239,11 @@ class Attempt:
     # -- the answer -------------------------------------------------------------------------
 
     def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed bytes of the body."""
+        """Yield the decompress bytes of the body."""
         encoding = response.headers.get("content-encoding", "")
-        return decompressed(self.runtime.chunks(response), encoding)
+        return decompress(self.runtime.chunks(response), encoding)
 
-    async def _whole(self, response: httpx.Response) -> bytes:
+    async def _read_all(self, response: httpx.Response) -> bytes:
         """Return the body; its size and the time it takes are limited."""
         pieces: list[bytes] = []
         size = 0
@@ -263,8 +263,8 @@ class Attempt:
         raise failure
 
     def _check_progress(self, size: int, until: float | None) -> None:
-        if size > LARGEST_ANSWER:
-            problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
+        if size > MAX_ANSWER_BYTES:
+            problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
             raise ServerError(problem, phase="answered")
         if until is not None and self.runtime.now() > until:
             raise APITimeoutError(
@@ -273,7 +273,7 @@ class Attempt:
                 hint="raise `timeout` if it may take that long",
             )
 
-    def _value(self, response: httpx.Response, body: bytes) -> Any:
+    def _decode(self, response: httpx.Response, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` where the service sent events unasked."""
         status = response.status_code
         try:
@@ -299,7 +299,7 @@ class Attempt:
             return values[0]
         return Events(values=values, failure=failure and self.annotate(failure))
 
-    async def _error_answer(self, response: httpx.Response) -> TokenHubError:
+    async def _read_error(self, response: httpx.Response) -> TokenHubError:
         """Return the error that a non-2xx answer stands for."""
         status = response.status_code
         try:
@@ -338,7 +338,7 @@ class Attempt:
                         raise reader.failure
                     await self._drain(response, pieces)
             else:  # a server that ignores `stream`
-                data = self._value(response, await self._whole(response))
+                data = self._decode(response, await self._read_all(response))
                 yield list(data.values) if isinstance(data, Events) else [data]
                 if isinstance(data, Events) and data.failure is not None:
                     raise data.failure

@@ -18,7 +18,7 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import params_class
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from tests.conftest import ScriptedRuntime
 
 URL = "https://x.test/cat.png?q-signature=s"
@@ -46,7 +46,7 @@ def body(model, *, folders=None, jobs=(), **params):
         raise errors.JobNotFoundError("gone")
 
     reader = Reader(runtime=ScriptedRuntime(), find=find, refresh=refresh, folders=folders)
-    return finish(reader.read(params_class(model)(**params)))[0]
+    return run_sync(reader.read(params_class(model)(**params)))[0]
 
 
 def image(value, **kwargs):

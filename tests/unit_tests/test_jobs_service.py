@@ -14,9 +14,9 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.service import Service, SubmitHooks, raise_if_failed
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from tests.conftest import answer, scripted
 
 SUBMITTED = {
@@ -59,15 +59,15 @@ def again(*args, **kwargs):
 
 def request(where, *, wait=60.0, log=None):
     deadline = where.transport.runtime.now() + wait
-    return finish(where.submit({"prompt": "雪"}, deadline=deadline, log=log))
+    return run_sync(where.submit({"prompt": "雪"}, deadline=deadline, log=log))
 
 
 def wait_for(where, job, wait=1800.0):
     async def all_of_it():
-        async with aclosing(polls(where, job, wait=wait)) as states:
+        async with aclosing(poll_until_ended(where, job, wait=wait)) as states:
             return [state async for state in states]
 
-    return finish(all_of_it())
+    return run_sync(all_of_it())
 
 
 def bodies(where):
@@ -226,7 +226,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
         progress.started = progress.is_cancelled = True
         return await work, KeyboardInterrupt()
 
-    runtime.shielded = interrupted
+    runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
         request(where, log=log)
@@ -244,7 +244,7 @@ def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
             await work
         raise KeyboardInterrupt
 
-    where.transport.runtime.shielded = interrupted
+    where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
         request(where, log=log)
@@ -259,7 +259,7 @@ def test_an_interruption_before_the_first_byte_leaves_no_trace():
         work.close()
         raise asyncio.CancelledError
 
-    where.transport.runtime.shielded = interrupted
+    where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(asyncio.CancelledError):
         request(where, log=log)
@@ -298,21 +298,21 @@ def test_an_unknown_submit_stays_in_the_log_under_its_key():
 
 def test_a_query_is_one_request_with_model_and_id():
     where = service(answer(RUNNING))
-    job = finish(where.query(JOB))
+    job = run_sync(where.query(JOB))
     assert (job.status, job.progress) == ("in_progress", 30)
     assert where.transport.runtime.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
 
 
 def test_a_query_of_a_completed_job_with_files_asks_nobody():
     where = service(answer(DONE))
-    done = finish(where.query(JOB))
-    assert finish(where.query(done)) is done
+    done = run_sync(where.query(JOB))
+    assert run_sync(where.query(done)) is done
     assert len(where.transport.runtime.sent) == 1
 
 
 def test_a_query_of_a_failed_job_returns_it():
     failed = {"status": "failed", "error": {"code": "FailedOperation.InnerError", "message": "x"}}
-    job = finish(service(answer(failed)).query(JOB))
+    job = run_sync(service(answer(failed)).query(JOB))
     assert job.error == {"code": "FailedOperation.InnerError", "message": "x"}
 
 
@@ -320,13 +320,13 @@ def test_a_query_of_a_failed_job_returns_it():
 def test_a_job_nobody_knows_is_not_found(status):
     body = {"error": {"code": "FailedOperation.JobNotFound", "message": "gone"}}
     with pytest.raises(errors.JobNotFoundError) as caught:
-        finish(service(answer(body, status=status)).query(JOB))
+        run_sync(service(answer(body, status=status)).query(JOB))
     assert caught.value.job == JOB
 
 
 def test_polls_go_first_to_the_host_that_took_the_job():
     where = service(answer(DONE))
-    finish(where.query(JOB.model_copy(update={"host": "b.test"})))
+    run_sync(where.query(JOB.model_copy(update={"host": "b.test"})))
     assert where.transport.runtime.sent[0].url.host == "b.test"
 
 
@@ -336,10 +336,10 @@ def test_the_job_is_told_before_the_first_poll():
     sent = len(where.transport.runtime.sent)
 
     async def first():
-        async with aclosing(polls(where, job, wait=10)) as states:
+        async with aclosing(poll_until_ended(where, job, wait=10)) as states:
             return await anext(states)
 
-    assert finish(first()) == job
+    assert run_sync(first()) == job
     assert len(where.transport.runtime.sent) == sent
 
 

@@ -54,7 +54,7 @@ def connect_sync(target: Target, timeout: float | None) -> socket.socket:
         TimeoutError: The last address did not accept the connection in time.
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _numeric(target) or socket.getaddrinfo(
+    addresses = _parse_address(target) or socket.getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -93,7 +93,7 @@ async def connect_async(target: Target) -> socket.socket:
     Raises:
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _numeric(target) or await asyncio.get_running_loop().getaddrinfo(
+    addresses = _parse_address(target) or await asyncio.get_running_loop().getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     if not addresses:
@@ -105,7 +105,7 @@ async def connect_async(target: Target) -> socket.socket:
     )
 
 
-def _numeric(target: Target) -> Sequence[AddressInfo]:
+def _parse_address(target: Target) -> Sequence[AddressInfo]:
     """Return the address if the host is one; this needs no resolver and no thread."""
     with contextlib.suppress(socket.gaierror):
         return socket.getaddrinfo(

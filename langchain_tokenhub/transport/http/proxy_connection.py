@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from langchain_tokenhub.errors import redacted
+from langchain_tokenhub.errors import redact_text
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, socket_options
 from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
@@ -209,7 +209,7 @@ def _redact(record: logging.LogRecord) -> bool:
     """Remove signed links (a redirect's Location) and passwords from httpcore's log lines."""
     if not _is_redacting.get():
         return True
-    record.msg, record.args = redacted(record.getMessage()), ()
+    record.msg, record.args = redact_text(record.getMessage()), ()
     return record.name != "httpcore.socks"  # its lines quote the proxy's password
 
 

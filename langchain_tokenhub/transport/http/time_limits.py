@@ -68,7 +68,7 @@ def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
         with lock:  # from now on the thread begins no request and records nothing
             ended.cancel()
     if ended.cancelled():
-        raise _failure(send_state)
+        raise _timeout_error(send_state)
     return ended.result()
 
 
@@ -97,7 +97,7 @@ async def send_in_time_async(
     except TimeoutError as error:
         if not timeout.expired():
             raise
-        raise _failure(send_state) from error
+        raise _timeout_error(send_state) from error
 
 
 class SyncReader:
@@ -106,7 +106,7 @@ class SyncReader:
     def __init__(self, stream: Iterable[bytes]) -> None:
         self.stream = stream
         self._deadline: float | None = None
-        self.reading = _ended()
+        self.reading = _completed_future()
         """The read of another thread, which may go on after its time."""
 
     def limit_body(self, seconds: float) -> None:
@@ -175,7 +175,7 @@ class AsyncReader:
             raise _body_too_late() from None
 
 
-def _ended() -> Future[bytes | None]:
+def _completed_future() -> Future[bytes | None]:
     ended = Future[bytes | None]()
     ended.set_result(None)
     return ended
@@ -204,7 +204,7 @@ def _seconds(request: httpx.Request, *parts: float | None) -> float:
     return min(total, left, threading.TIMEOUT_MAX)
 
 
-def _failure(send_state: SendState) -> httpx.TimeoutException:
+def _timeout_error(send_state: SendState) -> httpx.TimeoutException:
     if send_state.body_sent or not send_state.traced:
         return httpx.ReadTimeout("the answer's head was not complete in time")
     if send_state.started:
