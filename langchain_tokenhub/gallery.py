@@ -1,7 +1,7 @@
 """Writes a static page of a folder's results from the sidecars that `save_to` writes.
 
 The page needs no network: its style is embedded and its links are relative. The content of the
-sidecars is untrusted: all text is escaped, and a file is linked only if it is beside its sidecar.
+sidecars is untrusted: all text is escaped, and a file is linked only if it is next to its sidecar.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def write_gallery(
     language: Language = "zh",
     replace: bool = False,
 ) -> tuple[Path, int]:
-    """Write `index.html` into `folder`, and with trimesh a viewer beside each 3D model.
+    """Write `index.html` into `folder`, and with trimesh a viewer next to each 3D model.
 
     Args:
         folder: A folder given as `save_to`.
@@ -88,14 +88,16 @@ def write_gallery(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: There is a page that this function did not write.
+        FileExistsError: There is a page not written by this package.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(2, "there is no such folder", str(folder))
     page = folder / PAGE
     if page.exists() and not replace and _MARK not in page.read_text("utf-8", "replace")[:2000]:
-        raise FileExistsError(17, "this page is not ours (--force replaces it)", str(page))
+        raise FileExistsError(
+            17, "this page was not written by tokenhub (--force replaces it)", str(page)
+        )
     jobs: dict[tuple[str, str], list[SavedFile]] = {}
     for file in find_saved_files(folder):
         jobs.setdefault((file.job.model, file.job.id), []).append(file)

@@ -1,6 +1,6 @@
 """Facts about TokenHub as rows of TOML files: sites, models, effect templates, errors.
 
-Each file is read once, on first use. A model that is not listed works too.
+Each file is read once, on first use. Models that are not listed work too.
 """
 
 from __future__ import annotations

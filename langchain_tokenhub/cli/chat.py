@@ -43,7 +43,7 @@ def add_chat(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Answer the prompt, or hold a conversation where there is none and stdin is a terminal."""
+    """Answer the prompt, or hold a conversation if there is none and stdin is a terminal."""
     from langchain_tokenhub.chat_models import ChatTokenHub
 
     given = {name: getattr(options, name) for name in _FIELDS}
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return conversation.converse(_read_lines(console))
     prompt = join_words(options.prompt) if options.prompt else read_stdin()
     if not prompt and not options.image:
-        raise UsageError(console.translate("nothing-said"))
+        raise UsageError(console.translate("no-prompt"))
     conversation.ask(_content(prompt, options.image))
     return 0
 

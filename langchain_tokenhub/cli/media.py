@@ -122,7 +122,7 @@ def _find_job(options: argparse.Namespace, folder: Path, translate: Translator) 
 
 
 def _folder(options: argparse.Namespace, translate: Translator) -> Path:
-    """Return where to save; refuse what looks like a file name, which would become a folder."""
+    """Return where to save; refuse a name that looks like a file's."""
     folder = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if media in {"image", "video", "model"} and not folder.is_dir():
@@ -185,7 +185,7 @@ def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
 
 
 _DEST = "param:"
-"""Prefix of a parameter in the parsed options, which keeps it apart from other options."""
+"""Prefix of a parameter in the parsed options, to distinguish it from other options."""
 AddOption = Callable[..., argparse.Action]
 
 
@@ -208,7 +208,7 @@ def _add_params(parser: Parser, model: str, kind: Kind) -> None:
 
 
 def given_params(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that were given."""
+    """Return the parameters on the command line."""
     found = {
         name.removeprefix(_DEST): value
         for name, value in vars(options).items()
@@ -235,7 +235,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def _integer(text: str) -> Any:
-    """Return an integer; other text stays as it is, so that the field's own error refuses it."""
+    """Return an integer; other text is returned unchanged and refused by the field."""
     try:
         return int(text)
     except ValueError:
@@ -280,6 +280,6 @@ def _add_option(
 
 
 def _placeholder(field: Mapping[str, Any], other: str) -> str:
-    """Return what stands for an option's value in the help."""
+    """Return the placeholder of an option's value in the help."""
     choices = "|".join(map(str, field.get("enum", ())))
     return choices if choices and len(choices) <= 40 else other

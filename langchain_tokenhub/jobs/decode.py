@@ -19,7 +19,7 @@ from langchain_tokenhub.transport import Answer
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
-# documented words, and others that clients have reported
+# documented values, and others that clients have reported
 _WORDS: dict[Status, str] = {
     "queued": "queued pending wait waiting submitted",
     "in_progress": "in_progress processing running run",
@@ -40,10 +40,10 @@ _unknown_words: set[str] = set()
 def decode_submit(
     answer: Answer, facts: MediaKind, model: str, *, submitted_at: datetime, now: datetime
 ) -> Job | None:
-    """Return the job that a submit was answered with, or None if the answer has no id.
+    """Return the job in the answer to a submit, or None if the answer has no id.
 
-    An id means that the job was accepted, whatever else the answer says. An answer that holds its
-    files already (hy-image-lite) is a completed job whose id is the request's.
+    An id means that the job was accepted, whatever else the answer holds. An answer with files
+    (hy-image-lite) is a completed job whose id is that of the request.
     """
     data = answer.data
     if not isinstance(data, Mapping):
@@ -110,7 +110,7 @@ def _completed_at(job: Job, data: Mapping[str, Any], now: datetime) -> datetime:
 def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     """Return why a submit was refused, or None if it was accepted or no reason is given.
 
-    Where the model answers `at_once`, an answer with files needs no job id.
+    If the model answers `at_once`, an answer with files needs no job id.
     """
     if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
         return None
@@ -128,7 +128,7 @@ def is_accepted(data: Any) -> bool:
 
 
 def refusal_text(data: Any) -> str | None:
-    """Return what a refused submit says, although it has no error body; None if it has an id."""
+    """Return the text of a refused submit without an error body; None if it has an id."""
     if not isinstance(data, Mapping) or _job_id(data):
         return None
     job_id = data.get("id")
@@ -138,7 +138,7 @@ def refusal_text(data: Any) -> str | None:
 
 
 def _job_id(data: Mapping[str, Any]) -> str | None:
-    """Return the id of an accepted job; an empty one, or one of zeros, is a refusal's."""
+    """Return the id of an accepted job; an empty id, or one of zeros, means a refusal."""
     match data.get("id"):
         case bool():
             return None
@@ -199,7 +199,7 @@ def _status(data: Mapping[str, Any], default: Status) -> Status:
     known = _STATUS.get(word.strip().lower())
     if known is None and word not in _unknown_words:
         _unknown_words.add(word)
-        logger.warning("unknown job status %r; the job is still waited for", word)
+        logger.warning("unknown job status %r; the job is still polled", word)
     return known or "unknown"
 
 

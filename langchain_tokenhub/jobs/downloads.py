@@ -1,4 +1,4 @@
-"""Downloads results: complete or not at all, byte for byte; a cut download is continued.
+"""Downloads results, complete or not at all; an interrupted download is continued.
 
 Disk access goes through the runtime's `blocking`, so that a slow disk blocks no event loop.
 """
@@ -36,13 +36,13 @@ from langchain_tokenhub.transport import Runtime
 from langchain_tokenhub.transport.download import RemoteFile, fetch
 
 MAX_BYTES = 2 * 1024**3
-"""Of one file."""
+"""Bytes of one file."""
 CHUNK = 1024 * 1024
 """Bytes buffered before they are written."""
 MAX_STALLED_TRIES = 5
-"""Consecutive attempts that bring no further bytes."""
+"""Consecutive attempts without any further byte."""
 MAX_TRIES = 50
-"""Attempts in all."""
+"""Attempts in total."""
 PAUSE = 0.5
 """Seconds before the second attempt; each further pause is this much longer."""
 _SUFFIXES = {"jpeg": "jpg"}
@@ -61,7 +61,7 @@ class Source:
         data: Bytes that came inside the answer.
         path: The saved file.
         type: `png`, `mp4`, `glb`, `obj` …
-        job: Whose file it is.
+        job: The job that the file belongs to.
         allow_loopback: Whether the link may lead to loopback.
     """
 
@@ -74,7 +74,7 @@ class Source:
 
 
 _expired_links: set[int] = set()
-"""Hashes of links that a file host has refused in this process, whatever their expiry time says."""
+"""Hashes of links that a file host has refused in this process, whatever their expiry time."""
 _MAX_EXPIRED_LINKS = 100_000
 
 
@@ -87,7 +87,7 @@ async def read(runtime: Runtime, source: Source) -> bytes:
     """Return the bytes: from the answer, the saved file or the link.
 
     Raises:
-        ResultExpiredError: The link is dead.
+        ResultExpiredError: The link has expired.
     """
     if source.data is not None:
         return source.data
@@ -103,13 +103,13 @@ async def save(
 ) -> tuple[Path, Path | None]:
     """Save a file in `folder` as `stem` and its suffix.
 
-    A number is added to a name that exists. An OBJ that is a ZIP is also unpacked beside it.
+    A number is added to a name that exists. An OBJ that is a ZIP is also unpacked next to it.
 
     Returns:
         The file, and the folder into which it was unpacked.
 
     Raises:
-        ResultExpiredError: The link is dead.
+        ResultExpiredError: The link has expired.
         OSError: The disk failed.
     """
     part = await runtime.blocking(create_part, folder, stem)
@@ -131,7 +131,7 @@ async def is_link_expired(runtime: Runtime, source: Source) -> bool:
     except ResultExpiredError:
         return True
     except TokenHubError:
-        return False  # undecided; the service itself may reach it
+        return False  # not known; the service itself may reach it
     return False
 
 
@@ -206,7 +206,7 @@ class _Download:
         if url is None:
             raise InvalidRequestError(
                 "the file has neither link nor path, and its bytes were not kept",
-                hint="call result(job) while the service knows the job, for 24 hours",
+                hint="call result(job) within 24 hours, while the service knows the job",
             )
         try:
             return await fetch(
@@ -228,13 +228,13 @@ class _Download:
         self.file.truncate()
 
     def _prepare(self, remote: RemoteFile) -> None:
-        """Check that the answer continues what is there, or begin anew."""
+        """Check that the answer continues the file, or start again."""
         if remote.start == 0:
             self._restart()
             self.md5 = remote.md5
         elif remote.start != self.size or (remote.etag != self.etag and self.size > 0):
             self._restart()
-            raise APIConnectionError("the file host continued at another place, or another file")
+            raise APIConnectionError("the file host sent another part, or another file")
         self.etag = remote.etag
 
     async def _receive(self, remote: RemoteFile) -> None:
@@ -265,7 +265,7 @@ class _Download:
         _expired_links.discard(hash(self.source.url))
 
     def _verify_md5(self) -> None:
-        """Compare with the host's MD5; after a second mismatch a paid file is kept all the same."""
+        """Compare with the host's MD5; after a second mismatch the paid file is kept."""
         if self.md5 is None:
             return
         self.file.seek(0)
@@ -290,23 +290,25 @@ def _expired_error(source: Source, reason: str, status: int | None = None) -> Re
         _expired_links.clear()
     _expired_links.add(hash(source.url))
     return ResultExpiredError(
-        f"the link to the file is dead ({reason})",
+        f"the link to the file has expired ({reason})",
         status=status,
         job=source.job,
-        hint="result(job) asks for a fresh link while the service knows the job, for 24 hours",
+        hint="result(job) returns a fresh link within 24 hours, while the service knows the job",
     )
 
 
 def _suffix(declared: str, found: str | None) -> str:
-    """Return the suffix for what a file is by its content, else as declared."""
+    """Return the suffix of a file by its content, else the declared one."""
     declared = _SUFFIXES.get(declared, declared)
     if found is None and declared in _RECOGNISABLE:
-        warn_user(f"a file declared as {declared} does not begin like one; it was saved as it is")
+        warn_user(
+            f"a file declared as {declared} is not recognised as one; it was saved as {declared}"
+        )
     if found is None or found == declared or declared in _ZIPPED:
         return declared
     same_kind = {declared, found} <= IMAGES or {declared, found} <= VIDEOS
     if not same_kind and found != "zip":
-        warn_user(f"a file declared as {declared} begins like {found}; it was saved as {found}")
+        warn_user(f"a file declared as {declared} is {found}; it was saved as {found}")
     return found
 
 

@@ -76,7 +76,7 @@ class FolderBackend:
 class StoreBackend:
     """Records in a LangChain store, which has no atomic step.
 
-    Two workers that start the same call at the same moment may both submit.
+    Two workers that start the same call at the same time may both submit.
     """
 
     def __init__(self, store: BaseStore[str, Any]) -> None:
@@ -128,7 +128,7 @@ def _read(file: Path) -> str | None:
     raise InvalidRequestError(
         f"the ledger cannot be used: its entry {file.name!r} {reason}",
         phase="not sent",
-        hint=f"look at {str(file)!r}; the call may have been charged before: once that is settled, "
+        hint=f"check {str(file)!r}: the call may have been charged before; once that is clear, "
         "move the entry away and call again",
     )
 
@@ -141,7 +141,7 @@ def _create(part: Path, file: Path) -> bool:
 
 @contextmanager
 def _part(file: Path, text: str | None) -> Iterator[Path | None]:
-    """Yield a temporary file beside `file` that holds `text`, and remove it if it stays."""
+    """Yield a temporary file next to `file` that holds `text`, and remove it if it is left."""
     if text is None:
         yield None
         return
@@ -159,7 +159,7 @@ def _part(file: Path, text: str | None) -> Iterator[Path | None]:
 
 @contextmanager
 def _locked(lock: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system releases that of a process that was killed."""
+    """Hold the lock of a folder; the system releases the lock of a killed process."""
     with lock.open("ab") as opened:
         _lock(opened.fileno())
         yield
@@ -184,7 +184,7 @@ def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> L
     """Return the backend of a folder, of a database's URL, or of a store.
 
     Raises:
-        InvalidRequestError: The database is of a kind that cannot be used, or a library is missing.
+        InvalidRequestError: The database is not supported, or a library is missing.
     """
     match location:
         case BaseStore():

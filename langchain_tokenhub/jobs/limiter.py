@@ -23,7 +23,7 @@ class JobLimiter:
 
     def __init__(self) -> None:
         self.moves = 0
-        """Number of releases: a waiter gives up only if the queue does not move."""
+        """Number of releases; a waiter gives up if it does not change."""
         self._held = 0
         self._queue: deque[tuple[Future[None], int]] = deque()
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class JobLimiter:
 
 def _queue_error(wait: float) -> RateLimitError:
     return RateLimitError(
-        f"no job of this account ended for {wait:g} s, none was submitted",
+        f"no job of this account ended for {wait:g} s, so none was submitted",
         phase="not sent",
         hint="raise wait_timeout or max_in_flight; nothing was charged",
     )

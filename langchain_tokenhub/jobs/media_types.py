@@ -69,7 +69,7 @@ def is_error_page(head: bytes, declared: str) -> bool:
 
 
 def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
-    """Return True if the file itself shows that its end is missing."""
+    """Return True if the end of a file is missing, as far as its format shows it."""
     match media_type_of(head):
         case "glb":
             return size < int.from_bytes(head[8:12], "little")

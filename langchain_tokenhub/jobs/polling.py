@@ -59,7 +59,7 @@ class Watch:
         """Query the job once, and plan the next poll.
 
         Raises:
-            JobTimeoutError: This was the last poll, and the job goes on.
+            JobTimeoutError: This was the last poll, and the job continues.
         """
         now = self._service.transport.runtime.now()
         until = max(min(now + POLL_SECONDS, self._deadline), now + 5.0)
@@ -108,7 +108,7 @@ class Watch:
             schedule.shared.learn(self._service.model, self._service.typical, seconds)
 
     def _tolerate(self, error: TokenHubError) -> None:
-        """Ignore a passing failure, or raise."""
+        """Ignore a temporary failure, or raise."""
         now = self._service.transport.runtime.now()
         missing = isinstance(error, JobNotFoundError) or error.status == 404
         if missing and self._is_age_known and self._age() < NEW_JOB_SECONDS:
@@ -119,12 +119,12 @@ class Watch:
         self._failing_since = now if self._failing_since is None else self._failing_since
         if now - self._failing_since >= MAX_FAILING_SECONDS:
             raise self._failing_error(error, now - self._failing_since) from error
-        logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
+        logger.debug("a poll of job %s failed, polling continues: %s", self.job.id, error.message)
 
     def _failing_error(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
         """Return the error for polls that keep failing.
 
-        It is not the class of `error`, which others would retry with a new submit.
+        It is not of the class of `error`, which retry middleware would answer with a new submit.
         """
         message = f"the job could not be queried for {seconds:.0f} s: {error.message}"
         names = ("status", "code", "request_id", "host", "attempts", "response", "phase")
@@ -138,12 +138,12 @@ class Watch:
             job=job,
             host=job.host,
             request_id=job.request_id,
-            hint=f"call result(job) or pass job_id={job.id!r} to go on; nothing is charged again",
+            hint=f"call result(job) or pass job_id={job.id!r} to wait on; nothing is charged again",
         )
 
 
 async def poll_until_ended(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
-    """Yield `job` as it is, then after each poll, until it ends.
+    """Yield `job`, then its state after each poll, until it ends.
 
     Args:
         service: Model and transport.
@@ -151,7 +151,7 @@ async def poll_until_ended(service: Service, job: Job, *, wait: float) -> AsyncG
         wait: Seconds from now; one last poll is made at their end.
 
     Raises:
-        JobTimeoutError: The job did not end in time, and goes on.
+        JobTimeoutError: The job did not end in time, and continues.
     """
     runtime, watch = service.transport.runtime, Watch(service, job, wait)
     try:

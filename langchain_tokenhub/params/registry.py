@@ -44,7 +44,7 @@ def params_class(model: str, kind: Kind | None = None) -> type[MediaParams]:
 
     Args:
         model: Model id; an unknown or `ep-…` id has the common parameters of its kind.
-        kind: Needed only for ids that are not listed.
+        kind: Kind of the model; needed only for ids that are not listed.
 
     Raises:
         ValueError: The id is not listed, and no kind was given.
@@ -75,7 +75,7 @@ def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
 
 
 def description(cls: type[MediaParams], name: str, language: Language) -> str:
-    """Return what a language model reads of a parameter."""
+    """Return the description of a parameter for language models."""
     texts = rows("param_descriptions")
     tables = (texts.get(base.__name__, {}) for base in cls.__mro__)
     text: str = next(table[name][language] for table in tables if name in table)

@@ -180,7 +180,7 @@ class Envelope:
 def completion(answer: Answer, envelope: Envelope, usage: Json) -> Json:
     """Build the answer without streaming.
 
-    Content beside tool calls is null in the guide's sample, and an empty string today.
+    With tool calls the content is null in the guide's sample, and an empty string today.
     """
     message: Json = {"role": "assistant", "content": answer.content}
     if answer.reasoning:

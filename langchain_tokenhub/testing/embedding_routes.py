@@ -37,7 +37,7 @@ def check_embeddings(body: Mapping[str, Any], added: Collection[str]) -> tuple[l
     """Return the texts, and how many numbers a vector has.
 
     Raises:
-        RefusedError: For the first thing that is wrong.
+        RefusedError: The first field that is wrong.
     """
     model, given = body.get("model"), body.get("input")
     if not isinstance(model, str) or not model:

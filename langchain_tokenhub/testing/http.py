@@ -32,7 +32,7 @@ class Exchange:
     """A request, and what is needed to answer it.
 
     Args:
-        raw: The body; `None` where it was too large to keep.
+        raw: The body; None if it was too large to keep.
         fault: The failure that is ordered for it.
         rng: For its ids and all else that is random.
         key: The API key of an authorised request.
@@ -127,7 +127,7 @@ def _authorise(x: Exchange) -> Exchange:
     """Check the key and the body.
 
     Raises:
-        RefusedError: For a key that is not good, and a body that is no JSON object.
+        RefusedError: The key is not accepted, or the body is not a JSON object.
     """
     scheme, _, key = x.request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():

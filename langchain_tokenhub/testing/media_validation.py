@@ -38,8 +38,8 @@ def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
     """Check a submit and return the row of its model.
 
     Raises:
-        RefusedError: For a model that is not served as this kind.
-        MediaRefusedError: For the first thing that is wrong.
+        RefusedError: The model is not served as this kind.
+        MediaRefusedError: The first field that is wrong.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:
@@ -76,7 +76,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 def check_link(name: str, value: Any, _: Row | None = None) -> None:
     """Check an http or https address."""
     if not isinstance(value, str) or not _LINK.fullmatch(value):
-        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
+        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is not a valid URL")
 
 
 def check_image(name: str, value: Any, field: Row) -> None:
@@ -89,7 +89,7 @@ def check_image(name: str, value: Any, field: Row) -> None:
 
 
 def check_base64(name: str, value: Any, field: Row) -> None:
-    """Check raw base64 of an image; a `data:` prefix is no base64."""
+    """Check raw base64 of an image; a `data:` prefix is not allowed."""
     if not isinstance(value, str) or not value:
         raise invalid_value(f"{name} is required")
     try:

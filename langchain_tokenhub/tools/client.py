@@ -66,7 +66,7 @@ class MediaClient(MediaSettings):
     model: ModelId
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
     shared_folders: Sequence[Folder] = Field(default=(), exclude=True, repr=False)
-    """Folders where the other tools of a toolkit save: their files and jobs are inputs too."""
+    """Folders where a toolkit's other tools save: their files and jobs can be inputs too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -92,10 +92,13 @@ class MediaClient(MediaSettings):
 
         Args:
             text: The prompt, for models that have one.
-            extra: Fields for the body that this package does not know, merged last, unchecked.
-            again: Submit anew although the ledger knows the same call.
-            wait_timeout: Seconds; else the tool's.
+            extra: Fields of the body that this package does not know, merged last, unchecked.
+            again: Submit again although the ledger knows the same call.
+            wait_timeout: Seconds to wait, from 0; None is the tool's.
             **params: The model's parameters; or `job_id` alone, to resume a job.
+
+        Raises:
+            TokenHubError: The call failed; `job` of the error is the job, if one was submitted.
         """
         params = self._with_prompt(text, params)
         return run_sync(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
@@ -164,7 +167,7 @@ class MediaClient(MediaSettings):
         """As `results`."""
         return self._results(self._async(), jobs, wait_timeout)
 
-    # --- what they do, written once -----------------------------------------------------------
+    # --- sync and async, written once ---------------------------------------------------------
 
     async def _generate(
         self,
@@ -180,7 +183,7 @@ class MediaClient(MediaSettings):
         job_id = getattr(checked, "job_id", None)
         if job_id and (extra or again):
             raise InvalidRequestError(
-                "job_id: that job is submitted already, and takes neither extra nor again; "
+                "job_id: that job is submitted already, and accepts neither extra nor again; "
                 "leave them out to collect it, or job_id to submit a new one"
             )
         if job_id:
@@ -250,7 +253,7 @@ class MediaClient(MediaSettings):
     # --- parts --------------------------------------------------------------------------------
 
     def _with_prompt(self, text: str | None, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters with a prompt that was given by position."""
+        """Return the parameters with a prompt that was passed by position."""
         if text is None:
             return params
         fields = params_class(self.model, self.kind).model_fields
@@ -264,7 +267,7 @@ class MediaClient(MediaSettings):
         )
 
     def _check_params(self, params: Mapping[str, Any]) -> MediaParams:
-        """Return the parameters as the model's class, or raise what is wrong with them."""
+        """Return the parameters as the model's class, or raise `InvalidRequestError`."""
         cls = params_class(self.model, self.kind)
         try:
             with suppress_warnings() if row_call.get() else nullcontext():  # they were planned
@@ -374,7 +377,7 @@ class MediaClient(MediaSettings):
             job = await history.find(ref.id) or Job(**ref.model_dump())
         if job.kind != self.kind:
             raise InvalidRequestError(
-                f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
+                f"job {job.id} is of {job.model} ({job.kind}); this tool is for {self.kind}",
                 job=job,
                 phase="not sent",
             )

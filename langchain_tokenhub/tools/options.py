@@ -26,7 +26,7 @@ from langchain_tokenhub.transport import Transport
 
 
 def make_absolute(location: Any) -> Any:
-    """Return a folder that stays the same when the process changes its own."""
+    """Return a path that does not depend on the process's current folder."""
     if not isinstance(location, str | os.PathLike):
         return location
     return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
@@ -36,7 +36,7 @@ def normalize_ledger(location: Any) -> Any:
     """Return a folder as an absolute path, and a database's URL as its backend.
 
     Raises:
-        ValueError: It is neither, nor a store.
+        ValueError: It is neither of these, nor a store.
         InvalidRequestError: The database cannot be used.
     """
     match location:
@@ -59,7 +59,7 @@ LedgerLocation = Annotated[
 
 
 class JobSettings(ConnectionSettings):
-    """How to wait for jobs, and where their files and records are kept."""
+    """How to wait for jobs, and where to store their files and records."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class JobSettings(ConnectionSettings):
 
     A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
     `postgresql+psycopg://user:password@host/name`; or a `BaseStore`. Folder and database claim a
-    call atomically. A `BaseStore` cannot: two workers that start the same call at the same moment
+    call atomically. A `BaseStore` cannot: two workers that start the same call at the same time
     may both submit and pay. A pickle holds no password; `PGPASSWORD` and `~/.pgpass` may.
     """
 

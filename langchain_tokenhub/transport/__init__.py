@@ -1,9 +1,9 @@
-"""The transport: all requests of this package, and all of its waiting.
+"""The transport: sends all requests of this package, and does all of its waiting.
 
 A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It handles
 bytes, JSON and events, and is independent of LangChain, chat and jobs.
 
-Names are loaded on first use, so that making a model does not import httpx.
+Names are loaded on first use, so that creating a model does not import httpx.
 """
 
 from __future__ import annotations

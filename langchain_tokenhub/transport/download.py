@@ -2,7 +2,7 @@
 
 A link comes from the service but is not trusted: it must be https, its host must resolve to public
 addresses only, and the connection goes to an address that was checked. A few redirects are
-followed, each checked anew. Where the API itself is on loopback (the emulator), links may be too.
+followed, and each is checked. If the API itself is on loopback (the emulator), links may be too.
 A download slower than `MIN_RATE` is aborted.
 """
 
@@ -36,11 +36,11 @@ MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4
 """Addresses of a host that are tried one after another until one accepts the connection."""
 MIN_RATE = 2048
-"""Bytes per second that a download must bring on average over each `RATE_WINDOW`."""
+"""Minimum average bytes per second of a download in each `RATE_WINDOW`."""
 RATE_WINDOW = 60.0
 """Seconds."""
 TIMEOUTS = Timeouts(read=60.0)
-_HINT = "ask the service for a fresh link; do not fetch this one by hand with your key"
+_HINT = "get a fresh link from the service; do not fetch this one with your key"
 _PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
 """Names that are never public: RFC 6761, RFC 6762, ICANN's resolution of 2024, RFC 8375."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -53,12 +53,12 @@ class RemoteFile:
 
     Args:
         status: 200, or 206 when the file is continued.
-        start: Offset of the first byte in the file; None if a continuing server does not state it.
-        size: Bytes to come, if the server states it.
-        etag: Version of the file, for continuing it.
-        media_type: Content type by the server.
-        md5: MD5 of the whole file in base64, where the host sends it.
-        pieces: The bytes; to be closed by their reader.
+        start: Offset of the first byte in the file; None if a 206 does not state it.
+        size: Remaining bytes, if the server states them.
+        etag: Version of the file, to continue it.
+        media_type: Content type from the server.
+        md5: MD5 of the whole file in base64, if the host sends it.
+        pieces: The bytes; closed by their reader.
     """
 
     status: int
@@ -80,7 +80,7 @@ async def fetch(
 ) -> RemoteFile:
     """Open the file at `url`, from the byte at `start` if its version is still `etag`.
 
-    Loopback is allowed where the API itself is there.
+    Loopback is allowed if the API itself is on loopback.
 
     Raises:
         InvalidRequestError: The link leads to a host that is not public.
@@ -100,7 +100,7 @@ async def fetch(
         try:
             url = urljoin(url, response.headers.get("location", ""))
         except ValueError:
-            problem = "a result's link redirects to what is not a URL"
+            problem = "a result's link redirects to something that is not a URL"
             raise InvalidRequestError(problem, hint=_HINT) from None
     raise InvalidRequestError(f"a result's link redirects more than {MAX_REDIRECTS} times")
 
@@ -119,7 +119,9 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
     if _is_private(name):
         raise _not_public(name)
     if proxy_for("https", name):
-        return [httpx.Request("GET", target)]  # the proxy resolves, and decides what is allowed
+        return [
+            httpx.Request("GET", target)
+        ]  # the proxy resolves the name, and decides what is allowed
     try:
         addresses = await runtime.resolve(name)
     except OSError:
@@ -145,7 +147,7 @@ def _is_private(name: str) -> bool:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that `host` spells, in old notations too: 127.1, 0x7f000001."""
+    """Return the address that `host` is, also in old notations: 127.1, 0x7f000001."""
     with suppress(ValueError):
         return ipaddress.ip_address(host.partition("%")[0])
     with suppress(OSError):
@@ -228,7 +230,7 @@ async def _read_head(
 async def _pieces(
     runtime: Runtime, response: httpx.Response, request: httpx.Request, encoding: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield nothing at first, then the bytes."""
+    """Yield an empty piece first, then the bytes."""
     rate = _Rate(runtime.now())
     try:
         yield b""
@@ -263,7 +265,7 @@ class _Rate:
         """Count `size` bytes.
 
         Raises:
-            APITimeoutError: The last window brought less than `MIN_RATE`.
+            APITimeoutError: The rate in the last window was below `MIN_RATE`.
         """
         self._seconds += now - self._seen
         self._seen = now
@@ -273,9 +275,9 @@ class _Rate:
         rate = self._bytes / self._seconds
         if rate < MIN_RATE:
             error = APITimeoutError(
-                f"the download brings {rate:.0f} bytes/s; the least is {MIN_RATE} bytes/s",
+                f"the download has {rate:.0f} bytes/s, at least {MIN_RATE} bytes/s are needed",
                 phase="answered",
-                hint="result(job) fetches it again while the job is known, for 24 hours",
+                hint="result(job) fetches it again within 24 hours, while the job is known",
             )
             error.is_retryable = False
             raise error

@@ -1,10 +1,9 @@
-"""Bytes to server-sent events. Pure: given what arrived, it returns what is complete.
+"""Decode server-sent events: bytes in, complete events out. Pure.
 
-Follows the WHATWG specification where it matters: UTF-8 whatever the header, lines that end
-in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
-Beyond it, three forms are read that gateways send: JSON objects parted by one line end, JSON
-without `data:`, and a last event without the blank line after it.
-Works in linear time, however small the pieces.
+It follows the WHATWG specification: UTF-8 in spite of the header, lines that end in LF, CRLF or CR,
+several `data:` lines in an event, comments and a BOM, split at any byte. It also reads three forms
+that gateways send: JSON objects separated by one line end, JSON without `data:`, and a last event
+without the blank line after it. The time is linear for pieces of any size.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from langchain_tokenhub.transport.decoding import parse, parse_event
 from langchain_tokenhub.transport.error_mapping import refusal
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""Bytes of one event; a picture in base64 fits."""
+"""Bytes of one event, which may hold an image in base64."""
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
 _HEARTBEATS = frozenset(
     {b"", b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b"comment"}
 )
-"""Names of events that carry nothing, and texts of events that do."""
+"""Names and texts of events without content."""
 _SUCCESS = (None, "", 0, "0", 200, "200")
 _LABELS = frozenset(
     {"role", "type", "id", "name", "format", "object", "finish_reason", "stop_reason", "logprobs"}
@@ -49,7 +48,7 @@ Event = tuple[bytes, bytes]
 
 
 class EventDecoder:
-    """Turns the pieces of a stream into events."""
+    """Decodes the pieces of a stream to events."""
 
     def __init__(self, largest: int = MAX_EVENT_BYTES) -> None:
         self._largest = largest
@@ -84,7 +83,7 @@ class EventDecoder:
         return events + self._feed(piece) if piece else events
 
     def finish(self) -> list[Event]:
-        """Return the event that the end of the stream completes; one that is cut stays pending."""
+        """Return the event that the end of the stream completes; a truncated one stays pending."""
         events: list[Event] = []
         if self._tail:
             line, self._tail = b"".join(self._tail), []
@@ -99,7 +98,7 @@ class EventDecoder:
         return bool(self._tail or self._data)
 
     def _split_events(self, piece: bytes) -> list[Event]:
-        """Return the events of a piece that begins and ends with one, as nearly all do."""
+        """Return the events of a piece that consists of whole events, as nearly all do."""
         events: list[Event] = []
         for block in piece[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -140,7 +139,7 @@ class EventDecoder:
         return head.removeprefix(_BOM)
 
     def _normalize_line_ends(self, piece: bytes) -> bytes:
-        """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
+        """Replace CRLF and CR by LF; the CRLF may be split between two pieces."""
         if piece:
             ends_in_cr = piece.endswith(b"\r")
             piece = piece.removeprefix(b"\n") if self._after_cr else piece
@@ -159,7 +158,7 @@ class EventDecoder:
             self._add_data(b"", len(line), events)
         elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
             self._add_data(line, len(line), events, is_bare=True)
-        # comments, `id`, `retry` and unknown fields carry nothing for us
+        # comments, `id`, `retry` and unknown fields are ignored
 
     def _add_data(
         self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False
@@ -206,14 +205,14 @@ def _is_done(data: bytes) -> bool:
 
 
 def _is_heartbeat(data: bytes) -> bool:
-    """Return True if the data of an event are empty, or a word that only keeps the line open."""
+    """Return True if the data of an event only keep the connection open."""
     if not data or data.isspace():
         return True
     return len(data) < 32 and data.strip().strip(b"\"'[]:").strip().lower() in _HEARTBEATS
 
 
 def _has_plain_text(value: Any) -> bool:
-    """Return True if `value` has text, reasoning or arguments where nearly all have them."""
+    """Return True if `value` has text, reasoning or arguments in the usual fields."""
     try:
         delta = value["choices"][0]["delta"]
         text = delta.get("content") or delta.get("reasoning_content")
@@ -234,7 +233,7 @@ def _is_error(value: Any) -> bool:
 
 
 def is_chunk(value: Any) -> bool:
-    """Return True if `value` is a part of a completion and not a whole one."""
+    """Return True if `value` is a chunk of a completion, not a whole one."""
     return isinstance(value, dict) and isinstance(_first_choice(value).get("delta"), dict)
 
 
@@ -259,7 +258,7 @@ def _has_text(value: Any, depth: int = 8) -> bool:
 
 
 def without_error(value: Any) -> Batch:
-    """Return the content that came together with an error, as a chunk, if there is any."""
+    """Return the content next to an error as a chunk, or nothing."""
     choice = _first_choice(value) if isinstance(value, dict) else {}
     content = {name: choice[name] for name in ("index", "delta", "message") if name in choice}
     if not _has_text(content):
@@ -269,11 +268,11 @@ def without_error(value: Any) -> Batch:
 
 
 Batch = list[Any]
-"""The values of the events that came together."""
+"""The values of the events that arrived together."""
 
 
 class StreamReader:
-    """Reads a stream: its values, its end, its error, and how long it brings no content."""
+    """Reads a stream's values, end and error, and limits the time without content."""
 
     def __init__(
         self, response: httpx.Response, timeouts: Timeouts, now: Callable[[], float]
@@ -284,22 +283,22 @@ class StreamReader:
         self._limit = timeouts.first
         self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
-        """The error that the stream brought; set by `finish` where its end is missing."""
+        """The error in the stream; set by `finish` if its end is missing."""
         self.stopped = False
 
     def feed(self, piece: bytes) -> Batch:
         """Return the values that `piece` completes; those before an error event are returned.
 
         Raises:
-            APITimeoutError: The stream goes on, but has brought no content for too long.
+            APITimeoutError: The stream continues, but has had no content for too long.
         """
         values, has_content = self._values(self._decoder.feed(piece))
         self._fed_at = self._now()
         if has_content:
             self._content_at, self._limit = self._fed_at, self._timeouts.content
         elif not self.stopped and self._fed_at - self._content_at > (self._limit or math.inf):
-            problem = f"the stream brought no content for {self._limit:g} s"
-            hint = "raise `timeout` if the model may think that long"
+            problem = f"the stream had no content for {self._limit:g} s"
+            hint = "raise `timeout` if the model may reason that long"
             raise APITimeoutError(problem, phase="streaming", hint=hint)
         return values
 
@@ -315,7 +314,7 @@ class StreamReader:
         return values
 
     def resume(self) -> None:
-        """Do not count the time since `feed` returned: the consumer of the values took it."""
+        """Do not count the time since `feed` returned, which the reader of the values took."""
         self._content_at += self._now() - self._fed_at
 
     def _values(self, events: list[Event]) -> tuple[Batch, bool]:
@@ -346,7 +345,7 @@ class StreamReader:
         return values, has_content
 
     def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
-        """Read an event that is not a plain chunk of text. Return True if it has content."""
+        """Read an event that is not a plain chunk of text; return True if it has content."""
         if _is_done(data):
             self.stopped = True
             return False
@@ -383,9 +382,9 @@ class StreamReader:
         self.stopped, self.failure = True, error
 
     def _has_content(self, value: dict[str, Any]) -> bool:
-        """Return True if a value brings text, or a tool call or usage that differs from the last.
+        """Return True if a value has text, or a tool call or usage that differs from the last.
 
-        A chunk that only names its role, or repeats itself, is a heartbeat.
+        A chunk that only has a role, or repeats the last, is a heartbeat.
         """
         if _has_plain_text(value) or _has_text(value.get("choices")):
             return True

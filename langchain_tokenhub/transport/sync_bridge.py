@@ -1,4 +1,4 @@
-"""Run coroutines without an event loop: over a `SyncRuntime` nothing in them ever suspends."""
+"""Run coroutines without an event loop: with a `SyncRuntime` they never suspend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `start` returns to its end.
 
     A loop may be running on this thread (a notebook, or a coroutine that calls a sync method). Its
-    hooks are removed meanwhile: it would close our generators at its end while they are in use.
+    hooks are removed meanwhile: at its end it would close these generators while they are in use.
     """
     hooks = sys.get_asyncgen_hooks()
     if hooks.firstiter is not None:

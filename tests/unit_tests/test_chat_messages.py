@@ -26,7 +26,7 @@ SHOWN = {"type": "image_url", "image_url": {"url": LINK}}
 
 
 def _rules(model="glm-5", *, thinking=False):
-    return Rules(model=model, row=chat_model(model), thinking=thinking)
+    return Rules(model=model, row=chat_model(model), is_reasoning=thinking)
 
 
 def _wire(*messages, model="glm-5", thinking=False):

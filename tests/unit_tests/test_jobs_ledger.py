@@ -57,7 +57,7 @@ def test_a_dropped_call_can_be_claimed_again(ledger):
 def test_a_log_refuses_to_begin_what_is_there(ledger):
     run_sync(ledger.keep("k", JOB))
     with pytest.raises(KnownCallError) as caught:
-        run_sync(LedgerHooks(ledger, JobRequest(body={}, key="k")).begin())
+        run_sync(LedgerHooks(ledger, JobRequest(body={}, key="k")).on_begin())
     assert caught.value.entry.job == JOB
 
 

@@ -57,9 +57,9 @@ def again(*args, **kwargs):
     return functools.partial(answer, *args, **kwargs)
 
 
-def request(where, *, wait=60.0, log=None):
+def request(where, *, wait=60.0, hooks=None):
     deadline = where.transport.runtime.now() + wait
-    return run_sync(where.submit({"prompt": "雪"}, deadline=deadline, log=log))
+    return run_sync(where.submit({"prompt": "雪"}, deadline=deadline, hooks=hooks))
 
 
 def wait_for(where, job, wait=1800.0):
@@ -229,7 +229,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "accepted 1430000000000000128"]
     assert "1430000000000000128" in caught.value.__notes__[0]
     assert "1430000000000000128" in caplog.text
@@ -247,7 +247,7 @@ def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
     where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "refused"]
     assert "charged" not in str(getattr(caught.value, "__notes__", ""))
 
@@ -262,7 +262,7 @@ def test_an_interruption_before_the_first_byte_leaves_no_trace():
     where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(asyncio.CancelledError):
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "refused"]
 
 
@@ -271,27 +271,27 @@ class Remembering(SubmitHooks):
         self.told = []
         self.key = "k-1"
 
-    async def begin(self):
+    async def on_begin(self):
         self.told.append("begin")
 
-    async def accepted(self, job):
+    async def on_accepted(self, job):
         self.told.append(f"accepted {job.id}")
 
-    async def refused(self):
+    async def on_refused(self):
         self.told.append("refused")
 
 
 def test_a_refused_submit_is_taken_out_of_the_log():
     log = Remembering()
     with pytest.raises(errors.QuotaExhaustedError):
-        request(service(answer({"error": {"code": "401008"}}, status=402)), log=log)
+        request(service(answer({"error": {"code": "401008"}}, status=402)), hooks=log)
     assert log.told == ["begin", "refused"]
 
 
 def test_an_unknown_submit_stays_in_the_log_under_its_key():
     log = Remembering()
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        request(service(httpx.ReadTimeout("slow")), log=log)
+        request(service(httpx.ReadTimeout("slow")), hooks=log)
     assert log.told == ["begin"]
     assert caught.value.ledger_key == "k-1"
 

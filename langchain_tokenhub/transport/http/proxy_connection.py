@@ -1,4 +1,4 @@
-"""Connections through a proxy, made by httpcore. Imported only if there is a proxy."""
+"""Connections through a proxy, with httpcore. Imported only if there is a proxy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ProxyConnection:
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
         self._at_work: Future[Any] | None = None
-        """What another thread does with the connection."""
+        """The work of another thread with the connection."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
         with _redact_logs(), _map_errors():
