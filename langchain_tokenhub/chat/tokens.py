@@ -1,9 +1,9 @@
 """Token counts without a tokenizer. Pure.
 
 LangChain's own estimate of four characters a token is three times too low for Chinese. The weights
-in this module are tokens for each kind of piece, fitted to DeepSeek's tokenizer on Chinese, English,
-mixed and code texts, and to two others on texts with little Chinese
-(`tests/data/token_counts.json` has samples and reasons).
+are tokens for each kind of piece, fitted to DeepSeek's tokenizer on Chinese, English, mixed and
+code texts, and to two others on texts with little Chinese (`tests/data/token_counts.json` has
+samples and reasons).
 """
 
 from __future__ import annotations

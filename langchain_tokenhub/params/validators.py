@@ -152,7 +152,8 @@ class Choice(Validator):
         spellings = {_normalize(choice): choice for choice in self.values}
         choice = spellings.get(_normalize(value))
         if choice is None:
-            allowed = (" or " if len(self.values) == 2 else ", ").join(map(str, self.values))
+            words = [str(one) for one in self.values]
+            allowed = " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
             what = f"{short_repr(value)}, {allowed} is needed"
             raise param_error("choice", what, "choose one of them")
         return choice

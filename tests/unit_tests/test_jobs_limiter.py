@@ -104,7 +104,7 @@ import os, threading
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.history import shared_recent_jobs
-from langchain_tokenhub.transport import SyncRuntime, finish
+from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 
 async def enter(work):
@@ -120,10 +120,10 @@ def hold():
 
 held = threading.Event()
 schedule.shared.record_rate(schedule.PollRate("site"), 0.01)
-threading.Thread(target=finish, args=(enter(hold),), daemon=True).start()
+threading.Thread(target=run_sync, args=(enter(hold),), daemon=True).start()
 held.wait()
 if os.fork() == 0:
-    finish(enter(lambda: None))
+    run_sync(enter(lambda: None))
     shared_recent_jobs("account").jobs()
     print(schedule.shared.load("site"), flush=True)
     os._exit(0)

@@ -115,4 +115,4 @@ def test_an_interrupted_wait_names_its_job_in_note_and_log(interruption, caplog)
     with pytest.raises(interruption) as caught:
         wait_for(where)
     assert "143" in caught.value.__notes__[0]
-    assert caplog.text.count("hy-video-1.5/143 goes on and is paid for") == 1
+    assert caplog.text.count("hy-video-1.5/143 continues and is paid for") == 1

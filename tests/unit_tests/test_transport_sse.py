@@ -30,7 +30,7 @@ ROWS = {
     "cr": (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
     "mixed ends": (b"data: a\n\r\ndata: b\r\n\n", [b"a", b"b"]),
     "no space": (b"data:a\n\n", [b"a"]),
-    "one space only is taken": (b"data:  a\n\n", [b" a"]),
+    "one space only is accepted": (b"data:  a\n\n", [b" a"]),
     "several lines": (b"data: a\ndata: b\ndata:\n\n", [b"a\nb\n"]),
     "data without colon": (b"data\n\n", [b""]),
     "comment inside": (b"data: a\n: ping\ndata: b\n\n", [b"a\nb"]),

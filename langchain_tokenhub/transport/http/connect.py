@@ -47,8 +47,8 @@ class Target:
 def connect_sync(target: Target, timeout: float | None) -> socket.socket:
     """Return a connected socket; its timeout is what is left of `timeout`.
 
-    The addresses are tried in turn, each for an equal part of the time that is left. The time starts
-    once they are known, because a blocking resolver cannot be interrupted.
+    The addresses are tried in turn, each for an equal part of the time that is left. The time
+    starts once they are known, because a blocking resolver cannot be interrupted.
 
     Raises:
         TimeoutError: The last address did not accept the connection in time.
