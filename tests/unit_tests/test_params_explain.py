@@ -29,7 +29,7 @@ def failure(model, **params):
             "hy-video-1.5",
             {"promt": "猫"},
             (
-                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into "
+                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, pass it in "
                 "extra="
             ),
         ),
