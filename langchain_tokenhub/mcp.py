@@ -164,7 +164,8 @@ def _submit_tool(tool: MediaTool, approve_above: float | None) -> _SubmitTool:
         parameters=schema,
         annotations=_PAID,
     )
-    submit_tool._tool, submit_tool._approve_above = tool, approve_above  # noqa: SLF001 - of our own class
+    submit_tool._tool = tool  # noqa: SLF001 - of this module
+    submit_tool._approve_above = approve_above  # noqa: SLF001 - of this module
     return submit_tool
 
 
