@@ -177,6 +177,7 @@ class Driver:
     async def _open(self) -> None:
         out, runtime = self._tools.out, AsyncRuntime()
         await asyncio.to_thread(check_folder, out)
+        await self._executor.open()
         backend = SqlBackend(self._tools.ledger)
         run = await asyncio.to_thread(run_id, out)
         self._ledger = Ledger(backend, runtime)
@@ -399,6 +400,7 @@ class Driver:
                 return result
             logger.info("row %s is repeated in %g s: %s", task.id, pause, result)
             await asyncio.sleep(pause)
+            task = replace(task, again=task.again and result.job is None)
         return await self._executor.run(task)
 
     async def _settle(self, one: Reservation, error: TokenHubError, entry: Entry | None) -> None:
