@@ -18,9 +18,19 @@ from typing import Any
 from tables import Language, code, pick, table
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue import SITE_NAMES, ChatModel, chat_models, error_row, site
+from langchain_tokenhub.catalogue import (
+    SITE_NAMES,
+    ChatModel,
+    EmbeddingModel,
+    chat_models,
+    embedding_models,
+    error_row,
+    site,
+)
 
 HERE = Path(__file__).parent
+_STATES = ("online", "listed", "retiring", "pre-offline", "retired")
+"""The order of a table's rows."""
 _BROAD = ("ModelError", "LangChainException")
 """Classes that do not tell the cause."""
 
@@ -34,6 +44,7 @@ def models(language: Language) -> str:
     parts = []
     for provider in providers:
         rows = [row for row in chat_models() if row.provider == provider]
+        rows.sort(key=lambda row: _STATES.index(row.status))
         parts.append(f"### {provider}\n\n{table(_HEADS[language], map(_model(language), rows))}")
     return "\n\n".join(parts)
 
@@ -119,6 +130,22 @@ def _state(language: Language, row: ChatModel) -> str:
     return pick(language, *words[row.status])
 
 
+def embeddings(language: Language) -> str:
+    """Return every embedding model."""
+    heads = pick(language, "Model,Numbers,Context,Price,Path", "模型,维度,上下文,价格,接口").split(
+        ","
+    )
+    rows = (
+        (f"`{row.id}`", str(row.dimensions), _tokens(row.context), _yuan(row), f"`{row.path}`")
+        for row in embedding_models()
+    )
+    return table(heads, rows)
+
+
+def _yuan(row: EmbeddingModel) -> str:
+    return "?" if row.price_cny_per_m is None else f"¥{row.price_cny_per_m:g}"
+
+
 def sites(language: Language) -> str:
     """Return the sites with their hosts."""
     heads = pick(language, "`site`,Default host,Backup host", "`site`,默认域名,备用域名").split(",")
@@ -176,12 +203,12 @@ def _error_class(language: Language, cls: type[errors.TokenHubError], row: dict[
     ]
     rows = list(_codes(language, cls.__name__))
     if rows:
-        heads = pick(language, "Code,Cause,Fix", "错误码,原因,处理").split(",")
+        heads = pick(language, "Code,Cause", "错误码,原因").split(",")
         lines.append(table(heads, rows))
     return "\n\n".join(lines)
 
 
-def _codes(language: Language, name: str) -> Iterator[tuple[str, str, str]]:
+def _codes(language: Language, name: str) -> Iterator[tuple[str, str]]:
     for key, cause in causes()["code"].items():
         row = error_row(*_status_and_code(key))
         if row.name != name:
@@ -190,7 +217,6 @@ def _codes(language: Language, name: str) -> Iterator[tuple[str, str, str]]:
         yield (
             f'<a id="{anchor}"></a>`{key.removeprefix("status ")}`',
             pick(language, cause["en"], cause["zh"]),
-            pick(language, row.hint, row.hint_zh),
         )
 
 

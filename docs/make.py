@@ -4,6 +4,7 @@
                                    comparison, and the notebooks
     python docs/make.py --check    list the files that are not up to date
     python docs/make.py images     generate the example images with the emulator
+    python docs/make.py notebooks  execute the notebooks, for their outputs
     python docs/make.py site       generate, then build both languages into build/site/
 
 Zensical builds one language per site, so there are two builds. Files in docs/ itself are copied
@@ -57,6 +58,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "facts": media_tables.facts,
     "templates": media_tables.templates,
     "models": fact_tables.models,
+    "embeddings": fact_tables.embeddings,
     "sites": fact_tables.sites,
     "errors": fact_tables.error_classes,
     "help": fact_tables.command_help,
@@ -94,7 +96,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
         for path in pages(language).values():
             yield path, generate_parts(language, path.read_text("utf-8"))
     yield HERE / "llms.txt", llms()
-    for path in (*HERE.glob("*/notebooks/*.md"), *NOTEBOOKS):
+    for path in notebook_texts():
         yield path.with_suffix(".ipynb"), notebooks.notebook(path)
 
 
@@ -119,9 +121,10 @@ def llms(*, built: bool = False) -> str:
 
 
 def ordered(language: Language) -> list[str]:
-    """Return a language's pages in the order of the navigation."""
+    """Return a language's pages in the order of the navigation, then those outside of it."""
     sections = nav(settings(), language)
-    return [page for section in sections for part in section.values() for page in part]
+    listed = [page for section in sections for part in section.values() for page in part]
+    return [*listed, *(page for page in pages(language) if page not in listed)]
 
 
 def settings() -> dict[str, Any]:
@@ -152,6 +155,22 @@ def check() -> int:
     for path in stale:
         write_line(f"{path.relative_to(ROOT)} is not up to date: run python docs/make.py")
     return int(bool(stale))
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+def notebook_texts() -> list[Path]:
+    """Return the texts of which notebooks are made."""
+    return [*sorted(HERE.glob("*/notebooks/*.md")), *NOTEBOOKS]
+
+
+def execute() -> int:
+    """Write every notebook with the outputs of a new execution."""
+    for path in notebook_texts():
+        path.with_suffix(".ipynb").write_text(notebooks.executed(path), "utf-8")
+        write_line(f"executed {path.relative_to(ROOT)}")
+    return 0
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -280,12 +299,15 @@ def write_line(text: str) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="?", choices=("fill", "images", "site"), default="fill")
+    parser.add_argument(
+        "what", nargs="?", choices=("fill", "images", "notebooks", "site"), default="fill"
+    )
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.check:
         return check()
-    return {"fill": fill, "images": images, "site": site}[options.what]()
+    actions = {"fill": fill, "images": images, "notebooks": execute, "site": site}
+    return actions[options.what]()
 
 
 if __name__ == "__main__":

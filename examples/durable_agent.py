@@ -21,7 +21,7 @@ from langchain_tokenhub import ChatTokenHub, Job, TokenHubVideoTool
 from langchain_tokenhub.testing.offline import emulator_unless_key
 
 FOLDER = Path("studio-out")
-THREAD = {"configurable": {"thread_id": "film-1"}}
+THREAD = {"configurable": {"thread_id": "video-1"}}
 
 
 def agent(saver: SqliteSaver, *, dies: bool) -> CompiledStateGraph:

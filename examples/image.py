@@ -1,4 +1,4 @@
-"""Draw a picture, then draw it again with a change.
+"""Draw an image, then draw it again with a change.
 
 python examples/image.py ["what to draw"] ["what to change"]
 """
@@ -13,9 +13,9 @@ from langchain_tokenhub.testing.offline import emulator_unless_key
 
 def main(prompt: str, change: str) -> None:
     tool = TokenHubImageTool(save_to="studio-out", progress=True)
-    picture = tool.generate(prompt=prompt, resolution="1280:720")
-    print(picture)
-    print(tool.generate(prompt=change, images=[picture]))
+    image = tool.generate(prompt=prompt, resolution="1280:720")
+    print(image)
+    print(tool.generate(prompt=change, images=[image]))
 
     quick = TokenHubImageTool(model="hy-image-lite", save_to="studio-out")  # answers at once
     print(quick.generate(prompt=prompt))

@@ -1,4 +1,4 @@
-"""A chain: a prompt, a model that writes a picture's description, the image tool that draws it.
+"""A chain: a prompt, a model that writes an image's description, the image tool that draws it.
 
 python examples/lcel_chain.py ["a theme"]
 """

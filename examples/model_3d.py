@@ -1,4 +1,4 @@
-"""Make 3D models of a text and of a picture, both at once.
+"""Make 3D models of a text and of an image, both at once.
 
 python examples/model_3d.py ["what to make"]
 """
@@ -13,11 +13,11 @@ from langchain_tokenhub.testing.offline import emulator_unless_key
 
 
 async def main(prompt: str) -> None:
-    picture = await TokenHubImageTool(save_to="studio-out").agenerate(prompt=prompt)
+    image = await TokenHubImageTool(save_to="studio-out").agenerate(prompt=prompt)
     fine = Tokenhub3DTool(model="hy-3d-3.1", save_to="studio-out")
     quick = Tokenhub3DTool(model="hy-3d-express", save_to="studio-out")
     results = await asyncio.gather(
-        fine.agenerate(image_url=picture, enable_pbr=True),
+        fine.agenerate(image_url=image, enable_pbr=True),
         quick.agenerate(prompt=prompt, result_format="GLB"),
     )
     for result in results:

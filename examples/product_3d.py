@@ -65,7 +65,7 @@ def colours_of(mesh: trimesh.Trimesh) -> np.ndarray:
     return at_corners[mesh.faces].mean(axis=1)[:, :3]
 
 
-class Film(NamedTuple):
+class Turntable(NamedTuple):
     """A GIF that a notebook shows."""
 
     path: Path
@@ -75,32 +75,32 @@ class Film(NamedTuple):
         return f'<img src="data:image/gif;base64,{data}">'
 
 
-def turntable(model: Path, to: Path, *, frames: int = 30, size: int = 320) -> Film:
+def turntable(model: Path, to: Path, *, frames: int = 30, size: int = 320) -> Turntable:
     meshes = list(trimesh.load_scene(model).geometry.values())
     corners = np.concatenate([mesh.triangles for mesh in meshes])
     colours = np.concatenate([colours_of(mesh) for mesh in meshes])
     low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
     corners = (corners - (low + high) / 2) / (high - low).max()
-    pictures = []
+    images = []
     for angle in np.linspace(0, 2 * np.pi, frames, endpoint=False):
         turned = corners @ trimesh.transformations.euler_matrix(angle, 0.4, 0, "syxz")[:3, :3].T
         normals = np.cross(turned[:, 1] - turned[:, 0], turned[:, 2] - turned[:, 0])
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
         light = 0.35 + 0.65 * np.abs(normals @ [0.36, 0.48, 0.8])
-        picture = Image.new("RGB", (size, size), "white")
-        draw = ImageDraw.Draw(picture)
+        frame = Image.new("RGB", (size, size), "white")
+        draw = ImageDraw.Draw(frame)
         for face in turned[:, :, 2].mean(axis=1).argsort():
             flat = (turned[face, :, :2] * [1, -1] * 0.8 + 0.5) * size
             draw.polygon(list(map(tuple, flat)), tuple((colours[face] * light[face]).astype(int)))
-        pictures.append(picture)
-    pictures[0].save(to, save_all=True, append_images=pictures[1:], duration=66, loop=0)
-    return Film(to)
+        images.append(frame)
+    images[0].save(to, save_all=True, append_images=images[1:], duration=66, loop=0)
+    return Turntable(to)
 
 
 glb = next(file.path for file in shape.files if file.type == "glb")
-film = turntable(glb, glb.with_suffix(".gif"))
-print(film.path)
-film
+turning = turntable(glb, glb.with_suffix(".gif"))
+print(turning.path)
+turning
 
 # %%
 session.close()

@@ -1,4 +1,4 @@
-"""A storyboard: a story becomes shots, each shot a picture, each picture a film.
+"""A storyboard: a story becomes shots, each shot an image, each image a video.
 
 python examples/storyboard.py ["a story"]
 """
@@ -15,7 +15,7 @@ from langchain_tokenhub.testing.offline import emulator_unless_key
 
 
 class Shot(BaseModel):
-    """One shot of a film."""
+    """One shot of a video."""
 
     scene: str = Field(description="画面描述，不超过八十字")
     motion: str = Field(description="镜头运动，不超过三十字")
@@ -30,12 +30,12 @@ class Storyboard(BaseModel):
 def main(story: str) -> None:
     write = ChatTokenHub(model="hy3").with_structured_output(Storyboard)
     draw = TokenHubImageTool(save_to="studio-out")
-    film = TokenHubVideoTool(save_to="studio-out")
+    video = TokenHubVideoTool(save_to="studio-out")
 
     def shoot(shot: Shot) -> str:
-        picture = draw.generate(prompt=shot.scene, resolution="1280:720")
-        clip = film.generate(prompt=shot.motion, image=picture)
-        return f"{picture.files[0].path} -> {clip.files[0].path}"
+        image = draw.generate(prompt=shot.scene, resolution="1280:720")
+        clip = video.generate(prompt=shot.motion, image=image)
+        return f"{image.files[0].path} -> {clip.files[0].path}"
 
     # jobs beyond the account's quota queue inside the tools: no semaphore of your own is needed
     chain = write | (lambda board: board.shots) | RunnableLambda(shoot).map()

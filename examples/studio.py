@@ -1,4 +1,4 @@
-"""A small studio: one sentence in; a picture, a film made of it, and a 3D model out.
+"""A small studio: one sentence in; an image, a video made of it, and a 3D model out.
 
 python examples/studio.py ["what you want"]
 
@@ -87,14 +87,14 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def report(show: Show, seconds: float) -> None:
     """Print the table of what was made, what failed, and what it cost."""
-    rows: list[tuple[str, ...]] = [("kind", "model", "file", "kB", "job")]
+    rows: list[tuple[str, ...]] = [("kind", "model", "kB", "file")]
     for result in show.made:
         job = result["job"]
         for file in result["files"]:
             path = Path(file["path"]) if file["path"] else None
             name = path.name if path else "(not saved)"
             size = f"{path.stat().st_size / 1000:.0f}" if path else "-"
-            rows.append((job["kind"], job["model"], name, size, job["id"]))
+            rows.append((job["kind"], job["model"], size, name))
     print(table(rows))
     for failure in show.failed:
         print(f"failed: {failure}")
@@ -102,7 +102,7 @@ def report(show: Show, seconds: float) -> None:
         used, cached = show.usage, show.usage.get("input_token_details", {}).get("cache_read", 0)
         print(
             f"\n{used['input_tokens']} tokens in ({cached} cached), {used['output_tokens']} out;"
-            f" {len(show.made)} jobs; {seconds:.0f} s; files in {FOLDER.resolve()}"
+            f" {len(show.made)} jobs; {seconds:.0f} s\nfiles in {FOLDER.resolve()}"
         )
 
 

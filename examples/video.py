@@ -1,6 +1,6 @@
-"""Film a text, film a picture, and see the jobs as they go.
+"""Make a video of a text and one of an image, with progress.
 
-python examples/video.py ["what to film"]
+python examples/video.py ["what to show"]
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def main(prompt: str) -> None:
         print(f"{state.id}: {state.status} {state.progress or ''}")
     print(tool.result(job))
 
-    picture = TokenHubImageTool(save_to="studio-out").generate(prompt="一只橘猫坐在窗台上")
+    image = TokenHubImageTool(save_to="studio-out").generate(prompt="一只橘猫坐在窗台上")
     effects = TokenHubVideoTool(model="yt-video-fx", save_to="studio-out", progress=True)
-    print(effects.generate(template="fuzzy", images=[picture]))
+    print(effects.generate(template="fuzzy", images=[image]))
 
 
 if __name__ == "__main__":

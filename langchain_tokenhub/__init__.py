@@ -1,4 +1,4 @@
-"""LangChain chat model and media tools for Tencent Cloud TokenHub.
+"""LangChain chat model, embeddings and media tools for Tencent Cloud TokenHub.
 
 Names are loaded when they are first used, so that importing the package is cheap.
 """
@@ -13,6 +13,7 @@ from langchain_tokenhub._version import __version__
 if TYPE_CHECKING:
     from langchain_tokenhub.chat.response import ListedModel
     from langchain_tokenhub.chat_models import ChatTokenHub
+    from langchain_tokenhub.embeddings import TokenHubEmbeddings
     from langchain_tokenhub.errors import (
         APIConnectionError,
         APITimeoutError,
@@ -50,8 +51,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["ChatTokenHub", "Job", "JobRef", "ListedModel", "MediaFile", "MediaResult"]
-__all__ += ["TokenHub3DTool", "TokenHubImageTool", "TokenHubJobTool", "TokenHubToolkit"]
-__all__ += ["TokenHubVideoTool", "Tokenhub3DTool", "__version__", "approve_above"]
+__all__ += ["TokenHub3DTool", "TokenHubEmbeddings", "TokenHubImageTool", "TokenHubJobTool"]
+__all__ += ["TokenHubToolkit", "TokenHubVideoTool", "Tokenhub3DTool", "__version__"]
+__all__ += ["approve_above"]
 __all__ += ["APIConnectionError", "APITimeoutError", "AuthenticationError", "CertificateError"]
 __all__ += ["ContentBlockedError", "ContextLengthError", "IncompleteStreamError"]
 __all__ += ["InvalidRequestError", "JobBlockedError", "JobError", "JobFailedError"]
@@ -62,6 +64,7 @@ __all__ += ["ResultExpiredError", "ServerError", "SubmissionUnknownError", "Toke
 _MODULES = {
     "chat.response": "ListedModel",
     "chat_models": "ChatTokenHub",
+    "embeddings": "TokenHubEmbeddings",
     "jobs.models": "Job MediaFile MediaResult",
     "tools": "TokenHub3DTool TokenHubImageTool TokenHubJobTool TokenHubToolkit TokenHubVideoTool "
     "Tokenhub3DTool approve_above",

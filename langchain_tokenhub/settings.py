@@ -14,6 +14,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -23,7 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from langchain_tokenhub import catalogue
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError
+from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
 from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
 from langchain_tokenhub.transport.sync_bridge import finish
@@ -121,6 +122,17 @@ def _check_base_url(value: str | Sequence[str] | None) -> str | tuple[str, ...] 
     return value if isinstance(value, str) else tuple(value)
 
 
+def _check_site(name: object) -> object:
+    if name in catalogue.SITE_NAMES:
+        return name
+    is_from_environment = name == os.environ.get("TOKENHUB_SITE")
+    where = "TOKENHUB_SITE: " if is_from_environment else ""
+    raise ValueError(
+        f"{where}{clean(str(name), 40)!r} is not a site; give one of "
+        f"{', '.join(catalogue.SITE_NAMES)}"
+    )
+
+
 def _key_from_environment() -> SecretStr | None:
     keys = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
     return next((SecretStr(key) for key in keys if key), None)
@@ -168,7 +180,7 @@ class ConnectionSettings(BaseModel):
 
     api_key: SecretStr | None = Field(default_factory=_key_from_environment, repr=False)
     """API key. Default: `TOKENHUB_API_KEY`, else `TENCENT_TOKENHUB_API_KEY`, of the environment."""
-    site: SiteName = Field(
+    site: Annotated[SiteName, BeforeValidator(_check_site)] = Field(
         default_factory=lambda: os.environ.get("TOKENHUB_SITE") or "mainland",
         validate_default=True,
     )

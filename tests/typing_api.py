@@ -26,6 +26,7 @@ from langchain_tokenhub import (
     RateLimitError,
     TokenHub3DTool,
     Tokenhub3DTool,
+    TokenHubEmbeddings,
     TokenHubError,
     TokenHubImageTool,
     TokenHubJobTool,
@@ -33,6 +34,7 @@ from langchain_tokenhub import (
     TokenHubVideoTool,
     approve_above,
 )
+from langchain_tokenhub.bulk import Outcome, arun, run
 from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.testing import Emulator
 
@@ -45,6 +47,14 @@ def chat() -> None:
     ChatTokenHub(model_name="hy3", stop_sequences=["。"], request_timeout=9, api_key="sk-…")
     assert_type(model.invoke("你好"), AIMessage)
     assert_type(model.bind_tools([City]).invoke("你好"), AIMessage)
+
+
+async def embeddings() -> None:
+    """The embeddings' surface."""
+    made = TokenHubEmbeddings(model="ep-1", chunk_size=64, max_concurrency=4, api_key="sk-1")
+    assert_type(made.embed_documents(["茶"]), list[list[float]])
+    assert_type(await made.aembed_query("茶"), list[float])
+    TokenHubEmbeddings(dimensions=512)  # pyright: ignore[reportCallIssue]
 
 
 class City(BaseModel):
@@ -127,6 +137,9 @@ def parameters(image: TokenHubImageTool, video: TokenHubVideoTool, shape: Tokenh
     shape.submit(job_id="1")
     image.generate(promt="雨")  # pyright: ignore[reportCallIssue]
     image.generate(prompt=1)  # pyright: ignore[reportArgumentType]
+    image.generate("雨", seed=1)
+    image.generate(1)  # pyright: ignore[reportArgumentType]
+    video.submit("雪", bgm=True)
     video.submit(promt="雪")  # pyright: ignore[reportCallIssue]
     shape.generate(face_cuont=5000)  # pyright: ignore[reportCallIssue]
 
@@ -176,3 +189,22 @@ def scripts(hub: Emulator, call: AIMessage) -> None:
     hub.reply(lambda request: call if request.body["tools"] else "好")
     hub.reply(5)  # pyright: ignore[reportArgumentType]
     hub.reply(HumanMessage("好"))  # pyright: ignore[reportArgumentType]
+
+
+def many(rows: list[dict[str, object]]) -> None:
+    """What a run of many jobs takes and yields."""
+    shots = run(rows, out="out", budget_cny=20, price_cny={"ep-1": 1.5}, again="unknown")
+    assert_type(shots.spent, float)
+    assert_type(shots.left, float | None)
+    for outcome in shots:
+        assert_type(outcome, Outcome)
+        assert_type(outcome.result, MediaResult | None)
+        assert_type(outcome.error, TokenHubError | None)
+        assert_type(outcome.state == "unknown", bool)
+    run("shots.csv", out="out", budget=20)  # pyright: ignore[reportCallIssue]
+
+
+async def many_async() -> None:
+    """The same, async."""
+    async for outcome in arun("-", out="out", executor="local"):
+        assert_type(outcome, Outcome)

@@ -260,7 +260,12 @@ class _Counts:
     @property
     def waiting(self) -> int:
         """Number of rows that have not begun."""
-        return self.rows - self.running - sum(self._totals.ended.values())
+        return self.rows - self.running - self.ended
+
+    @property
+    def ended(self) -> int:
+        """Number of rows that have ended."""
+        return sum(self._totals.ended.values())
 
 
 class AsyncRun(_Counts):

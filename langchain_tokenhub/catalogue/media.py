@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.catalogue.toml import rows, similar_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,16 +98,8 @@ def media_model(model: str) -> MediaModel | None:
 
 def similar_media_model(model: str, kind: Kind | None = None) -> MediaModel | None:
     """Return the model that `model` may be a misspelling of; another version is none."""
-    if media_model(model) is not None:
-        return None
-    digits = re.sub(r"\D", "", model)
-    ids = [
-        row.id
-        for row in media_models()
-        if kind in {None, row.kind} and re.sub(r"\D", "", row.id) == digits
-    ]
-    near = difflib.get_close_matches(model.lower(), ids, n=1, cutoff=0.75)
-    return media_model(near[0]) if near else None
+    near = similar_id(model, [row.id for row in media_models() if kind in {None, row.kind}])
+    return media_model(near) if near else None
 
 
 def media_models() -> tuple[MediaModel, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -10,7 +11,17 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import bulk, chat, emulator, exit_codes, gallery, jobs, media, models
+from langchain_tokenhub.cli import (
+    bulk,
+    chat,
+    emulator,
+    exit_codes,
+    gallery,
+    jobs,
+    mcp,
+    media,
+    models,
+)
 from langchain_tokenhub.cli.console import (
     Console,
     Translator,
@@ -33,6 +44,7 @@ COMMANDS: dict[str, AddOptions] = {
     "gallery": gallery.add_gallery,
     "models": models.add_models,
     "emulator": emulator.add_emulator,
+    "mcp": mcp.add_mcp,
 }
 
 
@@ -46,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; the help lists them.
     """
     configure_streams()
+    # what a log tells a program, the command tells its user
+    logging.getLogger("langchain_tokenhub").addHandler(logging.NullHandler())
     given = [decode_argument(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     translate = Translator(language_of(given, os.environ))
     options = parse(COMMANDS, translate, given)
@@ -65,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, console: Console) -> int:
     try:
         code: int = options.run(options, console)
-        console.flush()
     except TokenHubError as error:
         return exit_codes.report_error(console, error, options)
     except ValidationError as error:

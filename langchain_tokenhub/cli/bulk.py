@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_tokenhub.cli import exit_codes
-from langchain_tokenhub.cli.console import Console, draw_line
+from langchain_tokenhub.cli.console import Console, RunProgress
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import AuthenticationError
 
@@ -20,11 +15,6 @@ if TYPE_CHECKING:
     from langchain_tokenhub.bulk import Outcome, Run
     from langchain_tokenhub.bulk.runs import RunOptions
 
-_INTERVAL = 0.25
-"""Seconds between updates of the bar."""
-_LINES = 10.0
-"""Seconds between lines where there is no terminal."""
-_CELLS = 24
 _ORDER = (7, 6, 5, 2, 3, 4, exit_codes.NOT_SAVED, 1)
 """Exit codes, the most important first."""
 
@@ -62,9 +52,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     shots = bulk.run(options.rows, out=options.save_to, **_run_options(options, console))
     ended: list[Outcome] = []
     try:
-        with _progress(console, shots):
+        with _Progress(console, Path(options.rows).name, shots) as progress:
             for outcome in shots:
                 _write_outcome(console, outcome)
+                progress.show()
                 if outcome.error is not None or _unsaved(outcome):
                     ended.append(outcome)
     except KeyboardInterrupt:
@@ -169,41 +160,23 @@ def _spent(shots: Run) -> str:
     return f"{shots.spent:.2f}{left} CNY"
 
 
-@contextmanager
-def _progress(console: Console, shots: Run) -> Iterator[None]:
-    """Show a bar and the counts; a line now and then where there is no terminal."""
-    ended = threading.Event()
-    live = sys.stderr.isatty()
+class _Progress(RunProgress):
+    """Shows the counts of a run, which change while it is drawn."""
 
-    def show() -> None:
-        shown = time.monotonic()
-        while not ended.wait(_INTERVAL):
-            if live:
-                draw_line(f"{_bar(shots)} {_counts(console, shots)}")
-            elif time.monotonic() - shown >= _LINES:
-                shown = time.monotonic()
-                console.write_message(_counts(console, shots))
+    def __init__(self, console: Console, label: str, shots: Run) -> None:
+        self._shots = shots
+        self._translate = console.translate
+        super().__init__(console, label, total=shots.rows)
 
-    thread = threading.Thread(target=show, daemon=True)
-    if not console.quiet:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        if thread.is_alive():
-            thread.join()
-        if live and not console.quiet:
-            draw_line("")
+    def show(self) -> None:
+        """Show the counts."""
+        self.update(self._shots.ended, self._counts())
 
+    def _counts(self) -> str:
+        names = ("done", "failed", "running", "waiting")
+        counts = {name: getattr(self._shots, name) for name in names}
+        return self._translate("bulk-counts", **counts, spent=_spent(self._shots))
 
-def _bar(shots: Run) -> str:
-    share = 1 - (shots.running + shots.waiting) / max(1, shots.rows)
-    full = int(_CELLS * share)
-    return f"[{'#' * full}{'-' * (_CELLS - full)}] {100 * share:3.0f} %"
-
-
-def _counts(console: Console, shots: Run) -> str:
-    names = ("done", "failed", "running", "waiting")
-    counts = {name: getattr(shots, name) for name in names}
-    return console.translate("bulk-counts", **counts, spent=_spent(shots))
+    def _draw(self, columns: int) -> str:
+        self._done, self._status = self._shots.ended, self._counts()
+        return super()._draw(columns)

@@ -7,9 +7,9 @@ import base64
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from langchain_tokenhub.cli.console import Console, Translator, joined_words, read_stdin
 from langchain_tokenhub.cli.exit_codes import UsageError, report_error
@@ -60,6 +60,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+class Piece(NamedTuple):
+    """A piece of an answer, and where it is written."""
+
+    text: str
+    stream: TextIO
+
+
 class Conversation:
     """The messages so far, and how answers are printed."""
 
@@ -86,15 +93,27 @@ class Conversation:
             self._console.write_message(_usage(self._console.translate, answer.usage_metadata))
 
     def _answer(self, messages: list[Any]) -> Any:
+        """Stream an answer: its reasoning to stderr, the rest to stdout."""
         whole: Any = None
-        with closing(
-            AnswerWriter(self._console, show_reasoning=self._options.show_thinking)
-        ) as writer:
+        end = Piece("", sys.stdout)
+        try:
             for chunk in self._model.stream(messages):
                 whole = chunk if whole is None else whole + chunk
-                writer.write_reasoning(chunk.additional_kwargs.get("reasoning_content") or "")
-                writer.write(chunk.text)
+                for piece in self._pieces(chunk):
+                    if piece.stream is not end.stream:
+                        self._console.write(*end)
+                    self._console.write(*piece)
+                    end = Piece("\n\n" if piece.stream is sys.stderr else "\n", piece.stream)
+        finally:
+            self._console.write(*end)
         return whole
+
+    def _pieces(self, chunk: Any) -> Iterator[Piece]:
+        reasoning = chunk.additional_kwargs.get("reasoning_content")
+        if reasoning and self._options.show_thinking:
+            yield Piece(reasoning, sys.stderr)
+        if chunk.text and not self._console.as_json:
+            yield Piece(chunk.text, sys.stdout)
 
     def converse(self, lines: Iterator[str]) -> int:
         """Answer each line; an error ends the turn, not the conversation."""
@@ -113,40 +132,6 @@ class Conversation:
             self._console.write_message(self._console.translate("stopped"))
         except TokenHubError as error:
             report_error(self._console, error, self._options)
-
-
-class AnswerWriter:
-    """Writes an answer as it streams: its reasoning to stderr, the rest to stdout."""
-
-    def __init__(self, console: Console, *, show_reasoning: bool) -> None:
-        self._console = console
-        self._show_reasoning = show_reasoning
-        self._is_reasoning = False
-        self._is_writing = False
-
-    def write_reasoning(self, text: str) -> None:
-        """Write a piece of the reasoning, if it is to be shown."""
-        if text and self._show_reasoning:
-            self._console.write_status(text)
-            self._is_reasoning = True
-
-    def write(self, text: str) -> None:
-        """Write a piece of the answer."""
-        if text and not self._console.as_json:
-            self._end_reasoning()
-            self._console.write(text)
-            self._is_writing = True
-
-    def close(self) -> None:
-        """End the line."""
-        self._end_reasoning()
-        if self._is_writing:
-            self._console.write("\n")
-
-    def _end_reasoning(self) -> None:
-        if self._is_reasoning:
-            self._console.write_status("\n\n")
-            self._is_reasoning = False
 
 
 def _typed_lines(console: Console) -> Iterator[str]:

@@ -7,9 +7,7 @@ import json
 import locale
 import os
 import re
-import shutil
 import sys
-import threading
 import time
 import tomllib
 import warnings
@@ -18,9 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
-from unicodedata import combining, east_asian_width
 
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.live_lines import (
+    display_width,
+    live_lines,
+    terminal_size,
+    truncate,
+)
+from langchain_tokenhub.jobs.progress import bar_line, clock
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control codes except tab and line feed."""
@@ -36,56 +39,46 @@ class Console:
     as_json: bool = False
     quiet: bool = False
 
+    def write(self, text: str, stream: TextIO) -> None:
+        """Write a piece of text at once; stdout gets control codes where it is not a terminal."""
+        is_verbatim = stream is sys.stdout and not stream.isatty()
+        stream.write(text if is_verbatim else strip_control_codes(text))
+        stream.flush()
+
     def write_line(self, text: str) -> None:
         """Write a line to stdout."""
-        sys.stdout.write(f"{_for_stream(text, sys.stdout)}\n")
-
-    def write(self, text: str) -> None:
-        """Write a piece of a line to stdout at once."""
-        sys.stdout.write(_for_stream(text, sys.stdout))
-        sys.stdout.flush()
+        self.write(f"{text}\n", sys.stdout)
 
     def write_message(self, text: str) -> None:
         """Write a line to stderr."""
-        sys.stderr.write(f"{strip_control_codes(text)}\n")
-        sys.stderr.flush()
-
-    def write_status(self, text: str) -> None:
-        """Write a piece of a line to stderr at once."""
-        sys.stderr.write(strip_control_codes(text))
-        sys.stderr.flush()
-
-    def flush(self) -> None:
-        """Flush stdout."""
-        sys.stdout.flush()
+        self.write(f"{text}\n", sys.stderr)
 
     def write_json(self, value: Any) -> None:
         """Write JSON to stdout."""
         self.write_line(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
+    def status_text(self, status: str) -> str:
+        """Return the word for a job's status."""
+        return self.translate(f"status-{status}")
+
+    @property
+    def columns(self) -> int:
+        """The columns of the terminal; for a file more than any line needs."""
+        return terminal_size(sys.stdout).columns if sys.stdout.isatty() else sys.maxsize
+
     def write_table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Write aligned columns to stdout."""
+        """Write aligned columns to stdout; a terminal's edge cuts the last one."""
         widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (
                 cell + " " * (w - display_width(cell)) for cell, w in zip(row, widths, strict=True)
             )
-            self.write_line("  ".join(cells).rstrip())
-
-
-def _for_stream(text: str, stream: TextIO) -> str:
-    """Return `text` for a stream: without control codes for a terminal, as it is for a file."""
-    return strip_control_codes(text) if stream.isatty() else text
+            self.write_line(truncate("  ".join(cells).rstrip(), self.columns))
 
 
 def strip_control_codes(text: str) -> str:
     """Replace control codes, which could manipulate a terminal."""
     return _CONTROL.sub("\ufffd", text)
-
-
-def display_width(text: str) -> int:
-    """Return the terminal columns that `text` takes; a Chinese character takes two."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def wrap_text(text: str, width: int) -> list[str]:
@@ -144,66 +137,56 @@ def show_warnings(console: Console) -> Iterator[None]:
         yield
 
 
-_INTERVAL = 0.25
-"""Seconds between updates of the line."""
-_CELLS = 24
+class RunProgress:
+    """A bar with counts and a status line for a run of many jobs.
 
+    On a terminal both are redrawn, below whatever is printed meanwhile; elsewhere a line is printed
+    for each tenth of the run.
 
-class ProgressLine:
-    """Shows a job's state, and keeps the job for the report of an interruption."""
+    Example:
+        ```python
+        with RunProgress(console, "shots.jsonl", total=200) as progress:
+            progress.update(12, "3 failed, ¥4.20 of ¥200.00")
+        ```
 
-    def __init__(self, console: Console, expected: float) -> None:
-        self.job: Job | None = None
-        self._console = console
-        self._expected = max(1.0, expected)
+    Args:
+        console: Whose `quiet` option is honoured.
+        label: What is shown before the bar.
+        total: Number of jobs.
+        done: Number of jobs that had ended before this run.
+    """
+
+    def __init__(self, console: Console, label: str, *, total: int, done: int = 0) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._done = self._done_before = done
+        self._status = ""
         self._started = time.monotonic()
-        self._printed = ""
-        self._done = threading.Event()
-        live = sys.stderr.isatty() and not console.quiet
-        self._thread = threading.Thread(target=self._update, daemon=True) if live else None
+        self._tenths = -1
+        self._is_plain = not console.quiet and not live_lines.add(self._draw)
 
-    def __call__(self, job: Job) -> None:
-        """Record the job's state; print it where there is no live line."""
-        self.job = job
-        state = f"{job.model} {job.id} {job.status}"
-        if self._thread is None and not self._console.quiet and state != self._printed:
-            self._console.write_message(state)
-        self._printed = state
+    def update(self, done: int, status: str = "") -> None:
+        """Show that `done` jobs have ended, and `status` below the bar."""
+        self._done, self._status = done, status
+        tenths = 10 * done // max(1, self._total)
+        if self._is_plain and tenths > self._tenths:
+            self._tenths = tenths
+            parts = (self._label, f"{done}/{self._total}", status)
+            self._console.write_message("  ".join(part for part in parts if part))
 
     def __enter__(self) -> Self:
-        if self._thread is not None:
-            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        if self._thread is not None:
-            self._thread.join()
-            draw_line("")
+        live_lines.remove(self._draw, keep=True)
 
-    def _update(self) -> None:
-        while not self._done.wait(_INTERVAL):
-            draw_line(progress_bar(self.job, time.monotonic() - self._started, self._expected))
-
-
-def draw_line(line: str) -> None:
-    """Draw a line over the one that the cursor of a terminal is in."""
-    room = shutil.get_terminal_size().columns - 1
-    while display_width(line) > room:
-        line = line[:-1]
-    sys.stderr.write(f"\r{line}{' ' * (room - display_width(line))}\r")
-    sys.stderr.flush()
-
-
-def progress_bar(job: Job | None, seconds: float, expected: float) -> str:
-    """Return a job's progress line; without the service's percentage, time gives an estimate."""
-    if job is None:
-        return f"… {seconds:.0f} s"
-    estimate = 100 * seconds / (seconds + expected)
-    percent = 100.0 if job.status == "completed" else (job.progress or estimate)
-    full = round(_CELLS * percent / 100)
-    cells = "#" * full + "-" * (_CELLS - full)
-    return f"[{cells}] {job.status} {seconds:.0f} s (~{expected:.0f} s)  {job.model} {job.id}"
+    def _draw(self, columns: int) -> str:
+        seconds = time.monotonic() - self._started
+        text = f"{self._done}/{self._total}  {clock(seconds)}"
+        ended = self._done - self._done_before
+        if ended and self._done < self._total:
+            text += f" / ~{clock(seconds * (self._total - self._done_before) / ended)}"
+        line = bar_line(self._label, self._done / max(1, self._total), text, columns)
+        return f"{line}\n{self._status}" if self._status else line
 
 
 Language = Literal["zh", "en"]
@@ -220,6 +203,23 @@ class Translator:
         """Return the text called `name`, with `values` filled in."""
         text = _texts()[name][self.language]
         return text.format(**values) if values else text
+
+    def own_half(self, text: str) -> str:
+        """Return the part of a hint, `English / 中文`, that is in this language."""
+        parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
+        return parts[-1 if self.language == "zh" else 0]
+
+    def argparse_text(self, message: str) -> str:
+        """Return a message of argparse, or of a function that reads an option's value."""
+        if self.language == "zh":
+            for pattern, text in _argparse_texts().items():
+                message = re.sub(pattern, text, message)
+        return message
+
+
+@functools.cache
+def _argparse_texts() -> dict[str, str]:
+    return tomllib.loads(Path(__file__).with_name("argparse_zh.toml").read_text("utf-8"))
 
 
 @functools.cache

@@ -28,7 +28,6 @@ def emulate(options: argparse.Namespace, console: Console) -> int:
         else:
             console.write_message(console.translate("emulator-on"))
             console.write_line(exports(options, url))
-        console.flush()
 
     try:
         hub = emulator(options)

@@ -50,7 +50,7 @@ def report_error(console: Console, error: TokenHubError, options: Any) -> int:
     return exit_code(error)
 
 
-def _hint(console: Console, error: TokenHubError, options: Any) -> str | None:
+def _hint(console: Console, error: TokenHubError, options: Any) -> str:
     job = error.job
     if isinstance(job, Job) and not job.ended and not isinstance(error, _NEEDS_AGAIN):
         return resume_text(console, job, options)
@@ -58,7 +58,7 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str | None:
         return console.translate("hint-again")
     if isinstance(error, errors.AuthenticationError) and error.status is None:
         return console.translate("hint-key")
-    return error.hint
+    return console.translate.own_half(error.hint or "")
 
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:

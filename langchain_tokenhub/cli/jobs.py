@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import argparse
 import functools
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_tokenhub.catalogue import Kind
-from langchain_tokenhub.cli.console import Console, ProgressLine
+from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
 from langchain_tokenhub.jobs.ledger import Entry, read_entries, remove_entries
 from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
 if TYPE_CHECKING:
     from langchain_tokenhub.tools.media_tools import MediaTool
+
+
+SHORT_ID = 12
+"""Last characters of a job's id that file names end with."""
+_LONG_ID = 20
+_WIDE = 130
+"""Columns of a terminal in which long ids are shown whole."""
 
 
 def add_jobs(parser: Parser) -> None:
@@ -51,10 +58,14 @@ def list_jobs(options: argparse.Namespace, console: Console) -> int:
     if not known and not unanswered:
         console.write_message(translate("no-jobs", folder=folder))
         return 0
-    heads = ("col-status", "col-kind", "col-id", "col-job", "col-when", "col-files")
+    heads = [translate(f"col-{name}") for name in ("status", "id", "job", "when", "files")]
+    rows = [_job_row(console, job) for job in known]
     charged = translate("may-be-charged")
-    rows = [[charged, "", one.model, "", _local_time(one.at), ""] for one in unanswered]
-    console.write_table([[translate(head) for head in heads], *map(_job_row, known), *rows])
+    lost = [
+        [charged, entry.key.rpartition("-")[0], "", _local_time(entry.at), ""]
+        for entry in unanswered
+    ]
+    console.write_table([heads, *rows, *lost])
     return 0
 
 
@@ -68,15 +79,21 @@ def _refresh(job: Job, options: argparse.Namespace) -> Job:
         return job.model_copy(update={"status": "unknown"})
 
 
-def _job_row(job: Job) -> list[str]:
-    when = job.submitted_at.isoformat() if job.submitted_at else ""
+def _job_row(console: Console, job: Job) -> list[str]:
     files = ", ".join(file.path.name for file in job.files if file.path)
-    return [job.status, job.kind, job.model, job.id, _local_time(when), files]
+    is_long = len(job.id) > _LONG_ID and console.columns < _WIDE
+    job_id = f"…{job.id[-SHORT_ID:]}" if is_long else job.id
+    return [
+        console.status_text(job.status),
+        job.model,
+        job_id,
+        _local_time(job.submitted_at),
+        files,
+    ]
 
 
-def _local_time(time: str) -> str:
-    """Return an ISO 8601 time as local time."""
-    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}" if time else ""
+def _local_time(time: datetime | None) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M}" if time else ""
 
 
 def media_tool(
@@ -84,7 +101,7 @@ def media_tool(
     model: str,
     kind: Kind,
     folder: Path,
-    progress: ProgressLine | None = None,
+    progress: Bar | None = None,
 ) -> MediaTool:
     """Return the tool of a kind, with the fields that the options give."""
     from langchain_tokenhub.tools.media_tools import TOOLS
@@ -99,14 +116,6 @@ def media_tool(
     )
 
 
-@dataclass(frozen=True)
-class UnansweredSubmit:
-    """A submit without an answer: it may have been charged."""
-
-    model: str
-    at: str
-
-
 def ledger_path(folder: Path) -> Path:
     """Return where a folder's unfinished calls are recorded."""
     return folder / ".tokenhub-jobs"
@@ -117,13 +126,9 @@ def unfinished_jobs(folder: Path) -> list[Job]:
     return [entry.job for entry in _entries(folder) if entry.job is not None]
 
 
-def unanswered_submits(folder: Path) -> list[UnansweredSubmit]:
-    """Return the submits without an answer."""
-    return [
-        UnansweredSubmit(model=entry.key.rpartition("-")[0], at=entry.at.isoformat())
-        for entry in _entries(folder)
-        if entry.job is None
-    ]
+def unanswered_submits(folder: Path) -> list[Entry]:
+    """Return the submits without an answer, which may have been charged."""
+    return [entry for entry in _entries(folder) if entry.job is None]
 
 
 def known_jobs(folder: Path) -> list[Job]:
@@ -133,10 +138,13 @@ def known_jobs(folder: Path) -> list[Job]:
 
 
 def find_job(folder: Path, job_id: str) -> Job | None:
-    """Return the job of that id, if it is recorded in the folder."""
+    """Return the folder's job of that id, or the only one whose id ends so."""
     if (found := sidecar_job(folder, job_id)) is not None:
         return found[0]
-    return next((job for job in unfinished_jobs(folder) if job.id == job_id), None)
+    known, ending = known_jobs(folder), job_id.removeprefix("…")
+    same = [job for job in known if job.id == job_id]
+    short = [job for job in known if len(ending) >= SHORT_ID and job.id.endswith(ending)]
+    return same[0] if same else short[0] if len(short) == 1 else None
 
 
 def remove_entry(folder: Path, job_id: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from langchain_tokenhub.catalogue import Kind, media_kind, media_model
 from langchain_tokenhub.cli import exit_codes, jobs
 from langchain_tokenhub.cli.console import (
     Console,
-    ProgressLine,
     Translator,
     argument_after,
     joined_words,
@@ -29,6 +29,7 @@ from langchain_tokenhub.cli.parser import (
     add_output,
 )
 from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
 _GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
@@ -74,18 +75,18 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Submit a job and wait for it, or resume the same call where it was left unfinished."""
     folder = _folder(options, console.translate)
     params = given_params(options)
-    progress = _progress_line(console, options.model, options.kind)
-    tool = jobs.media_tool(options, options.model, options.kind, folder, progress)
+    bar = _bar(console, options.model, options.kind)
+    tool = jobs.media_tool(options, options.model, options.kind, folder, bar)
     started_at = datetime.now(UTC)
     try:
-        with progress:
+        with closing(bar):
             if options.no_wait:
                 job = tool.submit(**params, extra=options.extra, again=options.again)
                 return _report_submitted(console, job, options)
             result = tool.generate(**params, extra=options.extra, again=options.again)
     except KeyboardInterrupt as interrupt:
         new = [job for job in jobs.unfinished_jobs(folder) if _is_newer(job, started_at)]
-        running = [progress.job] if progress.job else new
+        running = [bar.job] if bar.job else new
         return _report_interrupted(console, interrupt, running, options)
     return _report_result(console, result, folder)
 
@@ -94,10 +95,10 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     """Collect a job that was submitted earlier."""
     folder = _folder(options, console.translate)
     job = _known_job(options, folder, console.translate)
-    progress = _progress_line(console, job.model, job.kind)
-    tool = jobs.media_tool(options, job.model, job.kind, folder, progress)
+    bar = _bar(console, job.model, job.kind)
+    tool = jobs.media_tool(options, job.model, job.kind, folder, bar)
     try:
-        with progress:
+        with closing(bar):
             result = tool.result(job)
     except _GONE:
         jobs.remove_entry(folder, job.id)
@@ -129,9 +130,14 @@ def _folder(options: argparse.Namespace, translate: Translator) -> Path:
     return Path(folder)
 
 
-def _progress_line(console: Console, model: str, kind: Kind) -> ProgressLine:
+def _bar(console: Console, model: str, kind: Kind) -> Bar:
     facts = media_model(model) or media_kind(kind)
-    return ProgressLine(console, facts.typical_seconds or 15.0)
+    return Bar(
+        f"{console.translate(f'kind-{kind}')}  {model}",
+        facts.typical_seconds or 15.0,
+        status_text=console.status_text,
+        quiet=console.quiet,
+    )
 
 
 def _is_newer(job: Job, started_at: datetime) -> bool:

@@ -16,6 +16,7 @@ from langchain_tokenhub.cli.console import Console, Translator
 from langchain_tokenhub.cli.parser import KINDS, Parser, add_connection, add_output, connection
 
 Row = dict[str, str]
+_CLOSING = ("retiring", "pre-offline", "retired")
 
 
 def add_models(parser: Parser) -> None:
@@ -37,10 +38,19 @@ def list_models(options: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.write_json(rows)
         return 0
-    names = ("id", "kind", "status", "context", "price")
+    names = ("id", "kind", "context", "price")
     heads = [translate(f"col-{name}") for name in names]
-    console.write_table([heads, *([row[name] for name in names] for row in rows)])
+    console.write_table([heads, *(_cells(row, translate) for row in rows)])
+    if any(row["kind"] == "chat" and row["price"] for row in rows):
+        console.write_message(translate("price-note"))
     return 0
+
+
+def _cells(row: Row, translate: Translator) -> list[str]:
+    status = row["status"]
+    note = f" ({translate(f'model-{status}')})" if status in _CLOSING else ""
+    kind = row["kind"] and translate(f"kind-{row['kind']}")
+    return [f"{row['id']}{note}", kind, row["context"], row["price"]]
 
 
 def _catalogue_rows(options: argparse.Namespace, translate: Translator) -> list[Row]:

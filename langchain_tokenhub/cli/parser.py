@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import SITE_NAMES, Kind
@@ -49,6 +50,12 @@ class Parser(argparse.ArgumentParser):
         self._positionals.title = translate("parameters", model=self.prog)
         self.add_argument("-h", "--help", action="help", help=translate("help"))
         self.add_argument("--lang", choices=get_args(Language), help=translate("lang"))
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit."""
+        self.print_usage(sys.stderr)
+        text = self.translate("error", text=self.translate.argparse_text(message))
+        self.exit(2, f"{self.prog}: {text}\n")
 
     def reject(self, unknown: Sequence[str]) -> None:
         """Exit because of `unknown` arguments, and name the nearest options."""

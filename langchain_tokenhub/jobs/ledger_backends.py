@@ -200,10 +200,12 @@ def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> L
 def _database(url: str) -> LedgerBackend:
     try:
         from langchain_tokenhub.jobs.ledger_sql import SqlBackend
-    except ModuleNotFoundError:
-        raise InvalidRequestError(
-            "a database as `ledger` needs SQLAlchemy",
-            phase="not sent",
-            hint="pip install 'langchain-tokenhub[bulk]'",
-        ) from None
-    return SqlBackend(url)
+
+        return SqlBackend(url)
+    except ModuleNotFoundError as missing:
+        name = str(missing.name)
+    raise InvalidRequestError(
+        f"this database as `ledger` needs {name}",
+        phase="not sent",
+        hint="pip install 'langchain-tokenhub[bulk]' 'psycopg[binary]'; SQLite needs no psycopg",
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.schema import CreateTable
 
 from langchain_tokenhub.errors import InvalidRequestError
@@ -52,7 +52,8 @@ class SqlBackend:
         url: `sqlite:///file` or `postgresql+psycopg://user:password@host/name`.
 
     Raises:
-        InvalidRequestError: The URL is of another kind, or its driver is not installed.
+        InvalidRequestError: The URL is of another kind.
+        ModuleNotFoundError: Its driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -140,17 +141,10 @@ def _engine(url: sa.URL, _process: int) -> sa.Engine:
     options: dict[str, Any] = {"pool_size": 2, "connect_args": {"prepare_threshold": None}}
     if sqlite:  # threads take turns: waiting for each other inside SQLite takes longer
         options = {"pool_size": 1, "max_overflow": 0, "connect_args": {"timeout": BUSY_TIMEOUT}}
-    try:
-        engine = sa.create_engine(url, hide_parameters=True, **options)
-    except ModuleNotFoundError:
-        raise InvalidRequestError(
-            "PostgreSQL as `ledger` needs psycopg",
-            phase="not sent",
-            hint="pip install 'psycopg[binary]'",
-        ) from None
+    engine = sa.create_engine(url, hide_parameters=True, **options)
     if sqlite:
         create = functools.partial(_create_file, Path(str(url.database)))
-        sa.event.listen(engine, "do_connect", create)
+        event.listen(engine, "do_connect", create)
     return engine
 
 

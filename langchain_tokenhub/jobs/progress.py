@@ -13,14 +13,13 @@ from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_eve
 from langchain_core.callbacks.manager import CallbackManager
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
+from langchain_tokenhub.jobs.live_lines import display_width, live_lines
 from langchain_tokenhub.jobs.models import Job
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
 EVENT = "tokenhub_job"
 """Name of the custom event; its data is a plain dict."""
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 Progress = Callable[[Job], Any] | Literal[True] | None
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
@@ -54,27 +53,31 @@ class Reporter:
 
     def __init__(self, emit: Emit, listener: Progress, expected: float) -> None:
         self._emit = emit
-        self._bar = Bar(expected) if listener is True else None
-        self._call = listener if callable(listener) else None
+        self._listener = listener
+        self._expected = expected
+        self._bar: Bar | None = None
         self._last: tuple[Any, ...] | None = None
 
     async def report(self, job: Job) -> None:
-        """Report `job`; without a change only the bar is updated."""
+        """Report `job`, if it has changed."""
         now = (job.id, job.status, job.progress)
-        changed, self._last = now != self._last, now
-        with _logging_errors(job):
-            if self._bar:
-                self._bar.show(job)
-        if not changed:
+        if now == self._last:
             return
+        self._last = now
         with _logging_errors(job):
-            if self._call:
-                self._call(job)
+            self._call_listener(job)
         data = event_data(job)
         with _logging_errors(job):
             _write_to_graph(data)
         with _logging_errors(job):
             await self._emit(data)
+
+    def _call_listener(self, job: Job) -> None:
+        if self._listener is True:
+            self._bar = self._bar or Bar(f"{job.kind:5}  {job.model:13}", self._expected)
+            self._bar(job)
+        elif callable(self._listener):
+            self._listener(job)
 
     def close(self) -> None:
         """Close the bar."""
@@ -117,37 +120,79 @@ def _write_to_graph(data: dict[str, Any]) -> None:
 
 
 class Bar:
-    """A bar of `tqdm.auto` if tqdm is installed, else one line on stderr for each state."""
+    """The progress of one job: a live line, or a line for each state where none can be live.
 
-    def __init__(self, expected: float) -> None:
+    Args:
+        label: What is shown before the bar, such as `video  hy-video-1.5`.
+        expected: Seconds that the job usually takes.
+        status_text: Returns the word for a status.
+        quiet: Show nothing; `job` is kept all the same.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        expected: float,
+        *,
+        status_text: Callable[[str], str] = str,
+        quiet: bool = False,
+    ) -> None:
+        self.job: Job | None = None
+        self._label = label
         self._expected = max(1.0, expected)
-        self._bar: Any = None
+        self._status_text = status_text
+        self._started_at = datetime.now(UTC)
         self._last_line = ""
+        self._is_plain = not quiet and not live_lines.add(self._draw)
 
-    def show(self, job: Job) -> None:
-        """Show the state of a job; the percentage is estimated if the service gives none."""
-        age = job.age(datetime.now(UTC)) or 0.0
-        guess = round(100 * age / (age + self._expected))
-        percent = 100 if job.status == "completed" else (job.progress or guess)
-        try:
-            from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]  # no stubs
-        except ImportError:
-            self._print(job, percent)
-            return
-        if self._bar is None:
-            desc = f"{job.model} {job.id}"
-            self._bar = tqdm(total=100, desc=desc, bar_format=_BAR)
-        self._bar.set_postfix_str(f"{job.status}, usually {self._expected:.0f}s", refresh=False)
-        self._bar.update(max(0, percent - self._bar.n))
-        self._bar.refresh()
+    def __call__(self, job: Job) -> None:
+        """Record the job's state."""
+        self.job = job
+        line = f"{self._label}  {self._status_text(job.status)}  {job.id}"
+        if self._is_plain and line != self._last_line:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - enabled by progress=True
+        self._last_line = line
 
     def close(self) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        """Remove the live line; that of a job which has ended stays as text."""
+        live_lines.remove(self._draw, keep=self.job is not None and self.job.ended)
 
-    def _print(self, job: Job, percent: int) -> None:
-        line = f"{job.model} {job.id}: {job.status}"
-        if line != self._last_line:
-            self._last_line = line
-            print(f"{line} {percent}%", file=sys.stderr)  # noqa: T201 - enabled by progress=True
+    def _draw(self, columns: int) -> str:
+        """Return the line; without the service's percentage, the usual time gives an estimate."""
+        job, now = self.job, datetime.now(UTC)
+        age = job.age(now) if job else None
+        seconds = (now - self._started_at).total_seconds() if age is None else age
+        if job is None:
+            return bar_line(self._label, 0, clock(seconds), columns)
+        if job.ended:
+            is_done = job.status == "completed"
+            word = "100 %" if is_done else self._status_text(job.status)
+            taken = clock(seconds if job.seconds is None else job.seconds)
+            return bar_line(self._label, int(is_done), f"{word}  {taken}", columns)
+        share = min(0.95, seconds / self._expected)
+        share = share if job.progress is None else job.progress / 100
+        text = f"{100 * share:3.0f} %  {clock(seconds)} / ~{clock(self._expected)}"
+        return bar_line(self._label, share, text, columns)
+
+
+_CELLS = 24
+
+
+def bar_line(label: str, share: float, text: str, columns: int) -> str:
+    """Return `label`, a bar of which `share` (0 to 1) is full, and `text`."""
+    room = columns - display_width(label) - display_width(text) - 4
+    cells = max(0, min(_CELLS, room))
+    full = round(cells * share)
+    bar = "█" * full + "░" * (cells - full)
+    try:
+        bar.encode(sys.stderr.encoding or "ascii")
+    except UnicodeError:
+        bar = "#" * full + "-" * (cells - full)
+    return "  ".join(part for part in (label, bar, text) if part)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -70,9 +70,9 @@ def result_text(result: Result) -> str:
 def _file_text(file: File) -> str:
     saved = f" saved: {file.path}" if file.path else ""
     unpacked = f" unpacked: {file.unpacked}" if file.unpacked else ""
-    link = f" url: {file.url}" if file.url else ""
+    link = f" url: {file.url}" if file.url and not saved else ""
     expires = ""
-    if file.url and file.expires_at:
+    if link and file.expires_at:
         expires = f" (link expires {file.expires_at.astimezone().isoformat(' ', 'minutes')})"
     lost = "" if saved or link else " (not kept: set save_to)"
     return f"{file.type}{saved}{unpacked}{link}{expires}{lost}"

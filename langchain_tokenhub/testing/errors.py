@@ -37,7 +37,7 @@ def check_model(model: str, kind: str, added: Collection[str]) -> None:
 
     Args:
         model: The id; services of the user, `ep-...`, are served as any kind.
-        kind: `chat`, or a kind of media.
+        kind: `chat`, `embedding`, or a kind of media.
         added: Further ids that are served as any kind.
 
     Raises:

@@ -26,9 +26,8 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
         yield None
         return
     with Emulator(speed=speed) as hub:
-        note = f"{_KEYS[0]} is not set: using the emulator at {hub.url}, nothing is charged."
-        text = f"{note}\n未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n"
-        print(text, file=sys.stderr)  # noqa: T201 - a note for the terminal
+        text = f"No {_KEYS[0]}: using the emulator at {hub.url}, free."
+        print(f"{text}\n未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n", file=sys.stderr)  # noqa: T201 - a note for the terminal
         before = {name: os.environ.get(name) for name in (_KEYS[0], "TOKENHUB_BASE_URL")}
         os.environ[_KEYS[0]], os.environ["TOKENHUB_BASE_URL"] = "emulator", hub.url
         try:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from langchain_tokenhub.testing import chat_routes, media_routes
+from langchain_tokenhub.testing import chat_routes, embedding_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.faults import FaultDetails, FaultKind
 from langchain_tokenhub.testing.http import Exchange, endpoint, refusal
@@ -28,7 +28,7 @@ _BACKLOG = 2048
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Emulator(MediaHub):
-    """A TokenHub on this machine: chat, images, videos and 3D over real HTTP.
+    """A TokenHub on this machine: chat, embeddings, images, videos and 3D over real HTTP.
 
     Example:
         ```python
@@ -43,8 +43,8 @@ class Emulator(MediaHub):
             At 0 jobs advance only with `advance`, and streams do not wait.
         seed: Same seed and same requests, same answers: ids, times of jobs, pictures.
         api_key: The only good key or keys; `None` accepts any that does not begin with "wrong".
-        models: Further model ids, served for chat and media; unknown ids are refused, except
-            `ep-...`.
+        models: Further model ids, served for chat, embeddings and media; unknown ids are refused,
+            except `ep-...`.
         quotas: Whether jobs in flight are limited per key and model, as by the service.
         rpm: Chat requests a minute per key and model; one more is refused with 429002.
         tpm: Tokens a minute per key and model; more are refused with 429003.
@@ -122,6 +122,7 @@ class Emulator(MediaHub):
 def _build_app(hub: MediaHub) -> Starlette:
     posts = {
         "/v1/chat/completions": chat_routes.chat,
+        "/v1/embeddings": embedding_routes.embeddings,
         "/v1/api/image/lite": media_routes.lite,
         **{f"/v1/api/{kind}/submit": media_routes.submit for kind in ("image", "video", "3d")},
         **{f"/v1/api/{kind}/query": media_routes.query for kind in ("image", "video", "3d")},

@@ -69,7 +69,8 @@ def _chat_model(row: Mapping[str, Any]) -> ChatModel:
 
 @cache
 def served_models() -> dict[str, str]:
-    """Return what each model is served as: `chat`, a kind of media, or `other`."""
+    """Return what each model is served as: `chat`, `embedding`, a kind of media, or `other`."""
     chat = {row.id: "chat" for row in chat_models().values() if row.status != "retired"}
     media = {name: str(row["kind"]) for name, row in table("media_rules")["model"].items()}
-    return chat | media | dict.fromkeys(table("models")["other"], "other")
+    embeddings = dict.fromkeys(table("models")["embeddings"], "embedding")
+    return chat | media | embeddings | dict.fromkeys(table("models")["other"], "other")

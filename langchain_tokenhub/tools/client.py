@@ -78,6 +78,8 @@ class MediaClient(MediaSettings):
 
     def generate(
         self,
+        text: str | None = None,
+        /,
         *,
         extra: Extra = None,
         again: bool = False,
@@ -87,16 +89,20 @@ class MediaClient(MediaSettings):
         """Submit a job, wait for it, save its files, and return them.
 
         Args:
+            text: The prompt, for models that have one.
             extra: Fields for the body that this package does not know, merged last, unchecked.
             again: Submit anew although the ledger knows the same call.
             wait_timeout: Seconds; else the tool's.
             **params: The model's parameters; or `job_id` alone, to resume a job.
         """
+        params = self._with_prompt(text, params)
         work = self._generate(self._sync(), emit, params, extra, again=again, wait=wait_timeout)
         return finish(work)
 
     async def agenerate(
         self,
+        text: str | None = None,
+        /,
         *,
         extra: Extra = None,
         again: bool = False,
@@ -104,15 +110,34 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> MediaResult:
         """As `generate`."""
+        params = self._with_prompt(text, params)
         work = self._generate(self._async(), aemit, params, extra, again=again, wait=wait_timeout)
         return await work
 
-    def submit(self, *, extra: Extra = None, again: bool = False, **params: Any) -> Job:
+    def submit(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        extra: Extra = None,
+        again: bool = False,
+        **params: Any,
+    ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
+        params = self._with_prompt(text, params)
         return finish(self._submit(self._sync(), emit, params, extra, again=again))
 
-    async def asubmit(self, *, extra: Extra = None, again: bool = False, **params: Any) -> Job:
+    async def asubmit(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        extra: Extra = None,
+        again: bool = False,
+        **params: Any,
+    ) -> Job:
         """As `submit`."""
+        params = self._with_prompt(text, params)
         return await self._submit(self._async(), aemit, params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
@@ -186,12 +211,13 @@ class MediaClient(MediaSettings):
         extra: Extra,
         *,
         again: bool,
+        by_model: bool = False,
     ) -> Job:
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, by_model=False)
+        request = await self._request(runner, checked, extra, by_model=by_model)
         return await runner.submit(request, again=again)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
@@ -243,6 +269,20 @@ class MediaClient(MediaSettings):
             await found.aclose()
 
     # --- parts --------------------------------------------------------------------------------
+
+    def _with_prompt(self, text: str | None, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters with a prompt that was given by position."""
+        if text is None:
+            return params
+        fields = params_class(self.model, self.kind).model_fields
+        if "prompt" in fields and "prompt" not in params:
+            return {"prompt": text, **params}
+        is_twice = "prompt" in fields
+        raise InvalidRequestError(
+            "prompt: given twice" if is_twice else f"{self.model} has no prompt",
+            hint="give it once" if is_twice else f"its fields: {', '.join(fields)}",
+            phase="not sent",
+        )
 
     def _checked(self, params: Mapping[str, Any]) -> MediaParams:
         """Return the parameters as the model's class, or raise what is wrong with them."""

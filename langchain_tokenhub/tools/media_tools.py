@@ -17,12 +17,11 @@ from langchain_tokenhub.catalogue import Kind, similar_media_model
 from langchain_tokenhub.errors import (
     RETRYABLE,
     AuthenticationError,
-    InvalidRequestError,
     TokenHubError,
 )
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.progress import Emit, aemit, emit
-from langchain_tokenhub.params import Language, params_class, schema_class
+from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
 from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import description_of, error_text
@@ -118,19 +117,8 @@ class MediaTool(MediaClient, ToolErrorMixin):
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> str | dict[str, Any]:
         if isinstance(tool_input, str):
-            tool_input = self._as_prompt(tool_input)
+            tool_input = self._with_prompt(tool_input, {})
         return super()._parse_input(tool_input, tool_call_id)
-
-    def _as_prompt(self, text: str) -> dict[str, Any]:
-        fields = params_class(self.model, self.kind).model_fields
-        if "prompt" in fields:
-            return {"prompt": text}
-        required = ", ".join(name for name, field in fields.items() if field.is_required())
-        raise InvalidRequestError(
-            f"{self.model} has no prompt; give {required}",
-            hint=f"its fields: {', '.join(fields)}",
-            phase="not sent",
-        )
 
     async def _answer(
         self, transport: Transport, emit: Emit, params: Mapping[str, Any]
@@ -196,13 +184,19 @@ class TokenHubImageTool(MediaTool):
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
-        def generate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
+        def generate(
+            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
+        ) -> MediaResult: ...
         @override
-        async def agenerate(self, **params: Unpack[_ImageGenerate]) -> MediaResult: ...
+        async def agenerate(
+            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
+        ) -> MediaResult: ...
         @override
-        def submit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_ImageSubmit]) -> Job: ...
         @override
-        async def asubmit(self, **params: Unpack[_ImageSubmit]) -> Job: ...
+        async def asubmit(
+            self, text: str | None = None, /, **params: Unpack[_ImageSubmit]
+        ) -> Job: ...
 
 
 class TokenHubVideoTool(MediaTool):
@@ -222,13 +216,19 @@ class TokenHubVideoTool(MediaTool):
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
-        def generate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
+        def generate(
+            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
+        ) -> MediaResult: ...
         @override
-        async def agenerate(self, **params: Unpack[_VideoGenerate]) -> MediaResult: ...
+        async def agenerate(
+            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
+        ) -> MediaResult: ...
         @override
-        def submit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_VideoSubmit]) -> Job: ...
         @override
-        async def asubmit(self, **params: Unpack[_VideoSubmit]) -> Job: ...
+        async def asubmit(
+            self, text: str | None = None, /, **params: Unpack[_VideoSubmit]
+        ) -> Job: ...
 
 
 class Tokenhub3DTool(MediaTool):
@@ -248,13 +248,19 @@ class Tokenhub3DTool(MediaTool):
 
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
-        def generate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
+        def generate(
+            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+        ) -> MediaResult: ...
         @override
-        async def agenerate(self, **params: Unpack[_ThreeDGenerate]) -> MediaResult: ...
+        async def agenerate(
+            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+        ) -> MediaResult: ...
         @override
-        def submit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]) -> Job: ...
         @override
-        async def asubmit(self, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+        async def asubmit(
+            self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]
+        ) -> Job: ...
 
 
 TokenHub3DTool = Tokenhub3DTool

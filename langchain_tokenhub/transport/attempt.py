@@ -31,6 +31,7 @@ from langchain_tokenhub.transport.decoding import (
 )
 from langchain_tokenhub.transport.error_mapping import (
     failure_to_send,
+    hint_for,
     is_stream,
     map_error,
     map_invalid_request,
@@ -90,6 +91,7 @@ class Attempt:
     def annotate(self, error: TokenHubError) -> TokenHubError:
         """Record in `error` where and when it happened, and redact the key and headers."""
         error.host = error.host or host_name(self.origin)
+        error.hint = hint_for(error, self.call, self.origin) or error.hint
         error.request_id = error.request_id or self._server_id
         error.client_request_id = self.call.id
         error.attempts, error.elapsed = self.number, self.runtime.now() - self.begun

@@ -6,15 +6,18 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from langchain_tokenhub.catalogue import chat_models, media_models, similar_id
 from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
     CertificateError,
     IncompleteStreamError,
     InvalidRequestError,
+    ModelNotAvailableError,
     Phase,
     SubmissionUnknownError,
     TokenHubError,
@@ -23,10 +26,12 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call
+from langchain_tokenhub.transport.failover import loopback
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
 from langchain_tokenhub.transport.send_state import SendState
 
 _REDACTED = "[redacted]"
+_PROXY_HINT = "check HTTPS_PROXY and NO_PROXY / 请检查 HTTPS_PROXY 和 NO_PROXY"
 # fmt: off
 _COPIED = (
     "status", "code", "request_id", "host", "attempts",
@@ -95,7 +100,30 @@ def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHub
         return CertificateError(error.message, phase=error.phase, hint=hint)
     if isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
         error.host_unavailable = not send_state.by_proxy
+        error.hint = _PROXY_HINT if send_state.by_proxy else None
     return error
+
+
+def hint_for(error: TokenHubError, call: Call, origin: str) -> str | None:
+    """Return what to try, if the request tells more than the error does."""
+    if isinstance(error, ModelNotAvailableError):
+        known = [*(row.id for row in chat_models()), *(row.id for row in media_models())]
+        near = similar_id(str((call.body or {}).get("model", "")), known)
+        return f"did you mean {near!r}? / 是否想用 {near!r}？" if near else None
+    return _unreachable_hint(origin) if error.host_unavailable else None
+
+
+def _unreachable_hint(origin: str) -> str:
+    if loopback(urlsplit(origin).hostname or ""):
+        return (
+            "nothing answers at this address; run `tokenhub emulator`, or check "
+            "base_url / TOKENHUB_BASE_URL / 该地址没有服务：请运行 `tokenhub emulator`，"
+            "或检查 base_url / TOKENHUB_BASE_URL"
+        )
+    return (
+        "check the network, the proxy (HTTPS_PROXY), and site= / TOKENHUB_SITE / base_url"
+        " / 请检查网络、代理（HTTPS_PROXY）和 site= / TOKENHUB_SITE / base_url"
+    )
 
 
 def _is_untrusted(failure: BaseException | None) -> bool:
@@ -120,8 +148,7 @@ def map_error(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
             hint = "raise `timeout` if it may take that long"
             return APITimeoutError(f"no answer in time: {reason}", phase=phase, hint=hint)
         case httpx.ProxyError():
-            hint = "check HTTPS_PROXY and NO_PROXY"
-            return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=hint)
+            return APIConnectionError(f"the proxy failed: {reason}", phase=phase, hint=_PROXY_HINT)
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() if phase == "not sent":
             return map_invalid_request(failure)
         case _ if phase == "streaming":

@@ -1,7 +1,8 @@
 """The benchmarks' server, a process of its own: what it sends is made before anyone asks.
 
 The path says what is wanted: `/stream/<events>`, `/hold` (one event, then silence),
-`/slow/<seconds>` and `/plain`; what the clients append to it is ignored. Prints its port.
+`/slow/<seconds>`, `/vectors/<texts>` and `/plain`; what the clients append to it is ignored. Prints
+its port.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import functools
 import json
+import random
+import struct
 
 CHUNK = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
@@ -49,7 +52,21 @@ def stream(events: int) -> bytes:
 
 @functools.cache
 def plain() -> bytes:
-    body = json.dumps(WHOLE).encode()
+    return whole(WHOLE)
+
+
+@functools.cache
+def vectors(texts: int) -> bytes:
+    """Return an answer with vectors of 1024 32-bit floats, as JSON writes them."""
+    rng = random.Random(0)
+    numbers = [[rng.gauss(0, 0.03) for _ in range(1024)] for _ in range(texts)]
+    single = [struct.unpack("1024f", struct.pack("1024f", *vector)) for vector in numbers]
+    rows = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(single)]
+    return whole({"object": "list", "model": "m", "data": rows, "usage": USAGE})
+
+
+def whole(data: object) -> bytes:
+    body = json.dumps(data).encode()
     return HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
@@ -73,6 +90,8 @@ async def answer(path: list[str], writer: asyncio.StreamWriter) -> None:
         case [_, "slow", seconds, *_]:
             await asyncio.sleep(float(seconds))
             writer.write(plain())
+        case [_, "vectors", texts, *_]:
+            writer.write(vectors(int(texts)))
         case _:
             writer.write(plain())
 

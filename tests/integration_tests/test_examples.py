@@ -15,7 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OWN_TEST = {"durable_agent", "product_3d", "service", "storyboard", "studio", "translator"}
+OWN_TEST = {"durable_agent", "product_3d", "rag", "service", "storyboard", "studio", "translator"}
 SCRIPTS = [path for path in EXAMPLES if path.stem not in {*OWN_TEST, "test_my_agent"}]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -26,9 +26,9 @@ def without_key() -> dict[str, str]:
     return kept | {"PYTHONUTF8": "1"}
 
 
-def run(script: Path, folder: Path) -> str:
+def run(script: Path, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *arguments],
         cwd=folder,
         env=without_key(),
         capture_output=True,
@@ -76,6 +76,14 @@ def test_the_storyboard_makes_a_film_of_every_shot(tmp_path):
 
 def test_the_translator_translates(tmp_path):
     assert "weather" in run(ROOT / "examples/translator.py", tmp_path)
+
+
+def test_the_answer_from_own_text_is_given_the_passage_that_holds_it(tmp_path):
+    assert "- 茶叶请放在阴凉干燥处" in run(ROOT / "examples/rag.py", tmp_path).splitlines()[1]
+    own = tmp_path / "own.txt"
+    own.write_text("店里只收现金。\n" + "今天下雨。" * 100, "utf-8")
+    said = run(ROOT / "examples/rag.py", tmp_path, "收现金吗？", str(own))
+    assert said.splitlines()[1] == "- 店里只收现金。"
 
 
 def test_the_example_of_a_users_own_tests_passes(tmp_path):

@@ -35,6 +35,11 @@ def test_a_job_is_looked_at_and_collected_without_paying(hub, call, tmp_path):
     assert len(hub.jobs) == 1
 
 
+def test_a_prompt_may_be_given_by_position(hub, call):
+    call(TokenHubImageTool(), "generate", "雨", seed=7)
+    assert hub.requests[0].body | {"model": ""} == {"model": "", "prompt": "雨", "seed": 7}
+
+
 def test_known_jobs_are_listed_newest_first(hub, call):
     jobs = [TokenHubVideoTool().submit(prompt=f"猫{i}").id for i in range(3)]
     listed = call(TokenHubJobTool(), "invoke", {"action": "list"}).splitlines()

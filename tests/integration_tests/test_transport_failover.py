@@ -12,7 +12,9 @@ import pytest
 from langchain_tokenhub import (
     APIConnectionError,
     APITimeoutError,
+    ChatTokenHub,
     InvalidRequestError,
+    ModelNotAvailableError,
     ServerError,
     SubmissionUnknownError,
 )
@@ -241,3 +243,33 @@ def test_certificates_that_cannot_be_read_are_told_and_blame_no_host(
         call(client, "ask", a_call("submit"))
     assert "SSL_CERT_FILE" in str(caught.value)
     assert server.connections == backup.connections == []
+
+
+def test_an_emulator_that_does_not_run_is_said_to(refused, call):
+    model = ChatTokenHub(model="hy3", api_key="sk-test", base_url=refused, max_retries=0)
+    with pytest.raises(APIConnectionError, match="tokenhub emulator"):
+        call(model, "invoke", "hi")
+
+
+def test_a_host_that_cannot_be_reached_says_what_to_check(call):
+    model = ChatTokenHub(
+        model="hy3", api_key="sk-test", base_url="https://a.invalid", max_retries=0
+    )
+    with pytest.raises(APIConnectionError, match=r"HTTPS_PROXY.*TOKENHUB_SITE"):
+        call(model, "invoke", "hi")
+
+
+def test_a_proxy_that_cannot_be_reached_is_named(refused, call, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", refused)
+    model = ChatTokenHub(model="hy3", api_key="sk-test", max_retries=0)
+    with pytest.raises(APIConnectionError, match="check HTTPS_PROXY and NO_PROXY"):
+        call(model, "invoke", "hi")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("deepsek-v4-flash", "did you mean 'deepseek-v4-flash'"), ("hy9", "Check the spelling")],
+)
+def test_a_model_that_the_service_does_not_know_may_be_misspelt(hub, call, name, nearest):
+    with pytest.raises(ModelNotAvailableError, match=nearest):
+        call(ChatTokenHub(model=name), "invoke", "hi")

@@ -413,3 +413,18 @@ def test_a_file_is_read_when_it_is_first_asked_for():
         "import sys; assert 'langchain_core' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- embedding models ---------------------------------------------------------------------------
+
+
+def test_an_embedding_model_is_found_in_any_case_and_says_where_it_is_known_from():
+    for row in catalogue.embedding_models():
+        assert catalogue.embedding_model(row.id.upper()) is row
+        assert row.source
+        assert row.dimensions > 0
+
+
+def test_another_embedding_model_has_the_limits_of_all():
+    other = catalogue.embedding_model("Ep-1")
+    assert (other.id, other.dimensions, other.max_characters) == ("Ep-1", None, 2000)

@@ -308,6 +308,13 @@ def test_a_result_leads_with_its_job_id():
     )
 
 
+def test_a_result_names_the_saved_file_in_place_of_its_link():
+    link = {"url": "https://x.test/a.mp4?s=1", "expires_at": "2030-01-01T00:00:00Z"}
+    file = MediaFile(type="mp4", path="out/a.mp4", **link)
+    job = Job(kind="video", model="hy-video-1.5", id="143", status="completed", files=[file])
+    assert str(MediaResult(job=job, files=[file])).endswith("completed: mp4 saved: out/a.mp4")
+
+
 def test_a_notebook_shows_picture_and_player():
     picture = MediaFile._from_bytes(PNG, type="png")._repr_mimebundle_()
     video = MediaFile(url='https://x.test/a.mp4?"><script>', type="mp4")._repr_html_()

@@ -20,11 +20,13 @@ MAY_IMPORT = {
     "chat": LEAVES | {"errors"},
     "jobs": LEAVES | {"errors", "params", "transport"},
     "chat_models": LEAVES | {"chat", "errors", "settings", "transport"},
+    "embeddings": LEAVES | {"errors", "settings", "transport"},
     "tools": LEAVES | {"errors", "jobs", "params", "settings", "transport"},
+    "mcp": LEAVES | {"errors", "jobs", "tools"},
     "gallery": LEAVES | {"errors", "jobs", "params"},
     "bulk": LEAVES | {"errors", "gallery", "jobs", "params", "settings", "tools", "transport"},
     "cli": LEAVES
-    | {"bulk", "chat_models", "errors", "gallery", "jobs", "params", "testing", "tools"},
+    | {"bulk", "chat_models", "errors", "gallery", "jobs", "mcp", "params", "testing", "tools"},
     "testing": set(),
 }
 """What each part may import beside itself; the package's `__init__` exports all of it."""

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
+from langchain_tokenhub.catalogue import SITE_NAMES
 from langchain_tokenhub.errors import AuthenticationError
 from langchain_tokenhub.settings import ConnectionSettings, origin_of
 from langchain_tokenhub.transport import Timeouts
@@ -259,3 +260,18 @@ async def test_closing_is_optional_and_can_be_repeated():
         async with settings:
             await settings.aclose()
             await settings.aclose()
+
+
+def test_an_unknown_site_is_refused_with_the_names_of_all(monkeypatch):
+    every = ", ".join(SITE_NAMES)
+    with pytest.raises(ValidationError, match=f"site\n.*'intl' is not a site; give one of {every}"):
+        ConnectionSettings(site="intl")
+    monkeypatch.setenv("TOKENHUB_SITE", "intl")
+    with pytest.raises(ValidationError, match=f"TOKENHUB_SITE: 'intl' is not a site.* {every}"):
+        ConnectionSettings()
+
+
+def test_a_key_given_as_a_site_is_not_shown():
+    with pytest.raises(ValidationError) as caught:
+        ConnectionSettings(site="sk-canary-0123456789")
+    assert "canary" not in str(caught.value)

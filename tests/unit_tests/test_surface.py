@@ -12,6 +12,7 @@ import pytest
 from langchain_core.tools import BaseTool, BaseToolkit
 
 import langchain_tokenhub
+from langchain_tokenhub.embeddings import EmbeddingsOptions, TokenHubEmbeddings
 from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
 from langchain_tokenhub.params.three_d import Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams
@@ -40,6 +41,7 @@ KEYWORDS = {
 }
 OPTIONS = {
     ConnectionSettings: ConnectionOptions,
+    TokenHubEmbeddings: EmbeddingsOptions,
     TokenHubImageTool: MediaToolOptions,
     TokenHubVideoTool: MediaToolOptions,
     Tokenhub3DTool: MediaToolOptions,
@@ -49,6 +51,7 @@ OPTIONS = {
 CALLS = "generate submit query watch result results"
 CONTRACT = {
     "ChatTokenHub",
+    "TokenHubEmbeddings",
     "TokenHubImageTool",
     "TokenHubVideoTool",
     "Tokenhub3DTool",
@@ -130,9 +133,10 @@ def test_importing_the_package_loads_nothing_heavy(module):
     "module",
     ["httpx", "httptools", "langchain_tokenhub.tools", "langchain_tokenhub.testing.server"],
 )
-def test_the_chat_model_loads_neither_httpx_nor_tools(module):
-    code = "from langchain_tokenhub import ChatTokenHub; import sys; print({!r} in sys.modules)"
-    assert python(code.format(module)) == "False"
+@pytest.mark.parametrize("name", ["ChatTokenHub", "TokenHubEmbeddings"])
+def test_no_model_loads_httpx_or_tools(name, module):
+    code = "from langchain_tokenhub import {}; import sys; print({!r} in sys.modules)"
+    assert python(code.format(name, module)) == "False"
 
 
 def documented():

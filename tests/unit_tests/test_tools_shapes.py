@@ -138,6 +138,19 @@ def test_a_bare_string_to_a_tool_without_a_prompt_is_refused_with_its_fields(cal
         call(tool("yt-video-fx", base_url="http://127.0.0.1:9"), "invoke", "拥抱")
 
 
+@pytest.mark.parametrize("verb", ["generate", "submit"])
+def test_a_prompt_by_position_is_taken_by_tools_that_have_one(call, verb):
+    closed = {"base_url": "http://127.0.0.1:9", "max_retries": 0}
+    with pytest.raises(errors.APIConnectionError):  # sent
+        call(tool(**closed), verb, "雪")
+    with pytest.raises(errors.InvalidRequestError, match="given twice"):
+        call(tool(**closed), verb, "雪", prompt="雨")
+    with pytest.raises(errors.InvalidRequestError, match=r"no prompt.*template, images"):
+        call(tool("yt-video-fx", **closed), verb, "拥抱")
+    with pytest.raises(errors.InvalidRequestError, match="prompt: "):
+        call(tool(**closed), verb, 5)
+
+
 def test_a_toolkit_gives_the_three_tools():
     tools = TokenHubToolkit(api_key=KEY, save_to="out").get_tools()
     assert [made.name for made in tools] == ["tokenhub_image", "tokenhub_video", "tokenhub_3d"]

@@ -1,0 +1,296 @@
+"""An MCP server for the media tools: submit a job, look at it, wait for it and collect its files.
+
+Requires the extra `mcp`. The command `tokenhub mcp` runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import mimetypes
+from collections.abc import Mapping
+from typing import Any
+
+from fastmcp import Context, FastMCP
+from fastmcp.exceptions import ToolError
+from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.dependencies import get_context
+from fastmcp.tools import Tool, ToolResult
+from fastmcp.tools.base import InputRequiredToolResult
+from mcp_types import (
+    ContentBlock,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequests,
+    InputRequiredResult,
+    ResourceLink,
+    TextContent,
+    ToolAnnotations,
+)
+from pydantic import PrivateAttr
+
+from langchain_tokenhub._version import __version__
+from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.progress import aemit
+from langchain_tokenhub.tools.approval import estimate
+from langchain_tokenhub.tools.job_tool import JobQuestion, TokenHubJobTool
+from langchain_tokenhub.tools.llm_text import error_text
+from langchain_tokenhub.tools.media_tools import MediaTool
+from langchain_tokenhub.tools.options import JobSettings
+from langchain_tokenhub.tools.toolkit import TokenHubToolkit
+
+WAIT = 45.0
+"""Seconds for which `tokenhub_wait` waits by default: most clients give up after 60 s."""
+MAX_WAIT = 3600.0
+_FREE = ToolAnnotations(read_only_hint=True, open_world_hint=True)
+_PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True)
+_APPROVAL = "approval"
+_CONFIRM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"value": {"type": "boolean", "title": "Submit and pay"}},
+    "required": ["value"],
+}
+
+
+def server(
+    toolkit: TokenHubToolkit, *, approve_above: float | None = None, token: str | None = None
+) -> FastMCP:
+    """Return an MCP server for a toolkit's models.
+
+    The tools of the models submit and return a job at once. `tokenhub_look`, `tokenhub_wait`,
+    `tokenhub_jobs` and `tokenhub_models` cost nothing. Results are structured content, and a
+    resource link for each file. Local files are read from `allow_local_files` and `save_to` alone.
+
+    Args:
+        toolkit: The models and their settings: limits, folders, ledger, connection.
+        approve_above: CNY up to which a call needs no approval; None means that none does. The
+            client asks its user; one that cannot ask is refused.
+        token: Bearer token that HTTP clients have to send.
+
+    Raises:
+        ValueError: `approve_above` is negative or not a number.
+    """
+    if approve_above is not None and not approve_above >= 0:
+        raise ValueError(f"approve_above: {approve_above!r} is not an amount in CNY from 0")
+    shared = {name: getattr(toolkit, name) for name in JobSettings.model_fields}
+    jobs = _Jobs(**shared)
+    made = FastMCP(
+        "tokenhub",
+        version=__version__,
+        instructions="Image, video and 3D tools submit a paid job and return its ID: call "
+        "tokenhub_wait with it. Never submit again to check on a job.",
+        auth=_OneToken(token) if token else None,
+        mask_error_details=True,
+    )
+    for tool in toolkit.get_tools():
+        if isinstance(tool, MediaTool):
+            made.add_tool(_submit_tool(tool, approve_above))
+    made.tool(jobs.look, name="tokenhub_look", annotations=_FREE, output_schema=None)
+    made.tool(jobs.wait, name="tokenhub_wait", annotations=_FREE, output_schema=None)
+    made.tool(jobs.known, name="tokenhub_jobs", annotations=_FREE, output_schema=None)
+    made.tool(models, name="tokenhub_models", annotations=_FREE, output_schema=None)
+    return made
+
+
+def models() -> dict[str, Any]:
+    """List the image, video and 3D models with their estimated prices and usual times."""
+    return {
+        "models": [
+            {
+                "id": row.id,
+                "kind": row.kind,
+                "purpose": row.purpose,
+                "price": f"about {row.price.cny} CNY per {row.price.per}" if row.price else None,
+                "typical_seconds": row.typical_seconds,
+                "jobs_at_once": row.max_in_flight,
+            }
+            for row in media_models()
+        ]
+    }
+
+
+class _OneToken(TokenVerifier):
+    """Accepts one bearer token."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token.encode()
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        if not hmac.compare_digest(token.encode(), self._token):
+            return None
+        return AccessToken(token=token, client_id="tokenhub", scopes=[])
+
+
+class _SubmitTool(Tool):
+    """Submits a job of one model."""
+
+    _tool: MediaTool = PrivateAttr()
+    _approve_above: float | None = PrivateAttr(default=None)
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        # asubmit would read any file
+        check, submit = self._tool._checked, self._tool._submit  # noqa: SLF001 - same package
+        try:
+            check(arguments)
+            question = self._question(arguments)
+            if question and (unapproved := await _unapproved(question, arguments)):
+                return unapproved
+            transport = self._tool._async()  # noqa: SLF001 - same package
+            job = await submit(transport, aemit, arguments, None, again=False, by_model=True)
+            return _result(job)
+        except TokenHubError as error:
+            return _failure(error)
+
+    def _question(self, arguments: Mapping[str, Any]) -> str | None:
+        """Return what to ask before the call, or None if it needs no approval."""
+        if self._approve_above is None:
+            return None
+        price = estimate(self._tool.model, arguments)
+        if price and price.high <= self._approve_above:
+            return None
+        return f"{self._tool.model}: {price or 'price not known'}. Submit it?"
+
+
+def _submit_tool(tool: MediaTool, approve_above: float | None) -> _SubmitTool:
+    schema: dict[str, Any] = tool.get_input_jsonschema()
+    schema.get("properties", {}).pop("job_id", None)
+    made = _SubmitTool(
+        name=tool.name,
+        description=f"{tool.description} Returns at once: call tokenhub_wait with the job ID.",
+        parameters=schema,
+        annotations=_PAID,
+    )
+    made._tool, made._approve_above = tool, approve_above  # noqa: SLF001 - of our own class
+    return made
+
+
+async def _unapproved(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:
+    """Ask the client's user; return what to answer instead of submitting, None if approved."""
+    context = get_context()
+    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
+    if (answers := context.input_responses) is not None:
+        approved = _is_accepted(answers.get(_APPROVAL)) and context.request_state == digest
+        return None if approved else _declined(question)
+    try:
+        asked = await context.elicit(question, bool)
+    except ToolError:  # newer protocols: the client asks, then repeats the call with the answer
+        form = ElicitRequestFormParams(message=question, requested_schema=_CONFIRM)
+        requests: InputRequests = {_APPROVAL: ElicitRequest(params=form)}
+        return InputRequiredToolResult(
+            InputRequiredResult(input_requests=requests, request_state=digest)
+        )
+    except Exception:  # noqa: BLE001 - the client cannot ask its user
+        return _declined(question)
+    return None if asked.action == "accept" and asked.data else _declined(question)
+
+
+def _is_accepted(answer: object) -> bool:
+    match answer:
+        case ElicitResult(action="accept", content={"value": True}):
+            return True
+        case _:
+            return False
+
+
+def _declined(question: str) -> ToolResult:
+    text = f"Not approved, nothing was submitted or charged. {question}"
+    return ToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+class _Jobs(TokenHubJobTool):
+    """The tools for jobs that were submitted."""
+
+    async def look(self, job_id: str, model: str | None = None) -> ToolResult:
+        """Query a job's state once.
+
+        Args:
+            job_id: ID of the job.
+            model: Model of a job that was submitted elsewhere.
+        """
+        try:
+            question = JobQuestion(action="look", job_id=job_id, model=model)
+            tool, job = await self._find(self._async(), question)
+            return _result(await tool.aquery(job))
+        except TokenHubError as error:
+            return _failure(error)
+
+    async def wait(
+        self, job_id: str, context: Context, seconds: float = WAIT, model: str | None = None
+    ) -> ToolResult:
+        """Wait for a job with progress, save its files and return them.
+
+        A job that still runs is returned as it is: call again.
+
+        Args:
+            job_id: ID of the job.
+            context: The MCP request.
+            seconds: How long to wait, up to 3600 s.
+            model: Model of a job that was submitted elsewhere.
+        """
+        try:
+            if not 0 < seconds <= MAX_WAIT:
+                raise InvalidRequestError(f"seconds: {seconds:g}, must be above 0, at most 3600")
+            question = JobQuestion(action="collect", job_id=job_id, model=model)
+            tool, job = await self._find(self._async(), question)
+            return _result(await _collected(tool, job, seconds, context))
+        except TokenHubError as error:
+            return _failure(error)
+
+    async def known(self) -> ToolResult:
+        """List the jobs submitted earlier, the newest first."""
+        try:
+            jobs = await self._history(self._async()).jobs()
+        except TokenHubError as error:
+            return _failure(error)
+        dumped = [job.model_dump(mode="json") for job in jobs]
+        return ToolResult(content=json.dumps(dumped), structured_content={"jobs": dumped})
+
+
+async def _collected(
+    tool: MediaTool, job: Job, seconds: float, context: Context
+) -> Job | MediaResult:
+    """Wait for a job and return its result, or the job as it is after `seconds`."""
+    patient = tool.model_copy(update={"wait_timeout": seconds})
+    try:
+        async for state in patient.awatch(job):
+            job = state
+            await context.report_progress(job.progress or 0, 100, job.status)
+    except JobTimeoutError:
+        return job
+    return await tool.aresult(job)
+
+
+def _result(found: Job | MediaResult) -> ToolResult:
+    files = found.files
+    text = str(found) if isinstance(found, MediaResult) else _job_text(found)
+    content: list[ContentBlock] = [TextContent(type="text", text=text)]
+    content += [link for file in files if (link := _link(file))]
+    return ToolResult(content=content, structured_content=found.model_dump(mode="json"))
+
+
+def _job_text(job: Job) -> str:
+    progress = f", {job.progress} %" if job.progress is not None else ""
+    text = f"job {job.id} ({job.model}): {job.status}{progress}"
+    if job.error:
+        return f"{text}: {job.error['message']}"
+    return text if job.ended and not job.files else f"{text}. Call tokenhub_wait with this job ID."
+
+
+def _link(file: MediaFile) -> ResourceLink | None:
+    uri = file.path.absolute().as_uri() if file.path else file.url
+    if uri is None:
+        return None
+    name = file.path.name if file.path else f"result.{file.type}"
+    kind = mimetypes.guess_type(name)[0]
+    return ResourceLink(type="resource_link", uri=uri, name=name, mime_type=kind)
+
+
+def _failure(error: TokenHubError) -> ToolResult:
+    job = {"job": {"id": error.job.id, "model": error.job.model}} if error.job else None
+    content = [TextContent(type="text", text=error_text(error))]
+    return ToolResult(content=content, structured_content=job, is_error=True)

@@ -1,0 +1,399 @@
+"""Many jobs over the emulator: files, money, quotas, keys, and what goes on after an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from langchain_tokenhub import (
+    AuthenticationError,
+    InvalidRequestError,
+    QuotaExhaustedError,
+    RateLimitError,
+)
+from langchain_tokenhub.bulk import arun, driver, run
+from langchain_tokenhub.jobs import ledger
+
+KEYS = ["sk-canary-one", "sk-canary-two"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, used_to_quick_jobs):
+    monkeypatch.setattr(driver, "PAUSES", (0.01, 0.01, 0.01))
+
+
+def by_run(rows, out, **options):
+    shots = run(rows, out=out, **options)
+    return {one.id: one for one in shots}, shots
+
+
+def by_arun(rows, out, **options):
+    async def collect():
+        shots = arun(rows, out=out, **options)
+        return {one.id: one async for one in shots}, shots
+
+    return asyncio.run(collect())
+
+
+@pytest.fixture(params=[by_run, by_arun])
+def do(request):
+    """Run rows in both faces; returns outcomes by id, and the run."""
+    return request.param
+
+
+def still(name, **more):
+    return {"id": name, "model": "hy-image-v3.0", "prompt": f"canary {name}", **more}
+
+
+def film(name, source):
+    return {"id": name, "model": "yt-video-2.0", "image": f"@{source}"}
+
+
+def lite(name):
+    return {"id": name, "model": "hy-image-lite", "prompt": f"canary {name}"}
+
+
+def submits(hub):
+    return [r for r in hub.requests if r.path.endswith(("/submit", "/lite"))]
+
+
+def states(found):
+    return {name: one.state for name, one in found.items()}
+
+
+def report(out):
+    return [json.loads(line) for line in (out / "report.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_rows_become_files_a_report_and_a_page(hub, tmp_path, do):
+    found, shots = do([film("动", "镜头/一"), still("镜头/一"), lite("轻")], tmp_path)
+    assert set(states(found).values()) == {"done"}
+    (file,) = found["镜头/一"].result.files
+    assert file.path.name.startswith("镜头_一-")
+    assert file.path.parent == tmp_path
+    video = next(r.body for r in submits(hub) if r.body["model"] == "yt-video-2.0")
+    assert "/files/" in video["image"]["url"]
+    lines = {line["row"]: line for line in report(tmp_path)}
+    assert lines["动"]["files"] == [found["动"].result.files[0].path.name]
+    assert lines["动"]["job"] == found["动"].result.job.id
+    assert lines["轻"]["cny"] == found["轻"].cny == 1.2
+    assert "镜头_一-" in (tmp_path / "index.html").read_text("utf-8")
+    assert (shots.done, shots.rows, shots.running, shots.waiting) == (3, 3, 0, 0)
+    assert (round(shots.spent, 2), shots.left) == (8.4, None)
+
+
+def test_a_second_run_sends_nothing_and_returns_the_same(hub, tmp_path, do):
+    rows = [film("b", "a"), still("a"), lite("c")]
+    first, _ = do(rows, tmp_path)
+    asked = sum(r.method == "POST" for r in hub.requests)
+    second, shots = do(rows, tmp_path)
+    assert sum(r.method == "POST" for r in hub.requests) == asked
+    assert {n: one.result.job.id for n, one in second.items()} == {
+        n: one.result.job.id for n, one in first.items()
+    }
+    assert len(report(tmp_path)) == 3
+    assert round(shots.spent, 2) == 8.4
+
+
+def test_an_edited_row_is_new_and_the_others_are_not(hub, tmp_path, do):
+    do([still("a"), still("b"), film("c", "b")], tmp_path)
+    do([still("a"), still("b", seed=2), film("c", "b"), still("d")], tmp_path)
+    assert Counter(r.body["prompt"] for r in submits(hub) if "prompt" in r.body) == {
+        "canary a": 1,
+        "canary b": 2,
+        "canary d": 1,
+    }
+    assert sum(r.body["model"] == "yt-video-2.0" for r in submits(hub)) == 2  # of another picture
+
+
+def test_files_are_relative_to_the_manifest(hub, tmp_path, do, monkeypatch):
+    picture = by_run([still("a")], tmp_path / "first")[0]["a"].result.files[0].path
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "a.png").write_bytes(picture.read_bytes())
+    manifest = tmp_path / "shots.csv"
+    manifest.write_text("模型,图片\nyt-video-2.0,refs/a.png\n", "utf-8")
+    monkeypatch.chdir("/")
+    found, _ = do(str(manifest), tmp_path / "out")
+    assert set(states(found).values()) == {"done"}
+    (tmp_path / "refs" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InvalidRequestError, match=r"line 2: image: .*no known type"):
+        do(manifest, tmp_path / "out")
+
+
+def test_a_wrong_file_is_told_before_anything_is_sent(hub, tmp_path, do):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    rows = [lite("a"), {"id": "b", "model": "yt-video-2.0", "image": str(tmp_path / "a.png")}]
+    with pytest.raises(InvalidRequestError, match="row 2: image"):
+        do(rows, tmp_path / "out")
+    assert not hub.requests
+
+
+def test_rows_that_need_a_failed_row_are_not_submitted(hub, tmp_path, do):
+    hub.fail("job")
+    found, shots = do([still("a"), film("b", "a"), film("c", "a")], tmp_path)
+    assert states(found) == {"a": "failed", "b": "skipped", "c": "skipped"}
+    assert "needs row 'a'" in str(found["b"].error)
+    assert len(submits(hub)) == 1
+    assert shots.spent == 0
+
+
+def test_a_failed_row_is_repeated_only_when_asked(hub, tmp_path, do):
+    hub.fail("job")
+    found, _ = do([still("a"), still("b")], tmp_path)
+    (bad,) = [name for name, one in found.items() if one.state == "failed"]
+    assert type(found[bad].error).__name__ == "JobBlockedError"
+    again, _ = do([still("a"), still("b")], tmp_path)
+    assert again[bad].state == "failed"
+    assert "--retry-failed" in str(again[bad].error)
+    assert type(again[bad].error).__name__ == "JobBlockedError"
+    assert len(submits(hub)) == 2
+    assert len(report(tmp_path)) == 2
+    last, _ = do([still("a"), still("b")], tmp_path, retry_failed=True)
+    assert set(states(last).values()) == {"done"}
+
+
+def test_a_refused_row_costs_nothing_and_the_others_go_on(hub, tmp_path, do):
+    hub.fail("refuse")
+    found, shots = do([still("a"), still("b")], tmp_path, budget_cny=1.2)
+    assert Counter(states(found).values()) == {"failed": 1, "done": 1}
+    assert shots.spent == 1.2
+
+
+def test_passing_trouble_is_repeated(hub, tmp_path, do):
+    hub.fail("status", status=429, code="429002", times=3)
+    assert states(do([still("a")], tmp_path, max_retries=0)[0]) == {"a": "done"}
+    hub.fail("status", status=429, code="429002", times=4)
+    found, shots = do([still("b")], tmp_path, max_retries=0)
+    assert isinstance(found["b"].error, RateLimitError)
+    assert shots.spent == 1.2
+    assert states(do([still("b")], tmp_path)[0]) == {"b": "done"}  # nothing was refused for good
+    assert len(hub.jobs) == 2
+
+
+def test_what_may_have_been_charged_is_repeated_only_when_asked(hub, tmp_path, do):
+    hub.fail("lost-answer")
+    rows = [still("a"), still("b")]
+    found, shots = do(rows, tmp_path)
+    (lost,) = [name for name, one in found.items() if one.state == "unknown"]
+    assert shots.unknown == 1
+    assert shots.spent == 2.4
+    for _ in range(2):
+        assert do(rows, tmp_path)[0][lost].state == "unknown"
+    assert len(hub.jobs) == 2
+    last, shots = do(rows, tmp_path, again="unknown")
+    assert set(states(last).values()) == {"done"}
+    assert len(hub.jobs) == 3
+    assert round(shots.spent, 2) == 3.6
+    assert set(states(do(rows, tmp_path, again="unknown")[0]).values()) == {"done"}
+    assert len(hub.jobs) == 3
+
+
+def test_the_budget_is_never_passed(hub, tmp_path, do):
+    rows = [still(str(n)) for n in range(10)]
+    found, shots = do(rows, tmp_path, budget_cny=5.0, in_flight=10)
+    assert Counter(states(found).values()) == {"done": 4, "skipped": 6}
+    assert (shots.spent, round(shots.left, 2)) == (4.8, 0.2)
+    error = next(one.error for one in found.values() if one.error)
+    assert isinstance(error, QuotaExhaustedError)
+    assert "the budget of 5 CNY does not allow 1.2 CNY more" in str(error)
+    more, shots = do(rows, tmp_path, budget_cny=7.2)
+    assert Counter(states(more).values()) == {"done": 6, "skipped": 4}
+    assert len(hub.jobs) == 6
+
+
+def test_money_of_a_failed_row_goes_to_another(hub, tmp_path, do):
+    hub.fail("job")
+    found, _ = do([still("a"), still("b"), still("c")], tmp_path, budget_cny=2.4)
+    assert Counter(states(found).values()) == {"done": 2, "failed": 1}
+
+
+def test_jobs_in_flight_stay_within_the_quota(hub, tmp_path, do):
+    rows = [{"id": str(n), "model": "hy-video-1.5", "prompt": f"{n}"} for n in range(24)]
+    found, _ = do(rows, tmp_path, api_keys=KEYS)
+    assert set(states(found).values()) == {"done"}
+    assert len(submits(hub)) == 24  # none was refused by a full account
+    keys = Counter(r.headers["authorization"] for r in submits(hub))
+    assert set(keys) == {f"Bearer {key}" for key in KEYS}
+    assert max(keys.values()) < 24
+
+
+def test_a_key_that_is_refused_leaves_its_rows_to_the_others(hub, tmp_path, do):
+    rows = [still(str(n)) for n in range(6)]
+    found, _ = do(rows, tmp_path, api_keys=["wrong-key", KEYS[0]])
+    assert set(states(found).values()) == {"done"}
+    found, _ = do([still("x"), still("y")], tmp_path, api_keys=["wrong-key"])
+    assert {type(one.error) for one in found.values()} == {AuthenticationError}
+    found, shots = do([still("x"), still("y")], tmp_path, api_keys=[KEYS[1]])
+    assert set(states(found).values()) == {"done"}
+    assert round(shots.spent, 2) == round(8 * 1.2, 2)
+
+
+def test_a_row_is_collected_with_the_key_that_submitted_it(hub, tmp_path, do):
+    first, _ = do([still("a")], tmp_path, api_keys=[KEYS[0]])
+    first["a"].result.files[0].path.unlink()
+    found, _ = do([still("a")], tmp_path, api_keys=[KEYS[1]])
+    assert isinstance(found["a"].error, AuthenticationError)
+    assert found["a"].error.job.id == first["a"].result.job.id
+    found, _ = do([still("a")], tmp_path, api_keys=reversed(KEYS))
+    assert found["a"].result.files[0].path.is_file()
+    assert len(submits(hub)) == 1
+    polls = {r.headers["authorization"] for r in hub.requests if r.path.endswith("/query")}
+    assert polls <= {f"Bearer {KEYS[0]}"}
+
+
+def test_keys_come_from_a_file_or_the_environment(hub, tmp_path, do, monkeypatch):
+    (tmp_path / "keys").write_text(f"# ours\n{KEYS[0]}\n\n{KEYS[1]}\n", "utf-8")
+    do([still("a"), still("b")], tmp_path / "1", keys_file=tmp_path / "keys")
+    monkeypatch.setenv("TOKENHUB_API_KEYS", " , ".join(KEYS))
+    do([still("a"), still("b")], tmp_path / "2")
+    assert {r.headers["authorization"] for r in submits(hub)} == {f"Bearer {key}" for key in KEYS}
+    monkeypatch.delenv("TOKENHUB_API_KEYS")
+    monkeypatch.delenv("TOKENHUB_API_KEY")
+    with pytest.raises(AuthenticationError):
+        do([still("a")], tmp_path / "3")
+
+
+def test_two_people_who_start_the_same_rows_pay_once(hub, tmp_path):
+    rows = [still(str(n)) for n in range(12)]
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    for outs in (("same", "same"), ("one", "other")):
+        with ThreadPoolExecutor(2) as pool:
+            ended = pool.map(lambda out: by_run(rows, tmp_path / out, ledger=url)[0], outs)
+        assert [Counter(states(found).values()) for found in ended] == [{"done": 12}] * 2
+    assert len(submits(hub)) == 12
+
+
+def test_a_run_stops_after_an_error_where_that_is_asked(hub, tmp_path, do):
+    hub.fail("refuse")
+    found, shots = do([still(str(n)) for n in range(5)], tmp_path, on_error="stop")
+    assert Counter(states(found).values()) == {"failed": 1, "skipped": 4}
+    assert shots.skipped == 4
+    found, _ = do([still(str(n)) for n in range(5)], tmp_path, retry_failed=True)
+    assert set(states(found).values()) == {"done"}
+
+
+def test_a_caller_that_leaves_ends_the_run_and_another_goes_on(hub, tmp_path):
+    rows = [still(str(n)) for n in range(8)]
+    shots = run(rows, out=tmp_path)
+    next(iter(shots))
+    shots.close()
+    assert len(hub.jobs) < 8
+
+    async def leave():
+        shots = arun(rows, out=tmp_path)
+        async for _ in shots:
+            break
+        await shots.aclose()
+
+    asyncio.run(leave())
+    found, _ = by_run(rows, tmp_path)
+    assert set(states(found).values()) == {"done"}
+    assert len(submits(hub)) == 8
+
+
+def test_a_file_that_changes_under_way_is_not_submitted(hub, tmp_path, do, monkeypatch):
+    picture = by_run([still("a")], tmp_path / "first")[0]["a"].result.files[0].path
+    other = by_run([still("b")], tmp_path / "first")[0]["b"].result.files[0].path
+    before = len(submits(hub))
+    (tmp_path / "a.png").write_bytes(picture.read_bytes())
+    rows = [{"id": "f", "model": "yt-video-2.0", "image": str(tmp_path / "a.png")}]
+    placed = driver.Driver._place
+
+    def change(self, ready, entry):
+        (tmp_path / "a.png").write_bytes(other.read_bytes())
+        placed(self, ready, entry)
+
+    monkeypatch.setattr(driver.Driver, "_place", change)
+    found, _ = do(rows, tmp_path / "out")
+    assert "changed since" in str(found["f"].error)
+    assert len(submits(hub)) == before
+
+
+def test_no_key_is_anywhere_and_no_prompt_in_the_database(hub, tmp_path, do, caplog):
+    caplog.set_level(logging.DEBUG)
+    hub.fail("status", status=401, times=1)
+    hub.fail("refuse", message=f"no: {KEYS[0]}")
+    hub.fail("lost-answer")
+    rows = [still(str(n)) for n in range(8)]
+    found, shots = do(rows, tmp_path, api_keys=KEYS)
+    assert "done" in states(found).values()
+    database = b"".join(file.read_bytes() for file in tmp_path.glob("ledger.sqlite*"))
+    assert b"tokenhub_rows" in database
+    assert b"canary" not in database
+    texts = [caplog.text, repr(found), repr(shots), *(str(one.error) for one in found.values())]
+    texts += [f.read_bytes().decode(errors="replace") for f in tmp_path.rglob("*") if f.is_file()]
+    assert not any(key in text for key in KEYS for text in texts)
+
+
+def test_a_torn_report_is_mended(hub, tmp_path, do):
+    do([still("a")], tmp_path)
+    with (tmp_path / "report.jsonl").open("a") as file:
+        file.write('{"row": "b", "sta')
+    do([still("a"), still("b")], tmp_path)
+    lines = (tmp_path / "report.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["row"] for line in (lines[0], lines[-1])] == ["a", "b"]
+    assert len(lines) == 3
+
+
+def test_a_database_that_cannot_be_used_is_told_before_anything_is_sent(hub, tmp_path, do):
+    with pytest.raises(InvalidRequestError, match="not the URL of a database"):
+        do([still("a")], tmp_path, ledger=str(tmp_path / "folder"))
+    (tmp_path / "file.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(InvalidRequestError, match="ledger cannot be used"):
+        do([still("a")], tmp_path, ledger=f"sqlite:///{tmp_path / 'file.sqlite'}")
+    assert not hub.requests
+
+
+def test_wrong_settings_are_refused(hub, tmp_path, do):
+    for wrong in (
+        {"budget_cny": -1},
+        {"budget_cny": float("nan")},
+        {"in_flight": 0},
+        {"on_error": "explode"},
+        {"again": "all"},
+        {"executor": "threads"},
+    ):
+        with pytest.raises(InvalidRequestError, match=next(iter(wrong))):
+            do([still("a")], tmp_path, **wrong)
+    assert not hub.requests
+
+
+def test_a_killed_reservation_without_a_submit_is_given_back(hub, tmp_path, do):
+    do([still("a")], tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        (run_id,) = database.execute("SELECT run FROM tokenhub_runs").fetchone()
+        database.execute(
+            "INSERT INTO tokenhub_rows VALUES (?, 'x', 'k', '', '', 'm', 5000000, NULL, 0)",
+            [run_id],
+        )
+    database.close()
+    assert do([still("a"), still("b")], tmp_path, budget_cny=2.4)[1].spent == 2.4
+
+
+def test_an_entry_of_a_worker_that_may_still_wait_is_not_repeated(hub, tmp_path, do, monkeypatch):
+    hub.fail("lost-answer")
+    do([still("a")], tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        database.execute(
+            "UPDATE tokenhub_calls SET record = replace(record, '\"unknown\"', '\"submitting\"')"
+        )
+    database.close()
+    monkeypatch.setattr(ledger, "OTHER_WORKER", 3600.0)
+    found, _ = do([still("a")], tmp_path, again="unknown", wait_timeout=0.2)
+    assert states(found) == {"a": "unknown"}
+    assert len(submits(hub)) == 1
+
+
+def test_without_sqlalchemy_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_tokenhub.jobs.ledger_sql", None)
+    with pytest.raises(InvalidRequestError, match=r"langchain-tokenhub\[bulk\]"):
+        run([still("a")], out=tmp_path, api_keys=KEYS)
+    assert Path(tmp_path).is_dir()
