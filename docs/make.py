@@ -208,8 +208,14 @@ def _frame(video: bytes) -> bytes:
 
 
 def _write(name: str, data: bytes) -> None:
-    (HERE / "img" / name).write_bytes(data)
-    write_line(f"docs/img/{name}: {len(data) // 1000} kB")
+    import io
+
+    from PIL import Image
+
+    path = HERE / "img" / name
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    write_line(f"docs/img/{name}: {path.stat().st_size // 1000} kB")
 
 
 # --- site -----------------------------------------------------------------------------------------

@@ -16,26 +16,26 @@ from langchain_tokenhub.catalogue import (
     fx_templates,
     media_model,
 )
-from langchain_tokenhub.params import FileField, params_class, validators
+from langchain_tokenhub.params import FileField, MediaParams, description, params_class, validators
 from langchain_tokenhub.params.base import LogoParam
 from langchain_tokenhub.params.three_d import ViewImage, ViewImage31
-from langchain_tokenhub.params.validators import MB, Description
+from langchain_tokenhub.params.validators import MB
 
 
 def parameters(language: Language, model: str) -> str:
     """Return the table of a media model's parameters with their limits."""
     heads = pick(language, "Parameter,Takes,Meaning", "参数,取值,说明").split(",")
-    fields = params_class(model).model_fields
-    return table(heads, (_parameter(language, name, field) for name, field in fields.items()))
+    cls = params_class(model)
+    return table(heads, (_parameter(language, cls, name) for name in cls.model_fields))
 
 
-def _parameter(language: Language, name: str, field: FieldInfo) -> tuple[str, str, str]:
-    text = next(item for item in field.metadata if isinstance(item, Description))
+def _parameter(language: Language, cls: type[MediaParams], name: str) -> tuple[str, str, str]:
+    field = cls.model_fields[name]
     must = pick(language, "required", "必填")
     return (
         f"`{name}`" + (f" **{must}**" if field.is_required() else ""),
         pick(language, "; ", "；").join(_limits(language, field)),
-        pick(language, text.en, text.zh),
+        description(cls, name, language),
     )
 
 
@@ -81,7 +81,7 @@ def _check(language: Language, check: validators.Validator) -> Iterator[str]:
             yield pick(language, f"integer from {least}", f"不小于 {least} 的整数")
         case validators.Integer(least=least, most=most):
             yield pick(language, f"integer {least} to {most}", f"{least}–{most} 的整数")
-        case validators.IntChoice(values=values) | validators.Choice(values=values):
+        case validators.Choice(values=values):
             yield code(language, values)
         case validators.Boolean():
             yield "`true`, `false`"

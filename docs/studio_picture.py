@@ -23,7 +23,7 @@ from PIL import Image
 STUDIO = Path(__file__).parents[1] / "examples" / "studio.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 KEYS = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY", "TOKENHUB_BASE_URL")
-WIDTH, HEIGHT, SCALE = 1064, 1100, 1.5
+WIDTH, HEIGHT, SCALE = 1064, 1100, 1.25
 GROUND = (244, 243, 240)
 """Margins of the picture; the rest of the page is cut off."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -92,4 +92,4 @@ def _photograph(page: str, folder: Path, to: Path) -> None:
         while seen.getpixel((seen.width // 2, margin)) == GROUND:
             margin -= 1
         cut = seen.crop((0, 0, seen.width, int(margin + 20 * SCALE)))
-        cut.quantize(160, dither=Image.Dither.NONE).save(to, optimize=True)
+        cut.quantize(96, dither=Image.Dither.NONE).save(to, optimize=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.messages.ai import add_usage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
@@ -20,13 +20,20 @@ from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from langchain_tokenhub import catalogue, chat
+from langchain_tokenhub import catalogue
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.errors import (
-    IncompleteStreamError,
-    InvalidRequestError,
-    TokenHubError,
+from langchain_tokenhub.chat import request, response, tokens
+from langchain_tokenhub.chat.blocks import EventWriter
+from langchain_tokenhub.chat.messages import Rules, encode_messages
+from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, Received
+from langchain_tokenhub.chat.tools import (
+    Tool,
+    answer_tools,
+    ask_for_call,
+    check_format,
+    encode_tools,
 )
+from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.settings import ConnectionSettings, SiteName
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
 from langchain_tokenhub.transport.sync_bridge import drain, finish
@@ -35,17 +42,16 @@ if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import _ChatModelBinding
 
     from langchain_tokenhub.chat import structured
-    from langchain_tokenhub.chat.request import Tool
-    from langchain_tokenhub.chat.response import Delta, Ending, ListedModel
     from langchain_tokenhub.settings import AsyncClient, Client, Timeout
     from langchain_tokenhub.transport import Transport
 
 _ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
-PATH = "/v1/chat/completions"
+_PATH = "/v1/chat/completions"
+_MODELS_PATH = "/v1/models"
 _WHOLE = Timeouts(read=600.0)
 _STREAM = Timeouts(read=60.0)
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 T = TypeVar("T")
+Thinking = bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None
 
 
 async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
@@ -55,7 +61,7 @@ async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
         if data.failure is not None:
             raise data.failure
     else:
-        yield [chat.response.checked_answer(data)]
+        yield [response.checked_answer(data)]
 
 
 class _CatalogueProfile(dict[str, Any]):
@@ -92,7 +98,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         ```python
         from langchain_tokenhub import ChatTokenHub
 
-        model = ChatTokenHub(
+        chat = ChatTokenHub(
             model="hy3",
             temperature=0.7,
             max_tokens=1024,
@@ -105,13 +111,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     Invoke:
         ```python
         messages = [("system", "你是一个有帮助的助手。"), ("user", "请介绍一下腾讯云。")]
-        answer = model.invoke(messages)
+        answer = chat.invoke(messages)
         print(answer.text)
         ```
 
     Stream:
         ```python
-        for chunk in model.stream(messages):
+        for chunk in chat.stream(messages):
             print(chunk.text, end="")
         ```
 
@@ -121,10 +127,10 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
 
         async def main():
-            answer = await model.ainvoke(messages)
-            async for chunk in model.astream(messages):
+            answer = await chat.ainvoke(messages)
+            async for chunk in chat.astream(messages):
                 print(chunk.text, end="")
-            return await model.abatch([messages, "你好"])
+            return await chat.abatch([messages, "你好"])
 
 
         asyncio.run(main())
@@ -141,7 +147,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             city: str = Field(description="City, such as 北京")
 
 
-        calling = model.bind_tools([GetWeather])
+        calling = chat.bind_tools([GetWeather])
         print(calling.invoke("北京天气怎么样？").tool_calls)
         ```
 
@@ -154,28 +160,19 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             country: str
 
 
-        city = model.with_structured_output(City).invoke("介绍北京")
+        city = chat.with_structured_output(City).invoke("介绍北京")
         print(city.name)
         ```
 
     Token usage:
         ```python
-        usage = model.invoke(messages).usage_metadata
+        usage = chat.invoke(messages).usage_metadata
         print(usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
         ```
 
     Multimodal input, with a model that sees:
         ```python
-        import base64
-
-        pixel = base64.b64decode(
-            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-        )
-        picture = {
-            "type": "image",
-            "base64": base64.b64encode(pixel).decode(),
-            "mime_type": "image/png",
-        }
+        picture = {"type": "image", "url": "https://example.com/cat.png"}
         question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, picture]}
         print(ChatTokenHub(model="kimi-k2.6").invoke([question]).text)
         ```
@@ -204,7 +201,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     """The same seed with the same request gives a similar answer."""
     n: int | None = None
     """One answer per call; here for those who pass it everywhere."""
-    thinking: bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None = None
+    thinking: Thinking = None
     """Whether to think; None is the service's default."""
     reasoning_effort: str | None = None
     """How hard to think; words differ by model (catalogue)."""
@@ -230,10 +227,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             stop: list[str] | str | None = ...,
             stop_sequences: list[str] | str | None = ...,
             seed: int | None = ...,
-            thinking: bool
-            | Literal["enabled", "disabled", "adaptive"]
-            | dict[str, Any]
-            | None = ...,
+            thinking: Thinking = ...,
             reasoning_effort: str | None = ...,
             streaming: bool = ...,
             stream_usage: bool = ...,
@@ -268,13 +262,9 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         try:
-            chat.request.check_parameters(self._set_parameters())
+            request.check_parameters(self._settings())
         except InvalidRequestError as problem:
             raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
-        return self
-
-    @model_validator(mode="after")
-    def _note_version(self) -> Self:
         self._add_version("langchain-tokenhub", __version__)
         return self
 
@@ -302,15 +292,21 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """What changes an answer, and no secret."""
-        where = {"site": self.site, "base_url": self.base_url}
-        return {"model": self.model, **where, **self._set_parameters()}
+        return {"site": self.site, "base_url": self.base_url, **self._settings()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         # before a run is traced: what a call must not hold is refused here
-        given = chat.request.read_kwargs(kwargs)
-        return chat.request.ls_params(
-            {"model": self.model, **self._set_parameters(), **given}, stop
-        )
+        body = {**self._settings(), **request.read_kwargs(kwargs)}
+        stops = stop or body.get("stop")
+        params = {
+            "ls_provider": response.PROVIDER,
+            "ls_model_name": str(body["model"]),
+            "ls_model_type": "chat",
+            "ls_temperature": body.get("temperature"),
+            "ls_max_tokens": body.get("max_tokens"),
+            "ls_stop": [stops] if isinstance(stops, str) else list(stops or ()) or None,
+        }
+        return cast("LangSmithParams", {k: v for k, v in params.items() if v is not None})
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -326,7 +322,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     def bind(self, **kwargs: Any) -> _ChatModelBinding:
         """Return this model with keywords for each call; another `model` has its own profile."""
-        given = chat.request.read_kwargs(kwargs)
+        given = request.read_kwargs(kwargs)
         model = given.pop("model", None)
         bound = self if model is None else self.model_copy(update={"model": str(model)})
         return super(ChatTokenHub, bound).bind(**given)
@@ -339,30 +335,29 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     # -- requests ---------------------------------------------------------------------------
 
-    def _set_parameters(self) -> dict[str, Any]:
-        """Return the body's fields that the caller set."""
-        given = {name: getattr(self, name) for name in chat.request.SETTINGS}
+    def _settings(self) -> dict[str, Any]:
+        """Return the model's id and the body's fields that the caller set."""
+        given = {name: getattr(self, name) for name in request.SETTINGS}
         known = {name: value for name, value in given.items() if value not in (None, [])}
-        return {**known, **self.model_kwargs, **(self.extra_body or {})}
+        return {"model": self.model, **known, **self.model_kwargs, **(self.extra_body or {})}
 
-    def _body(
+    def _call(
         self,
         messages: Sequence[BaseMessage],
         stop: Sequence[str] | None,
         kwargs: Mapping[str, Any],
         *,
         stream: bool,
-    ) -> dict[str, Any]:
-        """Return what is sent for these messages."""
-        settings = {"model": self.model, **self._set_parameters()}
-        body = chat.request.build_body(settings, messages, stop, kwargs)
-        usage = kwargs.get("stream_usage", self.stream_usage)
-        return chat.request.with_stream(body, usage=usage) if stream else body
-
-    def _call(self, body: dict[str, Any], timeout: Any) -> Call:
-        default = _STREAM if body.get("stream") else _WHOLE
-        timeouts = Timeouts.of(self.timeout if timeout is None else timeout, default)
-        return Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
+    ) -> Call:
+        """Return the request for these messages; unless asked, a stream has no usage."""
+        body = request.build_body(self._settings(), messages, stop, kwargs)
+        if stream:
+            has_usage = kwargs.get("stream_usage", self.stream_usage)
+            usage = {"stream_options": {"include_usage": True}} if has_usage else {}
+            body = {**usage, **body, "stream": True}
+        timeout = self.timeout if kwargs.get("timeout") is None else kwargs["timeout"]
+        timeouts = Timeouts.of(timeout, _STREAM if stream else _WHOLE)
+        return Call(path=_PATH, body=body, retry_class="chat", timeouts=timeouts)
 
     def _for_call(
         self, transport: Transport, kwargs: Mapping[str, Any]
@@ -372,8 +367,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         Raises:
             InvalidRequestError: A call cannot change one of them, or its value is wrong.
         """
-        given = chat.request.read_kwargs(kwargs)
-        changed = {k: given[k] for k in chat.request.CONNECTION if given.get(k) is not None}
+        given = request.read_kwargs(kwargs)
+        changed = {k: given[k] for k in request.CONNECTION if given.get(k) is not None}
         if not changed:
             return transport, given
         try:
@@ -392,7 +387,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     # -- what waits, written once -------------------------------------------------------------
 
-    def _start(
+    async def _answer(
         self,
         transport: Transport,
         messages: Sequence[BaseMessage],
@@ -401,98 +396,71 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         *,
         stream: bool = True,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
-        """Return what a call adds, piece by piece; nothing is sent before the first."""
-        transport, given = self._for_call(transport, kwargs)
-        return self._deltas(transport, messages, stop, given, stream=stream)
+        """Yield what an answer adds, as it comes; the last is its ending.
 
-    async def _complete(self, transport: Transport, *call: Any) -> ChatResult:
-        async with aclosing(self._start(transport, *call, stream=False)) as parts:
-            return chat.response.result_of([item async for items in parts for item in items])
-
-    async def _deltas(
-        self,
-        transport: Transport,
-        messages: Sequence[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-        changes: Mapping[str, Any] = _NOTHING,
-        *,
-        stream: bool,
-    ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
-        """Yield what the answer adds, as it comes; the last is its ending.
-
-        `changes` are the fields that a refusal before made necessary.
+        Asks again where the model refuses to be forced to call a tool, and once where it answers
+        with text although its call is the agent's answer.
         """
-        body = self._body(messages, stop, {**kwargs, **changes}, stream=stream)
-        call = self._call(body, kwargs.get("timeout"))
+        transport, kwargs = self._for_call(transport, kwargs)
+        names, warn = kwargs.get("answer_tools"), request.warns_unforced(kwargs)
+        changes: Mapping[str, Any] = {}
+        first: Ending | None = None
+        while True:
+            call = self._call(messages, stop, {**kwargs, **changes}, stream=stream)
+            received = Received()
+            try:
+                async with aclosing(self._read(transport, call, received)) as batches:
+                    async for deltas in batches:
+                        yield deltas
+            except InvalidRequestError as refusal:
+                if received.deltas:
+                    raise
+                changes = request.after_refusal(call.body or {}, refusal, changes, warn=warn)
+                continue
+            if first:
+                received.ending.usage = add_usage(first.usage, received.ending.usage)
+            if not names or any(delta.tools for delta in received.deltas):
+                yield [received.ending]
+                return
+            asked = ask_for_call(names, received.message(), again=first is not None)
+            messages, first = [*messages, *asked], received.ending
+
+    async def _read(
+        self, transport: Transport, call: Call, received: Received
+    ) -> AsyncGenerator[Sequence[Delta], None]:
+        """Send one request, and yield what its answer adds to `received`."""
+        body = cast("dict[str, Any]", call.body)
+        stream = bool(body.get("stream"))
         begun = transport.runtime.now()
-        received: list[Delta] = []
         reader = answer = None  # made when the answer begins: calls in flight stay small
         try:
             answer = await (transport.stream(call) if stream else transport.json(call))
-            reader = chat.response.DeltaReader(body["model"])
+            reader = response.DeltaReader(body["model"])
             async with aclosing(answer.data if stream else _batch(answer.data)) as batches:
                 async for values in batches:
-                    found = [delta for value in values if (delta := reader.read(value))]
-                    if found:
-                        received += found
+                    if found := [delta for value in values if (delta := reader.read(value))]:
+                        received.deltas += found
                         yield found
         except TokenHubError as error:
-            if isinstance(error, InvalidRequestError) and not received:
-                warn = chat.request.warns_unforced(kwargs)
-                changes = chat.reasoning.after_refusal(body, error, changes, warn=warn)
-                again = self._deltas(transport, messages, stop, kwargs, changes, stream=stream)
-                async with aclosing(again):
-                    async for items in again:
-                        yield items
-                return
             if answer is None or reader is None or not reader.lacks_only_the_end_mark(error):
-                if received or isinstance(error, IncompleteStreamError):
-                    rest = reader.finish()[0] if reader else []
-                    error.partial = chat.response.message_of([*received, *rest])
+                received.deltas += reader.finish()[0] if reader else []
+                if received.deltas or isinstance(error, IncompleteStreamError):
+                    error.partial = received.message()
                 raise
-        metadata = answer.metadata(transport.runtime.now() - begun)
-        rest, ending = reader.finish(metadata)
-        received += rest
-        chat.response.check_finish_reason(ending, received)
-        if not kwargs.get("answer_tools") or any(delta.tools for delta in received):
-            yield [*rest, ending]
-            return
+        rest, received.ending = reader.finish(answer.metadata(transport.runtime.now() - begun))
+        received.deltas += rest
+        response.check_finish_reason(received)
         yield rest
-        message = chat.response.message_of(received)
-        history, kwargs = chat.structured.ask_again(messages, message, kwargs)
-        again = self._deltas(transport, history, stop, kwargs, stream=stream)
-        async with aclosing(again):
-            async for items in again:
-                yield chat.structured.with_usage_of(items, ending)
 
-    async def _chunks(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-    ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        async with aclosing(self._start(self._async(), messages, stop, kwargs)) as stream:
-            async for items in stream:
-                for item in items:
-                    yield chat.response.chunk_of(item)
+    async def _complete(self, transport: Transport, *call: Any) -> ChatResult:
+        async with aclosing(self._answer(transport, *call, stream=False)) as parts:
+            received = [item async for items in parts for item in items]
+        generation = ChatGeneration(message=response.message_of(received))
+        return ChatResult(generations=[generation])
 
-    async def _events(
-        self,
-        writer: chat.blocks.EventWriter,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-    ) -> AsyncGenerator[MessagesData, None]:
-        async with aclosing(self._start(self._async(), messages, stop, kwargs)) as stream:
-            async for items in stream:
-                for item in items:
-                    for event in writer.write(item):
-                        yield event
-
-    def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> chat.blocks.EventWriter:
-        model = str(chat.request.read_kwargs(kwargs).get("model") or self.model)
-        return chat.blocks.EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
+    def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> EventWriter:
+        model = str(request.read_kwargs(kwargs).get("model") or self.model)
+        return EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
 
     # -- LangChain's faces --------------------------------------------------------------------
 
@@ -521,19 +489,21 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        # as `_chunks`, but stepped once a batch: a step for each chunk would cost more than it
-        with closing(drain(self._start(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
-                yield from map(chat.response.chunk_of, items)
+                yield from map(response.chunk_of, items)
 
-    def _astream(
+    async def _astream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return self._chunks(messages, stop, kwargs)
+        async with aclosing(self._answer(self._async(), messages, stop, kwargs)) as stream:
+            async for items in stream:
+                for item in items:
+                    yield response.chunk_of(item)
 
     def _stream_chat_model_events(
         self,
@@ -543,12 +513,12 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(drain(self._start(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
 
-    def _astream_chat_model_events(
+    async def _astream_chat_model_events(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -556,7 +526,11 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        return self._events(writer, messages, stop, kwargs)
+        async with aclosing(self._answer(self._async(), messages, stop, kwargs)) as stream:
+            async for items in stream:
+                for item in items:
+                    for event in writer.write(item):
+                        yield event
 
     # -- tools and shapes ---------------------------------------------------------------------
 
@@ -584,18 +558,16 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
                 the `response_format`.
         """
-        chosen = chat.request.encode_tools(tools, tool_choice, strict=strict)
-        bound = chat.request.encode_tools(tools, None, strict=strict)
+        chosen = encode_tools(tools, tool_choice, strict=strict)
+        bound = encode_tools(tools, None, strict=strict)
         if "tool_choice" in chosen:
             bound["tool_choice"] = tool_choice  # of all tools: a call may choose another
         if bound and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            chat.structured.check_format(response_format, self.model)
+            check_format(response_format, self.model)
             bound["response_format"] = response_format
-        if chosen.get("tool_choice") == "required" and (
-            names := chat.structured.answer_tools(tools)
-        ):
+        if chosen.get("tool_choice") == "required" and (names := answer_tools(tools)):
             bound["answer_tools"] = names
         return self.bind(**bound, **kwargs)
 
@@ -671,16 +643,15 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         Raises:
             InvalidRequestError: There is no such method, or it needs a schema.
         """
-        row = catalogue.chat_model(self.model)
-        methods = chat.structured.methods_for(
-            method, row, schema, can_force=chat.reasoning.can_force(row)
-        )
+        from langchain_tokenhub.chat import structured  # core's parsers load slowly
+
+        methods = structured.methods_for(method, catalogue.chat_model(self.model), schema)
         more = {**kwargs, "strict": strict, "has_fallback": len(methods) > 1}
         bound = [
-            chat.structured.bind_method(self.bind_tools, schema, one, tools or (), more)
+            structured.bind_method(self.bind_tools, schema, one, tools or (), more)
             for one in methods
         ]
-        return chat.structured.chain_of(bound, include_raw=include_raw)
+        return structured.chain_of(bound, include_raw=include_raw)
 
     # -- the service's list -------------------------------------------------------------------
 
@@ -693,8 +664,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return await self._listed(self._async())
 
     async def _listed(self, transport: Transport) -> list[ListedModel]:
-        call = Call(path=chat.response.MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
-        return chat.response.decode_models((await transport.json(call)).data)
+        call = Call(path=_MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
+        return response.decode_models((await transport.json(call)).data)
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -704,11 +675,16 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         Raises:
             NotImplementedError: There is no `custom_get_token_ids`.
         """
-        return chat.tokens.ids(text, self.custom_get_token_ids)
+        if self.custom_get_token_ids is None:
+            raise NotImplementedError(
+                "TokenHub has no public tokenizer; use get_num_tokens for an estimate, or pass "
+                "your own tokenizer as custom_get_token_ids="
+            )
+        return self.custom_get_token_ids(text)
 
     def get_num_tokens(self, text: str) -> int:
         """Return about how many tokens `text` is; offline, fit for Chinese."""
-        return chat.tokens.count(text, self.custom_get_token_ids)
+        return len(self.get_token_ids(text)) if self.custom_get_token_ids else tokens.estimate(text)
 
     def get_num_tokens_from_messages(
         self,
@@ -716,7 +692,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Return about how many tokens a request with these messages and tools is."""
-        rules = chat.messages.Rules(model=self.model, row=None, thinking=True)
-        encoded = chat.messages.encode_messages(messages, rules, complete=False)
-        sent = chat.request.encode_tools(tools or (), None)
-        return chat.tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)
+        rules = Rules(model=self.model, row=None, thinking=True)
+        encoded = encode_messages(messages, rules, complete=False)
+        sent = encode_tools(tools or (), None)
+        return tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)

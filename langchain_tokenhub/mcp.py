@@ -35,7 +35,6 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.progress import aemit
 from langchain_tokenhub.tools.approval import estimate
 from langchain_tokenhub.tools.job_tool import JobQuestion, TokenHubJobTool
 from langchain_tokenhub.tools.llm_text import error_text
@@ -141,7 +140,7 @@ class _SubmitTool(Tool):
             if question and (unapproved := await _unapproved(question, arguments)):
                 return unapproved
             transport = self._tool._async()  # noqa: SLF001 - same package
-            job = await submit(transport, aemit, arguments, None, again=False, by_model=True)
+            job = await submit(transport, arguments, None, again=False, by_model=True)
             return _result(job)
         except TokenHubError as error:
             return _failure(error)

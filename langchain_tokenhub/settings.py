@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,11 +17,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     NonNegativeInt,
+    PlainValidator,
     SecretStr,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
@@ -40,42 +40,27 @@ if TYPE_CHECKING:
     Timeout = httpx.Timeout | httpx2.Timeout
 else:
 
-    class _InstanceOf:
-        """A type of httpx and httpx2, checked without importing either."""
+    def _instance_of(name: str) -> object:
+        """Return a type of httpx and httpx2, checked without importing either."""
 
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def __get_pydantic_core_schema__(
-            self, _source: object, _handler: GetCoreSchemaHandler
-        ) -> CoreSchema:
-            return core_schema.no_info_plain_validator_function(self._check)
-
-        def _check(self, value: object) -> object:
+        def check(value: object) -> object:
             libraries = [sys.modules.get("httpx"), sys.modules.get("httpx2")]
-            known = tuple(getattr(library, self._name) for library in libraries if library)
-            if not isinstance(value, known):
-                raise PydanticCustomError(
-                    "is_instance_of",
-                    "Input should be an instance of httpx.{name} or httpx2.{name}",
-                    {"name": self._name},
-                )
-            return value
+            if isinstance(value, tuple(getattr(library, name) for library in libraries if library)):
+                return value
+            problem = f"Input should be an instance of httpx.{name} or httpx2.{name}"
+            raise PydanticCustomError("is_instance_of", problem)
 
-    AsyncClient = Annotated[Any, _InstanceOf("AsyncClient")]
-    Client = Annotated[Any, _InstanceOf("Client")]
-    Timeout = Annotated[Any, _InstanceOf("Timeout")]
+        return Annotated[Any, PlainValidator(check)]
 
-__all__ = ["AsyncClient", "Client", "Timeout"]
-
+    AsyncClient, Client, Timeout = map(_instance_of, ("AsyncClient", "Client", "Timeout"))
 
 KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
 SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
 
-_PRIVATE = frozenset({"api_key", "default_headers", "http_client", "http_async_client"})
-"""Fields that are not pickled."""
-_SHARED = frozenset({"http_client", "http_async_client"})
+_CLIENTS = frozenset({"http_client", "http_async_client"})
 """Fields that a deep copy shares, because they belong to the caller."""
+_PRIVATE = _CLIENTS | {"api_key", "default_headers"}
+"""Fields that are not pickled."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
@@ -90,25 +75,19 @@ def origin_of(address: str) -> str:
     parts = urlsplit(address.strip())
     if parts.username or parts.password:
         raise ValueError("base_url holds a user name or password; the key goes in `api_key`")
-    if not _has_valid_host(parts) or parts.scheme not in {"http", "https"}:
-        raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
-    if parts.scheme == "http" and not loopback(parts.hostname or ""):
-        raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
-    path = parts.path.rstrip("/").removesuffix("/v1")
-    if parts.query or parts.fragment:
-        raise ValueError(f"base_url {address!r} has a query or fragment")
-    return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def _has_valid_host(parts: SplitResult) -> bool:
-    """Return True if host and port can be connected to."""
     try:
         _, host = parts.port, parts.hostname or ""
         if host.isascii():  # httpx checks others with newer tables than the codec's
             host.encode("idna").decode("idna")
     except ValueError:
-        return False
-    return bool(host)
+        host = ""
+    if not host or parts.scheme not in {"http", "https"}:
+        raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
+    if parts.scheme == "http" and not loopback(host):
+        raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
+    if parts.query or parts.fragment:
+        raise ValueError(f"base_url {address!r} has a query or fragment")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
 
 def _check_base_url(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
@@ -311,7 +290,7 @@ class ConnectionSettings(BaseModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy, but share the caller's clients, which cannot be copied."""
         memo = {} if memo is None else memo
-        for name in _SHARED:
+        for name in _CLIENTS:
             if (client := self.__dict__.get(name)) is not None:
                 memo[id(client)] = client
         return super().__deepcopy__(memo)

@@ -123,8 +123,8 @@ class ScriptedRuntime:
     async def resolve(self, host: str) -> tuple[Any, ...]:
         raise OSError(host)
 
-    async def blocking(self, work: Callable[[], Any]) -> Any:
-        return work()
+    async def blocking(self, work: Callable[..., Any], *args: Any) -> Any:
+        return work(*args)
 
     async def wait(self, future: Any, seconds: float | None) -> bool:
         if not future.done():

@@ -13,16 +13,23 @@ import logging
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.bulk.budget import Budget, Reservation, micro
-from langchain_tokenhub.bulk.executors import Accounts, Executor, Task, ToolSettings, tool_for
+from langchain_tokenhub.bulk.executors import (
+    Accounts,
+    Executor,
+    Task,
+    ToolSettings,
+    missing_key,
+    tool_for,
+)
 from langchain_tokenhub.bulk.manifest import refuse
 from langchain_tokenhub.bulk.plan import Plan, Row, with_files
-from langchain_tokenhub.bulk.report import Outcome, Report, State
+from langchain_tokenhub.bulk.report import Counts, Outcome, Report, State
 from langchain_tokenhub.errors import (
     CLASSES,
     RETRYABLE,
@@ -77,16 +84,6 @@ class Rules:
     language: Language = "zh"
 
 
-@dataclass
-class Totals:
-    """The counts of a run so far."""
-
-    rows: int = 0
-    running: int = 0
-    ended: Counter[State] = field(default_factory=Counter)
-    spent: float = 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
     """A row that can run.
@@ -133,7 +130,7 @@ class Driver:
     def __init__(
         self, plan: Plan, rules: Rules, tools: ToolSettings, accounts: Accounts, executor: Executor
     ) -> None:
-        self.totals = Totals(rows=len(plan.rows))
+        self.counts = Counts(rows=len(plan.rows), budget=rules.budget_cny)
         self._rows = {row.id: row for row in plan.rows}
         self._rules = rules
         self._tools = tools
@@ -183,7 +180,7 @@ class Driver:
         self._ledger = Ledger(backend, runtime)
         self._budget = Budget(backend, runtime, run, self._rules.budget_cny)
         self._known = await self._budget.open()
-        self.totals.spent = self._budget.spent
+        self.counts.spent = self._budget.spent
         self._report = await asyncio.to_thread(Report, out)
 
     async def _check(self) -> None:
@@ -218,7 +215,7 @@ class Driver:
         while self._tasks or not self._events.empty():
             change = await self._events.get()
             change()
-            self.totals.spent = self._budget.spent
+            self.counts.spent = self._budget.spent
             self._start()
 
     def _end_rest(self) -> None:
@@ -292,7 +289,7 @@ class Driver:
             attempt = secrets.token_hex(8) if entry else ""
             self._line((None, row.model), replace(ready, attempt=attempt))
         elif entry.account not in self._accounts.hashes:
-            self._end(row, "failed", self._other_account(entry))
+            self._end(row, "failed", missing_key(entry.account, entry.job))
         else:
             self._line((entry.account, row.model), replace(ready, account=entry.account))
 
@@ -304,14 +301,6 @@ class Driver:
             return self._rules.again_unknown and entry.is_abandoned
         lost = {error.__name__ for error in _LOST}
         return self._known.get((ready.row.id, ready.key)) in lost
-
-    def _other_account(self, entry: Entry) -> TokenHubError:
-        try:
-            self._accounts.key(entry.account)
-        except AuthenticationError as error:
-            error.job = entry.job
-            return error
-        raise AssertionError(entry.account)
 
     def _cny(self, ready: _Ready) -> float | None:
         """Return the estimate of a row, or 0 if another run submitted it."""
@@ -325,7 +314,7 @@ class Driver:
             for account in self._accounts.hashes:
                 while (ready := self._next(account, model)) is not None:
                     self._running[account, model] += 1
-                    self.totals.running += 1
+                    self.counts.running += 1
                     self._spawn(
                         self._work(ready, account), functools.partial(self._worked, ready, account)
                     )
@@ -419,7 +408,7 @@ class Driver:
 
     def _worked(self, ready: _Ready, account: str, end: _End) -> None:
         self._running[account, ready.row.model] -= 1
-        self.totals.running -= 1
+        self.counts.running -= 1
         match end:
             case None:
                 self._parked.append(ready)
@@ -465,7 +454,7 @@ class Driver:
             result = found if isinstance(found, MediaResult) else None
             error = found if isinstance(found, TokenHubError) else None
             outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
-            self.totals.ended[state] += 1
+            setattr(self.counts, state, getattr(self.counts, state) + 1)
             if self._report is not None and is_new:
                 self._report.add(outcome, row.model)
             self._emit(outcome)

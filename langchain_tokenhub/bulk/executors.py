@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias
 from pydantic import SecretStr
 
 from langchain_tokenhub.catalogue import Kind
-from langchain_tokenhub.errors import AuthenticationError, TokenHubError
+from langchain_tokenhub.errors import AuthenticationError, JobRef, TokenHubError
 from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.settings import KEY_VARIABLES
@@ -131,11 +131,17 @@ class Accounts:
         """
         if (key := self._keys.get(account)) is not None:
             return key
-        raise AuthenticationError(
-            f"the key of account {account[:8]} is not given",
-            phase="not sent",
-            hint="the row was submitted with it, and can be collected with it alone",
-        )
+        raise missing_key(account)
+
+
+def missing_key(account: str, job: JobRef | None = None) -> AuthenticationError:
+    """Return the error for a row that was submitted with a key that is not given."""
+    return AuthenticationError(
+        f"the key of account {account[:8]} is not given",
+        phase="not sent",
+        hint="the row was submitted with it, and can be collected with it alone",
+        job=job,
+    )
 
 
 def tool_for(

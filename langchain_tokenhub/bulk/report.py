@@ -35,6 +35,46 @@ class Outcome:
     cny: float | None = None
 
 
+@dataclass(eq=False)
+class Counts:
+    """The counts of a run so far.
+
+    Args:
+        rows: Number of rows.
+        budget: CNY that the run may spend; None is any amount.
+        running: Number of rows that run.
+        done: Number of rows that have results.
+        failed: Number of rows that failed.
+        unknown: Number of rows that may have been charged and have no known job.
+        skipped: Number of rows that were not submitted.
+        spent: CNY of what was submitted for this `out`, by estimate.
+    """
+
+    rows: int
+    budget: float | None = None
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    unknown: int = 0
+    skipped: int = 0
+    spent: float = 0.0
+
+    @property
+    def ended(self) -> int:
+        """Number of rows that have ended."""
+        return self.done + self.failed + self.unknown + self.skipped
+
+    @property
+    def waiting(self) -> int:
+        """Number of rows that have not begun."""
+        return self.rows - self.running - self.ended
+
+    @property
+    def left(self) -> float | None:
+        """CNY of the budget that are left; None without a budget."""
+        return None if self.budget is None else max(0.0, round(self.budget - self.spent, 6))
+
+
 class Report:
     """Appends to `report.jsonl`; what an earlier run wrote of the same job is not repeated.
 

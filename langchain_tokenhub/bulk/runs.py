@@ -23,8 +23,8 @@ from pydantic import SecretStr
 
 from langchain_tokenhub.bulk.executors import Accounts, Executor, LocalExecutor, ToolSettings
 from langchain_tokenhub.bulk.manifest import Rows
-from langchain_tokenhub.bulk.plan import Plan, Prices, make_plan
-from langchain_tokenhub.bulk.report import Outcome
+from langchain_tokenhub.bulk.plan import Prices, make_plan
+from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.params import Language
@@ -105,24 +105,19 @@ def run(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Run:
             print(outcome.id, outcome.state, shots.spent, shots.left)
         ```
     """
-    return Run(*_driver(rows, Path(out), options))
+    return Run(_driver(rows, Path(out), options))
 
 
 def arun(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> AsyncRun:
     """As `run`, for `async for`."""
-    return AsyncRun(*_driver(rows, Path(out), options))
+    return AsyncRun(_driver(rows, Path(out), options))
 
 
-def _driver(rows: Rows, out: Path, options: RunOptions) -> tuple[Driver, float | None]:
+def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
     budget = options.get("budget_cny")
     _check(budget, options)
     prices = options.get("price_cny")
     plan = make_plan(rows, price_cny=prices, has_budget=budget is not None)
-    return driver_of(plan, out, options), budget
-
-
-def driver_of(plan: Plan, out: Path, options: RunOptions) -> Driver:
-    """Return the driver of a plan."""
     out = out.expanduser().absolute()
     ledger = options.get("ledger") or f"sqlite:///{out / LEDGER_FILE}"
     if "://" not in ledger:
@@ -134,16 +129,16 @@ def driver_of(plan: Plan, out: Path, options: RunOptions) -> Driver:
     backend_for(ledger)  # raises if SQLAlchemy is missing, which the driver imports
     from langchain_tokenhub.bulk.driver import Driver, Rules
 
-    names = ToolOptions.__annotations__
+    given: Any = options
     tools = ToolSettings(
         out=out,
         ledger=ledger,
         in_flight=options.get("in_flight"),
-        options={name: value for name, value in options.items() if name in names},
+        options={name: given[name] for name in ToolOptions.__annotations__ if name in given},
     )
     accounts = accounts_of(options)
     rules = Rules(
-        budget_cny=options.get("budget_cny"),
+        budget_cny=budget,
         stops=options.get("on_error") == "stop",
         retry_failed=options.get("retry_failed", False),
         again_unknown=options.get("again") == "unknown",
@@ -210,69 +205,12 @@ def _check(budget: float | None, options: RunOptions) -> None:
             raise InvalidRequestError(f"{name}: {value!r} is not known", phase="not sent")
 
 
-class _Counts:
-    """The counts of a run so far; they change while it is iterated."""
-
-    def __init__(self, driver: Driver, budget: float | None) -> None:
-        self._totals = driver.totals
-        self._budget = budget
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self._totals.rows
-
-    @property
-    def spent(self) -> float:
-        """CNY of what was submitted for this `out`, by estimate."""
-        return self._totals.spent
-
-    @property
-    def left(self) -> float | None:
-        """CNY of the budget that are left; None without a budget."""
-        return None if self._budget is None else max(0.0, round(self._budget - self.spent, 6))
-
-    @property
-    def done(self) -> int:
-        """Number of rows that have results."""
-        return self._totals.ended["done"]
-
-    @property
-    def failed(self) -> int:
-        """Number of rows that failed."""
-        return self._totals.ended["failed"]
-
-    @property
-    def unknown(self) -> int:
-        """Number of rows that may have been charged and have no known job."""
-        return self._totals.ended["unknown"]
-
-    @property
-    def skipped(self) -> int:
-        """Number of rows that were not submitted."""
-        return self._totals.ended["skipped"]
-
-    @property
-    def running(self) -> int:
-        """Number of rows that run."""
-        return self._totals.running
-
-    @property
-    def waiting(self) -> int:
-        """Number of rows that have not begun."""
-        return self.rows - self.running - self.ended
-
-    @property
-    def ended(self) -> int:
-        """Number of rows that have ended."""
-        return sum(self._totals.ended.values())
-
-
-class AsyncRun(_Counts):
+class AsyncRun(Counts):
     """An async iterable of outcomes, with the counts so far. It is iterated once."""
 
-    def __init__(self, driver: Driver, budget: float | None) -> None:
-        super().__init__(driver, budget)
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(rows=driver.counts.rows, budget=driver.counts.budget)
+        driver.counts = self
         self._outcomes = _outcomes(driver)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
@@ -297,15 +235,16 @@ async def _outcomes(driver: Driver) -> AsyncGenerator[Outcome, None]:
             await task
 
 
-class Run(_Counts):
+class Run(Counts):
     """An iterable of outcomes, with the counts so far. It is iterated once.
 
     The rows run on a thread of their own, so a caller that is slow delays none. Ctrl-C, or the end
     of the loop, submits nothing new; what is under way ends its submit.
     """
 
-    def __init__(self, driver: Driver, budget: float | None) -> None:
-        super().__init__(driver, budget)
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(rows=driver.counts.rows, budget=driver.counts.budget)
+        driver.counts = self
         self._outcomes = _iterate(driver)
 
     def __iter__(self) -> Iterator[Outcome]:

@@ -61,9 +61,19 @@ class ChatModel:
     source: str = ""
 
     @property
+    def thinks_by_default(self) -> bool:
+        """Return True if the model is known to reason unless that is switched off."""
+        return self.thinking_default in {"enabled", "adaptive"}
+
+    @property
     def thinks(self) -> bool:
         """Return True if the model is known to reason, always or on request."""
-        return bool(self.thinking_switchable or self.thinking_default in {"enabled", "adaptive"})
+        return bool(self.thinking_switchable or self.thinks_by_default)
+
+    @property
+    def can_force_tools(self) -> bool:
+        """Return True if a forced tool is known to be called, with thinking off if need be."""
+        return bool(self.forced_tools_while_thinking or self.thinking_switchable)
 
     @property
     def takes_files(self) -> bool | None:
@@ -91,7 +101,6 @@ def profile(model: str) -> dict[str, Any]:
     if row is None:
         return {}
     effort = list(row.reasoning_effort) or None
-    forced = row.forced_tools_while_thinking or bool(row.thinking_switchable)
     known = {
         "name": row.display,
         "status": "active" if row.status in {"online", "listed"} else "deprecated",
@@ -114,7 +123,7 @@ def profile(model: str) -> dict[str, Any]:
         "reasoning_effort_levels": effort,
         "reasoning_effort_default": row.reasoning_effort_default if effort else None,
         "tool_calling": row.tools,
-        "tool_choice": row.tools and forced,
+        "tool_choice": row.tools and row.can_force_tools,
         "tool_call_streaming": row.tools,
         "structured_output": bool(row.json_schema),
     }

@@ -8,47 +8,42 @@ apart.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import ContentBlock
-from langchain_core.messages.tool import ToolCallChunk
 from langchain_protocol.protocol import MessagesData
 
 from langchain_tokenhub.chat.deltas import arguments
-from langchain_tokenhub.chat.provider import PROVIDER
-from langchain_tokenhub.chat.response import Delta, Ending
+from langchain_tokenhub.chat.response import PROVIDER, Delta, Ending
 
 REASONING, TEXT, CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
 
-_DELTA_TYPES = {"text": "text-delta", "reasoning": "reasoning-delta"}
+_CHUNK = {"type": "tool_call_chunk"}
 
 Block = dict[str, Any]
 
 
 def blocks_of(message: AIMessage) -> list[ContentBlock]:
-    """Return the v1 blocks of a whole message."""
+    """Return the v1 blocks of a message, those of a chunk with an index each."""
+    is_chunk = isinstance(message, AIMessageChunk)
     blocks: list[Block] = []
     if reasoning := message.additional_kwargs.get("reasoning_content"):
-        blocks.append({"type": "reasoning", "reasoning": reasoning})
-    blocks += _text_blocks(message)
-    blocks += [_call(call) for call in message.tool_calls]
-    blocks += [dict(call) for call in message.invalid_tool_calls]
-    return cast("list[ContentBlock]", blocks)
-
-
-def blocks_of_chunk(chunk: AIMessage) -> list[ContentBlock]:
-    """Return the v1 blocks of a chunk, each with its index."""
-    blocks: list[Block] = []
-    if reasoning := chunk.additional_kwargs.get("reasoning_content"):
-        blocks.append({"type": "reasoning", "reasoning": reasoning, "index": REASONING})
-    blocks += [{**block, "index": TEXT} for block in _text_blocks(chunk)]
-    if isinstance(chunk, AIMessageChunk) and chunk.chunk_position != "last":
-        blocks += [_call_chunk(call) for call in chunk.tool_call_chunks]
+        index = {"index": REASONING} if is_chunk else {}
+        blocks.append({"type": "reasoning", "reasoning": reasoning, **index})
+    index = {"index": TEXT} if is_chunk else {}
+    blocks += [{**block, **index} for block in _text_blocks(message)]
+    if isinstance(message, AIMessageChunk) and message.chunk_position != "last":
+        chunks = message.tool_call_chunks
+        blocks += [{**chunk, **_CHUNK, "index": CALL.format(chunk["index"])} for chunk in chunks]
     else:
-        blocks += [_call(call) for call in chunk.tool_calls]
-        blocks += [dict(call) for call in chunk.invalid_tool_calls]
+        blocks += [{"type": "tool_call", **call} for call in message.tool_calls]
+        blocks += [dict(call) for call in message.invalid_tool_calls]
     return cast("list[ContentBlock]", blocks)
+
+
+register_translator(PROVIDER, blocks_of, blocks_of)
 
 
 def _text_blocks(message: AIMessage) -> list[Block]:
@@ -58,54 +53,47 @@ def _text_blocks(message: AIMessage) -> list[Block]:
     return [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
 
 
-def _call(call: Any) -> Block:
-    return {"type": "tool_call", "name": call["name"], "args": call["args"], "id": call["id"]}
-
-
-def _call_chunk(chunk: ToolCallChunk) -> Block:
-    return {
-        "type": "tool_call_chunk",
-        "id": chunk["id"],
-        "name": chunk["name"],
-        "args": chunk["args"],
-        "index": CALL.format(chunk["index"]),
-    }
-
-
 class EventWriter:
     """Converts a stream to v3 events: a block starts once, and all are finished at the end."""
 
     def __init__(self, message_id: str, model: str) -> None:
-        self._id = message_id
-        self._model = model
-        self._has_started = False
+        start = {"event": "message-start", "role": "ai", "id": message_id}
+        self._events: list[Any] = [{**start, "metadata": {"provider": PROVIDER, "model": model}}]
         self._positions: dict[str, int] = {}
         self._blocks: list[Block] = []
         self._pieces: list[list[str]] = []
 
     def write(self, delta: Delta | Ending) -> list[MessagesData]:
-        """Return the events of a delta, the first also those that start the message."""
-        events: list[Any] = [] if self._has_started else [self._start_message()]
+        """Return the events of a delta, the first also the one that starts the message."""
         if isinstance(delta, Ending):
-            events += self._end(delta)
-            return events
-        reasoning, text, tools = delta
-        if reasoning:
-            self._add(events, REASONING, "reasoning", reasoning)
-        if text:
-            self._add(events, TEXT, "text", text)
-        for chunk in tools:
-            self._call(events, chunk)
+            self._events += self._end(delta)
+        else:
+            if piece := delta.reasoning:
+                new = {"type": "reasoning-delta", "reasoning": piece}
+                self._add(REASONING, {"type": "reasoning", "reasoning": ""}, new, piece)
+            if piece := delta.text:
+                self._add(
+                    TEXT, {"type": "text", "text": ""}, {"type": "text-delta", "text": piece}, piece
+                )
+            for chunk in delta.tools:
+                key, args = CALL.format(chunk["index"]), chunk["args"] or ""
+                call = {"id": chunk["id"], "name": chunk["name"], "args": "", "index": key}
+                self._add(key, {**_CHUNK, **call}, {"type": "tool-call-delta", "args": args}, args)
+        events, self._events = self._events, []
         return events
 
-    def _start_message(self) -> Block:
-        self._has_started = True
-        return {
-            "event": "message-start",
-            "role": "ai",
-            "id": self._id,
-            "metadata": {"provider": PROVIDER, "model": self._model},
-        }
+    def _add(self, key: str, block: Block, delta: Block, piece: str) -> None:
+        """Add a piece to a block, which starts with the first."""
+        position = self._positions.get(key)
+        if position is None:
+            position = self._positions[key] = len(self._blocks)
+            self._blocks.append({**block, "index": key})
+            self._pieces.append([])
+            start = {"event": "content-block-start", "index": position, "content": block}
+            self._events.append(start)
+        if piece:
+            self._pieces[position].append(piece)
+            self._events.append({"event": "content-block-delta", "index": position, "delta": delta})
 
     def _end(self, ending: Ending) -> Iterator[Block]:
         for position, block in enumerate(self._blocks):
@@ -118,34 +106,6 @@ class EventWriter:
             reasoning = "".join(self._pieces[self._positions[REASONING]])
             finish["additional_kwargs"] = {"reasoning_content": reasoning}
         yield finish
-
-    def _add(
-        self, events: list[Any], key: str, kind: Literal["text", "reasoning"], piece: str
-    ) -> None:
-        position = self._positions.get(key)
-        if position is None:
-            position = self._start_block(events, key, {"type": kind, kind: ""}, {"index": key})
-        self._pieces[position].append(piece)
-        delta = {"type": _DELTA_TYPES[kind], kind: piece}
-        events.append({"event": "content-block-delta", "index": position, "delta": delta})
-
-    def _call(self, events: list[Any], chunk: ToolCallChunk) -> None:
-        key = CALL.format(chunk["index"])
-        position = self._positions.get(key)
-        if position is None:
-            block = {"type": "tool_call_chunk", "id": chunk["id"], "name": chunk["name"]}
-            position = self._start_block(events, key, {**block, "args": "", "index": key}, {})
-        if args := chunk["args"]:
-            self._pieces[position].append(args)
-            delta = {"type": "tool-call-delta", "args": args}
-            events.append({"event": "content-block-delta", "index": position, "delta": delta})
-
-    def _start_block(self, events: list[Any], key: str, content: Block, extra: Block) -> int:
-        position = self._positions[key] = len(self._blocks)
-        self._blocks.append({**content, **extra})
-        self._pieces.append([])
-        events.append({"event": "content-block-start", "index": position, "content": content})
-        return position
 
 
 def _finished(block: Block, text: str) -> Block:

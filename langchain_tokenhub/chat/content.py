@@ -18,24 +18,19 @@ Part = dict[str, Any]
 Block = Mapping[str, Any]
 
 _IGNORED = frozenset(
-    {
-        "reasoning",
-        "thinking",
-        "redacted_thinking",
-        "tool_use",
-        "tool_call",
-        "tool_call_chunk",
-        "invalid_tool_call",
-        "input_json_delta",
-        "function_call",
-        "server_tool_call",
-        "server_tool_call_chunk",
-        "server_tool_result",
-    }
+    {"reasoning", "thinking", "redacted_thinking", "input_json_delta", "function_call"}
+    | {"tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call"}
+    | {"server_tool_call", "server_tool_call_chunk", "server_tool_result"}
 )
 """Blocks whose meaning is sent elsewhere in the message, or that belong to another provider."""
 _TEXT_TYPES = frozenset({"text", "text-plain", "output_text", "input_text"})
-_KINDS = {"image": "image", "video": "video", "audio": "audio"}
+MAX_IMAGES = 20
+"""Pictures in one request."""
+MAX_IMAGE_BYTES = 10_000_000
+"""Bytes of one picture."""
+MAX_REQUEST_BYTES = 100_000_000
+"""Bytes of a request with a video in it."""
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
 
 
 def content_of(content: Any) -> str | list[Part]:
@@ -59,13 +54,10 @@ def text_of(content: Any, separator: str = "\n") -> str:
         separator: What stands between two blocks. An assistant's text is one text, however many
             blocks it came in; anybody else's blocks are separate texts.
     """
-    match content:
-        case str():
-            return content
-        case None:
-            return ""
-        case Mapping():
-            return to_json(content)
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        return to_json(content)
     return separator.join(filter(None, map(_text, _blocks(content))))
 
 
@@ -84,14 +76,14 @@ def result_text(content: Any) -> str:
     A block without a type is the tool's own data (a record) and becomes JSON on one line, unless
     it is nothing but a text.
     """
-    if isinstance(content, str) or not isinstance(content, Sequence):
-        return text_of(content)
+    if isinstance(content, Mapping):
+        return to_json(content)
     return "\n".join(filter(None, (_data(block) or _text(block) for block in _blocks(content))))
 
 
 def media_of(content: Any) -> list[Part]:
     """Return the pictures, videos, files and sounds of a content, as parts."""
-    if isinstance(content, (str, Mapping)) or content is None:
+    if isinstance(content, Mapping):
         return []
     blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
     return [part for block in blocks for part in _part(block) if part["type"] != "text"]
@@ -99,8 +91,6 @@ def media_of(content: Any) -> list[Part]:
 
 def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
     """Return name, arguments and id of the tool calls among an assistant's blocks."""
-    if isinstance(content, str):
-        return []
     found = []
     for block in _blocks(content):
         match block:
@@ -139,6 +129,8 @@ def _is_text(block: Block) -> bool:
 
 
 def _blocks(content: Any) -> list[Block]:
+    if isinstance(content, str | None):
+        return [{"type": "text", "text": content}] if content else []
     if not isinstance(content, Sequence):
         raise InvalidRequestError(f"content is a {type(content).__name__}, not text or blocks")
     return [_block(block) for block in content]
@@ -157,8 +149,10 @@ def _block(block: Any) -> Block:
 
 def _text(block: Block) -> str:
     match block:
+        case {"type": kind, "text": str(text)} if kind in _TEXT_TYPES:
+            return text
         case {"type": kind, "text": text} if kind in _TEXT_TYPES and text is not None:
-            return _checked_text(text)
+            raise InvalidRequestError(f"a text block holds a {type(text).__name__}, not a string")
         case {"type": "file", "source_type": "text", "text": str(text)}:
             return text  # LangChain's blocks before v1
         case {"type": "document", "source": {"type": "text", "data": str(text)}}:
@@ -177,12 +171,6 @@ def _text(block: Block) -> str:
             return text
         case _:
             return ""
-
-
-def _checked_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise InvalidRequestError(f"a text block holds a {type(text).__name__}, not a string")
-    return text
 
 
 def _decoded(data: str) -> str:
@@ -212,13 +200,15 @@ def _part(block: Block) -> list[Part]:
             file = inner if isinstance(inner, Mapping) else block
             return [_link("file_url", _address(file, "application/pdf"))]
         case {"type": "media", "mime_type": str(kind)}:
-            return _part({**block, "type": _KINDS.get(kind.split("/")[0], "file")})  # Google
+            major = kind.partition("/")[0]  # Google
+            known = major in {"image", "video", "audio"}
+            return _part({**block, "type": major if known else "file"})
         case {"type": "non_standard", "value": Mapping() as value}:
             return _part(value)
         case {"type": kind} if kind in _IGNORED:
             return []
         case {"type": "audio" | "input_audio" | "audio_url"}:
-            return [{"type": "audio"}]  # refused with the model's name, by `check_part`
+            return [{"type": "audio"}]  # refused with the model's name, by `Rules.check`
         case _:
             raise InvalidRequestError(
                 f"cannot send a block of type {block.get('type')!r}; "
@@ -283,26 +273,14 @@ def _is_plain(block: Block) -> bool:
     return str(kind).startswith("text/")
 
 
-MAX_IMAGES = 20
-"""Pictures in one request."""
-MAX_IMAGE_BYTES = 10_000_000
-"""Bytes of one picture."""
-MAX_REQUEST_BYTES = 100_000_000
-"""Bytes of a request with a video in it."""
-_IMAGE_KINDS = ("image/jpeg", "image/jpg", "image/png", "image/webp")
+# -- what a request may hold ----------------------------------------------------------------------
 
 
 def check_image(url: str) -> None:
-    """Refuse a picture that is sent as bytes and is of another kind, or too large.
-
-    Raises:
-        InvalidRequestError: Names the kind or the size, and the limit.
-    """
-    if not url.startswith("data:"):
-        return
+    """Refuse a picture, sent as a data URL, that is of another type or too large."""
     head, _, data = url.partition(",")
     kind = head.removeprefix("data:").partition(";")[0].lower()
-    if kind not in _IMAGE_KINDS:
+    if kind not in _IMAGE_TYPES:
         raise InvalidRequestError(f"a picture is {kind or 'of no kind'}; send jpeg, png or webp")
     size = len(data) * 3 // 4
     if size > MAX_IMAGE_BYTES:
@@ -312,16 +290,8 @@ def check_image(url: str) -> None:
         )
 
 
-def check_video(url: str, model: str, *, by_link_only: bool) -> None:
-    """Refuse a video that is sent as bytes where the model wants a link, or that is too large.
-
-    Raises:
-        InvalidRequestError: Says what to send instead.
-    """
-    if not url.startswith("data:"):
-        return
-    if by_link_only:
-        raise InvalidRequestError(f"{model!r} takes videos by http(s) link only; upload the video")
+def check_video(url: str) -> None:
+    """Refuse a video, sent as a data URL, that is too large."""
     if len(url) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(
             f"a video has {len(url) / 1e6:.0f} MB as base64, a request at most "
@@ -330,11 +300,7 @@ def check_video(url: str, model: str, *, by_link_only: bool) -> None:
 
 
 def check_image_count(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse more pictures than one request may hold.
-
-    Raises:
-        InvalidRequestError: Names the number and the limit.
-    """
+    """Refuse more pictures than one request may hold."""
     contents = (message["content"] for message in messages)
     parts = [part for content in contents if isinstance(content, list) for part in content]
     number = sum(part["type"] == "image_url" for part in parts)

@@ -30,6 +30,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NO_ARGUMENTS = re.compile(r"(?:null|\{\s*\}?)?\s*")
 """Text that the real arguments may replace, and the beginning of it."""
 _CLOSES = {"{": "}", "[": "]"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class SurrogateJoiner:
@@ -42,25 +43,17 @@ class SurrogateJoiner:
 
     def feed(self, text: str) -> str:
         """Return the complete characters."""
-        if not self._held and (text.isascii() or not _SURROGATE.search(text)):
-            return text
         text = self._held + text
-        self._held = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return _join_surrogates(text.removesuffix(self._held) if self._held else text)
+        if text.isascii() or not _SURROGATE.search(text):
+            return text
+        self._held = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        whole = text.removesuffix(self._held)
+        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def finish(self) -> str:
         """Return the rest: the replacement character for a half without its other half."""
         held, self._held = self._held, ""
         return "\N{REPLACEMENT CHARACTER}" if held else ""
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _join_surrogates(text: str) -> str:
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class ArgumentsJoiner:
@@ -137,6 +130,26 @@ def _can_follow(text: str, piece: str) -> bool:
     return text.rstrip()[-1:] in ":[,"
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """A tool call, or what a delta holds of one."""
+
+    index: int | None
+    id: str | None
+    name: str | None
+    arguments: str
+
+    @property
+    def can_open(self) -> bool:
+        """Return True if it may begin the arguments."""
+        return self.arguments.lstrip()[:1] in {"", "{", "n"}
+
+    @property
+    def opens_object(self) -> bool:
+        """Return True if it begins an object."""
+        return self.arguments.lstrip().startswith("{")
+
+
 @dataclass
 class _Call:
     index: int | None
@@ -150,8 +163,8 @@ class _Call:
     ready: str = ""
     """Arguments that are in no chunk yet."""
 
-    def add(self, piece: str) -> None:
-        self.ready += self.surrogates.feed(self.arguments.feed(piece))
+    def add(self, arguments: str) -> None:
+        self.ready += self.surrogates.feed(self.arguments.feed(arguments))
 
     def join_name(self, name: str | None) -> None:
         """Add a name that is repeated, comes in pieces, or grows; it ends where arguments begin."""
@@ -164,6 +177,29 @@ class _Call:
         self.ready += self.surrogates.feed(self.arguments.finish(ended=ended))
         self.ready += self.surrogates.finish()
         self.ready += _invalidate_partial_json(self.arguments.text, named=self.name is not None)
+
+    def take_chunk(self) -> ToolCallChunk:
+        args, self.ready = self.ready, ""
+        return tool_call_chunk(args=args, index=self.number)
+
+    def is_repeated_by(self, piece: _Piece) -> bool:
+        """Return True if `piece` begins an object after complete arguments of the same call."""
+        joiner = self.arguments
+        return piece.opens_object and joiner.is_complete and not joiner.is_placeholder
+
+    def ends_before(self, piece: _Piece) -> bool:
+        """Return True if `piece`, found by its index or id, begins another call."""
+        known_name = self.name or (self.original and self.original.name)
+        has_other_id = piece.id is not None and self.sent_id not in {None, piece.id}
+        has_other_name = known_name not in {None, piece.name}
+        if piece.name is None:
+            return has_other_id and self.is_repeated_by(piece)  # some invent an id for each delta
+        has_no_key = piece.index is None and piece.id is None and self.sent_id is None
+        if not self.arguments.text or known_name is None:
+            return has_other_id or (has_other_name and has_no_key)  # else the name comes in pieces
+        if self.arguments.is_complete:
+            return has_other_id or has_other_name or (has_no_key and piece.opens_object)
+        return (has_other_id or has_other_name) and piece.can_open
 
 
 class ToolCallAssembler:
@@ -186,23 +222,22 @@ class ToolCallAssembler:
 
     def feed(self, deltas: object) -> None:
         """Add the `tool_calls` of a delta."""
-        for delta, name, piece in _parsed(deltas):
-            index, sent_id = _number(delta.get("index")), _word(delta.get("id"))
-            call = self._find(index, sent_id, name, piece)
-            call.join_name(name)
-            call.add(piece)
-            self._register(call, index, sent_id)
+        for piece in _pieces(deltas):
+            call = self._find(piece)
+            call.join_name(piece.name)
+            call.add(piece.arguments)
+            self._register(call, piece.index, piece.id)
             if call.original and call.arguments.is_complete:
                 self._compare(call, call.original)
 
     def feed_message(self, calls: object) -> None:
         """Add the `tool_calls` of a whole message, except what the deltas before it held."""
         known = self._calls[:]
-        for position, (sent, name, text) in enumerate(_parsed(calls)):
+        for position, piece in enumerate(_pieces(calls)):
             call = known[position] if position < len(known) else self._admit(_Call(None))
-            call.name = call.name or name
-            call.add(call.arguments.missing_from(text))
-            self._register(call, None, _word(sent.get("id")))
+            call.name = call.name or piece.name
+            call.add(call.arguments.missing_from(piece.arguments))
+            self._register(call, None, piece.id)
 
     def take_chunks(self) -> list[ToolCallChunk]:
         """Return what is new, one chunk a call: LangChain does not merge chunks of one message."""
@@ -210,7 +245,7 @@ class ToolCallAssembler:
             return []
         changed, self._changed = self._changed, {}
         chunks = [
-            _chunk(call)
+            call.take_chunk()
             for call in changed.values()
             if call.ready and call.number < self._announced
         ]
@@ -227,22 +262,19 @@ class ToolCallAssembler:
         for copy in self._copies:
             if copy.original and not copy.arguments.is_complete:
                 self._add_different(copy, copy.original)
-        chunks = []
         for call in self._calls:
             call.close(ended=ended)
-            if call.number >= self._announced:
-                chunks.append(self._announce(call))
-            elif call.ready:
-                chunks.append(_chunk(call))
-        return chunks
+        announced = self._calls[: self._announced]
+        chunks = [call.take_chunk() for call in announced if call.ready]
+        return chunks + [self._announce(call) for call in self._calls[self._announced :]]
 
-    def _find(self, index: int | None, sent_id: str | None, name: str | None, piece: str) -> _Call:
-        """Return the call that a delta belongs to, a new one if it begins one."""
-        known = self._known(index, sent_id, opens=name is not None and _can_open(piece))
-        if known is None or _begins(known, index, sent_id, name, piece):
-            return self._admit(_Call(index))
-        if _repeats(known, piece):
-            self._copies.append(_Call(index, original=known.original or known))
+    def _find(self, piece: _Piece) -> _Call:
+        """Return the call that a piece belongs to, a new one if it begins one."""
+        known = self._known(piece.index, piece.id, opens=bool(piece.name) and piece.can_open)
+        if known is None or known.ends_before(piece):
+            return self._admit(_Call(piece.index))
+        if known.is_repeated_by(piece):
+            self._copies.append(_Call(piece.index, original=known.original or known))
             return self._copies[-1]
         return known
 
@@ -299,60 +331,22 @@ class ToolCallAssembler:
             call_id = f"call_{uuid.uuid4().hex}"
         self._ids.add(call_id)
         self._announced += 1
-        return {**_chunk(call), "name": call.name, "id": call_id}
+        return {**call.take_chunk(), "name": call.name, "id": call_id}
 
 
-def _chunk(call: _Call) -> ToolCallChunk:
-    args, call.ready = call.ready, ""
-    return tool_call_chunk(args=args, index=call.number)
-
-
-def _parsed(calls: object) -> Iterator[tuple[dict[str, Any], str | None, str]]:
-    """Yield each call or delta of one with its name and arguments."""
+def _pieces(calls: object) -> Iterator[_Piece]:
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
             function = call.get("function")
             function = function if isinstance(function, dict) else {}
-            yield call, _word(function.get("name")), _text(function.get("arguments"))
-
-
-def _begins(
-    known: _Call, index: int | None, sent_id: str | None, name: str | None, piece: str
-) -> bool:
-    """Return True if a delta begins another call than the one under its index or id."""
-    known_name = known.name or (known.original and known.original.name)
-    has_other_id = sent_id is not None and known.sent_id not in {None, sent_id}
-    has_other_name = known_name not in {None, name}
-    if name is None:
-        return has_other_id and _repeats(known, piece)  # some servers invent an id for each delta
-    has_no_key = index is None and sent_id is None and known.sent_id is None
-    if not known.arguments.text or known_name is None:
-        return has_other_id or (has_other_name and has_no_key)  # else the name comes in pieces
-    if known.arguments.is_complete:
-        return has_other_id or has_other_name or (has_no_key and piece.lstrip().startswith("{"))
-    return (has_other_id or has_other_name) and _can_open(piece)
-
-
-def _repeats(known: _Call, piece: str) -> bool:
-    """Return True if `piece` begins an object after complete arguments of the same call."""
-    joiner = known.arguments
-    return piece.lstrip().startswith("{") and joiner.is_complete and not joiner.is_placeholder
-
-
-def _can_open(piece: str) -> bool:
-    return piece.lstrip()[:1] in {"", "{", "n"}
+            name, args = _word(function.get("name")), function.get("arguments")
+            yield _Piece(_number(call.get("index")), _word(call.get("id")), name, _text(args))
 
 
 def _number(index: object) -> int | None:
-    match index:
-        case bool():
-            return None
-        case int():
-            return index
-        case str() if index.isdecimal():
-            return int(index)
-        case _:
-            return None
+    if isinstance(index, str) and index.isdecimal():
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
 def _word(value: object) -> str | None:
@@ -360,13 +354,9 @@ def _word(value: object) -> str | None:
 
 
 def _text(arguments: object) -> str:
-    match arguments:
-        case None:
-            return ""
-        case str():
-            return arguments
-        case _:
-            return json.dumps(arguments, ensure_ascii=False)
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    return json.dumps(arguments, ensure_ascii=False)
 
 
 def arguments(text: str) -> dict[str, Any] | None:

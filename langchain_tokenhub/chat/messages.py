@@ -70,26 +70,23 @@ class Rules:
         return known.get(part["type"]) is False
 
     def check(self, part: Part) -> None:
-        """Refuse a part that the model, or the service, is known not to take.
-
-        Raises:
-            InvalidRequestError: Names the model and what to send instead.
-        """
+        """Refuse a part that the model, or the service, is known not to take."""
         kind = part["type"].removesuffix("_url")
         if self.refuses(part):
             instead = "send a transcript" if kind == "audio" else "choose another model"
             raise InvalidRequestError(f"{self.model!r} takes no {kind} input; {instead}")
         match part:
-            case {"type": "file_url", "file_url": {"url": str(url)}} if url.startswith("data:"):
-                raise InvalidRequestError(
-                    f"{self.model!r} takes files by http(s) link only; upload it, or send its text"
-                )
-            case _ if self.row is None:
-                return
-            case {"type": "image_url", "image_url": {"url": str(url)}}:
+            case {"image_url": {"url": str(url)}} if self.row and url.startswith("data:"):
                 check_image(url)
-            case {"type": "video_url", "video_url": {"url": str(url)}}:
-                check_video(url, self.model, by_link_only=self.row.video_by_link_only)
+            case {"video_url": {"url": str(url)}} if self.row and url.startswith("data:"):
+                if self.row.video_by_link_only:
+                    raise self._by_link_only("videos", "upload the video")
+                check_video(url)
+            case {"file_url": {"url": str(url)}} if url.startswith("data:"):
+                raise self._by_link_only("files", "upload it, or send its text")
+
+    def _by_link_only(self, things: str, advice: str) -> InvalidRequestError:
+        return InvalidRequestError(f"{self.model!r} takes {things} by http(s) link only; {advice}")
 
     def echoes(self, *, with_tools: bool) -> bool:
         """Return True if reasoning goes back with an assistant's message."""
@@ -115,10 +112,8 @@ def encode_messages(
         try:
             encoded += _encode(message, rules)
         except InvalidRequestError as problem:
-            reason, hint = problem.message, problem.hint
-        else:
-            continue
-        raise InvalidRequestError(f"message {position} ({message.type}): {reason}", hint=hint)
+            reason = f"message {position} ({message.type}): {problem.message}"
+            raise InvalidRequestError(reason, hint=problem.hint) from None
     encoded.sort(key=lambda message: message["role"] != "system")  # the guide wants it first
     encoded = _merged(_paired(encoded))
     if not complete:
@@ -190,13 +185,13 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
 
 def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
     text = text_of(message.content, "")
-    calls = tool_calls_of(message)
+    calls = _calls(message)
     if not text and not calls:
         return []  # an empty turn is refused
     encoded: Message = {"role": "assistant", "content": text or None}
     if calls:
         encoded["tool_calls"] = calls
-    reasoning = reasoning_of(message)
+    reasoning = _reasoning(message)
     if calls and rules.thinking and not reasoning and rules.row:
         reasoning = rules.row.reasoning_filler or ""
     if reasoning and rules.echoes(with_tools=bool(calls)):
@@ -204,7 +199,7 @@ def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
     return [encoded]
 
 
-def tool_calls_of(message: AIMessage) -> list[dict[str, Any]]:
+def _calls(message: AIMessage) -> list[dict[str, Any]]:
     """Return a message's tool calls, those with broken arguments included."""
     calls: list[tuple[str, Any, str | None]]
     calls = [(call["name"], call["args"], call["id"]) for call in message.tool_calls]
@@ -235,7 +230,7 @@ def _arguments(args: Any) -> str:
     return to_json(args)
 
 
-def reasoning_of(message: AIMessage) -> str:
+def _reasoning(message: AIMessage) -> str:
     """Return the model's reasoning, from wherever LangChain stores it."""
     reasoning = message.additional_kwargs.get("reasoning_content")
     if isinstance(reasoning, str) and reasoning:
@@ -293,19 +288,20 @@ def _merged(encoded: list[Message]) -> list[Message]:
     """Merge adjacent turns of one role, which the guide's rule of order forbids."""
     merged: list[Message] = []
     for message in encoded:
-        last = merged[-1] if merged else None
-        if last is None or last["role"] != message["role"] or message["role"] == "tool":
-            merged.append(message)
-        elif last.get("tool_calls"):
-            merged.append(message)  # its results stand between, put there by `_paired`
-        else:
+        last = merged[-1] if merged else {}
+        # behind calls are their results, put there by `_paired`
+        if last.get("role") == message["role"] != "tool" and "tool_calls" not in last:
             merged[-1] = _joined(last, message)
+        else:
+            merged.append(message)
     return merged
 
 
 def _joined(one: Message, other: Message) -> Message:
-    joined = {**one, **other}
-    joined["content"] = _content_joined(one["content"], other["content"])
+    parts = [*_parts(one["content"]), *_parts(other["content"])]
+    is_text = all(part["type"] == "text" for part in parts)
+    content = "\n\n".join(part["text"] for part in parts) if is_text else parts
+    joined = {**one, **other, "content": content}
     reasoning = [m["reasoning_content"] for m in (one, other) if "reasoning_content" in m]
     if reasoning:
         joined["reasoning_content"] = "\n\n".join(reasoning)
@@ -314,16 +310,10 @@ def _joined(one: Message, other: Message) -> Message:
     return joined
 
 
-def _content_joined(one: str | list[Part] | None, other: str | list[Part] | None) -> Any:
-    if not one or not other:
-        return one or other
-    if isinstance(one, str) and isinstance(other, str):
-        return f"{one}\n\n{other}"
-    return [*_parts(one), *_parts(other)]
-
-
-def _parts(content: str | list[Part]) -> list[Part]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+def _parts(content: str | list[Part] | None) -> list[Part]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return content or []
 
 
 def _completed(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:

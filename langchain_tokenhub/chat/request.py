@@ -1,31 +1,32 @@
 """Build the body of a chat request from what the caller set. Pure.
 
-Source: the guide, text generation, request parameters. Thinking is in `reasoning.py`.
+Source: the guide, text generation, request parameters. What a model takes of thinking is in its row
+of the catalogue: what it would refuse or ignore becomes an error, or the nearest thing it takes and
+a warning.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any
 
-from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, SystemMessage
-from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenhub import catalogue
-from langchain_tokenhub.chat import reasoning
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.provider import PROVIDER
+from langchain_tokenhub.chat.tools import encode_tools, without_nullable
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
-Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
 MAX_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Words for effort, from no thinking to most of it; each model takes some (catalogue)."""
 
 SETTINGS = (
     *("temperature", "top_p", "max_tokens", "stop", "seed", "n"),
@@ -34,14 +35,8 @@ SETTINGS = (
 """Fields of the model that are fields of the body too."""
 CONNECTION = ("timeout", "max_retries", "default_headers")
 """Fields that change how a call is made, not what is sent."""
-_OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"})
 FIXED = frozenset({"streaming", "api_key", "site", "base_url", "http_client", "http_async_client"})
 """Fields that a call cannot change, beside LangChain's own."""
-_OPTIONS = _OF_CALLS | {
-    *("stream", "ls_structured_output_format", "answer_schema"),
-    *("answer_tools", "asked_again", "has_fallback"),
-}
-"""Keywords of a call that are not fields of the body."""
 ALIASES = {
     "model_name": "model",
     "stop_sequences": "stop",
@@ -50,9 +45,19 @@ ALIASES = {
     "headers": "default_headers",
 }
 """Other names of fields, as LangChain's packages and OpenAI's have them."""
+_OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"})
+_OPTIONS = _OF_CALLS | {
+    *("stream", "ls_structured_output_format", "answer_schema", "answer_tools", "has_fallback"),
+}
+"""Keywords of a call that are not fields of the body."""
 _NOT_SENT = FIXED | _OF_CALLS | ALIASES.keys()
 """Names that mean something here and nothing to the service, wherever in a body they come from."""
 _SECRET_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie"})
+_THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
+_UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
+
+
+# -- what a call was given ------------------------------------------------------------------------
 
 
 def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +99,50 @@ def _is_secret(name: str) -> bool:
     return plain.endswith(("api_key", "apikey")) or plain == "authorization"
 
 
+def check_parameters(body: Mapping[str, Any]) -> None:
+    """Refuse what the guide says the service refuses, and what must not be sent."""
+    for name in body:
+        if name in _NOT_SENT or _is_secret(name):
+            raise InvalidRequestError(
+                f"{name}: not a field of the request's body",
+                hint="give it to ChatTokenHub by the name of a field: "
+                "api_key, default_headers, timeout, max_retries, …",
+            )
+    for name, most in (("temperature", 2), ("top_p", 1)):
+        if not _is_number(body.get(name), int | float, 0, most):
+            raise InvalidRequestError(f"{name}: {body[name]!r} is not a number from 0 to {most}")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if not _is_number(body.get(name), int, 1, float("inf")):
+            raise InvalidRequestError(
+                f"{name}: {body[name]!r} is not a number of tokens, 1 or more"
+            )
+    _check_stops(body.get("stop"))
+    if body.get("n") not in (None, 1):
+        raise InvalidRequestError(
+            f"n: {body['n']!r}; at most 1 answer per call",
+            hint="call `batch` with the same prompt for several answers",
+        )
+
+
+def _is_number(value: Any, kind: type | UnionType, least: float, most: float) -> bool:
+    """Return True if a value is a number in a range, or not set."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    return value is None or (is_number and least <= value <= most)
+
+
+def _check_stops(stop: object) -> None:
+    stops = [stop] if isinstance(stop, str) else stop
+    if stops is None:
+        return
+    if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
+        raise InvalidRequestError(f"stop: {stop!r} is not a string, or a list of strings")
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequestError(f"stop: {len(stops)} sequences, at most {MAX_STOPS}")
+
+
+# -- the body -------------------------------------------------------------------------------------
+
+
 def build_body(
     settings: Mapping[str, Any],
     messages: Sequence[BaseMessage],
@@ -115,139 +164,17 @@ def build_body(
     body |= {"stop": stop} if stop else {}
     body |= _mapping(kwargs, "extra_body")
     check_parameters(body)
-    model = str(body.pop("model"))
+    model = body["model"] = str(body["model"])
     row = catalogue.chat_model(model)
-    answer_tools = kwargs.get("answer_tools") or ()
-    body = reasoning.with_thinking(_with_tools(_with_format(body), model, row), row, model)
-    body = reasoning.with_forced_tools(body, row, model, warn=warns_unforced(kwargs))
-    rules = Rules(model=model, row=row, thinking=reasoning.thinks(row, body))
-    prompts = _prompts(body, kwargs.get("answer_schema"), answer_tools)
-    history = [*map(SystemMessage, prompts), *messages]
+    body = _with_thinking(_with_tools(_with_format(body), row), row)
+    body = _with_forced_tools(body, row, warn=warns_unforced(kwargs))
+    history = [*map(SystemMessage, _prompts(body, kwargs)), *messages]
+    rules = Rules(model=model, row=row, thinking=_thinks(row, body))
     body = {"model": model, "messages": encode_messages(history, rules), **body}
     body.pop("stream", None)
     limit = body.pop("max_tokens", None)
     body |= {row.max_tokens_field if row else "max_tokens": limit} if limit is not None else {}
     return {name: value for name, value in body.items() if value is not None}
-
-
-def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
-    """Return True unless it is provided for that a model does not call the tool it should."""
-    return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
-
-
-def with_stream(body: Body, *, usage: bool) -> Body:
-    """Return the body of a stream; unless asked, the service sends no usage in it."""
-    asked = {"stream_options": {"include_usage": True}} if usage else {}
-    return {**asked, **body, "stream": True}
-
-
-def check_parameters(body: Mapping[str, Any]) -> None:
-    """Refuse what the guide says the service refuses, and what must not be sent.
-
-    Raises:
-        InvalidRequestError: Names the parameter, its value and the limit.
-    """
-    for name in body:
-        if name in _NOT_SENT or _is_secret(name):
-            raise InvalidRequestError(
-                f"{name}: not a field of the request's body",
-                hint="give it to ChatTokenHub by the name of a field: "
-                "api_key, default_headers, timeout, max_retries, …",
-            )
-    _in_range(body, "temperature", 0.0, 2.0)
-    _in_range(body, "top_p", 0.0, 1.0)
-    for name in ("max_tokens", "max_completion_tokens"):
-        _at_least_one(body, name)
-    _check_stops(body.get("stop"))
-    if body.get("n") not in (None, 1):
-        raise InvalidRequestError(
-            f"n: {body['n']!r}; at most 1 answer per call",
-            hint="call `batch` with the same prompt for several answers",
-        )
-
-
-def _in_range(body: Mapping[str, Any], name: str, least: float, most: float) -> None:
-    value = body.get(name)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidRequestError(f"{name}: {value!r} is not a number from {least:g} to {most:g}")
-    if not least <= value <= most:
-        raise InvalidRequestError(f"{name}: {value!r} is outside {least:g} to {most:g}")
-
-
-def _at_least_one(body: Mapping[str, Any], name: str) -> None:
-    value = body.get(name)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequestError(f"{name}: {value!r} is not a number of tokens, 1 or more")
-
-
-def _check_stops(stop: object) -> None:
-    stops = [stop] if isinstance(stop, str) else stop
-    if stops is None:
-        return
-    if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
-        raise InvalidRequestError(f"stop: {stop!r} is not a string, or a list of strings")
-    if len(stops) > MAX_STOPS:
-        raise InvalidRequestError(f"stop: {len(stops)} sequences, at most {MAX_STOPS}")
-
-
-def _prompts(
-    body: Mapping[str, Any], schema: Mapping[str, Any] | None, answer_tools: Sequence[str]
-) -> list[str]:
-    """Return instructions for what no field of the body can express."""
-    prompts = []
-    if schema:
-        prompts.append(
-            "Answer with one JSON object and nothing else. It matches this JSON schema: "
-            + json.dumps(without_nullable(schema), ensure_ascii=False)
-        )
-    if answer_tools and body.get("tool_choice") == "auto":
-        names = " or ".join(answer_tools)
-        prompts.append(f"Give your final answer by calling the tool {names}, not as text.")
-    return prompts
-
-
-def encode_tools(
-    tools: Sequence[Tool], tool_choice: object, *, strict: bool | None = None
-) -> dict[str, Any]:
-    """Return `tools` and `tool_choice` as the service takes them; nothing if there are no tools.
-
-    A forced tool goes alone with `required`: the guide knows `none`, `auto` and `required` only.
-
-    Raises:
-        InvalidRequestError: The choice is none of those, nor the name of a tool.
-    """
-    encoded = [_tool(tool, strict=strict) for tool in tools]
-    choice = _choice(tool_choice)
-    if choice in {None, "auto", "none", "required"}:
-        asked = {"tool_choice": choice} if choice else {}
-        return {"tools": encoded, **asked} if encoded else {}
-    chosen = [tool for tool in encoded if _name(tool) == choice]
-    if not chosen:
-        names = ", ".join(filter(None, map(_name, encoded)))
-        raise InvalidRequestError(
-            f"tool_choice: {choice!r} is not a tool of this call",
-            hint=f"use 'auto', 'any', 'none' or: {names}" if names else "bind that tool first",
-        )
-    return {"tools": chosen, "tool_choice": "required"}
-
-
-def _with_tools(body: Body, model: str, row: catalogue.ChatModel | None) -> Body:
-    """Return the body with its tools encoded; an empty list is refused, and is left out."""
-    tools, choice, strict = (body.pop(name, None) for name in ("tools", "tool_choice", "strict"))
-    encoded = encode_tools(tools or (), choice, strict=strict)
-    if not encoded:
-        body.pop("parallel_tool_calls", None)
-    elif row and row.tools is False:
-        raise InvalidRequestError(
-            f"{model!r} takes no tools",
-            hint="choose a model that does; for an answer of a given shape "
-            "`with_structured_output` works without",
-        )
-    return {**body, **encoded}
 
 
 def _with_format(body: Body) -> Body:
@@ -259,91 +186,187 @@ def _with_format(body: Body) -> Body:
     return {**body}
 
 
-def _tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
-    if isinstance(tool, Mapping) and tool.get("type") not in (None, "function", "object"):
-        return dict(tool)  # a tool that runs at the service
-    encoded = {**convert_to_openai_tool(tool, strict=strict)}  # a copy of the caller's dict
-    function = encoded.get("function")
-    if isinstance(function, Mapping):
-        parameters = function.get("parameters") or {"type": "object", "properties": {}}
-        encoded["function"] = {**function, "parameters": without_nullable(parameters)}
-    return encoded
+def _with_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
+    """Return the body with its tools encoded; an empty list is refused, and is left out."""
+    tools, choice, strict = (body.pop(name, None) for name in ("tools", "tool_choice", "strict"))
+    encoded = encode_tools(tools or (), choice, strict=strict) if tools or choice else {}
+    if not encoded:
+        body.pop("parallel_tool_calls", None)
+    elif row and row.tools is False:
+        raise InvalidRequestError(
+            f"{body['model']!r} takes no tools",
+            hint="choose a model that does; for an answer of a given shape "
+            "`with_structured_output` works without",
+        )
+    return {**body, **encoded}
 
 
-def _name(tool: Mapping[str, Any]) -> str | None:
-    function = tool.get("function")
-    return function.get("name") if isinstance(function, Mapping) else tool.get("name")
+def _prompts(body: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """Return instructions for what no field of the body can express."""
+    prompts = []
+    if schema := kwargs.get("answer_schema"):
+        prompts.append(
+            "Answer with one JSON object and nothing else. It matches this JSON schema: "
+            + json.dumps(without_nullable(schema), ensure_ascii=False)
+        )
+    if (tools := kwargs.get("answer_tools")) and body.get("tool_choice") == "auto":
+        names = " or ".join(tools)
+        prompts.append(f"Give your final answer by calling the tool {names}, not as text.")
+    return prompts
 
 
-def _choice(choice: object) -> str | None:
-    match choice:
-        case None | "":
-            return None
-        case True | "any":
-            return "required"
-        case False:
-            return "none"
-        case str():
-            return choice
-        case {"function": {"name": str(name)}} | {"name": str(name)}:
-            return name
-        case {"type": "any" | "required"}:
-            return "required"
-        case {"type": "auto" | "none" as word}:
-            return str(word)
+# -- thinking -------------------------------------------------------------------------------------
+
+
+def _thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
+    """Return True if the model thinks in a request with this body."""
+    asked = body.get("thinking")
+    if isinstance(asked, Mapping) and "type" in asked:
+        return bool(asked["type"] != "disabled")
+    if body.get("reasoning_effort") == "none":
+        return False
+    return row.thinks_by_default if row else asked is None
+
+
+def _with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
+    """Return the body with `thinking` and `reasoning_effort` as the model takes them."""
+    body = {**body}
+    asked, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
+    if asked is None and effort == "none" and row and "none" not in row.reasoning_effort:
+        asked = False if row.thinking_switchable else None  # it has no such effort, but can stop
+    if asked is not None:
+        effort = _agreeing(effort, asked)
+        body["thinking"] = _thinking(asked, row, body["model"])
+    body["reasoning_effort"] = None if effort is None else _effort(effort, row)
+    return body
+
+
+def _agreeing(effort: object, asked: object) -> object:
+    """Return the effort that goes with what was asked of thinking, None where that is off."""
+    word = asked.get("type") if isinstance(asked, Mapping) else asked
+    off = word is False or word == "disabled"
+    if effort == "none" and not off and word is not None:
+        raise InvalidRequestError(
+            f"thinking={word!r} and reasoning_effort='none' contradict each other",
+            hint="leave one of them out",
+        )
+    if off and effort not in (None, "none"):
+        warn_user(f"thinking is off: reasoning_effort {effort!r} is not sent")
+    return None if off else effort
+
+
+def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body | None:
+    """Return the field `thinking` as the model takes it, None if there is nothing to send."""
+    match asked:
+        case Mapping() if row and not row.thinking_field:
+            raise InvalidRequestError(
+                f"thinking: {model!r} takes no such field", hint="use reasoning_effort"
+            )
+        case {"type": True | False | "enabled" | "disabled" | "adaptive" as word}:
+            return {**asked, **(_switch(word, row, model) or {})}
+        case Mapping():
+            return {**asked}
+        case True | False | "enabled" | "disabled" | "adaptive":
+            return _switch(asked, row, model)
         case _:
             raise InvalidRequestError(
-                f"tool_choice: {choice!r}; use 'auto', 'any', 'none', or a tool's name"
+                f"thinking: {asked!r}; use True, False, 'enabled', 'disabled', 'adaptive' or a dict"
             )
 
 
-_SCHEMA = frozenset(
-    {"items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else"}
-)
-_SCHEMAS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"})
-_NAMED_SCHEMAS = frozenset(
-    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
-)
-_ABOUT = frozenset({"title", "description", "default", "examples", "deprecated"})
+def _switch(asked: object, row: catalogue.ChatModel | None, model: str) -> Body | None:
+    """Return the field that switches thinking on or off, None if the model needs none."""
+    is_off = asked in {False, "disabled"}
+    word = "disabled" if is_off else "adaptive" if asked == "adaptive" else "enabled"
+    if row is None or (row.thinking_default is None and row.thinking_switchable is None):
+        return {"type": word}  # not known: the service decides
+    if row.thinking_switchable:
+        return {"type": row.thinking_on if word == "enabled" else word}
+    if row.thinks_by_default != is_off:
+        return None  # that is what it does anyway
+    if is_off:
+        problem, hint = "cannot stop thinking", "choose another model"
+    else:
+        problem, hint = "has no thinking mode", "choose a model that thinks"
+    raise InvalidRequestError(f"thinking: {model!r} {problem}", hint=hint)
 
 
-def without_nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema in which OpenAPI's `nullable: true` is an alternative of type null.
+def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
+    """Return the nearest effort that the model takes; it would silently ignore any other."""
+    effort = str(asked)
+    if row is None:
+        return effort
+    known = row.reasoning_effort
+    if asked not in EFFORTS:
+        words = ", ".join(known or EFFORTS)
+        raise InvalidRequestError(f"reasoning_effort: {asked!r}; use one of {words}")
+    if row.thinking_default == "none":
+        warn_user(f"{row.id!r} does not think: reasoning_effort has no effect")
+    elif not known:
+        warn_user(f"{row.id!r} is not known to heed reasoning_effort")
+    if not known or effort in known:
+        return effort
+    some = [word for word in known if word != "none"] or known  # little thinking is not none
+    place = EFFORTS.index(effort)
+    nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
+    words = ", ".join(known)
+    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} takes {words}")
+    return nearest
 
-    JSON schema has no such keyword: whoever reads one ignores it. The whole value is never null.
+
+# -- tools that must be called, while the model thinks --------------------------------------------
+
+
+def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
+    """Return True unless it is provided for that a model does not call the tool it should."""
+    return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
+
+
+def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: bool) -> Body:
+    """Return a body whose forced tool call the model accepts, although it thinks by default."""
+    if row is None or row.forced_tools_while_thinking:
+        return body
+    if not _forces(body) or not _thinks(row, body):
+        return body
+    return {**body, **_fields_to_change(body, row, is_second=False, warn=warn)}
+
+
+def after_refusal(
+    body: Mapping[str, Any], refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
+) -> Mapping[str, Any]:
+    """Return the fields with which a refused forced call is sent again.
+
+    Nothing is known of an `ep-…` id beforehand. Upstream's refusals all name the field: "Thinking
+    mode does not support this tool_choice" and the like.
+
+    Args:
+        body: What was refused.
+        refusal: What the service answered.
+        changes: What this returned for the refusal before, empty for the first one.
+        warn: Whether to warn that the call is no longer forced.
+
+    Raises:
+        InvalidRequestError: The refusal itself, if nothing is left to try.
     """
-    return {name: _converted(name, value) for name, value in schema.items() if name != "nullable"}
+    is_about_tools = bool(changes) or "tool_choice" in refusal.message
+    if not _forces(body) or not is_about_tools or changes == _UNFORCED:
+        raise refusal
+    row = catalogue.chat_model(body["model"])
+    return _fields_to_change(body, row, is_second=bool(changes), warn=warn)
 
 
-def _converted(name: str, value: Any) -> Any:
-    if name in _SCHEMAS and isinstance(value, list):
-        return [_alternatives(one) for one in value]
-    if name in _SCHEMA:
-        return _alternatives(value)
-    if name in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return {key: _alternatives(one) for key, one in value.items()}
-    return value
+def _forces(body: Mapping[str, Any]) -> bool:
+    return body.get("tool_choice") not in (None, "auto", "none")
 
 
-def _alternatives(schema: Any) -> Any:
-    if not isinstance(schema, Mapping):
-        return schema
-    converted = without_nullable(schema)
-    if schema.get("nullable") is not True:
-        return converted
-    about = {name: converted.pop(name) for name in _ABOUT if name in converted}
-    return {**about, "anyOf": [converted, {"type": "null"}]}
-
-
-def ls_params(body: Mapping[str, Any], stop: Sequence[str] | None) -> LangSmithParams:
-    """Return LangSmith's parameters for a body; the provider has the name that answers have."""
-    params = LangSmithParams(
-        ls_provider=PROVIDER, ls_model_name=str(body["model"]), ls_model_type="chat"
-    )
-    if body.get("temperature") is not None:
-        params["ls_temperature"] = body["temperature"]
-    if body.get("max_tokens") is not None:
-        params["ls_max_tokens"] = body["max_tokens"]
-    if stops := stop or body.get("stop"):
-        params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
-    return params
+def _fields_to_change(
+    body: Mapping[str, Any], row: catalogue.ChatModel | None, *, is_second: bool, warn: bool
+) -> Mapping[str, Any]:
+    """Return what to change: thinking goes off, or the call is no longer forced."""
+    can_stop = row is None or row.thinking_switchable
+    if not is_second and can_stop and _thinks(row, body):
+        return _THINKING_OFF
+    if warn:
+        model = body["model"]
+        warn_user(f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'")
+    return _UNFORCED

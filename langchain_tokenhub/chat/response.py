@@ -10,7 +10,6 @@ A whole answer is read as a stream of one chunk, so that both give the same cont
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,18 +17,14 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
-from langchain_core.messages.ai import (
-    InputTokenDetails,
-    OutputTokenDetails,
-    UsageMetadata,
-    add_ai_message_chunks,
-)
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.utils._merge import merge_lists
 
 from langchain_tokenhub import catalogue
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
-from langchain_tokenhub.chat.provider import PROVIDER
 from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -38,6 +33,8 @@ from langchain_tokenhub.errors import (
     clean,
 )
 
+PROVIDER = "tokenhub"
+"""`ls_provider` and `model_provider`: LangChain's middleware trusts usage where they are equal."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -52,10 +49,22 @@ class Delta(NamedTuple):
 
 @dataclass
 class Ending:
-    """The metadata and token counts of a stream, known at its end."""
+    """The metadata and token counts of an answer, known at its end."""
 
-    metadata: dict[str, Any] = field(default_factory=lambda: {"model_provider": PROVIDER})
+    metadata: dict[str, Any] = field(default_factory={"model_provider": PROVIDER}.copy)
     usage: UsageMetadata | None = None
+
+
+@dataclass
+class Received:
+    """What has come of an answer so far."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    ending: Ending = field(default_factory=Ending)
+
+    def message(self) -> AIMessage:
+        """Return it as a message."""
+        return message_of([*self.deltas, self.ending])
 
 
 def checked_answer(data: object) -> dict[str, Any]:
@@ -81,44 +90,33 @@ _ENDED = frozenset(
 _LIMITED = frozenset({"length", "max_tokens"})
 """The caller's own `max_tokens`, which the guide documents."""
 _TRUNCATED = frozenset(
-    {
-        "content_filter",  # OpenAI
-        "sensitive",  # Hunyuan, GLM
-        "model_context_window_exceeded",  # GLM
-        "repetition_truncation",  # MiMo
-    }
+    {"content_filter", "sensitive"}  # OpenAI; Hunyuan and GLM
+    | {"model_context_window_exceeded", "repetition_truncation"}  # GLM; MiMo
 )
 _FAILED = frozenset(
-    {
-        "network_error",  # GLM
-        "insufficient_system_resource",  # DeepSeek
-        "aborted",  # DeepSeek
-        "abort",  # vLLM, SGLang
-        "error",  # vLLM, gateways
-        "server_error",
-        "timeout",
-        "cancelled",
-    }
+    {"network_error", "insufficient_system_resource"}  # GLM; DeepSeek
+    | {"aborted", "abort", "error"}  # DeepSeek; vLLM, SGLang; vLLM, gateways
+    | {"server_error", "timeout", "cancelled"}
 )
 
 
-def check_finish_reason(ending: Ending, deltas: Sequence[Delta]) -> None:
+def check_finish_reason(received: Received) -> None:
     """Warn if the answer was truncated, or ended for a reason that is not known.
 
     Raises:
         ServerError: The model failed while it answered; `partial` is the message so far.
     """
-    reason = clean(ending.metadata.get("finish_reason", "stop"), 60)
+    reason = clean(received.ending.metadata.get("finish_reason", "stop"), 60)
     word = reason.lower()
     if word in _FAILED:
         problem = f"the model failed while it answered: finish_reason is {reason!r}"
         error = ServerError(problem, status=200, phase="answered", hint="try again")
-        error.partial = message_of([*deltas, ending])
+        error.partial = received.message()
         raise error
     if word in _TRUNCATED:
-        warnings.warn(f"the answer is truncated: finish_reason is {reason!r}", stacklevel=2)
+        warn_user(f"the answer is truncated: finish_reason is {reason!r}")
     elif word not in _ENDED | _LIMITED:
-        warnings.warn(f"the answer ended with an unknown finish_reason {reason!r}", stacklevel=2)
+        warn_user(f"the answer ended with an unknown finish_reason {reason!r}")
 
 
 # -- the chunks of a stream -----------------------------------------------------------------------
@@ -170,11 +168,11 @@ class DeltaReader:
             and "message" not in choice
             and "usage" not in choice
         ):
-            if not (text := self._text.feed(content)):
+            if not content:
                 return None
             self._contents.append(content)
             self._has_deltas = True
-            return Delta("", text, ())
+            return Delta("", text, ()) if (text := self._text.feed(content)) else None
         return self._read(choice)
 
     def _introduce(self, value: dict[str, Any]) -> None:
@@ -281,20 +279,24 @@ class _ThinkTags:
     """
 
     def __init__(self, row: catalogue.ChatModel | None) -> None:
-        self._held = ""
-        self._state: Literal["start", "opened", "inside", "text"] = "start"
         self.is_active = True
+        """False once the text has begun, which is passed on as it is."""
+        self._held = ""
+        self._state: Literal["start", "opened", "inside"] = "start"
         self._is_closed = False
         self._may_lack_open = bool(row and row.reasoning_in_content)
         self._may_close = bool(row and row.thinks)
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the text in `text`."""
-        if not self.is_active or not text:
+        if not self.is_active:
             return "", text
         self._held += text
         thoughts = []
-        while (thought := self._next_thought()) is not None:
+        while self.is_active:
+            thought = self._begin() if self._state == "start" else self._think()
+            if thought is None:
+                break
             thoughts.append(thought)
         return "".join(thoughts), "" if self.is_active else self._take()
 
@@ -309,17 +311,8 @@ class _ThinkTags:
         self._start_text()
         return "", self._take()
 
-    def _next_thought(self) -> str | None:
-        """Return the reasoning up to the next tag, or None if nothing is certain yet."""
-        match self._state:
-            case "start":
-                return self._begin()
-            case "text":
-                return None
-            case _:
-                return self._think()
-
     def _begin(self) -> str | None:
+        """Return reasoning that lacks `<think>`, or None if nothing is certain yet."""
         text = self._held.lstrip()
         if text.startswith(_OPEN):
             self._state, self._held = "opened", text.removeprefix(_OPEN)
@@ -333,11 +326,12 @@ class _ThinkTags:
         return None
 
     def _start_text(self) -> None:
-        self._state, self.is_active = "text", False
+        self.is_active = False
         if self._is_closed:
             self._held = self._held.lstrip("\n")
 
     def _think(self) -> str | None:
+        """Return reasoning as far as it is certain, or None if no more is."""
         if self._state == "opened":
             self._held = self._held.lstrip()
             self._state = "inside" if self._held else "opened"
@@ -367,8 +361,8 @@ class _ThinkTags:
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
     """Return LangChain's chunk; only the last one has finish reason, model name and usage."""
-    if type(item) is Delta and not item.reasoning and not item.tools:
-        return _text_chunk(item.text)
+    if type(item) is Delta and not item.tools:
+        return _plain_chunk(item)
     if isinstance(item, Ending):
         message = AIMessageChunk(
             content="",
@@ -395,13 +389,14 @@ _EMPTY = AIMessageChunk(
 _EMPTY_GENERATION = ChatGenerationChunk(message=_EMPTY)
 
 
-def _text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text, equal to a validated one at a third of its cost."""
+def _plain_chunk(delta: Delta) -> ChatGenerationChunk:
+    """Return a chunk without calls, equal to a validated one at a third of its cost."""
+    thought = delta.reasoning
     message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
     vars(message).update(
         {
-            "content": text,
-            "additional_kwargs": {},
+            "content": delta.text,
+            "additional_kwargs": {"reasoning_content": thought} if thought else {},
             "response_metadata": {"model_provider": PROVIDER},
             "tool_calls": [],
             "invalid_tool_calls": [],
@@ -409,34 +404,29 @@ def _text_chunk(text: str) -> ChatGenerationChunk:
         }
     )
     chunk = _EMPTY_GENERATION.__copy__()
-    vars(chunk).update({"message": message, "text": text})
+    vars(chunk).update({"message": message, "text": delta.text})
     return chunk
 
 
 def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
-    """Return the message that the parts of a stream add up to."""
-    if not any(item.tools for item in items if isinstance(item, Delta)):
-        return _message_without_calls(items)
-    chunks = [cast("AIMessageChunk", chunk_of(item).message) for item in items]
-    return cast("AIMessage", message_chunk_to_message(add_ai_message_chunks(*chunks)))
+    """Return the message that the parts of a stream add up to.
 
-
-def _message_without_calls(items: Sequence[Delta | Ending]) -> AIMessage:
-    """Return the same message as the sum of the chunks, at a third of its cost."""
+    It equals the sum of their chunks, which would cost three times as much.
+    """
     deltas = [item for item in items if isinstance(item, Delta)]
-    ending = next((item for item in items if isinstance(item, Ending)), None)
-    reasoning = "".join([delta.reasoning for delta in deltas])
-    return AIMessage(
-        content="".join([delta.text for delta in deltas]),
-        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-        response_metadata=ending.metadata if ending else {"model_provider": PROVIDER},
-        usage_metadata=ending.usage if ending else None,
-    )
-
-
-def result_of(items: Sequence[Delta | Ending]) -> ChatResult:
-    """Return the same as a result of one message."""
-    return ChatResult(generations=[ChatGeneration(message=message_of(items))])
+    ending = next((item for item in items if isinstance(item, Ending)), Ending())
+    thought = "".join([delta.reasoning for delta in deltas])
+    fields: dict[str, Any] = {
+        "content": "".join([delta.text for delta in deltas]),
+        "additional_kwargs": {"reasoning_content": thought} if thought else {},
+        "response_metadata": ending.metadata,
+        "usage_metadata": ending.usage,
+    }
+    calls = [list(delta.tools) for delta in deltas if delta.tools]
+    if not calls:
+        return AIMessage(**fields)
+    chunk = AIMessageChunk(**fields, tool_call_chunks=merge_lists(*calls) or [])
+    return cast("AIMessage", message_chunk_to_message(chunk))
 
 
 # -- token counts ---------------------------------------------------------------------------------
@@ -469,9 +459,9 @@ def decode_usage(usage: object) -> UsageMetadata | None:
         output_tokens=made,
         total_tokens=max(_count(usage, "total_tokens") or 0, given + made),
     )
-    cached = _first(
-        _count(_part(usage, "prompt_tokens_details"), "cached_tokens", "cached_token"),
-        _count(usage, "cache_read_tokens", "prompt_cache_hit_tokens"),
+    details = {**usage, **_part(usage, "prompt_tokens_details")}
+    cached = _count(
+        details, "cached_tokens", "cached_token", "cache_read_tokens", "prompt_cache_hit_tokens"
     )
     if cached is not None:
         counts["input_token_details"] = InputTokenDetails(cache_read=min(cached, given))
@@ -486,11 +476,8 @@ def _part(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
-def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
-
-
 def _count(values: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first count that is known by one of these names."""
     for name in names:
         if (count := _number(values.get(name))) is not None:
             return count
@@ -506,7 +493,7 @@ def _number(value: object) -> int | None:
         return None
 
 
-MODELS_PATH = "/v1/models"
+# -- the service's list ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -532,20 +519,17 @@ def decode_models(data: object) -> list[ListedModel]:
     Raises:
         ServerError: The answer is not a list of models.
     """
-    rows = data.get("data") if isinstance(data, Mapping) else None
-    if not isinstance(rows, list):
-        raise ServerError(f"the answer lists no models: {clean(str(data), 200)}", status=200)
-    return [_model(row) for row in rows if isinstance(row, Mapping) and row.get("id")]
+    match data:
+        case {"data": [*rows]}:
+            return [_model(row) for row in rows if isinstance(row, Mapping) and row.get("id")]
+        case _:
+            raise ServerError(f"the answer lists no models: {clean(str(data), 200)}", status=200)
 
 
 def _model(row: Mapping[str, Any]) -> ListedModel:
-    name, status, created = (row.get(key) for key in ("name", "status", "created"))
-    return ListedModel(
-        id=str(row["id"]),
-        name=str(name or row["id"]),
-        status=str(status) if status else None,
-        created=_moment(created),
-    )
+    name, status = row.get("name") or row["id"], row.get("status")
+    created = _moment(row.get("created"))
+    return ListedModel(str(row["id"]), str(name), str(status) if status else None, created)
 
 
 def _moment(seconds: object) -> datetime | None:

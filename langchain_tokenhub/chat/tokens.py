@@ -45,25 +45,6 @@ def estimate(text: str) -> int:
     return round(sum(_weight(found) for found in _PIECES.finditer(text)))
 
 
-def count(text: str, tokenizer: Callable[[str], list[int]] | None) -> int:
-    """Return the number of tokens of `text`, estimated if the caller gave no tokenizer."""
-    return estimate(text) if tokenizer is None else len(tokenizer(text))
-
-
-def ids(text: str, tokenizer: Callable[[str], list[int]] | None) -> list[int]:
-    """Return the token ids of `text`.
-
-    Raises:
-        NotImplementedError: The caller gave no tokenizer.
-    """
-    if tokenizer is None:
-        raise NotImplementedError(
-            "TokenHub has no public tokenizer; use get_num_tokens for an estimate, or pass your "
-            "own tokenizer as custom_get_token_ids="
-        )
-    return tokenizer(text)
-
-
 def _weight(found: re.Match[str]) -> float:
     piece = found.group()
     size = len(piece)
@@ -106,16 +87,12 @@ def estimate_messages(
 
 
 def _message(message: Mapping[str, Any], count: Count) -> int:
-    content = message.get("content") or ""
+    content, calls = message.get("content") or "", message.get("tool_calls")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    calls = message.get("tool_calls")
-    reasoning = message.get("reasoning_content") or ""
-    total = sum(_part(part, count) for part in parts) + count(reasoning)
-    return total + (count(_dumped(calls)) if calls else 0)
-
-
-def _part(part: Mapping[str, Any], count: Count) -> int:
-    return count(part["text"]) if part.get("type") == "text" else IMAGE_TOKENS
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    images = len(parts) - len(texts)
+    texts += [message.get("reasoning_content"), _dumped(calls) if calls else ""]
+    return IMAGE_TOKENS * images + sum(map(count, filter(None, texts)))
 
 
 def _dumped(value: Any) -> str:

@@ -16,11 +16,11 @@ from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import JobNotFoundError
+from langchain_tokenhub.jobs.history import sidecar_job, sidecar_jobs
 from langchain_tokenhub.jobs.ledger import Entry, read_entries, remove_entries
 from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.progress import Bar
-from langchain_tokenhub.jobs.sidecars import sidecar_job, sidecar_jobs
 
 if TYPE_CHECKING:
     from langchain_tokenhub.tools.media_tools import MediaTool

@@ -61,7 +61,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     made = server(toolkit, approve_above=options.approve_above, token=token or None)
     if options.http:
         console.write_message(translate("mcp-on", url=f"http://{options.host}:{options.port}/mcp"))
-        console.flush()
         made.run("http", show_banner=False, host=options.host, port=options.port)
     else:
         made.run("stdio", show_banner=False)

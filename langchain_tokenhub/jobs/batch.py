@@ -6,17 +6,17 @@ At most `MAX_CONCURRENT` polls and downloads run at one time, so that a hanging 
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
-import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.polling import Watch, timed_out
+from langchain_tokenhub.jobs.polling import Watch
 from langchain_tokenhub.jobs.runner import JobRunner
 from langchain_tokenhub.jobs.service import attach_job
 
@@ -39,15 +39,16 @@ async def outcomes(
         jobs: The jobs.
         runner_for: Returns the runner of a job; all runners share one runtime.
     """
-    driver = _Driver([_PolledJob(runner_for(job), job) for job in jobs])
+    runners = ((runner_for(job), job) for job in jobs)
+    driver = _Driver({Watch(runner.service, job, runner.wait): runner for runner, job in runners})
     try:
-        while driver.busy:
-            for polled, outcome in await driver.steps():
-                await polled.runner.reporter.report(polled.watch.job)
+        while driver.left:
+            for watch, outcome in await driver.steps():
+                await driver.left[watch].reporter.report(watch.job)
                 if outcome is None:
-                    driver.put(polled)
+                    driver.put(watch)
                 else:
-                    driver.drop(polled)
+                    driver.drop(watch)
                     yield outcome
     except GeneratorExit:
         raise
@@ -59,97 +60,65 @@ async def outcomes(
         driver.close()
 
 
-class _PolledJob:
-    """A job, when it is to be polled, and when its wait ends."""
-
-    def __init__(self, runner: JobRunner, job: Job) -> None:
-        self.runner = runner
-        self.watch = Watch(runner.service, job)
-        self.deadline = runner.service.transport.runtime.now() + runner.wait
-
-    @property
-    def due(self) -> float:
-        """When to poll next: for the last time at the deadline."""
-        return min(self.watch.due, self.deadline)
-
-    async def step(self) -> Outcome | None:
-        """Poll the job; return its outcome if it ended or its deadline has passed."""
-        last = self.runner.service.transport.runtime.now() >= self.deadline
-        try:
-            with attach_job(self.watch.job):
-                if not self.watch.job.ended:
-                    await self.watch.look(self.deadline)
-                if self.watch.job.ended:
-                    return await self.runner.result(self.watch.job)
-                return timed_out(self.watch.job, self.runner.wait) if last else None
-        except TokenHubError as error:
-            return error
+async def _step(watch: Watch, runner: JobRunner) -> Outcome | None:
+    """Poll a job; return its outcome if it ended or its wait is over."""
+    try:
+        with attach_job(watch.job):
+            if not watch.job.ended:
+                await watch.poll()
+            return await runner.result(watch.job) if watch.job.ended else None
+    except TokenHubError as error:
+        return error
 
 
 class _Driver:
     """Starts the steps that are due, and returns those that have ended."""
 
-    def __init__(self, all_polled: list[_PolledJob]) -> None:
-        self._heap: list[tuple[float, int, _PolledJob]] = []
-        self._left = dict.fromkeys(all_polled)
-        self._count = 0
-        self._running: dict[Future[Outcome | None], _PolledJob] = {}
-        self._ended: SimpleQueue[Future[Outcome | None]] = SimpleQueue()
+    def __init__(self, runners: dict[Watch, JobRunner]) -> None:
+        self.left = runners
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._count = itertools.count()
+        self._running: dict[Future[Outcome | None], Watch] = {}
+        self._ended: deque[Future[Outcome | None]] = deque()
         self._wakeup: Future[None] = Future()
-        self._lock = threading.Lock()
-        for polled in all_polled:
-            self.put(polled)
+        for watch in runners:
+            self.put(watch)
 
-    @property
-    def busy(self) -> bool:
-        """Whether any job is left."""
-        return bool(self._heap or self._running)
-
-    def drop(self, polled: _PolledJob) -> None:
-        """Forget a job that has ended."""
-        polled.watch.close()
-        del self._left[polled]
-
-    def put(self, polled: _PolledJob) -> None:
+    def put(self, watch: Watch) -> None:
         """Schedule the next step of a job."""
-        self._count += 1
-        heapq.heappush(self._heap, (polled.due, self._count, polled))
+        heapq.heappush(self._heap, (watch.due, next(self._count), watch))
 
-    async def steps(self) -> list[tuple[_PolledJob, Outcome | None]]:
+    def drop(self, watch: Watch) -> None:
+        """Forget a job that has ended."""
+        watch.close()
+        del self.left[watch]
+
+    async def steps(self) -> list[tuple[Watch, Outcome | None]]:
         """Start what is due, wait until a step ends or another is due, return what ended."""
-        runtime = next(iter(self._left)).runner.service.transport.runtime
-        while self._room and self._heap[0][0] <= runtime.now():
-            polled = heapq.heappop(self._heap)[2]
-            future = runtime.start(polled.step())
-            self._running[future] = polled
+        runtime = next(iter(self.left.values())).service.transport.runtime
+        while self._has_room and self._heap[0][0] <= runtime.now():
+            watch = heapq.heappop(self._heap)[2]
+            future = runtime.start(_step(watch, self.left[watch]))
+            self._running[future] = watch
             future.add_done_callback(self._wake)
-        seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._room else None
+        seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._has_room else None
         await runtime.wait(self._wakeup, seconds)
-        return self._collect()
+        self._wakeup = Future()  # before the look at what ended: what ends later sets it
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        return [(self._running.pop(future), future.result()) for future in ended]
 
     @property
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         return bool(self._heap) and len(self._running) < MAX_CONCURRENT
 
     def _wake(self, future: Future[Outcome | None]) -> None:
-        self._ended.put(future)
-        with self._lock, suppress(InvalidStateError):  # an interrupted wait cancels it
-            if not self._wakeup.done():
-                self._wakeup.set_result(None)
-
-    def _collect(self) -> list[tuple[_PolledJob, Outcome | None]]:
-        self._wakeup = Future()
-        found = []
-        try:
-            while True:
-                future = self._ended.get_nowait()
-                found.append((self._running.pop(future), future.result()))
-        except Empty:
-            return found
+        self._ended.append(future)
+        with suppress(InvalidStateError):  # set already, or an interrupted wait cancelled it
+            self._wakeup.set_result(None)
 
     def note(self) -> str:
         """Return the note of an interruption, which names the jobs that go on."""
-        ids = [f"{polled.watch.job.model}/{polled.watch.job.id}" for polled in self._left]
+        ids = [f"{watch.job.model}/{watch.job.id}" for watch in self.left]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
         return (
             f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
@@ -160,5 +129,5 @@ class _Driver:
         """Cancel the running steps, and stop counting polls."""
         for future in self._running:
             future.cancel()
-        for polled in self._left:
-            polled.watch.close()
+        for watch in self.left:
+            watch.close()

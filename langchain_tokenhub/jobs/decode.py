@@ -7,7 +7,6 @@ import binascii
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +15,7 @@ from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import Fault, clean, fault_in
 from langchain_tokenhub.jobs.media_types import TYPES, media_type_of
 from langchain_tokenhub.jobs.models import ENDED, Job, JobFault, MediaFile, Status
+from langchain_tokenhub.transport import Answer
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -37,78 +37,61 @@ _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arrival:
-    """Origin and time of an answer.
-
-    Args:
-        host: Name of the host that answered.
-        request_id: The service's id of the request.
-        at: Time by this machine's clock, with a time zone.
-    """
-
-    host: str | None
-    request_id: str | None
-    at: datetime
-
-
 def decode_submitted(
-    data: Any, facts: MediaKind, model: str, arrival: Arrival, *, submitted_at: datetime
+    answer: Answer, facts: MediaKind, model: str, *, submitted_at: datetime, now: datetime
 ) -> Job | None:
     """Return the job that a submit was answered with, or None if the answer has no id.
 
     An id means that the job was accepted, whatever else the answer says. An answer that holds its
     files already (hy-image-lite) is a completed job whose id is the request's.
     """
+    data = answer.data
     if not isinstance(data, Mapping):
         return None
     status = _status(data, "queued")
-    failed = status in _WITHOUT_FILES
-    files = [] if failed else decode_files(data, facts, arrival.at)
-    job_id = _job_id(data) or (arrival.request_id if files else None)
+    files = [] if status in _WITHOUT_FILES else decode_files(data, facts, now)
+    job_id = _job_id(data) or ((answer.request_id or answer.client_request_id) if files else None)
     if not job_id:
         return None
-    return Job(
-        kind=facts.kind,
-        model=model,
-        id=job_id,
-        status="completed" if files else status,
-        host=arrival.host,
-        request_id=arrival.request_id,
-        submitted_at=submitted_at,
-        completed_at=arrival.at if files or failed else None,
-        error=_fault(data) if status == "failed" else None,
-        files=files,
-        raw_revised_prompt=_revised(data),
-        service_status=_word(data),
-        created_at=_time(data.get("created_at")),
+    created_at = _time(data.get("created_at"))
+    job = Job(
+        kind=facts.kind, model=model, id=job_id, submitted_at=submitted_at, created_at=created_at
     )
+    return _updated(job, answer, "completed" if files else status, files, now)
 
 
-def decode_queried(job: Job, data: Any, facts: MediaKind, arrival: Arrival) -> Job:
+def decode_queried(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
     """Return `job` updated from the answer to a query."""
+    data = answer.data
     if not isinstance(data, Mapping):
         return job
-    files = decode_files(data, facts, arrival.at)
+    files = decode_files(data, facts, now)
     implied: Status = "failed" if reports_failure(data) else "unknown"
     status = _status(data, "completed" if files else implied)
+    return _updated(job, answer, status, files if status == "completed" else [], now)
+
+
+def _updated(
+    job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime
+) -> Job:
+    data = answer.data
     return Job(
         **{
             **job.model_dump(exclude={"files"}),
             "status": status,
-            "host": job.host or arrival.host,
-            "request_id": job.request_id or arrival.request_id,
-            "completed_at": _completed_at(job, data, arrival) if status in ENDED else None,
+            "host": job.host or answer.host,
+            "request_id": job.request_id or answer.request_id,
+            "completed_at": _completed_at(job, data, now) if status in ENDED else None,
             "progress": _percent(data.get("progress")),
             "error": _fault(data) if status == "failed" else None,
-            "files": files if status == "completed" else [],
+            "files": files,
             "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
             "service_status": _word(data) or job.service_status,
         }
     )
 
 
-def _completed_at(job: Job, data: Mapping[str, Any], arrival: Arrival) -> datetime:
+def _completed_at(job: Job, data: Mapping[str, Any], now: datetime) -> datetime:
     """Return when a job ended, by the clock of its `submitted_at`.
 
     The duration is measured by the service's clock and by this machine's, since the two may
@@ -118,22 +101,20 @@ def _completed_at(job: Job, data: Mapping[str, Any], arrival: Arrival) -> dateti
         return job.completed_at  # queried again for fresh links
     completed = _time(data.get("completed_at"))
     if job.submitted_at is None:
-        return completed or arrival.at
-    durations = [arrival.at - job.submitted_at]
+        return completed or now
+    durations = [now - job.submitted_at]
     if completed and job.created_at:
         durations.append(completed - job.created_at)
     possible = [duration for duration in durations if duration >= timedelta(0)]
-    return job.submitted_at + min(possible) if possible else arrival.at
+    return job.submitted_at + min(possible) if possible else now
 
 
 def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     """Return why a submit was refused, or None if it was accepted or no reason is given.
 
-    Args:
-        data: The answer.
-        at_once: Whether the model's answers hold their files instead of a job id.
+    Where the model answers `at_once`, an answer with files needs no job id.
     """
-    if not isinstance(data, Mapping) or _job_id(data) or (at_once and any(_has_file(data))):
+    if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
         return None
     fault = fault_in(data)
     if fault is None or not (fault.code or fault.message).strip("0 "):
@@ -169,8 +150,8 @@ def _job_id(data: Mapping[str, Any]) -> str | None:
             return None
 
 
-def _has_file(data: Mapping[str, Any]) -> Iterator[bool]:
-    yield from (bool(_first(e, _URLS) or _decoded(_first(e, _BASE64))) for e in _entries(data))
+def _has_files(data: Mapping[str, Any]) -> bool:
+    return any(_first(e, _URLS) or _decoded(_first(e, _BASE64)) for e in _entries(data))
 
 
 def reports_failure(data: Any) -> bool:

@@ -6,24 +6,23 @@ Disk access goes through the runtime's `blocking`, so that a slow disk blocks no
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import (
     RETRYABLE,
     APIConnectionError,
     InvalidRequestError,
+    JobRef,
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.file_store import PartFile, unpack
+from langchain_tokenhub.jobs.file_store import create_part, move_to_free_name, unpack
 from langchain_tokenhub.jobs.media_types import (
     HEAD,
     PICTURES,
@@ -62,6 +61,7 @@ class Source:
         data: Bytes that came inside the answer.
         path: The saved file.
         type: `png`, `mp4`, `glb`, `obj` …
+        job: Whose file it is.
         allow_loopback: Whether the link may lead to loopback.
     """
 
@@ -69,15 +69,8 @@ class Source:
     data: bytes | None = None
     path: Path | None = None
     type: str
+    job: JobRef | None = None
     allow_loopback: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A saved file, and the folder into which a zipped OBJ was unpacked."""
-
-    path: Path
-    unpacked: Path | None = None
 
 
 _dead_links: set[int] = set()
@@ -90,44 +83,6 @@ def is_known_dead(url: str) -> bool:
     return hash(url) in _dead_links
 
 
-@dataclass
-class _Sink:
-    """Receives bytes into memory or a file."""
-
-    file: BinaryIO | None = None
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
-    head: bytes = b""
-    tail: bytes = b""
-    etag: str | None = None
-    md5: str | None = None
-    md5_failed: bool = False
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        if len(self.head) < HEAD:
-            self.head = (self.head + data)[:HEAD]
-        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
-        if self.file is None:
-            self.chunks.append(data)
-        else:
-            self.file.write(data)
-
-    def restart(self) -> None:
-        self.size, self.head, self.tail, self.chunks, self.etag = 0, b"", b"", [], None
-        if self.file is not None:
-            self.file.seek(0)
-            self.file.truncate()
-
-    def content(self) -> Iterator[bytes]:
-        if self.file is None:
-            yield from self.chunks
-            return
-        self.file.seek(0)
-        while part := self.file.read(CHUNK):
-            yield part
-
-
 async def read(runtime: Runtime, source: Source) -> bytes:
     """Return the bytes: from the answer, the saved file or the link.
 
@@ -138,42 +93,41 @@ async def read(runtime: Runtime, source: Source) -> bytes:
         return source.data
     if source.path is not None and await runtime.blocking(source.path.is_file):
         return await runtime.blocking(source.path.read_bytes)
-    sink = _Sink()
-    await _download(runtime, source, sink)
-    return b"".join(sink.chunks)
+    buffer = io.BytesIO()
+    await _Download(runtime, source, buffer).run()
+    return buffer.getvalue()
 
 
-async def save(runtime: Runtime, source: Source, folder: Path, stem: str) -> Saved:
+async def save(
+    runtime: Runtime, source: Source, folder: Path, stem: str
+) -> tuple[Path, Path | None]:
     """Save a file in `folder` as `stem` and its suffix.
 
     A number is added to a name that exists. An OBJ that is a ZIP is also unpacked beside it.
+
+    Returns:
+        The file, and the folder into which it was unpacked.
 
     Raises:
         ResultExpiredError: The link is dead.
         OSError: The disk failed.
     """
-    part = await runtime.blocking(functools.partial(PartFile.create, folder, stem))
+    part = await runtime.blocking(create_part, folder, stem)
     try:
-        head = await _fill(runtime, source, part.path)
+        head = await _fill(runtime, source, part)
         suffix = _suffix(source.type, media_type_of(head))
-        path = await runtime.blocking(functools.partial(part.move_to_free_name, suffix))
+        path = await runtime.blocking(move_to_free_name, part, suffix)
     except BaseException:
-        part.path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-    zipped = path.suffix == ".zip" and source.type != "zip"
-    return Saved(path=path, unpacked=await _unpack(runtime, path) if zipped else None)
+    is_zipped = path.suffix == ".zip" and source.type != "zip"
+    return path, await _unpack(runtime, path) if is_zipped else None
 
 
 async def is_dead(runtime: Runtime, source: Source) -> bool:
     """Return True if the file host refuses the link; one small request."""
-    sink = _Sink()
     try:
-        async with aclosing((await _fetch(runtime, source, sink)).pieces) as pieces:
-            async for piece in pieces:
-                sink.write(piece)
-                if sink.size >= HEAD:
-                    break
-        _check_content(source, sink)
+        await _Download(runtime, source, io.BytesIO()).probe()
     except ResultExpiredError:
         return True
     except TokenHubError:
@@ -184,63 +138,151 @@ async def is_dead(runtime: Runtime, source: Source) -> bool:
 async def _fill(runtime: Runtime, source: Source, part: Path) -> bytes:
     """Write the bytes into `part` and return the first of them."""
     with await runtime.blocking(lambda: part.open("r+b")) as opened:
-        sink = _Sink(opened)
+        download = _Download(runtime, source, opened)
         if source.url is None or source.data is not None:
-            data = await read(runtime, source)
-            await runtime.blocking(functools.partial(sink.write, data))
+            await runtime.blocking(download.write, await read(runtime, source))
         else:
-            await _download(runtime, source, sink)
-        await runtime.blocking(functools.partial(_flush, opened))
-    return sink.head
+            await download.run()
+        await runtime.blocking(_flush, opened)
+    return download.head
 
 
-def _flush(opened: BinaryIO) -> None:
+def _flush(opened: io.BufferedRandom) -> None:
     opened.flush()
     os.fsync(opened.fileno())
 
 
-async def _download(runtime: Runtime, source: Source, sink: _Sink) -> None:
-    """Fetch into `sink`, continuing where the previous attempt was cut."""
-    tries = 0
-    for _ in range(MAX_TRIES):
-        before = sink.size
+@dataclass
+class _Download:
+    """Receives a file in memory or on disk, in as many attempts as it takes."""
+
+    runtime: Runtime
+    source: Source
+    file: io.BytesIO | io.BufferedRandom
+    size: int = 0
+    head: bytes = b""
+    tail: bytes = b""
+    etag: str | None = None
+    md5: str | None = None
+    md5_failed: bool = False
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        self.head = (self.head + data[:HEAD])[:HEAD]
+        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
+        self.file.write(data)
+
+    async def run(self) -> None:
+        """Fetch the file, continuing where the previous attempt was cut."""
+        tries = 0
+        for _ in range(MAX_TRIES):
+            before = self.size
+            try:
+                fetched = await self._fetch()
+                async with aclosing(fetched.pieces):
+                    self._prepare(fetched)
+                    await self._receive(fetched)
+                self._check_content()
+                return await self.runtime.blocking(self._verify_md5)
+            except RETRYABLE as error:
+                tries = 1 if self.size > before else tries + 1
+                if tries == MAX_STALLED_TRIES or not error.is_retryable:
+                    raise
+                await self.runtime.sleep(PAUSE * tries)
+        raise APIConnectionError(f"the file was cut {MAX_TRIES} times")
+
+    async def probe(self) -> None:
+        """Fetch the first bytes only."""
+        async with aclosing((await self._fetch()).pieces) as pieces:
+            async for piece in pieces:
+                self.write(piece)
+                if self.size >= HEAD:
+                    break
+        self._check_content()
+
+    async def _fetch(self) -> Fetched:
+        """Open the link for what is missing, or for the whole file if it cannot be continued."""
+        url, is_loopback = self.source.url, self.source.allow_loopback
+        if url is None:
+            raise InvalidRequestError(
+                "the file has neither link nor path, and its bytes were not kept",
+                hint="call result(job) while the service knows the job, for 24 hours",
+            )
         try:
-            fetched = await _fetch(runtime, source, sink)
-            async with aclosing(fetched.pieces):
-                _prepare(fetched, sink)
-                await _receive(runtime, fetched, sink)
-            _check_content(source, sink)
-            return await runtime.blocking(functools.partial(_verify_md5, sink))
-        except RETRYABLE as error:
-            tries = 1 if sink.size > before else tries + 1
-            if tries == MAX_STALLED_TRIES or not error.is_retryable:
-                raise
-            await runtime.sleep(PAUSE * tries)
-    raise APIConnectionError(f"the file was cut {MAX_TRIES} times")
-
-
-async def _fetch(runtime: Runtime, source: Source, sink: _Sink) -> Fetched:
-    """Open the link for what `sink` lacks, or for the whole file if it cannot be continued."""
-    if source.url is None:
-        raise InvalidRequestError(
-            "the file has neither link nor path, and its bytes were not kept",
-            hint="call result(job) while the service knows the job, for 24 hours",
-        )
-    start = sink.size if sink.etag else 0
-    loopback = source.allow_loopback
-    try:
-        return await fetch(
-            runtime, source.url, allow_loopback=loopback, start=start, etag=sink.etag
-        )
-    except RETRYABLE:
-        raise
-    except TokenHubError as error:
-        if error.status in {403, 404, 410}:
-            raise _expired(source, f"HTTP {error.status}", error.status) from None
-        if error.status != 416:
+            return await fetch(
+                self.runtime, url, allow_loopback=is_loopback, start=self.size, etag=self.etag
+            )
+        except RETRYABLE:
             raise
-    sink.restart()  # the range is beyond the end of the file
-    raise APIConnectionError("the file host cannot continue the file", status=416)
+        except TokenHubError as error:
+            if error.status in {403, 404, 410}:
+                raise _expired(self.source, f"HTTP {error.status}", error.status) from None
+            if error.status != 416:
+                raise
+        self._restart()  # the range is beyond the end of the file
+        raise APIConnectionError("the file host cannot continue the file", status=416)
+
+    def _restart(self) -> None:
+        self.size, self.head, self.tail, self.etag = 0, b"", b"", None
+        self.file.seek(0)
+        self.file.truncate()
+
+    def _prepare(self, fetched: Fetched) -> None:
+        """Check that the answer continues what is there, or begin anew."""
+        if fetched.start == 0:
+            self._restart()
+            self.md5 = fetched.md5
+        elif fetched.start != self.size or (fetched.etag != self.etag and self.size > 0):
+            self._restart()
+            raise APIConnectionError("the file host continued at another place, or another file")
+        self.etag = fetched.etag
+
+    async def _receive(self, fetched: Fetched) -> None:
+        expected = self.size + (fetched.size or 0)
+        buffered = bytearray()
+        try:
+            _check_size(expected)
+            async for piece in fetched.pieces:
+                buffered += piece
+                _check_size(self.size + len(buffered))
+                if len(buffered) >= CHUNK:
+                    data = bytes(buffered)
+                    buffered.clear()
+                    await self.runtime.blocking(self.write, data)
+        finally:
+            self.write(bytes(buffered))  # kept after a cut, and continued
+        is_cut = self.size < expected
+        if fetched.size is None:
+            is_cut = is_truncated(self.head, self.tail, self.size)
+        if is_cut:
+            raise APIConnectionError(f"the file ended after {self.size} of {expected or '?'} bytes")
+
+    def _check_content(self) -> None:
+        if self.size == 0:
+            raise APIConnectionError("the file is empty")
+        if is_error_page(self.head, self.source.type):
+            raise _expired(self.source, "the file host sent an error page")
+        _dead_links.discard(hash(self.source.url))
+
+    def _verify_md5(self) -> None:
+        """Compare with the host's MD5; after a second mismatch a paid file is kept all the same."""
+        if self.md5 is None:
+            return
+        self.file.seek(0)
+        md5 = hashlib.file_digest(self.file, lambda: hashlib.md5(usedforsecurity=False))
+        if self.md5 == base64.b64encode(md5.digest()).decode():
+            return
+        if self.md5_failed:
+            warn_user("the MD5 of a file differs from its host's, twice; the file was kept")
+            return
+        self._restart()
+        self.md5_failed = True
+        raise APIConnectionError("the MD5 of the file differs from its host's")
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise InvalidRequestError(f"the file is larger than {MAX_BYTES} bytes")
 
 
 def _expired(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
@@ -250,75 +292,9 @@ def _expired(source: Source, reason: str, status: int | None = None) -> ResultEx
     return ResultExpiredError(
         f"the link to the file is dead ({reason})",
         status=status,
+        job=source.job,
         hint="result(job) asks for a fresh link while the service knows the job, for 24 hours",
     )
-
-
-def _prepare(fetched: Fetched, sink: _Sink) -> None:
-    """Check that the answer continues what `sink` holds, or empty the sink."""
-    if fetched.start == 0:
-        sink.restart()
-        sink.md5 = fetched.md5
-    elif fetched.start != sink.size or (fetched.etag != sink.etag and sink.size > 0):
-        sink.restart()
-        raise APIConnectionError("the file host continued at another place, or another file")
-    sink.etag = fetched.etag
-
-
-async def _receive(runtime: Runtime, fetched: Fetched, sink: _Sink) -> None:
-    expected = sink.size + (fetched.size or 0)
-    if expected > MAX_BYTES:
-        raise _too_large()
-    buffered = bytearray()
-    try:
-        async for piece in fetched.pieces:
-            buffered += piece
-            if sink.size + len(buffered) > MAX_BYTES:
-                raise _too_large()
-            if len(buffered) >= CHUNK:
-                data = bytes(buffered)
-                buffered.clear()
-                await runtime.blocking(functools.partial(sink.write, data))
-    finally:
-        sink.write(bytes(buffered))  # kept after a cut, and continued
-    if fetched.size is None:
-        incomplete = is_truncated(sink.head, sink.tail, sink.size)
-    else:
-        incomplete = sink.size < expected
-    if incomplete:
-        raise APIConnectionError(f"the file ended after {sink.size} of {expected or '?'} bytes")
-
-
-def _too_large() -> InvalidRequestError:
-    return InvalidRequestError(f"the file is larger than {MAX_BYTES} bytes")
-
-
-def _check_content(source: Source, sink: _Sink) -> None:
-    if sink.size == 0:
-        raise APIConnectionError("the file is empty")
-    if is_error_page(sink.head, source.type):
-        raise _expired(source, "the file host sent an error page")
-    _dead_links.discard(hash(source.url))
-
-
-def _md5_of(content: Iterable[bytes]) -> str:
-    """Return an MD5 in base64, as in `Content-MD5`."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for chunk in content:
-        md5.update(chunk)
-    return base64.b64encode(md5.digest()).decode()
-
-
-def _verify_md5(sink: _Sink) -> None:
-    """Compare with the host's MD5; after a second mismatch the file is kept, as it was paid for."""
-    if sink.md5 is None or sink.md5 == _md5_of(sink.content()):
-        return
-    if sink.md5_failed:
-        warn_user("the MD5 of a file differs from its host's, twice; the file was kept")
-        return
-    sink.restart()
-    sink.md5_failed = True
-    raise APIConnectionError("the MD5 of the file differs from its host's")
 
 
 def _suffix(declared: str, found: str | None) -> str:
@@ -336,11 +312,11 @@ def _suffix(declared: str, found: str | None) -> str:
 
 async def _unpack(runtime: Runtime, path: Path) -> Path | None:
     try:
-        unpacked = await runtime.blocking(functools.partial(unpack, path))
+        folder, skipped = await runtime.blocking(unpack, path)
     except Exception as problem:  # noqa: BLE001 - whatever an archive raises, it is saved
         reason = str(problem) or type(problem).__name__
         warn_user(f"{path.name} was saved and not unpacked: {reason}")
         return None
-    if unpacked.skipped:
-        warn_user(f"{path.name} was saved, and unpacked in part: {'; '.join(unpacked.skipped)}")
-    return unpacked.folder
+    if skipped:
+        warn_user(f"{path.name} was saved, and unpacked in part: {'; '.join(skipped)}")
+    return folder

@@ -9,7 +9,8 @@ import shutil
 import sys
 import unicodedata
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from langchain_tokenhub.errors import InvalidRequestError
@@ -54,10 +55,6 @@ def tail_of(job_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]", "", job_id)[-12:].strip("-")
 
 
-def _numbered(stem: str, count: int) -> str:
-    return stem if count < 2 else f"{stem}-{count}"
-
-
 def _encodable(stem: str) -> str:
     """Return `stem` in the file system's encoding, which may lack Chinese."""
     coding = sys.getfilesystemencoding()
@@ -66,6 +63,11 @@ def _encodable(stem: str) -> str:
     except UnicodeEncodeError:
         return stem.encode(coding, "ignore").decode(coding).strip("._- ") or "tokenhub"
     return stem
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}-{count}" for count in range(2, 10_000))
 
 
 def _is_portable(name: str) -> bool:
@@ -84,33 +86,23 @@ def _is_reserved(name: str) -> bool:
 # --- files ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PartFile:
-    """A file being written; it gets its name once it is complete."""
+def create_part(folder: Path, stem: str) -> Path:
+    """Create an empty file for what is to become `stem`; so is `folder`, if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{_encodable(stem)}.part-{secrets.token_hex(4)}"
+    part.open("xb").close()
+    return part
 
-    path: Path
-    stem: str
 
-    @classmethod
-    def create(cls, folder: Path, stem: str) -> PartFile:
-        """Create an empty file in `folder`, which is created if missing."""
-        stem = _encodable(stem)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{stem}.part-{secrets.token_hex(4)}"
-        part.open("xb").close()
-        return cls(part, stem)
-
-    def move_to_free_name(self, suffix: str) -> Path:
-        """Move the file to the first free name, atomically, and return the new path."""
-        for count in range(1, 10_000):
-            target = self.path.with_name(f"{_numbered(self.stem, count)}.{suffix}")
-            if target.with_name(f"{target.name}.json").exists():
-                continue  # the name of the sidecar is in use
-            try:
-                return move(self.path, target)
-            except FileExistsError:
-                continue
-        raise FileExistsError(f"no free name for {self.stem!r}")
+def move_to_free_name(part: Path, suffix: str) -> Path:
+    """Move a complete file to the first free name, atomically, and return the new path."""
+    for stem in _numbered(part.stem):
+        target = part.with_name(f"{stem}.{suffix}")
+        if target.with_name(f"{target.name}.json").exists():
+            continue  # the name of the sidecar is in use
+        with suppress(FileExistsError):
+            return move(part, target)
+    raise FileExistsError(f"no free name for {part.stem!r}")
 
 
 def move(part: Path, target: Path) -> Path:
@@ -137,44 +129,31 @@ def move(part: Path, target: Path) -> Path:
 # --- archives -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Unpacked:
-    """The result of unpacking an archive.
-
-    Args:
-        folder: Where its members are.
-        skipped: Why members are missing.
-    """
-
-    folder: Path
-    skipped: list[str] = field(default_factory=list)
-
-
-def unpack(archive: Path) -> Unpacked:
+def unpack(archive: Path) -> tuple[Path, list[str]]:
     """Unpack a ZIP into a new folder beside it, without members that have no safe name.
+
+    Returns:
+        The folder, and why members are missing.
 
     Raises:
         InvalidRequestError: No member can be unpacked, or the archive exceeds a limit.
         Exception: Whatever `zipfile` raises for a broken archive.
     """
-    done = Unpacked(_new_folder(archive))
+    folder = _new_folder(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            _extract_all(opened, done, _budget(archive, opened))
+            return folder, _extract_all(opened, folder, _budget(archive, opened))
     except BaseException:
-        shutil.rmtree(done.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    return done
 
 
 def _new_folder(archive: Path) -> Path:
-    for count in range(1, 10_000):
-        folder = archive.with_name(_numbered(archive.stem, count))
-        try:
+    for stem in _numbered(archive.stem):
+        folder = archive.with_name(stem)
+        with suppress(FileExistsError):
             folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
+            return folder
     raise FileExistsError(f"no free name beside {archive.name!r}")
 
 
@@ -185,7 +164,8 @@ def _budget(archive: Path, opened: zipfile.ZipFile) -> int:
     return min(MAX_UNPACKED_BYTES, 100 * 1024**2 + archive.stat().st_size * MAX_GROWTH)
 
 
-def _extract_all(opened: zipfile.ZipFile, done: Unpacked, budget: int) -> None:
+def _extract_all(opened: zipfile.ZipFile, folder: Path, budget: int) -> list[str]:
+    skipped = []
     for member in opened.infolist():
         text = member.filename.replace("\\", "/")
         name = PurePosixPath(text)
@@ -193,16 +173,17 @@ def _extract_all(opened: zipfile.ZipFile, done: Unpacked, budget: int) -> None:
             continue  # nameless, or a folder
         reason = _unsafe(name, member)
         if reason is None:
-            target = done.folder.joinpath(*name.parts)
+            target = folder.joinpath(*name.parts)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 budget -= _extract(opened, member, target, budget)
             except (FileExistsError, NotADirectoryError):
                 reason = "occurs twice"
         if reason is not None:
-            done.skipped.append(f"the archive holds {member.filename!r}, which {reason}")
-    if not any(done.folder.iterdir()):
-        raise InvalidRequestError("; ".join(done.skipped) or "the archive is empty")
+            skipped.append(f"the archive holds {member.filename!r}, which {reason}")
+    if not any(folder.iterdir()):
+        raise InvalidRequestError("; ".join(skipped) or "the archive is empty")
+    return skipped
 
 
 def _unsafe(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:

@@ -1,24 +1,36 @@
-"""Look up the account's earlier jobs, so that a job's id can be used in place of its file."""
+"""The account's earlier jobs: of this process, of its ledger, and of the sidecars of saved files.
+
+A sidecar is the JSON file beside a saved file that describes its job.
+"""
 
 from __future__ import annotations
 
-import functools
+import hashlib
+import json
 import os
+import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from langchain_tokenhub.jobs.decode import revised_text
+from langchain_tokenhub.jobs.file_store import tail_of
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
-from langchain_tokenhub.jobs.sidecars import sidecar_job
 from langchain_tokenhub.transport import Runtime
 
 MOST = 10_000
 """Jobs kept for each account; the oldest are dropped."""
 MOST_HELD = 64 * 1024**2
 """Bytes of unsaved answers kept for each account; the oldest are dropped."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a JSON file that is no sidecar may raise."""
 
 
 class RecentJobs:
@@ -27,7 +39,6 @@ class RecentJobs:
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, tuple[Job, JobRequest | None]] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        self._held = 0
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -36,27 +47,23 @@ class RecentJobs:
 
     def keep(self, job: Job, request: JobRequest | None = None) -> None:
         """Keep a job in its current state, and its request without the files in it."""
-        as_record = request and request_from_record(request.as_record(), request.key)
-        job = job.model_copy(update={"files": [_without_saved_bytes(file) for file in job.files]})
+        files = [file._without_bytes() if file.path else file for file in job.files]
+        job = job.model_copy(update={"files": files})
+        size = sum(len(file._data or b"") for file in files)
         with self._lock:
-            before = self._forget(job.id)
-            self._jobs[job.id] = job, _with_key(as_record, before)
-            if size := sum(len(file._data or b"") for file in job.files):
+            earlier = self._forget(job.id)
+            self._jobs[job.id] = job, _recorded(request, earlier)
+            if size:
                 self._sizes[job.id] = size
-                self._held += size
-            self._make_room()
-
-    def _make_room(self) -> None:
-        while len(self._jobs) > MOST:
-            self._forget(next(iter(self._jobs)))
-        while self._held > MOST_HELD and len(self._sizes) > 1:
-            self._forget(next(iter(self._sizes)))
+            while len(self._jobs) > MOST:
+                self._forget(next(iter(self._jobs)))
+            while sum(self._sizes.values()) > MOST_HELD and len(self._sizes) > 1:
+                self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
         """Drop a job, and return its request."""
-        _, request = self._jobs.pop(job_id, (None, None))
-        self._held -= self._sizes.pop(job_id, 0)
-        return request
+        self._sizes.pop(job_id, 0)
+        return self._jobs.pop(job_id, (None, None))[1]
 
     def find(self, job_id: str) -> Job | None:
         """Return the job of that id."""
@@ -74,16 +81,12 @@ class RecentJobs:
             return [job for job, _ in reversed(self._jobs.values())]
 
 
-def _without_saved_bytes(file: MediaFile) -> MediaFile:
-    """Return a file without bytes that are on disk as well."""
-    return file if file.path is None else file._without_bytes()
-
-
-def _with_key(request: JobRequest | None, before: JobRequest | None) -> JobRequest | None:
-    """Return a request with the key that was known before: sidecars have none."""
-    if request is None or before is None:
-        return request or before
-    return replace(request, key=request.key or before.key)
+def _recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
+    """Return a request as recorded; its key may be known from before, as sidecars have none."""
+    if request is None:
+        return earlier
+    key = request.key or (earlier.key if earlier else "")
+    return request_from_record(request.as_record(), key)
 
 
 _recent_by_owner: dict[tuple[object, ...], RecentJobs] = {}
@@ -123,14 +126,13 @@ class JobHistory:
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
-        written = [job for job, _ in await self.ledger.known()] if self.ledger else []
-        jobs = {job.id: job for job in [*written[::-1], *self.recent.jobs()[::-1]]}
+        recorded = [job for job, _ in await self.ledger.known()] if self.ledger else []
+        jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
     async def recall(self, job_ids: Iterable[str]) -> None:
         """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
-        known = self.recalled or all(self.recent.find(job_id) for job_id in job_ids)
-        if self.ledger is None or known:
+        if self.ledger is None or self.recalled or all(map(self.recent.find, job_ids)):
             return
         self.recalled = True
         for job, request in reversed(await self.ledger.known()):  # all: more may follow
@@ -141,15 +143,14 @@ class JobHistory:
         """Return a job; files that it lacks may be saved, with sidecars."""
         await self.recall([job_id])
         for folder in self.folders:
-            known = self.recent.find(job_id)
-            if known is None or not known.files:
-                look = functools.partial(sidecar_job, folder, job_id)
-                if found := await self.runtime.blocking(look):
-                    self.recent.keep(*found)
+            if (known := self.recent.find(job_id)) and known.files:
+                break
+            if found := await self.runtime.blocking(sidecar_job, folder, job_id):
+                self.recent.keep(*found)
         return self.recent.find(job_id)
 
-    def note(self, job: Job) -> None:
-        """Keep a job as it was seen, unless its files are known already."""
+    def keep(self, job: Job) -> None:
+        """Keep a job in its current state, unless its files are known already."""
         known = self.recent.find(job.id)
         if known is None or not known.files:
             self.recent.keep(job)
@@ -158,3 +159,108 @@ class JobHistory:
         """Return a job with its files, if this process has seen them since."""
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job
+
+
+# --- sidecars -------------------------------------------------------------------------------------
+
+
+def write_job_sidecar(job: Job, file: MediaFile, index: int, request: JobRequest) -> None:
+    """Write the sidecar of a saved file, which is number `index` of the job's files."""
+    assert file.path is not None  # noqa: S101 - it was saved
+    facts = {
+        "type": file.type,
+        "kind": job.kind,
+        "model": job.model,
+        **request.as_record(),
+        "revised_prompt": revised_text(job.raw_revised_prompt),
+        "unpacked": file.unpacked and file.unpacked.name,
+        "preview": file.preview_path and file.preview_path.name,
+        "number": index + 1,
+        "files": len(job.files),
+        "job": job.model_copy(update={"files": [file]}).model_dump(mode="json"),
+    }
+    write_sidecar(file.path, facts)
+
+
+def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write `facts` beside a saved file, as `<name>.json`."""
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    content = {
+        "schema": 1,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "saved_at": datetime.now(UTC).isoformat(),
+        **facts,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+    part = path.with_name(f"{path.name}.json.part-{secrets.token_hex(4)}")
+    part.write_text(text, "utf-8", errors="backslashreplace")  # JSON escapes for lone surrogates
+    part.replace(path.with_name(f"{path.name}.json"))
+
+
+def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
+    """Return the job of that id and its request, from the sidecars in `folder`.
+
+    A file without a sidecar is listed without path and link, so that it is queried.
+    """
+    found = [sidecar for sidecar in _sidecars(folder, tail_of(job_id)) if sidecar.job.id == job_id]
+    return (_job(found), found[0].request) if found else None
+
+
+def sidecar_jobs(folder: Path) -> list[Job]:
+    """Return every job with a saved file in `folder`."""
+    by_id: dict[str, list[_Sidecar]] = {}
+    for sidecar in _sidecars(folder):
+        by_id.setdefault(sidecar.job.id, []).append(sidecar)
+    return [_job(found) for found in by_id.values()]
+
+
+def source_of(path: Path, data: bytes) -> str | None:
+    """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
+    sidecar = path.with_name(f"{path.name}.json")
+    with suppress(*_UNREADABLE):
+        facts = json.loads(sidecar.read_text("utf-8"))
+        if facts["sha256"] == hashlib.sha256(data).hexdigest():
+            return _read(sidecar, facts).job.files[0].source
+    return None
+
+
+@dataclass(frozen=True)
+class _Sidecar:
+    """The content of a sidecar: a job with one file, the number of that file, and the request."""
+
+    job: Job
+    number: int
+    files: int
+    request: JobRequest | None
+
+
+def _job(sidecars: list[_Sidecar]) -> Job:
+    """Return a job with the files of all its sidecars."""
+    saved = {sidecar.number: sidecar.job.files[0] for sidecar in sidecars}
+    count = max(*saved, *(sidecar.files for sidecar in sidecars))
+    files = [saved.get(number) or MediaFile(type="") for number in range(1, count + 1)]
+    return sidecars[0].job.model_copy(update={"files": files})
+
+
+def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
+    """Yield the sidecars with `tail` in their names; the others are not opened."""
+    # a path for each name is slow
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - see above
+    for name in sorted(name for name in names if name.endswith(".json") and tail in name):
+        sidecar = folder / name
+        with suppress(*_UNREADABLE):
+            yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
+
+
+def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
+    number = int(facts.get("number", 1))
+    job = Job.model_validate({**facts["job"], "files": []})
+    (file,) = map(MediaFile.model_validate, facts["job"]["files"])
+    paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
+    paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
+    file = file.model_copy(update=paths)._of_job(job, number - 1)
+    job = job.model_copy(update={"files": [file]})
+    return _Sidecar(job, number, int(facts.get("files", 1)), request_from_record(facts))

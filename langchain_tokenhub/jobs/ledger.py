@@ -381,7 +381,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "token": entry.token,
         "again": entry.again,
         "job": job.model_dump(mode="json", exclude={"raw_revised_prompt"}) if job else None,
-        "asked": {"title": stem_of(request.title), "parameters": {}} if request else None,
+        "asked": {"title": stem_of(request.label), "parameters": {}} if request else None,
     }
 
 

@@ -167,9 +167,6 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
 
 def _create_tables(engine: sa.Engine) -> None:
     raced = (exc.IntegrityError, exc.InternalError, exc.ProgrammingError)
-    if engine.dialect.name == "sqlite":  # a commit then takes a third; the file remembers it
-        with suppress(exc.OperationalError), engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     with suppress(*raced), engine.begin() as connection:  # another process may create them too
         for table in METADATA.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))

@@ -17,8 +17,6 @@ from contextlib import asynccontextmanager
 from langchain_tokenhub.errors import RateLimitError
 from langchain_tokenhub.transport import Runtime
 
-Ticket = Future[None]
-
 
 class JobLimiter:
     """A semaphore whose waiters are served in order."""
@@ -27,7 +25,7 @@ class JobLimiter:
         self.moves = 0
         """Number of releases: a waiter gives up only if the queue does not move."""
         self._held = 0
-        self._queue: deque[tuple[Ticket, int]] = deque()
+        self._queue: deque[tuple[Future[None], int]] = deque()
         self._lock = threading.Lock()
 
     @asynccontextmanager
@@ -42,43 +40,28 @@ class JobLimiter:
         Raises:
             RateLimitError: The queue did not move for `wait` seconds.
         """
-        ticket = self._enter(most)
-        try:
-            await self._admitted(runtime, ticket, wait)
-            yield
-        finally:
-            self._leave(ticket)
-
-    async def _admitted(self, runtime: Runtime, ticket: Ticket, wait: float) -> None:
-        moves = self.moves
-        while not ticket.done() and not await runtime.wait(ticket, wait):
-            if self.moves == moves:
-                raise _stuck(wait)
-            moves = self.moves
-
-    def _enter(self, most: int) -> Ticket:
-        ticket: Ticket = Future()
+        ticket: Future[None] = Future()
         with self._lock:
             self._queue.append((ticket, most))
             self._admit()
-        return ticket
-
-    def _leave(self, ticket: Ticket) -> None:
-        with self._lock:
-            if not ticket.cancel():
-                self._held -= 1
-                self.moves += 1
-            self._admit()
+        try:
+            moves = self.moves
+            while not ticket.done() and not await runtime.wait(ticket, wait):
+                if self.moves == moves:
+                    raise _stuck(wait)
+                moves = self.moves
+            yield
+        finally:
+            with self._lock:
+                if not ticket.cancel():
+                    self._held -= 1
+                    self.moves += 1
+                self._admit()
 
     def _admit(self) -> None:
-        while self._queue:
-            ticket, most = self._queue[0]
-            if ticket.cancelled():
-                self._queue.popleft()
-                continue
-            if self._held >= most:
-                return
-            self._queue.popleft()
+        """Admit the first waiters for whom there is a place."""
+        while self._queue and (self._queue[0][0].cancelled() or self._held < self._queue[0][1]):
+            ticket, _ = self._queue.popleft()
             if ticket.set_running_or_notify_cancel():
                 self._held += 1
                 ticket.set_result(None)

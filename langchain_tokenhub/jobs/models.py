@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
+from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.media_types import TYPES
@@ -84,13 +83,16 @@ class MediaFile(BaseModel):
         made._data = data
         return made
 
-    def _attach(self, job: JobRef) -> None:
-        """Record the job, whose host decides whether links may lead to loopback."""
+    def _of_job(self, job: JobRef, index: int) -> MediaFile:
+        """Return the same file as number `index` of a job, unless its job is known already.
+
+        The job's host decides whether links may lead to loopback.
+        """
+        made = self if self.source else self.model_copy(update={"source": f"{job.id}#{index}"})
+        made._job = made._job or JobRef(kind=job.kind, model=job.model, id=job.id, host=job.host)
         host = job.host or ""
-        self._job = self._job or JobRef(
-            **{name: getattr(job, name) for name in JobRef.model_fields}
-        )
-        self._allow_loopback = self._allow_loopback or loopback(host.rpartition(":")[0] or host)
+        made._allow_loopback |= loopback(host.rpartition(":")[0] or host)
+        return made
 
     def _without_bytes(self) -> MediaFile:
         """Return the same file as JSON keeps it."""
@@ -104,6 +106,7 @@ class MediaFile(BaseModel):
             data=self._data,
             path=self.path,
             type=self.type,
+            job=self._job,
             allow_loopback=self._allow_loopback,
         )
 
@@ -122,10 +125,6 @@ class MediaFile(BaseModel):
         )
         made._job, made._allow_loopback = self._job, self._allow_loopback
         return made
-
-    def of_job(self, job_id: str, index: int) -> MediaFile:
-        """Return the same file with its `source`, unless that is known already."""
-        return self if self.source else self.model_copy(update={"source": f"{job_id}#{index}"})
 
     def expired(self, now: datetime | None = None) -> bool:
         """Return True if the links are past their time, or the file host refused the link."""
@@ -165,40 +164,21 @@ class MediaFile(BaseModel):
         return await self._save(AsyncRuntime(), to, name)
 
     async def _read(self, runtime: Runtime) -> bytes:
-        with self._naming_job():
-            return await downloads.read(runtime, self._source())
+        return await downloads.read(runtime, self._source())
 
     async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
         target = Path(to)
-        named = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
-        if named and not await runtime.blocking(target.is_dir):
+        is_file_name = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
+        if is_file_name and not await runtime.blocking(target.is_dir):
             return await self._save_as(runtime, target.parent, target.stem)
         return await self._save_as(runtime, target, stem_of(name or "tokenhub"))
 
     async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
-        with self._naming_job():
-            saved = await downloads.save(runtime, self._source(), folder, stem)
-        return self.model_copy(update={"path": saved.path, "unpacked": saved.unpacked})
+        path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
+        return self.model_copy(update={"path": path, "unpacked": unpacked})
 
     async def _is_dead(self, runtime: Runtime) -> bool:
         return await downloads.is_dead(runtime, self._source())
-
-    async def _save_preview(self, runtime: Runtime) -> Path:
-        """Save the picture of a saved 3D model beside it, as `<name>.preview.png`."""
-        assert self.path is not None  # noqa: S101 - the model is saved first
-        assert self.preview is not None  # noqa: S101 - the caller has checked
-        folder, stem = self.path.parent, f"{self.path.stem}.preview"
-        saved = await downloads.save(runtime, self.preview._source(), folder, stem)
-        return saved.path
-
-    @contextmanager
-    def _naming_job(self) -> Iterator[None]:
-        """Set the job of an error about a dead link."""
-        try:
-            yield
-        except ResultExpiredError as error:
-            error.job = error.job or self._job
-            raise
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -255,9 +235,7 @@ class Job(JobRef):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in its files."""
-        self.files[:] = [file.of_job(self.id, index) for index, file in enumerate(self.files)]
-        for file in self.files:
-            file._attach(self)
+        self.files[:] = [file._of_job(self, index) for index, file in enumerate(self.files)]
 
     @property
     def ended(self) -> bool:
@@ -299,10 +277,7 @@ class MediaResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Record the job in the files."""
-        files = [file.of_job(self.job.id, index) for index, file in enumerate(self.files)]
-        self.files[:] = files
-        for file in self.files:
-            file._attach(self.job)
+        self.files[:] = [file._of_job(self.job, index) for index, file in enumerate(self.files)]
 
     def __str__(self) -> str:
         return render.result_text(self)
@@ -328,7 +303,7 @@ def id_of(job: object) -> str:
     raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
 
 
-_PLAIN = 2000
+MAX_RECORDED = 2000
 """Maximum characters of a recorded parameter; longer ones are files."""
 
 
@@ -338,38 +313,39 @@ class JobRequest:
 
     Args:
         body: The parameters as sent.
-        title: Text from which file names are made.
+        label: The text that its files are named after.
         key: The call's key in the ledger.
+        again: Whether to submit although the ledger has a job for the same call.
         problem: Why it cannot be sent, although an earlier call's job may be resumed.
     """
 
     body: Mapping[str, Any]
-    title: str = ""
+    label: str = ""
     key: str = ""
+    again: bool = False
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return what is recorded: everything but the files in the parameters."""
-        return {"title": self.title, "parameters": _short(self.body)}
+        return {"title": self.label, "parameters": _without_base64(self.body)}
 
 
-def request_from_record(as_record: Any, key: str = "") -> JobRequest | None:
+def request_from_record(record: Any, key: str = "") -> JobRequest | None:
     """Return a recorded request, if there is one."""
-    match as_record:
-        case {"title": str() as title, "parameters": dict() as parameters}:
-            return JobRequest(body=parameters, title=title, key=key)
+    match record:
+        case {"title": str() as label, "parameters": dict() as parameters}:
+            return JobRequest(body=parameters, label=label, key=key)
         case _:
             return None
 
 
-def _short(value: Any) -> Any:
-    """Return `value` without files in base64."""
+def _without_base64(value: Any) -> Any:
     match value:
         case Mapping():
-            return {name: _short(inner) for name, inner in value.items()}
+            return {name: _without_base64(inner) for name, inner in value.items()}
         case list() | tuple():
-            return [_short(inner) for inner in value]
-        case str() if len(value) > _PLAIN and " " not in value[:200]:
+            return [_without_base64(inner) for inner in value]
+        case str() if len(value) > MAX_RECORDED and " " not in value[:200]:
             return f"({len(value)} characters of base64)"
         case _:
             return value

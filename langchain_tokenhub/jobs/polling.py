@@ -6,16 +6,12 @@ import logging
 import math
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any
 
-from langchain_tokenhub.errors import (
-    RETRYABLE,
-    JobNotFoundError,
-    JobTimeoutError,
-    TokenHubError,
-)
+from langchain_tokenhub.errors import RETRYABLE, JobNotFoundError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note, send_query
+from langchain_tokenhub.jobs.service import Service, attach_job, interruption_note
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -30,37 +26,55 @@ JUST_SUBMITTED_SECONDS = 1.0
 
 
 class Watch:
-    """The polling state of one job."""
+    """The polling state of one job.
 
-    def __init__(self, service: Service, job: Job) -> None:
-        age = job.age(datetime.now(UTC))
+    Args:
+        service: Model and transport.
+        job: The job to wait for.
+        wait: Seconds from now; one last poll is made at their end.
+    """
+
+    def __init__(self, service: Service, job: Job, wait: float) -> None:
+        now, age = service.transport.runtime.now(), job.age(datetime.now(UTC))
         self.job = job
         self._service = service
-        self._begun = service.transport.runtime.now()
-        self._submitted = self._begun - (age or 0.0)
-        self._since_submit = age is not None and age < JUST_SUBMITTED_SECONDS
-        self._age_known = age is not None
-        self._trouble_since: float | None = None
+        self._wait = wait
+        self._deadline = now + wait
+        self._submitted = now - (age or 0.0)
+        self._is_age_known = age is not None
+        self._is_new = age is not None and age < JUST_SUBMITTED_SECONDS
+        self._failing_since: float | None = None
         self._gap = 0.0
         self._rate = schedule.PollRate(service.site)
-        self.due = self._begun
-        if self._since_submit:
+        self._next = now
+        if self._is_new:
             self._plan(None)
 
-    async def look(self, deadline: float) -> Job:
-        """Query the job once, and plan the next poll."""
+    @property
+    def due(self) -> float:
+        """When to poll next."""
+        return min(self._next, self._deadline)
+
+    async def poll(self) -> Job:
+        """Query the job once, and plan the next poll.
+
+        Raises:
+            JobTimeoutError: This was the last poll, and the job goes on.
+        """
         now = self._service.transport.runtime.now()
-        until = max(min(now + POLL_SECONDS, deadline), now + 5.0)
+        until = max(min(now + POLL_SECONDS, self._deadline), now + 5.0)
         try:
-            seen, retry_after = await send_query(self._service, self.job, until)
+            seen, retry_after = await self._service.send_query(self.job, until)
         except TokenHubError as error:
             self._tolerate(error)
             retry_after = error.retry_after
         else:
-            self._trouble_since = None
+            self._failing_since = None
             self._learn(seen)
             self.job = seen
         self._plan(retry_after)
+        if now >= self._deadline and not self.job.ended:
+            raise self._timed_out()
         return self.job
 
     def close(self) -> None:
@@ -74,12 +88,12 @@ class Watch:
         if self.job.ended:
             return
         if retry_after is None:
-            load = schedule.shared.load(self._service.site)
-            load = 1.0 if self._service.allow_loopback else load
+            is_test = self._service.allow_loopback
+            load = 1.0 if is_test else schedule.shared.load(self._service.site)
             retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
         self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
         schedule.shared.polling(self._rate, self._gap)
-        self.due = self._service.transport.runtime.now() + self._gap
+        self._next = self._service.transport.runtime.now() + self._gap
 
     def _prior(self) -> schedule.Prior:
         percent = self.job.progress
@@ -89,7 +103,7 @@ class Watch:
         return schedule.shared.of(self._service.model, self._service.typical)
 
     def _learn(self, seen: Job) -> None:
-        if seen.status == "completed" and self._since_submit:
+        if seen.status == "completed" and self._is_new:
             seconds = self._age() - self._gap / 2
             schedule.shared.learn(self._service.model, self._service.typical, seconds)
 
@@ -97,14 +111,14 @@ class Watch:
         """Ignore a passing failure, or raise."""
         now = self._service.transport.runtime.now()
         missing = isinstance(error, JobNotFoundError) or error.status == 404
-        if missing and self._age_known and self._age() < NEW_JOB_SECONDS:
+        if missing and self._is_age_known and self._age() < NEW_JOB_SECONDS:
             return
         other_host = self.job.host is not None and error.host not in {None, self.job.host}
         if not (other_host if missing else isinstance(error, RETRYABLE)):
             raise error
-        self._trouble_since = now if self._trouble_since is None else self._trouble_since
-        if now - self._trouble_since >= MAX_FAILING_SECONDS:
-            raise self._gave_up(error, now - self._trouble_since) from error
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since >= MAX_FAILING_SECONDS:
+            raise self._gave_up(error, now - self._failing_since) from error
         logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
 
     def _gave_up(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
@@ -112,18 +126,19 @@ class Watch:
 
         It is not the class of `error`, which others would retry with a new submit.
         """
+        message = f"the job could not be queried for {seconds:.0f} s: {error.message}"
+        names = ("status", "code", "request_id", "host", "attempts", "response", "phase")
+        facts: dict[str, Any] = {name: getattr(error, name) for name in names}
+        return JobTimeoutError(message, job=self.job, hint=interruption_note(self.job), **facts)
+
+    def _timed_out(self) -> JobTimeoutError:
+        job = self.job
         return JobTimeoutError(
-            f"the job could not be queried for {seconds:.0f} s: {error.message}",
-            status=error.status,
-            code=error.code,
-            request_id=error.request_id,
-            host=error.host,
-            attempts=error.attempts,
-            response=error.response,
-            phase=error.phase,
-            client_request_id=error.client_request_id,
-            job=self.job,
-            hint=interruption_note(self.job),
+            f"the job is {job.service_status or job.status!r} after a wait of {self._wait:g} s",
+            job=job,
+            host=job.host,
+            request_id=job.request_id,
+            hint=f"call result(job) or pass job_id={job.id!r} to go on; nothing is charged again",
         )
 
 
@@ -138,29 +153,13 @@ async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Jo
     Raises:
         JobTimeoutError: The job did not end in time, and goes on.
     """
-    runtime = service.transport.runtime
-    deadline = runtime.now() + wait
-    watch = Watch(service, job)
+    runtime, watch = service.transport.runtime, Watch(service, job, wait)
     try:
         yield job
         while not watch.job.ended:
             with attach_job(watch.job):
-                await runtime.sleep(max(0.0, min(watch.due, deadline) - runtime.now()))
-                last = runtime.now() >= deadline
-                seen = await watch.look(deadline)
-                if last and not seen.ended:
-                    raise timed_out(seen, wait)
+                await runtime.sleep(max(0.0, watch.due - runtime.now()))
+                seen = await watch.poll()
             yield seen
     finally:
         watch.close()
-
-
-def timed_out(job: Job, wait: float) -> JobTimeoutError:
-    """Return the error for a job that did not end in time."""
-    return JobTimeoutError(
-        f"the job is {job.service_status or job.status!r} after a wait of {wait:g} s",
-        job=job,
-        host=job.host,
-        request_id=job.request_id,
-        hint=f"call result(job) or pass job_id={job.id!r} to go on; nothing is charged again",
-    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.catalogue import error_row
 from langchain_tokenhub.errors import (
     RETRYABLE,
     InvalidRequestError,
@@ -19,27 +18,20 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs import sidecars
 from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.history import RecentJobs
+from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_job_sidecar
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
 from langchain_tokenhub.jobs.polling import polls
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.service import (
-    Service,
-    SubmitHooks,
-    attach_job,
-    query,
-    raise_if_failed,
-    submit,
-)
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, attach_job, raise_if_failed
 from langchain_tokenhub.transport import Runtime
 
 MAX_WAIT = 366 * 86400.0
 """Seconds; longer ones overflow where threads wait."""
+_PAY_ANEW = "generate(..., again=True) submits and pays anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,35 +62,40 @@ class JobRunner:
     def _runtime(self) -> Runtime:
         return self.service.transport.runtime
 
-    async def generate(self, request: JobRequest, *, again: bool = False) -> MediaResult:
+    async def generate(self, request: JobRequest) -> MediaResult:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
-        return await self.save_results(await self._job(request, again=again, wait=True), request)
+        with closing(self.reporter):
+            return await self.save_results(await self._job(request, wait=True), request)
 
-    async def submit(self, request: JobRequest, *, again: bool = False) -> Job:
+    async def submit(self, request: JobRequest) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
-        return await self._job(request, again=again, wait=False)
+        return await self._job(request, wait=False)
 
-    async def _job(self, request: JobRequest, *, again: bool, wait: bool) -> Job:
-        async with self._forgetting_failed(request):
+    async def _job(self, request: JobRequest, *, wait: bool) -> Job:
+        async with self._forget_failed_job(request):
             while True:
                 try:
-                    await self._check(request, again=again)
+                    await self._check(request)
                     async with self.limiter.slot(self._runtime, self.most, self.wait):
-                        job = await self._submit_once(request, again=again)
+                        job = await self._submit(request)
                         if wait or (job.ended and not _is_completed(job)):
                             job = await self.wait_until_ended(job)
                         return job
-                except KnownCallError as taken:
-                    earlier = await self._await_other_worker(request, taken)
+                except KnownCallError as known:
+                    assert self.ledger is not None  # noqa: S101 - it has raised
+                    earlier = await self.ledger.await_other_worker(
+                        request.key, known.entry, self.wait
+                    )
                 if earlier is not None:  # None: that submit was refused
                     return await self._resume(earlier) if wait else earlier
 
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
         request = self.recent.request(job.id)
-        async with self._forgetting_failed(request):
-            job = await self._restore_saved_files(await self.wait_until_ended(job))
-            return await self.save_results(job, request)
+        with closing(self.reporter):
+            async with self._forget_failed_job(request):
+                job = await self._restore_saved_files(await self.wait_until_ended(job))
+                return await self.save_results(job, request)
 
     async def wait_until_ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -106,16 +103,12 @@ class JobRunner:
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
-                job = await self._poll_until_ended(job)
-            return _finished(job)
-
-    async def _poll_until_ended(self, job: Job) -> Job:
-        async with aclosing(polls(self.service, job, wait=self.wait)) as states:
-            async for state in states:
-                await self.reporter.report(state)
-                job = state
-        self.recent.keep(job)
-        return job
+                async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+                    async for state in states:
+                        await self.reporter.report(state)
+                        job = state
+                self.recent.keep(job)
+            return raise_if_failed(job)
 
     async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
         """Save the files of a job, record the job, and return its result.
@@ -125,63 +118,51 @@ class JobRunner:
         """
         with attach_job(job):
             job = await self._save_files(job, request)
-            if self.folder is not None and await self._dead_files(job):
+            if self.folder is not None and await self._count_missing(job):
                 job = await self._save_files(await self._refresh_links(job), request)
-                await self._check_links(job)
+                if missing := await self._count_missing(job):
+                    self._report_missing(job, missing)
             self.recent.keep(job, request)
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
-        return result_of(
-            _with_files(job, [await self._drop_missing_path(file) for file in job.files])
-        )
+        pathless = [file.model_copy(update={"path": None}) for file in job.files]
+        return result_of(_with_files(job, await self._prefer_saved(job.files, pathless)))
 
-    async def _save_files(self, job: Job, request: JobRequest) -> Job:
-        pictures: dict[str, Path] = {}
-        numbers = range(len(job.files))
-        return _with_files(job, [await self._save_file(job, n, request, pictures) for n in numbers])
+    # --- before the wait ----------------------------------------------------------------------
 
-    async def _dead_files(self, job: Job) -> list[MediaFile]:
-        return [file for file in job.files if not _linked(file) and not await self._is_saved(file)]
-
-    async def _check_links(self, job: Job) -> None:
-        """Raise if no file is available; warn if some are missing."""
-        dead = await self._dead_files(job)
-        if not dead:
-            return
-        problem = f"{len(dead)} of {len(job.files)} files are missing: fresh links are dead too"
-        if len(dead) == len(job.files):
-            raise ResultExpiredError(problem, job=job, hint="call result(job) later")
-        warn_user(f"job {job.id}: {problem}")
-
-    async def _check(self, request: JobRequest, *, again: bool) -> None:
+    async def _check(self, request: JobRequest) -> None:
         """Check, before queueing, that the call is to be submitted and its files can be saved.
 
         Raises:
             KnownCallError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        ledger = None if again else self.ledger
+        ledger = None if request.again else self.ledger
         if ledger is not None and (entry := await ledger.look(request.key)):
             raise KnownCallError(entry)
         if request.problem is not None:
             raise request.problem
         if self.folder is not None:
-            await self._runtime.blocking(functools.partial(check_folder, self.folder))
+            await self._runtime.blocking(check_folder, self.folder)
 
-    async def _await_other_worker(self, request: JobRequest, taken: KnownCallError) -> Job | None:
-        assert self.ledger is not None  # noqa: S101 - it has raised
-        return await self.ledger.await_other_worker(request.key, taken.entry, self.wait)
+    async def _submit(self, request: JobRequest) -> Job:
+        log = SubmitHooks()
+        if self.ledger is not None:
+            log = LedgerHooks(self.ledger, request, again=request.again)
+        log.remember = functools.partial(self.recent.keep, request=request)
+        deadline = self._runtime.now() + self.wait
+        return await self.service.submit(request.body, deadline=deadline, log=log)
 
     async def _resume(self, job: Job) -> Job:
         """Wait for the job of an earlier call."""
         try:
             return await self._restore_saved_files(await self.wait_until_ended(job))
-        except JobNotFoundError as gone:
-            gone.hint = "generate(..., again=True) submits and pays anew"
+        except JobNotFoundError as error:
+            error.hint = _PAY_ANEW
             raise
 
     @asynccontextmanager
-    async def _forgetting_failed(self, request: JobRequest) -> AsyncGenerator[None, None]:
+    async def _forget_failed_job(self, request: JobRequest) -> AsyncGenerator[None, None]:
         """Remove a job that failed from the ledger: it is not charged, and may be made anew."""
         try:
             yield
@@ -191,68 +172,39 @@ class JobRunner:
                 await self.ledger.forget(request.key, job)
             raise
 
-    async def _submit_once(self, request: JobRequest, *, again: bool) -> Job:
-        log = LedgerHooks(self.ledger, request, again=again) if self.ledger else SubmitHooks()
-        log.remember = functools.partial(self.recent.keep, request=request)
-        job = await submit(
-            self.service, request.body, deadline=self._runtime.now() + self.wait, log=log
-        )
-        self.recent.keep(job, request)
-        return job
+    # --- links --------------------------------------------------------------------------------
 
     async def _refresh_links(self, job: Job) -> Job:
         """Return a completed job with fresh links in place of dead ones, unless saved."""
-        saved = [await self._is_saved(file) for file in job.files]
-        both = list(zip(job.files, saved, strict=True))
-        if job.files and all(mine or _linked(file) for file, mine in both):
+        missing = await self._count_missing(job)
+        if job.files and not missing:
             return job
-        here = [file for file, mine in both if mine]
         try:
             fresh = await self._query_fresh_links(job)
-        except ResultExpiredError as gone:
-            if not here or not isinstance(gone.__cause__, JobNotFoundError | JobFailedError):
+        except ResultExpiredError as expired:
+            saved = [file for file in job.files if await self._is_saved(file)]
+            is_final = isinstance(expired.__cause__, JobNotFoundError | JobFailedError)
+            if not saved or not is_final:
                 raise
-            warn_user(
-                f"{len(job.files) - len(here)} of the job's files are missing: {gone.message}"
-            )
-            return _with_files(job, here)
+            missing = len(job.files) - len(saved)
+            warn_user(f"{missing} of the job's files are missing: {expired.message}")
+            return _with_files(job, saved)
         if len(fresh.files) != len(job.files):
             return fresh
-        files = [file if mine else fresh.files[n] for n, (file, mine) in enumerate(both)]
-        return _with_files(fresh, files)
-
-    async def _restore_saved_files(self, job: Job) -> Job:
-        """Return a job with the files that an interrupted call had saved."""
-        several = len(job.files) > 1 or any(file.preview_url for file in job.files)
-        if self.folder is None or not several:
-            return job
-        look = functools.partial(sidecars.sidecar_job, self.folder, job.id)
-        found = await self._runtime.blocking(look)
-        if found is None or len(found[0].files) != len(job.files):
-            return job
-        both = zip(found[0].files, job.files, strict=True)
-        return _with_files(job, [old if await self._is_saved(old) else new for old, new in both])
-
-    async def _drop_missing_path(self, file: MediaFile) -> MediaFile:
-        """Return a file without a path at which there is no file."""
-        there = file.path is None or await self._is_saved(file)
-        return file if there else file.model_copy(update={"path": None})
-
-    async def _is_saved(self, file: MediaFile) -> bool:
-        return file.path is not None and await self._runtime.blocking(file.path.is_file)
+        return _with_files(fresh, await self._prefer_saved(job.files, fresh.files))
 
     async def _query_fresh_links(self, job: Job) -> Job:
         """Query a job whose links are dead for new ones."""
         try:
-            return raise_if_failed(await query(self.service, _with_files(job, [])))
-        except (JobNotFoundError, JobFailedError) as gone:  # it had completed, and was paid for
-            if isinstance(gone, JobFailedError) and _is_completed(gone.job):
+            return raise_if_failed(await self.service.query(_with_files(job, [])))
+        except (JobNotFoundError, JobFailedError) as error:  # it had completed, and was paid for
+            if isinstance(error, JobFailedError) and _is_completed(error.job):
                 raise
             raise ResultExpiredError(
-                "its files are gone, and the service does not know the job any more",
+                "its links are dead, and the service does not know the job any more",
                 job=job,
-                hint="generate(..., again=True) submits and pays anew",
-            ) from gone
+                hint=_PAY_ANEW,
+            ) from error
         except RETRYABLE as failure:  # which others would retry with a new submit
             raise ResultExpiredError(
                 f"the links are dead, and the query for fresh ones failed: {failure.message}",
@@ -260,21 +212,59 @@ class JobRunner:
                 hint="call result(job) later; nothing is charged again",
             ) from failure
 
+    # --- files --------------------------------------------------------------------------------
+
+    async def _is_saved(self, file: MediaFile) -> bool:
+        return file.path is not None and await self._runtime.blocking(file.path.is_file)
+
+    async def _count_missing(self, job: Job) -> int:
+        """Return how many files are neither saved nor can be read from their links."""
+        return len([f for f in job.files if not _is_readable(f) and not await self._is_saved(f)])
+
+    def _report_missing(self, job: Job, missing: int) -> None:
+        """Warn of missing files; raise if no file is available."""
+        problem = f"{missing} of {len(job.files)} files are missing: fresh links are dead too"
+        if missing == len(job.files):
+            raise ResultExpiredError(problem, job=job, hint="call result(job) later")
+        warn_user(f"job {job.id}: {problem}")
+
+    async def _prefer_saved(
+        self, files: list[MediaFile], others: list[MediaFile]
+    ) -> list[MediaFile]:
+        """Return each of `files` that is saved, and the one of `others` in place of the rest."""
+        pairs = zip(files, others, strict=True)
+        return [file if await self._is_saved(file) else other for file, other in pairs]
+
+    async def _restore_saved_files(self, job: Job) -> Job:
+        """Return a job with the files that an interrupted call had saved."""
+        has_parts = len(job.files) > 1 or any(file.preview_url for file in job.files)
+        if self.folder is None or not has_parts:
+            return job
+        found = await self._runtime.blocking(sidecar_job, self.folder, job.id)
+        if found is None or len(found[0].files) != len(job.files):
+            return job
+        return _with_files(job, await self._prefer_saved(found[0].files, job.files))
+
+    async def _save_files(self, job: Job, request: JobRequest) -> Job:
+        previews: dict[str, Path] = {}
+        numbers = range(len(job.files))
+        return _with_files(job, [await self._save_file(job, n, request, previews) for n in numbers])
+
     async def _save_file(
-        self, job: Job, index: int, request: JobRequest, pictures: dict[str, Path]
+        self, job: Job, index: int, request: JobRequest, previews: dict[str, Path]
     ) -> MediaFile:
         """Save one file; if that fails, warn and return it as it was."""
         file = job.files[index]
         if self.folder is None or await self._is_saved(file):
             return file
         try:
-            stem = stem_of(request.title or job.model, job.id)
+            stem = stem_of(request.label or job.model, job.id)
             file = await file._save_as(self._runtime, self.folder, stem)
-            await self._write_sidecar(job, file, index, request)  # before a cut in the preview
-            pictured = await self._save_preview(job, file, pictures)
-            if pictured is not file:
-                file = pictured
-                await self._write_sidecar(job, file, index, request)
+            # before the preview, which may be cut
+            await self._runtime.blocking(write_job_sidecar, job, file, index, request)
+            if path := await self._save_preview(job, file, previews):
+                file = file.model_copy(update={"preview_path": path})
+                await self._runtime.blocking(write_job_sidecar, job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
         except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
@@ -282,26 +272,21 @@ class JobRunner:
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
 
-    async def _write_sidecar(
-        self, job: Job, file: MediaFile, index: int, request: JobRequest
-    ) -> None:
-        note = functools.partial(sidecars.write_note, job, file, index, request)
-        await self._runtime.blocking(note)
-
     async def _save_preview(
-        self, job: Job, file: MediaFile, pictures: dict[str, Path]
-    ) -> MediaFile:
-        """Save a 3D model's preview beside it, unless `pictures` has that link's already."""
-        link = file.preview_url
-        if link is None:
-            return file
+        self, job: Job, file: MediaFile, previews: dict[str, Path]
+    ) -> Path | None:
+        """Save a 3D model's preview beside it, unless `previews` has that link's already."""
+        link, preview = file.preview_url, file.preview
+        if link is None or preview is None or file.path is None:
+            return None
+        stem = f"{file.path.stem}.preview"
         try:
-            if link not in pictures:
-                pictures[link] = await file._save_preview(self._runtime)
+            if link not in previews:
+                saved = await preview._save_as(self._runtime, file.path.parent, stem)
+                previews[link] = saved.path or file.path
         except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
-            return file
-        return file.model_copy(update={"preview_path": pictures[link]})
+        return previews.get(link)
 
 
 def _reason(problem: Exception) -> object:
@@ -325,22 +310,13 @@ def _is_completed(job: object) -> bool:
     return isinstance(job, Job) and job.status == "completed"
 
 
-def _finished(job: Job) -> Job:
-    """Return a job that completed, or raise why it did not; one that is gone did not fail."""
-    try:
-        return raise_if_failed(job)
-    except JobFailedError as failed:
-        fault = job.error or {"code": None, "message": ""}
-        if error_row(None, fault["code"] or fault["message"]).name != "JobNotFoundError":
-            raise
-        gone = failed
-    raise JobNotFoundError(
-        f"the service does not know the job any more: {gone.message}",
-        code=gone.code,
-        host=gone.host,
-        request_id=gone.request_id,
-        job=job,
-    )
+def _is_readable(file: MediaFile) -> bool:
+    """Return True if a file can be read without its path."""
+    return file._data is not None or (file.url is not None and not file.expired())
+
+
+def _with_files(job: Job, files: list[MediaFile]) -> Job:
+    return job.model_copy(update={"files": files})
 
 
 def check_folder(folder: Path) -> None:
@@ -360,16 +336,7 @@ def check_folder(folder: Path) -> None:
     )
 
 
-def _linked(file: MediaFile) -> bool:
-    """Return True if a file can be read without its path."""
-    return file._data is not None or (file.url is not None and not file.expired())
-
-
-def _with_files(job: Job, files: list[MediaFile]) -> Job:
-    return job.model_copy(update={"files": files})
-
-
-def first_wait(*seconds: float | None) -> float:
+def effective_wait(*seconds: float | None) -> float:
     """Return the first that is not None, at most `MAX_WAIT`."""
     first = next(one for one in seconds if one is not None)
     if not first >= 0:

@@ -30,7 +30,6 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import (
-    Arrival,
     decode_queried,
     decode_submitted,
     is_accepted,
@@ -50,7 +49,6 @@ SUBMIT_TIMEOUTS = Timeouts(read=60.0, write=60.0)
 SYNC_TIMEOUTS = Timeouts(read=120.0)
 """Where the answer is the picture."""
 QUERY = Timeouts(read=15.0)
-_UNDER_WAY = "a submit was under way and may have been charged"
 
 
 class SubmitHooks:
@@ -72,6 +70,32 @@ class SubmitHooks:
 
     async def refused(self) -> None:
         """Record that nothing was accepted."""
+
+
+@contextmanager
+def attach_job(job: Job) -> Iterator[None]:
+    """Add `job` to errors, and a note and a log line to interruptions."""
+    try:
+        yield
+    except TokenHubError as error:
+        if error.job is None:
+            error.job = job
+            if not isinstance(error, JobError):
+                advice = f"collect job {job.model}/{job.id} with result(id)"
+                error.hint = f"{error.hint.rstrip('.。')}; then {advice}" if error.hint else advice
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
+        noted = any(job.id in note for note in getattr(interruption, "__notes__", ()))
+        if not noted and job.status not in {"failed", "cancelled"}:
+            interruption.add_note(interruption_note(job))
+            logger.warning("interrupted; %s", interruption_note(job))
+        raise
+
+
+def interruption_note(job: Job) -> str:
+    """Return the state of a job, and how to collect it."""
+    state = "is completed" if job.ended else "goes on"
+    return f"job {job.model}/{job.id} {state} and is paid for; collect it with result(id)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,221 +126,164 @@ class Service:
         """Seconds that a job takes according to the catalogue."""
         return self.facts.typical_seconds or 60.0
 
-    def arrival(self, answer: Answer) -> Arrival:
-        """Return the origin and time of `answer`."""
-        request_id = answer.request_id
-        if self.facts.query_path is None:  # the answer's id is the job's
-            request_id = request_id or answer.client_request_id
-        return Arrival(host=answer.host, request_id=request_id, at=datetime.now(UTC))
+    async def submit(
+        self, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
+    ) -> Job:
+        """Submit a job, and wait while the account is full.
 
+        Args:
+            body: The parameters as they are sent, without the model.
+            deadline: Monotonic seconds until which a full account is waited out.
+            log: Called at each step.
 
-@contextmanager
-def attach_job(job: Job) -> Iterator[None]:
-    """Add `job` to errors, and a note and a log line to interruptions."""
-    try:
-        yield
-    except TokenHubError as error:
-        if error.job is None:
-            error.job = job
-            if not isinstance(error, JobError):
-                advice = f"collect job {job.model}/{job.id} with result(id)"
-                error.hint = f"{error.hint.rstrip('.。')}; then {advice}" if error.hint else advice
-        raise
-    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as interruption:
-        noted = any(job.id in note for note in getattr(interruption, "__notes__", ()))
-        if not noted and job.status not in {"failed", "cancelled"}:
-            interruption.add_note(interruption_note(job))
-            logger.warning("interrupted; %s", interruption_note(job))
-        raise
+        Raises:
+            SubmissionUnknownError: It may have been accepted, and no id is known.
+        """
+        log, runtime, seconds = log or SubmitHooks(), self.transport.runtime, 1.0
+        while True:
+            try:
+                return await self._attempt(body, log, deadline)
+            except RateLimitError as full:
+                pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
+                if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
+                    raise
+                logger.debug("the account is full: again in %.1f s", pause)
+            await runtime.sleep(pause)
+            seconds = min(seconds * 1.5, schedule.LATEST)
 
+    async def _attempt(self, body: Mapping[str, Any], log: SubmitHooks, deadline: float) -> Job:
+        """Send one submit; once its first byte is out, an interruption waits for the job's id.
 
-def interruption_note(job: Job) -> str:
-    """Return the state of a job, and how to collect it."""
-    state = "is completed" if job.ended else "goes on"
-    return f"job {job.model}/{job.id} {state} and is paid for; collect it with result(id)"
-
-
-async def submit(
-    service: Service, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
-) -> Job:
-    """Submit a job, and wait while the account is full.
-
-    Args:
-        service: Model and transport.
-        body: The parameters as they are sent, without the model.
-        deadline: Monotonic seconds until which a full account is waited out.
-        log: Called at each step.
-
-    Raises:
-        SubmissionUnknownError: It may have been accepted, and no id is known.
-    """
-    log, runtime, seconds = log or SubmitHooks(), service.transport.runtime, 1.0
-    while True:
+        The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
+        """
+        send_state = SendState()
+        await log.begin()
         try:
-            return await _attempt(service, body, log, deadline)
-        except RateLimitError as full:
-            pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
-            if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
-                raise
-            logger.debug("the account is full: again in %.1f s", pause)
-        await runtime.sleep(pause)
-        seconds = min(seconds * 1.5, schedule.LATEST)
-
-
-async def _attempt(
-    service: Service, body: Mapping[str, Any], log: SubmitHooks, deadline: float
-) -> Job:
-    """Send one submit; once its first byte is out, an interruption waits for the job's id.
-
-    The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
-    """
-    send_state = SendState()
-    await log.begin()
-    try:
-        until = max(deadline, service.transport.runtime.now() + INTERRUPT_GRACE)
-        work = _submit_once(service, body, log, send_state, until)
-        job, late = await service.transport.runtime.shielded(work, send_state)
-    except SubmissionUnknownError as unknown:
-        unknown.ledger_key = log.key
-        await log.lost()
-        raise
-    except TokenHubError:
-        await log.refused()
-        raise
-    except BaseException as interruption:
-        if send_state.is_under_way:
-            interruption.add_note(_UNDER_WAY)
-            logger.warning("interrupted: %s", _UNDER_WAY)  # notes of an ended loop are not shown
-        else:
+            until = max(deadline, self.transport.runtime.now() + INTERRUPT_GRACE)
+            work = self._send(body, log, send_state, until)
+            job, interrupted_by = await self.transport.runtime.shielded(work, send_state)
+        except SubmissionUnknownError as unknown:
+            unknown.ledger_key = log.key
+            await log.lost()
+            raise
+        except TokenHubError:
             await log.refused()
-        raise
-    if late is not None:
-        late.add_note(interruption_note(job))
-        raise late
-    return job
-
-
-async def _submit_once(
-    service: Service,
-    body: Mapping[str, Any],
-    log: SubmitHooks,
-    send_state: SendState,
-    deadline: float,
-) -> Job:
-    try:
-        return await _send(service, body, log, send_state, deadline)
-    except SubmissionUnknownError:
-        raise
-    except TokenHubError:
-        send_state.renew()  # nothing may have been charged, interrupted or not
-        raise
-
-
-async def _send(
-    service: Service,
-    body: Mapping[str, Any],
-    log: SubmitHooks,
-    send_state: SendState,
-    deadline: float,
-) -> Job:
-    at_once = service.facts.query_path is None
-    call = Call(
-        path=service.facts.submit_path,
-        body={"model": service.model, **body},
-        retry_class="submit",
-        is_fault=functools.partial(refusal_in, at_once=at_once),
-        is_accepted=is_accepted,
-        timeouts=Timeouts.of(service.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
-        deadline=deadline,
-        send_state=send_state,
-    )
-    begun = datetime.now(UTC)
-    answer = await service.transport.json(call)
-    arrival = service.arrival(answer)
-    job = decode_submitted(answer.data, service.facts, service.model, arrival, submitted_at=begun)
-    if job is None:
-        error = _not_accepted(answer)
-        redact(error, [service.transport.endpoint.key()])  # the service may echo it
-        raise error
-    log.remember(job)
-    if send_state.is_cancelled:  # the caller may be gone, so that only the log shows it
-        logger.warning("interrupted while submitting; %s", interruption_note(job))
-    await log.accepted(job)
-    return job
-
-
-def _not_accepted(answer: Answer) -> TokenHubError:
-    """Return the error of an answer without a job: a refusal, or an unknown outcome."""
-    fields: dict[str, Any] = {
-        "status": answer.status,
-        "request_id": answer.request_id,
-        "host": answer.host,
-        "attempts": answer.attempts,
-        "phase": "answered",
-    }
-    if reason := refusal_text(answer.data):
-        return JobFailedError(f"the service refused the submit: {reason}", **fields)
-    return SubmissionUnknownError(
-        "the submit was answered without a job ID; it may have been charged",
-        hint="it was not sent again; look at the console's usage before you submit once more",
-        **fields,
-    )
-
-
-async def query(service: Service, job: Job) -> Job:
-    """Return the current state of a job; a completed job with files needs no request."""
-    if job.status == "completed" and job.files:
+            raise
+        except BaseException as interruption:
+            if send_state.is_under_way:
+                note = "a submit was under way and may have been charged"
+                interruption.add_note(note)
+                logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
+            else:
+                await log.refused()
+            raise
+        if interrupted_by is not None:
+            interrupted_by.add_note(interruption_note(job))
+            raise interrupted_by
         return job
-    with attach_job(job):
-        return (await send_query(service, job))[0]
 
-
-async def send_query(
-    service: Service, job: Job, deadline: float | None = None
-) -> tuple[Job, float | None]:
-    """Return the current state of a job, and the seconds of a `Retry-After`."""
-    if service.facts.query_path is None:
-        raise JobNotFoundError(
-            f"{service.model} answers at once and has no jobs to query",
-            job=job,
-            hint="leave the job ID out, or use the tool of the model that created the job",
+    async def _send(
+        self, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState, deadline: float
+    ) -> Job:
+        at_once = self.facts.query_path is None
+        call = Call(
+            path=self.facts.submit_path,
+            body={"model": self.model, **body},
+            retry_class="submit",
+            is_fault=functools.partial(refusal_in, at_once=at_once),
+            is_accepted=is_accepted,
+            timeouts=Timeouts.of(self.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
+            deadline=deadline,
+            send_state=send_state,
         )
-    call = Call(
-        path=service.facts.query_path,
-        body={"model": job.model, "id": job.id},
-        timeouts=Timeouts.of(service.timeout, QUERY),
-        is_fault=lambda _: False,
-        prefer=job.host,
-        deadline=deadline,
-    )
-    answer = await service.transport.json(call)
-    if fault_in(answer.data) and not reports_failure(answer.data):
-        raise error_from(answer.status, {}, answer.data, host=answer.host)
-    seen = decode_queried(job, answer.data, service.facts, service.arrival(answer))
-    return seen, answer.retry_after
+        begun = datetime.now(UTC)
+        try:
+            answer = await self.transport.json(call)
+            job = self._accepted_job(answer, begun)
+        except SubmissionUnknownError:
+            raise
+        except TokenHubError:
+            send_state.renew()  # nothing may have been charged, interrupted or not
+            raise
+        log.remember(job)
+        if send_state.is_cancelled:  # the caller may not wait any more: only the log shows it
+            logger.warning("interrupted while submitting; %s", interruption_note(job))
+        await log.accepted(job)
+        return job
+
+    def _accepted_job(self, answer: Answer, begun: datetime) -> Job:
+        """Return the job that a submit was answered with.
+
+        Raises:
+            JobFailedError: The submit was refused.
+            SubmissionUnknownError: The answer leaves it open.
+        """
+        now = datetime.now(UTC)
+        job = decode_submitted(answer, self.facts, self.model, submitted_at=begun, now=now)
+        if job is not None:
+            return job
+        error: TokenHubError = SubmissionUnknownError(
+            "the submit was answered without a job ID; it may have been charged",
+            hint="it was not sent again; look at the console's usage before you submit once more",
+        )
+        if reason := refusal_text(answer.data):
+            error = JobFailedError(f"the service refused the submit: {reason}")
+        error.status, error.request_id = answer.status, answer.request_id
+        error.host, error.attempts, error.phase = answer.host, answer.attempts, "answered"
+        redact(error, [self.transport.endpoint.key()])  # the service may echo it
+        raise error
+
+    async def query(self, job: Job) -> Job:
+        """Return the current state of a job; a completed job with files needs no request."""
+        if job.status == "completed" and job.files:
+            return job
+        with attach_job(job):
+            return (await self.send_query(job))[0]
+
+    async def send_query(self, job: Job, deadline: float | None = None) -> tuple[Job, float | None]:
+        """Return the current state of a job, and the seconds of a `Retry-After`."""
+        if self.facts.query_path is None:
+            raise JobNotFoundError(
+                f"{self.model} answers at once and has no jobs to query",
+                job=job,
+                hint="leave the job ID out, or use the tool of the model that created the job",
+            )
+        call = Call(
+            path=self.facts.query_path,
+            body={"model": job.model, "id": job.id},
+            timeouts=Timeouts.of(self.timeout, QUERY),
+            is_fault=lambda _: False,
+            prefer=job.host,
+            deadline=deadline,
+        )
+        answer = await self.transport.json(call)
+        if fault_in(answer.data) and not reports_failure(answer.data):
+            raise error_from(answer.status, {}, answer.data, host=answer.host)
+        seen = decode_queried(job, answer, self.facts, now=datetime.now(UTC))
+        return seen, answer.retry_after
 
 
 def raise_if_failed(job: Job) -> Job:
     """Return a job that completed with files.
 
     Raises:
-        JobFailedError: It did not.
+        JobNotFoundError: The service does not know it any more, which is no failure.
+        JobFailedError: It ended without files.
     """
     if job.status == "completed" and job.files:
         return job
     reason, advice = _REASONS.get(job.status, _REASONS["failed"])
     fault = job.error or {"code": None, "message": reason}
-    row = error_row(None, fault["code"]) if fault["code"] else None
-    is_blocked = row is not None and row.name == "ContentBlockedError"
+    row = error_row(None, fault["code"] or fault["message"])
     words = ": ".join(part for part in (fault["code"], fault["message"]) if part)
-    raise (JobBlockedError if is_blocked else JobFailedError)(
-        f"the job ended as {job.status!r}: {words}",
-        code=fault["code"],
-        request_id=job.request_id,
-        host=job.host,
-        hint=(hint_text(row) if row else None) or advice,
-        job=job,
-    )
+    text = f"the job ended as {job.status!r}: {words}"
+    fields: dict[str, Any] = {"code": fault["code"], "request_id": job.request_id}
+    fields |= {"host": job.host, "job": job}
+    if row.name == "JobNotFoundError":
+        raise JobNotFoundError(f"the service does not know the job any more: {text}", **fields)
+    is_blocked = row.name == "ContentBlockedError"
+    hint = (hint_text(row) if fault["code"] else None) or advice
+    raise (JobBlockedError if is_blocked else JobFailedError)(text, hint=hint, **fields)
 
 
 _REASONS = {

@@ -16,9 +16,8 @@ from langchain_tokenhub.params.validators import (
     MB,
     NOT_NEEDED,
     Base64,
-    Description,
+    Choice,
     FileField,
-    IntChoice,
     Integer,
     JobId,
     String,
@@ -69,12 +68,16 @@ class MediaParams(_Params):
         if not isinstance(data, dict):
             return handler(data)
         given = {name: value for name, value in data.items() if value is not None}
-        if not _resumes(cls, given):
-            _refuse_blank_job_id(cls, given)
-            return handler(given)
-        required = {name: NOT_NEEDED for name, f in cls.model_fields.items() if f.is_required()}
-        unknown = {name: value for name, value in given.items() if name not in cls.model_fields}
-        return handler(required | unknown | {"job_id": given["job_id"]})
+        job_id = given.get("job_id") if "job_id" in cls.model_fields else None
+        if isinstance(job_id, str | int) and str(job_id).strip():
+            required = {name: NOT_NEEDED for name, f in cls.model_fields.items() if f.is_required()}
+            unknown = {name: value for name, value in given.items() if name not in cls.model_fields}
+            return handler(required | unknown | {"job_id": job_id})
+        # beside a new job it is ignored: language models fill optional fields with empty texts
+        if isinstance(job_id, str) and given.keys() == {"job_id"}:
+            advice = "give the ID of an earlier job, or leave it out and describe a new one"
+            raise param_error("job_id", "job_id: it is empty", advice)
+        return handler(given)
 
     @model_validator(mode="after")
     def _check_unless_resumed(self) -> Self:
@@ -105,7 +108,7 @@ class ParamObject(_Params):
         return resolved
 
 
-class HideNull(Description):
+class HideNull:
     """Omits the alternative null from an optional object's JSON schema."""
 
     def __get_pydantic_json_schema__(
@@ -134,36 +137,9 @@ class LogoParam(ParamObject):
 
 
 # Generated content must carry a mark in mainland China (GB 45438-2025): on by default.
-LogoAdd = Annotated[
-    int | None,
-    IntChoice(
-        (0, 1),
-        en="1 adds the visible AI mark, 0 leaves it out. Default 1.",
-        zh="1 添加可见的 AI 标识，0 不添加。默认 1。",
-    ),
-]
-ApprovedLogoAdd = Annotated[
-    int | None,
-    IntChoice(
-        (0, 1),
-        en="1 adds the visible AI mark, 0 leaves it out once approved in the console. Default 1.",
-        zh="1 添加可见的 AI 标识；0 不添加，需先在控制台通过审批。默认 1。",
-    ),
-]
-Logo = Annotated[
-    LogoParam | None,
-    HideNull(
-        en="Your own mark: logo_url or logo_image (base64), stretched into logo_rect in pixels.",
-        zh="自定义标识：logo_url 或 logo_image（base64），拉伸到 logo_rect（像素）。",
-    ),
-]
-ResumedJob = Annotated[
-    str | None,
-    JobId(
-        en="ID of an earlier job to resume: nothing new is submitted or charged.",
-        zh="要继续等待的已有任务 ID：不会提交新任务，也不会重复计费。",
-    ),
-]
+LogoAdd = Annotated[int | None, Choice((0, 1))]
+Logo = Annotated[LogoParam | None, HideNull()]
+ResumedJob = Annotated[str | None, JobId()]
 
 
 def encode_params(params: MediaParams) -> dict[str, Any]:
@@ -203,22 +179,6 @@ def _spelling_advice(name: object, cls: type[BaseModel]) -> str:
     near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
     check = f"did you mean {near[0]}? If not," if near else "check its name, or"
     return f"{check} put it into extra="
-
-
-def _resumes(cls: type[MediaParams], given: dict[str, Any]) -> bool:
-    job_id = given.get("job_id")
-    has_id = isinstance(job_id, str | int) and bool(str(job_id).strip())
-    return has_id and "job_id" in cls.model_fields
-
-
-def _refuse_blank_job_id(cls: type[MediaParams], given: dict[str, Any]) -> None:
-    """Refuse a blank job ID, unless a new job is described beside it.
-
-    Language models fill optional fields with empty texts: then a new job is what they ask for.
-    """
-    if given.keys() == {"job_id"} <= cls.model_fields.keys() and isinstance(given["job_id"], str):
-        advice = "give the ID of an earlier job, or leave it out and describe a new one"
-        raise param_error("job_id", "job_id: it is empty", advice)
 
 
 def _items(params: BaseModel) -> Iterator[tuple[str, Any]]:

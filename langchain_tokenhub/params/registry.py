@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from langchain_tokenhub.catalogue import Kind
+from langchain_tokenhub.catalogue.toml import rows
 from langchain_tokenhub.params.base import MediaParams
 from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
 from langchain_tokenhub.params.three_d import Hy3D30, Hy3D31, Hy3DExpress, ThreeDParams
-from langchain_tokenhub.params.validators import Description, strip_query
+from langchain_tokenhub.params.validators import strip_query
 from langchain_tokenhub.params.video import (
     HyVideo15,
     VideoParams,
@@ -22,7 +23,6 @@ from langchain_tokenhub.params.video import (
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-    from pydantic.fields import FieldInfo
 
 Language = Literal["zh", "en"]
 
@@ -65,16 +65,21 @@ def schema_class(model: str, language: Language, kind: Kind | None = None) -> ty
 @functools.cache
 def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
     # the same fields again, each with its description: validators and order come from `cls`
-    fields: Any = {name: _field(field, language) for name, field in cls.model_fields.items()}
+    fields: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        described = Field(description=description(cls, name, language))
+        annotated: Any = Annotated
+        annotation = annotated[field.annotation, *field.metadata, described]
+        fields[name] = annotation, ... if field.is_required() else field.default
     return create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **fields)
 
 
-def _field(field: FieldInfo, language: Language) -> tuple[Any, Any]:
-    text = next(item for item in field.metadata if isinstance(item, Description))
-    description = Field(description=text.zh if language == "zh" else text.en)
-    annotated: Any = Annotated
-    annotation = annotated[field.annotation, *field.metadata, description]
-    return annotation, ... if field.is_required() else field.default
+def description(cls: type[MediaParams], name: str, language: Language) -> str:
+    """Return what a language model reads of a parameter."""
+    texts = rows("param_descriptions")
+    tables = (texts.get(base.__name__, {}) for base in cls.__mro__)
+    text: str = next(table[name][language] for table in tables if name in table)
+    return text.replace("{sources}", texts["sources"][language])
 
 
 def explain(error: ValidationError, *, model: str) -> str:

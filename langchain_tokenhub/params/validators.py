@@ -28,18 +28,6 @@ NOT_NEEDED = object()
 """Placeholder for a required parameter of a call that only resumes a job."""
 
 
-EN_SOURCES = "link, data URL, ID of an earlier job, or path in an allowed folder"
-ZH_SOURCES = "链接、data URL、已有任务 ID 或允许目录中的路径"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """A parameter's description in both languages; empty for a field of an object."""
-
-    en: str = ""
-    zh: str = ""
-
-
 def param_error(kind: LiteralString, what: str, advice: str) -> PydanticCustomError:
     """Return an error that states the fault and the remedy, without the input."""
     return PydanticCustomError(kind, "{what}; {advice}", {"what": what, "advice": advice})
@@ -60,7 +48,7 @@ def strip_query(text: str) -> str:
     return _LINK.sub(r"\1\2", text)
 
 
-class Validator(Description, ABC):
+class Validator(ABC):
     """The rule of one value."""
 
     @abstractmethod
@@ -89,7 +77,6 @@ class String(Validator):
     """Text without surrounding space, limited in characters (code points)."""
 
     most: int | None = None
-    least: int = 1
     warn_above: int | None = None
     """Longer texts are sent with a warning, because sources disagree on the limit."""
 
@@ -97,7 +84,7 @@ class String(Validator):
         if not isinstance(value, str):
             raise param_error("text", f"{type(value).__name__}, text is needed", "give a string")
         text = _repair_surrogates(value.strip())
-        if len(text) < self.least:
+        if not text:
             raise param_error("text_short", "empty text", "write it, or leave the field out")
         if self.most is not None and len(text) > self.most:
             what = f"{len(text)} characters, at most {self.most}"
@@ -108,7 +95,7 @@ class String(Validator):
         return text
 
     def _json_schema(self) -> dict[str, Any]:
-        return _schema("string", minLength=self.least or None, maxLength=self.most)
+        return _schema("string", minLength=1, maxLength=self.most)
 
 
 @dataclass(frozen=True)
@@ -156,39 +143,23 @@ class Boolean(Validator):
 
 
 @dataclass(frozen=True)
-class IntChoice(Validator):
-    """One of a few integers; a boolean is none."""
+class Choice(Validator):
+    """One of a few words or integers; a word in any spelling ("low_poly", "lowpoly")."""
 
-    values: tuple[int, ...]
+    values: tuple[str, ...] | tuple[int, ...]
 
-    def _validate(self, value: Any) -> int:
-        number = _integer(value)
-        if number is None or number not in self.values:
-            allowed = " or ".join(map(str, self.values))
+    def _validate(self, value: Any) -> str | int:
+        spellings = {_normalize(choice): choice for choice in self.values}
+        choice = spellings.get(_normalize(value))
+        if choice is None:
+            allowed = (" or " if len(self.values) == 2 else ", ").join(map(str, self.values))
             what = f"{short_repr(value)}, only {allowed}"
             raise param_error("choice", what, "choose one of them")
-        return number
+        return choice
 
     def _json_schema(self) -> dict[str, Any]:
-        return {"type": "integer", "enum": list(self.values)}
-
-
-@dataclass(frozen=True)
-class Choice(Validator):
-    """One of a few words in any spelling ("low_poly", "lowpoly"), sent as the service spells it."""
-
-    values: tuple[str, ...]
-
-    def _validate(self, value: Any) -> str:
-        spellings = {_normalize(word): word for word in self.values}
-        word = spellings.get(_normalize(value)) if isinstance(value, str) else None
-        if word is None:
-            what = f"{short_repr(value)}, only {', '.join(self.values)}"
-            raise param_error("choice", what, "choose one of them")
-        return word
-
-    def _json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.values)}
+        type_ = "string" if isinstance(self.values[0], str) else "integer"
+        return {"type": type_, "enum": list(self.values)}
 
 
 @dataclass(frozen=True)
@@ -199,17 +170,15 @@ class PixelSize(Validator):
     most: int | None = None
     pixels: int | None = None
     long_sides: tuple[int, ...] = ()
-    example: str = "1024:1024"
 
     def _validate(self, value: Any) -> str:
         text = value.strip() if isinstance(value, str) else ""
         if not re.fullmatch(r"[0-9]{1,5}:[0-9]{1,5}", text):
             what = f"{short_repr(value)}, width:height in pixels is needed"
-            raise param_error("size", what, f"write it with a colon, such as {self.example}")
+            raise param_error("size", what, "write it with a colon, such as 1024:1024")
         fault = self._fault(*map(int, text.split(":")))
         if fault:
-            advice = f"choose another, such as {self.example}"
-            raise param_error("size", f"{text}: {fault}", advice)
+            raise param_error("size", f"{text}: {fault}", "choose another, such as 1024:1024")
         return text
 
     def _json_schema(self) -> dict[str, Any]:
@@ -329,8 +298,9 @@ def _integer(value: object) -> int | None:
     return int(value) if value == value // 1 else None
 
 
-def _normalize(word: str) -> str:
-    return re.sub(r"[^0-9a-z]", "", word.lower())
+def _normalize(value: object) -> str | int | None:
+    """Return a word without case and punctuation, or an integer."""
+    return re.sub(r"[^0-9a-z]", "", value.lower()) if isinstance(value, str) else _integer(value)
 
 
 def _repair_surrogates(text: str) -> str:

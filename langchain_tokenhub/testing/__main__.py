@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_tokenhub.testing.server import Emulator
@@ -96,26 +96,21 @@ def serve(hub: Emulator, announce: Callable[[str], None]) -> None:
         threading.Event().wait()
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return int(text)
+def _reader(convert: Callable[[str], Any], most: float, what: str) -> Callable[[str], Any]:
+    """Return a function that reads a number from 0 to `most`."""
+
+    def read(text: str) -> Any:
+        with suppress(ValueError):
+            if 0 <= (value := convert(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
+
+    return read
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
-    return value
+_port = _reader(int, 65535, "port: 0 to 65535")
+_count = _reader(int, sys.maxsize, "whole number")
+_positive = _reader(float, sys.float_info.max, "number of 0 or more")
 
 
 def _latency(text: str) -> Latency:

@@ -20,8 +20,6 @@ from langchain_tokenhub.testing.chat_validation import (
     is_schema,
     parts_of,
     pieces,
-    resolve,
-    type_of,
 )
 from langchain_tokenhub.testing.tables import ChatModel, table
 
@@ -56,7 +54,7 @@ def _shorten(answer: Answer, limit: int) -> Answer:
 
 
 class ToolResult(NamedTuple):
-    """The answer of a tool; `job` is a job id or a link in it, unless it tells of a failure."""
+    """The answer of a tool; `job` is a job id or a link in it, unless the call failed."""
 
     name: str
     text: str
@@ -71,14 +69,14 @@ class Turn(NamedTuple):
     asked: tuple[str, ...]
     results: tuple[ToolResult, ...]
     earlier: tuple[ToolResult, ...]
-    pictures: int
+    images: int
 
 
 def read_turn(messages: Sequence[Body]) -> Turn:
-    """Read the last turn; a picture that follows a tool's result belongs to that result."""
+    """Read the last turn; an image that follows a tool's result belongs to that result."""
     start = 0
     for at, message in enumerate(messages):
-        is_result = at > 0 and messages[at - 1]["role"] == "tool" and _pictures(message) > 0
+        is_result = at > 0 and messages[at - 1]["role"] == "tool" and _count_images(message) > 0
         start = at if message["role"] == "user" and not is_result else start
     return Turn(
         system=" ".join(_text_of(m) for m in messages if m["role"] == "system"),
@@ -86,7 +84,7 @@ def read_turn(messages: Sequence[Body]) -> Turn:
         asked=tuple(_text_of(m) for m in messages if m["role"] == "user"),
         results=tuple(_results(messages[start:])),
         earlier=tuple(_results(messages[:start])),
-        pictures=_pictures(messages[start]),
+        images=_count_images(messages[start]),
     )
 
 
@@ -94,7 +92,7 @@ def _text_of(message: Body) -> str:
     return "\n".join(part["text"] for part in parts_of(message) if part["type"] == "text")
 
 
-def _pictures(message: Body) -> int:
+def _count_images(message: Body) -> int:
     return sum(part["type"] != "text" for part in parts_of(message))
 
 
@@ -145,7 +143,7 @@ def _topic(name: str, description: str = "") -> str:
 
 
 def _wanted(turn: Turn, tools: list[_Tool]) -> list[_Tool]:
-    """Return the best tool of each topic that has not answered, pictures before all else."""
+    """Return the best tool of each topic that has not answered, images before all else."""
     done = {result.name for result in turn.results}
     done_topics = {_topic(name) for name in done} - {""}
     best: dict[str, tuple[int, _Tool]] = {}
@@ -171,7 +169,7 @@ def _score(tool: _Tool, text: str) -> int:
 
 
 def _topics_of(text: str) -> set[str]:
-    """Return what a text asks for; "this picture" asks for no new one."""
+    """Return what a text asks for; "this image" asks for no new one."""
     plain = re.sub(table("topics")["media"]["reference"], " ", text)
     return {row["name"] for row in table("topics")["topic"] if re.search(row["ask"], plain)}
 
@@ -181,11 +179,11 @@ def _calls(turn: Turn, tool: _Tool) -> list[ToolCall]:
     text, fields = _part_about(tool.topic, turn.text), tool.schema.get("properties", {}).items()
     named = (inner for name, inner in fields if _field(name).get("kind") == "place")
     one = any(type_of(resolve(inner, tool.schema)) == "string" for inner in named)
-    picture = _picture(turn, tool, text)
+    image = _image(turn, tool, text)
     return [
         ToolCall(tool.name, _json(fill(tool.schema, facts)))
         for place in (_places(turn.text) if one else []) or [""]
-        for facts in [read_facts(text, tool.topic, picture, place)]
+        for facts in [read_facts(text, tool.topic, image, place)]
     ]
 
 
@@ -194,15 +192,15 @@ def _part_about(topic: str, text: str) -> str:
     if topic not in table("topics")["media"]["kinds"]:
         return text
     clauses = [c.strip() for c in re.split(r"[，,；;。：:\n]|\b(?:and )?then\b", text)]
-    mine = next((c for c in clauses if topic in _topics_of(c)), None)
-    if mine is None or len(clauses) == 1:
+    clause = next((c for c in clauses if topic in _topics_of(c)), None)
+    if clause is None or len(clauses) == 1:
         return text
-    names = [name for name in read_facts(text).quotes if name not in mine][:1]
-    return "，".join([*names, re.sub(r"^(再|然后|并|最后|请|and |also )+", "", mine)])
+    names = [name for name in read_facts(text).quotes if name not in clause][:1]
+    return "，".join([*names, re.sub(r"^(再|然后|并|最后|请|and |also )+", "", clause)])
 
 
-def _picture(turn: Turn, tool: _Tool, text: str) -> str:
-    """Return the picture that a tool starts from: of this turn, or an earlier one referred to."""
+def _image(turn: Turn, tool: _Tool, text: str) -> str:
+    """Return the image that a tool starts from: of this turn, or an earlier one referred to."""
     referred = re.search(table("topics")["media"]["reference"], text)
     if tool.topic != "video" and not referred:
         return ""
@@ -225,24 +223,51 @@ class Facts:
     text: str
     numbers: deque[float]
     quotes: deque[str]
-    picture: str = ""
+    image: str = ""
     place: str = ""
     objects_left: int = 2000  # a schema that holds itself would never end
 
 
-def read_facts(text: str, topic: str = "", picture: str = "", place: str = "") -> Facts:
+def read_facts(text: str, topic: str = "", image: str = "", place: str = "") -> Facts:
     """Read the facts for a call about a topic."""
     row: dict[str, str] = next((r for r in table("topics")["topic"] if r["name"] == topic), {})
     operands = re.search(row.get("numbers", r"\Z."), text)
     numbers = operands.groups() if operands else re.findall(_NUMBER, text)
     quotes = ["".join(groups) for groups in re.findall(_QUOTE, text)]
-    return Facts(text, deque(map(float, numbers)), deque(quotes), picture, place)
+    return Facts(text, deque(map(float, numbers)), deque(quotes), image, place)
 
 
 def _find(patterns: Sequence[str], text: str) -> str:
     """Return the first group of the first pattern that is found, or all that it matches."""
     found = next((match for p in patterns if (match := re.search(p, text))), None)
     return next(filter(None, [*found.groups(), found.group()]), "") if found else ""
+
+
+def _dereference(reference: str, root: Schema) -> Schema:
+    """Follow a local reference; where it leads nowhere, anything fits."""
+    found: Any = root
+    for step in reference.split("/")[1:]:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def resolve(schema: Schema, root: Schema) -> Schema:
+    """Follow references, merge `allOf`, and take the first alternative that is not null."""
+    merged = dict(schema)
+    for _ in range(_MAX_DEPTH):
+        if reference := merged.pop("$ref", None):
+            merged = {**_dereference(reference, root), **merged}
+        elif options := merged.pop("anyOf", None) or merged.pop("oneOf", None):
+            merged |= next((o for o in options if o.get("type") != "null"), options[0])
+        for part in merged.pop("allOf", ()):
+            merged |= part
+    return merged
+
+
+def type_of(schema: Body) -> str:
+    """Return the JSON type that a schema accepts."""
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
 
 
 def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
@@ -288,10 +313,10 @@ def _object(schema: Schema, root: Schema, facts: Facts, depth: int) -> dict[str,
 
 def _is_mentioned(name: str, schema: Schema, facts: Facts) -> bool:
     """Return True if the question gives a value for an optional field."""
-    if _field(name).get("kind") == "picture":
-        return bool(facts.picture or re.search(_LINK, facts.text))
+    if _field(name).get("kind") == "image":
+        return bool(facts.image or re.search(_LINK, facts.text))
     if name == "prompt":
-        return not facts.picture
+        return not facts.image
     text, word = facts.text.lower(), rf"\b{re.escape(name.lower())}\b"
     if any(isinstance(v, str) and len(v) > 2 and v.lower() in text for v in schema.get("enum", [])):
         return True
@@ -331,8 +356,8 @@ def _string(name: str, schema: Schema, facts: Facts) -> str:
         return str(example)
     row = _field(name)
     match row.get("kind"):
-        case "picture":
-            found = facts.picture or _find([_LINK], facts.text)
+        case "image":
+            found = facts.image or _find([_LINK], facts.text)
         case "place":
             found = facts.place or next(iter(_places(facts.text)), "")
         case "question":
@@ -404,8 +429,8 @@ def _replies(turn: Turn) -> Iterator[str]:
     """Yield the replies that apply, the best first; empty ones do not count."""
     phrases, text = table("phrases"), turn.text
     patterns = phrases["patterns"]
-    if turn.pictures:
-        yield _say(turn, "picture")
+    if turn.images:
+        yield _say(turn, "image")
     if re.search(patterns["translate"], turn.system):
         yield phrases["translations"].get(text.strip(), "")
     yield _find(patterns["say"], text)
@@ -425,7 +450,7 @@ def _media_kind(turn: Turn, tool: str) -> str:
 
 
 def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
-    """Tell what is being made; other tools are called without a text."""
+    """Name what is being made; other tools are called without a text."""
     kinds = [_media_kind(turn, call.name) for call in calls]
     return _say(turn, "start", kinds=_say(turn, "and").join(kinds)) if all(kinds) else ""
 

@@ -24,9 +24,8 @@ from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import (
     FOREVER,
     Exchange,
-    cut_short,
     drip,
-    fault_answer,
+    error_json,
     json_response,
     to_json,
 )
@@ -71,7 +70,7 @@ async def chat(x: Exchange) -> Response:
     usage = count_usage(answer, prompt, x.hub.cache.count(x.body), x.hub.era)
     if not x.body.get("stream"):
         await x.hub.sleep(_TOKEN_SECONDS * answer.tokens)
-        return _respond(x, completion(answer, envelope, usage))
+        return json_response(completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
     return StreamingResponse(
@@ -97,18 +96,6 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
         "prompt_tokens_details": {"cached_token" if era == "guide" else "cached_tokens": read},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
-
-
-def _respond(x: Exchange, data: Json) -> Response:
-    match x.fault:
-        case Fault(kind="error-in-200"):
-            return json_response(fault_answer(x, x.fault)[1])
-        case Fault(kind="cut"):
-            raw = to_json(data)
-            headers = {"content-type": "application/json", "content-length": str(len(raw))}
-            return StreamingResponse(cut_short(raw, len(raw) // 2, x.request), headers=headers)
-        case _:
-            return json_response(data)
 
 
 async def _counted(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
@@ -146,7 +133,7 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(fault_answer(x, fault)[1])
+            yield frame(error_json(x.hub, x.rng, fault.error()))
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"

@@ -9,7 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from langchain_tokenhub.testing.chat_validation import count_tokens
 from langchain_tokenhub.testing.errors import RefusedError
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 Function = Callable[[Any], Any]
 Reply: TypeAlias = "str | Mapping[str, Any] | AIMessage"
-_KEYS = ("role", "content", "reasoning_content", "tool_calls", "finish_reason", "usage_metadata")
-_BLOCKS = ("text", "reasoning", "tool_call", "invalid_tool_call")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,28 @@ def _call(function: Callable[[Any], Any], request: Any) -> Answer:
         raise RefusedError("500001", text) from error
 
 
+class _Block(BaseModel):
+    model_config = ConfigDict(strict=True)
+    type: Literal["text", "reasoning", "tool_call", "invalid_tool_call"]
+    text: str = ""
+    reasoning: str = ""
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    role: Literal["assistant"] = "assistant"
+    content: str | list[str | _Block] | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    finish_reason: str | None = None
+    usage_metadata: dict[str, int | dict[str, Any]] | None = None
+
+    def blocks(self) -> list[_Block]:
+        """Return the content as blocks."""
+        parts = self.content if isinstance(self.content, list) else [self.content or ""]
+        return [_Block(type="text", text=p) if isinstance(p, str) else p for p in parts]
+
+
 def read_reply(reply: Any) -> Answer:
     """Read a text, an `AIMessage`, or a dict in the form of the service's messages.
 
@@ -123,23 +145,20 @@ def read_reply(reply: Any) -> Answer:
     """
     if isinstance(reply, str):
         return Answer(reply)
-    message = reply if isinstance(reply, Mapping) else _message_fields(reply)
-    if unknown := [key for key in message if key not in _KEYS]:
-        raise TypeError(f"A reply has no {unknown[0]!r}; it has {', '.join(_KEYS)}.")
-    if message.get("role", "assistant") != "assistant":
-        raise TypeError(f"A reply has the role 'assistant', not {message['role']!r}.")
-    calls = tuple(_read_call(call) for call in message.get("tool_calls") or ())
-    content = message.get("content")
-    reasoning = message.get("reasoning_content") or _read_content(content, "reasoning")
-    if not isinstance(reasoning, str):
-        raise TypeError(f"reasoning_content is a text, not {type(reasoning).__name__}.")
-    finish = message.get("finish_reason") or ("tool_calls" if calls else "stop")
-    usage = message.get("usage_metadata") or {}
-    if not isinstance(usage, Mapping) or not all(
-        isinstance(usage.get(key, 0), int) for key in ("input_tokens", "output_tokens")
-    ):
-        raise TypeError(f"usage_metadata is LangChain's UsageMetadata, not {usage!r}.")
-    return Answer(_read_content(content, "text"), reasoning, calls, str(finish), usage)
+    fields = reply if isinstance(reply, Mapping) else _message_fields(reply)
+    try:
+        read = _Reply.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise TypeError(f"Wrong reply: {first['loc'][0]!r}: {first['msg']}.") from error
+    calls = tuple(map(_read_call, read.tool_calls or ()))
+    return Answer(
+        content="".join(block.text for block in read.blocks()),
+        reasoning=read.reasoning_content or "".join(block.reasoning for block in read.blocks()),
+        calls=calls,
+        finish=read.finish_reason or ("tool_calls" if calls else "stop"),
+        usage=read.usage_metadata or {},
+    )
 
 
 def _message_fields(reply: Any) -> Mapping[str, Any]:
@@ -158,34 +177,11 @@ def _message_fields(reply: Any) -> Mapping[str, Any]:
     }
 
 
-def _read_content(content: Any, kind: str) -> str:
-    """Join the blocks of one kind; a plain text is one block of text."""
-    parts: Any = [content or ""] if isinstance(content, str | None) else content
-    if not isinstance(parts, Sequence):
-        raise TypeError(f"The content of a reply is a text, not {type(content).__name__}.")
-    blocks: list[Any] = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
-    for block in blocks:
-        if not isinstance(block, Mapping) or block.get("type") not in _BLOCKS:
-            raise TypeError(f"A reply has blocks of the types {', '.join(_BLOCKS)}; not {block!r}.")
-    return "".join(str(block.get(kind, "")) for block in blocks if block["type"] == kind)
-
-
-def _read_call(call: Any) -> ToolCall:
-    found = call.get("function", call) if isinstance(call, Mapping) else None
-    match found:
-        case {"name": str(name), "arguments": arguments} | {
-            "name": str(name),
-            "args": arguments,
-        } if name:
-            return ToolCall(name, _json(name, arguments), call.get("id"))
-        case _:
-            raise TypeError(f"A tool call has a name and args, as LangChain's; not {call!r}.")
-
-
-def _json(name: str, arguments: Any) -> str:
-    if isinstance(arguments, str):
-        return arguments
-    try:
-        return json.dumps({**arguments}, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"The args of {name} are no dict of JSON: {error}.") from error
+def _read_call(call: Mapping[str, Any]) -> ToolCall:
+    match call.get("function", call):
+        case {"name": str(name), "args": arguments} | {"name": str(name), "arguments": arguments}:
+            if isinstance(arguments, Mapping):
+                arguments = json.dumps(dict(arguments), ensure_ascii=False)
+            if name and isinstance(arguments, str):
+                return ToolCall(name, arguments, call.get("id"))
+    raise TypeError(f"A tool call has a name and args, as LangChain's; not {call!r}.")

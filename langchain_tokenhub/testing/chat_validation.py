@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from langchain_tokenhub.testing.errors import Era, RefusedError, bad, check_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from langchain_tokenhub.testing.errors import Era, bad, check_model
 from langchain_tokenhub.testing.tables import ChatModel, chat_model
 
 Body = Mapping[str, Any]
-Check = Callable[[Any], bool]
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> ChatModel:
@@ -25,18 +25,226 @@ def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> ChatModel:
     if not isinstance(model, str) or not model:
         raise bad("Missing required parameter: 'model'.")
     check_model(model, "chat", added)
-    for name, is_valid in _FIELDS.items():
-        if body.get(name) is not None and not is_valid(body[name]):
-            raise bad(f"Invalid value for parameter '{name}'.")
-    if body.get("stream_options") is not None and not body.get("stream"):
-        raise bad("stream_options is only allowed when stream is true.")
-    check_messages(body.get("messages"))
-    _check_tools(body)
+    try:
+        _Chat.model_validate({k: v for k, v in body.items() if v is not None})
+    except ValidationError as error:
+        raise bad(_describe(error)) from error
+    _check_order(body["messages"])
     row = chat_model(model)
     _check_capabilities(body, row)
     if era == "today":
         _check_family(body, row)
     return row
+
+
+def _describe(error: ValidationError) -> str:
+    """Name the parameter and the position of the first mistake."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name, *path = first["loc"] or ("body",)
+    position = "".join(f"[{step}]" for step in path if isinstance(step, int))
+    return f"Invalid value for parameter '{name}{position}': {first['msg']}."
+
+
+# -- shapes -------------------------------------------------------------------------------------
+
+_MAX_MINIMUM = 10_000
+"""The largest `minItems` or `minLength` that is accepted: answers stay small."""
+_LINK = r"https?://[^\s/]+"
+_DATA_URL = r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]+"
+_REFERENCE = r"^#((/(\$defs|definitions|properties)/[^/]+)|/items)*$"
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class _Open(BaseModel):
+    """A JSON object; fields that are not listed pass, and values keep their types."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Closed(_Open):
+    """A JSON object that holds no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+_Type = Literal["object", "array", "string", "integer", "number", "boolean", "null"]
+
+
+class _Schema(_Open):
+    """The keys of a JSON schema that the emulator reads."""
+
+    type: _Type | Annotated[list[_Type], Field(min_length=1)] = "object"
+    ref: str = Field("", alias="$ref", pattern=_REFERENCE)
+    defs: dict[str, _Schema] = Field({}, alias="$defs")
+    definitions: dict[str, _Schema] = {}
+    properties: dict[str, _Schema] = {}
+    items: _Schema | None = None
+    enum: list[Any] = []
+    required: list[Any] = []
+    any_of: _Schemas = Field([], alias="anyOf")
+    one_of: _Schemas = Field([], alias="oneOf")
+    all_of: _Schemas = Field([], alias="allOf")
+    minimum: float = 0
+    maximum: float = 0
+    exclusive_minimum: float = Field(0, alias="exclusiveMinimum")
+    exclusive_maximum: float = Field(0, alias="exclusiveMaximum")
+    max_length: float = Field(0, alias="maxLength")
+    max_items: float = Field(0, alias="maxItems")
+    min_length: int = Field(0, alias="minLength", ge=0, le=_MAX_MINIMUM)
+    min_items: int = Field(0, alias="minItems", ge=0, le=_MAX_MINIMUM)
+
+
+_Schemas = Annotated[list[_Schema], Field(min_length=1)]
+
+
+def is_schema(value: Any) -> bool:
+    """Return True if a schema and all that it holds are well formed."""
+    try:
+        _Schema.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+class _Media(_Open):
+    url: Annotated[str, Field(pattern=rf"^({_LINK}|{_DATA_URL})")]
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+class _File(_Open):
+    url: Annotated[str, Field(pattern=f"^{_LINK}")]
+
+
+class _Part(_Closed):
+    type: Literal["text", "image_url", "video_url", "file_url"]
+    text: str = ""
+    image_url: _Media | None = None
+    video_url: _Media | None = None
+    file_url: _File | None = None
+
+    @model_validator(mode="after")
+    def _has_its_field(self) -> Self:
+        if self.model_fields_set != {"type", self.type} or getattr(self, self.type) is None:
+            raise ValueError(f"a part of the type {self.type} has the field {self.type} alone")
+        return self
+
+
+class _Called(_Open):
+    name: str
+    arguments: str
+
+
+class _Call(_Closed):
+    id: str
+    type: Literal["function"] = "function"
+    function: _Called
+    index: Any = None
+
+
+_ROLE_FIELDS = {
+    "assistant": {"tool_calls", "reasoning_content", "reasoning_details"},
+    "tool": {"tool_call_id"},
+}
+
+
+class _Message(_Closed):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | Annotated[list[_Part], Field(min_length=1)] | None = None
+    name: Any = None
+    tool_calls: Annotated[list[_Call], Field(min_length=1)] | None = None
+    tool_call_id: str = ""
+    reasoning_content: Any = None
+    reasoning_details: Any = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        known = {"role", "content", "name"} | _ROLE_FIELDS.get(self.role, set())
+        if unknown := self.model_fields_set - known:
+            raise ValueError(f"role {self.role} has no {min(unknown)}")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is required")
+        parts = self.content if isinstance(self.content, list) else []
+        if self.role != "user" and any(part.type != "text" for part in parts):
+            raise ValueError(f"role {self.role} takes only text")
+        return self
+
+
+class _Function(_Open):
+    name: _Name
+    description: str = ""
+    parameters: _Schema | None = None
+
+
+class _Tool(_Open):
+    type: str
+    function: _Function | None = None
+
+    @model_validator(mode="after")
+    def _describes_a_function(self) -> Self:
+        if self.type == "function":
+            if self.function is None:
+                raise ValueError("function is required")
+            schema = self.function.parameters
+            if schema and (schema.type != "object" or "type" not in schema.model_fields_set):
+                raise ValueError("parameters must have the type object")
+        return self
+
+
+class _Thinking(_Open):
+    type: Literal["enabled", "disabled", "adaptive"]
+
+
+class _NamedSchema(_Open):
+    name: _Name
+    schema_: _Schema = Field(alias="schema")
+
+
+class _ResponseFormat(_Open):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("json_schema is required")
+        return self
+
+
+class _Chat(_Open):
+    """A chat request."""
+
+    messages: list[_Message] = Field(min_length=1)
+    stream: bool = False
+    stream_options: dict[str, bool] = {}
+    temperature: float = Field(1, ge=0, le=2)
+    top_p: float = Field(1, ge=0, le=1)
+    presence_penalty: float = Field(0, ge=-2, le=2)
+    frequency_penalty: float = Field(0, ge=-2, le=2)
+    max_tokens: int = Field(1, gt=0)
+    max_completion_tokens: int = Field(1, gt=0)
+    n: int = Field(1, ge=1, le=1)
+    seed: int = 0
+    stop: str | Annotated[list[str], Field(min_length=1, max_length=4)] = ""
+    tools: list[_Tool] = Field([], min_length=1)
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    thinking: _Thinking | None = None
+    reasoning_effort: str = ""
+    response_format: _ResponseFormat | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if "stream_options" in self.model_fields_set and not self.stream:
+            raise ValueError("stream_options is only allowed when stream is true")
+        names = [tool.function.name for tool in self.tools if tool.function]
+        match self.tool_choice:
+            case "required" if not self.tools:
+                raise ValueError("tool_choice needs tools")
+            case {"type": "function", "function": {"name": str(name)}} if name in names:
+                return self
+            case dict():
+                raise ValueError("tool_choice names no tool")
+        return self
 
 
 # -- tokens -------------------------------------------------------------------------------------
@@ -65,7 +273,7 @@ def prompt_tokens(body: Body) -> int:
 
 
 def message_tokens(message: Body) -> int:
-    """Count the tokens of one message; a picture or a film counts 256."""
+    """Count the tokens of one message; an image or a video counts 256."""
     parts = parts_of(message)
     words = sum(count_tokens(p["text"]) if p["type"] == "text" else _MEDIA_TOKENS for p in parts)
     calls = message.get("tool_calls") or []
@@ -78,129 +286,8 @@ def parts_of(message: Body) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-# -- JSON schemas -------------------------------------------------------------------------------
+# -- order and capabilities ---------------------------------------------------------------------
 
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-_MAX_DEPTH = 8
-_MAX_MINIMUM = 10_000
-"""The largest `minItems` or `minLength` that is accepted: answers stay small."""
-
-
-def is_schema(value: Any, root: Any = None) -> bool:
-    """Return True if a schema and all that it holds are well formed."""
-    if not isinstance(value, dict):
-        return False
-    root = value if root is None else root
-    known = ((check, value[key]) for key, check in _SCHEMA_KEYS.items() if key in value)
-    return all(check(inner, root) for check, inner in known)
-
-
-def _dereference(reference: str, root: Mapping[str, Any]) -> Any:
-    """Follow a local reference; `None` where it leads nowhere."""
-    found: Any = root
-    for step in filter(None, reference.removeprefix("#").split("/")):
-        found = found.get(step) if isinstance(found, dict) else None
-    return found
-
-
-def resolve(schema: Body, root: Body) -> Body:
-    """Follow references, merge `allOf`, and take the first alternative that is not null."""
-    for _ in range(_MAX_DEPTH):
-        if "$ref" in schema:
-            schema = {**(_dereference(schema["$ref"], root) or {}), **_without(schema, "$ref")}
-        elif options := schema.get("anyOf") or schema.get("oneOf"):
-            option = next((o for o in options if o.get("type") != "null"), options[0])
-            schema = {**_without(schema, "anyOf", "oneOf"), **option}
-        elif parts := schema.get("allOf"):
-            schema = {k: v for p in [_without(schema, "allOf"), *parts] for k, v in p.items()}
-    return schema
-
-
-def _without(schema: Body, *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in schema.items() if k not in keys}
-
-
-def type_of(schema: Body) -> str:
-    """Return the JSON type that a schema accepts."""
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    return next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else str(kind)
-
-
-def _is_a(*kinds: type) -> Callable[..., bool]:
-    """Return a check for exact types: for JSON a boolean is no number."""
-    return lambda value, *_: type(value) in kinds
-
-
-def _are_schemas(values: Iterable[Any], root: Any) -> bool:
-    return all(is_schema(value, root) for value in values)
-
-
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "maxLength", "maxItems")
-_SCHEMA_KEYS: dict[str, Callable[[Any, Any], bool]] = {
-    "type": lambda v, _: bool(v) and all(k in _TYPES for k in (v if isinstance(v, list) else [v])),
-    "$ref": lambda v, root: isinstance(v, str) and isinstance(_dereference(v, root), dict),
-    "properties": lambda v, root: isinstance(v, dict) and _are_schemas(v.values(), root),
-    "items": is_schema,
-    **dict.fromkeys(("enum", "required"), _is_a(list)),
-    **dict.fromkeys(
-        ("anyOf", "oneOf", "allOf"),
-        lambda v, root: isinstance(v, list) and bool(v) and _are_schemas(v, root),
-    ),
-    **dict.fromkeys(_BOUNDS, _is_a(int, float)),
-    **dict.fromkeys(
-        ("minLength", "minItems"), lambda v, _: type(v) is int and 0 <= v <= _MAX_MINIMUM
-    ),
-}
-
-
-# -- single fields ------------------------------------------------------------------------------
-
-
-def _between(low: float, high: float) -> Check:
-    return lambda v: type(v) in (int, float) and low <= v <= high
-
-
-def _is_response_format(value: Any) -> bool:
-    match value:
-        case {"type": "text" | "json_object"}:
-            return True
-        case {"type": "json_schema", "json_schema": {"name": str(name), "schema": schema}}:
-            return bool(_NAME.fullmatch(name)) and is_schema(schema)
-        case _:
-            return False
-
-
-_FIELDS: dict[str, Check] = {
-    "stream": _is_a(bool),
-    "stream_options": lambda v: isinstance(v, dict) and type(v.get("include_usage", False)) is bool,
-    "temperature": _between(0, 2),
-    "top_p": _between(0, 1),
-    "presence_penalty": _between(-2, 2),
-    "frequency_penalty": _between(-2, 2),
-    "max_tokens": lambda v: type(v) is int and v > 0,
-    "max_completion_tokens": lambda v: type(v) is int and v > 0,
-    "n": lambda v: type(v) is int and v == 1,
-    "seed": _is_a(int),
-    "stop": lambda v: (
-        isinstance(v, str)
-        or (isinstance(v, list) and 1 <= len(v) <= 4 and all(isinstance(w, str) for w in v))
-    ),
-    "parallel_tool_calls": _is_a(bool),
-    "thinking": lambda v: (
-        isinstance(v, dict) and v.get("type") in ("enabled", "disabled", "adaptive")
-    ),
-    "reasoning_effort": _is_a(str),
-    "response_format": _is_response_format,
-}
-
-
-# -- messages -----------------------------------------------------------------------------------
-
-_LINK = re.compile(r"https?://[^\s/]+")
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]+")
-_KEYS = {role: {"role", "content", "name"} for role in ("system", "user", "assistant", "tool")}
-_KEYS["assistant"] |= {"tool_calls", "reasoning_content", "reasoning_details"}
-_KEYS["tool"] |= {"tool_call_id"}
 _MAY_FOLLOW = {
     "": {"system", "user"},
     "system": {"user"},
@@ -210,140 +297,28 @@ _MAY_FOLLOW = {
 }
 
 
-def _is_link(value: Any, *, data: bool) -> bool:
-    url = value.get("url") if isinstance(value, dict) else None
-    return isinstance(url, str) and bool(_LINK.match(url) or (data and _DATA_URL.match(url)))
-
-
-_PARTS: dict[str, Check] = {
-    "text": _is_a(str),
-    "image_url": lambda v: (
-        _is_link(v, data=True) and v.get("detail", "auto") in ("auto", "low", "high")
-    ),
-    "video_url": lambda v: _is_link(v, data=True),
-    "file_url": lambda v: _is_link(v, data=False),
-}
-
-
-def check_messages(messages: Any) -> None:
-    """Check shapes and order: system (optional), then user and assistant in turn.
-
-    Raises:
-        RefusedError: Naming the position.
-    """
-    if not isinstance(messages, list) or not messages:
-        raise bad("Missing required parameter: 'messages' must be a non-empty list.")
+def _check_order(messages: list[Body]) -> None:
+    """Check that roles take turns, system first if at all, and that each tool call is answered."""
     before, open_calls = "", set[str]()
     for at, message in enumerate(messages):
-        role = _check_message(message, at)
+        role, where = message["role"], f"messages[{at}]"
         if role not in _MAY_FOLLOW[before]:
             after = f"after role '{before}'" if before else "first"
-            raise bad(f"messages[{at}]: role '{role}' may not come {after}.")
-        if open_calls and role != "tool":
-            raise _unanswered(open_calls, at)
-        open_calls = _update_open_calls(message, role, open_calls, at)
+            raise bad(f"{where}: role '{role}' may not come {after}.")
+        if role == "tool":
+            if message.get("tool_call_id") not in open_calls:
+                raise bad(f"{where}: tool_call_id answers no tool call.")
+            open_calls.remove(message["tool_call_id"])
+        elif open_calls:
+            raise bad(f"{where}: no tool message answers {', '.join(sorted(open_calls))}.")
+        else:
+            open_calls = {call["id"] for call in message.get("tool_calls") or ()}
         before = role
-    last = len(messages) - 1
     if before not in {"user", "tool"}:
-        raise bad(f"messages[{last}]: the last role must be 'user' or 'tool'.")
+        raise bad(f"messages[{len(messages) - 1}]: the last role must be 'user' or 'tool'.")
     if open_calls:
-        raise _unanswered(open_calls, last)
-
-
-def _check_message(message: Any, at: int) -> str:
-    role = message.get("role") if isinstance(message, dict) else None
-    if not isinstance(role, str) or role not in _KEYS:
-        raise bad(f"messages[{at}]: unknown role {role!r}.")
-    if unknown := set(message) - _KEYS[role]:
-        raise bad(f"messages[{at}]: unknown field '{min(unknown)}'.")
-    _check_content(message, role, at)
-    calls = message.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and calls and all(map(_is_call, calls))):
-        raise bad(f"messages[{at}]: malformed 'tool_calls'.")
-    return role
-
-
-def _update_open_calls(message: Body, role: str, open_calls: set[str], at: int) -> set[str]:
-    if role != "tool":
-        return {call["id"] for call in message.get("tool_calls") or []}
-    answered = message.get("tool_call_id")
-    if not isinstance(answered, str) or answered not in open_calls:
-        raise bad(f"messages[{at}]: tool_call_id {answered!r} answers no tool call.")
-    return open_calls - {answered}
-
-
-def _unanswered(calls: set[str], at: int) -> RefusedError:
-    return bad(f"messages[{at}]: no tool message answers {', '.join(sorted(calls))}.")
-
-
-def _check_content(message: Body, role: str, at: int) -> None:
-    content = message.get("content")
-    is_only_calls = content is None and role == "assistant" and message.get("tool_calls")
-    if isinstance(content, str) or is_only_calls:
-        return
-    if not isinstance(content, list) or not content:
-        raise bad(f"messages[{at}]: 'content' must be a string or a list of parts.")
-    allowed = _PARTS if role == "user" else {"text": _PARTS["text"]}
-    for number, part in enumerate(content):
-        _check_part(part, allowed, f"messages[{at}].content[{number}]")
-
-
-def _check_part(part: Any, allowed: Mapping[str, Check], where: str) -> None:
-    kind = str(part.get("type")) if isinstance(part, dict) else "none"
-    if kind not in allowed:
-        raise bad(f"{where}: unsupported part type {kind!r}.")
-    if unknown := set(part) - {"type", kind}:
-        raise bad(f"{where}: unknown field '{min(unknown)}'.")
-    if not allowed[kind](part.get(kind)):
-        raise bad(f"{where}: bad value for '{kind}'.")
-
-
-def _is_call(call: Any) -> bool:
-    match call:
-        case {"id": str(), "function": {"name": str(), "arguments": str()}}:
-            known = {"id", "type", "function", "index"}
-            return call.get("type", "function") == "function" and not set(call) - known
-        case _:
-            return False
-
-
-# -- tools and capabilities ---------------------------------------------------------------------
-
-
-def _check_tools(body: Body) -> None:
-    tools = body.get("tools")
-    if tools is not None and (not isinstance(tools, list) or not tools):
-        raise bad("'tools' must be a non-empty list.")
-    for at, tool in enumerate(tools or []):
-        if not _is_tool(tool):
-            raise bad(f"tools[{at}]: malformed tool.")
-    _check_choice(body.get("tool_choice"), tools or [])
-
-
-def _is_tool(tool: Any) -> bool:
-    match tool:
-        case {"type": "function", "function": {"name": str(name), **rest}}:
-            described = isinstance(rest.get("description", ""), str)
-            schema: Any = rest.get("parameters") or {"type": "object"}
-            is_object = is_schema(schema) and schema.get("type") == "object"
-            return bool(_NAME.fullmatch(name)) and described and is_object
-        case {"type": str(kind)}:
-            return kind != "function"
-        case _:
-            return False
-
-
-def _check_choice(choice: Any, tools: list[Any]) -> None:
-    names = {tool["function"]["name"] for tool in tools if tool["type"] == "function"}
-    match choice:
-        case None | "none" | "auto":
-            is_valid = True
-        case {"type": "function", "function": {"name": str(name)}}:
-            is_valid = name in names
-        case _:
-            is_valid = choice == "required" and bool(tools)
-    if not is_valid:
-        raise bad("Invalid value for parameter 'tool_choice'.")
+        calls = ", ".join(sorted(open_calls))
+        raise bad(f"messages[{len(messages) - 1}]: no tool message answers {calls}.")
 
 
 def _check_capabilities(body: Body, row: ChatModel) -> None:

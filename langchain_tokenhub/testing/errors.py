@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_tokenhub.testing.tables import served_models, table
@@ -11,20 +12,21 @@ Era = Literal["today", "guide"]
 ERAS: tuple[Era, ...] = ("today", "guide")
 
 
+@dataclass(eq=False)
 class RefusedError(Exception):
     """The service refuses a request.
 
     Args:
         code: Six digits, a row of `errors.toml`.
         message: The text of the error.
-        retry_after: Whole seconds, for the header.
+        retry_after: The header, seconds or a date.
+        status: The HTTP status, else that of the code.
     """
 
-    def __init__(self, code: str, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
+    code: str
+    message: str
+    retry_after: float | str | None = None
+    status: int | None = None
 
 
 def bad(message: str, *, code: str = "400002") -> RefusedError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args
+from typing import Literal, get_args
+
+from langchain_tokenhub.testing.errors import RefusedError
 
 FaultKind = Literal[
     "status",
@@ -30,27 +32,6 @@ _PATHS: dict[FaultKind, str] = {
 }
 
 
-class FaultDetails(TypedDict, total=False):
-    """The details of a failure.
-
-    `code`, `message`: of the error. `status`: HTTP status, else that of the code, else 500.
-    `retry_after`: the header, seconds or a date. `body`: sent instead of a JSON error.
-    `after`: number of events (of a stream; counted from the end where negative) or bytes (of a
-    file) before the failure. `seconds`: duration of a drip. `times`: number of requests.
-    `path`: only for paths that begin with it.
-    """
-
-    status: int | None
-    code: str
-    message: str
-    retry_after: float | str | None
-    body: str | None
-    after: int
-    seconds: float
-    times: int
-    path: str | None
-
-
 @dataclass
 class Fault:
     """One order; `times` counts down."""
@@ -71,6 +52,11 @@ class Fault:
         if self.kind not in get_args(FaultKind):
             kinds = ", ".join(get_args(FaultKind))
             raise ValueError(f"There is no fault {self.kind!r}; there are {kinds}.")
+
+    def error(self) -> RefusedError:
+        """Return the error that the order describes."""
+        code = self.code or f"{self.status or 500}001"
+        return RefusedError(code, self.message, retry_after=self.retry_after, status=self.status)
 
     def matches(self, method: str, path: str) -> bool:
         """Return True if the order is for such a request."""

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +20,7 @@ from langchain_tokenhub.testing.media_state import MediaHub
 from langchain_tokenhub.testing.state import Received, Rng
 
 BODY_LIMIT = 100 << 20
-"""Bytes of a request; the largest holds a film (1823/136957)."""
+"""Bytes of a request; the largest holds a video (1823/136957)."""
 FOREVER = 86400.0
 _MAX_DEPTH = 100
 _MAX_DRIP_PIECES = 1000
@@ -35,7 +35,6 @@ class Exchange:
         raw: The body; `None` where it was too large to keep.
         fault: The failure that is ordered for it.
         rng: For its ids and all else that is random.
-        body: The JSON object of an authorised POST.
         key: The API key of an authorised request.
     """
 
@@ -45,8 +44,13 @@ class Exchange:
     raw: bytes | None
     fault: Fault | None
     rng: Rng
-    body: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The JSON object of an authorised POST."""
+        body: Mapping[str, Any] = self.received.body
+        return body
 
     @property
     def base(self) -> str:
@@ -74,7 +78,7 @@ def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endp
             response = await _fail(x) or await handler(_authorise(x) if needs_key else x)
         except RefusedError as error:
             response = refusal(hub, x.rng, error)
-        return _dripped(response, x.fault)
+        return _damaged(x, response)
 
     return serve
 
@@ -120,7 +124,7 @@ def _depth(value: Any) -> int:
 
 
 def _authorise(x: Exchange) -> Exchange:
-    """Check the key and read the body.
+    """Check the key and the body.
 
     Raises:
         RefusedError: For a key that is not good, and a body that is no JSON object.
@@ -130,16 +134,11 @@ def _authorise(x: Exchange) -> Exchange:
         raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
     if not x.hub.accepts(key.strip()):
         raise RefusedError("401002", "API Key does not exist or signature verification failed.")
-    return replace(x, body=_body(x) if x.request.method == "POST" else {}, key=key.strip())
-
-
-def _body(x: Exchange) -> dict[str, Any]:
     if x.raw is None:
         raise RefusedError("413001", f"The request body exceeds {BODY_LIMIT >> 20} MB.")
-    body = _parse(x.raw)
-    if not isinstance(body, dict):
+    if x.request.method == "POST" and not isinstance(x.received.body, dict):
         raise RefusedError("400001", "The request body is not a JSON object.")
-    return body
+    return replace(x, key=key.strip())
 
 
 # -- answers ------------------------------------------------------------------------------------
@@ -157,48 +156,44 @@ def json_response(
     return Response(to_json(data), status, headers, media_type="application/json")
 
 
-def refusal(hub: MediaHub, rng: Rng, error: RefusedError) -> Response:
-    """Answer with an error of the era."""
-    status = status_of(hub.era, error.code)
-    body = error_body(hub.era, status, error.code, error.message, rng.uuid())
+def refusal(hub: MediaHub, rng: Rng, error: RefusedError, raw: str | None = None) -> Response:
+    """Answer with an error of the era, or with other text in its place."""
     wait = error.retry_after
-    return json_response(body, status, {} if wait is None else {"retry-after": str(wait)})
+    headers = {} if wait is None else {"retry-after": str(wait)}
+    status = error.status or status_of(hub.era, error.code)
+    if raw is not None:
+        return Response(raw, status, headers)
+    return json_response(error_json(hub, rng, error), status, headers)
+
+
+def error_json(hub: MediaHub, rng: Rng, error: RefusedError) -> dict[str, Any]:
+    """Return the body of an error of the era."""
+    status = error.status or status_of(hub.era, error.code)
+    return error_body(hub.era, status, error.code, error.message, rng.uuid())
 
 
 # -- failures -----------------------------------------------------------------------------------
 
 
 async def _fail(x: Exchange) -> Response | None:
-    """Answer with the ordered failure; `None` where there is none or the handler applies it."""
-    is_chat = x.request.url.path.endswith("/chat/completions")
+    """Answer with the ordered failure; `None` where there is none or it is applied later."""
     match x.fault:
         case Fault(kind="status"):
-            return _status(x, x.fault)
+            return refusal(x.hub, x.rng, x.fault.error(), x.fault.body)
         case Fault(kind="garbage"):
             return Response(_GARBAGE, media_type="text/html")
         case Fault(kind="reset"):
             return await _reset(x.request)
         case Fault(kind="hang"):
             return await _wait_for_disconnect(x.request)
-        case Fault(kind="error-in-200") if not is_chat:
-            return json_response(fault_answer(x, x.fault)[1])
+        case Fault(kind="error-in-200") if not _is_streamed(x):
+            return json_response(error_json(x.hub, x.rng, x.fault.error()))
         case _:
             return None
 
 
-def _status(x: Exchange, fault: Fault) -> Response:
-    status, body = fault_answer(x, fault)
-    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    if fault.body is not None:
-        return Response(fault.body, status, headers)
-    return json_response(body, status, headers)
-
-
-def fault_answer(x: Exchange, fault: Fault) -> tuple[int, dict[str, Any]]:
-    """Return the HTTP status and the JSON body of a failure."""
-    code = fault.code or f"{fault.status or 500}001"
-    status = fault.status or status_of(x.hub.era, code)
-    return status, error_body(x.hub.era, status, code, fault.message, x.rng.uuid())
+def _is_streamed(x: Exchange) -> bool:
+    return isinstance(x.received.body, dict) and bool(x.received.body.get("stream"))
 
 
 async def _reset(request: Request) -> Response:
@@ -221,7 +216,7 @@ async def _wait_for_disconnect(request: Request) -> Response:
     return Response()
 
 
-async def cut_short(raw: bytes, after: int, request: Request) -> AsyncIterator[bytes]:
+async def _cut_short(raw: bytes, after: int, request: Request) -> AsyncIterator[bytes]:
     """Send the beginning of a body, then close the connection."""
     yield raw[:after]
     request.state.transport.close()
@@ -238,9 +233,17 @@ async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def _dripped(response: Response, fault: Fault | None) -> Response:
-    """Apply a drip to an answer that is not a stream; a stream applies it itself."""
-    if fault is None or fault.kind != "drip" or isinstance(response, StreamingResponse):
+def _damaged(x: Exchange, response: Response) -> Response:
+    """Cut an answer short or let it drip; a stream does so itself."""
+    if isinstance(response, StreamingResponse):
         return response
-    body = drip(bytes(response.body), fault.seconds)
-    return StreamingResponse(body, response.status_code, dict(response.headers))
+    raw, headers = bytes(response.body), dict(response.headers)
+    match x.fault:
+        case Fault(kind="drip", seconds=seconds):
+            return StreamingResponse(drip(raw, seconds), response.status_code, headers)
+        case Fault(kind="cut", after=after):
+            is_file = x.request.method == "GET"
+            body = _cut_short(raw, after if is_file else len(raw) // 2, x.request)
+            return StreamingResponse(body, response.status_code, headers)
+        case _:
+            return response

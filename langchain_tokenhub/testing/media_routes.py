@@ -7,17 +7,15 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import (
     Exchange,
-    cut_short,
     hang_up,
     json_response,
 )
@@ -25,16 +23,16 @@ from langchain_tokenhub.testing.media_state import Job
 from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
 from langchain_tokenhub.testing.sample_files import (
     SampleFile,
-    image_of,
-    models_of,
+    content_of,
+    file_of,
+    formats_of,
     revised_prompt,
-    subject_of,
-    video_of,
+    text_of,
 )
 from langchain_tokenhub.testing.tables import table
 
 Json = dict[str, Any]
-_PICTURES = ("image", "images", "image_url", "image_base64")
+_IMAGE_FIELDS = ("image", "image_url", "image_base64")
 
 
 def _kind(x: Exchange) -> str:
@@ -56,7 +54,7 @@ def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
 
 
 def _check_own_links(x: Exchange) -> None:
-    """Refuse inputs that are dead links of this emulator: the service could not fetch them."""
+    """Refuse inputs that are expired links of this emulator: the service could not fetch them."""
     for text in _texts(x.body):
         if name := _own_file(x, text):
             found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query)))
@@ -103,17 +101,15 @@ async def query(x: Exchange) -> Response:
     job = x.hub.find(x.body.get("id"), x.body.get("model"))
     if job is None or job.kind != _kind(x) or job.key != x.key:
         return json_response(_job_not_found(x.rng.uuid()))
-    seen, now = job.record(x.hub.clock(), 0), int(x.hub.now())
+    status, now = job.status, int(x.hub.now())
     answer: Json = {"request_id": x.rng.uuid(), "object": job.row["object"], "created_at": now}
-    if seen.status == "completed":
-        answer["completed_at"] = now
-    answer["status"] = seen.status
+    answer["status"] = status
     if job.kind == "video":
-        answer["progress"] = seen.progress
-    if seen.status == "failed" and job.error:
+        answer["progress"] = job.progress
+    if status == "failed" and job.error:
         answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
-    if seen.status == "completed":
-        answer["data"] = _data(x, job)
+    if status == "completed":
+        answer |= {"completed_at": now, "data": _data(x, job)}
     return json_response(answer)
 
 
@@ -128,29 +124,35 @@ def _job_not_found(request_id: str) -> Json:
 
 def _data(x: Exchange, job: Job) -> Any:
     """List the files of a job; for video it is one object."""
+    sources = list(_sent_images(x, job.body))
 
-    def link(file: SampleFile) -> str:
+    def link(kind: str) -> str:
+        file = file_of(kind, job.id, job.row, job.body, sources)
         return x.hub.link(x.base, file, job.row["link_seconds"])
 
     match job.kind:
         case "image":
-            entry = {"url": link(image_of(job.id, job.body))}
+            entry = {"url": link("png")}
             if job.body.get("revise", 1):
-                entry["revised_prompt"] = revised_prompt(subject_of(job.body))
+                entry["revised_prompt"] = revised_prompt(text_of(job.body))
             return [entry]
         case "video":
-            return {"url": link(video_of(job.id, job.body, list(_pictures(x, job.body))))}
+            return {"url": link("mp4")}
         case _:
             return [
-                {"type": model.type, "url": link(model), "preview_image_url": link(preview)}
-                for model, preview in models_of(job.id, job.body)
+                {"type": kind, "url": link(kind), "preview_image_url": link("preview")}
+                for kind in formats_of(job.body)
             ]
 
 
-def _pictures(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
-    """Yield the pictures that were sent for a film."""
-    for text in _texts([body.get(name) for name in _PICTURES]):
-        yield x.hub.files.get(_own_file(x, text), text)
+def _sent_images(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
+    """Yield the images that were sent; of a link and base64 it is the link."""
+    images = body.get("images")
+    sent = images if isinstance(images, list) else [body.get(name) for name in _IMAGE_FIELDS]
+    for one in sent:
+        text = (one.get("url") or one.get("base64")) if isinstance(one, dict) else one
+        if isinstance(text, str):
+            yield x.hub.files.get(_own_file(x, text), text)
 
 
 async def lite(x: Exchange) -> Response:
@@ -165,7 +167,7 @@ async def lite(x: Exchange) -> Response:
     x.hub.charge(row, x.body)
     if x.fault and x.fault.kind == "lost-answer":
         return await hang_up(x.request)
-    file = image_of(request_id, x.body)
+    file = file_of("png", request_id, row, x.body, [])
     entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
@@ -185,16 +187,7 @@ async def serve_file(x: Exchange) -> Response:
     file = x.hub.open(request.path_params["name"], request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
-    raw = await asyncio.to_thread(_content, file)
-    if x.fault and x.fault.kind == "cut":
-        headers = {"content-length": str(len(raw)), "content-type": "application/octet-stream"}
-        return StreamingResponse(cut_short(raw, x.fault.after, request), headers=headers)
-    return _content_response(request, file, raw)
-
-
-@lru_cache(maxsize=64)
-def _content(file: SampleFile) -> bytes:
-    return file.make()
+    return _content_response(request, file, await asyncio.to_thread(content_of, file))
 
 
 def _denied(status: int, code: str, message: str) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,58 +23,54 @@ _JOB_LIFE = 86400.0
 _QUEUED_SHARE = 0.15
 
 
-@dataclass(frozen=True)
-class JobRecord:
-    """A job as tests see it."""
-
-    id: str
-    kind: str
-    model: str
-    status: JobStatus
-    progress: int
-    body: Mapping[str, Any]
-    order: int
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job as it was accepted.
+    """A job.
 
     Args:
         id: Its id.
         kind: `image`, `video` or `3d`.
-        row: The row of its model.
+        model: The id of its model.
         body: The submit.
+        order: Its number among all jobs.
+        row: The row of its model.
         key: The API key of the submit.
         seconds: Duration of the work on the job clock.
         started: Time of the submit on the job clock.
         submitted_at: Time of the submit on the wall clock.
         error: Code and message, if it is to fail.
+        clock: Returns the time on the job clock.
     """
 
     id: str
     kind: str
-    row: Row
+    model: str
     body: Mapping[str, Any]
-    key: str
+    order: int
+    row: Row = field(repr=False)
+    key: str = field(repr=False)
     seconds: float
     started: float
     submitted_at: float
     error: tuple[str, str] | None
+    clock: Callable[[], float] = field(repr=False)
 
     @property
-    def model(self) -> str:
-        """The id of its model."""
-        return str(self.body["model"])
+    def progress(self) -> int:
+        """Percent of the work, 0 while it is queued."""
+        done = min(1.0, (self.clock() - self.started) / self.seconds)
+        return 0 if done < _QUEUED_SHARE else int(100 * done)
 
-    def record(self, clock: float, order: int) -> JobRecord:
-        """Return the job at a time of the job clock."""
-        done = min(1.0, (clock - self.started) / self.seconds)
-        status: JobStatus = "failed" if self.error else "completed"
-        if done < 1:
-            status = "queued" if done < _QUEUED_SHARE else "in_progress"
-        progress = 0 if status == "queued" else int(100 * done)
-        return JobRecord(self.id, self.kind, self.model, status, progress, self.body, order)
+    @property
+    def status(self) -> JobStatus:
+        """The state now."""
+        match self.progress:
+            case 0:
+                return "queued"
+            case 100:
+                return "failed" if self.error else "completed"
+            case _:
+                return "in_progress"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -90,11 +86,10 @@ class MediaHub(Hub):
     _drawing: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     @property
-    def jobs(self) -> dict[str, JobRecord]:
+    def jobs(self) -> dict[str, Job]:
         """The accepted jobs by id, in the order of their submits."""
         with self._lock:
-            clock, jobs = self.clock(), list(self._jobs.values())
-        return {job.id: job.record(clock, order) for order, job in enumerate(jobs)}
+            return dict(self._jobs)
 
     def accept(
         self,
@@ -111,29 +106,33 @@ class MediaHub(Hub):
         Raises:
             MediaRefusedError: When too many are in flight.
         """
-        fails = fault is not None and fault.kind == "job"
-        job = Job(
-            id=_new_id(kind, rng),
-            kind=kind,
-            row=row,
-            body=dict(body),
-            key=key,
-            seconds=row["seconds"] * rng.uniform(0.8, 1.2),
-            started=self.clock(),
-            submitted_at=self.now(),
-            error=(fault.code or _MODERATION, fault.message) if fault and fails else None,
-        )
+        model = str(body["model"])
+        error = fault and fault.kind == "job" and (fault.code or _MODERATION, fault.message)
         with self._lock:
-            self._check_quota(row, job.model, key)
+            self._check_quota(row, model, key)
+            job = Job(
+                id=_new_id(kind, rng),
+                kind=kind,
+                model=model,
+                body=dict(body),
+                order=len(self._jobs),
+                row=row,
+                key=key,
+                seconds=row["seconds"] * rng.uniform(0.8, 1.2),
+                started=self.clock(),
+                submitted_at=self.now(),
+                error=error or None,
+                clock=self.clock,
+            )
             self._jobs[job.id] = job
-            self._in_flight.setdefault((job.model, key), []).append(job)
-        if not fails:
+            self._in_flight.setdefault((model, key), []).append(job)
+        if not error:
             self.charge(row, body)
         return job
 
     def _check_quota(self, row: Row, model: str, key: str) -> None:
-        clock, jobs = self.clock(), self._in_flight.get((model, key), ())
-        open_jobs = [job for job in jobs if clock - job.started < job.seconds]
+        jobs = self._in_flight.get((model, key), ())
+        open_jobs = [job for job in jobs if job.progress < 100]
         self._in_flight[model, key] = open_jobs
         busy = len(open_jobs) + self._drawing[model, key]
         if self.quotas and busy >= row["in_flight"]:
@@ -165,7 +164,7 @@ class MediaHub(Hub):
 
     def link(self, base: str, file: SampleFile, life: float) -> str:
         """Sign a link to a file, in the form of the service's storage."""
-        self.files[file.name] = file
+        self.files.setdefault(file.name, file)
         window = f"{int(self.now())};{int(self.now() + life)}"
         escaped = quote(window, safe="")
         return (

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from langchain_tokenhub.testing.errors import check_model
+from langchain_tokenhub.testing.errors import RefusedError, check_model
 from langchain_tokenhub.testing.tables import table
 
 Body = Mapping[str, Any]
@@ -20,18 +20,8 @@ Row = Mapping[str, Any]
 FieldCheck = Callable[[str, Any, Row], None]
 
 
-class MediaRefusedError(Exception):
-    """A submit is refused; the service tells so inside HTTP 200.
-
-    Args:
-        code: A business code such as `InvalidParameter.InvalidParameter`.
-        message: The text of the error.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+class MediaRefusedError(RefusedError):
+    """A submit is refused with a code such as `InvalidParameter.X`, inside HTTP 200."""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Build the body of the answer to a submit: its id is empty."""
@@ -76,7 +66,7 @@ def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
             raise MediaRefusedError("MissingParameter", f"{name} is required")
 
 
-# -- pictures ----------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------
 
 _LINK = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?")
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
@@ -89,7 +79,7 @@ def check_link(name: str, value: Any, _: Row | None = None) -> None:
         raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
 
 
-def check_picture(name: str, value: Any, field: Row) -> None:
+def check_image(name: str, value: Any, field: Row) -> None:
     """Check a link, raw base64 or a data URL."""
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         check_link(name, value)
@@ -99,7 +89,7 @@ def check_picture(name: str, value: Any, field: Row) -> None:
 
 
 def check_base64(name: str, value: Any, field: Row) -> None:
-    """Check raw base64 of a picture; a `data:` prefix is no base64."""
+    """Check raw base64 of an image; a `data:` prefix is no base64."""
     if not isinstance(value, str) or not value:
         raise wrong(f"{name} is required")
     try:
@@ -119,8 +109,8 @@ def _undecodable(name: str) -> MediaRefusedError:
 def _check_pixels(name: str, raw: bytes, field: Row) -> None:
     low, high = field["side"]
     try:
-        with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
-            sides = picture.size
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
+            sides = image.size
     except (UnidentifiedImageError, OSError) as error:
         raise _undecodable(name) from error
     if not low <= min(sides) <= max(sides) <= high:
@@ -212,7 +202,7 @@ def _view(name: str, value: Any, field: Row) -> None:
     if value.get("view_image_url") is not None:
         check_link(f"{name}.view_image_url", value["view_image_url"])
     else:
-        check_picture(f"{name}.view_image_base64", value.get("view_image_base64"), field)
+        check_image(f"{name}.view_image_base64", value.get("view_image_base64"), field)
 
 
 _TYPES: dict[str, FieldCheck] = {
@@ -225,7 +215,7 @@ _TYPES: dict[str, FieldCheck] = {
     "base64": check_base64,
     "file": _file,
     "files": _each(_file),
-    "pictures": _each(check_picture),
+    "images": _each(check_image),
     "views": _each(_view),
 }
 
@@ -262,7 +252,7 @@ def _sources(body: Body, *names: str) -> int:
     return sum(body.get(name) is not None for name in (*names, "image_url", "image_base64"))
 
 
-def _needs_picture(body: Body) -> bool:
+def _needs_image(body: Body) -> bool:
     if _sources(body):
         return True
     raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
@@ -284,10 +274,10 @@ _RULES: dict[str, tuple[Callable[[Body], bool], str]] = {
     "lite_size": (_is_lite_size, "the long side of resolution is not supported"),
     "v3_size": (_is_v3_size, "a side or the area of resolution is out of range"),
     "template_images": (_fits_template, "the template takes another number of images"),
-    "needs_picture": (_needs_picture, ""),
+    "needs_image": (_needs_image, ""),
     "one_source": (lambda b: _sources(b, "prompt") == 1, _ONE_SOURCE),
     "one_source_or_sketch": (_has_one_source_or_sketch, _ONE_SOURCE),
-    "views": (_views_fit, "multi_view_images needs a picture, no prompt, and different view_types"),
+    "views": (_views_fit, "multi_view_images needs an image, no prompt, and different view_types"),
     "low_poly": (
         lambda b: b.get("polygon_type") is None or b.get("generate_type") == "LowPoly",
         "polygon_type needs generate_type LowPoly",

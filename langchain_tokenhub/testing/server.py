@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,7 +19,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_tokenhub.testing import chat_routes, embedding_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
-from langchain_tokenhub.testing.faults import FaultDetails, FaultKind
 from langchain_tokenhub.testing.http import Exchange, endpoint, refusal
 from langchain_tokenhub.testing.media_state import MediaHub
 
@@ -90,18 +89,11 @@ class Emulator(MediaHub):
             self._server.stop()
             self._server = None
 
-    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:
-        """Make the next requests fail in a chosen way: see `Hub.fail`."""
-        was_unreachable = self.unreachable
-        super().fail(kind, **details)
-        if self.unreachable and not was_unreachable and self._server:
-            self._server.block()
-
-    def recover(self) -> None:
-        """Remove ordered failures and scripted answers, and be reachable again."""
-        if self.unreachable and self._server:
-            self._server.unblock()
-        super().recover()
+    def _set_unreachable(self, *, value: bool) -> None:
+        """Stop or start to accept connections."""
+        if self._server and value != self.unreachable:
+            (self._server.block if value else self._server.unblock)()
+        super()._set_unreachable(value=value)
 
     def __enter__(self) -> Self:
         return self.start()

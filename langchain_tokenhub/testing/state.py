@@ -13,12 +13,12 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias
 
 from langchain_tokenhub.testing.chat_script import Reply, Script
 from langchain_tokenhub.testing.chat_validation import message_tokens
 from langchain_tokenhub.testing.errors import ERAS, Era, RefusedError
-from langchain_tokenhub.testing.faults import Fault, FaultDetails, FaultKind, Faults
+from langchain_tokenhub.testing.faults import Fault, FaultKind, Faults
 
 _WRONG = ("wrong", "sk-wrong")
 _MINUTE = 60.0
@@ -69,7 +69,6 @@ class RateLimits:
     rpm: int | None
     tpm: int | None
     _spent: dict[tuple[str, str], deque[Spent]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def admit(self, key: str, model: str, now: float, tokens: int) -> Spent:
         """Admit a request, whose tokens the caller raises once it is answered.
@@ -83,16 +82,15 @@ class RateLimits:
         Raises:
             RefusedError: 429002 or 429003, with the seconds until there is room.
         """
-        with self._lock:
-            spent = self._spent.setdefault((key, model), deque())
-            while spent and spent[0].at <= now - _MINUTE:
-                spent.popleft()
-            wait = spent[0].at + _MINUTE - now if spent else _MINUTE
-            _check_limit("429002", "requests", self.rpm, len(spent) + 1, wait)
-            used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
-            _check_limit("429003", "tokens", self.tpm, used, wait)
-            spent.append(Spent(now, tokens))
-            return spent[-1]
+        spent = self._spent.setdefault((key, model), deque())
+        while spent and spent[0].at <= now - _MINUTE:
+            spent.popleft()
+        wait = spent[0].at + _MINUTE - now if spent else _MINUTE
+        _check_limit("429002", "requests", self.rpm, len(spent) + 1, wait)
+        used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
+        _check_limit("429003", "tokens", self.tpm, used, wait)
+        spent.append(Spent(now, tokens))
+        return spent[-1]
 
 
 def _check_limit(code: str, unit: str, limit: int | None, total: int, wait: float) -> None:
@@ -106,19 +104,17 @@ class PrefixCache:
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
-        self._lock = threading.Lock()
 
     def count(self, body: Mapping[str, Any]) -> int:
         """Return the tokens of the longest known beginning, and record this conversation."""
         digest, known, total, marks = hashlib.sha1(usedforsecurity=False), 0, 0, []
         digest.update(str(body["model"]).encode(errors="replace"))
-        with self._lock:
-            for message in body["messages"]:
-                digest.update(json.dumps(message, sort_keys=True).encode())
-                marks.append(digest.digest())
-                total += message_tokens(message)
-                known = total if marks[-1] in self._seen else known
-            self._seen.update(marks)
+        for message in body["messages"]:
+            digest.update(json.dumps(message, sort_keys=True).encode())
+            marks.append(digest.digest())
+            total += message_tokens(message)
+            known = total if marks[-1] in self._seen else known
+        self._seen.update(marks)
         return known
 
 
@@ -182,7 +178,20 @@ class Hub:
         """
         self.script.add(reply)
 
-    def fail(self, kind: FaultKind = "status", **details: Unpack[FaultDetails]) -> None:
+    def fail(
+        self,
+        kind: FaultKind = "status",
+        *,
+        status: int | None = None,
+        code: str = "",
+        message: str = "made by the emulator on request",
+        retry_after: float | str | None = None,
+        body: str | None = None,
+        after: int = 0,
+        seconds: float = 1.0,
+        times: int = 1,
+        path: str | None = None,
+    ) -> None:
         """Make the next requests fail in a chosen way.
 
         Args:
@@ -194,14 +203,23 @@ class Hub:
                 `refuse` (the submit is refused inside HTTP 200), `lost-answer` (the job is made,
                 the answer never comes). `black-hole` is not for single requests: until `recover`
                 the host is unreachable, and connecting to it times out.
-            details: See the table of details on the page about tests.
+            status: HTTP status, else that of the code, else 500.
+            code: Code of the error.
+            message: Text of the error.
+            retry_after: The header, seconds or a date.
+            body: Sent in place of a JSON error.
+            after: Events of a stream (counted from the end where negative) or bytes of a file
+                before the failure.
+            seconds: Duration of a drip.
+            times: Number of requests.
+            path: Only for paths that begin with it.
 
         Raises:
             ValueError: For an unknown kind.
         """
-        fault = Fault(kind, **details)
+        fault = Fault(kind, status, code, message, retry_after, body, after, seconds, times, path)
         if fault.kind == "black-hole":
-            self.unreachable = True
+            self._set_unreachable(value=True)
         else:
             self.faults.order(fault)
 
@@ -209,7 +227,11 @@ class Hub:
         """Remove ordered failures and scripted answers, and be reachable again."""
         self.faults.clear()
         self.script.clear()
-        self.unreachable = False
+        self._set_unreachable(value=False)
+
+    def _set_unreachable(self, *, value: bool) -> None:
+        """Change whether the host answers."""
+        self.unreachable = value
 
     def advance(self, seconds: float) -> None:
         """Move the clock of jobs, links and rate limits forward."""

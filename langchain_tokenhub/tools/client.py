@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import aclosing, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,12 @@ from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.progress import Emit, Reporter, aemit, emit
-from langchain_tokenhub.jobs.runner import JobRunner, first_wait
-from langchain_tokenhub.jobs.service import Service, attach_job, query
+from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
+from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
+from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
-from langchain_tokenhub.transport import Transport, drain, finish
+from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
@@ -74,7 +74,7 @@ class MediaClient(MediaSettings):
             raise ValueError(f"{self.model!r} is a model for {known.kind}, not for {self.kind}")
         return known
 
-    # --- code ---------------------------------------------------------------------------------
+    # --- the methods, sync and async ----------------------------------------------------------
 
     def generate(
         self,
@@ -96,8 +96,7 @@ class MediaClient(MediaSettings):
             **params: The model's parameters; or `job_id` alone, to resume a job.
         """
         params = self._with_prompt(text, params)
-        work = self._generate(self._sync(), emit, params, extra, again=again, wait=wait_timeout)
-        return finish(work)
+        return finish(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
 
     async def agenerate(
         self,
@@ -111,34 +110,21 @@ class MediaClient(MediaSettings):
     ) -> MediaResult:
         """As `generate`."""
         params = self._with_prompt(text, params)
-        work = self._generate(self._async(), aemit, params, extra, again=again, wait=wait_timeout)
-        return await work
+        return await self._generate(self._async(), params, extra, again=again, wait=wait_timeout)
 
     def submit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """Submit a job and return it; it is paid for, and can be collected with `result`."""
         params = self._with_prompt(text, params)
-        return finish(self._submit(self._sync(), emit, params, extra, again=again))
+        return finish(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(
-        self,
-        text: str | None = None,
-        /,
-        *,
-        extra: Extra = None,
-        again: bool = False,
-        **params: Any,
+        self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """As `submit`."""
         params = self._with_prompt(text, params)
-        return await self._submit(self._async(), aemit, params, extra, again=again)
+        return await self._submit(self._async(), params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
         """Query a job once and return its state."""
@@ -158,30 +144,29 @@ class MediaClient(MediaSettings):
 
     def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """Wait for a job, save its files, and return them."""
-        return finish(self._result(self._sync(), emit, job, wait_timeout))
+        return finish(self._result(self._sync(), job, wait_timeout))
 
     async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
-        return await self._result(self._async(), aemit, job, wait_timeout)
+        return await self._result(self._async(), job, wait_timeout)
 
     def results(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
         """Yield the result or the error of each job once, in the order in which they end."""
-        return drain(self._results(self._sync(), emit, jobs, wait_timeout))
+        return drain(self._results(self._sync(), jobs, wait_timeout))
 
     def aresults(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> AsyncGenerator[Outcome, None]:
         """As `results`."""
-        return self._results(self._async(), aemit, jobs, wait_timeout)
+        return self._results(self._async(), jobs, wait_timeout)
 
-    # --- stepped ------------------------------------------------------------------------------
+    # --- what they do, written once -----------------------------------------------------------
 
     async def _generate(
         self,
         transport: Transport,
-        emit: Emit,
         params: Mapping[str, Any],
         extra: Extra,
         *,
@@ -197,16 +182,14 @@ class MediaClient(MediaSettings):
                 "leave them out to collect it, or job_id to submit a new one"
             )
         if job_id:
-            return await self._result(transport, emit, job_id, wait)
-        runner = self._runner(transport, emit, wait)
-        with closing(runner.reporter):
-            request = await self._request(runner, checked, extra, by_model=by_model)
-            return await runner.generate(request, again=again)
+            return await self._result(transport, job_id, wait)
+        runner = self._runner(transport, wait)
+        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        return await runner.generate(request)
 
     async def _submit(
         self,
         transport: Transport,
-        emit: Emit,
         params: Mapping[str, Any],
         extra: Extra,
         *,
@@ -216,57 +199,51 @@ class MediaClient(MediaSettings):
         checked = self._checked(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
-        runner = self._runner(transport, emit, None)
-        request = await self._request(runner, checked, extra, by_model=by_model)
-        return await runner.submit(request, again=again)
+        runner = self._runner(transport, None)
+        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        return await runner.submit(request)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
         history = self._history(transport)
         known = await self._job(history, job)
-        seen = await query(self._service(transport, known), known)
-        history.note(seen)
+        seen = await self._service(transport, known).query(known)
+        history.keep(seen)
         return seen
 
     async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
         history = self._history(transport)
         known = await self._job(history, job)
-        wait = first_wait(self.wait_timeout, self._facts().wait_timeout)
+        service = self._service(transport, known)
+        wait = effective_wait(self.wait_timeout, service.facts.wait_timeout)
         shown: tuple[Any, ...] | None = None
-        states = polls(self._service(transport, known), known, wait=wait)
-        try:
+        async with aclosing(polls(service, known, wait=wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
-                    history.note(state)
+                    history.keep(state)
                     yield state
-        finally:
-            await states.aclose()
 
     async def _result(
-        self, transport: Transport, emit: Emit, job: JobRef | str, wait: float | None
+        self, transport: Transport, job: JobRef | str, wait: float | None
     ) -> MediaResult:
         history = self._history(transport)
         known = await self._job(history, job)
         with attach_job(known):
             await history.recall([known.id])
             known = history.latest(known)
-            runner = self._runner(transport, emit, wait, known)
-            with closing(runner.reporter):
-                return await runner.result(known)
+            return await self._runner(transport, wait, known).result(known)
 
     async def _results(
-        self, transport: Transport, emit: Emit, jobs: Iterable[JobRef | str], wait: float | None
+        self, transport: Transport, jobs: Iterable[JobRef | str], wait: float | None
     ) -> AsyncGenerator[Outcome, None]:
-        asked = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
+        by_id = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
-        await history.recall(asked)
-        known = [history.latest(await self._job(history, job)) for job in asked.values()]
-        found = outcomes(known, lambda job: self._runner(transport, emit, wait, job, quiet=True))
-        try:
+        await history.recall(by_id)
+        known = [history.latest(await self._job(history, job)) for job in by_id.values()]
+        found = outcomes(known, lambda job: self._runner(transport, wait, job, show_bar=False))
+        async with aclosing(found):
             async for outcome in found:
                 yield outcome
-        finally:
-            await found.aclose()
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -295,7 +272,7 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _request(
-        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, by_model: bool
+        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
     ) -> JobRequest:
         reader = Reader(
             runtime=runner.service.transport.runtime,
@@ -304,15 +281,16 @@ class MediaClient(MediaSettings):
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
         )
-        sent = await reader.body(checked)
+        sent, call = await reader.read(checked)
         body = {**sent, **(extra or {})}
         row = row_call.get()
-        title = row and row.id
-        title = title or body.get("prompt") or body.get("template") or self._facts().tool_name
+        prompt = body.get("prompt") or body.get("template")
+        label = (row.id if row else prompt) or self._facts().tool_name
         return JobRequest(
             body=body,
-            title=str(title),
-            key=self._ledger_key({**reader.call_of(checked, sent), **(extra or {})}),
+            label=str(label),
+            key=self._ledger_key({**call, **(extra or {})}),
+            again=again,
             problem=next(iter(reader.problems), None),
         )
 
@@ -341,30 +319,30 @@ class MediaClient(MediaSettings):
         """Return the request of a row, with its key, without sending it."""
         token = row_call.set(RowCall(row_id))
         try:
-            runner = self._runner(self._async(), aemit, None)
-            return await self._request(runner, self._checked(params), extra, by_model=False)
+            runner, checked = self._runner(self._async(), None), self._checked(params)
+            return await self._request(runner, checked, extra, again=False, by_model=False)
         finally:
             row_call.reset(token)
 
     def _runner(
         self,
         transport: Transport,
-        emit: Emit,
         wait: float | None,
         job: Job | None = None,
         *,
-        quiet: bool = False,
+        show_bar: bool = True,
     ) -> JobRunner:
         service = self._service(transport, job)
-        listener = None if quiet and self.progress is True else self.progress
+        dispatch = emit if isinstance(transport.runtime, SyncRuntime) else aemit
+        listener = None if self.progress is True and not show_bar else self.progress
         return JobRunner(
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
-            wait=first_wait(wait, self.wait_timeout, service.facts.wait_timeout),
+            wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(emit, listener, service.typical),
+            reporter=Reporter(dispatch, listener, service.typical),
             folder=self.save_to,
         )
 
@@ -380,11 +358,11 @@ class MediaClient(MediaSettings):
 
     async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
-        job = Job(**{name: getattr(ref, name) for name in JobRef.model_fields})
-        return await query(self._service(transport, job), job)
+        job = Job(**ref.model_dump())
+        return await self._service(transport, job).query(job)
 
     async def _job(self, history: JobHistory, job: JobRef | str) -> Job:
-        """Return a job by its id; with what is known of it here."""
+        """Return a job by its id, as this process, the ledger or a sidecar knows it."""
         if not isinstance(job, Job):
             ref = job if isinstance(job, JobRef) else None
             ref = ref or JobRef(kind=self.kind, model=self.model, id=id_of(job))

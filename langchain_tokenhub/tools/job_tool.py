@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
 from langchain_tokenhub.tools.options import JobSettings, JobToolOptions
 from langchain_tokenhub.transport import Transport, finish
@@ -61,19 +61,21 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         def __init__(self, **options: Unpack[JobToolOptions]) -> None: ...
 
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        question = JobQuestion(**params)
-        if question.action == "list":
-            return _listing(finish(self._history(self._sync()).jobs()))
-        tool, job = finish(self._find(self._sync(), question))
-        return _answer(tool.query(job) if question.action == "look" else tool.result(job))
+        return finish(self._answer(self._sync(), JobQuestion(**params)))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        question = JobQuestion(**params)
+        return await self._answer(self._async(), JobQuestion(**params))
+
+    async def _answer(
+        self, transport: Transport, question: JobQuestion
+    ) -> tuple[str, dict[str, Any]]:
         if question.action == "list":
-            return _listing(await self._history(self._async()).jobs())
-        tool, job = await self._find(self._async(), question)
-        looks = question.action == "look"
-        return _answer(await tool.aquery(job) if looks else await tool.aresult(job))
+            return _listing(await self._history(transport).jobs())
+        tool, job = await self._find(transport, question)
+        if question.action == "look":
+            return _listing([await tool._query(transport, job)])
+        result = await tool._result(transport, job, None)
+        return str(result), result.model_dump(mode="json")
 
     async def _find(self, transport: Transport, question: JobQuestion) -> tuple[MediaTool, Job]:
         """Return the job in question, and the tool of its kind."""
@@ -101,11 +103,6 @@ def _listing(jobs: list[Job]) -> tuple[str, dict[str, Any]]:
     jobs = jobs[:MAX_LISTED]
     text = "\n".join(map(_line, jobs)) or "no jobs are known here"
     return text, {"jobs": [job.model_dump(mode="json") for job in jobs]}
-
-
-def _answer(found: Job | MediaResult) -> tuple[str, dict[str, Any]]:
-    dumped = found.model_dump(mode="json")
-    return (_line(found), {"jobs": [dumped]}) if isinstance(found, Job) else (str(found), dumped)
 
 
 def _line(job: Job) -> str:

@@ -20,7 +20,6 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.progress import Emit, aemit, emit
 from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
 from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
@@ -108,10 +107,10 @@ class MediaTool(MediaClient, ToolErrorMixin):
         return self
 
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return finish(self._answer(self._sync(), emit, params))
+        return finish(self._answer(self._sync(), params))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return await self._answer(self._async(), aemit, params)
+        return await self._answer(self._async(), params)
 
     def _parse_input(
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
@@ -121,11 +120,11 @@ class MediaTool(MediaClient, ToolErrorMixin):
         return super()._parse_input(tool_input, tool_call_id)
 
     async def _answer(
-        self, transport: Transport, emit: Emit, params: Mapping[str, Any]
+        self, transport: Transport, params: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
         # LangChain has validated the same parameters with our schema
         with suppress_warnings() if self._has_own_schema else nullcontext():
-            result = await self._generate(transport, emit, params, None, by_model=True)
+            result = await self._generate(transport, params, None, by_model=True)
         return str(result), result.model_dump(mode="json")
 
     def __getstate__(self) -> dict[Any, Any]:

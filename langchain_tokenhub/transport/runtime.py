@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 
@@ -31,6 +31,7 @@ from langchain_tokenhub.transport.sync_bridge import finish
 if TYPE_CHECKING:
     import httpx2
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -77,8 +78,8 @@ class Runtime(Protocol):
         """Return the addresses of `host`."""
         ...
 
-    async def blocking(self, work: Callable[[], T]) -> T:
-        """Run a blocking function (files, a user's store) where it blocks nothing else."""
+    async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function (files, a user's store) where it blocks nothing else."""
         ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -119,8 +120,10 @@ class SyncRuntime(Runtime):
     async def resolve(self, host: str) -> tuple[Address, ...]:  # noqa: D102
         return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
-    async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
-        return work()
+    async def blocking(  # noqa: D102
+        self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return work(*args, **kwargs)
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
         context = contextvars.copy_context()
@@ -195,8 +198,11 @@ class AsyncRuntime(Runtime):
         loop = asyncio.get_running_loop()
         return _addresses(await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
-    async def blocking(self, work: Callable[[], T]) -> T:  # noqa: D102
-        return await asyncio.shield(asyncio.to_thread(work))  # a begun thread cannot be cancelled
+    async def blocking(  # noqa: D102
+        self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        thread = asyncio.to_thread(work, *args, **kwargs)
+        return await asyncio.shield(thread)  # a begun thread cannot be cancelled
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
         return asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())

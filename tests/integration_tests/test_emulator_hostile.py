@@ -30,7 +30,9 @@ ODD_SCHEMA = {
         "items": {"type": "array", "items": []},
         "either": {"anyOf": []},
         "huge": {"type": "string", "minLength": 10**12},
+        "bad reference": {"$ref": "#/$defs/bad"},
     },
+    "$defs": {"bad": {"anyOf": 5}},
 }
 ODD = [
     None, 0, -1, 1.5, "", "x", [], [1], {}, {"a": 1}, True, [[]], [{}], [None], {"type": []},

@@ -108,15 +108,36 @@ def test_a_video_is_one_object_and_plays(hub, client):
 
 def test_a_video_of_a_link_or_of_base64_shows_that_picture(hub, client):
     link = link_of(finished(hub, client, "image", IMAGE))
-    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize((112, 112))
+    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize((784, 784))
     sent = base64.b64encode(get(link).content).decode()
-    for image in ({"url": link}, {"base64": sent}):
+    for image in ({"url": link}, {"base64": sent}, {"base64": "aGFsbG8=", "url": link}):
         raw = get(link_of(finished(hub, client, "video", VIDEO | {"image": image}))).content
         with av.open(io.BytesIO(raw)) as film:
-            *_, last = film.decode(video=0)
-        shown = last.to_image().crop((48, 0, 160, 112))
-        difference = ImageStat.Stat(ImageChops.difference(drawn, shown))
-        assert max(difference.mean) < 5
+            first = next(film.decode(video=0)).to_image()
+        difference = ImageChops.difference(
+            drawn.crop((0, 0, 720, 600)), first.crop((0, 0, 720, 600))
+        )
+        assert first.size == (720, 720)
+        assert max(ImageStat.Stat(difference).mean) < 10
+
+
+def test_a_picture_of_a_picture_shows_it(hub, client):
+    link = link_of(finished(hub, client, "image", IMAGE))
+    plain, edited = (
+        get(link_of(finished(hub, client, "image", IMAGE | more))).content
+        for more in ({"prompt": "雨"}, {"prompt": "雨", "images": [link]})
+    )
+    assert plain != edited
+
+
+def test_a_3d_model_of_a_picture_shows_it(hub, client):
+    link = link_of(finished(hub, client, "image", IMAGE))
+    body = {"model": "hy-3d-3.0", "image_url": link}
+    _, glb = finished(hub, client, "3d", body)["data"]
+    (mesh,) = trimesh.load(io.BytesIO(get(glb["url"]).content), file_type="glb").geometry.values()
+    texture = mesh.visual.material.baseColorTexture.convert("RGB")
+    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize(texture.size)
+    assert max(ImageStat.Stat(ImageChops.difference(drawn, texture)).mean) < 5
 
 
 def test_a_3d_job_delivers_obj_and_glb_with_previews(hub, client):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from langchain_tokenhub.chat.structured import schema_error
+from langchain_tokenhub.chat.tools import schema_error
 
 PERSON = {
     "type": "object",

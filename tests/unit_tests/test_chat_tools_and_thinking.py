@@ -311,6 +311,22 @@ def test_a_model_that_refuses_every_way_is_asked_three_times_at_most(service, ca
     assert len(service.bodies) <= 3
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be forced")
+@pytest.mark.parametrize("model", ["ep-1234", "hy3", "glm-5.3"])
+@pytest.mark.parametrize(
+    "fields", [{"tool_choice": "required"}, {"thinking": {"type": "enabled"}}], ids=str
+)
+def test_fields_of_a_call_that_no_change_overrides_are_refused_in_the_end(
+    service, call, model, fields
+):
+    service(_refusal(REFUSALS[0]), status=400)
+    bound = service.model(model).bind_tools([LOOK], tool_choice="any").bind(extra_body=fields)
+
+    with pytest.raises(InvalidRequestError, match="tool_choice"):
+        call(bound, "invoke", "hi")
+    assert len(service.bodies) <= 3
+
+
 @pytest.mark.parametrize("verb", ["invoke", "stream"])
 def test_a_refusal_of_something_else_is_not_asked_again(service, call, verb):
     service(_refusal("messages: bad"), status=400)

@@ -18,11 +18,11 @@ from langchain_tokenhub import cli, errors
 from langchain_tokenhub.catalogue import chat_models, media_models
 from langchain_tokenhub.cli import COMMANDS, console, exit_codes, jobs, main, media, models
 from langchain_tokenhub.cli.parser import parse
+from langchain_tokenhub.jobs.history import write_job_sidecar
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.live_lines import display_width
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
-from langchain_tokenhub.jobs.sidecars import write_note
 from langchain_tokenhub.params import params_class
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit
 from langchain_tokenhub.transport import SyncRuntime, finish
@@ -315,7 +315,7 @@ def test_tables_fit_eighty_columns(terminal, tmp_path, language):
     done = job(id=long_id, kind="image", model="hy-image-v3.0", status="completed")
     done = done.model_copy(update={"files": [MediaFile(type="png", path=path)]})
     path.touch()
-    write_note(done, done.files[0], 0, JobRequest(body={}))
+    write_job_sidecar(done, done.files[0], 0, JobRequest(body={}))
     record(tmp_path, job(model="yt-video-humanactor", submitted_at="2026-01-02T00:00:00Z"))
     screen = console.Console(console.Translator(language))
     jobs.list_jobs(parsed("jobs", str(tmp_path)), screen)
@@ -439,7 +439,7 @@ def test_the_files_of_one_job_come_together(tmp_path):
     whole = job(id="100001", files=[MediaFile(type=path.suffix[1:], path=path) for path in paths])
     for index, file in enumerate(whole.files):
         file.path.touch()
-        write_note(whole, file, index, JobRequest(body={}))
+        write_job_sidecar(whole, file, index, JobRequest(body={}))
     assert jobs.known_jobs(tmp_path) == [whole]
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from langchain_tokenhub import gallery
 from langchain_tokenhub.gallery import write_gallery
+from langchain_tokenhub.jobs.history import write_sidecar
 from langchain_tokenhub.jobs.models import Job, MediaFile
-from langchain_tokenhub.jobs.sidecars import write_sidecar
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECRET = "https://files.test/a?q-signature=canary"
@@ -58,9 +58,9 @@ def test_a_picture_stands_with_its_prompt_model_and_job(tmp_path):
     assert all(word in text for word in ("雪地里的猫", "hy-image-v3.0", "100001"))
 
 
-def test_a_video_has_a_player(tmp_path):
+def test_a_video_has_a_player_that_shows_a_frame(tmp_path):
     save(tmp_path, "a.mp4", kind="video")
-    assert '<video controls preload="metadata" playsinline src="a.mp4">' in page_of(tmp_path)
+    assert '<video controls preload="metadata" playsinline src="a.mp4#t=0.1">' in page_of(tmp_path)
 
 
 def test_the_page_needs_no_network(tmp_path):

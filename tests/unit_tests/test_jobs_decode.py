@@ -7,29 +7,29 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs.decode import (
-    Arrival,
-    decode_queried,
-    decode_submitted,
-    revised_text,
-)
+from langchain_tokenhub.jobs.decode import decode_queried, decode_submitted, revised_text
 from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.transport import Answer
 
 NOW = datetime(2026, 4, 3, 9, tzinfo=UTC)
-AT = Arrival(host="a.test", request_id="r-1", at=NOW)
 IMAGE = media_model("hy-image-v3.0")
 LITE = media_model("hy-image-lite")
 VIDEO = media_model("hy-video-1.5")
 MESH = media_model("hy-3d-3.0")
 
 
+def answer(data):
+    ids = {"request_id": "r-1", "client_request_id": "c-1"}
+    return Answer(data=data, status=200, host="a.test", attempts=1, **ids)
+
+
 def seen(data, facts=VIDEO):
     job = Job(kind=facts.kind, model=facts.id, id="7")
-    return decode_queried(job, data, facts, AT)
+    return decode_queried(job, answer(data), facts, now=NOW)
 
 
 def submitted(data, facts=VIDEO):
-    return decode_submitted(data, facts, facts.id, AT, submitted_at=NOW)
+    return decode_submitted(answer(data), facts, facts.id, submitted_at=NOW, now=NOW)
 
 
 @pytest.mark.parametrize(

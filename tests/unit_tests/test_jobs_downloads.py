@@ -14,9 +14,9 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.file_store import stem_of, unpack
+from langchain_tokenhub.jobs.history import write_sidecar
 from langchain_tokenhub.jobs.media_types import media_type_of, sides
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.jobs.sidecars import write_sidecar
 from langchain_tokenhub.transport import finish
 from tests.conftest import ScriptedRuntime
 

@@ -46,7 +46,7 @@ def body(model, *, folders=None, jobs=(), **params):
         raise errors.JobNotFoundError("gone")
 
     reader = Reader(runtime=ScriptedRuntime(), find=find, refresh=refresh, folders=folders)
-    return finish(reader.body(params_class(model)(**params)))
+    return finish(reader.read(params_class(model)(**params)))[0]
 
 
 def image(value, **kwargs):

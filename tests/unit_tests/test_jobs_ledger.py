@@ -105,7 +105,7 @@ def test_a_key_is_a_file_name():
 def test_of_a_request_only_the_name_of_its_files_is_kept(ledger):
     request = JobRequest(
         body={"prompt": "雪\ud83d 里的猫", "x": "https://x.test/a?q-signature=s"},
-        title="雪\ud83d 里的猫",
+        label="雪\ud83d 里的猫",
         key="k",
     )
     job = JOB.model_copy(update={"raw_revised_prompt": "雪 里的猫，细节清晰"})
@@ -116,7 +116,7 @@ def test_of_a_request_only_the_name_of_its_files_is_kept(ledger):
         assert "雪_里的猫" in text
         assert not any(word in text for word in ("雪 里", "细节", "signature", "\\ud83d"))
     ((_, known),) = finish(ledger.known())
-    assert stem_of(known.title, "1") == stem_of(request.title, "1")
+    assert stem_of(known.label, "1") == stem_of(request.label, "1")
 
 
 def test_a_record_is_its_accounts_whoever_changes_it(tmp_path):

@@ -11,11 +11,11 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.decode import Arrival, decode_queried, decode_submitted
+from langchain_tokenhub.jobs.decode import decode_queried, decode_submitted
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.service import Service, query
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.jobs.service import Service
+from langchain_tokenhub.transport import Answer, finish
 from tests.conftest import answer, scripted
 
 FACTS = media_model("hy-video-1.5")
@@ -53,10 +53,15 @@ def test_a_timeout_names_the_services_own_word(word):
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_a_job_that_is_gone_is_no_failed_job(code, status):
     body = {"status": "failed", "error": {"code": code, "message": "gone"}}
-    for ask in (lambda where: finish(query(where, JOB)), wait_for):
+    for ask in (lambda where: finish(where.query(JOB)), wait_for):
         with pytest.raises(errors.JobNotFoundError) as caught:
             ask(service(answer(body, status=status)))
         assert caught.value.job.id == "143"
+
+
+def whole(data):
+    ids = {"request_id": "r", "client_request_id": "c"}
+    return Answer(data=data, status=200, host="h", attempts=1, **ids)
 
 
 def ended(*, created=None, completed=None, seen=60.0, submitted=NOW):
@@ -65,14 +70,11 @@ def ended(*, created=None, completed=None, seen=60.0, submitted=NOW):
     def stamp(seconds):
         return None if seconds is None else (NOW + timedelta(seconds=seconds)).timestamp()
 
-    def arrival(seconds):
-        return Arrival(host="h", request_id="r", at=submitted + timedelta(seconds=seconds))
-
-    first = {"id": "1430000", "created_at": stamp(created)}
-    job = decode_submitted(first, FACTS, "hy-video-1.5", arrival(0), submitted_at=submitted)
+    first = whole({"id": "1430000", "created_at": stamp(created)})
+    job = decode_submitted(first, FACTS, "hy-video-1.5", submitted_at=submitted, now=submitted)
     job = Job.model_validate_json(job.model_dump_json())  # resumed by another process
-    last = {"status": "completed", "data": DATA, "completed_at": stamp(completed)}
-    return decode_queried(job, last, FACTS, arrival(seen))
+    last = whole({"status": "completed", "data": DATA, "completed_at": stamp(completed)})
+    return decode_queried(job, last, FACTS, now=submitted + timedelta(seconds=seen))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +99,9 @@ def test_seconds_do_not_depend_on_clocks_that_differ(times, seconds):
 
 def test_a_job_queried_again_for_its_links_keeps_its_end():
     job = ended(created=0, completed=50)
-    last = {"status": "completed", "data": DATA, "completed_at": NOW.timestamp() + 9999}
-    again = Arrival(host="h", request_id="r", at=NOW + timedelta(seconds=9999))
-    assert decode_queried(job, last, FACTS, again).seconds == 50
+    last = whole({"status": "completed", "data": DATA, "completed_at": NOW.timestamp() + 9999})
+    later = NOW + timedelta(seconds=9999)
+    assert decode_queried(job, last, FACTS, now=later).seconds == 50
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError, SystemExit])

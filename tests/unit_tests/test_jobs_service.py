@@ -15,7 +15,7 @@ from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.polling import polls
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, query, raise_if_failed, submit
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, raise_if_failed
 from langchain_tokenhub.transport import finish
 from tests.conftest import answer, scripted
 
@@ -59,7 +59,7 @@ def again(*args, **kwargs):
 
 def request(where, *, wait=60.0, log=None):
     deadline = where.transport.runtime.now() + wait
-    return finish(submit(where, {"prompt": "雪"}, deadline=deadline, log=log))
+    return finish(where.submit({"prompt": "雪"}, deadline=deadline, log=log))
 
 
 def wait_for(where, job, wait=1800.0):
@@ -298,21 +298,21 @@ def test_an_unknown_submit_stays_in_the_log_under_its_key():
 
 def test_a_query_is_one_request_with_model_and_id():
     where = service(answer(RUNNING))
-    job = finish(query(where, JOB))
+    job = finish(where.query(JOB))
     assert (job.status, job.progress) == ("in_progress", 30)
     assert where.transport.runtime.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
 
 
 def test_a_query_of_a_completed_job_with_files_asks_nobody():
     where = service(answer(DONE))
-    done = finish(query(where, JOB))
-    assert finish(query(where, done)) is done
+    done = finish(where.query(JOB))
+    assert finish(where.query(done)) is done
     assert len(where.transport.runtime.sent) == 1
 
 
 def test_a_query_of_a_failed_job_returns_it():
     failed = {"status": "failed", "error": {"code": "FailedOperation.InnerError", "message": "x"}}
-    job = finish(query(service(answer(failed)), JOB))
+    job = finish(service(answer(failed)).query(JOB))
     assert job.error == {"code": "FailedOperation.InnerError", "message": "x"}
 
 
@@ -320,13 +320,13 @@ def test_a_query_of_a_failed_job_returns_it():
 def test_a_job_nobody_knows_is_not_found(status):
     body = {"error": {"code": "FailedOperation.JobNotFound", "message": "gone"}}
     with pytest.raises(errors.JobNotFoundError) as caught:
-        finish(query(service(answer(body, status=status)), JOB))
+        finish(service(answer(body, status=status)).query(JOB))
     assert caught.value.job == JOB
 
 
 def test_polls_go_first_to_the_host_that_took_the_job():
     where = service(answer(DONE))
-    finish(query(where, JOB.model_copy(update={"host": "b.test"})))
+    finish(where.query(JOB.model_copy(update={"host": "b.test"})))
     assert where.transport.runtime.sent[0].url.host == "b.test"
 
 

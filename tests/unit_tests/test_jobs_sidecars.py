@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from langchain_tokenhub.jobs.history import sidecar_job, write_job_sidecar
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
-from langchain_tokenhub.jobs.sidecars import sidecar_job, write_note
 
-ORDER = JobRequest(body={"prompt": "椅子"}, title="椅子")
+ORDER = JobRequest(body={"prompt": "椅子"}, label="椅子")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job(tmp_path):
         files.append(MediaFile(type=path.suffix[1:], path=path, preview_path=path))
     made = Job(kind="3d", model="hy-3d-3.0", id="143000", status="completed", files=files)
     for index, file in enumerate(files):
-        write_note(made, file, index, ORDER)
+        write_job_sidecar(made, file, index, ORDER)
     return made
 
 

@@ -8,10 +8,16 @@ import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokenhub.params import file_fields, params_class, schema_class
+from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.params import (
+    MediaParams,
+    description,
+    file_fields,
+    params_class,
+    schema_class,
+)
 from langchain_tokenhub.params.base import LogoParam
 from langchain_tokenhub.params.three_d import ViewImage
-from langchain_tokenhub.params.validators import Description
 
 VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
 # the service's parameters, prompt first; ours, job_id, last
@@ -48,6 +54,11 @@ class Shell(BaseTool):
 
     def _run(self, **params):
         return params
+
+
+def subclasses(cls):
+    """Return a class and all that derive from it."""
+    return [cls, *(deeper for derived in cls.__subclasses__() for deeper in subclasses(derived))]
 
 
 def seen(model, language):
@@ -201,7 +212,15 @@ def test_how_a_file_is_sent_does_not_leak_into_the_schema():
 
 @pytest.mark.parametrize("model", NAMES)
 def test_both_languages_stand_beside_each_field(model):
-    for name, field in params_class(model).model_fields.items():
-        text = next(item for item in field.metadata if isinstance(item, Description))
-        assert text.en, name
-        assert text.zh, name
+    cls = params_class(model)
+    for name in cls.model_fields:
+        assert description(cls, name, "en"), name
+        assert description(cls, name, "zh"), name
+
+
+def test_every_description_belongs_to_a_parameter():
+    texts = {name: table for name, table in rows("param_descriptions").items() if name != "sources"}
+    classes = {cls.__name__: cls for cls in subclasses(MediaParams)}
+    for name, table in texts.items():
+        fields = {field for cls in subclasses(classes[name]) for field in cls.model_fields}
+        assert table.keys() <= fields, name

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import BaseModel
 
 import langchain_tokenhub
+from langchain_tokenhub import ChatTokenHub, Job, MediaFile, MediaResult
 from langchain_tokenhub.embeddings import EmbeddingsOptions, TokenHubEmbeddings
 from langchain_tokenhub.params.image import HyImageLite, HyImageV3, ImageParams
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
@@ -48,6 +51,13 @@ OPTIONS = {
     TokenHubJobTool: JobToolOptions,
     TokenHubToolkit: ToolkitOptions,
 }
+VALUES = {
+    ChatTokenHub: "model_name request_timeout close aclose list_models alist_models",
+    Job: "ended seconds age",
+    MediaFile: "preview expired read aread save asave",
+    MediaResult: "",
+}
+"""What each class has beside its fields and what LangChain or pydantic gives it."""
 CALLS = "generate submit query watch result results"
 CONTRACT = {
     "ChatTokenHub",
@@ -140,7 +150,7 @@ def test_no_model_loads_httpx_or_tools(name, module):
 
 
 def documented():
-    """Return what the API page documents: whole classes, and members of modules."""
+    """Return what the API page documents: whole classes, and members that it lists."""
     text = API_PAGE.read_text("utf-8")
     whole = set(re.findall(r"^::: langchain_tokenhub\.(\w+)$", text, re.MULTILINE))
     return whole, set(re.findall(r"^        - (\w+)$", text, re.MULTILINE))
@@ -163,6 +173,27 @@ def test_what_is_public_on_a_tool_is_documented(cls):
     calls = {name for word in CALLS.split() for name in (word, f"a{word}")}
     own = {"close", "aclose", "request_timeout", "kind", *calls, *cls.model_fields}
     assert public - own <= set(dir(BaseTool)) | set(dir(BaseToolkit))
+
+
+@pytest.mark.parametrize(("cls", "names"), VALUES.items(), ids=lambda one: str(one)[-20:])
+def test_what_is_public_on_the_chat_model_and_the_values_is_documented(cls, names):
+    ours = [one for one in cls.__mro__ if one.__module__.startswith("langchain_tokenhub.")]
+    public = {name for one in ours for name in vars(one) if not name.startswith("_")}
+    others = set(dir(BaseChatModel if cls is ChatTokenHub else BaseModel)) | {*cls.model_fields}
+    assert public - others == set(names.split())
+
+
+def test_the_api_page_lists_the_methods_of_the_values():
+    text = API_PAGE.read_text("utf-8")
+    for cls in (Job, MediaFile, MediaResult):
+        section = text.partition(f"::: langchain_tokenhub.{cls.__name__}\n")[2].partition(":::")[0]
+        assert re.findall(r"^        - (\w+)$", section, re.MULTILINE) == VALUES[cls].split()
+
+
+@pytest.mark.parametrize("cls", [Job, MediaFile, MediaResult])
+def test_every_field_of_a_value_is_described(cls):
+    described = set(re.findall(r"^    (\w+): \S", inspect.getdoc(cls), re.MULTILINE))
+    assert described == cls.model_fields.keys()
 
 
 @pytest.mark.parametrize(
