@@ -29,10 +29,11 @@ def main(manifest: str, out: str, url: str, again: str = "") -> None:
     path = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *filter(None, sys.path)])}
     ray.init(log_to_driver=False, runtime_env={**hook, "env_vars": path})
     shots = run(manifest, out=out, ledger=url, executor="ray", again=again or None)
-    ended = {one.id: one.state for one in shots}
-    errors = Counter(str(one.error) for one in shots if one.error)
-    count = Counter(ended.values())
-    print(json.dumps({"states": ended, "count": count, "errors": errors}))
+    ended = {}
+    for one in shots:
+        ended[one.id] = one.state
+        print(one.id, one.state, one.error or "", flush=True)
+    print(json.dumps({"states": ended, "count": Counter(ended.values())}))
 
 
 if __name__ == "__main__":
