@@ -400,7 +400,8 @@ class Driver:
         if by_other or (one.attempt and not is_open):
             await self._budget.release(one)
         elif entry is None:
-            is_final = not _is_passing(error) and not isinstance(error, _CLOSING)
+            is_sent = error.phase != "not sent"  # else the next run may fare better
+            is_final = is_sent and not _is_passing(error) and not isinstance(error, _CLOSING)
             await self._budget.release(one, name if is_final else None)
             self._known.pop((one.id, one.key), None)
         elif isinstance(error, _LOST):

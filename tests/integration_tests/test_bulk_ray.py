@@ -141,7 +141,12 @@ def child(hub, folder, ledger, *more):
 
 
 def last_words(process, seconds=240):
-    return json.loads(process.communicate(timeout=seconds)[0].splitlines()[-1])
+    return summary(process.communicate(timeout=seconds)[0])
+
+
+def summary(text):
+    """Return the last line of JSON; Ray prints there too."""
+    return json.loads([line for line in text.splitlines() if line.startswith("{")][-1])
 
 
 def submits(hub):
@@ -177,7 +182,6 @@ def test_rows_are_paid_once_although_a_worker_and_the_driver_are_killed(tmp_path
         assert all(most <= MODELS[model] for (model, _), most in hub.most.items()), hub.most
         assert last_words(child(hub, tmp_path, postgres.url, "unknown"))["count"] == {"done": 18}
         assert sum(submits(hub).values()) == len(rows) + len(unknown)
-    print(unknown, submits(hub), hub.most)
     for file, text in logs(nodes):
         found = [word for word in (b"sk-canary", b"canary hy", PASSWORD.encode()) if word in text]
         assert not found, (file, found)
@@ -245,9 +249,8 @@ def test_a_worker_with_another_version_runs_nothing(hub, tmp_path, monkeypatch):
     assert all(f"is {own} on node" in str(one.error) for one in ended), ended
     assert all("0.0.1 in the driver" in str(one.error) for one in ended)
     assert not hub.requests
-    monkeypatch.undo()
-    monkeypatch.setenv("TOKENHUB_BASE_URL", hub.url)
-    again = list(run(shots(3), out=tmp_path, executor="ray", retry_failed=True))
+    monkeypatch.setattr(ray_executor, "__version__", own)
+    again = list(run(shots(3), out=tmp_path, executor="ray"))
     assert [one.state for one in again] == ["done"] * 3
 
 
@@ -320,27 +323,15 @@ def test_120_rows_are_paid_once_whatever_is_killed(tmp_path, postgres, nodes):
             50: restart,
             70: lambda: process.kill(),
         }
-        at = threading.Thread
-
-        def accepted(number):
-            if event := events.pop(number, None):
-                at(target=event).start()
-
-        hub.accepted = accepted
-        unknown, runs = set(), 0
+        hub.accepted = lambda number: threading.Thread(target=events.pop(number, int)).start()
         with every(2, kill_worker):
-            while True:
+            for _ in range(5):
                 process = child(hub, tmp_path, postgres.url)
-                text = process.communicate(timeout=400)[0]
-                runs += 1
-                print(
-                    f"run {runs}: {process.returncode} {text[-1500:]} {hub.most} {sum(submits(hub).values())}",
-                    flush=True,
-                )
-                if process.returncode == 0 and not events:
+                text = process.communicate(timeout=600)[0]
+                if process.returncode == 0:  # else it was killed, or its database was away
                     break
-                assert runs < 6
-        ended = json.loads(text.splitlines()[-1])
+        assert not events
+        ended = summary(text)
         unknown = {row for row, state in ended["states"].items() if state == "unknown"}
         assert set(ended["states"].values()) <= {"done", "unknown"}, ended
         for row in rows:
@@ -350,4 +341,4 @@ def test_120_rows_are_paid_once_whatever_is_killed(tmp_path, postgres, nodes):
         again = last_words(child(hub, tmp_path, postgres.url, "unknown"))
         assert again["count"] == {"done": 120}
         assert sum(submits(hub).values()) <= 120 + len(unknown)
-    print(unknown, hub.most)
+    print(len(unknown), "unknown;", dict(hub.most))
