@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         APIConnectionError,
         APITimeoutError,
         AuthenticationError,
+        BudgetExceededError,
         CertificateError,
         ContentBlockedError,
         ContextLengthError,
@@ -55,7 +56,8 @@ __all__ += ["TokenHub3DTool", "TokenHubEmbeddings", "TokenHubImageTool", "TokenH
 __all__ += ["TokenHubToolkit", "TokenHubVideoTool", "Tokenhub3DTool", "__version__"]
 __all__ += ["approve_above"]
 __all__ += ["APIConnectionError", "APITimeoutError", "AuthenticationError", "CertificateError"]
-__all__ += ["ContentBlockedError", "ContextLengthError", "IncompleteStreamError"]
+__all__ += ["BudgetExceededError", "ContentBlockedError", "ContextLengthError"]
+__all__ += ["IncompleteStreamError"]
 __all__ += ["InvalidRequestError", "JobBlockedError", "JobError", "JobFailedError"]
 __all__ += ["JobNotFoundError", "JobTimeoutError", "ModelNotAvailableError"]
 __all__ += ["PermissionDeniedError", "QuotaExhaustedError", "RateLimitError", "ResponseFormatError"]

@@ -20,7 +20,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from langchain_tokenhub import catalogue
+from langchain_tokenhub import catalogue, telemetry
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.chat import request, response, tokens
 from langchain_tokenhub.chat.blocks import EventWriter
@@ -448,6 +448,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     error.partial = received.message()
                 raise
         rest, received.ending = reader.finish(answer.metadata(transport.runtime.now() - begun))
+        telemetry.record_tokens("chat", body["model"], received.ending.usage)
         received.deltas += rest
         response.check_finish_reason(received)
         yield rest

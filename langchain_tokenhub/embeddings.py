@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 from langchain_core.embeddings import Embeddings
 from pydantic import AfterValidator, ConfigDict, Field, PositiveInt
 
+from langchain_tokenhub import telemetry
 from langchain_tokenhub.catalogue import EmbeddingModel, embedding_model, embedding_models
 from langchain_tokenhub.errors import InvalidRequestError, ServerError, clean
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
@@ -123,7 +124,12 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
         timeouts = Timeouts.of(self.timeout, _TIMEOUTS)
         call = Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
-        return read_vectors(await transport.json(call), len(texts), self._row.dimensions)
+        answer = await transport.json(call)
+        vectors = read_vectors(answer, len(texts), self._row.dimensions)
+        usage = answer.data.get("usage")
+        tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+        telemetry.record_tokens("embeddings", self.model, {"input_tokens": tokens})
+        return vectors
 
 
 async def _for_each(

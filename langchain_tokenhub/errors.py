@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import (
@@ -105,6 +105,7 @@ class Response:
         return json.loads(self.text)
 
 
+@dataclass(eq=False, repr=False)
 class TokenHubError(ModelError):
     """A call to TokenHub failed.
 
@@ -112,7 +113,7 @@ class TokenHubError(ModelError):
     store `args` alone.
 
     Args:
-        message: What failed.
+        message: What failed, without context and hint.
         status: HTTP status of the answer, if there was one.
         code: The service's error code, a word or six digits.
         request_id: The service's id of the request; quote it to support.
@@ -127,41 +128,28 @@ class TokenHubError(ModelError):
         client_request_id: This package's id of the call, sent as `X-Client-Request-Id`.
     """
 
-    host_unavailable: bool = False
+    message: str = ""
+    _: KW_ONLY
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+    host: str | None = None
+    attempts: int = 0
+    hint: str | None = None
+    response: Response | None = None
+    phase: Phase | None = None
+    elapsed: float | None = None
+    retry_after: float | None = None
+    job: JobRef | None = None
+    client_request_id: str | None = None
+    host_unavailable: bool = field(default=False, init=False)
     """Whether no connection to the host could be made, so that the backup host is tried."""
-    partial: AIMessage | None = None
+    partial: AIMessage | None = field(default=None, init=False)
     """The message so far, where a stream had begun."""
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        request_id: str | None = None,
-        host: str | None = None,
-        attempts: int = 0,
-        hint: str | None = None,
-        response: Response | None = None,
-        phase: Phase | None = None,
-        elapsed: float | None = None,
-        retry_after: float | None = None,
-        job: JobRef | None = None,
-        client_request_id: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.request_id = request_id
-        self.host = host
-        self.attempts = attempts
-        self.hint = hint
-        self.response = response
-        self.phase: Phase | None = phase
-        self.elapsed = elapsed
-        self.retry_after = retry_after
-        self.job = job
-        self.client_request_id = client_request_id
+    def __post_init__(self) -> None:
+        """Set the exception's own arguments, which pickles restore."""
+        super().__init__(self.message)
 
     if not TYPE_CHECKING:  # where `args` is the attribute of `BaseException`
 
@@ -172,12 +160,8 @@ class TokenHubError(ModelError):
 
         @args.setter
         def args(self, values: tuple[Any, ...]) -> None:
-            Exception.__init__(self, *values)  # sets the message, which pickles restore
-
-    @property
-    def message(self) -> str:
-        """What failed, without context and hint."""
-        return Exception.__str__(self)
+            Exception.__init__(self, *values)
+            self.message = Exception.__str__(self)
 
     def __str__(self) -> str:
         """Return message, context and hint on one line."""
@@ -221,6 +205,10 @@ class InvalidRequestError(TokenHubError, ModelInvalidRequestError, RuntimeError)
 
 class ContextLengthError(InvalidRequestError, ContextOverflowError):
     """The input does not fit the model's context (code 400003)."""
+
+
+class BudgetExceededError(InvalidRequestError):
+    """The call would cost more than is left of a toolkit's `budget_cny`."""
 
 
 class ResponseFormatError(InvalidRequestError):
@@ -413,6 +401,7 @@ def error_from(
     fault = fault_in(parsed) or Fault(None, clean(text.strip(), 200) or "no body")
     row = catalogue.error_row(_status_of(status, fault.code), fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
+    safe = {k: clean(v) for k, v in headers.items() if k.lower() not in _UNSAFE_HEADERS}
     return CLASSES[row.name](
         clean(f"HTTP {status} {words}".strip()),
         status=status,
@@ -420,7 +409,7 @@ def error_from(
         request_id=fault.request_id or headers.get("x-request-id"),
         host=host,
         hint=hint_text(row),
-        response=Response(status, _safe(headers), redacted(text[:_TEXT_LIMIT])),
+        response=Response(status, safe, redacted(text[:_TEXT_LIMIT])),
         phase="answered",
     )
 
@@ -433,10 +422,6 @@ def _status_of(status: int, code: str | None) -> int:
 def hint_text(row: catalogue.ErrorRow) -> str | None:
     """Return the hint in both languages, or None."""
     return " / ".join(part for part in (row.hint, row.hint_zh) if part) or None
-
-
-def _safe(headers: Mapping[str, str]) -> dict[str, str]:
-    return {k: clean(v) for k, v in headers.items() if k.lower() not in _UNSAFE_HEADERS}
 
 
 def _parse(text: str) -> object:

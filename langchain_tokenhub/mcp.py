@@ -35,11 +35,11 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.tools.approval import estimate
 from langchain_tokenhub.tools.job_tool import JobQuestion, TokenHubJobTool
 from langchain_tokenhub.tools.llm_text import error_text
 from langchain_tokenhub.tools.media_tools import MediaTool
 from langchain_tokenhub.tools.options import JobSettings
+from langchain_tokenhub.tools.prices import estimate_price
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 WAIT = 45.0
@@ -149,7 +149,7 @@ class _SubmitTool(Tool):
         """Return what to ask before the call, or None if it needs no approval."""
         if self._approve_above is None:
             return None
-        price = estimate(self._tool.model, arguments)
+        price = estimate_price(self._tool.model, arguments)
         if price and price.high <= self._approve_above:
             return None
         return f"{self._tool.model}: {price or 'price not known'}. Submit it?"

@@ -37,7 +37,7 @@ from langchain_tokenhub.params import (
     file_fields,
     params_class,
 )
-from langchain_tokenhub.tools.approval import estimate
+from langchain_tokenhub.tools.prices import estimate_price
 
 Prices: TypeAlias = float | Mapping[str, float] | None
 """CNY of a job: for each model without a known price, or by model in place of the known ones."""
@@ -368,7 +368,7 @@ _known_schemas: dict[type[BaseModel], Mapping[str, Any]] = {}
 def _price(model: str, params: Mapping[str, Any], prices: Prices) -> float | None:
     if isinstance(prices, Mapping) and (own := prices.get(model)) is not None:
         return float(own)
-    known = estimate(model, params)
+    known = estimate_price(model, params)
     if known is not None:
         return known.high
     return float(prices) if isinstance(prices, int | float) else None

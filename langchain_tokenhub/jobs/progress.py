@@ -13,8 +13,9 @@ from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_eve
 from langchain_core.callbacks.manager import CallbackManager
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
+from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.live_lines import display_width, live_lines
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.models import Job, MediaFile
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -49,24 +50,43 @@ class Reporter:
         emit: Dispatches a custom event.
         listener: True for a bar, or a function that takes a `Job`.
         expected: Seconds that the job usually takes.
+        span: Records the job's states.
+        tool_call_id: The tool call that waits for the job.
     """
 
-    def __init__(self, emit: Emit, listener: Progress, expected: float) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        listener: Progress,
+        expected: float,
+        span: JobSpan,
+        tool_call_id: str | None = None,
+    ) -> None:
+        self.span = span
         self._emit = emit
         self._listener = listener
         self._expected = expected
+        self._tool_call_id = tool_call_id
         self._bar: Bar | None = None
         self._last: tuple[Any, ...] | None = None
 
     async def report(self, job: Job) -> None:
         """Report `job`, if it has changed."""
+        self.span.record_state(job)
         now = (job.id, job.status, job.progress)
         if now == self._last:
             return
         self._last = now
         with _logging_errors(job):
             self._call_listener(job)
-        data = event_data(job)
+        await self._send(job, event_data(job))
+
+    async def report_files(self, job: Job) -> None:
+        """Send the last event of a completed job, with its files."""
+        await self._send(job, {**event_data(job), "files": [_file_data(f) for f in job.files]})
+
+    async def _send(self, job: Job, data: dict[str, Any]) -> None:
+        data |= {"expected_seconds": self._expected, "tool_call_id": self._tool_call_id}
         with _logging_errors(job):
             _write_to_graph(data)
         with _logging_errors(job):
@@ -107,8 +127,19 @@ def event_data(job: Job) -> dict[str, Any]:
     }
 
 
+def _file_data(file: MediaFile) -> dict[str, Any]:
+    """Return what an event says of a file; the link only where nothing was saved."""
+    preview = file.preview_path or (None if file.path else file.preview_url)
+    return {
+        "type": file.type,
+        "path": str(file.path) if file.path else None,
+        "url": None if file.path else file.url,
+        "preview": str(preview) if preview else None,
+    }
+
+
 def _write_to_graph(data: dict[str, Any]) -> None:
-    """Write to LangGraph's custom stream, inside a graph."""
+    """Write to LangGraph's custom stream and its stream of the tool call, inside a graph."""
     config = sys.modules.get("langgraph.config")
     if config is None:
         return
@@ -117,6 +148,9 @@ def _write_to_graph(data: dict[str, Any]) -> None:
     except (RuntimeError, KeyError):
         return
     writer({"type": EVENT, **data})
+    if (tool_node := sys.modules.get("langgraph.prebuilt.tool_node")) is not None:
+        # the method finds its stream by a context variable, and needs no instance
+        tool_node.ToolRuntime.emit_output_delta(None, {"type": EVENT, **data})
 
 
 class Bar:

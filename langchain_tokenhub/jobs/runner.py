@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, closing
@@ -64,12 +63,14 @@ class JobRunner:
 
     async def generate(self, request: JobRequest) -> MediaResult:
         """Submit, wait and save; or resume the job that the ledger has for the same call."""
-        with closing(self.reporter):
-            return await self.save_results(await self._job(request, wait=True), request)
+        with closing(self.reporter), self.reporter.span.open("generate_content") as span:
+            job = await self._job(request, wait=True)
+            return span.record_outcome(await self.save_results(job, request))
 
     async def submit(self, request: JobRequest) -> Job:
         """Submit, and return the job; or the job that the ledger has for the same call."""
-        return await self._job(request, wait=False)
+        with self.reporter.span.open("submit") as span:
+            return span.record_outcome(await self._job(request, wait=False))
 
     async def _job(self, request: JobRequest, *, wait: bool) -> Job:
         async with self._forget_failed_job(request):
@@ -92,10 +93,10 @@ class JobRunner:
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
         request = self.recent.request(job.id)
-        with closing(self.reporter):
+        with closing(self.reporter), self.reporter.span.open("result") as span:
             async with self._forget_failed_job(request):
                 job = await self._restore_saved_files(await self.wait_until_ended(job))
-                return await self.save_results(job, request)
+                return span.record_outcome(await self.save_results(job, request))
 
     async def wait_until_ended(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -126,7 +127,9 @@ class JobRunner:
             if self.ledger is not None and request.key:
                 await self.ledger.update(request.key, job, request)
         pathless = [file.model_copy(update={"path": None}) for file in job.files]
-        return result_of(_with_files(job, await self._prefer_saved(job.files, pathless)))
+        job = _with_files(job, await self._prefer_saved(job.files, pathless))
+        await self.reporter.report_files(job)
+        return result_of(job)
 
     # --- before the wait ----------------------------------------------------------------------
 
@@ -149,7 +152,12 @@ class JobRunner:
         log = SubmitHooks()
         if self.ledger is not None:
             log = LedgerHooks(self.ledger, request, again=request.again)
-        log.remember = functools.partial(self.recent.keep, request=request)
+
+        def remember(job: Job) -> None:
+            self.recent.keep(job, request)
+            self.reporter.span.record_submit(job)
+
+        log.remember = remember
         deadline = self._runtime.now() + self.wait
         return await self.service.submit(request.body, deadline=deadline, log=log)
 

@@ -19,6 +19,7 @@ from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, outcomes
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
+from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
@@ -28,6 +29,7 @@ from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
+from langchain_tokenhub.tools.prices import estimate_price
 from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
@@ -274,6 +276,8 @@ class MediaClient(MediaSettings):
     async def _request(
         self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
     ) -> JobRequest:
+        if price := estimate_price(self.model, dict(checked)):
+            runner.reporter.span.price = price.low, price.high
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self._history(runner.service.transport).find,
@@ -335,6 +339,7 @@ class MediaClient(MediaSettings):
         service = self._service(transport, job)
         dispatch = emit if isinstance(transport.runtime, SyncRuntime) else aemit
         listener = None if self.progress is True and not show_bar else self.progress
+        span = JobSpan(service.model, self.kind, job)
         return JobRunner(
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
@@ -342,7 +347,7 @@ class MediaClient(MediaSettings):
             wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             recent=self._recent_jobs(),
             ledger=self._ledger(transport),
-            reporter=Reporter(dispatch, listener, service.typical),
+            reporter=Reporter(dispatch, listener, service.typical, span, call_id.get()),
             folder=self.save_to,
         )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from langchain_tokenhub.catalogue import MediaKind, MediaModel
 from langchain_tokenhub.errors import (
+    BudgetExceededError,
     ContentBlockedError,
     InvalidRequestError,
     JobFailedError,
@@ -24,12 +27,22 @@ def error_text(error: TokenHubError) -> str:
     return f"{type(error).__name__}: {error} {_cost(error)} {_advice(error)}".strip()
 
 
+def charged(error: TokenHubError) -> Literal["no", "maybe", "yes"]:
+    """Return whether the call that raised an error was charged, as far as is known."""
+    match error:
+        case SubmissionUnknownError():
+            return "maybe"
+        case TokenHubError(job=None) | JobFailedError():
+            return "no"
+        case _:
+            return "yes"
+
+
 def _cost(error: TokenHubError) -> str:
-    if isinstance(error, SubmissionUnknownError):
-        return "No job ID is known; this may have been charged."
-    if error.job is None:
-        return "Nothing was charged."
-    return f"Job ID: {error.job.id}."
+    if error.job is not None:
+        return f"Job ID: {error.job.id}."
+    may_be = "No job ID is known; this may have been charged."
+    return may_be if charged(error) == "maybe" else "Nothing was charged."
 
 
 def _advice(error: TokenHubError) -> str:
@@ -44,6 +57,8 @@ def _advice(error: TokenHubError) -> str:
             return "Do not call again; tell the user."
         case ContentBlockedError():
             return "The content was refused: change it, or tell the user."
+        case BudgetExceededError():
+            return "Do not call again unless it is cheaper; tell the user."
         case InvalidRequestError():
             return "Correct the input, then call again."
         case JobFailedError():

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, Unpack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
-from pydantic import ConfigDict, PrivateAttr, SkipValidation, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from langchain_tokenhub._warnings import suppress_warnings, warn_user
@@ -22,10 +31,14 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
+from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
 from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
-from langchain_tokenhub.tools.llm_text import description_of, error_text
-from langchain_tokenhub.tools.options import MediaToolOptions
+from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
+from langchain_tokenhub.tools.options import ImageToolOptions, MediaToolOptions
+from langchain_tokenhub.tools.result_image import image_blocks
 from langchain_tokenhub.transport import Transport, finish
+
+Content: TypeAlias = str | list[str | dict[str, Any]]
 
 
 class ToolErrorMixin(BaseTool):
@@ -73,7 +86,15 @@ class ToolErrorMixin(BaseTool):
         if tool_call_id is None or isinstance(error, AuthenticationError):
             raise error
         return ToolMessage(
-            error_text(error), name=self.name, tool_call_id=tool_call_id, status="error"
+            error_text(error),
+            name=self.name,
+            tool_call_id=tool_call_id,
+            status="error",
+            artifact={
+                "error": type(error).__name__,
+                "job_id": error.job.id if error.job else None,
+                "charged": charged(error),
+            },
         )
 
 
@@ -91,6 +112,8 @@ class MediaTool(MediaClient, ToolErrorMixin):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     language: Language = "zh"
     """Language of the descriptions that a language model reads."""
+    shared_budget: SkipValidation[Budget | None] = Field(default=None, exclude=True, repr=False)
+    """The limit of a toolkit on what its tools may cost in one thread."""
 
     _has_own_schema: bool = PrivateAttr(default=False)
 
@@ -103,13 +126,17 @@ class MediaTool(MediaClient, ToolErrorMixin):
         self.description = self.description or description_of(facts, self.language)
         if self.args_schema is None:
             self._has_own_schema = True
-            self.args_schema = schema_class(self.model, self.language, self.kind)
+            self.args_schema = self._own_schema()
         return self
 
-    def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
+    def _own_schema(self) -> type[BaseModel]:
+        schema = schema_class(self.model, self.language, self.kind)
+        return with_messages(schema) if self.shared_budget else schema
+
+    def _run(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
         return finish(self._answer(self._sync(), params))
 
-    async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
+    async def _arun(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
         return await self._answer(self._async(), params)
 
     def _parse_input(
@@ -121,11 +148,19 @@ class MediaTool(MediaClient, ToolErrorMixin):
 
     async def _answer(
         self, transport: Transport, params: Mapping[str, Any]
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Content, dict[str, Any]]:
+        messages = params.get(MESSAGES) or []
+        params = {name: value for name, value in params.items() if name != MESSAGES}
+        if self.shared_budget is not None:
+            self.shared_budget.check(messages, self.model, params, call_id.get())
         # LangChain has validated the same parameters with our schema
         with suppress_warnings() if self._has_own_schema else nullcontext():
             result = await self._generate(transport, params, None, by_model=True)
-        return str(result), result.model_dump(mode="json")
+        return await self._content(transport, result), result.model_dump(mode="json")
+
+    async def _content(self, transport: Transport, result: MediaResult) -> Content:  # noqa: ARG002 - of the image tool
+        """Return what the language model reads of a result."""
+        return str(result)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return the state for a pickle, without the schema, which is made at run time."""
@@ -136,7 +171,7 @@ class MediaTool(MediaClient, ToolErrorMixin):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         if self._has_own_schema:
-            self.args_schema = schema_class(self.model, self.language, self.kind)
+            self.args_schema = self._own_schema()
 
 
 class _SubmitOptions(TypedDict, total=False):
@@ -178,10 +213,29 @@ class TokenHubImageTool(MediaTool):
 
     kind: ClassVar[Kind] = "image"
     model: ModelId = "hy-image-v3.0"
+    show_result: bool = False
+    """Add the images to the tool message, at most 1024 pixels a side; needs Pillow.
+
+    A model that takes no images in tool messages gets them in the next user message; one that takes
+    none at all gets the text alone.
+    """
+
+    @field_validator("show_result")
+    @classmethod
+    def _has_pillow(cls, value: bool) -> bool:  # noqa: FBT001 - a validator's argument
+        if value and find_spec("PIL") is None:
+            raise ValueError("needs Pillow: pip install 'langchain-tokenhub[notebook]'")
+        return value
+
+    async def _content(self, transport: Transport, result: MediaResult) -> Content:
+        if not self.show_result:
+            return str(result)
+        blocks = await image_blocks(transport.runtime, result.files)
+        return [{"type": "text", "text": str(result)}, *blocks]
 
     if TYPE_CHECKING:
 
-        def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
+        def __init__(self, **options: Unpack[ImageToolOptions]) -> None: ...
         @override
         def generate(
             self, text: str | None = None, /, **params: Unpack[_ImageGenerate]

@@ -21,6 +21,7 @@ from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
+from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.transport import Transport
 
 
@@ -160,6 +161,13 @@ class MediaToolOptions(MediaOptions, ToolOptions, total=False):
     model: str
     language: Language
     shared_folders: Sequence[str | Path]
+    shared_budget: Budget | None
+
+
+class ImageToolOptions(MediaToolOptions, total=False):
+    """Constructor keywords of the image tool."""
+
+    show_result: bool
 
 
 class JobToolOptions(JobOptions, ToolOptions, total=False):
@@ -172,3 +180,4 @@ class ToolkitOptions(MediaOptions, total=False):
     models: Mapping[str, Kind] | Sequence[str]
     language: Language
     options: Mapping[Kind, Mapping[str, Any]]
+    budget_cny: float | None

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
 from langchain_tokenhub.params import Language
+from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 from langchain_tokenhub.tools.options import (
     MediaSettings,
@@ -18,6 +19,7 @@ from langchain_tokenhub.tools.options import (
     absolute,
     ledger_location,
 )
+from langchain_tokenhub.tools.prices import estimate_price
 
 
 def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
@@ -54,6 +56,13 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
     )
     """More fields for the tools of one kind: `{"video": {"wait_timeout": 600}}`."""
 
+    budget_cny: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """CNY that an agent's calls may cost in one thread, by estimate; needs the extra `agents`.
+
+    A call that would pass it is answered by an error that says what is spent, what is left and the
+    price. `generate` and `submit` are not limited.
+    """
+
     if TYPE_CHECKING:
 
         def __init__(self, **options: Unpack[ToolkitOptions]) -> None: ...
@@ -62,16 +71,24 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
         """Return one tool per model, each with a unique name.
 
         Raises:
-            ValueError: A model is not listed, and its kind is not given.
+            ValueError: A model is not listed, and its kind is not given; or there is a budget, and
+                no price of a model is known.
         """
-        fields = list(self._tool_fields())
-        folders = [one["save_to"] for _, one in fields if one.get("save_to")]
-        tools = [TOOLS[kind](**one, shared_folders=folders) for kind, one in fields]
-        _make_names_unique(tools)
+        tools = self._tools()
+        if self.budget_cny is not None:
+            tools = self._tools(_budget(self.budget_cny, tools))
         return [*tools]
 
+    def _tools(self, budget: Budget | None = None) -> list[MediaTool]:
+        fields = list(self._tool_fields())
+        folders = [one["save_to"] for _, one in fields if one.get("save_to")]
+        shared: dict[str, Any] = {"shared_folders": folders, "shared_budget": budget}
+        tools = [TOOLS[kind](**one, **shared) for kind, one in fields]
+        _make_names_unique(tools)
+        return tools
+
     def _tool_fields(self) -> Iterator[tuple[Kind, dict[str, Any]]]:
-        own = {"models", "options"}
+        own = {"models", "options", "budget_cny"}
         shared = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         for model, kind in self._kinds().items():
             yield kind, {**shared, **self.options.get(kind, {}), "model": model}
@@ -80,6 +97,13 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
         if isinstance(self.models, Mapping):
             return dict(self.models)
         return {model: _kind(model) for model in self.models}
+
+
+def _budget(cny: float, tools: Sequence[MediaTool]) -> Budget:
+    for tool in tools:
+        if estimate_price(tool.model, {}) is None:
+            raise ValueError(f"budget_cny: no price of {tool.model!r} is known; leave it out")
+    return Budget(cny=cny, models={tool.name: tool.model for tool in tools})
 
 
 def _make_names_unique(tools: Sequence[MediaTool]) -> None:

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING
 from langchain_tokenhub._lazy import loader
 
 if TYPE_CHECKING:
-    from langchain_tokenhub.transport.calls import Answer, Call, Endpoint, Events, Timeouts
+    from langchain_tokenhub.transport.calls import (
+        Answer,
+        Call,
+        Endpoint,
+        Events,
+        SendState,
+        Timeouts,
+    )
     from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
-    from langchain_tokenhub.transport.send_state import SendState
     from langchain_tokenhub.transport.sync_bridge import drain, finish
     from langchain_tokenhub.transport.transport import Transport
 
@@ -24,7 +30,6 @@ __all__ += ["SyncRuntime", "Timeouts", "Transport", "drain", "finish"]
 
 _MODULES = {
     "runtime": "AsyncRuntime Runtime SyncRuntime",
-    "send_state": "SendState",
     "sync_bridge": "drain finish",
     "transport": "Transport",
 }

@@ -123,11 +123,24 @@ async def _inflated(
         inflater.end()
 
 
+def limit_body(response: httpx.Response, seconds: float) -> bool:
+    """Limit the time for the rest of a body. Return False if its transport cannot."""
+    limit = response.extensions.get("limit_body")
+    if limit is not None:
+        limit(seconds)
+    return limit is not None
+
+
 async def read_error_body(
-    pieces: AsyncGenerator[bytes, None], now: Callable[[], float], left: float | None = None
+    response: httpx.Response,
+    pieces: AsyncGenerator[bytes, None],
+    now: Callable[[], float],
+    left: float | None = None,
 ) -> bytes:
     """Return the beginning of an error body, as far as it arrived in time."""
-    body, until = bytearray(), now() + min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
+    seconds = min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
+    limit_body(response, seconds)
+    body, until = bytearray(), now() + seconds
     with suppress(httpx.HTTPError, ServerError):
         async with aclosing(pieces):
             async for piece in pieces:

@@ -25,13 +25,12 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.calls import Timeouts
+from langchain_tokenhub.transport.calls import SendState, Timeouts
 from langchain_tokenhub.transport.decoding import decompressed, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.failover import ascii_name, loopback
 from langchain_tokenhub.transport.http.proxy import proxy_for
 from langchain_tokenhub.transport.runtime import Address, Runtime
-from langchain_tokenhub.transport.send_state import SendState
 
 MOST_REDIRECTS = 5
 MOST_ADDRESSES = 4
@@ -94,7 +93,7 @@ async def fetch(
     runtime = runtime.plain()
     for _ in range(MOST_REDIRECTS + 1):
         requests = await _check_link(runtime, url, allow_loopback=allow_loopback)
-        request, response = await _open_any(runtime, requests, headers)
+        request, response = await _open(runtime, requests, headers)
         if not response.is_redirect:
             return await _read_head(runtime, response, request)
         await runtime.close(response)
@@ -175,32 +174,22 @@ def _pinned_request(target: httpx.URL, address: Address) -> httpx.Request:
     )
 
 
-async def _open_any(
+async def _open(
     runtime: Runtime, requests: list[httpx.Request], headers: dict[str, str]
 ) -> tuple[httpx.Request, httpx.Response]:
     """Send to the first address that accepts the connection."""
     request, *others = requests
-    try:
-        return request, await _open(runtime, request, headers)
-    except (APIConnectionError, APITimeoutError) as error:
-        if not others or error.phase != "not sent" or not error.is_retryable:
-            raise
-    return await _open_any(runtime, others, headers)
-
-
-async def _open(
-    runtime: Runtime, request: httpx.Request, headers: dict[str, str]
-) -> httpx.Response:
     send_state = SendState()
     request.headers.update(headers)
     limits = {"timeout": TIMEOUTS.within(None), "head_timeout": TIMEOUTS.total}
     request.extensions = {**request.extensions, **limits, "send_state": send_state}
-    failure: httpx.HTTPError
     try:
-        return await runtime.send(request)
+        return request, await runtime.send(request)
     except httpx.HTTPError as caught:
-        failure = caught
-    raise _with_host(failure_to_send(failure, send_state), request)
+        failure = _with_host(failure_to_send(caught, send_state), request)
+    if others and failure.phase == "not sent" and failure.is_retryable:
+        return await _open(runtime, others, headers)
+    raise failure
 
 
 def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
@@ -213,7 +202,7 @@ async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.
     status, headers = response.status_code, response.headers
     if not response.is_success:
         try:
-            body = await read_error_body(runtime.chunks(response), runtime.now)
+            body = await read_error_body(response, runtime.chunks(response), runtime.now)
         finally:
             await runtime.close(response)
         raise _with_host(error_from(status, headers, body), request)
@@ -238,7 +227,6 @@ async def _pieces(
     runtime: Runtime, response: httpx.Response, request: httpx.Request, encoding: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield nothing at first, then the bytes."""
-    failure: httpx.HTTPError
     rate = _Rate(runtime.now())
     try:
         yield b""
@@ -249,14 +237,14 @@ async def _pieces(
                 yield piece
                 rate.skip_to(runtime.now())
     except httpx.HTTPError as caught:
-        failure = caught
+        failure = map_error(caught, "answered")
     except APITimeoutError as slow:
-        raise _with_host(slow, request) from None
+        failure = slow
     else:
         return
     finally:
         await runtime.close(response)
-    raise _with_host(map_error(failure, "answered"), request)
+    raise _with_host(failure, request)
 
 
 class _Rate:

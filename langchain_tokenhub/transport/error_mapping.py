@@ -25,10 +25,9 @@ from langchain_tokenhub.errors import (
     error_from,
     fault_in,
 )
-from langchain_tokenhub.transport.calls import Call
+from langchain_tokenhub.transport.calls import Call, SendState
 from langchain_tokenhub.transport.failover import loopback
 from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
-from langchain_tokenhub.transport.send_state import SendState
 
 _REDACTED = "[redacted]"
 _PROXY_HINT = "check HTTPS_PROXY and NO_PROXY / 请检查 HTTPS_PROXY 和 NO_PROXY"
@@ -165,18 +164,6 @@ def refusal(response: httpx.Response, data: Any) -> TokenHubError:
     error = error_from(response.status_code, response.headers, body)
     error.retry_after = retry_after(response.headers)
     return error
-
-
-def is_stream(response: httpx.Response) -> bool:
-    """Return True if the answer may be a stream of events; a server may answer whole instead."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return not kind.endswith("json") and kind != "text/html"
-
-
-def request_id(response: httpx.Response, data: Any) -> str | None:
-    """Return the service's id of the request."""
-    found = data.get("request_id") if isinstance(data, Mapping) else None
-    return clean(str(found or response.headers.get("x-request-id", "")), 200) or None
 
 
 def redact(error: TokenHubError, secrets: Sequence[str]) -> None:

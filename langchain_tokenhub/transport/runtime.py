@@ -1,4 +1,4 @@
-"""The difference between sync and async, and the only module that waits.
+"""The difference between sync and async: how to wait.
 
 Its callers are written once, as `async def`; over a `SyncRuntime` nothing in them ever suspends.
 """
@@ -19,13 +19,14 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 import httpx
 
+from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
-from langchain_tokenhub.transport.send_state import SendState
+from langchain_tokenhub.transport.http.threads import start_thread
 from langchain_tokenhub.transport.sync_bridge import finish
 
 if TYPE_CHECKING:
@@ -41,25 +42,23 @@ INTERRUPT_GRACE = 10.0
 """Seconds that an interrupted submit may take to receive its job id."""
 
 
-class Runtime(Protocol):
-    """What the transport needs of its surroundings: time, connections, threads."""
+class _Runtime:
+    """What the runtimes share: the caller's own client, if there is one, and the clock."""
+
+    _client: SyncCallerClient | AsyncCallerClient | None
 
     @property
     def timeout(self) -> httpx.Timeout | None:
         """The timeout of the caller's own client, if the caller set one."""
-        return None
+        return None if self._client is None else self._client.timeout
 
     def now(self) -> float:
         """Return monotonic seconds."""
         return time.monotonic()
 
-    def plain(self) -> Runtime:
+    def plain(self) -> Self:
         """Return a runtime without the caller's client, whose headers may hold a key."""
         return type(self)()
-
-    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
-        """Send, and return the answer with its body not yet read."""
-        ...
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, still encoded."""
@@ -70,25 +69,44 @@ class Runtime(Protocol):
         """Release the connection, or close it if the body was not read to its end."""
         await response.aclose()
 
+
+class SyncRuntime(_Runtime):
+    """Waits by blocking the thread."""
+
+    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
+        self._client = None if client is None else SyncCallerClient(client)
+
+    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
+        """Send, and return the answer with its body not yet read."""
+        return (self._client or sync_pool()).send(request)
+
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
-        ...
+        time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
 
     async def resolve(self, host: str) -> tuple[Address, ...]:
         """Return the addresses of `host`."""
-        ...
+        return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
     async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function (files, a user's store) where it blocks nothing else."""
-        ...
+        return work(*args, **kwargs)
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `work` in the background, in sync on one of `MAX_WORKERS` threads."""
-        ...
+        context = contextvars.copy_context()
+        future = _executor(os.getpid()).submit(context.run, finish, work)
+        future.add_done_callback(lambda ended: work.close() if ended.cancelled() else None)
+        return future
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:
         """Return True if `future` is done within `seconds`; an interruption cancels it."""
-        ...
+        try:
+            concurrent.futures.wait([future], seconds)
+        except BaseException:
+            future.cancel()
+            raise
+        return future.done()
 
     async def shielded(
         self, work: Coroutine[Any, Any, T], send_state: SendState
@@ -98,66 +116,19 @@ class Runtime(Protocol):
         It waits at most `INTERRUPT_GRACE`, and further interruptions do not shorten that in async.
         Returns the result, and the interruption, which the caller raises once the result is safe.
         """
-        ...
-
-
-class SyncRuntime(Runtime):
-    """Waits by blocking the thread."""
-
-    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
-        self._client = None if client is None else SyncCallerClient(client)
-
-    @property
-    def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return None if self._client is None else self._client.timeout
-
-    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
-        return (self._client or sync_pool()).send(request)
-
-    async def sleep(self, seconds: float) -> None:  # noqa: D102
-        time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
-
-    async def resolve(self, host: str) -> tuple[Address, ...]:  # noqa: D102
-        return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-
-    async def blocking(  # noqa: D102
-        self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return work(*args, **kwargs)
-
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
-        context = contextvars.copy_context()
-        future = _executor(os.getpid()).submit(context.run, finish, work)
-        future.add_done_callback(lambda ended: work.close() if ended.cancelled() else None)
-        return future
-
-    async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
-        try:
-            concurrent.futures.wait([future], seconds)
-        except BaseException:
-            future.cancel()
-            raise
-        return future.done()
-
-    async def shielded(  # noqa: D102
-        self, work: Coroutine[Any, Any, T], send_state: SendState
-    ) -> tuple[T, BaseException | None]:
         if threading.current_thread() is not threading.main_thread():
             return finish(work), None  # Ctrl-C is raised in the main thread only
-        ended: Future[T] = Future()
-        run = contextvars.copy_context().run
-        worker = threading.Thread(target=run, args=(_run, work, ended), daemon=True)
+        ended = Future[T]()
         try:
-            worker.start()  # inside: it may have sent everything before this thread runs again
-            # not `Thread.join`: before Python 3.13 a Ctrl-C in it marks the thread as ended
+            # inside: it may have sent everything before this thread runs again
+            start_thread(functools.partial(finish, work), ended)
             concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.is_cancelled = True  # before `is_under_way` is read: see `SendState`
             if not send_state.is_under_way:
-                if worker.ident is None:
-                    # Python warns about work that never starts; a ValueError: it starts just now
-                    with contextlib.suppress(ValueError):
-                        work.close()
+                # Python warns about work that never starts; a ValueError: it is running
+                with contextlib.suppress(ValueError):
+                    work.close()
                 raise
             concurrent.futures.wait([ended], INTERRUPT_GRACE)
             return _outcome(ended, interruption), interruption
@@ -170,23 +141,11 @@ def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="tokenhub")
 
 
-def _run(work: Coroutine[Any, Any, T], ended: Future[T]) -> None:
-    """Run `work`, and set its outcome."""
-    try:
-        ended.set_result(finish(work))
-    except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-        ended.set_exception(error)
-
-
-class AsyncRuntime(Runtime):
+class AsyncRuntime(_Runtime):
     """Waits by suspending the task."""
 
     def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
         self._client = None if client is None else AsyncCallerClient(client)
-
-    @property
-    def timeout(self) -> httpx.Timeout | None:  # noqa: D102
-        return None if self._client is None else self._client.timeout
 
     def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
         return (self._client or async_pool()).send(request)
@@ -233,6 +192,10 @@ class AsyncRuntime(Runtime):
             finally:
                 task.release()
             return _outcome(task, interruption), interruption
+
+
+Runtime = SyncRuntime | AsyncRuntime
+"""What the transport needs of its surroundings: time, connections, threads."""
 
 
 async def _wait_uncancelled(task: asyncio.Task[Any], seconds: float) -> None:

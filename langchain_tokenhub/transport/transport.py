@@ -1,25 +1,369 @@
-"""Send a call until it works or may not be repeated: retries, failover, and their bookkeeping."""
+"""Send a call until it works or may not be repeated: requests, answers, retries, failover."""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+import platform
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.transport.attempt import Attempt
-from langchain_tokenhub.transport.calls import Answer, Call, Endpoint
+import httpx
+
+from langchain_tokenhub import telemetry
+from langchain_tokenhub._version import __version__
+from langchain_tokenhub.errors import (
+    APITimeoutError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    ServerError,
+    TokenHubError,
+    clean,
+    error_from,
+)
+from langchain_tokenhub.transport.calls import (
+    Answer,
+    Call,
+    Endpoint,
+    Events,
+    SendState,
+    Timeouts,
+    earliest,
+)
+from langchain_tokenhub.transport.decoding import (
+    LARGEST_ANSWER,
+    decompressed,
+    limit_body,
+    parse,
+    read_error_body,
+)
 from langchain_tokenhub.transport.error_mapping import (
     combine_failures,
+    failure_to_send,
     final_error,
+    hint_for,
     is_gateway_error,
+    map_error,
+    map_invalid_request,
+    redact,
+    refusal,
 )
-from langchain_tokenhub.transport.failover import host_name
-from langchain_tokenhub.transport.retry import retry_delay
+from langchain_tokenhub.transport.failover import ascii_name, host_name
+from langchain_tokenhub.transport.retry import retry_after, retry_delay
 from langchain_tokenhub.transport.runtime import Runtime
+from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, without_error
 
 logger = logging.getLogger("langchain_tokenhub.transport")
+
+DRAIN_SECONDS = 0.1
+"""How long to wait for the end of a finished stream, so that its connection can be reused."""
+DRAIN_BYTES = 65536
+SHORTEST_SECRET = 8
+"""Characters of a user's header from which on errors redact it; shorter ones are plain words."""
+
+_USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
+
+
+class OpenStream:
+    """A stream whose first values were read. Closing it frees its connection."""
+
+    def __init__(self, first: Batch, rest: AsyncGenerator[Batch, None]) -> None:
+        self._first = [first]
+        self._rest = rest
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        return self._first.pop() if self._first else await anext(self._rest)
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._rest.aclose()
+
+
+@dataclass
+class Attempt:
+    """Attempt `number` to send `call` to `origin`; the call began at `begun` monotonic seconds."""
+
+    endpoint: Endpoint
+    runtime: Runtime
+    call: Call
+    origin: str
+    number: int
+    begun: float
+    _secrets: tuple[str, ...] = field(default=(), repr=False)
+    _server_id: str | None = None
+    _timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def annotate(self, error: TokenHubError) -> TokenHubError:
+        """Record in `error` where and when it happened, and redact the key and headers."""
+        error.host = error.host or host_name(self.origin)
+        error.hint = hint_for(error, self.call, self.origin) or error.hint
+        error.request_id = error.request_id or self._server_id
+        error.client_request_id = self.call.id
+        error.attempts, error.elapsed = self.number, self.runtime.now() - self.begun
+        redact(error, self._secrets)
+        return error
+
+    async def answer(self) -> Answer:
+        """Return the whole answer."""
+        try:
+            response = await self._send(stream=False)
+        except TokenHubError as error:
+            if (data := self._accepted(error)) is None:
+                raise
+            server_id = error.request_id or data.get("request_id")
+            return self._answer(error.status or 0, data, server_id, error.retry_after)
+        try:
+            data = self._value(response, await self._whole(response))
+        finally:
+            await self.runtime.close(response)
+        pause = retry_after(response.headers)
+        return self._answer(response.status_code, data, _request_id(response, data), pause)
+
+    def _accepted(self, error: TokenHubError) -> Any:
+        """Return the body of an error that says that the call was accepted, else None."""
+        try:
+            data = error.response and error.response.json()
+        except (ValueError, RecursionError):
+            return None
+        return data if self.call.is_accepted(data) else None
+
+    def _answer(
+        self, status: int, data: Any, request_id: str | None, pause: float | None
+    ) -> Answer:
+        return Answer(
+            data=data,
+            status=status,
+            host=host_name(self.origin),
+            request_id=request_id,
+            client_request_id=self.call.id,
+            attempts=self.number,
+            retry_after=pause,
+        )
+
+    async def open_stream(self) -> Answer:
+        """Open a stream and read its first event, so that a failure before it can be retried."""
+        response = await self._send(stream=True)
+        stream = self._stream(response)
+        try:
+            first = await anext(stream)
+        except StopAsyncIteration:
+            raise ServerError("the stream ended before its first event", phase="answered") from None
+        except BaseException:
+            await stream.aclose()
+            raise
+        opened = OpenStream(first, stream)
+        pause = retry_after(response.headers)
+        return self._answer(response.status_code, opened, self._server_id, pause)
+
+    # -- the request ------------------------------------------------------------------------
+
+    async def _send(self, *, stream: bool) -> httpx.Response:
+        """Return a 2xx answer whose body is not yet read."""
+        ours = self.call.timeouts
+        # the user's timeouts, else those of their own client, else those of the call
+        self._timeouts = ours if ours.chosen else Timeouts.of(self.runtime.timeout, ours)
+        send_state = self.call.send_state or SendState()
+        request = self._request(send_state, stream=stream)
+        sent_at = self.runtime.now()
+        try:
+            response = await self.runtime.send(request)
+        except httpx.HTTPError as caught:
+            self._log(request, type(caught).__name__, sent_at)
+            failure = failure_to_send(caught, send_state)
+        else:
+            response.request = request
+            self._server_id = _request_id(response, None)
+            self._log(request, f"{response.status_code}", sent_at)
+            if response.is_success:
+                return response
+            failure = await self._error_answer(response)
+        # raised outside `except`: the library's error holds the request and with it the key
+        raise failure
+
+    def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
+        host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
+        line = "%s %s at %s: %s in %.0f ms"
+        logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
+
+    def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
+        call, timeouts = self.call, self._timeouts
+        extensions = {
+            "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
+            "head_timeout": timeouts.first if stream else timeouts.total,
+            "send_state": send_state,
+            "fresh": call.retry_class == "submit",
+            "deadline": call.deadline,
+        }
+        method = "GET" if call.content is None else "POST"
+        try:
+            url, target = _target(self.origin + call.path)
+            send_state.renew(target)
+            headers = self._headers(stream=stream)
+            return httpx.Request(
+                method, url, headers=headers, content=call.content, extensions=extensions
+            )
+        except (httpx.InvalidURL, UnicodeError) as caught:
+            failure = map_invalid_request(caught)
+        raise failure
+
+    def _headers(self, *, stream: bool) -> dict[str, str]:
+        """Return the headers: the user's own, as spelled, win over ours, the key over all."""
+        headers = {
+            "accept": "text/event-stream" if stream else "application/json",
+            "accept-encoding": "identity",  # the end of a cut gzip stream would go unnoticed
+            "user-agent": _USER_AGENT,
+            "x-client-request-id": self.call.id,
+            **telemetry.trace_headers(),
+        }
+        if stream:
+            headers["cache-control"] = "no-store"
+        own = {name.lower(): (name, value) for name, value in self.endpoint.headers.items()}
+        headers = {name: value for name, value in headers.items() if name not in own}
+        if self.call.content is not None:
+            own.pop("content-type", None)
+            headers["content-type"] = "application/json"
+        own.pop("authorization", None)
+        key, values = self.endpoint.key(), self.endpoint.headers.values()
+        self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
+        return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
+
+    def _left(self) -> float | None:
+        deadline = self.call.deadline
+        return None if deadline is None else max(0.001, deadline - self.runtime.now())
+
+    # -- the answer -------------------------------------------------------------------------
+
+    def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield the decompressed bytes of the body."""
+        encoding = response.headers.get("content-encoding", "")
+        return decompressed(self.runtime.chunks(response), encoding)
+
+    async def _whole(self, response: httpx.Response) -> bytes:
+        """Return the body; its size and the time it takes are limited."""
+        pieces: list[bytes] = []
+        size = 0
+        limit = earliest(self._timeouts.total, self._left())
+        until = None if limit is None else self.runtime.now() + limit
+        if limit is not None:
+            limit_body(response, limit)
+        try:
+            async with aclosing(self._body(response)) as body:
+                async for piece in body:
+                    pieces.append(piece)
+                    size += len(piece)
+                    self._check_progress(size, until)
+            return b"".join(pieces)
+        except httpx.HTTPError as caught:
+            failure = map_error(caught, "answered")
+        raise failure
+
+    def _check_progress(self, size: int, until: float | None) -> None:
+        if size > LARGEST_ANSWER:
+            problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
+            raise ServerError(problem, phase="answered")
+        if until is not None and self.runtime.now() > until:
+            raise APITimeoutError(
+                f"the answer was not complete in time; {size} bytes came",
+                phase="answered",
+                hint="raise `timeout` if it may take that long",
+            )
+
+    def _value(self, response: httpx.Response, body: bytes) -> Any:
+        """Return the JSON value of a body, or `Events` where the service sent events unasked."""
+        status = response.status_code
+        try:
+            data = parse(body)
+        except ServerError as error:
+            kind = clean(response.headers.get("content-type", "no content type"), 60)
+            problem = f"HTTP {status}, {kind}: {error.message}"
+            unreadable = ServerError(problem, status=status, phase="answered")
+        else:
+            if not self.call.is_fault(data):
+                return data
+            if content := without_error(data):
+                return Events(values=content, failure=self.annotate(refusal(response, data)))
+            raise refusal(response, data)
+        # the service may have sent events although none were requested
+        reader = StreamReader(response, self._timeouts, self.runtime.now)
+        values = [*reader.feed(body), *reader.finish()]
+        failure = reader.failure
+        is_error = failure is not None and not isinstance(failure, IncompleteStreamError)
+        if not values:
+            raise failure if failure is not None and is_error else unreadable
+        if len(values) == 1 and not is_error and not is_chunk(values[0]):
+            return values[0]
+        return Events(values=values, failure=failure and self.annotate(failure))
+
+    async def _error_answer(self, response: httpx.Response) -> TokenHubError:
+        """Return the error that a non-2xx answer stands for."""
+        status = response.status_code
+        try:
+            if response.is_redirect:
+                problem = f"the service redirects (HTTP {status}); redirects are not followed"
+                hint = "set `base_url` to the service's real address"
+                return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
+            pieces, now = self._body(response), self.runtime.now
+            body = await read_error_body(response, pieces, now, self._left())
+        except ServerError:
+            body = b""  # an unknown encoding; the status is enough
+        finally:
+            await self.runtime.close(response)
+        error = error_from(status, response.headers, body)
+        error.retry_after = retry_after(response.headers)
+        return error
+
+    # -- the stream -------------------------------------------------------------------------
+
+    async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
+        """Yield values, and release the connection at the end or when closed."""
+        failure: TokenHubError
+        try:
+            if _is_stream(response):
+                reader = StreamReader(response, self._timeouts, self.runtime.now)
+                async with aclosing(self._body(response)) as pieces:
+                    async for piece in pieces:
+                        if values := reader.feed(piece):
+                            yield values
+                            reader.resume()
+                        if reader.stopped:
+                            break
+                    if values := reader.finish():
+                        yield values
+                    if reader.failure is not None:
+                        raise reader.failure
+                    await self._drain(response, pieces)
+            else:  # a server that ignores `stream`
+                data = self._value(response, await self._whole(response))
+                yield list(data.values) if isinstance(data, Events) else [data]
+                if isinstance(data, Events) and data.failure is not None:
+                    raise data.failure
+        except httpx.HTTPError as caught:
+            failure = map_error(caught, "streaming")
+        except TokenHubError as error:
+            failure = error
+        else:
+            return
+        finally:
+            await self.runtime.close(response)
+        raise self.annotate(failure)  # outside `except`: it must hold nothing of the library
+
+    async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Read what follows `[DONE]`, so that the connection can be reused."""
+        if not limit_body(response, DRAIN_SECONDS):
+            return
+        size = 0
+        try:
+            async for piece in pieces:
+                size += len(piece)
+                if size > DRAIN_BYTES:
+                    break  # more than the end of the body: not worth the wait
+        except (httpx.HTTPError, ServerError):
+            return  # the answer is complete; only its connection is lost
 
 
 @dataclass(frozen=True)
@@ -111,3 +455,23 @@ class Transport:
         logger.warning("%s: not sent again, the retry budget of this key is used up", call.path)
         failure.add_note("not sent again: the retry budget of this key and site is used up")
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
+    """Return the URL, and the host and port that a connection to it uses."""
+    url = httpx.URL(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return url, (ascii_name(url), port)
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Return True if the answer may be a stream of events; a server may answer whole instead."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return not kind.endswith("json") and kind != "text/html"
+
+
+def _request_id(response: httpx.Response, data: Any) -> str | None:
+    """Return the service's id of the request."""
+    found = data.get("request_id") if isinstance(data, Mapping) else None
+    return clean(str(found or response.headers.get("x-request-id", "")), 200) or None

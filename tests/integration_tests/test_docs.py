@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -14,6 +15,9 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from opentelemetry import trace
+from opentelemetry.metrics import _internal as metrics
+from opentelemetry.util._once import Once
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
@@ -100,8 +104,22 @@ def dead_links(path: Path) -> list[str]:
     return dead
 
 
+@pytest.fixture
+def own_telemetry(monkeypatch):
+    """Undo what a page sets for the whole process."""
+    levels = logging.getLogger("langchain_tokenhub").level
+    for module, kind in ((trace, "TRACER"), (metrics, "METER")):
+        monkeypatch.setattr(module, f"_{kind}_PROVIDER", None)
+        monkeypatch.setattr(module, f"_{kind}_PROVIDER_SET_ONCE", Once())
+    yield
+    logging.getLogger("langchain_tokenhub").setLevel(levels)
+    for provider in (trace._TRACER_PROVIDER, metrics._METER_PROVIDER):
+        if provider is not None:
+            provider.shutdown()
+
+
 @pytest.mark.parametrize("page", BOTH, ids=name)
-def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch):
+def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch, own_telemetry):
     monkeypatch.chdir(tmp_path)
     document = BLOCKS.parse(page)
     for block in document:

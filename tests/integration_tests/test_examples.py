@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -115,25 +118,51 @@ def test_the_example_of_a_users_own_tests_passes(tmp_path):
     assert "4 passed" in done.stdout, done.stdout
 
 
-def test_the_service_streams_tokens_and_progress(tmp_path):
+@contextmanager
+def _service(folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(ROOT / "examples/service.py"), str(port)]
-    server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=without_key())
+    server = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=without_key())
     try:
-        url = f"http://127.0.0.1:{port}/ask"
-        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
-            told = client.get(url, params={"text": "画一只橘猫"}).text
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+            client.get(address)
+        yield address
     finally:
         server.terminate()
         server.wait(10)
+
+
+def test_the_service_streams_tokens_and_progress(tmp_path):
+    with _service(tmp_path) as address:
+        told = httpx.get(f"{address}/ask", params={"text": "画一只橘猫"}, timeout=60).text
     assert [f"event: {name}" in told for name in ("token", "job", "done")] == [True] * 3
+
+
+@pytest.mark.needs_chromium
+def test_the_services_page_shows_bars_and_images(tmp_path):
+    browser = shutil.which("chromium") or pytest.skip("needs chromium")
+    with _service(tmp_path) as address:
+        shown = subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+                *("--virtual-time-budget=20000", f"{address}/?text=画一只橘猫"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        ).stdout
+    assert 'data-done="yes"' in shown
+    assert re.search(r'<progress max="100" value="100"|completed</small>', shown)
+    assert re.search(r'<img[^>]* src="/files/', shown)
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(script):
-    limit = {"studio": 160, "product_3d": 110}.get(script.stem, 60)
+    limit = {"studio": 160, "product_3d": 110, "service": 80}.get(script.stem, 65)
     assert len(script.read_text("utf-8").splitlines()) <= limit
 
 

@@ -77,7 +77,7 @@ async def test_the_official_client_submits_and_collects_over_stdio(environment, 
     assert len(hub.jobs) == 1
 
 
-@pytest.mark.needs_mcp_adapters
+@pytest.mark.needs_adapters
 def test_langchains_adapters_submit_and_collect_over_http(environment, hub):
     python = ROOT / ".venv-adapters" / "bin" / "python"
     if not python.exists():

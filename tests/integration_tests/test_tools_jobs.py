@@ -19,7 +19,7 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
-from langchain_tokenhub.tools.approval import estimate
+from langchain_tokenhub.tools.prices import estimate_price
 
 
 def tool_call(**args):
@@ -74,12 +74,12 @@ def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
     ],
 )
 def test_a_price_is_estimated_from_the_parameters(model, params, low, high):
-    price = estimate(model, params)
+    price = estimate_price(model, params)
     assert (price.low, price.high) == (low, high)
 
 
 def test_an_unknown_model_has_no_price():
-    assert estimate("ep-1", {}) is None
+    assert estimate_price("ep-1", {}) is None
 
 
 class Calling(GenericFakeChatModel):

@@ -9,6 +9,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 import traceback
 
 import httpx
@@ -28,6 +29,7 @@ from langchain_tokenhub.transport import (
     SyncRuntime,
     Timeouts,
     Transport,
+    decoding,
     finish,
 )
 from langchain_tokenhub.transport.http import sockets
@@ -114,17 +116,48 @@ def test_a_timeout_of_either_library_is_taken(http, model, peers, call):
         call(chat, "invoke", "q")
 
 
-@pytest.mark.parametrize("http", [httpx, httpx2])
-async def test_a_head_that_drips_to_the_callers_async_client_comes_to_an_end(http, model, peers):
-    async def drip(connection, request):
-        await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        while not connection.gone.is_set():
-            await connection.send(b"x")
-            await asyncio.sleep(0.05)
+async def drip(connection, request):
+    await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not connection.gone.is_set():
+        await connection.send(b"x")
+        await asyncio.sleep(0.05)
 
-    async with http.AsyncClient(timeout=0.2) as client:
-        with pytest.raises(APITimeoutError, match="head"):
-            await model(http_async_client=client, base_url=peers(drip).url).ainvoke("q")
+
+async def drip_body(connection, request, status=b"200 OK"):
+    """Send a chunk whose size never ends: no piece of the body comes."""
+    await connection.send(b"HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n1;" % status)
+    while not connection.gone.is_set():
+        await connection.send(b"x")
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(("answer", "said"), [(drip, "head"), (drip_body, "not complete")])
+def test_an_answer_that_drips_to_the_callers_client_comes_to_an_end(
+    answer, said, own, model, peers
+):
+    make = functools.partial(model, base_url=peers(answer).url, max_retries=0)
+    with pytest.raises(APITimeoutError, match=said):
+        own.use(make, "invoke", timeout=0.2)
+
+
+def test_an_error_whose_body_drips_is_raised_all_the_same(own, model, peers, monkeypatch):
+    async def refuse(connection, request):
+        await drip_body(connection, request, b"400 X")
+
+    monkeypatch.setattr(decoding, "ERROR_BODY_SECONDS", 0.2)
+    with pytest.raises(InvalidRequestError, match="HTTP 400"):
+        own.use(functools.partial(model, base_url=peers(refuse).url), "invoke")
+
+
+@pytest.mark.parametrize("answer", [drip, drip_body])
+def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
+    with pytest.raises(APITimeoutError):
+        call(model(base_url=peers(answer).url, timeout=0.2, max_retries=0), "invoke", "q")
+
+
+def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
+    with pytest.raises(SubmissionUnknownError, match="head"):
+        own.use(asking(peers(drip)), "ask")
 
 
 @pytest.mark.parametrize("http", [httpx, httpx2])
@@ -442,25 +475,48 @@ async def denies(connection, request):
     )
 
 
+class Submit:
+    """A submit over connections of our own, in two faces."""
+
+    def __init__(self, url, timeouts, *, retries=0, seconds=None):
+        self.endpoint = Endpoint(
+            hosts=Hosts((url,)), budget=Budget(), key=lambda: "sk", max_retries=retries
+        )
+        deadline = None if seconds is None else time.monotonic() + seconds
+        self.call = Call(
+            path="/x", body={}, retry_class="submit", timeouts=timeouts, deadline=deadline
+        )
+
+    def ask(self):
+        return finish(Transport(self.endpoint, SyncRuntime()).json(self.call))
+
+    async def aask(self):
+        return await Transport(self.endpoint, AsyncRuntime()).json(self.call)
+
+
 @pytest.mark.parametrize("answer", [never, denies])
 def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     answer, peers, secure, call, monkeypatch
 ):
-    class Client:
-        endpoint = Endpoint(
-            hosts=Hosts((secure.url,)), budget=Budget(), key=lambda: "sk", max_retries=1
-        )
-        what = Call(
-            path="/v1/x", body={}, retry_class="submit", timeouts=Timeouts(connect=0.3, read=0.3)
-        )
-
-        def ask(self):
-            return finish(Transport(self.endpoint, SyncRuntime()).json(self.what))
-
-        async def aask(self):
-            return await Transport(self.endpoint, AsyncRuntime()).json(self.what)
-
     monkeypatch.setenv("HTTPS_PROXY", peers(answer).url)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
-        call(Client(), "ask")
+        call(Submit(secure.url, Timeouts(connect=0.3, read=0.3), retries=1), "ask")
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "answer", "phase"),
+    [(drip, plain, "not sent"), (None, drip, "sent"), (None, drip_body, "answered")],
+    ids=["the tunnel's head", "the answer's head", "the answer's body"],
+)
+def test_an_answer_that_drips_through_a_proxy_comes_to_an_end(
+    tunnel, answer, phase, *, peers, secure, proxy, call, monkeypatch
+):
+    proxy = peers(tunnel) if tunnel else proxy
+    secure.answer = answer
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    submit = Submit(secure.url, Timeouts(connect=0.1, read=0.2, write=0.1), seconds=1.0)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
+        call(submit, "ask")
+    assert caught.value.phase == phase
+    assert proxy.connections[0].gone.wait(10)

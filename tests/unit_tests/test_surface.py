@@ -34,7 +34,12 @@ from langchain_tokenhub.tools import (
     TokenHubToolkit,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.tools.options import JobToolOptions, MediaToolOptions, ToolkitOptions
+from langchain_tokenhub.tools.options import (
+    ImageToolOptions,
+    JobToolOptions,
+    MediaToolOptions,
+    ToolkitOptions,
+)
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "en" / "api.md"
 KEYWORDS = {
@@ -45,7 +50,7 @@ KEYWORDS = {
 OPTIONS = {
     ConnectionSettings: ConnectionOptions,
     TokenHubEmbeddings: EmbeddingsOptions,
-    TokenHubImageTool: MediaToolOptions,
+    TokenHubImageTool: ImageToolOptions,
     TokenHubVideoTool: MediaToolOptions,
     Tokenhub3DTool: MediaToolOptions,
     TokenHubJobTool: JobToolOptions,

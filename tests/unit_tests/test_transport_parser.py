@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from langchain_tokenhub.transport.http.connection import encode_head
 from langchain_tokenhub.transport.http.parser import MAX_CHUNK_LINE, MAX_HEAD, ResponseParser
+from langchain_tokenhub.transport.http.pool import encode_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

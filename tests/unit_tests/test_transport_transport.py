@@ -278,7 +278,7 @@ def test_an_error_says_where_when_and_how_often():
 
 
 def test_an_answer_that_outgrows_its_limit_is_cut(monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.transport.attempt.LARGEST_ANSWER", 10)
+    monkeypatch.setattr("langchain_tokenhub.transport.transport.LARGEST_ANSWER", 10)
     assert "larger than 10" in failure(scripted(answer("x" * 20), max_retries=0)).message
 
 

@@ -5,17 +5,22 @@ Responses and errors are converted to httpx's types; httpx2 is never imported he
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport.http.time_limits import (
+    AsyncReader,
+    AsyncTrace,
+    SyncReader,
+    Trace,
+    send_in_time,
+    send_in_time_async,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -60,12 +65,20 @@ class SyncCallerClient(CallerClient):
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
-        send_state = request.extensions["send_state"]
-        send_state.mark_handed_over()
+        request.extensions["send_state"].mark_handed_over()
+
+        def send(trace: Trace) -> Any:
+            own = self._build(request, trace)
+            return self._client.send(own, stream=True, follow_redirects=False)
+
         with _map_errors():
-            own = self._build(request, send_state.note)
-            response = self._client.send(own, stream=True, follow_redirects=False)
-        return _convert(response, _SyncBody(response))
+            response = send_in_time(send, request)
+        reader = SyncReader(response.stream)
+
+        async def close() -> None:
+            reader.reading.add_done_callback(lambda _: response.close())
+
+        return _convert(response, reader, close)
 
 
 class AsyncCallerClient(CallerClient):
@@ -73,112 +86,43 @@ class AsyncCallerClient(CallerClient):
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request without following redirects."""
-        state, limit = request.extensions["send_state"], request.extensions.get("head_timeout")
-        state.mark_handed_over()
-        timeout = asyncio.timeout(None)
+        request.extensions["send_state"].mark_handed_over()
 
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            state.note(name, info)
-            if limit is not None and state.body_sent and timeout.when() is None:
-                timeout.reschedule(asyncio.get_running_loop().time() + limit)
+        async def send(trace: AsyncTrace) -> Any:
+            own = self._build(request, trace)
+            return await self._client.send(own, stream=True, follow_redirects=False)
 
-        try:
-            async with timeout:
-                with _map_errors():
-                    own = self._build(request, trace)
-                    response = await self._client.send(own, stream=True, follow_redirects=False)
-        except TimeoutError as late:
-            if not timeout.expired():
-                raise
-            raise httpx.ReadTimeout("the answer's head was not complete in time") from late
-        return _convert(response, _AsyncBody(response))
+        with _map_errors():
+            response = await send_in_time_async(send, request)
+        return _convert(response, AsyncReader(response.stream), response.aclose)
 
 
-class _CallerBody(httpx.AsyncByteStream):
+class _Body(httpx.AsyncByteStream):
     """The body of a response of the client."""
 
-    def __init__(self, response: Any) -> None:
-        self._response = response
-        self._read_timeout: float | None = None
-
-    def limit_reads(self, seconds: float) -> None:
-        """Set a timeout for each further read; the client's own is fixed when the body begins."""
-        self._read_timeout = seconds
-
-
-class _SyncBody(_CallerBody):
-    """The body of a sync response: with a read timeout, a thread reads it."""
-
-    def __init__(self, response: Any) -> None:
-        super().__init__(response)
-        self._reading: Future[bytes | None] | None = None
+    def __init__(
+        self, reader: SyncReader | AsyncReader, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._reader, self._close = reader, close
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _map_errors():
-            pieces = iter(self._response.stream)
-            while (piece := self._next(pieces)) is not None:
-                yield piece
-
-    def _next(self, pieces: Iterator[bytes]) -> bytes | None:
-        if self._read_timeout is None:
-            return next(pieces, None)
-        reading = self._reading = Future[bytes | None]()
-
-        def read() -> None:
-            try:
-                reading.set_result(next(pieces, None))
-            except BaseException as error:  # noqa: BLE001 - raised again by `result`
-                reading.set_exception(error)
-
-        try:
-            threading.Thread(target=read, daemon=True).start()
-        except RuntimeError as error:  # too many threads, or the interpreter ends
-            reading.cancel()
-            raise httpx.ReadError(str(error)) from error
-        try:
-            return reading.result(self._read_timeout)
-        except TimeoutError:
-            raise httpx.ReadTimeout("the response did not end in time") from None
-
-    async def aclose(self) -> None:
-        if self._reading is None:
-            self._response.close()
-        else:  # at once, unless the thread is still reading
-            self._reading.add_done_callback(lambda _: self._response.close())
-
-
-class _AsyncBody(_CallerBody):
-    """The body of an async response."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces = aiter(self._response.stream)
-        try:
-            with _map_errors():
-                while (piece := await self._next(pieces)) is not None:
+            async with aclosing(self._reader.pieces()) as pieces:
+                async for piece in pieces:
                     yield piece
-        finally:
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
-
-    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        if self._read_timeout is None:
-            return await anext(pieces, None)
-        try:
-            async with asyncio.timeout(self._read_timeout):
-                return await anext(pieces, None)
-        except TimeoutError:
-            raise httpx.ReadTimeout("the response did not end in time") from None
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        await self._close()
 
 
-def _convert(response: Any, body: _CallerBody) -> httpx.Response:
+def _convert(
+    response: Any, reader: SyncReader | AsyncReader, close: Callable[[], Awaitable[None]]
+) -> httpx.Response:
     return httpx.Response(
         response.status_code,
         headers=response.headers.raw,
-        stream=body,
-        extensions={"limit_reads": body.limit_reads},
+        stream=_Body(reader, close),
+        extensions={"limit_body": reader.limit_body},
     )
 
 

@@ -16,6 +16,8 @@ import aiohappyeyeballs
 
 CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds until an async connection tries the next address as well (RFC 8305)."""
+MAX_IDLE = 30.0
+"""Seconds that an idle connection is kept."""
 _MIN_TIMEOUT = 0.001
 _TICKS = 8
 

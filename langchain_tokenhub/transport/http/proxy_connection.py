@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
 
 from langchain_tokenhub.errors import redacted
-from langchain_tokenhub.transport.http.connect import socket_options
-from langchain_tokenhub.transport.http.connection import MAX_IDLE
+from langchain_tokenhub.transport.http.connect import MAX_IDLE, socket_options
 from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
-from langchain_tokenhub.transport.send_state import SendState
+from langchain_tokenhub.transport.http.time_limits import (
+    AsyncReader,
+    AsyncTrace,
+    SyncReader,
+    Trace,
+    send_in_time,
+    send_in_time_async,
+)
+
+T = TypeVar("T")
 
 
 def open_proxy(proxy: httpx.Proxy, *, is_async: bool) -> ProxyConnection:
@@ -45,39 +55,59 @@ class ProxyConnection:
     """A connection that blocks its thread, with the methods of `DirectConnection`."""
 
     is_stale = False  # httpcore checks whether it is open
-    limit_reads = None
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         """A httpcore pool of one connection."""
-        self._stream: Any = None
+        self._reader: Any = None
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
+        self._at_work: Future[Any] | None = None
+        """What another thread does with the connection."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
-        trace = partial(self._trace, request.extensions["send_state"])
         with _redact_logs(), _map_errors():
-            return self._start(self._pool.handle_request(_convert(request, trace)))
-
-    def _trace(self, send_state: SendState, name: str, info: dict[str, Any]) -> None:
-        if name.endswith("connect_tcp.complete"):
-            self._socket = info["return_value"]
-        send_state.note(name, info)
-
-    def _start(self, response: httpcore.Response) -> ResponseHead:
-        self._stream = response.stream
+            response = send_in_time(partial(self._send, request), request)
+        self._reader = SyncReader(response.stream)
         return ResponseHead(response.status, response.headers)
+
+    def _send(self, request: httpx.Request, trace: Trace) -> Any:
+        sending = self._at_work = Future[None]()
+        try:
+            return self._pool.handle_request(_convert(request, partial(self._trace, trace)))
+        finally:
+            sending.set_result(None)
+
+    def _trace(self, trace: Callable[..., T], name: str, info: dict[str, Any]) -> T:
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"]
+        return trace(name, info)
 
     async def body(self) -> AsyncGenerator[bytes, None]:  # noqa: D102
         with _map_errors():
-            for piece in self._stream:
-                yield piece
+            async with aclosing(self._reader.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    def limit_body(self, seconds: float) -> None:  # noqa: D102
+        self._reader.limit_body(seconds)
 
     async def release(self) -> bool:  # noqa: D102
-        self._stream.close()
+        self._at_work = self._reader.reading
+        if not self._reader.reading.done():
+            return False
+        self._reader.stream.close()
         return True
 
     async def close(self) -> None:  # noqa: D102
+        if self._at_work is None:
+            return
+        if not self._at_work.done() and self._socket is not None:
+            with suppress(OSError):  # it ends the thread that still reads
+                self._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._at_work.add_done_callback(self._close)
+
+    def _close(self, _: Future[Any]) -> None:
         self._pool.close()
         if self._socket is not None:
             self._socket.close()
@@ -87,22 +117,16 @@ class _AsyncConnection(ProxyConnection):
     """A connection of an event loop."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:
-        send_state = request.extensions["send_state"]
-
-        async def trace(name: str, info: dict[str, Any]) -> None:
-            self._trace(send_state, name, info)
+        def send(trace: AsyncTrace) -> Any:
+            return self._pool.handle_async_request(_convert(request, partial(self._trace, trace)))
 
         with _redact_logs(), _map_errors():
-            return self._start(await self._pool.handle_async_request(_convert(request, trace)))
-
-    async def body(self) -> AsyncGenerator[bytes, None]:
-        with _map_errors():
-            async with aclosing(aiter(self._stream)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            response = await send_in_time_async(send, request)
+        self._reader = AsyncReader(response.stream)
+        return ResponseHead(response.status, response.headers)
 
     async def release(self) -> bool:
-        await self._stream.aclose()
+        await self._reader.stream.aclose()
         return True
 
     async def close(self) -> None:

@@ -93,10 +93,9 @@ class SyncStream:
 class AsyncStream(asyncio.Protocol):
     """A stream of an event loop, with the methods of `SyncStream`."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, sock: socket.socket | None = None
-    ) -> None:
-        self._loop, self._socket = loop, sock
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
         self._buffer: list[bytes] = []
         self._size = 0

@@ -1,0 +1,141 @@
+"""Spans, metrics and trace headers by OpenTelemetry's API, for programs that use it.
+
+OpenTelemetry is used only where the program has imported it; elsewhere nothing is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from langchain_tokenhub._version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span
+
+logger = logging.getLogger("langchain_tokenhub.telemetry")
+
+SCOPE = "langchain_tokenhub"
+PROVIDER = {"gen_ai.provider.name": "tokenhub"}
+
+TOKENS = "gen_ai.client.token.usage"
+JOBS = "tokenhub.jobs"
+QUEUE_SECONDS = "tokenhub.job.queue.duration"
+RUN_SECONDS = "tokenhub.job.run.duration"
+COST = "tokenhub.job.estimated_cost"
+
+_COUNTERS = {
+    JOBS: ("{job}", "Jobs that were seen to end, by their state"),
+    COST: ("CNY", "Estimated price of the submitted jobs, the upper end"),
+}
+_HISTOGRAMS: dict[str, tuple[str, str, list[float] | None]] = {
+    TOKENS: ("{token}", "Tokens of a request", [4.0**power for power in range(14)]),
+    QUEUE_SECONDS: ("s", "From the submit to the start", None),
+    RUN_SECONDS: ("s", "From the start to the end", None),
+}
+
+
+@contextmanager
+def log_errors() -> Iterator[None]:
+    """Log errors of telemetry: the call goes on."""
+    try:
+        yield
+    except Exception:
+        logger.warning("telemetry failed; the call goes on", exc_info=True)
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the headers that name the current span, without its baggage."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return {}
+    headers: dict[str, str] = {}
+    with log_errors():
+        if trace.get_current_span().get_span_context().is_valid:
+            from opentelemetry.propagate import inject
+
+            inject(headers)
+    headers.pop("baggage", None)  # it is meant for the program's own services
+    return headers
+
+
+@contextmanager
+def current_span(
+    name: str, attributes: Mapping[str, Any], *, parent: Callable[[], Context], begun: int
+) -> Iterator[Span | None]:
+    """Make a span current; None where the program has no OpenTelemetry.
+
+    Args:
+        name: The span's name.
+        attributes: What a sampler may read.
+        parent: Returns the context of the parent.
+        begun: When it began, in nanoseconds since 1970.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    span = None
+    if trace is not None:
+        with log_errors():
+            span = trace.get_tracer(SCOPE, __version__).start_span(
+                name,
+                context=parent(),
+                kind=trace.SpanKind.CLIENT,
+                attributes=attributes,
+                start_time=begun,
+            )
+    if trace is None or span is None:
+        yield None
+        return
+    try:
+        # the text of an error may quote the prompt
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            yield span
+    finally:
+        with log_errors():
+            span.end()
+
+
+def set_failed(span: Span) -> None:
+    """Set the status of a span to error, without a description."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_status(StatusCode.ERROR)
+
+
+def record(name: str, value: float | None, attributes: Mapping[str, Any]) -> None:
+    """Record a value of the metric `name`; None is not recorded."""
+    metrics = sys.modules.get("opentelemetry.metrics")
+    if metrics is None or value is None:
+        return
+    with log_errors():
+        _recorder(metrics.get_meter_provider(), name)(value, {**PROVIDER, **attributes})
+
+
+def record_tokens(operation: str, model: str, usage: Mapping[str, Any] | None) -> None:
+    """Record the tokens of a request.
+
+    Args:
+        operation: `chat` or `embeddings`.
+        model: Model id as sent.
+        usage: `input_tokens` and `output_tokens`, where they are known.
+    """
+    attributes = {"gen_ai.operation.name": operation, "gen_ai.request.model": model}
+    for kind in ("input", "output"):
+        count = usage.get(f"{kind}_tokens") if usage else None
+        record(TOKENS, count, {**attributes, "gen_ai.token.type": kind})
+
+
+@functools.lru_cache(maxsize=16)
+def _recorder(provider: MeterProvider, name: str) -> Callable[[float, Mapping[str, Any]], None]:
+    meter = provider.get_meter(SCOPE, __version__)
+    if name in _COUNTERS:
+        return meter.create_counter(name, *_COUNTERS[name]).add
+    unit, description, bounds = _HISTOGRAMS[name]
+    return meter.create_histogram(
+        name, unit, description, explicit_bucket_boundaries_advisory=bounds
+    ).record

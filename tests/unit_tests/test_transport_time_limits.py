@@ -1,0 +1,76 @@
+"""The time that another HTTP library may take until a response's head is complete."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import pytest
+
+from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
+from langchain_tokenhub.transport.error_mapping import phase_of
+from langchain_tokenhub.transport.http.time_limits import send_in_time
+
+HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
+
+
+class Library:
+    """A library that reports `events`, and then answers once it is released."""
+
+    def __init__(self, *events):
+        self.events, self.released = events, threading.Event()
+        self.closed, self.trace = threading.Event(), None
+
+    def __call__(self, trace):
+        self.trace = trace
+        for name in self.events:
+            trace(name, {})
+        self.released.wait(10)
+        return self
+
+    def close(self):
+        self.closed.set()
+
+
+def request(**limits):
+    timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.2) | limits
+    extensions = {"timeout": timeouts, "head_timeout": 0.01, "send_state": SendState()}
+    extensions["send_state"].mark_handed_over()
+    return httpx.Request("POST", "https://a.test", content=b"{}", extensions=extensions)
+
+
+@pytest.mark.parametrize(
+    ("events", "phase"),
+    [((), "sent"), (["http11.x"], "not sent"), ([HEADERS], "sent"), ([HEADERS, BODY], "sent")],
+    ids=["nothing reported", "connecting", "sending", "waiting for the head"],
+)
+def test_a_library_that_takes_too_long_is_left_and_its_response_closed(events, phase):
+    library, sent = Library(*events), request()
+    with pytest.raises(httpx.TimeoutException) as caught:
+        send_in_time(library, sent)
+    assert phase_of(caught.value, sent.extensions["send_state"]) == phase
+    library.released.set()
+    assert library.closed.wait(10)
+
+
+def test_a_request_that_was_left_is_not_begun_any_more():
+    library, sent = Library("http11.x"), request()
+    with pytest.raises(httpx.ConnectTimeout):
+        send_in_time(library, sent)
+    with pytest.raises(SubmitCancelledError):
+        library.trace(HEADERS, {})
+    assert not sent.extensions["send_state"].started
+
+
+def test_the_time_for_the_head_begins_when_the_request_is_sent():
+    library, sent = Library(HEADERS, BODY), request(pool=None, connect=600.0)
+    with pytest.raises(httpx.ReadTimeout, match="head"):
+        send_in_time(library, sent)
+
+
+def test_an_error_of_the_library_is_raised_as_it_is():
+    def fail(trace):
+        raise httpx.ReadError("reset")
+
+    with pytest.raises(httpx.ReadError, match="reset"):
+        send_in_time(fail, request())
