@@ -280,7 +280,7 @@ class Driver:
         """End a row that has ended before, or put it in line."""
         row, job = ready.row, entry.job if entry else None
         failed = None if self._rules.retry_failed else self._known.get((row.id, ready.key))
-        if job and _is_saved(job):
+        if job and is_saved(job):
             self._end(row, "done", result_of(job), cny=self._cny(ready))
         elif failed:
             error = _failed_before(failed, job)
@@ -496,7 +496,8 @@ def run_id(out: Path) -> str:
     return file.read_text("ascii").strip()
 
 
-def _is_saved(job: Job) -> bool:
+def is_saved(job: Job) -> bool:
+    """Return True if all files of a job that completed are on this machine."""
     files = job.files
     return (
         job.status == "completed"

@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from langchain_tokenhub import __version__
-from langchain_tokenhub.bulk.driver import RUN_FILE, run_id
+from langchain_tokenhub.bulk.driver import RUN_FILE, is_saved, run_id
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
@@ -46,6 +46,7 @@ RETRIES = 3
 """Times that Ray runs a row again whose worker died."""
 MOST_ROWS = 5000
 """Rows at once in one worker."""
+_PACKAGE = f"langchain-tokenhub[ray]=={__version__}"
 _ADDRESS = ("site", "base_url")
 """Fields whose defaults are the environment's, which is another one at a worker."""
 
@@ -108,13 +109,13 @@ class RayExecutor(Executor):
         except RayTaskError as problem:
             return TokenHubError(
                 f"unexpected {type(problem.cause).__name__} in a Ray worker; see its log",
-                hint=f"install langchain-tokenhub[ray]=={__version__} on every node",
+                hint=f"is {_PACKAGE} on every node?",
             )
         except RayError as problem:
             return _died(task, type(problem).__name__)
         if isinstance(found, str):
             return _refused(found, "install the same version on every node; nothing was sent")
-        if isinstance(found, MediaResult) and not await asyncio.to_thread(_is_saved, found):
+        if isinstance(found, MediaResult) and not await asyncio.to_thread(is_saved, found.job):
             return await self._local.run(replace(task, again=False))
         return found
 
@@ -188,17 +189,14 @@ def _is_run_folder(out: Path, run: str) -> bool:
     return False
 
 
-def _is_saved(result: MediaResult) -> bool:
-    return all(file.path and file.path.is_file() for file in result.files)
-
-
 def _died(task: Task, reason: str) -> TokenHubError:
     text = f"the Ray worker of row {task.id!r} died ({reason})"
     if task.again:
         return SubmissionUnknownError(
             text, phase="sent", hint="run again to see whether it has a job"
         )
-    return APIConnectionError(text, hint="run again: nothing is paid twice")
+    hint = f"run again: nothing is paid twice; is {_PACKAGE} on every node?"
+    return APIConnectionError(text, hint=hint)
 
 
 def _refused(problem: str, hint: str) -> InvalidRequestError:

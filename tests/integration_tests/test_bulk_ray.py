@@ -35,6 +35,7 @@ PICTURE = "@hy-image-lite/0"
 KEYS = "sk-canary-one,sk-canary-two"
 MODELS = {"hy-image-lite": 1, "hy-video-1.5": 5, "hy-3d-3.0": 3}
 """Models and their quotas."""
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024**2}
 ENVIRONMENT = {
     "TOKENHUB_API_KEYS": KEYS,
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -91,7 +92,7 @@ def cluster(environment):
     """A cluster of one node; tests add others."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made = Cluster(initialize_head=True, head_node_args=NODE)
     environment.setenv("RAY_ADDRESS", made.address)
     yield made
     ray.shutdown()
@@ -101,7 +102,7 @@ def cluster(environment):
 @pytest.fixture
 def nodes(cluster):
     """Three nodes."""
-    more = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    more = [cluster.add_node(**NODE) for _ in range(2)]
     yield cluster
     for node in set(more) & set(cluster.worker_nodes):
         cluster.remove_node(node)
@@ -206,7 +207,8 @@ def test_one_node_needs_no_database_server(hub, tmp_path):
     assert all(file.path.parent == tmp_path for one in ended for file in one.result.files)
     again = list(run(rows, out=tmp_path, executor="ray"))
     assert [one.state for one in again] == ["done"] * 4
-    assert len(hub.jobs) == 3 and sum(submits(hub).values()) == 4
+    assert len(hub.jobs) == 3
+    assert sum(submits(hub).values()) == 4
 
 
 def test_several_nodes_cannot_share_a_file_as_ledger(hub, nodes, tmp_path):
@@ -312,6 +314,10 @@ def every(seconds, work):
 def test_120_rows_are_paid_once_whatever_is_killed(tmp_path, postgres, nodes):
     rows = shots(120)
     write(tmp_path, rows)
+    driver = []
+
+    def kill_driver():
+        driver[-1].kill()
 
     def restart():
         postgres.stop()
@@ -321,14 +327,14 @@ def test_120_rows_are_paid_once_whatever_is_killed(tmp_path, postgres, nodes):
         events = {
             30: lambda: nodes.remove_node(next(iter(nodes.worker_nodes))),
             50: restart,
-            70: lambda: process.kill(),
+            70: kill_driver,
         }
         hub.accepted = lambda number: threading.Thread(target=events.pop(number, int)).start()
         with every(2, kill_worker):
             for _ in range(5):
-                process = child(hub, tmp_path, postgres.url)
-                text = process.communicate(timeout=600)[0]
-                if process.returncode == 0:  # else it was killed, or its database was away
+                driver.append(child(hub, tmp_path, postgres.url))
+                text = driver[-1].communicate(timeout=600)[0]
+                if driver[-1].returncode == 0:  # else it was killed, or its database was away
                     break
         assert not events
         ended = summary(text)
