@@ -198,8 +198,10 @@ async def test_a_connect_that_is_cancelled_closes_all_sockets(
 ):
     monkeypatch.setattr(connect, "CONNECTION_ATTEMPT_DELAY", 0.001)
     connecting = asyncio.ensure_future(connect_async(named(*[silent] * count)))
-    while len(opened) < count:
+    for _ in range(5000):
         await asyncio.sleep(0.001)
+        if len(opened) == count:
+            break
     connecting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await connecting
