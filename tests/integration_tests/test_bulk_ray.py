@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there"),
     pytest.mark.filterwarnings("default"),  # Ray has some of its own
 ]
-ray = pytest.importorskip("ray", reason="needs Ray")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 
 CHILD = Path(__file__).with_name("ray_child.py")
 PICTURE = "@hy-image-lite/0"
