@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import (
@@ -105,7 +105,6 @@ class Response:
         return json.loads(self.text)
 
 
-@dataclass(eq=False, repr=False)
 class TokenHubError(ModelError):
     """A call to TokenHub failed.
 
@@ -113,7 +112,7 @@ class TokenHubError(ModelError):
     store `args` alone.
 
     Args:
-        message: What failed, without context and hint.
+        message: What failed.
         status: HTTP status of the answer, if there was one.
         code: The service's error code, a word or six digits.
         request_id: The service's id of the request, for its support.
@@ -128,28 +127,41 @@ class TokenHubError(ModelError):
         client_request_id: This package's id of the call, sent as `X-Client-Request-Id`.
     """
 
-    message: str = ""
-    _: KW_ONLY
-    status: int | None = None
-    code: str | None = None
-    request_id: str | None = None
-    host: str | None = None
-    attempts: int = 0
-    hint: str | None = None
-    response: Response | None = None
-    phase: Phase | None = None
-    elapsed: float | None = None
-    retry_after: float | None = None
-    job: JobRef | None = None
-    client_request_id: str | None = None
-    host_unavailable: bool = field(default=False, init=False)
+    host_unavailable: bool = False
     """Whether no connection to the host could be opened, so that the backup host is tried."""
-    partial: AIMessage | None = field(default=None, init=False)
+    partial: AIMessage | None = None
     """The message so far, if a stream had started."""
 
-    def __post_init__(self) -> None:
-        """Set the exception's own arguments, which pickles restore."""
-        super().__init__(self.message)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        host: str | None = None,
+        attempts: int = 0,
+        hint: str | None = None,
+        response: Response | None = None,
+        phase: Phase | None = None,
+        elapsed: float | None = None,
+        retry_after: float | None = None,
+        job: JobRef | None = None,
+        client_request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.host = host
+        self.attempts = attempts
+        self.hint = hint
+        self.response = response
+        self.phase: Phase | None = phase
+        self.elapsed = elapsed
+        self.retry_after = retry_after
+        self.job = job
+        self.client_request_id = client_request_id
 
     if not TYPE_CHECKING:  # for type checkers `args` is the attribute of `BaseException`
 
@@ -160,8 +172,12 @@ class TokenHubError(ModelError):
 
         @args.setter
         def args(self, values: tuple[Any, ...]) -> None:
-            Exception.__init__(self, *values)
-            self.message = Exception.__str__(self)
+            Exception.__init__(self, *values)  # sets the message, which pickles restore
+
+    @property
+    def message(self) -> str:
+        """What failed, without context and hint."""
+        return Exception.__str__(self)
 
     def __str__(self) -> str:
         """Return message, context and hint on one line."""

@@ -13,7 +13,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
@@ -38,16 +38,17 @@ class Console:
     translate: Translator
     as_json: bool = False
     quiet: bool = False
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
 
     def write(self, text: str, stream: TextIO) -> None:
         """Write text at once; control codes are kept on a stdout that is not a terminal."""
-        is_verbatim = stream is sys.stdout and not stream.isatty()
+        is_verbatim = stream is self.stdout and not stream.isatty()
         stream.write(text if is_verbatim else strip_control_codes(text))
         stream.flush()
 
     def write_line(self, text: str) -> None:
         """Write a line to stdout."""
-        self.write(f"{text}\n", sys.stdout)
+        self.write(f"{text}\n", self.stdout)
 
     def write_message(self, text: str) -> None:
         """Write a line to stderr."""
@@ -64,7 +65,7 @@ class Console:
     @property
     def columns(self) -> int:
         """The columns of the terminal; unlimited for a file."""
-        return terminal_size(sys.stdout).columns if sys.stdout.isatty() else sys.maxsize
+        return terminal_size(self.stdout).columns if self.stdout.isatty() else sys.maxsize
 
     def write_table(self, rows: Sequence[Sequence[str]]) -> None:
         """Write aligned columns to stdout; the last one is truncated at a terminal's edge."""
