@@ -55,10 +55,10 @@ _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization
 
 def redact_text(text: str) -> str:
     """Return `text` without keys, passwords and the queries of signed links."""
-    return _SECRETS.sub(_hidden, text)
+    return _SECRETS.sub(_redact_match, text)
 
 
-def _hidden(found: re.Match[str]) -> str:
+def _redact_match(found: re.Match[str]) -> str:
     secret = found.group()
     if not secret.startswith("?"):
         return "[redacted]"

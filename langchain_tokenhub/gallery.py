@@ -28,7 +28,7 @@ from langchain_tokenhub.params import Language, strip_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
-"""Marks pages written here; other pages are not replaced."""
+"""Marks pages written by this package; other pages are not replaced."""
 _BROWSER_IMAGES = IMAGES - {"tiff"}
 _MAX_VIEWED = 200 * 1024**2
 """Bytes up to which a 3D model gets a viewer page."""

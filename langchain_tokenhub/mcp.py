@@ -90,7 +90,7 @@ def server(
             mcp.add_tool(_submit_tool(tool, approve_above))
     mcp.tool(jobs.look, name="tokenhub_look", annotations=_FREE, output_schema=None)
     mcp.tool(jobs.wait, name="tokenhub_wait", annotations=_FREE, output_schema=None)
-    mcp.tool(jobs.known, name="tokenhub_jobs", annotations=_FREE, output_schema=None)
+    mcp.tool(jobs.list_jobs, name="tokenhub_jobs", annotations=_FREE, output_schema=None)
     mcp.tool(models, name="tokenhub_models", annotations=_FREE, output_schema=None)
     return mcp
 
@@ -241,7 +241,7 @@ class _Jobs(TokenHubJobTool):
         except TokenHubError as error:
             return _failure(error)
 
-    async def known(self) -> ToolResult:
+    async def list_jobs(self) -> ToolResult:
         """List the jobs submitted earlier, the newest first."""
         try:
             jobs = await self._history(self._async()).jobs()
@@ -254,7 +254,7 @@ class _Jobs(TokenHubJobTool):
 async def _collect(
     tool: MediaTool, job: Job, seconds: float, context: Context
 ) -> Job | MediaResult:
-    """Wait for a job and return its result, or the job as it is after `seconds`."""
+    """Wait for a job and return its result, or its state after `seconds`."""
     waiting = tool.model_copy(update={"wait_timeout": seconds})
     try:
         async for state in waiting.awatch(job):

@@ -102,7 +102,7 @@ class ArgumentsJoiner:
         return whole[len(self.text) :] if is_longer else ""
 
     def finish(self, *, ended: bool) -> str:
-        """Return what was held back; `ended` is False for an answer that was truncated."""
+        """Return the text held back; `ended` is False for a truncated answer."""
         if ended and self._latest and arguments(self.text) is None:
             self.text = self._latest if arguments(self._latest) is not None else self.text
         if self._is_held and self.text.startswith("null"):
@@ -240,7 +240,7 @@ class ToolCallAssembler:
             self._register(call, None, piece.id)
 
     def take_chunks(self) -> list[ToolCallChunk]:
-        """Return what is new, one chunk a call: LangChain does not merge chunks of one message."""
+        """Return the new parts, one chunk per call: LangChain does not merge those of a message."""
         if not self._changed:
             return []
         changed, self._changed = self._changed, {}
@@ -254,7 +254,7 @@ class ToolCallAssembler:
         return chunks
 
     def finish(self, *, ended: bool) -> list[ToolCallChunk]:
-        """Return what was held back.
+        """Return the chunks held back.
 
         Args:
             ended: Whether the model ended its answer; False if the answer was truncated.

@@ -224,7 +224,7 @@ class DeltaReader:
         return Delta(thought, text, tools) if text or thought or tools else None
 
     def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and the ending; `metadata` is added to its own."""
+        """Return the deltas held back, and the ending with `metadata` added."""
         tagged, text = self._tags.finish()
         thought = self._thought.feed(tagged) + self._thought.finish()
         text = self._text.feed(text) + self._text.finish()

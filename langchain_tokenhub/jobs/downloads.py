@@ -201,7 +201,7 @@ class _Download:
         self._check_content()
 
     async def _fetch(self) -> RemoteFile:
-        """Open the link for what is missing, or for the whole file if it cannot be continued."""
+        """Open the link at the missing part, or at the start if the file cannot be continued."""
         url, is_loopback = self.source.url, self.source.allow_loopback
         if url is None:
             raise InvalidRequestError(

@@ -65,7 +65,7 @@ def _encodable(stem: str) -> str:
     return stem
 
 
-def _numbered(stem: str) -> Iterator[str]:
+def _candidate_stems(stem: str) -> Iterator[str]:
     yield stem
     yield from (f"{stem}-{count}" for count in range(2, 10_000))
 
@@ -96,7 +96,7 @@ def create_part(folder: Path, stem: str) -> Path:
 
 def move_to_free_name(part: Path, suffix: str) -> Path:
     """Move a complete file to the first free name, atomically, and return the new path."""
-    for stem in _numbered(part.stem):
+    for stem in _candidate_stems(part.stem):
         target = part.with_name(f"{stem}.{suffix}")
         if target.with_name(f"{target.name}.json").exists():
             continue  # the name of the sidecar is in use
@@ -149,7 +149,7 @@ def unpack(archive: Path) -> tuple[Path, list[str]]:
 
 
 def _new_folder(archive: Path) -> Path:
-    for stem in _numbered(archive.stem):
+    for stem in _candidate_stems(archive.stem):
         folder = archive.with_name(stem)
         with suppress(FileExistsError):
             folder.mkdir()

@@ -126,7 +126,7 @@ class JobHistory:
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
-        recorded = [job for job, _ in await self.ledger.known()] if self.ledger else []
+        recorded = [job for job, _ in await self.ledger.known_jobs()] if self.ledger else []
         jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
@@ -136,7 +136,7 @@ class JobHistory:
             return
         self.is_recalled = True
         for job, request in reversed(
-            await self.ledger.known()
+            await self.ledger.known_jobs()
         ):  # all of them, as other lookups may follow
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)

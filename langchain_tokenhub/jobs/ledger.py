@@ -70,7 +70,7 @@ class Entry:
     key: str = ""
 
     @property
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether a worker may be waiting for the id."""
         return self.job is None and not self.lost
 
@@ -82,7 +82,7 @@ class Entry:
     @property
     def is_abandoned(self) -> bool:
         """Whether no id will be reported: it is lost, or no worker waits for it any longer."""
-        return self.lost or (self.pending and self.age > OTHER_WORKER)
+        return self.lost or (self.is_pending and self.age > OTHER_WORKER)
 
     def is_about(self, job: Job, token: str) -> bool:
         """Return True if `job` belongs to this entry, recorded or not."""
@@ -108,7 +108,7 @@ def _with_outcome(record: Record, own: Entry) -> Record:
     if claim is not None and claim is record[0]:
         return (own, *others)
     if claim and claim.again and own.job:  # submits that may still report a job stay
-        return (own, *(entry for entry in others if entry.pending))
+        return (own, *(entry for entry in others if entry.is_pending))
     return (*others, own)
 
 
@@ -213,8 +213,8 @@ class Ledger:
         """Remove this call's claim: nothing was accepted."""
         await self._try("a refused submit stays in the ledger", self._drop, key)
 
-    async def known(self) -> list[tuple[Job, JobRequest | None]]:
-        """Return the account's jobs and what was asked for, the newest first."""
+    async def known_jobs(self) -> list[tuple[Job, JobRequest | None]]:
+        """Return the account's jobs and their requests, the newest first."""
         entries = await self._do(lambda: list(read_entries(self._backend)))
         own = (entry for entry in entries if entry.account in {"", self._account})
         newest_first = sorted(own, key=lambda entry: entry.at, reverse=True)
@@ -243,7 +243,7 @@ class Ledger:
         seconds = OTHER_WORKER - entry.age
         until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
         found: Entry | None = entry
-        while found and found.pending and (left := until - self._runtime.now()) > 0:
+        while found and found.is_pending and (left := until - self._runtime.now()) > 0:
             await self._runtime.sleep(max(0.01, min(0.5, left)))
             found = await self.look(key)
         if found is None or found.job is not None:
@@ -266,7 +266,7 @@ class Ledger:
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
-        remove_entries(self._backend, key, lambda e: e.token == self._token and e.pending)
+        remove_entries(self._backend, key, lambda e: e.token == self._token and e.is_pending)
 
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, strip_signature(link)])}"

@@ -58,7 +58,7 @@ class FolderBackend:
         with _part(file, new) as part:
             if old is None:
                 return part is None or _create(part, file)
-            with _locked(self._path / ".lock"):
+            with _hold_lock(self._path / ".lock"):
                 if _read(file) != old:
                     return False
                 if part is None:
@@ -158,7 +158,7 @@ def _part(file: Path, text: str | None) -> Iterator[Path | None]:
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
+def _hold_lock(lock: Path) -> Iterator[None]:
     """Hold the lock of a folder; the system releases the lock of a killed process."""
     with lock.open("ab") as opened:
         _lock(opened.fileno())

@@ -327,7 +327,7 @@ class JobRequest:
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """Return what is recorded: everything but the files in the parameters."""
+        """Return the request as it is recorded: without the files in the parameters."""
         return {"title": self.label, "parameters": _without_base64(self.body)}
 
 

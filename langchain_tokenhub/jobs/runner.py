@@ -275,7 +275,7 @@ class JobRunner:
                 await self._runtime.blocking(write_job_sidecar, job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
-        except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
+        except Exception as problem:  # noqa: BLE001 - the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file

@@ -143,7 +143,7 @@ ResumedJob = Annotated[str | None, JobId()]
 
 
 def encode_params(params: MediaParams) -> dict[str, Any]:
-    """Return the request's parameters: what was given, without `job_id`, file values untouched.
+    """Return the parameters of the request, without `job_id` and with file values unchanged.
 
     Empty objects are not sent: language models fill optional fields with them.
     """

@@ -59,11 +59,11 @@ def params_class(model: str, kind: Kind | None = None) -> type[MediaParams]:
 
 def schema_class(model: str, language: Language, kind: Kind | None = None) -> type[MediaParams]:
     """Return `model`'s parameter class with the descriptions of `language`, for `args_schema`."""
-    return _localized(params_class(model, kind), language)
+    return _localize(params_class(model, kind), language)
 
 
 @functools.cache
-def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
+def _localize(cls: type[MediaParams], language: Language) -> type[MediaParams]:
     # the same fields again, each with its description: validators and order come from `cls`
     fields: dict[str, Any] = {}
     for name, field in cls.model_fields.items():

@@ -450,7 +450,7 @@ def _media_kind(turn: Turn, tool: str) -> str:
 
 
 def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
-    """Name what is being made; other tools are called without a text."""
+    """Return the text before calls of media tools; other tools are called without a text."""
     kinds = [_media_kind(turn, call.name) for call in calls]
     return _say(turn, "start", kinds=_say(turn, "and").join(kinds)) if all(kinds) else ""
 

@@ -18,7 +18,7 @@ from langchain_tokenhub.testing.tables import table
 
 _MAX_CHARACTERS = 2000
 _MAX_TEXTS = 128
-"""The service advises it; here it is a limit."""
+"""The service recommends this limit; the emulator enforces it."""
 
 
 async def embeddings(x: Exchange) -> Response:

@@ -120,7 +120,17 @@ class MediaClient(MediaSettings):
     def submit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
-        """Submit a job and return it; it is paid for, and can be collected with `result`."""
+        """Submit a job and return it; it is paid for, and can be collected with `result`.
+
+        Args:
+            text: The prompt, for models that have one.
+            extra: As for `generate`.
+            again: As for `generate`.
+            **params: The model's parameters.
+
+        Raises:
+            SubmissionUnknownError: The submit may have been charged, and no job is known.
+        """
         params = self._with_prompt(text, params)
         return run_sync(self._submit(self._sync(), params, extra, again=again))
 
@@ -132,7 +142,14 @@ class MediaClient(MediaSettings):
         return await self._submit(self._async(), params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
-        """Query a job once and return its state."""
+        """Query a job once and return its state.
+
+        Args:
+            job: A job of this kind of model, or its id.
+
+        Raises:
+            JobNotFoundError: The service does not know the job.
+        """
         return run_sync(self._query(self._sync(), job))
 
     async def aquery(self, job: JobRef | str) -> Job:
@@ -140,7 +157,14 @@ class MediaClient(MediaSettings):
         return await self._query(self._async(), job)
 
     def watch(self, job: JobRef | str) -> Iterator[Job]:
-        """Yield a job's state, then each change of it, until the job ends."""
+        """Yield a job's state, then each change of it, until the job ends.
+
+        Args:
+            job: A job of this kind of model, or its id.
+
+        Raises:
+            JobTimeoutError: The job did not end within `wait_timeout`, and continues.
+        """
         return iterate_sync(self._watch(self._sync(), job))
 
     def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
@@ -148,7 +172,17 @@ class MediaClient(MediaSettings):
         return self._watch(self._async(), job)
 
     def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
-        """Wait for a job, save its files, and return them."""
+        """Wait for a job, save its files, and return them.
+
+        Args:
+            job: A job of this kind of model, or its id.
+            wait_timeout: Seconds to wait, from 0; None is the tool's.
+
+        Raises:
+            JobFailedError: The job failed.
+            JobTimeoutError: The job did not end in time, and continues.
+            ResultExpiredError: The job's links have expired, and its files are not saved.
+        """
         return run_sync(self._result(self._sync(), job, wait_timeout))
 
     async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
@@ -158,7 +192,12 @@ class MediaClient(MediaSettings):
     def results(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
-        """Yield the result or the error of each job once, in the order in which they end."""
+        """Yield the result or the error of each job once, in the order in which they end.
+
+        Args:
+            jobs: Jobs of this kind of model, or their ids.
+            wait_timeout: Seconds to wait for each job, from 0; None is the tool's.
+        """
         return iterate_sync(self._results(self._sync(), jobs, wait_timeout))
 
     def aresults(

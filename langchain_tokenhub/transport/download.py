@@ -119,9 +119,8 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
     if _is_private(name):
         raise _not_public(name)
     if proxy_for("https", name):
-        return [
-            httpx.Request("GET", target)
-        ]  # the proxy resolves the name, and decides what is allowed
+        # the proxy resolves the name, and decides what is allowed
+        return [httpx.Request("GET", target)]
     try:
         addresses = await runtime.resolve(name)
     except OSError:

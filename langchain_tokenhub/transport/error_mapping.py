@@ -27,7 +27,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.calls import Call, SendState
 from langchain_tokenhub.transport.failover import is_loopback_host
-from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
+from langchain_tokenhub.transport.retry import is_outcome_unknown, retry_after
 
 _REDACTED = "[redacted]"
 _PROXY_HINT = "check HTTPS_PROXY and NO_PROXY / 请检查 HTTPS_PROXY 和 NO_PROXY"
@@ -54,7 +54,7 @@ def combine_failures(first: TokenHubError | None, error: TokenHubError) -> Token
 
 def final_error(call: Call, failure: TokenHubError) -> TokenHubError:
     """Return `failure`, or `SubmissionUnknownError` for a submit that may have been accepted."""
-    if not outcome_unknown(call.retry_class, failure):
+    if not is_outcome_unknown(call.retry_class, failure):
         return failure
     unknown = SubmissionUnknownError(
         f"the submit may have been accepted and charged, no job ID was returned: {failure.message}",

@@ -140,7 +140,7 @@ def host_name(origin: str) -> str:
 
 
 def ascii_name(url: httpx.URL) -> str:
-    """Return the host in `url` as it is passed to a resolver.
+    """Return the host in `url` in the form for a resolver.
 
     Raises:
         UnicodeError: No resolver accepts the name: a label is empty or too long, or bad Punycode.

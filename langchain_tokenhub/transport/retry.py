@@ -93,7 +93,7 @@ def failure_of(error: TokenHubError) -> Failure:
             return _BY_STATUS.get(error.status, "unreadable")
 
 
-def outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
+def is_outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
     """Return True if a paid submit that failed with `error` may have been accepted."""
     if retry_class != "submit":
         return False
@@ -136,7 +136,7 @@ def retry_delay(
     may_repeat = failure in _REPEATED[retry_class] or (
         retries == 0 and failure in _REPEATED_ONCE.get(retry_class, ())
     )
-    if retries >= max_retries or not may_repeat or outcome_unknown(retry_class, error):
+    if retries >= max_retries or not may_repeat or is_outcome_unknown(retry_class, error):
         return None
     seconds = _backoff(failure, error.retry_after, retries)
     is_late = seconds is not None and left is not None and seconds >= left

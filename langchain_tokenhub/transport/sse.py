@@ -93,7 +93,7 @@ class EventDecoder:
         return events
 
     @property
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether the stream stopped in the middle of an event."""
         return bool(self._tail or self._data)
 
@@ -284,7 +284,7 @@ class StreamReader:
         self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
         """The error in the stream; set by `finish` if its end is missing."""
-        self.stopped = False
+        self.is_stopped = False
 
     def feed(self, piece: bytes) -> Batch:
         """Return the values that `piece` completes; those before an error event are returned.
@@ -296,7 +296,7 @@ class StreamReader:
         self._fed_at = self._now()
         if has_content:
             self._content_at, self._limit = self._fed_at, self._timeouts.content
-        elif not self.stopped and self._fed_at - self._content_at > (self._limit or math.inf):
+        elif not self.is_stopped and self._fed_at - self._content_at > (self._limit or math.inf):
             problem = f"the stream had no content for {self._limit:g} s"
             hint = "raise `timeout` if the model may reason that long"
             raise APITimeoutError(problem, phase="streaming", hint=hint)
@@ -304,11 +304,11 @@ class StreamReader:
 
     def finish(self) -> Batch:
         """Return the last values, and set `failure` if the stream has no proper end."""
-        if self.stopped:
+        if self.is_stopped:
             return []
         values, _ = self._values(self._decoder.finish())
-        if not self.stopped:
-            where = " inside an event" if self._decoder.pending else ""
+        if not self.is_stopped:
+            where = " inside an event" if self._decoder.is_pending else ""
             problem = f"the stream ended{where} without `[DONE]`"
             self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
@@ -340,18 +340,18 @@ class StreamReader:
                 has_content = has_content or self._has_content(value)
             elif self._read_other(name, data, value, values):
                 has_content = True
-            if self.stopped:
+            if self.is_stopped:
                 break
         return values, has_content
 
     def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
         """Read an event that is not a plain chunk of text; return True if it has content."""
         if _is_done(data):
-            self.stopped = True
+            self.is_stopped = True
             return False
         if value is None and data.rstrip().endswith(_DONE):  # it follows JSON without a line end
             has_content = self._read_other(name, data.rstrip().removesuffix(_DONE), None, values)
-            self.stopped = True
+            self.is_stopped = True
             return has_content
         name = name.lower()
         if _is_heartbeat(data) or (name and name in _HEARTBEATS):
@@ -379,7 +379,7 @@ class StreamReader:
         return has_content
 
     def _fail(self, error: TokenHubError) -> None:
-        self.stopped, self.failure = True, error
+        self.is_stopped, self.failure = True, error
 
     def _has_content(self, value: dict[str, Any]) -> bool:
         """Return True if a value has text, or a tool call or usage that differs from the last.

@@ -330,7 +330,7 @@ class Attempt:
                         if values := reader.feed(piece):
                             yield values
                             reader.resume()
-                        if reader.stopped:
+                        if reader.is_stopped:
                             break
                     if values := reader.finish():
                         yield values

@@ -461,7 +461,7 @@ def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
     assert jobs.unfinished_jobs(tmp_path) == []
     assert len(jobs.unanswered_submits(tmp_path)) == 2
     run_sync(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
-    assert [known.id for known, _ in run_sync(calls[0].known())] == ["100003"]
+    assert [known.id for known, _ in run_sync(calls[0].known_jobs())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):

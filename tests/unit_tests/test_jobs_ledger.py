@@ -45,7 +45,7 @@ def test_a_call_is_claimed_once(ledger):
 def test_a_jobs_id_is_found_again(ledger):
     run_sync(ledger.keep("k", JOB))
     assert run_sync(ledger.look("k")).job == JOB
-    assert [job for job, _ in run_sync(ledger.known())] == [JOB]
+    assert [job for job, _ in run_sync(ledger.known_jobs())] == [JOB]
 
 
 def test_a_dropped_call_can_be_claimed_again(ledger):
@@ -115,7 +115,7 @@ def test_of_a_request_only_the_name_of_its_files_is_kept(ledger):
         text = ledger._backend.get("k")
         assert "雪_里的猫" in text
         assert not any(word in text for word in ("雪 里", "细节", "signature", "\\ud83d"))
-    ((_, known),) = run_sync(ledger.known())
+    ((_, known),) = run_sync(ledger.known_jobs())
     assert stem_of(known.label, "1") == stem_of(request.label, "1")
 
 
@@ -123,7 +123,7 @@ def test_a_record_is_its_accounts_whoever_changes_it(tmp_path):
     mine = Ledger(backend_for(tmp_path), ScriptedRuntime(), "a")
     run_sync(mine.keep("k", JOB))
     run_sync(Ledger(backend_for(tmp_path), ScriptedRuntime(), "b").claim("k", again=True))
-    assert [job for job, _ in run_sync(mine.known())] == [JOB]
+    assert [job for job, _ in run_sync(mine.known_jobs())] == [JOB]
 
 
 def test_a_key_takes_whatever_json_takes():
@@ -160,8 +160,8 @@ def test_an_account_is_told_by_a_hash_that_does_not_hold_its_key():
 def test_another_accounts_jobs_are_not_listed(tmp_path):
     mine, theirs = (Ledger(backend_for(tmp_path), ScriptedRuntime(), who) for who in "ab")
     run_sync(theirs.keep("k", JOB))
-    assert run_sync(mine.known()) == []
-    assert [job for job, _ in run_sync(theirs.known())] == [JOB]
+    assert run_sync(mine.known_jobs()) == []
+    assert [job for job, _ in run_sync(theirs.known_jobs())] == [JOB]
 
 
 def test_a_wait_for_another_worker_ends_with_the_callers_patience(ledger):
@@ -202,7 +202,7 @@ class Calls(RuleBasedStateMachine):
         run_sync(getattr(call, verb)("k", *args))
         left = {entry.token: entry for entry in self.record()}
         for entry in before:
-            assert entry.token in left or (may_replace and not entry.pending)
+            assert entry.token in left or (may_replace and not entry.is_pending)
             assert left.get(entry.token, entry).job == entry.job
 
     def some(self, state, data):
@@ -276,7 +276,7 @@ def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_
     run_sync(later.keep("k", newer, request))
     run_sync(first.keep("k", JOB, request))
     assert run_sync(first.look("k")).job == newer
-    known = run_sync(first.known())
+    known = run_sync(first.known_jobs())
     assert {(job.id, asked.key) for job, asked in known} == {("143", "k"), ("144", "k")}
     run_sync(later.forget("k", newer))
     assert run_sync(first.look("k")).job == JOB
@@ -302,7 +302,7 @@ def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path, place):
         thread.join()
     first, *others = _entries(backend.get("k"))
     assert first.job == JOB
-    assert sum(entry.pending for entry in others) == len(others) == 6
+    assert sum(entry.is_pending for entry in others) == len(others) == 6
 
 
 def test_a_folder_keeps_nothing_but_records_and_a_lock(tmp_path):
@@ -327,4 +327,4 @@ def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(le
 
     ledger._backend.replace = late
     run_sync(ledger.forget("k", JOB))
-    assert run_sync(other.look("k")).pending
+    assert run_sync(other.look("k")).is_pending

@@ -76,9 +76,9 @@ def test_the_name_of_an_event_is_kept_for_that_event_alone():
 def test_an_unfinished_event_is_pending():
     decoder = EventDecoder()
     decoder.feed(b"data: a\n")
-    assert decoder.pending
+    assert decoder.is_pending
     decoder.feed(b"\n")
-    assert not decoder.pending
+    assert not decoder.is_pending
 
 
 A, B = b'{"a": 1}', b'{"b": 2}'

@@ -45,7 +45,7 @@ class Target:
 
 
 def connect_sync(target: Target, timeout: float | None) -> socket.socket:
-    """Return a connected socket; its timeout is what is left of `timeout`.
+    """Return a connected socket, whose timeout is the rest of `timeout`.
 
     The addresses are tried in turn, each for an equal part of the time that is left. The time
     starts once they are known, because a blocking resolver cannot be interrupted.
