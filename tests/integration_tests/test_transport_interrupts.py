@@ -48,7 +48,7 @@ WAIT = """
     from langchain_tokenhub.transport import runtime
     runtime.INTERRUPT_GRACE = float(sys.argv[2])
     try:
-        answer, stop = finish(transport.runtime.run_shielded(transport.json(call), send_state))
+        answer, stop = run_sync(transport.runtime.run_shielded(transport.json(call), send_state))
         print("answered", answer.data, type(stop).__name__)
     except KeyboardInterrupt as stop:
         print("stopped", getattr(stop, "__notes__", []))
