@@ -26,9 +26,9 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")
 CHUNK = {"id": "c-1", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {}}]}
 
 
-def event(text: str = "", run_sync: str | None = None) -> bytes:
+def event(text: str = "", finish: str | None = None) -> bytes:
     """Return a chunk of a completion as an event."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": run_sync}
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
     return b"data: " + json.dumps({**CHUNK, "choices": [choice]}).encode() + b"\n\n"
 
 
