@@ -98,7 +98,7 @@ def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
 @pytest.mark.parametrize("kind", ["png", "mp4", "glb"])
 def test_a_file_that_is_not_what_it_should_be_is_saved_with_a_warning(peer, call, tmp_path, kind):
     host = FileHost(data=b"\x00\x01 nobody knows what", cuts=0)
-    with pytest.warns(UserWarning, match=f"declared as {kind} does not begin like one"):
+    with pytest.warns(UserWarning, match=f"declared as {kind} is not recognised as one"):
         assert saved(peer, call, tmp_path, host, kind).path.read_bytes() == host.data
 
 

@@ -392,7 +392,7 @@ def test_no_proxy_is_honoured(bypass, distant, proxy, call, monkeypatch):
     ("address", "said"),
     [
         ("socks5://me:canary-password@127.0.0.1:1", "pip install"),
-        ("ftp://me:canary-password@127.0.0.1:1", "none of http"),
+        ("ftp://me:canary-password@127.0.0.1:1", "not of the type http"),
     ],
     ids=["SOCKS without its package", "no proxy at all"],
 )
