@@ -51,11 +51,11 @@ def models(language: Language) -> str:
 
 _HEADS: dict[Language, tuple[str, ...]] = {
     "en": (
-        *("Model", "Context", "Output", "Reasoning", "Effort"),
+        *("Model", "Context / output", "Reasoning", "Effort"),
         *("Tools", "Sees", "Structured", "Price", "State"),
     ),
     "zh": (
-        *("模型", "上下文", "输出", "思考", "思考强度"),
+        *("模型", "上下文 / 输出", "思考", "思考强度"),
         *("工具", "视觉", "结构化输出", "价格", "状态"),
     ),
 }
@@ -65,8 +65,7 @@ def _model(language: Language) -> Any:
     def row_of(row: ChatModel) -> tuple[str, ...]:
         return (
             f"`{row.id}`",
-            _tokens(row.context),
-            _tokens(row.max_output),
+            f"{_tokens(row.context)} / {_tokens(row.max_output)}",
             _thinking(language, row),
             ", ".join(row.reasoning_effort) or "–",
             _yes(row.tools),
@@ -107,7 +106,7 @@ def _thinking(language: Language, row: ChatModel) -> str:
         case "disabled", _:
             return pick(language, "on request", "按需开启")
         case _, True:
-            return pick(language, "yes, can be switched off", "默认开启，可关闭")
+            return pick(language, "by default", "默认开启")
         case _:
             return pick(language, "always", "始终")
 
@@ -149,7 +148,10 @@ def _yuan(row: EmbeddingModel) -> str:
 def sites(language: Language) -> str:
     """Return the sites with their hosts."""
     heads = pick(language, "`site`,Default host,Backup host", "`site`,默认域名,备用域名").split(",")
-    rows = ((f"`{name}`", *(f"`{host}`" for host in site(name).hosts)) for name in SITE_NAMES)
+    hosts = {
+        name: [host.removeprefix("https://") for host in site(name).hosts] for name in SITE_NAMES
+    }
+    rows = ((f"`{name}`", *map("`{}`".format, found)) for name, found in hosts.items())
     return table(heads, rows)
 
 

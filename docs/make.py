@@ -183,8 +183,9 @@ def images() -> int:
 
     with Emulator(speed=1000) as hub:
         at = {"base_url": hub.url, "api_key": "emulator"}
-        image = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路")
-        video = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=image)
+        image = TokenHubImageTool(**at).generate(prompt="雨中, 竹林, 小路", resolution="1280:720")
+        cat = TokenHubImageTool(**at).generate(prompt="一只橘猫坐在窗台上")
+        video = TokenHubVideoTool(**at).generate(prompt="镜头缓缓推近", image=cat)
         shape = Tokenhub3DTool(**at).generate(prompt="一把紫砂茶壶")
         preview = next(file.preview_url for file in shape.files if file.preview_url)
         _write("image.png", image.files[0].read())

@@ -161,7 +161,7 @@ def _facts(language: Language, row: MediaModel) -> Iterator[tuple[str, str]]:
     yield pick(language, "Jobs at once per account", "账号并发任务数"), str(row.max_in_flight)
     hours = row.link_life // 3600
     yield (
-        pick(language, "Links live", "链接有效期"),
+        pick(language, "Links expire after", "链接有效期"),
         pick(language, f"{hours} h", f"{hours} 小时"),
     )
 

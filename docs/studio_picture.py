@@ -1,6 +1,6 @@
 """The READMEs' picture: what `examples/studio.py` says and makes, with the emulator.
 
-A page is laid out and photographed by Chromium, which must be installed.
+The script runs in a tmux terminal, and Chromium takes a screenshot of a page: both are needed.
 """
 
 # ruff: noqa: INP001 - a script's neighbour, no package
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import html
-import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from PIL import Image
 STUDIO = Path(__file__).parents[1] / "examples" / "studio.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 KEYS = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY", "TOKENHUB_BASE_URL")
-WIDTH, HEIGHT, SCALE = 1064, 1100, 1.25
+WIDTH, HEIGHT, SCALE = 1064, 1200, 1
+COLUMNS = 124
 GROUND = (244, 243, 240)
 """Margins of the picture; the rest of the page is cut off."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -34,7 +36,7 @@ pre {{ margin: 0 0 16px; padding: 16px 20px 18px; border-radius: 10px; backgroun
 pre b {{ color: #8fc98f; font-weight: 400; }}
 pre i {{ display: inline-block; width: 14.45px; font: 13.5px/1 "Noto Sans CJK SC", sans-serif; }}
 div {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px; }}
-img {{ width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 10px;
+img {{ width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 10px;
   display: block; border: 1px solid #dcdad4; }}
 </style><pre><b>$ python examples/studio.py</b>\n{said}</pre><div>{shown}</div>"""
 
@@ -47,17 +49,32 @@ def draw(to: Path, frame: Callable[[bytes], bytes]) -> None:
         frame: Makes a picture of a video.
     """
     with tempfile.TemporaryDirectory() as folder:
-        kept = {name: value for name, value in os.environ.items() if name not in KEYS}
-        command = [sys.executable, str(STUDIO)]
-        done = subprocess.run(  # noqa: S603 - our own script
-            command, cwd=folder, env=kept, check=True, stdout=subprocess.PIPE
-        )
-        said = done.stdout.decode().strip().replace(str(Path(folder).resolve()), "~")
+        said = _screen(Path(folder)).replace(str(Path(folder).resolve()), "~")
         made = Path(folder, "studio-out")
         video = frame(next(made.glob("*.mp4")).read_bytes())
         pictures = [_only(made, "*0.png"), video, _only(made, "*.preview.png")]
         page = PAGE.format(ground=GROUND, said=_columns(said), shown=_shown(pictures))
         _photograph(page, Path(folder), to)
+
+
+def _screen(folder: Path) -> str:
+    """Return what a terminal shows after the script, its progress bars included."""
+    unset = " ".join(f"-u {name}" for name in KEYS)
+    script = f"env {unset} {shlex.quote(sys.executable)} {shlex.quote(str(STUDIO))}"
+    size = ("-x", str(COLUMNS), "-y", "60", "-c", str(folder))
+    _tmux("new-session", "-d", "-s", "studio", *size, f"{script}; tmux wait -S studio; cat")
+    _tmux("wait", "studio")
+    shown = _tmux("capture-pane", "-p", "-J", "-t", "studio")
+    _tmux("kill-session", "-t", "studio")
+    return re.sub(r"[ ]+$", "", shown, flags=re.MULTILINE).strip()
+
+
+def _tmux(*arguments: str) -> str:
+    tmux = shutil.which("tmux")
+    if tmux is None:
+        raise SystemExit("studio.png needs tmux")
+    done = subprocess.run([tmux, *arguments], check=True, stdout=subprocess.PIPE)  # noqa: S603 - ours
+    return done.stdout.decode()
 
 
 def _only(folder: Path, pattern: str) -> bytes:
@@ -92,4 +109,4 @@ def _photograph(page: str, folder: Path, to: Path) -> None:
         while seen.getpixel((seen.width // 2, margin)) == GROUND:
             margin -= 1
         cut = seen.crop((0, 0, seen.width, int(margin + 20 * SCALE)))
-        cut.quantize(96, dither=Image.Dither.NONE).save(to, optimize=True)
+        cut.quantize(128, dither=Image.Dither.NONE).save(to, optimize=True)

@@ -1,8 +1,8 @@
 """An agent that is killed in the middle of a paid job, and finishes it in another process.
 
-python examples/durable_agent.py
+pip install langgraph-checkpoint-sqlite && python examples/durable_agent.py
 
-The first process dies the hard way while its video is made. The second one resumes the thread from
+The first process is killed while its video is made. The second one resumes the thread from
 the SQLite checkpoint; the ledger knows the tool call, so nothing is submitted or paid twice.
 """
 

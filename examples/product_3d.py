@@ -8,7 +8,7 @@
 # with `python examples/product_3d.py`.
 #
 # ```bash
-# pip install "langchain-tokenhub[emulator,viewer]"
+# pip install ".[emulator,viewer]"    # in a clone
 # ```
 
 # %%

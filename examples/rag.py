@@ -1,7 +1,6 @@
 """Answer a question from your own text: load, split, embed, search, ask.
 
-pip install numpy
-python examples/rag.py ["question"] [text.txt]
+pip install numpy && python examples/rag.py ["question"] [text.txt]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Test an agent of your own offline: no key, no mock, and trouble when you want it.
+"""Test an agent of your own offline: no key, no mock, and failures on request.
 
-pytest examples/test_my_agent.py        (the fixture comes with the package)
+pip install pytest && pytest examples/test_my_agent.py    # the fixture comes with the package
 """
 
 from __future__ import annotations

@@ -210,17 +210,21 @@ class Translator:
         parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
         return parts[-1 if self.language == "zh" else 0]
 
-    def argparse_text(self, message: str) -> str:
-        """Return a message of argparse, or of a function that reads an option's value."""
+    def joined(self, sentences: Sequence[str]) -> str:
+        """Return sentences as one text."""
+        return ("" if self.language == "zh" else " ").join(filter(None, sentences))
+
+    def translated(self, message: str) -> str:
+        """Return a message of argparse, or of the package, as far as it is known."""
         if self.language == "zh":
-            for pattern, text in _argparse_texts().items():
+            for pattern, text in _messages().items():
                 message = re.sub(pattern, text, message)
         return message
 
 
 @functools.cache
-def _argparse_texts() -> dict[str, str]:
-    return tomllib.loads(Path(__file__).with_name("argparse_zh.toml").read_text("utf-8"))
+def _messages() -> dict[str, str]:
+    return tomllib.loads(Path(__file__).with_name("messages_zh.toml").read_text("utf-8"))
 
 
 @functools.cache

@@ -43,7 +43,7 @@ def report_error(console: Console, error: TokenHubError, options: Any) -> int:
         console.write_json({"error": error_as_dict(error)})
     request = console.translate("request-id", id=error.request_id) if error.request_id else ""
     facts = ", ".join(fact for fact in (request, error.host) if fact)
-    text = error.message or type(error).__name__
+    text = console.translate.translated(error.message) or type(error).__name__
     console.write_message(f"tokenhub: {text}{facts and f' [{facts}]'}")
     if hint := _hint(console, error, options):
         console.write_message(console.translate("hint", text=hint))
@@ -58,7 +58,7 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str:
         return console.translate("hint-again")
     if isinstance(error, errors.AuthenticationError) and error.status is None:
         return console.translate("hint-key")
-    return console.translate.hint_in_language(error.hint or "")
+    return console.translate.translated(console.translate.hint_in_language(error.hint or ""))
 
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:
@@ -92,7 +92,7 @@ def report(console: Console, kind: str, text: str, code: int) -> int:
     """Print an error that is not a `TokenHubError`; return `code`."""
     if console.as_json:
         console.write_json({"error": {**error_as_dict(TokenHubError(text)), "type": kind}})
-    console.write_message(f"tokenhub: {text}")
+    console.write_message(f"tokenhub: {console.translate.translated(text)}")
     return code
 
 

@@ -202,7 +202,9 @@ def _add_params(parser: Parser, model: str, kind: Kind) -> None:
         is_file = name in files
         text = _option_help(name, field, schema, translate, is_file=is_file)
         if name == "prompt":
-            group.add_argument("prompt", nargs="*", help=f"{text} {translate('prompt')}")
+            group.add_argument(
+                "prompt", nargs="*", help=translate.joined([text, translate("prompt")])
+            )
         else:
             _add_option(group.add_argument, name, field, text, is_file=is_file)
 
@@ -255,7 +257,9 @@ def _option_help(
         texts.append(translate("required"))
     if field.get("type") == "array":
         texts.append(translate("repeatable"))
-    return " ".join(text for text in texts if text) + (translate("any-file") if is_file else "")
+    if is_file:
+        texts.append(translate("any-file"))
+    return translate.joined(texts)
 
 
 def _add_option(

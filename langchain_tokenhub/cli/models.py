@@ -56,7 +56,8 @@ def _cells(row: Row, translate: Translator) -> list[str]:
 def _catalogue_rows(options: argparse.Namespace, translate: Translator) -> list[Row]:
     chats = [row for row in chat_models() if options.all or row.status != "retired"]
     media = [_media_row(row, translate) for row in media_models()]
-    return media + [_chat_row(row, translate) for row in chats]
+    rows = media + [_chat_row(row, translate) for row in chats]
+    return sorted(rows, key=lambda row: row["status"] in _CLOSING)
 
 
 def _service_rows(options: argparse.Namespace) -> list[Row]:

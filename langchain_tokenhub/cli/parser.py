@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, and exit."""
         self.print_usage(sys.stderr)
-        text = self.translate("error", text=self.translate.argparse_text(message))
+        text = self.translate("error", text=self.translate.translated(message))
         self.exit(2, f"{self.prog}: {text}\n")
 
     def reject(self, unknown: Sequence[str]) -> None:

@@ -204,8 +204,9 @@ def _database(url: str) -> LedgerBackend:
         return SqlBackend(url)
     except ModuleNotFoundError as missing:
         name = str(missing.name)
+    driver = "" if url.startswith("sqlite") else " 'psycopg[binary]'"
     raise InvalidRequestError(
-        f"this database as `ledger` needs {name}",
+        f"a ledger in a database needs {name}",
         phase="not sent",
-        hint="pip install 'langchain-tokenhub[bulk]' 'psycopg[binary]'; SQLite needs no psycopg",
+        hint=f"pip install 'langchain-tokenhub[bulk]'{driver}",
     )

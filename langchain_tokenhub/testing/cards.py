@@ -93,9 +93,7 @@ def show_image(source: Image.Image, caption: str, size: Size) -> Image.Image:
     image, small = ImageOps.fit(source, size), max(7, round(min(size) / 30))
     font, at = ImageFont.load_default(small), (size[0] * _MARGIN, size[1] * (1 - _MARGIN))
     draw = ImageDraw.Draw(image, "RGBA")
-    left, top, right, bottom = draw.textbbox(at, caption, font, anchor="ls")
-    bar = left - small * 0.7, top - small * 0.6, right + small * 0.7, bottom + small * 0.6
-    draw.rounded_rectangle(bar, small * 0.5, (16, 18, 22, 170))
+    draw.rectangle((0, at[1] - 1.8 * small, *size), (16, 18, 22))
     draw.text(at, caption, "white", font, anchor="ls")
     return image
 

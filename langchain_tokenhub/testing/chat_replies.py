@@ -458,7 +458,14 @@ def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
 def _after_calls(turn: Turn) -> str:
     """Sum up the results of the tools."""
     kinds = [(kind, r) for r in turn.results if (kind := _media_kind(turn, r.name))]
-    items = [_say(turn, "item", kind=kind, text=r.job or _short(r.text)) for kind, r in kinds]
+    items = [_say(turn, "item", kind=kind, text=_made(r)) for kind, r in kinds]
     if not items:
         return _say(turn, "result", text="\n".join(r.text for r in turn.results))
-    return "".join([_say(turn, "made"), *items, _say(turn, "closing")])
+    return "".join([_say(turn, "made"), *items])
+
+
+def _made(result: ToolResult) -> str:
+    """Return the names of the files that a tool saved, else its job ID."""
+    saved = re.findall(r" saved: ([^;]+?)(?= unpacked: |;|$)", result.text)
+    names = (re.split(r"[/\\]", path)[-1] for path in saved)
+    return ", ".join(names) or result.job or _short(result.text)

@@ -156,7 +156,7 @@ def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
 
 
 def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
-    with pytest.raises(SubmissionUnknownError, match="head"):
+    with pytest.raises(SubmissionUnknownError, match="no answer in time"):
         own.use(asking(peers(drip)), "ask")
 
 
