@@ -14,7 +14,7 @@ _suppressed: ContextVar[bool] = ContextVar("tokenhub_warnings_suppressed", defau
 
 
 def warn_user(text: str) -> None:
-    """Warn, and log instead where a filter makes warnings errors: a raise could lose a paid job."""
+    """Warn, or log if a filter turns warnings into errors: raising could lose a paid job."""
     if _suppressed.get():
         return
     try:
@@ -25,7 +25,7 @@ def warn_user(text: str) -> None:
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Drop the warnings of this block, whose input was checked before."""
+    """Drop the warnings of a block whose input was checked before."""
     token = _suppressed.set(True)
     try:
         yield

@@ -25,7 +25,7 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.chat import request, response, tokens
 from langchain_tokenhub.chat.blocks import EventWriter
 from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, Received
+from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, PartialAnswer
 from langchain_tokenhub.chat.tools import (
     Tool,
     answer_tools,
@@ -36,7 +36,7 @@ from langchain_tokenhub.chat.tools import (
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.settings import ConnectionSettings, SiteName
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
-from langchain_tokenhub.transport.sync_bridge import drain, finish
+from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import _ChatModelBinding
@@ -61,11 +61,11 @@ async def _batch(data: Any) -> AsyncGenerator[Sequence[dict[str, Any]], None]:
         if data.failure is not None:
             raise data.failure
     else:
-        yield [response.checked_answer(data)]
+        yield [response.check_answer(data)]
 
 
 class _CatalogueProfile(dict[str, Any]):
-    """A profile that follows the model, unlike one that the caller gave."""
+    """A profile that changes with the model, unlike one that the caller passed."""
 
 
 class ChatTokenHub(ConnectionSettings, BaseChatModel):
@@ -82,17 +82,17 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         model (str): Id of a model, or `ep-…` of a service of your own.
         temperature (float | None): Randomness, 0 to 2.
         top_p (float | None): Nucleus sampling, 0 to 1.
-        max_tokens (int | None): Most tokens of an answer, reasoning included.
+        max_tokens (int | None): Maximum tokens of an answer, reasoning included.
         stop (list[str] | str | None): Up to 4 sequences at which to stop.
-        thinking (bool | str | dict | None): Whether to think; None is the service's default.
-        reasoning_effort (str | None): How much to think; the words differ by model.
+        thinking (bool | str | dict | None): Whether to reason; None is the service's default.
+        reasoning_effort (str | None): How much to reason; the values differ by model.
 
     Key arguments of the connection:
-        api_key (SecretStr | str | None): Else `TOKENHUB_API_KEY`.
+        api_key (SecretStr | str | None): None reads `TOKENHUB_API_KEY`.
         site (str): `mainland`, `overseas`, `international` or `international-guangzhou`.
         base_url (str | Sequence[str] | None): Overrides `site`.
-        timeout (float | httpx.Timeout | None): Seconds of silence of one request.
-        max_retries (int): Repetitions of a call; 2 by default, 0 means none.
+        timeout (float | httpx.Timeout | None): Seconds without any data from the service.
+        max_retries (int): Retries of a call; 2 by default, 0 means none.
 
     Instantiate:
         ```python
@@ -170,10 +170,10 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         print(usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
         ```
 
-    Multimodal input, with a model that sees:
+    Multimodal input, with a model that accepts images:
         ```python
-        picture = {"type": "image", "url": "https://example.com/cat.png"}
-        question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, picture]}
+        image = {"type": "image", "url": "https://example.com/cat.png"}
+        question = {"role": "user", "content": [{"type": "text", "text": "图中有什么？"}, image]}
         print(ChatTokenHub(model="kimi-k2.6").invoke([question]).text)
         ```
 
@@ -186,13 +186,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
 
     model: str = Field(min_length=1, validation_alias=AliasChoices("model", "model_name"))
-    """Service id: a model's name, or `ep-…` of a service of your own."""
+    """Id of a model, or `ep-…` of a service of your own."""
     temperature: float | None = None
     """Randomness, 0 to 2."""
     top_p: float | None = None
     """Nucleus sampling, 0 to 1."""
     max_tokens: int | None = None
-    """Most tokens of an answer, reasoning included."""
+    """Maximum tokens of an answer, reasoning included."""
     stop: list[str] | str | None = Field(
         default=None, validation_alias=AliasChoices("stop", "stop_sequences")
     )
@@ -200,22 +200,22 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     seed: int | None = None
     """The same seed with the same request gives a similar answer."""
     n: int | None = None
-    """One answer per call; here for those who pass it everywhere."""
+    """Number of answers; only 1 is supported, for callers that always pass it."""
     thinking: Thinking = None
-    """Whether to think; None is the service's default."""
+    """Whether to reason; None is the service's default."""
     reasoning_effort: str | None = None
-    """How hard to think; words differ by model (catalogue)."""
+    """How much to reason; the values differ by model (see the catalogue)."""
     streaming: bool = False
-    """Stream under the hood even for `invoke`."""
+    """Use a stream also for `invoke`."""
     stream_usage: bool = True
-    """Ask for token counts at the end of a stream."""
+    """Request token counts at the end of a stream."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More fields of the body."""
     extra_body: dict[str, Any] | None = None
     """More fields of the body, merged last."""
 
     if TYPE_CHECKING:
-        # what pydantic takes: aliases, a plain string for the key, keywords for `model_kwargs`
+        # what pydantic accepts: aliases, a plain string for the key, keywords for `model_kwargs`
         def __init__(
             self,
             *,
@@ -253,7 +253,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             return values
         for name, alias in (("model", "model_name"), ("stop", "stop_sequences")):
             if name in values and alias in values:
-                raise ValueError(f"{name} and {alias} are one field; give one of them")
+                raise ValueError(f"{name} and {alias} are one field; pass one of them")
         follows = isinstance(values.get("profile"), _CatalogueProfile)
         if follows and values.keys() >= {*cls.model_fields}:  # as `configurable_fields` copies
             values = {**values, "profile": None}
@@ -264,7 +264,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         try:
             request.check_parameters(self._settings())
         except InvalidRequestError as problem:
-            raise ValueError(str(problem)) from None  # pydantic makes a ValidationError of it
+            raise ValueError(str(problem)) from None  # pydantic turns it into a ValidationError
         self._add_version("langchain-tokenhub", __version__)
         return self
 
@@ -273,7 +273,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         """The model's id, by its LangChain alias."""
         return self.model
 
-    # -- who this is ------------------------------------------------------------------------
+    # -- identity ---------------------------------------------------------------------------
 
     @property
     def _llm_type(self) -> str:
@@ -281,21 +281,21 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Where the key comes from when this is loaded."""
+        """The environment variable from which a loaded object reads its key."""
         return {"api_key": "TOKENHUB_API_KEY"}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Return True: `load(..., allowed_objects=[ChatTokenHub])` brings it back."""
+        """Return True: `load(..., allowed_objects=[ChatTokenHub])` restores the object."""
         return True
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """What changes an answer, and no secret."""
+        """The settings that change an answer, without secrets."""
         return {"site": self.site, "base_url": self.base_url, **self._settings()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        # before a run is traced: what a call must not hold is refused here
+        # called before a run is traced: keywords that a call must not have are refused
         body = {**self._settings(), **request.read_kwargs(kwargs)}
         stops = stop or body.get("stop")
         params = {
@@ -314,7 +314,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return cast("ModelProfile", _CatalogueProfile(found)) if found else None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy; its `profile` is that of its model, unless the caller gave one."""
+        """Return a copy; its `profile` is that of its model, unless the caller passed one."""
         copied = super().model_copy(update=update, deep=deep)
         if isinstance(copied.profile, _CatalogueProfile):
             copied.profile = copied._resolve_model_profile()  # noqa: SLF001 - of this very class
@@ -328,7 +328,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return super(ChatTokenHub, bound).bind(**given)
 
     def __copy__(self) -> Self:
-        """Copy without core's cached `_serialized`: it would answer from the original's cache."""
+        """Copy without core's cached `_serialized`, which would name the original in LLM caches."""
         copied = super().__copy__()
         vars(copied).pop("_serialized", None)
         return copied
@@ -349,7 +349,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         *,
         stream: bool,
     ) -> Call:
-        """Return the request for these messages; unless asked, a stream has no usage."""
+        """Return the request for these messages, with usage in a stream if it is requested."""
         body = request.build_body(self._settings(), messages, stop, kwargs)
         if stream:
             has_usage = kwargs.get("stream_usage", self.stream_usage)
@@ -362,7 +362,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     def _for_call(
         self, transport: Transport, kwargs: Mapping[str, Any]
     ) -> tuple[Transport, dict[str, Any]]:
-        """Return the transport and the keywords of a call, as its keywords change them.
+        """Return the transport and the keywords of a call; its keywords may change both.
 
         Raises:
             InvalidRequestError: A call cannot change one of them, or its value is wrong.
@@ -385,7 +385,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             return replace(transport, endpoint=endpoint), given
         raise InvalidRequestError("; ".join(reasons))
 
-    # -- what waits, written once -------------------------------------------------------------
+    # -- sync and async, written once ---------------------------------------------------------
 
     async def _answer(
         self,
@@ -396,18 +396,18 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         *,
         stream: bool = True,
     ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
-        """Yield what an answer adds, as it comes; the last is its ending.
+        """Yield the parts of an answer as they arrive, and its ending.
 
-        Asks again where the model refuses to be forced to call a tool, and once where it answers
-        with text although its call is the agent's answer.
+        The request is sent again if the model refuses a forced tool call, and once if it answers
+        with text although the agent's answer is a tool call.
         """
         transport, kwargs = self._for_call(transport, kwargs)
-        names, warn = kwargs.get("answer_tools"), request.warns_unforced(kwargs)
+        names, warn = kwargs.get("answer_tools"), request.warns_if_not_called(kwargs)
         changes: Mapping[str, Any] = {}
         first: Ending | None = None
         while True:
             call = self._call(messages, stop, {**kwargs, **changes}, stream=stream)
-            received = Received()
+            received = PartialAnswer()
             try:
                 async with aclosing(self._read(transport, call, received)) as batches:
                     async for deltas in batches:
@@ -415,7 +415,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             except InvalidRequestError as refusal:
                 if received.deltas:
                     raise
-                changes = request.after_refusal(call.body or {}, refusal, changes, warn=warn)
+                changes = request.fields_after_refusal(call.body or {}, refusal, changes, warn=warn)
                 continue
             if first:
                 received.ending.usage = add_usage(first.usage, received.ending.usage)
@@ -426,13 +426,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             messages, first = [*messages, *asked], received.ending
 
     async def _read(
-        self, transport: Transport, call: Call, received: Received
+        self, transport: Transport, call: Call, received: PartialAnswer
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        """Send one request, and yield what its answer adds to `received`."""
+        """Send one request, and yield the parts of its answer, which are added to `received`."""
         body = cast("dict[str, Any]", call.body)
         stream = bool(body.get("stream"))
-        begun = transport.runtime.now()
-        reader = answer = None  # made when the answer begins: calls in flight stay small
+        started_at = transport.runtime.now()
+        reader = answer = None  # created when the answer begins: calls in flight stay small
         try:
             answer = await (transport.stream(call) if stream else transport.json(call))
             reader = response.DeltaReader(body["model"])
@@ -442,12 +442,12 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                         received.deltas += found
                         yield found
         except TokenHubError as error:
-            if answer is None or reader is None or not reader.lacks_only_the_end_mark(error):
+            if answer is None or reader is None or not reader.is_complete_despite(error):
                 received.deltas += reader.finish()[0] if reader else []
                 if received.deltas or isinstance(error, IncompleteStreamError):
                     error.partial = received.message()
                 raise
-        rest, received.ending = reader.finish(answer.metadata(transport.runtime.now() - begun))
+        rest, received.ending = reader.finish(answer.metadata(transport.runtime.now() - started_at))
         telemetry.record_tokens("chat", body["model"], received.ending.usage)
         received.deltas += rest
         response.check_finish_reason(received)
@@ -463,7 +463,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         model = str(request.read_kwargs(kwargs).get("model") or self.model)
         return EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
 
-    # -- LangChain's faces --------------------------------------------------------------------
+    # -- LangChain's methods ------------------------------------------------------------------
 
     def _generate(
         self,
@@ -472,7 +472,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> ChatResult:
-        return finish(self._complete(self._sync(), messages, stop, kwargs))
+        return run_sync(self._complete(self._sync(), messages, stop, kwargs))
 
     async def _agenerate(
         self,
@@ -490,7 +490,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 yield from map(response.chunk_of, items)
 
@@ -514,7 +514,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(drain(self._answer(self._sync(), messages, stop, kwargs))) as stream:
+        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
             for items in stream:
                 for item in items:
                     yield from writer.write(item)
@@ -533,7 +533,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
                     for event in writer.write(item):
                         yield event
 
-    # -- tools and shapes ---------------------------------------------------------------------
+    # -- tools and structured output ----------------------------------------------------------
 
     def bind_tools(
         self,
@@ -545,24 +545,24 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         response_format: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return this model with tools it may call.
+        """Return this model with tools that it may call.
 
         Args:
             tools: Functions, classes, schemas, LangChain tools, or dicts in OpenAI's form.
             tool_choice: `"auto"`, `"none"`, `"any"`, `"required"` or True, or a tool's name.
             strict: Whether arguments must match the schema, where the model supports it.
-            parallel_tool_calls: Whether several calls may come at once.
-            response_format: The shape of the text answer, as `create_agent` asks for it.
+            parallel_tool_calls: Whether one answer may hold several calls.
+            response_format: The `response_format` of the text answer, as `create_agent` sends it.
             **kwargs: More fields of the body.
 
         Raises:
-            InvalidRequestError: `tool_choice` names no tool, or the model is known not to honour
+            InvalidRequestError: `tool_choice` names no tool, or the model is known not to support
                 the `response_format`.
         """
         chosen = encode_tools(tools, tool_choice, strict=strict)
         bound = encode_tools(tools, None, strict=strict)
         if "tool_choice" in chosen:
-            bound["tool_choice"] = tool_choice  # of all tools: a call may choose another
+            bound["tool_choice"] = tool_choice  # with all tools: a call may choose another
         if bound and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
@@ -630,14 +630,14 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Return a chain that answers in a given shape.
+        """Return a chain whose answers match a schema.
 
         Args:
             schema: A pydantic class (2 or 1), TypedDict, JSON schema or tool in OpenAI's form.
-            method: How to ask; None takes what is known to work for the model, and another way
-                where the service refuses it or the model answers with prose.
+            method: How to ask; None uses the method known to work for the model, and another
+                one if the service refuses it or the model answers with prose.
             include_raw: Return `raw`, `parsed` and `parsing_error`; never raise for an answer.
-            strict: Whether the schema must be kept, where the model supports it.
+            strict: Whether the answer must match the schema, where the model supports it.
             tools: Tools that may be called as well.
             **kwargs: More fields of the body.
 
@@ -658,13 +658,13 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     def list_models(self) -> list[ListedModel]:
         """Return the models that the key may use, of every modality, as the service lists them."""
-        return finish(self._listed(self._sync()))
+        return run_sync(self._list_models(self._sync()))
 
     async def alist_models(self) -> list[ListedModel]:
         """Return the models that the key may use, of every modality, as the service lists them."""
-        return await self._listed(self._async())
+        return await self._list_models(self._async())
 
-    async def _listed(self, transport: Transport) -> list[ListedModel]:
+    async def _list_models(self, transport: Transport) -> list[ListedModel]:
         call = Call(path=_MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
         return response.decode_models((await transport.json(call)).data)
 
@@ -684,7 +684,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return self.custom_get_token_ids(text)
 
     def get_num_tokens(self, text: str) -> int:
-        """Return about how many tokens `text` is; offline, fit for Chinese."""
+        """Return the estimated number of tokens of `text`; offline, also for Chinese."""
         return len(self.get_token_ids(text)) if self.custom_get_token_ids else tokens.estimate(text)
 
     def get_num_tokens_from_messages(
@@ -692,8 +692,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         messages: Sequence[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Return about how many tokens a request with these messages and tools is."""
-        rules = Rules(model=self.model, row=None, thinking=True)
+        """Return the estimated number of tokens of a request with these messages and tools."""
+        rules = Rules(model=self.model, row=None, is_reasoning=True)
         encoded = encode_messages(messages, rules, complete=False)
         sent = encode_tools(tools or (), None)
         return tokens.estimate_messages(encoded, sent.get("tools"), self.get_num_tokens)

@@ -19,7 +19,7 @@ from langchain_tokenhub.catalogue import EmbeddingModel, embedding_model, embedd
 from langchain_tokenhub.errors import InvalidRequestError, ServerError, clean
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.transport.calls import Answer, Call, Timeouts
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     from langchain_tokenhub.transport import Runtime, Transport
@@ -51,7 +51,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
     Args:
         model: Id of a model in any letter case, or `ep-…` of a service of your own.
         chunk_size: Texts in one request, from 1; the service advises at most 128.
-        max_concurrency: Requests of one call side by side, from 1; without async at most 16.
+        max_concurrency: Concurrent requests of one call, from 1; at most 16 in sync code.
         options: The connection fields, as on `ChatTokenHub`; `timeout` is 60 s by default.
 
     Example:
@@ -83,10 +83,10 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
             texts: Texts of 1 to 2000 characters; an empty list sends nothing.
 
         Raises:
-            InvalidRequestError: A text is empty, too long or no text; nothing was sent.
-            TokenHubError: A request failed; no further one is sent.
+            InvalidRequestError: A text is empty, too long or not a string; nothing was sent.
+            TokenHubError: A request failed; no further request is sent.
         """
-        return finish(self._embed(self._sync(), check_texts(texts, self._row)))
+        return run_sync(self._embed(self._sync(), check_texts(texts, self._row)))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """As `embed_documents`."""
@@ -95,7 +95,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a text of 1 to 2000 characters; raises as `embed_documents`."""
         check_text("text", text, self._row)
-        return finish(self._embed(self._sync(), [text]))[0]
+        return run_sync(self._embed(self._sync(), [text]))[0]
 
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`."""
@@ -135,7 +135,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
 async def _for_each(
     runtime: Runtime, work: Callable[[int], Awaitable[None]], items: Sequence[int], most: int
 ) -> None:
-    """Do `work` on each item, `most` side by side; the first failure is raised and ends all."""
+    """Run `work` on each item, at most `most` at a time; the first failure cancels the rest."""
     remaining = iter(items)  # shared by the workers
     ended: Future[BaseException | None] = Future()
 
@@ -144,7 +144,7 @@ async def _for_each(
             for item in remaining:
                 await work(item)
         finally:
-            deque(remaining, maxlen=0)  # after a failure nothing more is begun
+            deque(remaining, maxlen=0)  # after a failure nothing more is started
 
     def report(worker: Future[None]) -> None:
         failure = CancelledError() if worker.cancelled() else worker.exception()
@@ -172,7 +172,7 @@ async def _for_each(
 
 
 def check_texts(texts: Iterable[str], row: EmbeddingModel) -> list[str]:
-    """Return `texts` as a list, or raise `InvalidRequestError` for what is no list of texts."""
+    """Return `texts` as a list; raise `InvalidRequestError` if one is not a valid text."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         problem = f"texts is a list of str, not {type(texts).__name__}"
         raise InvalidRequestError(problem, hint="for one text use embed_query", phase="not sent")
@@ -183,7 +183,7 @@ def check_texts(texts: Iterable[str], row: EmbeddingModel) -> list[str]:
 
 
 def check_text(name: str, text: object, row: EmbeddingModel) -> None:
-    """Raise `InvalidRequestError` if the text called `name` is empty, too long or no text."""
+    """Raise `InvalidRequestError` if a text is empty, too long or not a string."""
     match text:
         case "":
             problem, hint = f"{name} is empty", "leave it out"
@@ -202,11 +202,11 @@ def read_vectors(answer: Answer, count: int, size: int | None) -> list[Vector]:
 
     Args:
         answer: The answer.
-        count: How many texts were sent.
-        size: How many numbers a vector has; None where that is not known.
+        count: Number of texts that were sent.
+        size: Numbers of a vector; None if that is not known.
 
     Raises:
-        ServerError: A vector is missing, comes twice, or is no list of `size` finite numbers.
+        ServerError: A vector is missing, repeated, or not a list of `size` finite numbers.
     """
 
     def error(problem: str) -> ServerError:
@@ -240,7 +240,7 @@ def _vector(value: Any) -> Vector:
         if isinstance(value, str):
             raw = b64decode(value, validate=True)
             value = struct.unpack(f"<{len(raw) // 4}f", raw)
-        is_finite = math.isfinite(sum(value))  # a TypeError where anything is no number
+        is_finite = math.isfinite(sum(value))  # a TypeError if anything is not a number
         return list(map(float, value)) if is_finite else []
     except (TypeError, ValueError, OverflowError, struct.error):
         return []

@@ -1,8 +1,8 @@
 """The errors: one class for each cause.
 
-Every class is a LangChain `ModelError`, as LangChain's retry middleware retries all other errors.
-Those not worth retrying are also `RuntimeError`s, which LangGraph's `RetryPolicy()` leaves alone.
-None holds a key, a prompt, the query of a signed URL, or an object of the HTTP library.
+Every class is a LangChain `ModelError`, because LangChain's retry middleware retries all other
+errors. Those not worth retrying are also `RuntimeError`s, which LangGraph's `RetryPolicy()` does
+not retry. None holds a key, a prompt, the query of a signed URL, or an object of the HTTP library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import (
@@ -53,12 +53,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
 
 
-def redacted(text: str) -> str:
+def redact_text(text: str) -> str:
     """Return `text` without keys, passwords and the queries of signed links."""
-    return _SECRETS.sub(_hidden, text)
+    return _SECRETS.sub(_redact_match, text)
 
 
-def _hidden(found: re.Match[str]) -> str:
+def _redact_match(found: re.Match[str]) -> str:
     secret = found.group()
     if not secret.startswith("?"):
         return "[redacted]"
@@ -66,8 +66,8 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return `text` for a message or log: without secrets and control characters, truncated."""
-    shown = redacted(text[: 2 * limit])
+    """Return `text` for a message or log: truncated, without secrets and control characters."""
+    shown = redact_text(text[: 2 * limit])
     shown = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), shown)
     if len(text) <= 2 * limit and len(shown) <= limit:
         return shown
@@ -105,7 +105,6 @@ class Response:
         return json.loads(self.text)
 
 
-@dataclass(eq=False, repr=False)
 class TokenHubError(ModelError):
     """A call to TokenHub failed.
 
@@ -113,45 +112,58 @@ class TokenHubError(ModelError):
     store `args` alone.
 
     Args:
-        message: What failed, without context and hint.
+        message: What failed.
         status: HTTP status of the answer, if there was one.
         code: The service's error code, a word or six digits.
-        request_id: The service's id of the request; quote it to support.
+        request_id: The service's id of the request, for its support.
         host: Name of the host.
         attempts: Number of requests made.
         hint: What to do next.
         response: The answer, for tracing.
         phase: Progress of the request.
         elapsed: Seconds since the call began.
-        retry_after: Seconds to wait, if the service gave them.
+        retry_after: Seconds to wait, if the service sent them.
         job: The job concerned, if known.
         client_request_id: This package's id of the call, sent as `X-Client-Request-Id`.
     """
 
-    message: str = ""
-    _: KW_ONLY
-    status: int | None = None
-    code: str | None = None
-    request_id: str | None = None
-    host: str | None = None
-    attempts: int = 0
-    hint: str | None = None
-    response: Response | None = None
-    phase: Phase | None = None
-    elapsed: float | None = None
-    retry_after: float | None = None
-    job: JobRef | None = None
-    client_request_id: str | None = None
-    host_unavailable: bool = field(default=False, init=False)
-    """Whether no connection to the host could be made, so that the backup host is tried."""
-    partial: AIMessage | None = field(default=None, init=False)
-    """The message so far, where a stream had begun."""
+    host_unavailable: bool = False
+    """Whether no connection to the host could be opened, so that the backup host is tried."""
+    partial: AIMessage | None = None
+    """The message so far, if a stream had started."""
 
-    def __post_init__(self) -> None:
-        """Set the exception's own arguments, which pickles restore."""
-        super().__init__(self.message)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        host: str | None = None,
+        attempts: int = 0,
+        hint: str | None = None,
+        response: Response | None = None,
+        phase: Phase | None = None,
+        elapsed: float | None = None,
+        retry_after: float | None = None,
+        job: JobRef | None = None,
+        client_request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.host = host
+        self.attempts = attempts
+        self.hint = hint
+        self.response = response
+        self.phase: Phase | None = phase
+        self.elapsed = elapsed
+        self.retry_after = retry_after
+        self.job = job
+        self.client_request_id = client_request_id
 
-    if not TYPE_CHECKING:  # where `args` is the attribute of `BaseException`
+    if not TYPE_CHECKING:  # for type checkers `args` is the attribute of `BaseException`
 
         @property
         def args(self) -> tuple[Any, ...]:
@@ -160,8 +172,12 @@ class TokenHubError(ModelError):
 
         @args.setter
         def args(self, values: tuple[Any, ...]) -> None:
-            Exception.__init__(self, *values)
-            self.message = Exception.__str__(self)
+            Exception.__init__(self, *values)  # sets the message, which pickles restore
+
+    @property
+    def message(self) -> str:
+        """What failed, without context and hint."""
+        return Exception.__str__(self)
 
     def __str__(self) -> str:
         """Return message, context and hint on one line."""
@@ -220,7 +236,7 @@ class ContentBlockedError(TokenHubError, RuntimeError):
 
 
 class RateLimitError(TokenHubError, ModelRateLimitError):
-    """Too many requests, tokens or jobs at once (HTTP 429); `retry_after` is in seconds."""
+    """Too many requests, tokens or concurrent jobs (HTTP 429); `retry_after` is in seconds."""
 
 
 class ServerError(TokenHubError, ModelAPIError):
@@ -250,7 +266,7 @@ class JobError(TokenHubError, RuntimeError):
 
 
 class JobFailedError(JobError):
-    """The service says that the job failed."""
+    """The service reports that the job failed."""
 
 
 class JobBlockedError(JobFailedError, ContentBlockedError):
@@ -258,7 +274,7 @@ class JobBlockedError(JobFailedError, ContentBlockedError):
 
 
 class JobTimeoutError(JobError):
-    """The wait ended before the job, which goes on and can be collected later."""
+    """The wait ended before the job, which continues and can be collected later."""
 
 
 class JobNotFoundError(JobError):
@@ -305,14 +321,14 @@ FAULT_KEYS = frozenset(
 def fault_in(body: object) -> Fault | None:
     """Return the error that `body` reports, or None if it reports none.
 
-    The forms, all seen whatever the HTTP status: `{"error": {"code", "message", "message_zh",
+    The forms, which occur with any HTTP status: `{"error": {"code", "message", "message_zh",
     "request_id"}}`, `{"error": "text"}`, `{"error": true, "message"}`, `{"error": [{...}]}`,
     `{"errors": [{...}]}`,
     `{"id": "", "status": "failed", "error": {...}}`, an `error` in a choice, its delta or message,
     `{"error_code", "error_message"}`, `{"object": "error", "code", "message"}`, `{"base_resp":
     {"status_code", "status_msg"}}`, `{"ErrorMsg": {"Code", "Msg"}}` and `{"Response": {"Error":
-    {"Code", "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 beside
-    content, is none.
+    {"Code", "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 next to
+    content, is ignored.
     """
     if not isinstance(body, Mapping):
         return None
@@ -358,7 +374,7 @@ _NO_CODE = (None, "", 0, "0")
 
 
 def _is_error(error: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Return False if the fields of `error` are empty, or its code is 0 beside content."""
+    """Return False if the fields of `error` are empty, or its code is 0 next to content."""
     if all(value in _NO_CODE for value in error.values()):
         return False
     code = error.get("code", error.get("Code"))
@@ -409,13 +425,13 @@ def error_from(
         request_id=fault.request_id or headers.get("x-request-id"),
         host=host,
         hint=hint_text(row),
-        response=Response(status, safe, redacted(text[:_TEXT_LIMIT])),
+        response=Response(status, safe, redact_text(text[:_TEXT_LIMIT])),
         phase="answered",
     )
 
 
 def _status_of(status: int, code: str | None) -> int:
-    """Return the HTTP status that decides: inside a 2xx, gateways give it as the code."""
+    """Return the HTTP status that decides: in a 2xx, gateways send it as the code."""
     return int(code) if status < 300 and code and re.fullmatch("[45][0-9]{2}", code) else status
 
 

@@ -1,7 +1,7 @@
 """Writes a static page of a folder's results from the sidecars that `save_to` writes.
 
 The page needs no network: its style is embedded and its links are relative. The content of the
-sidecars is untrusted: all text is escaped, and a file is linked only if it is beside its sidecar.
+sidecars is untrusted: all text is escaped, and a file is linked only if it is next to its sidecar.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pydantic import ValidationError
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.media_types import PICTURES, VIDEOS
+from langchain_tokenhub.jobs.media_types import IMAGES, VIDEOS
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.jobs.render import VIEWABLE, viewer_page
 from langchain_tokenhub.params import Language, strip_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
-"""Marks pages written here; other pages are not replaced."""
-_BROWSER_IMAGES = PICTURES - {"tiff"}
+"""Marks pages written by this package; other pages are not replaced."""
+_BROWSER_IMAGES = IMAGES - {"tiff"}
 _MAX_VIEWED = 200 * 1024**2
 """Bytes up to which a 3D model gets a viewer page."""
 _CUBE = (
@@ -46,7 +46,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Shown:
+class SavedFile:
     """A saved file and its sidecar."""
 
     path: Path
@@ -55,7 +55,7 @@ class Shown:
     parameters: Mapping[str, Any]
     facts: Mapping[str, Any]
 
-    def beside(self, name: Any) -> Path | None:
+    def sibling(self, name: Any) -> Path | None:
         """Return the file or folder of that name in the same folder, if there is one."""
         is_name = isinstance(name, str) and Path(name).name == name != ".."
         path = self.path.with_name(name) if is_name else None
@@ -65,7 +65,7 @@ class Shown:
     def preview(self) -> Path | None:
         """The saved preview image of a 3D model."""
         endings = [f"{self.path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp")]
-        return next(filter(None, map(self.beside, [self.facts.get("preview"), *endings])), None)
+        return next(filter(None, map(self.sibling, [self.facts.get("preview"), *endings])), None)
 
 
 def write_gallery(
@@ -75,7 +75,7 @@ def write_gallery(
     language: Language = "zh",
     replace: bool = False,
 ) -> tuple[Path, int]:
-    """Write `index.html` into `folder`, and with trimesh a viewer beside each 3D model.
+    """Write `index.html` into `folder`, and with trimesh a viewer next to each 3D model.
 
     Args:
         folder: A folder given as `save_to`.
@@ -88,16 +88,18 @@ def write_gallery(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: There is a page that this function did not write.
+        FileExistsError: There is a page not written by this package.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(2, "there is no such folder", str(folder))
     page = folder / PAGE
     if page.exists() and not replace and _MARK not in page.read_text("utf-8", "replace")[:2000]:
-        raise FileExistsError(17, "this page is not ours (--force replaces it)", str(page))
-    jobs: dict[tuple[str, str], list[Shown]] = {}
-    for file in shown_in(folder):
+        raise FileExistsError(
+            17, "this page was not written by tokenhub (--force replaces it)", str(page)
+        )
+    jobs: dict[tuple[str, str], list[SavedFile]] = {}
+    for file in find_saved_files(folder):
         jobs.setdefault((file.job.model, file.job.id), []).append(file)
     title = title or folder.resolve().name or "TokenHub"
     part = page.with_name(f".{PAGE}.part")
@@ -109,9 +111,9 @@ def write_gallery(
 def fetch_previews(folder: str | Path) -> int:
     """Save the preview images of 3D models before their links expire; return their number."""
     count = 0
-    for shown in list(shown_in(Path(folder))):
+    for shown in list(find_saved_files(Path(folder))):
         images = [p for f in shown.job.files if (p := f.preview) and not f.expired()]
-        if not images or shown.type in PICTURES | VIDEOS or shown.preview:
+        if not images or shown.type in IMAGES | VIDEOS or shown.preview:
             continue
         with suppress(TokenHubError, OSError):  # the page also works without a preview
             images[0].save(shown.path.with_name(f"{shown.path.stem}.preview.png"))
@@ -119,26 +121,26 @@ def fetch_previews(folder: str | Path) -> int:
     return count
 
 
-def shown_in(folder: Path) -> Iterator[Shown]:
+def find_saved_files(folder: Path) -> Iterator[SavedFile]:
     """Yield the saved files of a folder and its subfolders, the newest first."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*.json")))
     visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
-    found = [shown for path in visible if (shown := _shown(folder / path))]
+    found = [shown for path in visible if (shown := _read_sidecar(folder / path))]
     yield from sorted(found, key=lambda shown: str(shown.facts.get("saved_at") or ""), reverse=True)
 
 
-def _shown(sidecar: Path) -> Shown | None:
+def _read_sidecar(sidecar: Path) -> SavedFile | None:
     """Return the file that a sidecar describes; None for other JSON files."""
     with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
         facts = json.loads(sidecar.read_text("utf-8"))
         path, job = sidecar.with_name(facts["file"]), Job.model_validate(facts["job"])
         parameters = dict(facts.get("parameters") or {})
         if path.parent == sidecar.parent and sidecar.name == f"{path.name}.json" and path.is_file():
-            return Shown(path, str(facts["type"]), job, parameters, facts)
+            return SavedFile(path, str(facts["type"]), job, parameters, facts)
     return None
 
 
-def _page(folder: Path, results: list[list[Shown]], title: str, language: Language) -> str:
+def _page(folder: Path, results: list[list[SavedFile]], title: str, language: Language) -> str:
     template = Template(Path(__file__).with_name("gallery.html").read_text("utf-8"))
     return template.substitute(
         lang=language,
@@ -156,7 +158,7 @@ def _label(word: str) -> str:
     return f'<span data-l="zh">{chinese}</span><span data-l="en">{english}</span>'
 
 
-def _card(folder: Path, files: list[Shown]) -> str:
+def _card(folder: Path, files: list[SavedFile]) -> str:
     first = files[0]
     prompt = first.parameters.get("prompt") or first.parameters.get("template")
     text = f'<p class="prompt">{_value(str(prompt))}</p>' if prompt else ""
@@ -168,7 +170,7 @@ def _card(folder: Path, files: list[Shown]) -> str:
     )
 
 
-def _stage(folder: Path, files: list[Shown]) -> str:
+def _stage(folder: Path, files: list[SavedFile]) -> str:
     """Return the top of a card: the video, the image, or the 3D model's preview."""
     video = next((file for file in files if file.type in VIDEOS), None)
     if video:
@@ -188,7 +190,7 @@ def _image(folder: Path, path: Path, target: Path | None = None) -> str:
     return f'<a href="{_link(folder, target or path)}">{image}</a>'
 
 
-def _model(folder: Path, files: list[Shown]) -> str:
+def _model(folder: Path, files: list[SavedFile]) -> str:
     """Return a 3D model's preview with a link to its viewer."""
     preview = next((file.preview for file in files if file.preview), None)
     viewer = next(filter(None, map(_viewer, files)), None)
@@ -198,7 +200,7 @@ def _model(folder: Path, files: list[Shown]) -> str:
     return f'{image}<a class="view" href="{_link(folder, viewer)}">{_label("view")}</a>'
 
 
-def _viewer(file: Shown) -> Path | None:
+def _viewer(file: SavedFile) -> Path | None:
     """Write and return the viewer page of a 3D model, if trimesh can read it."""
     if file.type not in VIEWABLE or file.path.suffix == ".zip":
         return None
@@ -211,7 +213,7 @@ def _viewer(file: Shown) -> Path | None:
     return page if text else None
 
 
-def _facts(file: Shown) -> str:
+def _facts(file: SavedFile) -> str:
     job = file.job
     moment, seconds = job.completed_at or job.submitted_at, job.seconds
     when = f"<span>{_time(moment)}</span>" if moment else ""
@@ -219,18 +221,18 @@ def _facts(file: Shown) -> str:
     return f'<div class="facts"><b>{html.escape(job.model)}</b>{when}{took}</div>'
 
 
-def _download(folder: Path, file: Shown) -> str:
+def _download(folder: Path, file: SavedFile) -> str:
     label = f"{file.path.suffix.lstrip('.').upper()} · {_size(file.path.stat().st_size)}"
     return f'<a href="{_link(folder, file.path)}" download>{html.escape(label)}</a>'
 
 
-def _details(folder: Path, first: Shown, files: list[Shown]) -> str:
+def _details(folder: Path, first: SavedFile, files: list[SavedFile]) -> str:
     shown = {name: value for name, value in first.parameters.items() if name != "prompt"}
     rows = [(html.escape(str(name)), _value(value)) for name, value in shown.items()]
     if revised := first.facts.get("revised_prompt"):
         rows.append((_label("revised"), _value(str(revised))))
     for file in files:
-        target = file.beside(file.facts.get("unpacked"))
+        target = file.sibling(file.facts.get("unpacked"))
         if target and target.is_dir():
             link = f'<a href="{_link(folder, target)}/">{html.escape(target.name)}</a>'
             rows.append((_label("unpacked"), link))

@@ -1,4 +1,4 @@
-"""An MCP server for the media tools: submit a job, look at it, wait for it and collect its files.
+"""An MCP server for the media tools: submit a job, query it, wait for it and collect its files.
 
 Requires the extra `mcp`. The command `tokenhub mcp` runs it.
 """
@@ -66,9 +66,9 @@ def server(
 
     Args:
         toolkit: The models and their settings: limits, folders, ledger, connection.
-        approve_above: CNY up to which a call needs no approval; None means that none does. The
-            client asks its user; one that cannot ask is refused.
-        token: Bearer token that HTTP clients have to send.
+        approve_above: CNY up to which a call needs no approval; None: no call does. The client asks
+            its user; the call is refused if it cannot.
+        token: Bearer token that HTTP clients must send.
 
     Raises:
         ValueError: `approve_above` is negative or not a number.
@@ -77,7 +77,7 @@ def server(
         raise ValueError(f"approve_above: {approve_above!r} is not an amount in CNY from 0")
     shared = {name: getattr(toolkit, name) for name in JobSettings.model_fields}
     jobs = _Jobs(**shared)
-    made = FastMCP(
+    mcp = FastMCP(
         "tokenhub",
         version=__version__,
         instructions="Image, video and 3D tools submit a paid job and return its ID: call "
@@ -87,12 +87,12 @@ def server(
     )
     for tool in toolkit.get_tools():
         if isinstance(tool, MediaTool):
-            made.add_tool(_submit_tool(tool, approve_above))
-    made.tool(jobs.look, name="tokenhub_look", annotations=_FREE, output_schema=None)
-    made.tool(jobs.wait, name="tokenhub_wait", annotations=_FREE, output_schema=None)
-    made.tool(jobs.known, name="tokenhub_jobs", annotations=_FREE, output_schema=None)
-    made.tool(models, name="tokenhub_models", annotations=_FREE, output_schema=None)
-    return made
+            mcp.add_tool(_submit_tool(tool, approve_above))
+    mcp.tool(jobs.look, name="tokenhub_look", annotations=_FREE, output_schema=None)
+    mcp.tool(jobs.wait, name="tokenhub_wait", annotations=_FREE, output_schema=None)
+    mcp.tool(jobs.list_jobs, name="tokenhub_jobs", annotations=_FREE, output_schema=None)
+    mcp.tool(models, name="tokenhub_models", annotations=_FREE, output_schema=None)
+    return mcp
 
 
 def models() -> dict[str, Any]:
@@ -132,12 +132,12 @@ class _SubmitTool(Tool):
     _approve_above: float | None = PrivateAttr(default=None)
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        # asubmit would read any file
-        check, submit = self._tool._checked, self._tool._submit  # noqa: SLF001 - same package
+        # unlike `asubmit`, this reads files of the allowed folders only
+        check, submit = self._tool._check_params, self._tool._submit  # noqa: SLF001 - same package
         try:
             check(arguments)
             question = self._question(arguments)
-            if question and (unapproved := await _unapproved(question, arguments)):
+            if question and (unapproved := await _ask_approval(question, arguments)):
                 return unapproved
             transport = self._tool._async()  # noqa: SLF001 - same package
             job = await submit(transport, arguments, None, again=False, by_model=True)
@@ -146,7 +146,7 @@ class _SubmitTool(Tool):
             return _failure(error)
 
     def _question(self, arguments: Mapping[str, Any]) -> str | None:
-        """Return what to ask before the call, or None if it needs no approval."""
+        """Return the question for the user, or None if the call needs no approval."""
         if self._approve_above is None:
             return None
         price = estimate_price(self._tool.model, arguments)
@@ -158,23 +158,24 @@ class _SubmitTool(Tool):
 def _submit_tool(tool: MediaTool, approve_above: float | None) -> _SubmitTool:
     schema: dict[str, Any] = tool.get_input_jsonschema()
     schema.get("properties", {}).pop("job_id", None)
-    made = _SubmitTool(
+    submit_tool = _SubmitTool(
         name=tool.name,
         description=f"{tool.description} Returns at once: call tokenhub_wait with the job ID.",
         parameters=schema,
         annotations=_PAID,
     )
-    made._tool, made._approve_above = tool, approve_above  # noqa: SLF001 - of our own class
-    return made
+    submit_tool._tool = tool  # noqa: SLF001 - of this module
+    submit_tool._approve_above = approve_above  # noqa: SLF001 - of this module
+    return submit_tool
 
 
-async def _unapproved(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:
-    """Ask the client's user; return what to answer instead of submitting, None if approved."""
+async def _ask_approval(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:
+    """Ask the client's user; return the answer of a call that is not approved, else None."""
     context = get_context()
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
     if (answers := context.input_responses) is not None:
         approved = _is_accepted(answers.get(_APPROVAL)) and context.request_state == digest
-        return None if approved else _declined(question)
+        return None if approved else _refuse_call(question)
     try:
         asked = await context.elicit(question, bool)
     except ToolError:  # newer protocols: the client asks, then repeats the call with the answer
@@ -184,8 +185,8 @@ async def _unapproved(question: str, arguments: Mapping[str, Any]) -> ToolResult
             InputRequiredResult(input_requests=requests, request_state=digest)
         )
     except Exception:  # noqa: BLE001 - the client cannot ask its user
-        return _declined(question)
-    return None if asked.action == "accept" and asked.data else _declined(question)
+        return _refuse_call(question)
+    return None if asked.action == "accept" and asked.data else _refuse_call(question)
 
 
 def _is_accepted(answer: object) -> bool:
@@ -196,7 +197,7 @@ def _is_accepted(answer: object) -> bool:
             return False
 
 
-def _declined(question: str) -> ToolResult:
+def _refuse_call(question: str) -> ToolResult:
     text = f"Not approved, nothing was submitted or charged. {question}"
     return ToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
@@ -223,12 +224,12 @@ class _Jobs(TokenHubJobTool):
     ) -> ToolResult:
         """Wait for a job with progress, save its files and return them.
 
-        A job that still runs is returned as it is: call again.
+        A job that still runs is returned in its current state: call again.
 
         Args:
             job_id: ID of the job.
             context: The MCP request.
-            seconds: How long to wait, up to 3600 s.
+            seconds: Seconds to wait, above 0, at most 3600.
             model: Model of a job that was submitted elsewhere.
         """
         try:
@@ -236,11 +237,11 @@ class _Jobs(TokenHubJobTool):
                 raise InvalidRequestError(f"seconds: {seconds:g}, must be above 0, at most 3600")
             question = JobQuestion(action="collect", job_id=job_id, model=model)
             tool, job = await self._find(self._async(), question)
-            return _result(await _collected(tool, job, seconds, context))
+            return _result(await _collect(tool, job, seconds, context))
         except TokenHubError as error:
             return _failure(error)
 
-    async def known(self) -> ToolResult:
+    async def list_jobs(self) -> ToolResult:
         """List the jobs submitted earlier, the newest first."""
         try:
             jobs = await self._history(self._async()).jobs()
@@ -250,13 +251,13 @@ class _Jobs(TokenHubJobTool):
         return ToolResult(content=json.dumps(dumped), structured_content={"jobs": dumped})
 
 
-async def _collected(
+async def _collect(
     tool: MediaTool, job: Job, seconds: float, context: Context
 ) -> Job | MediaResult:
-    """Wait for a job and return its result, or the job as it is after `seconds`."""
-    patient = tool.model_copy(update={"wait_timeout": seconds})
+    """Wait for a job and return its result, or its state after `seconds`."""
+    waiting = tool.model_copy(update={"wait_timeout": seconds})
     try:
-        async for state in patient.awatch(job):
+        async for state in waiting.awatch(job):
             job = state
             await context.report_progress(job.progress or 0, 100, job.status)
     except JobTimeoutError:

@@ -26,8 +26,8 @@ from pydantic_core import PydanticCustomError
 from langchain_tokenhub import catalogue
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import loopback, shared_budget, shared_hosts
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 else:
 
     def _instance_of(name: str) -> object:
-        """Return a type of httpx and httpx2, checked without importing either."""
+        """Return a type that accepts httpx's and httpx2's `name`, without importing either."""
 
         def check(value: object) -> object:
             libraries = [sys.modules.get("httpx"), sys.modules.get("httpx2")]
@@ -70,20 +70,20 @@ def origin_of(address: str) -> str:
     """Return scheme, host and port of a base URL, with or without a trailing `/v1`.
 
     Raises:
-        ValueError: It is not an http(s) address, or http to a host that is not loopback.
+        ValueError: The URL is not an http(s) address, or is http to a host other than loopback.
     """
     parts = urlsplit(address.strip())
     if parts.username or parts.password:
-        raise ValueError("base_url holds a user name or password; the key goes in `api_key`")
+        raise ValueError("base_url holds a user name or password; pass the key as `api_key`")
     try:
         _, host = parts.port, parts.hostname or ""
-        if host.isascii():  # httpx checks others with newer tables than the codec's
+        if host.isascii():  # httpx checks other names with newer tables than the codec's
             host.encode("idna").decode("idna")
     except ValueError:
         host = ""
     if not host or parts.scheme not in {"http", "https"}:
         raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
-    if parts.scheme == "http" and not loopback(host):
+    if parts.scheme == "http" and not is_loopback_host(host):
         raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
     if parts.query or parts.fragment:
         raise ValueError(f"base_url {address!r} has a query or fragment")
@@ -107,7 +107,7 @@ def _check_site(name: object) -> object:
     is_from_environment = name == os.environ.get("TOKENHUB_SITE")
     where = "TOKENHUB_SITE: " if is_from_environment else ""
     raise ValueError(
-        f"{where}{clean(str(name), 40)!r} is not a site; give one of "
+        f"{where}{clean(str(name), 40)!r} is not a site; use one of "
         f"{', '.join(catalogue.SITE_NAMES)}"
     )
 
@@ -189,9 +189,9 @@ class ConnectionSettings(BaseModel):
     )
     """Headers of every API request; as secret as the key, so no dump or trace holds them."""
     http_client: Client | None = Field(default=None, exclude=True, repr=False)
-    """Your own `httpx.Client` for sync calls; it is never closed."""
+    """Your own `httpx.Client` for sync calls; it is not closed."""
     http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
-    """Your own `httpx.AsyncClient` for async calls; it is never closed."""
+    """Your own `httpx.AsyncClient` for async calls; it is not closed."""
 
     if TYPE_CHECKING:
 
@@ -203,10 +203,10 @@ class ConnectionSettings(BaseModel):
         return self.timeout
 
     def _key(self) -> str:
-        """Return the key, or that of the environment, which is where an unpickled object finds it.
+        """Return the key, else that of the environment, as an unpickled object has none.
 
         Raises:
-            AuthenticationError: There is none, or it cannot be a header.
+            AuthenticationError: There is no key, or it cannot be sent as a header.
         """
         secret = self.api_key or _key_from_environment()
         key = secret.get_secret_value().strip() if secret else ""
@@ -231,8 +231,8 @@ class ConnectionSettings(BaseModel):
         return tuple(dict.fromkeys(origin_of(address) for address in addresses))
 
     def _allow_loopback(self) -> bool:
-        """Return True if the API is on loopback: then result links may be there too."""
-        return all(loopback(urlsplit(origin).hostname or "") for origin in self._origins())
+        """Return True if the API is on loopback, where result links may then be too."""
+        return all(is_loopback_host(urlsplit(origin).hostname or "") for origin in self._origins())
 
     def _endpoint(self) -> Endpoint:
         origins = self._origins()
@@ -245,7 +245,7 @@ class ConnectionSettings(BaseModel):
             max_retries=self.max_retries,
         )
 
-    # the imports are inside so that httpx is loaded by the first call
+    # imported inside the methods, so that only the first call loads httpx
 
     def _sync(self) -> Transport:
         from langchain_tokenhub.transport import SyncRuntime, Transport
@@ -261,7 +261,7 @@ class ConnectionSettings(BaseModel):
         """Close idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import sync_pool
 
-        finish(sync_pool().close())
+        run_sync(sync_pool().close())
 
     async def aclose(self) -> None:
         """Close the running loop's idle connections. Optional; a later call opens new ones."""

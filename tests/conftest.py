@@ -131,7 +131,7 @@ class ScriptedRuntime:
             await self.sleep(seconds or 0.0)
         return future.done()
 
-    async def shielded(self, work: Any, progress: Any) -> tuple[Any, None]:
+    async def run_shielded(self, work: Any, progress: Any) -> tuple[Any, None]:
         return await work, None
 
 

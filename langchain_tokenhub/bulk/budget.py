@@ -65,7 +65,9 @@ _RESERVE = text(
     "DO UPDATE SET account = :account, reserved = :reserved, error = NULL, at = :at"
 )
 _REMOVE = text(f"DELETE FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
-_REFUSE = text(f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}")  # noqa: S608 - a constant
+_REFUSE = text(
+    f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}"  # noqa: S608 - a constant
+)
 _MARK = text(f"UPDATE tokenhub_rows SET error = :error WHERE {_THIS}")  # noqa: S608 - a constant
 _COUNT = text(
     "UPDATE tokenhub_runs SET reserved = (SELECT COALESCE(SUM(reserved), 0) FROM tokenhub_rows "

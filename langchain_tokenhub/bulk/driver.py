@@ -174,6 +174,7 @@ class Driver:
     async def _open(self) -> None:
         out, runtime = self._tools.out, AsyncRuntime()
         await asyncio.to_thread(check_folder, out)
+        await self._executor.open()
         backend = SqlBackend(self._tools.ledger)
         run = await asyncio.to_thread(run_id, out)
         self._ledger = Ledger(backend, runtime)
@@ -279,7 +280,7 @@ class Driver:
         """End a row that has ended before, or put it in line."""
         row, job = ready.row, entry.job if entry else None
         failed = None if self._rules.retry_failed else self._known.get((row.id, ready.key))
-        if job and _is_saved(job):
+        if job and is_saved(job):
             self._end(row, "done", result_of(job), cny=self._cny(ready))
         elif failed:
             error = _failed_before(failed, job)
@@ -388,6 +389,7 @@ class Driver:
                 return result
             logger.info("row %s is repeated in %g s: %s", task.id, pause, result)
             await asyncio.sleep(pause)
+            task = replace(task, again=task.again and result.job is None)
         return await self._executor.run(task)
 
     async def _settle(self, one: Reservation, error: TokenHubError, entry: Entry | None) -> None:
@@ -398,7 +400,8 @@ class Driver:
         if by_other or (one.attempt and not is_open):
             await self._budget.release(one)
         elif entry is None:
-            is_final = not _is_passing(error) and not isinstance(error, _CLOSING)
+            is_sent = error.phase != "not sent"  # else the next run may fare better
+            is_final = is_sent and not _is_passing(error) and not isinstance(error, _CLOSING)
             await self._budget.release(one, name if is_final else None)
             self._known.pop((one.id, one.key), None)
         elif isinstance(error, _LOST):
@@ -493,7 +496,8 @@ def run_id(out: Path) -> str:
     return file.read_text("ascii").strip()
 
 
-def _is_saved(job: Job) -> bool:
+def is_saved(job: Job) -> bool:
+    """Return True if all files of a job that completed are on this machine."""
     files = job.files
     return (
         job.status == "completed"

@@ -61,6 +61,10 @@ class Task:
 class Executor(Protocol):
     """Runs tasks, many at one time."""
 
+    async def open(self) -> None:
+        """Prepare to run tasks; raise if that cannot be."""
+        ...
+
     async def run(self, task: Task) -> Result:
         """Run a task to its end. If it is cancelled, a submit under way is finished first."""
         ...
@@ -175,6 +179,9 @@ class LocalExecutor(Executor):
         self._settings = settings
         self._accounts = accounts
         self._tools: dict[tuple[str, str], MediaTool] = {}
+
+    async def open(self) -> None:  # noqa: D102
+        pass
 
     async def run(self, task: Task) -> Result:  # noqa: D102
         name = task.account, task.model

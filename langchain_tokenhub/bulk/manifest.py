@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 Rows: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
 """A manifest's path, `-` for standard input, or the rows."""
 
-MOST_TOLD = 50
+MAX_FAULTS = 50
 """Faults in one error."""
 _BOOLEANS = {"true": True, "yes": True, "是": True, "false": False, "no": False, "否": False}
 _SEPARATORS = re.compile(r"\s*[\n|]\s*")
@@ -59,10 +59,10 @@ def refuse(faults: list[str]) -> None:
     """
     if not faults:
         return
-    more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
     what = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise InvalidRequestError(
-        "\n".join([f"the rows have {what}:", *faults[:MOST_TOLD], *more]),
+        "\n".join([f"the rows have {what}:", *faults[:MAX_FAULTS], *more]),
         phase="not sent",
         hint="Nothing was sent or charged.",
     )

@@ -28,7 +28,7 @@ from langchain_tokenhub.catalogue import (
 )
 from langchain_tokenhub.jobs.inputs import is_path
 from langchain_tokenhub.jobs.ledger_keys import digest_of
-from langchain_tokenhub.jobs.media_types import PICTURES
+from langchain_tokenhub.jobs.media_types import IMAGES
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -50,9 +50,9 @@ _QUICK_SECONDS = 15.0
 
 
 _MADE: Mapping[Kind, frozenset[str]] = {
-    "image": frozenset(PICTURES),
+    "image": frozenset(IMAGES),
     "video": frozenset({"mp4"}),
-    "3d": frozenset(PICTURES),  # its preview
+    "3d": frozenset(IMAGES),  # its preview
 }
 """Types that a row's result can be used as."""
 

@@ -144,7 +144,7 @@ def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
         again_unknown=options.get("again") == "unknown",
         language=options.get("language", "zh"),
     )
-    executor = _executor(options.get("executor", "local"), tools, accounts)
+    executor = _executor(options.get("executor", "local"), tools, accounts, _keys_file(options))
     return Driver(plan, rules, tools, accounts, executor)
 
 
@@ -153,20 +153,41 @@ def accounts_of(options: RunOptions) -> Accounts:
     keys = options.get("api_keys")
     if keys is not None:
         return Accounts(key if isinstance(key, str) else key.get_secret_value() for key in keys)
+    return Accounts.from_environment(_keys_file(options))
+
+
+def _keys_file(options: RunOptions) -> Path | None:
     keys_file = options.get("keys_file")
-    return Accounts.from_environment(Path(keys_file).expanduser() if keys_file else None)
+    return Path(keys_file).expanduser().absolute() if keys_file else None
 
 
 def _executor(
-    executor: ExecutorName | Executor, tools: ToolSettings, accounts: Accounts
+    executor: ExecutorName | Executor,
+    tools: ToolSettings,
+    accounts: Accounts,
+    keys_file: Path | None,
 ) -> Executor:
     match executor:
         case "local":
             return LocalExecutor(tools, accounts)
+        case "ray":
+            return _ray_executor(tools, accounts, keys_file)
         case str():
             raise InvalidRequestError(f"executor: {executor!r} is not known", phase="not sent")
         case _:
             return executor
+
+
+def _ray_executor(tools: ToolSettings, accounts: Accounts, keys_file: Path | None) -> Executor:
+    try:
+        from langchain_tokenhub.bulk.ray_executor import RayExecutor
+    except ModuleNotFoundError:
+        raise InvalidRequestError(
+            "executor='ray' needs Ray",
+            phase="not sent",
+            hint="pip install 'langchain-tokenhub[ray]'",
+        ) from None
+    return RayExecutor(tools, accounts, keys_file)
 
 
 def _check(budget: float | None, options: RunOptions) -> None:

@@ -1,49 +1,35 @@
 """Facts about TokenHub as rows of TOML files: sites, models, effect templates, errors.
 
-Each file is read once, on first use. A model that is not listed works too.
+Each file is read once, on first use. Models that are not listed work too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from langchain_tokenhub._lazy import loader
-
-if TYPE_CHECKING:
-    from langchain_tokenhub.catalogue.chat import ChatModel, chat_model, chat_models, profile
-    from langchain_tokenhub.catalogue.embeddings import (
-        EmbeddingModel,
-        embedding_model,
-        embedding_models,
-    )
-    from langchain_tokenhub.catalogue.errors import ErrorRow, error_row
-    from langchain_tokenhub.catalogue.media import (
-        FxTemplate,
-        Kind,
-        MediaKind,
-        MediaModel,
-        Price,
-        fx_template,
-        fx_templates,
-        media_kind,
-        media_model,
-        media_models,
-        similar_media_model,
-    )
-    from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
-    from langchain_tokenhub.catalogue.toml import similar_id
+from langchain_tokenhub.catalogue.chat import ChatModel, chat_model, chat_models, profile
+from langchain_tokenhub.catalogue.embeddings import (
+    EmbeddingModel,
+    embedding_model,
+    embedding_models,
+)
+from langchain_tokenhub.catalogue.errors import ErrorRow, error_row
+from langchain_tokenhub.catalogue.media import (
+    FxTemplate,
+    Kind,
+    MediaKind,
+    MediaModel,
+    Price,
+    fx_template,
+    fx_templates,
+    media_kind,
+    media_model,
+    media_models,
+    similar_media_model,
+)
+from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
+from langchain_tokenhub.catalogue.toml import similar_id
 
 __all__ = ["SITE_NAMES", "ChatModel", "EmbeddingModel", "ErrorRow", "FxTemplate", "Kind"]
 __all__ += ["MediaKind", "MediaModel", "Price", "Site", "chat_model", "chat_models"]
 __all__ += ["embedding_model", "embedding_models", "error_row", "fx_template"]
 __all__ += ["fx_templates", "media_kind", "media_model", "media_models", "profile"]
 __all__ += ["similar_id", "similar_media_model", "site"]
-
-_MODULES = {
-    "chat": "ChatModel chat_model chat_models profile",
-    "embeddings": "EmbeddingModel embedding_model embedding_models",
-    "errors": "ErrorRow error_row",
-    "sites": "SITE_NAMES Site site",
-    "toml": "similar_id",
-}
-__getattr__ = loader(__name__, __all__, "media", _MODULES)

@@ -14,7 +14,7 @@ StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatModel:
-    """One row of chat_models.toml over its family's defaults; `None` is not known."""
+    """One row of chat_models.toml with the defaults of its family; None means not known."""
 
     id: str
     family: str
@@ -40,7 +40,7 @@ class ChatModel:
     structured_method: StructuredMethod | None = None
     """The method known to work."""
     json_schema: bool | None = None
-    """Whether `json_schema` is honoured; False where it is refused or answered with prose."""
+    """Whether `json_schema` is supported; False where it is refused or answered with prose."""
     image: bool | None = None
     video: bool | None = None
     file: bool | None = None
@@ -49,7 +49,7 @@ class ChatModel:
     reasoning_in_content: bool = False
     """Whether the model always writes its reasoning into the text, before `</think>`."""
     echo_reasoning: Literal["always", "tool_calls", "never"] = "tool_calls"
-    """On which assistant messages the reasoning goes back to the service."""
+    """The assistant messages with which reasoning is sent back to the service."""
     reasoning_filler: str | None = None
     """Replaces missing reasoning where the service requires some."""
     price_cny_per_m: tuple[float, float] | None = None
@@ -61,29 +61,29 @@ class ChatModel:
     source: str = ""
 
     @property
-    def thinks_by_default(self) -> bool:
+    def reasons_by_default(self) -> bool:
         """Return True if the model is known to reason unless that is switched off."""
         return self.thinking_default in {"enabled", "adaptive"}
 
     @property
-    def thinks(self) -> bool:
+    def can_reason(self) -> bool:
         """Return True if the model is known to reason, always or on request."""
-        return bool(self.thinking_switchable or self.thinks_by_default)
+        return bool(self.thinking_switchable or self.reasons_by_default)
 
     @property
     def can_force_tools(self) -> bool:
-        """Return True if a forced tool is known to be called, with thinking off if need be."""
+        """Return True if a forced tool is known to be called, if need be with reasoning off."""
         return bool(self.forced_tools_while_thinking or self.thinking_switchable)
 
     @property
-    def takes_files(self) -> bool | None:
-        """Whether files are accepted; a model that only accepts text accepts none."""
+    def accepts_files(self) -> bool | None:
+        """Whether files are accepted; a model that accepts only text accepts none."""
         text_alone = self.image is False and self.video is False
         return False if self.file is None and text_alone else self.file
 
 
 def chat_model(model: str) -> ChatModel | None:
-    """Return what is known of `model` in any letter case, `None` for an unknown or `ep-…` id."""
+    """Return the row of `model` in any letter case, None for an unknown or `ep-…` id."""
     return _by_id().get(model.lower())
 
 
@@ -95,7 +95,7 @@ def chat_models() -> tuple[ChatModel, ...]:
 def profile(model: str) -> dict[str, Any]:
     """Return `model`'s capabilities under LangChain's `ModelProfile` keys, `{}` when unknown.
 
-    Newer keys of LangChain may be among them: drop those the installed one does not declare.
+    The keys may be newer than the installed LangChain: drop those that it does not declare.
     """
     row = chat_model(model)
     if row is None:
@@ -111,15 +111,15 @@ def profile(model: str) -> dict[str, Any]:
         "image_inputs": row.image,
         "image_url_inputs": row.image,
         "video_inputs": row.video,
-        "pdf_inputs": row.takes_files,
+        "pdf_inputs": row.accepts_files,
         "audio_inputs": False,
         "image_tool_message": row.image,  # sent in a user message after the result
-        "pdf_tool_message": row.takes_files,
+        "pdf_tool_message": row.accepts_files,
         "text_outputs": True,
         "image_outputs": False,
         "audio_outputs": False,
         "video_outputs": False,
-        "reasoning_output": row.thinks if row.thinking_default or row.thinks else None,
+        "reasoning_output": row.can_reason if row.thinking_default or row.can_reason else None,
         "reasoning_effort_levels": effort,
         "reasoning_effort_default": row.reasoning_effort_default if effort else None,
         "tool_calling": row.tools,

@@ -11,7 +11,7 @@ from langchain_tokenhub.catalogue.toml import rows
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingModel:
-    """One row of embedding_models.toml, where the columns are explained; `None` is not known."""
+    """One row of embedding_models.toml, which explains the columns; None means not known."""
 
     id: str
     path: str
@@ -24,7 +24,7 @@ class EmbeddingModel:
 
 
 def embedding_model(model: str) -> EmbeddingModel:
-    """Return what is known of `model` in any letter case, or what holds for every model."""
+    """Return the row of `model` in any letter case, or the defaults for an unknown model."""
     known = _by_id().get(model.lower())
     return known or EmbeddingModel(id=model, **rows("embedding_models")["any"])
 

@@ -1,4 +1,4 @@
-"""Maps an answer's status and code to an error class and a hint."""
+"""The error class and the hint for an HTTP status and an error code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def error_row(status: int | None, code: str | None, message: str = "") -> ErrorR
     Args:
         status: HTTP status; None for an error inside a stream.
         code: The body's `error.code`: six digits, a dotted upstream code, or a word.
-        message: The body's message; used only where status and code mean a plain bad request.
+        message: The body's message; used only if status and code mean a plain bad request.
     """
     table = _table()
     row = next(table[key] for key in _keys(status, code) if key in table)
@@ -45,7 +45,7 @@ def _keys(status: int | None, code: str | None) -> Iterator[str]:
     if code:
         yield f"{code}@{status}"
         parts = code.split(".")
-        yield from (code, parts[-1])  # "ResourceNotFound.JobNotExist" is what its end says
+        yield from (code, parts[-1])  # the last part decides: "ResourceNotFound.JobNotExist"
         yield from (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     if status is not None and status >= 400:
         yield f"status {status}"

@@ -49,7 +49,7 @@ class MediaKind:
     default_model: str
     submit_path: str
     query_path: str | None
-    """None where the answer to the submit holds the result."""
+    """None if the answer to the submit holds the result."""
     link_life: int
     """Seconds until a result's link expires."""
     job_life: int
@@ -84,9 +84,9 @@ class FxTemplate:
     images_min: int = 1
     images_max: int = 1
     images_known: bool = False
-    """False where one image is an assumption."""
+    """False if one image is an assumption."""
     credits: Mapping[str, float] = field(default_factory=dict)
-    """Credits by resolution; empty where not known."""
+    """Credits by resolution; empty if not known."""
     per_extra_image: bool = False
     """True if the credits are due for each image after the first."""
 
@@ -97,7 +97,7 @@ def media_model(model: str) -> MediaModel | None:
 
 
 def similar_media_model(model: str, kind: Kind | None = None) -> MediaModel | None:
-    """Return the model that `model` may be a misspelling of; another version is none."""
+    """Return the model that `model` may be a misspelling of; other versions do not count."""
     near = similar_id(model, [row.id for row in media_models() if kind in {None, row.kind}])
     return media_model(near) if near else None
 
@@ -123,7 +123,7 @@ def fx_templates() -> tuple[FxTemplate, ...]:
 
 
 def fx_template(name: str) -> FxTemplate | None:
-    """Return the effect called `name`, None where it is not listed."""
+    """Return the effect called `name`, None if it is not listed."""
     return next((template for template in fx_templates() if template.id == name), None)
 
 

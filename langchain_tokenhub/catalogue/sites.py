@@ -23,7 +23,7 @@ def site(name: str) -> Site:
     """Return the site called `name`.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: There is no site of that name.
     """
     if name not in SITE_NAMES:
         raise ValueError(f"site: {name!r} is not known; choose one of {', '.join(SITE_NAMES)}")

@@ -54,7 +54,7 @@ def _text_blocks(message: AIMessage) -> list[Block]:
 
 
 class EventWriter:
-    """Converts a stream to v3 events: a block starts once, and all are finished at the end."""
+    """Converts a stream to v3 events; each block is started once, and finished at the end."""
 
     def __init__(self, message_id: str, model: str) -> None:
         start = {"event": "message-start", "role": "ai", "id": message_id}
@@ -64,7 +64,7 @@ class EventWriter:
         self._pieces: list[list[str]] = []
 
     def write(self, delta: Delta | Ending) -> list[MessagesData]:
-        """Return the events of a delta, the first also the one that starts the message."""
+        """Return the events of a delta; the first call also returns the start of the message."""
         if isinstance(delta, Ending):
             self._events += self._end(delta)
         else:
@@ -83,7 +83,7 @@ class EventWriter:
         return events
 
     def _add(self, key: str, block: Block, delta: Block, piece: str) -> None:
-        """Add a piece to a block, which starts with the first."""
+        """Add a piece to a block, and start the block with its first piece."""
         position = self._positions.get(key)
         if position is None:
             position = self._positions[key] = len(self._blocks)
@@ -97,7 +97,7 @@ class EventWriter:
 
     def _end(self, ending: Ending) -> Iterator[Block]:
         for position, block in enumerate(self._blocks):
-            finished = _finished(block, "".join(self._pieces[position]))
+            finished = _finish_block(block, "".join(self._pieces[position]))
             yield {"event": "content-block-finish", "index": position, "content": finished}
         finish: Block = {"event": "message-finish", "metadata": ending.metadata}
         if ending.usage:
@@ -108,7 +108,7 @@ class EventWriter:
         yield finish
 
 
-def _finished(block: Block, text: str) -> Block:
+def _finish_block(block: Block, text: str) -> Block:
     if block["type"] != "tool_call_chunk":
         return {**block, block["type"]: text}
     args = arguments(text)

@@ -1,8 +1,8 @@
 """Convert content blocks of every provider to the service's content parts. Pure.
 
 The service takes `text`, `image_url`, `video_url` and `file_url` parts (chat completions,
-multimodal input). Every other block becomes one of them, is dropped where it holds nothing for a
-model, or is refused by name.
+multimodal input). Every other block is converted to one of them, dropped if it holds nothing for a
+model, or refused by its type.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _IGNORED = frozenset(
     | {"tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call"}
     | {"server_tool_call", "server_tool_call_chunk", "server_tool_result"}
 )
-"""Blocks whose meaning is sent elsewhere in the message, or that belong to another provider."""
+"""Blocks that are sent in other fields of the message, or belong to another provider."""
 _TEXT_TYPES = frozenset({"text", "text-plain", "output_text", "input_text"})
 MAX_IMAGES = 20
-"""Pictures in one request."""
+"""Images in one request."""
 MAX_IMAGE_BYTES = 10_000_000
-"""Bytes of one picture."""
+"""Bytes of one image."""
 MAX_REQUEST_BYTES = 100_000_000
 """Bytes of a request with a video in it."""
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
@@ -51,8 +51,8 @@ def text_of(content: Any, separator: str = "\n") -> str:
 
     Args:
         content: A string, blocks, or a tool's own value.
-        separator: What stands between two blocks. An assistant's text is one text, however many
-            blocks it came in; anybody else's blocks are separate texts.
+        separator: Text between two blocks. The blocks of an assistant are one text; those of
+            other roles are separate texts.
     """
     if isinstance(content, str):
         return content
@@ -61,7 +61,7 @@ def text_of(content: Any, separator: str = "\n") -> str:
     return separator.join(filter(None, map(_text, _blocks(content))))
 
 
-def split_results(content: Any) -> tuple[list[Block], Any]:
+def split_tool_results(content: Any) -> tuple[list[Block], Any]:
     """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
     if isinstance(content, str):
         return [], content
@@ -71,10 +71,10 @@ def split_results(content: Any) -> tuple[list[Block], Any]:
 
 
 def result_text(content: Any) -> str:
-    """Return the text of a tool's result: one line or more for each block.
+    """Return the text of a tool's result, one line or more for each block.
 
-    A block without a type is the tool's own data (a record) and becomes JSON on one line, unless
-    it is nothing but a text.
+    A block without a type is the tool's own data and becomes JSON on one line, unless it holds
+    only a text.
     """
     if isinstance(content, Mapping):
         return to_json(content)
@@ -82,7 +82,7 @@ def result_text(content: Any) -> str:
 
 
 def media_of(content: Any) -> list[Part]:
-    """Return the pictures, videos, files and sounds of a content, as parts."""
+    """Return the images, videos, files and audio of a content, as parts."""
     if isinstance(content, Mapping):
         return []
     blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
@@ -105,22 +105,22 @@ def to_json(value: Any) -> str:
     """Return a value as JSON; what JSON lacks is written as its string.
 
     Raises:
-        InvalidRequestError: It holds an array, whose string is cut short.
+        InvalidRequestError: It holds an array, whose string would be truncated.
     """
-    return json.dumps(value, ensure_ascii=False, default=_string_of)
+    return json.dumps(value, ensure_ascii=False, default=_as_string)
 
 
-def _string_of(value: Any) -> str:
+def _as_string(value: Any) -> str:
     if hasattr(value, "__array__"):
         raise InvalidRequestError(
             f"content holds a {type(value).__name__}",
-            hint="send numbers as a list, a picture as base64",
+            hint="send numbers as a list, an image as base64",
         )
     return str(value)
 
 
 def _data(block: Block) -> str:
-    """Return a record as JSON: a block without a type means nothing to any provider."""
+    """Return a block without a type as JSON; an empty string for any other block."""
     return "" if "type" in block or _is_text(block) else to_json(block)
 
 
@@ -143,7 +143,7 @@ def _block(block: Any) -> Block:
         return block
     raise InvalidRequestError(
         f"content holds a {type(block).__name__}, not text or blocks",
-        hint='send a picture as {"type": "image", "base64": …, "mime_type": "image/png"}',
+        hint='send an image as {"type": "image", "base64": …, "mime_type": "image/png"}',
     )
 
 
@@ -162,7 +162,7 @@ def _text(block: Block) -> str:
         case {"text": str(text)} if "type" not in block:
             return text  # Bedrock, Google
         case {"type": "text-plain" | "file", "base64": str(data)} if _is_plain(block):
-            return _decoded(data)
+            return _decode_text(data)
         case {"type": "json", **rest}:
             return to_json(rest.get("json", rest))
         case {"type": "tool_result", "content": content}:
@@ -173,7 +173,7 @@ def _text(block: Block) -> str:
             return ""
 
 
-def _decoded(data: str) -> str:
+def _decode_text(data: str) -> str:
     try:
         return base64.b64decode(data).decode("utf-8", "replace")
     except ValueError as problem:
@@ -190,7 +190,7 @@ def _part(block: Block) -> list[Part]:
         case {"type": "text" | "output_text" | "input_text"}:
             return []
         case {"type": "image_url" | "video_url" | "file_url" as kind}:
-            return [_checked_part(str(kind), block.get(kind))]
+            return [_native_part(str(kind), block.get(kind))]
         case {"type": "image" | "input_image"}:
             return [_link("image_url", _address(block, "image/png"))]
         case {"type": "video"}:
@@ -216,8 +216,8 @@ def _part(block: Block) -> list[Part]:
             )
 
 
-def _checked_part(kind: str, value: object) -> Part:
-    """Return a part that has the service's own form already, its URL checked."""
+def _native_part(kind: str, value: object) -> Part:
+    """Return a part that is in the service's form already, with its URL checked."""
     match value:
         case str() if value:
             return _link(kind, value)
@@ -231,8 +231,8 @@ def _link(kind: str, url: str) -> Part:
     """Return a part with a URL.
 
     Raises:
-        InvalidRequestError: The service cannot read it. A local file is never read here: a model
-            or a tool may have named it.
+        InvalidRequestError: The service cannot read it. Local files are never read, because a
+            model or a tool may have named them.
     """
     scheme = url.partition(":")[0].lower() if ":" in url[:32] else ""
     if scheme not in {"http", "https", "data"}:
@@ -246,7 +246,7 @@ def _link(kind: str, url: str) -> Part:
 
 
 def _address(block: Block, media_type: str) -> str:
-    """Return the URL of a block, or its bytes as a data URL, whichever provider wrote it."""
+    """Return the URL of a block of any provider, or its bytes as a data URL."""
     match block:
         case {"source": Mapping() as source}:  # Anthropic
             return _address(source, media_type)
@@ -258,11 +258,11 @@ def _address(block: Block, media_type: str) -> str:
             kind = block.get("mime_type") or block.get("media_type") or media_type
             return data if data.startswith("data:") else f"data:{kind};base64,{data}"
         case {"file_id": _} | {"id": str(_), "type": "file"}:
-            raise InvalidRequestError("TokenHub does not know file ids of other services")
+            raise InvalidRequestError("TokenHub does not know file IDs of other services")
         case {"base64": data} | {"data": data} | {"url": data}:
             raise InvalidRequestError(
                 f"a block of type {block.get('type')!r} holds a {type(data).__name__}; "
-                "bytes go as base64 text"
+                "send bytes as base64 text"
             )
         case _:
             raise InvalidRequestError(f"a block of type {block.get('type')!r} has no url or base64")
@@ -273,19 +273,21 @@ def _is_plain(block: Block) -> bool:
     return str(kind).startswith("text/")
 
 
-# -- what a request may hold ----------------------------------------------------------------------
+# -- limits of a request --------------------------------------------------------------------------
 
 
 def check_image(url: str) -> None:
-    """Refuse a picture, sent as a data URL, that is of another type or too large."""
+    """Refuse an image, sent as a data URL, that is of another type or too large."""
     head, _, data = url.partition(",")
     kind = head.removeprefix("data:").partition(";")[0].lower()
     if kind not in _IMAGE_TYPES:
-        raise InvalidRequestError(f"a picture is {kind or 'of no kind'}; send jpeg, png or webp")
+        raise InvalidRequestError(
+            f"an image is of type {kind or 'unknown'}; send jpeg, png or webp"
+        )
     size = len(data) * 3 // 4
     if size > MAX_IMAGE_BYTES:
         raise InvalidRequestError(
-            f"a picture has {size / 1e6:.1f} MB, at most {MAX_IMAGE_BYTES / 1e6:.0f} MB; "
+            f"an image has {size / 1e6:.1f} MB, at most {MAX_IMAGE_BYTES / 1e6:.0f} MB; "
             "make it smaller, or send a link"
         )
 
@@ -300,12 +302,12 @@ def check_video(url: str) -> None:
 
 
 def check_image_count(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse more pictures than one request may hold."""
+    """Refuse more images than one request may hold."""
     contents = (message["content"] for message in messages)
     parts = [part for content in contents if isinstance(content, list) for part in content]
     number = sum(part["type"] == "image_url" for part in parts)
     if number > MAX_IMAGES:
         raise InvalidRequestError(
-            f"the history holds {number} pictures, at most {MAX_IMAGES} a request",
+            f"the history holds {number} images, at most {MAX_IMAGES} per request",
             hint="drop the oldest ones, for instance with trim_messages",
         )

@@ -2,12 +2,12 @@
 
 Servers behind the gateway repeat ids and names in every delta, use one id for two calls, leave
 `index` out or always send 0, and send arguments whole, twice, growing, or as an object. LangChain
-concatenates strings, so each of these would corrupt a name or the JSON. Here every call gets one
-number, one id of its own and its name once, and of its arguments only what is new.
+concatenates strings, so each of these would corrupt a name or the JSON. Therefore every call gets
+one number, one id and its name once, and each chunk holds only the new part of its arguments.
 
-LangChain also completes truncated JSON, but only where it adds chunks: half a path or half an
-amount would be acted upon. Truncated arguments therefore end in text that no JSON parser accepts,
-so that they are an invalid call in every output format.
+LangChain also completes truncated JSON when it adds chunks, so a tool would be called with half a
+path or half an amount. Truncated arguments therefore end in text that no JSON parser accepts, so
+that they are an invalid call in every output format.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOKENS = re.compile(
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NO_ARGUMENTS = re.compile(r"(?:null|\{\s*\}?)?\s*")
-"""Text that the real arguments may replace, and the beginning of it."""
+"""A placeholder that the arguments may replace, or the beginning of one."""
 _CLOSES = {"{": "}", "[": "]"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -79,7 +79,7 @@ class ArgumentsJoiner:
         return self.text.rstrip().endswith("}") and arguments(self.text) is not None
 
     def feed(self, piece: str) -> str:
-        """Return what `piece` adds for certain."""
+        """Return what `piece` certainly adds."""
         if not piece:
             return ""
         if not self.text or (self.is_placeholder and piece.lstrip().startswith("{")):
@@ -95,14 +95,14 @@ class ArgumentsJoiner:
         return "" if is_ambiguous or self._is_held else self._rest()
 
     def missing_from(self, whole: str) -> str:
-        """Return what the pieces so far lack of the whole arguments."""
+        """Return the part of the whole arguments that the pieces so far lack."""
         if self.is_placeholder:
             return whole
         is_longer = not self.is_complete and whole.startswith(self.text)
         return whole[len(self.text) :] if is_longer else ""
 
     def finish(self, *, ended: bool) -> str:
-        """Return what was held back; `ended` is False for an answer that was truncated."""
+        """Return the text held back; `ended` is False for a truncated answer."""
         if ended and self._latest and arguments(self.text) is None:
             self.text = self._latest if arguments(self._latest) is not None else self.text
         if self._is_held and self.text.startswith("null"):
@@ -119,7 +119,7 @@ class ArgumentsJoiner:
 
     @property
     def is_placeholder(self) -> bool:
-        """Return True if the text is an empty object or null, for which others may be meant."""
+        """Return True if the text is an empty object or null, which others may replace."""
         return self._is_held and self.text.rstrip()[-1:] in {"}", "l"}
 
 
@@ -132,7 +132,7 @@ def _can_follow(text: str, piece: str) -> bool:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tool call, or what a delta holds of one."""
+    """A tool call, or the part of one in a delta."""
 
     index: int | None
     id: str | None
@@ -157,11 +157,11 @@ class _Call:
     sent_id: str | None = None
     name: str | None = None
     original: _Call | None = None
-    """The call of which this may only be another copy."""
+    """The call that this may be a copy of."""
     arguments: ArgumentsJoiner = field(default_factory=ArgumentsJoiner)
     surrogates: SurrogateJoiner = field(default_factory=SurrogateJoiner)
     ready: str = ""
-    """Arguments that are in no chunk yet."""
+    """Arguments that are not in a chunk yet."""
 
     def add(self, arguments: str) -> None:
         self.ready += self.surrogates.feed(self.arguments.feed(arguments))
@@ -193,7 +193,7 @@ class _Call:
         has_other_id = piece.id is not None and self.sent_id not in {None, piece.id}
         has_other_name = known_name not in {None, piece.name}
         if piece.name is None:
-            return has_other_id and self.is_repeated_by(piece)  # some invent an id for each delta
+            return has_other_id and self.is_repeated_by(piece)  # some send a new id with each delta
         has_no_key = piece.index is None and piece.id is None and self.sent_id is None
         if not self.arguments.text or known_name is None:
             return has_other_id or (has_other_name and has_no_key)  # else the name comes in pieces
@@ -205,9 +205,9 @@ class _Call:
 class ToolCallAssembler:
     """Turns the tool calls of one answer into chunks.
 
-    Calls are told apart by index, else by id, else by a new name or a new object of arguments
+    Calls are distinguished by index, else by id, else by a new name or a new object of arguments
     after complete ones. A call is announced once its name and id are known and its arguments have
-    begun, or at the end; calls are announced in their order.
+    started, or at the end; calls are announced in order.
     """
 
     def __init__(self) -> None:
@@ -240,7 +240,7 @@ class ToolCallAssembler:
             self._register(call, None, piece.id)
 
     def take_chunks(self) -> list[ToolCallChunk]:
-        """Return what is new, one chunk a call: LangChain does not merge chunks of one message."""
+        """Return the new parts, one chunk per call: LangChain does not merge those of a message."""
         if not self._changed:
             return []
         changed, self._changed = self._changed, {}
@@ -254,7 +254,7 @@ class ToolCallAssembler:
         return chunks
 
     def finish(self, *, ended: bool) -> list[ToolCallChunk]:
-        """Return what was held back.
+        """Return the chunks held back.
 
         Args:
             ended: Whether the model ended its answer; False if the answer was truncated.
@@ -311,9 +311,9 @@ class ToolCallAssembler:
             self._add_different(copy, original)
 
     def _add_different(self, copy: _Call, original: _Call) -> None:
-        """Add arguments that follow complete ones: another call if its delta had a name.
+        """Add arguments that follow complete ones; they are another call if their delta had a name.
 
-        Under the index of the first call they contradict it, and both are one invalid call.
+        With the index of the first call they contradict it, and both become one invalid call.
         """
         if copy.name and copy.index is None:
             self._admit(copy)
@@ -322,8 +322,8 @@ class ToolCallAssembler:
         self._changed[original.number] = original
 
     def _is_ready(self, call: _Call) -> bool:
-        has_begun = call.arguments.text or call.number < len(self._calls) - 1
-        return bool(call.name and call.sent_id and has_begun)
+        has_started = call.arguments.text or call.number < len(self._calls) - 1
+        return bool(call.name and call.sent_id and has_started)
 
     def _announce(self, call: _Call) -> ToolCallChunk:
         call_id = call.sent_id
@@ -377,7 +377,7 @@ def _invalidate_partial_json(text: str, *, named: bool) -> str:
     if named and arguments(text) is not None:
         return ""
     if not text.startswith("{"):
-        return "" if text else "]"  # no object can come of it, except of nothing
+        return "" if text else "]"  # this cannot become an object, except if it is empty
     opened: list[str] = []
     quotes = ""
     for found in _TOKENS.finditer(text):

@@ -1,8 +1,8 @@
 """Convert LangChain messages to the service's messages. Pure.
 
 The guide's rule of order (text generation, `messages`): `[system] user assistant user …`, the last
-one a user's, or a tool's (its own example 5). Histories that break it without changing their
-meaning are brought into order; any other is refused with the message's position.
+one a user's, or a tool's (its own example 5). Histories that can be reordered without
+changing their meaning are reordered; any other is refused with the position of the message.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from langchain_tokenhub.chat.content import (
     content_of,
     media_of,
     result_text,
-    split_results,
+    split_tool_results,
     text_of,
     to_json,
 )
@@ -47,34 +47,34 @@ CONTINUE = "Continue. 请继续。"
 
 @dataclass(frozen=True)
 class Rules:
-    """What a model takes of a history.
+    """What a model accepts in a history.
 
     Args:
-        model: Its id, for messages to people.
-        row: What is known of it, None for unknown ids.
-        thinking: Whether it thinks in this request.
+        model: Model id, for error messages.
+        row: The model's row in the catalogue; None for unknown ids.
+        is_reasoning: Whether the model reasons in this request.
     """
 
     model: str
     row: catalogue.ChatModel | None
-    thinking: bool
+    is_reasoning: bool
 
     def refuses(self, part: Part) -> bool:
-        """Return True if the model is known not to take parts of this kind."""
+        """Return True if the model is known not to accept parts of this kind."""
         known = {
             "audio": False,  # the service has no such part
             "image_url": self.row and self.row.image,
             "video_url": self.row and self.row.video,
-            "file_url": self.row and self.row.takes_files,
+            "file_url": self.row and self.row.accepts_files,
         }
         return known.get(part["type"]) is False
 
     def check(self, part: Part) -> None:
-        """Refuse a part that the model, or the service, is known not to take."""
+        """Refuse a part that the model or the service is known not to accept."""
         kind = part["type"].removesuffix("_url")
         if self.refuses(part):
             instead = "send a transcript" if kind == "audio" else "choose another model"
-            raise InvalidRequestError(f"{self.model!r} takes no {kind} input; {instead}")
+            raise InvalidRequestError(f"{self.model!r} accepts no {kind} input; {instead}")
         match part:
             case {"image_url": {"url": str(url)}} if self.row and url.startswith("data:"):
                 check_image(url)
@@ -86,12 +86,14 @@ class Rules:
                 raise self._by_link_only("files", "upload it, or send its text")
 
     def _by_link_only(self, things: str, advice: str) -> InvalidRequestError:
-        return InvalidRequestError(f"{self.model!r} takes {things} by http(s) link only; {advice}")
+        return InvalidRequestError(
+            f"{self.model!r} accepts {things} by http(s) link only; {advice}"
+        )
 
     def echoes(self, *, with_tools: bool) -> bool:
         """Return True if reasoning goes back with an assistant's message."""
         echo = self.row.echo_reasoning if self.row else "tool_calls"
-        return self.thinking and (echo == "always" or (echo == "tool_calls" and with_tools))
+        return self.is_reasoning and (echo == "always" or (echo == "tool_calls" and with_tools))
 
 
 def encode_messages(
@@ -101,8 +103,8 @@ def encode_messages(
 
     Args:
         messages: The history, oldest first.
-        rules: What the model takes of it.
-        complete: Whether it is to be sent; a part of one is only counted.
+        rules: What the model accepts.
+        complete: Whether it is to be sent; a part of a history is only counted.
 
     Raises:
         InvalidRequestError: A message cannot be sent; names its position and what to change.
@@ -114,13 +116,13 @@ def encode_messages(
         except InvalidRequestError as problem:
             reason = f"message {position} ({message.type}): {problem.message}"
             raise InvalidRequestError(reason, hint=problem.hint) from None
-    encoded.sort(key=lambda message: message["role"] != "system")  # the guide wants it first
-    encoded = _merged(_paired(encoded))
+    encoded.sort(key=lambda message: message["role"] != "system")  # the guide requires it first
+    encoded = _merge_turns(_pair_results(encoded))
     if not complete:
         return encoded
     if rules.row:
         check_image_count(encoded)
-    return _completed(encoded, messages)
+    return _check_order(encoded, messages)
 
 
 def _encode(message: BaseMessage, rules: Rules) -> list[Message]:
@@ -150,7 +152,7 @@ def _system(message: BaseMessage) -> list[Message]:
 
 
 def _user(message: BaseMessage, rules: Rules) -> list[Message]:
-    results, content = split_results(message.content)
+    results, content = split_tool_results(message.content)
     encoded = [
         sent
         for result in results
@@ -174,12 +176,12 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
     for part in seen:
         rules.check(part)
     if len(seen) < len(media):
-        warn_user(f"{rules.model!r} cannot look at what a tool returned")
+        warn_user(f"{rules.model!r} cannot see the images or files that a tool returned")
     if media and not text:
         text = "see the next message" if seen else "(media that you cannot see)"
     encoded: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": text}]
     if seen:
-        encoded.append({"role": "user", "content": seen, "_shows": True})
+        encoded.append({"role": "user", "content": seen, "_is_tool_media": True})
     return encoded
 
 
@@ -192,7 +194,7 @@ def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
     if calls:
         encoded["tool_calls"] = calls
     reasoning = _reasoning(message)
-    if calls and rules.thinking and not reasoning and rules.row:
+    if calls and rules.is_reasoning and not reasoning and rules.row:
         reasoning = rules.row.reasoning_filler or ""
     if reasoning and rules.echoes(with_tools=bool(calls)):
         encoded["reasoning_content"] = reasoning
@@ -242,15 +244,15 @@ def _reasoning(message: AIMessage) -> str:
     return "".join(thought for thought in thoughts if isinstance(thought, str))
 
 
-def _paired(encoded: list[Message]) -> list[Message]:
-    """Put every tool call's result right behind it, and the media of results after them.
+def _pair_results(encoded: list[Message]) -> list[Message]:
+    """Put the results of tool calls directly after the calls, and then the media of the results.
 
-    A result whose call was trimmed away becomes a user's turn; a call without a result gets one
-    that says so.
+    A result whose call was trimmed away becomes a user's turn; a call without a result gets the
+    text "(no result)".
     """
     paired: list[Message] = []
-    open_calls: dict[str, list[str]] = {}  # ids that are sent, by those that were given
-    shown: list[Message] = []
+    open_calls: dict[str, list[str]] = {}  # sent ids by the original ids
+    media: list[Message] = []
 
     def close() -> None:
         paired.extend(
@@ -258,18 +260,18 @@ def _paired(encoded: list[Message]) -> list[Message]:
             for ids in open_calls.values()
             for sent in ids
         )
-        paired.extend(shown)
+        paired.extend(media)
         open_calls.clear()
-        shown.clear()
+        media.clear()
 
     for message in encoded:
         if message["role"] == "tool" and (ids := open_calls.get(message["tool_call_id"])):
             paired.append({**message, "tool_call_id": ids.pop(0)})
         elif message["role"] == "tool":
             text = f"(result of an earlier tool call)\n{message['content']}"
-            shown.append({"role": "user", "content": text})
-        elif message.pop("_shows", False):
-            shown.append(message)
+            media.append({"role": "user", "content": text})
+        elif message.pop("_is_tool_media", False):
+            media.append(message)
         else:
             close()
             paired.append(message)
@@ -284,20 +286,20 @@ def _paired(encoded: list[Message]) -> list[Message]:
     return paired
 
 
-def _merged(encoded: list[Message]) -> list[Message]:
+def _merge_turns(encoded: list[Message]) -> list[Message]:
     """Merge adjacent turns of one role, which the guide's rule of order forbids."""
     merged: list[Message] = []
     for message in encoded:
         last = merged[-1] if merged else {}
-        # behind calls are their results, put there by `_paired`
+        # the results of calls follow them, see `_pair_results`
         if last.get("role") == message["role"] != "tool" and "tool_calls" not in last:
-            merged[-1] = _joined(last, message)
+            merged[-1] = _join_turns(last, message)
         else:
             merged.append(message)
     return merged
 
 
-def _joined(one: Message, other: Message) -> Message:
+def _join_turns(one: Message, other: Message) -> Message:
     parts = [*_parts(one["content"]), *_parts(other["content"])]
     is_text = all(part["type"] == "text" for part in parts)
     content = "\n\n".join(part["text"] for part in parts) if is_text else parts
@@ -306,7 +308,7 @@ def _joined(one: Message, other: Message) -> Message:
     if reasoning:
         joined["reasoning_content"] = "\n\n".join(reasoning)
     if one.get("name") != other.get("name"):
-        joined.pop("name", None)  # one turn of two people
+        joined.pop("name", None)  # one turn of two users
     return joined
 
 
@@ -316,8 +318,8 @@ def _parts(content: str | list[Part] | None) -> list[Part]:
     return content or []
 
 
-def _completed(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:
-    """Return the history in an order that the service accepts."""
+def _check_order(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[Message]:
+    """Return the history with a last turn that the service accepts, or refuse its order."""
     turns = [message for message in encoded if message["role"] != "system"]
     if not turns:
         raise InvalidRequestError(
@@ -327,7 +329,7 @@ def _completed(encoded: list[Message], messages: Sequence[BaseMessage]) -> list[
         first = next(i for i, message in enumerate(messages) if message.type in _ASSISTANTS)
         raise InvalidRequestError(
             f"message {first} (ai): the history begins with the assistant; "
-            "TokenHub's first turn is the user's",
+            "TokenHub requires a user message first",
             hint="put a HumanMessage first, or move a greeting into the SystemMessage",
         )
     if turns[-1]["role"] == "assistant":

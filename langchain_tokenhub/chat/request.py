@@ -1,8 +1,8 @@
 """Build the body of a chat request from what the caller set. Pure.
 
-Source: the guide, text generation, request parameters. What a model takes of thinking is in its row
-of the catalogue: what it would refuse or ignore becomes an error, or the nearest thing it takes and
-a warning.
+Source: the guide, text generation, request parameters. The catalogue's row of a model holds which
+reasoning settings it accepts: what it would refuse or ignore becomes an error, or the nearest
+accepted value and a warning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Body = dict[str, Any]
 MAX_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Words for effort, from no thinking to most of it; each model takes some (catalogue)."""
+"""Values of `reasoning_effort`, in ascending order; each model accepts some (catalogue)."""
 
 SETTINGS = (
     *("temperature", "top_p", "max_tokens", "stop", "seed", "n"),
@@ -36,7 +36,7 @@ SETTINGS = (
 CONNECTION = ("timeout", "max_retries", "default_headers")
 """Fields that change how a call is made, not what is sent."""
 FIXED = frozenset({"streaming", "api_key", "site", "base_url", "http_client", "http_async_client"})
-"""Fields that a call cannot change, beside LangChain's own."""
+"""Fields that a call cannot change, in addition to LangChain's own."""
 ALIASES = {
     "model_name": "model",
     "stop_sequences": "stop",
@@ -44,24 +44,24 @@ ALIASES = {
     "extra_headers": "default_headers",
     "headers": "default_headers",
 }
-"""Other names of fields, as LangChain's packages and OpenAI's have them."""
+"""Other names of fields, as used by LangChain's packages and OpenAI's."""
 _OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"})
 _OPTIONS = _OF_CALLS | {
     *("stream", "ls_structured_output_format", "answer_schema", "answer_tools", "has_fallback"),
 }
 """Keywords of a call that are not fields of the body."""
 _NOT_SENT = FIXED | _OF_CALLS | ALIASES.keys()
-"""Names that mean something here and nothing to the service, wherever in a body they come from."""
+"""Names of this package's fields, which are never sent in a body."""
 _SECRET_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie"})
 _THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
 _UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
 
 
-# -- what a call was given ------------------------------------------------------------------------
+# -- the keywords of a call -----------------------------------------------------------------------
 
 
 def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call's keywords by the names of the fields, those in `model_kwargs` among them.
+    """Return a call's keywords by the names of the fields, including those in `model_kwargs`.
 
     Raises:
         InvalidRequestError: A call cannot change one of them.
@@ -70,19 +70,19 @@ def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     given.pop("model_kwargs", None)
     for alias, name in ALIASES.items():
         if alias in given and name in given:
-            raise InvalidRequestError(f"{name} and {alias} are one field; give one of them")
+            raise InvalidRequestError(f"{name} and {alias} are one field; pass one of them")
     read = {ALIASES.get(name, name): value for name, value in given.items()}
     for name in read:
         if name in FIXED or name in BaseChatModel.model_fields or _is_secret(name):
             raise InvalidRequestError(
                 f"{name}: a call cannot change it",
-                hint="make another ChatTokenHub with it; they share connections",
+                hint="create another ChatTokenHub with it; they share connections",
             )
     for name in _mapping(read, "default_headers"):
         if _is_secret(name) or name.lower().replace("-", "_") in _SECRET_HEADERS:
             raise InvalidRequestError(
-                f"default_headers: {name!r} is a secret, and traces show what a call is given",
-                hint="give it to ChatTokenHub(default_headers=…)",
+                f"default_headers: {name!r} is a secret, and traces show the keywords of a call",
+                hint="pass it to ChatTokenHub(default_headers=…)",
             )
     return read
 
@@ -100,12 +100,12 @@ def _is_secret(name: str) -> bool:
 
 
 def check_parameters(body: Mapping[str, Any]) -> None:
-    """Refuse what the guide says the service refuses, and what must not be sent."""
+    """Refuse values that the service refuses according to the guide, and what must not be sent."""
     for name in body:
         if name in _NOT_SENT or _is_secret(name):
             raise InvalidRequestError(
-                f"{name}: not a field of the request's body",
-                hint="give it to ChatTokenHub by the name of a field: "
+                f"{name}: not a field of the request body",
+                hint="pass it to ChatTokenHub as one of its fields: "
                 "api_key, default_headers, timeout, max_retries, …",
             )
     for name, most in (("temperature", 2), ("top_p", 1)):
@@ -155,7 +155,7 @@ def build_body(
         settings: The model's id and the body's fields that the caller set on it.
         messages: The history, oldest first.
         stop: Stop sequences of this call.
-        kwargs: What `read_kwargs` returned for this call; its fields win over the settings.
+        kwargs: What `read_kwargs` returned for this call; its fields override the settings.
 
     Raises:
         InvalidRequestError: The service or the model would refuse it.
@@ -167,9 +167,9 @@ def build_body(
     model = body["model"] = str(body["model"])
     row = catalogue.chat_model(model)
     body = _with_thinking(_with_tools(_with_format(body), row), row)
-    body = _with_forced_tools(body, row, warn=warns_unforced(kwargs))
+    body = _with_forced_tools(body, row, warn=warns_if_not_called(kwargs))
     history = [*map(SystemMessage, _prompts(body, kwargs)), *messages]
-    rules = Rules(model=model, row=row, thinking=_thinks(row, body))
+    rules = Rules(model=model, row=row, is_reasoning=_is_reasoning(row, body))
     body = {"model": model, "messages": encode_messages(history, rules), **body}
     body.pop("stream", None)
     limit = body.pop("max_tokens", None)
@@ -178,7 +178,7 @@ def build_body(
 
 
 def _with_format(body: Body) -> Body:
-    """Return the body with the schema of its `response_format` as the service takes it."""
+    """Return the body with the schema of its `response_format` as the service accepts it."""
     match body.get("response_format"):
         case {"json_schema": {"schema": Mapping() as schema, **named}, **rest}:
             shape = {**named, "schema": without_nullable(schema)}
@@ -187,22 +187,21 @@ def _with_format(body: Body) -> Body:
 
 
 def _with_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
-    """Return the body with its tools encoded; an empty list is refused, and is left out."""
+    """Return the body with its tools encoded; an empty list would be refused, and is omitted."""
     tools, choice, strict = (body.pop(name, None) for name in ("tools", "tool_choice", "strict"))
     encoded = encode_tools(tools or (), choice, strict=strict) if tools or choice else {}
     if not encoded:
         body.pop("parallel_tool_calls", None)
     elif row and row.tools is False:
         raise InvalidRequestError(
-            f"{body['model']!r} takes no tools",
-            hint="choose a model that does; for an answer of a given shape "
-            "`with_structured_output` works without",
+            f"{body['model']!r} does not support tools",
+            hint="choose a model that does; with_structured_output works without tools",
         )
     return {**body, **encoded}
 
 
 def _prompts(body: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """Return instructions for what no field of the body can express."""
+    """Return instructions for the model that no field of the body can express."""
     prompts = []
     if schema := kwargs.get("answer_schema"):
         prompts.append(
@@ -215,34 +214,36 @@ def _prompts(body: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[str]:
     return prompts
 
 
-# -- thinking -------------------------------------------------------------------------------------
+# -- reasoning ------------------------------------------------------------------------------------
 
 
-def _thinks(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
-    """Return True if the model thinks in a request with this body."""
+def _is_reasoning(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
+    """Return True if the model reasons in a request with this body."""
     asked = body.get("thinking")
     if isinstance(asked, Mapping) and "type" in asked:
         return bool(asked["type"] != "disabled")
     if body.get("reasoning_effort") == "none":
         return False
-    return row.thinks_by_default if row else asked is None
+    return row.reasons_by_default if row else asked is None
 
 
 def _with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
-    """Return the body with `thinking` and `reasoning_effort` as the model takes them."""
+    """Return the body with `thinking` and `reasoning_effort` as the model accepts them."""
     body = {**body}
     asked, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
     if asked is None and effort == "none" and row and "none" not in row.reasoning_effort:
-        asked = False if row.thinking_switchable else None  # it has no such effort, but can stop
+        asked = (
+            False if row.thinking_switchable else None
+        )  # it has no such effort, but can be switched off
     if asked is not None:
-        effort = _agreeing(effort, asked)
+        effort = _effort_with(effort, asked)
         body["thinking"] = _thinking(asked, row, body["model"])
     body["reasoning_effort"] = None if effort is None else _effort(effort, row)
     return body
 
 
-def _agreeing(effort: object, asked: object) -> object:
-    """Return the effort that goes with what was asked of thinking, None where that is off."""
+def _effort_with(effort: object, asked: object) -> object:
+    """Return the effort to send together with `thinking`; None if reasoning is off."""
     word = asked.get("type") if isinstance(asked, Mapping) else asked
     off = word is False or word == "disabled"
     if effort == "none" and not off and word is not None:
@@ -256,11 +257,11 @@ def _agreeing(effort: object, asked: object) -> object:
 
 
 def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body | None:
-    """Return the field `thinking` as the model takes it, None if there is nothing to send."""
+    """Return the field `thinking` as the model accepts it, None if there is nothing to send."""
     match asked:
         case Mapping() if row and not row.thinking_field:
             raise InvalidRequestError(
-                f"thinking: {model!r} takes no such field", hint="use reasoning_effort"
+                f"thinking: {model!r} does not accept this field", hint="use reasoning_effort"
             )
         case {"type": True | False | "enabled" | "disabled" | "adaptive" as word}:
             return {**asked, **(_switch(word, row, model) or {})}
@@ -275,24 +276,24 @@ def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body |
 
 
 def _switch(asked: object, row: catalogue.ChatModel | None, model: str) -> Body | None:
-    """Return the field that switches thinking on or off, None if the model needs none."""
+    """Return the field that switches reasoning on or off, None if the model needs none."""
     is_off = asked in {False, "disabled"}
     word = "disabled" if is_off else "adaptive" if asked == "adaptive" else "enabled"
     if row is None or (row.thinking_default is None and row.thinking_switchable is None):
         return {"type": word}  # not known: the service decides
     if row.thinking_switchable:
         return {"type": row.thinking_on if word == "enabled" else word}
-    if row.thinks_by_default != is_off:
-        return None  # that is what it does anyway
+    if row.reasons_by_default != is_off:
+        return None  # it does so anyway
     if is_off:
-        problem, hint = "cannot stop thinking", "choose another model"
+        problem, hint = "always reasons", "choose another model"
     else:
-        problem, hint = "has no thinking mode", "choose a model that thinks"
+        problem, hint = "has no thinking mode", "choose a model that reasons"
     raise InvalidRequestError(f"thinking: {model!r} {problem}", hint=hint)
 
 
 def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
-    """Return the nearest effort that the model takes; it would silently ignore any other."""
+    """Return the nearest effort that the model accepts; it would silently ignore any other."""
     effort = str(asked)
     if row is None:
         return effort
@@ -301,52 +302,52 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
         words = ", ".join(known or EFFORTS)
         raise InvalidRequestError(f"reasoning_effort: {asked!r}; use one of {words}")
     if row.thinking_default == "none":
-        warn_user(f"{row.id!r} does not think: reasoning_effort has no effect")
+        warn_user(f"{row.id!r} does not reason: reasoning_effort has no effect")
     elif not known:
-        warn_user(f"{row.id!r} is not known to heed reasoning_effort")
+        warn_user(f"{row.id!r} is not known to support reasoning_effort")
     if not known or effort in known:
         return effort
-    some = [word for word in known if word != "none"] or known  # little thinking is not none
+    some = [word for word in known if word != "none"] or known  # little reasoning is not none
     place = EFFORTS.index(effort)
     nearest = min(some, key=lambda word: abs(EFFORTS.index(word) - place))
     words = ", ".join(known)
-    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} takes {words}")
+    warn_user(f"reasoning_effort {effort!r} is sent as {nearest!r}: {row.id!r} accepts {words}")
     return nearest
 
 
-# -- tools that must be called, while the model thinks --------------------------------------------
+# -- forced tools and reasoning --------------------------------------------------------------------
 
 
-def warns_unforced(kwargs: Mapping[str, Any]) -> bool:
-    """Return True unless it is provided for that a model does not call the tool it should."""
+def warns_if_not_called(kwargs: Mapping[str, Any]) -> bool:
+    """Return True if nothing else handles a model that does not call a forced tool."""
     return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
 
 
 def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: bool) -> Body:
-    """Return a body whose forced tool call the model accepts, although it thinks by default."""
+    """Return a body whose forced tool call the model accepts, although it reasons by default."""
     if row is None or row.forced_tools_while_thinking:
         return body
-    if not _forces(body) or not _thinks(row, body):
+    if not _forces(body) or not _is_reasoning(row, body):
         return body
     return {**body, **_fields_to_change(body, row, is_second=False, warn=warn)}
 
 
-def after_refusal(
+def fields_after_refusal(
     body: Mapping[str, Any], refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
 ) -> Mapping[str, Any]:
     """Return the fields with which a refused forced call is sent again.
 
-    Nothing is known of an `ep-…` id beforehand. Upstream's refusals all name the field: "Thinking
-    mode does not support this tool_choice" and the like.
+    Nothing is known of an `ep-…` id in advance. All refusals of upstream name the field, such as
+    "Thinking mode does not support this tool_choice".
 
     Args:
-        body: What was refused.
-        refusal: What the service answered.
-        changes: What this returned for the refusal before, empty for the first one.
+        body: The body that was refused.
+        refusal: The service's error.
+        changes: What this function returned for the previous refusal; empty for the first one.
         warn: Whether to warn that the call is no longer forced.
 
     Raises:
-        InvalidRequestError: The refusal itself, if nothing is left to try.
+        InvalidRequestError: `refusal`, if nothing is left to try.
     """
     is_about_tools = bool(changes) or "tool_choice" in refusal.message
     if not _forces(body) or not is_about_tools or changes == _UNFORCED:
@@ -362,11 +363,13 @@ def _forces(body: Mapping[str, Any]) -> bool:
 def _fields_to_change(
     body: Mapping[str, Any], row: catalogue.ChatModel | None, *, is_second: bool, warn: bool
 ) -> Mapping[str, Any]:
-    """Return what to change: thinking goes off, or the call is no longer forced."""
+    """Return the fields to change: reasoning is switched off, or the call is no longer forced."""
     can_stop = row is None or row.thinking_switchable
-    if not is_second and can_stop and _thinks(row, body):
+    if not is_second and can_stop and _is_reasoning(row, body):
         return _THINKING_OFF
     if warn:
         model = body["model"]
-        warn_user(f"{model!r} thinks and cannot be forced to call a tool; asked with 'auto'")
+        warn_user(
+            f"{model!r} reasons and cannot be forced to call a tool; sent with tool_choice 'auto'"
+        )
     return _UNFORCED

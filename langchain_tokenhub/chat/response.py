@@ -34,13 +34,13 @@ from langchain_tokenhub.errors import (
 )
 
 PROVIDER = "tokenhub"
-"""`ls_provider` and `model_provider`: LangChain's middleware trusts usage where they are equal."""
+"""`ls_provider` and `model_provider`; LangChain's middleware trusts usage if they are equal."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
 class Delta(NamedTuple):
-    """What one chunk of a stream adds."""
+    """The content that one chunk of a stream adds."""
 
     reasoning: str
     text: str
@@ -56,18 +56,18 @@ class Ending:
 
 
 @dataclass
-class Received:
-    """What has come of an answer so far."""
+class PartialAnswer:
+    """The part of an answer that has been received."""
 
     deltas: list[Delta] = field(default_factory=list)
     ending: Ending = field(default_factory=Ending)
 
     def message(self) -> AIMessage:
-        """Return it as a message."""
+        """Return the part as a message."""
         return message_of([*self.deltas, self.ending])
 
 
-def checked_answer(data: object) -> dict[str, Any]:
+def check_answer(data: object) -> dict[str, Any]:
     """Return a whole answer.
 
     Raises:
@@ -100,16 +100,16 @@ _FAILED = frozenset(
 )
 
 
-def check_finish_reason(received: Received) -> None:
+def check_finish_reason(received: PartialAnswer) -> None:
     """Warn if the answer was truncated, or ended for a reason that is not known.
 
     Raises:
-        ServerError: The model failed while it answered; `partial` is the message so far.
+        ServerError: The model failed while answering; `partial` is the message so far.
     """
     reason = clean(received.ending.metadata.get("finish_reason", "stop"), 60)
     word = reason.lower()
     if word in _FAILED:
-        problem = f"the model failed while it answered: finish_reason is {reason!r}"
+        problem = f"the model failed while answering: finish_reason is {reason!r}"
         error = ServerError(problem, status=200, phase="answered", hint="try again")
         error.partial = received.message()
         raise error
@@ -126,7 +126,7 @@ class DeltaReader:
     """Reads the chunks of one stream.
 
     A chunk may also hold a whole `message`, from servers that ignore `stream` or end a stream with
-    it: of a message only what the deltas did not say is added.
+    it: only the part that the deltas did not hold is added.
     """
 
     def __init__(self, model: str) -> None:
@@ -138,19 +138,19 @@ class DeltaReader:
         self._thoughts: list[str] = []
         self._has_deltas = False
         self._metadata: dict[str, Any] = {}
-        self._introduced = False
+        self._has_metadata = False
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
 
-    def lacks_only_the_end_mark(self, error: TokenHubError) -> bool:
-        """Return True if the stream was cut by `error` after its finish reason came."""
+    def is_complete_despite(self, error: TokenHubError) -> bool:
+        """Return True if the stream was cut by `error`, but after its finish reason."""
         is_cut = isinstance(error, APIConnectionError | APITimeoutError)
         return is_cut and error.phase == "streaming" and self._finish_reason is not None
 
     def read(self, value: dict[str, Any]) -> Delta | None:
         """Return what a chunk adds, or None if it adds nothing."""
-        if not self._introduced:
-            self._introduce(value)
+        if not self._has_metadata:
+            self._read_metadata(value)
         if usage := value.get("usage"):
             _add_usage(self._usage, usage)
         choices = value.get("choices")
@@ -175,13 +175,13 @@ class DeltaReader:
             return Delta("", text, ()) if (text := self._text.feed(content)) else None
         return self._read(choice)
 
-    def _introduce(self, value: dict[str, Any]) -> None:
-        """Add a chunk's metadata to what is known, until id and model are."""
+    def _read_metadata(self, value: dict[str, Any]) -> None:
+        """Read a chunk's metadata, until id and model are known."""
         known = self._metadata
         for name in ("id", "created", "request_id", "model"):
             if (found := value.get(name)) not in (None, ""):
                 known.setdefault("model_name" if name == "model" else name, found)
-        self._introduced = "id" in known and "model_name" in known
+        self._has_metadata = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
         delta = choice.get("delta")
@@ -197,16 +197,16 @@ class DeltaReader:
         if calls := _calls(delta):
             self._tools.feed(calls)
         if message:
-            content += self._unsaid(_content(message), self._contents, content)
-            thought += self._unsaid(_reasoning(message), self._thoughts, thought)
+            content += self._missing_part(_content(message), self._contents, content)
+            thought += self._missing_part(_reasoning(message), self._thoughts, thought)
             self._tools.feed_message(_calls(message))
         return self._delta(content, thought)
 
-    def _unsaid(self, whole: str, earlier: list[str], latest: str) -> str:
+    def _missing_part(self, whole: str, earlier: list[str], latest: str) -> str:
         """Return what a message adds to the deltas before it."""
-        said = "".join(earlier) + latest
-        if whole.startswith(said):
-            return whole[len(said) :]
+        known = "".join(earlier) + latest
+        if whole.startswith(known):
+            return whole[len(known) :]
         return "" if self._has_deltas else whole
 
     def _delta(self, content: str, thought: str) -> Delta | None:
@@ -224,7 +224,7 @@ class DeltaReader:
         return Delta(thought, text, tools) if text or thought or tools else None
 
     def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
-        """Return what was held back, and the ending; `metadata` is added to its own."""
+        """Return the deltas held back, and the ending with `metadata` added."""
         tagged, text = self._tags.finish()
         thought = self._thought.feed(tagged) + self._thought.finish()
         text = self._text.feed(text) + self._text.finish()
@@ -240,7 +240,7 @@ class DeltaReader:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar as it is, and anything else as text: metadata is merged and stored."""
+    """Return a scalar unchanged, and anything else as text: metadata is merged and stored."""
     return value if isinstance(value, (str, int)) else str(value)
 
 
@@ -273,19 +273,19 @@ class _ThinkTags:
     """Splits `<think>…</think>` at the beginning of a text from the text, in any pieces.
 
     Such blocks in the middle of a text are text. `</think>` without `<think>` ends reasoning only
-    where that is known: first thing in the text of a model that thinks, or anywhere in the text of
-    a model that always writes its reasoning there (`reasoning_in_content` in the catalogue), as
-    long as no reasoning came in a field of its own.
+    where that is known: at the beginning of the text of a model that reasons, or anywhere in the
+    text of a model that always writes its reasoning there (`reasoning_in_content` in the
+    catalogue), as long as no reasoning came in a field of its own.
     """
 
     def __init__(self, row: catalogue.ChatModel | None) -> None:
         self.is_active = True
-        """False once the text has begun, which is passed on as it is."""
+        """False once the text has started, which is passed on unchanged."""
         self._held = ""
         self._state: Literal["start", "opened", "inside"] = "start"
         self._is_closed = False
         self._may_lack_open = bool(row and row.reasoning_in_content)
-        self._may_close = bool(row and row.thinks)
+        self._may_close = bool(row and row.can_reason)
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the text in `text`."""
@@ -331,7 +331,7 @@ class _ThinkTags:
             self._held = self._held.lstrip("\n")
 
     def _think(self) -> str | None:
-        """Return reasoning as far as it is certain, or None if no more is."""
+        """Return the reasoning that is certain, or None if there is no more."""
         if self._state == "opened":
             self._held = self._held.lstrip()
             self._state = "inside" if self._held else "opened"
@@ -343,7 +343,7 @@ class _ThinkTags:
         return ready or None
 
     def _close(self) -> str | None:
-        """Return what stands before `</think>`, or None if it has not come."""
+        """Return the text before `</think>`, or None if it has not been received."""
         thought, found, rest = self._held.partition(_CLOSE)
         if not found:
             return None
@@ -360,7 +360,7 @@ class _ThinkTags:
 
 
 def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
-    """Return LangChain's chunk; only the last one has finish reason, model name and usage."""
+    """Return LangChain's chunk; only the last has the finish reason, the model name and usage."""
     if type(item) is Delta and not item.tools:
         return _plain_chunk(item)
     if isinstance(item, Ending):
@@ -411,7 +411,7 @@ def _plain_chunk(delta: Delta) -> ChatGenerationChunk:
 def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     """Return the message that the parts of a stream add up to.
 
-    It equals the sum of their chunks, which would cost three times as much.
+    It equals the sum of their chunks, at a third of the cost.
     """
     deltas = [item for item in items if isinstance(item, Delta)]
     ending = next((item for item in items if isinstance(item, Ending)), Ending())
@@ -477,7 +477,7 @@ def _part(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(values: Mapping[str, Any], *names: str) -> int | None:
-    """Return the first count that is known by one of these names."""
+    """Return the count under the first of `names` that has one."""
     for name in names:
         if (count := _number(values.get(name))) is not None:
             return count
@@ -501,8 +501,8 @@ class ListedModel:
     """One model of the service, of any modality.
 
     Args:
-        id: What goes into `model=`.
-        name: Display name; the id if the service gives none.
+        id: Value for `model=`.
+        name: Display name; the id if the service sends none.
         status: `online`, or `pre-offline` before its removal.
         created: When the service added it.
     """
@@ -528,11 +528,11 @@ def decode_models(data: object) -> list[ListedModel]:
 
 def _model(row: Mapping[str, Any]) -> ListedModel:
     name, status = row.get("name") or row["id"], row.get("status")
-    created = _moment(row.get("created"))
+    created = _datetime(row.get("created"))
     return ListedModel(str(row["id"]), str(name), str(status) if status else None, created)
 
 
-def _moment(seconds: object) -> datetime | None:
+def _datetime(seconds: object) -> datetime | None:
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         return None
     try:

@@ -1,7 +1,7 @@
 """Structured output: the method for each model, and the parser for each method. Pure.
 
-What the gateway documents and what the models do differ (`json_schema` is answered with 400 by
-some, with prose by others): the catalogue's rows say which method is known to work for a model.
+Models differ from the gateway's documentation (some answer `json_schema` with 400, others with
+prose); the catalogue's rows hold the method that is known to work for a model.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Bound = tuple[Model, BaseOutputParser[Any]]
 Raw = dict[str, Any]
 
 _FAILURES = (ResponseFormatError, ValueError)
-"""What makes another method worth trying: 400006, and an answer that does not match."""
+"""Errors after which another method is tried: 400006, and an answer that does not match."""
 
 
 def methods_for(
     asked: Method | None, row: ChatModel | None, schema: Schema | None
 ) -> tuple[Method, ...]:
-    """Return the methods to ask for a shape by, the best first.
+    """Return the methods to try, the best first.
 
     Args:
-        asked: The caller's method, which is then the only one.
-        row: What is known of the model, the method that works among it.
-        schema: The shape, None for any JSON object.
+        asked: The caller's method, which is then the only one; None for those of the model.
+        row: The model's row in the catalogue.
+        schema: The schema of the answer, None for any JSON object.
 
     Raises:
         InvalidRequestError: There is no such method.
@@ -82,8 +82,8 @@ def bind_method(
 
     Args:
         bind: The model's `bind_tools`.
-        schema: The shape, None for any JSON object.
-        method: How to ask.
+        schema: The schema of the answer, None for any JSON object.
+        method: How to ask for it.
         tools: Tools that may be called as well.
         options: `strict`, and fields of the body.
 
@@ -93,29 +93,31 @@ def bind_method(
     if schema is None:
         if method != "json_mode":
             raise InvalidRequestError(f"schema: needed for {method}")
-        options = {**options, **_traced(method, None)}
+        options = {**options, **_trace_options(method, None)}
         bound = bind(tools, **options).bind(response_format={"type": "json_object"})
         return bound, _AnswerParser(inner=JsonOutputParser())
     wanted = without_nullable(convert_to_json_schema(schema))
     function = convert_to_openai_tool(schema, strict=options.get("strict"))["function"]
     parser = _parser_for(schema, method, function["name"], wanted)
-    options = {**options, **_traced(method, wanted)}
+    options = {**options, **_trace_options(method, wanted)}
     if method == "function_calling":
         choice = "any" if tools else function["name"]
         return bind([schema, *tools], tool_choice=choice, **options), parser
     if method == "json_mode":
         asked = {"response_format": {"type": "json_object"}, "answer_schema": wanted}
     else:
-        asked = {"response_format": {"type": "json_schema", "json_schema": _named(function)}}
+        asked = {
+            "response_format": {"type": "json_schema", "json_schema": _json_schema_of(function)}
+        }
     return bind(tools, **options).bind(**asked), parser
 
 
-def _traced(method: Method, schema: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what LangSmith shows of the schema."""
+def _trace_options(method: Method, schema: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the options with which LangSmith shows the schema."""
     return {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
 
 
-def _named(function: dict[str, Any]) -> dict[str, Any]:
+def _json_schema_of(function: dict[str, Any]) -> dict[str, Any]:
     """Return a function as the `json_schema` of a `response_format`."""
     rest = {name: value for name, value in function.items() if name != "parameters"}
     return {**rest, "schema": function.get("parameters", {})}
@@ -147,15 +149,15 @@ def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
 
 
 class _AnswerParser(BaseTransformOutputParser[Any]):
-    """Parses by one of core's parsers; raises for an answer that is cut off or does not match.
+    """Parses with one of core's parsers; raises for an answer that is truncated or does not match.
 
-    Core's parsers complete what was cut off, which serves for the parts of a stream alone: its end
-    is parsed as a whole answer.
+    Core's parsers complete truncated JSON. That is needed for the parts of a stream; its end is
+    parsed as a whole answer.
     """
 
     inner: SkipValidation[BaseOutputParser[Any]]
     is_json: bool = True
-    """Whether the answer is text, not the call of a tool."""
+    """Whether the answer is text, not a tool call."""
     wanted: dict[str, Any] | None = None
     """The JSON schema that a dict must match."""
     expected_type: type = dict
@@ -168,10 +170,10 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
         if partial:
             return self.inner.parse_result(result, partial=True)
         if self.is_json:
-            _check_whole(result[0].text)
+            _check_complete(result[0].text)
         parsed = self.inner.parse_result(result)
         if parsed is None:
-            raise OutputParserException("the model answered without the shape it was asked for")
+            raise OutputParserException("the model did not answer with the requested structure")
         if not isinstance(parsed, self.expected_type):
             raise OutputParserException(f"the model answered with {type(parsed).__name__}")
         if self.wanted and (problem := schema_error(parsed, self.wanted)):
@@ -182,25 +184,25 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
         self,
         input: Iterator[str | BaseMessage],  # noqa: A002 - core's name
     ) -> Iterator[Any]:
-        growing = _Growing(self)
+        parser = _PartialParser(self)
         for item in input:
-            yield from growing.add(item)
-        yield from growing.finish()
+            yield from parser.add(item)
+        yield from parser.finish()
 
     async def _atransform(
         self,
         input: AsyncIterator[str | BaseMessage],  # noqa: A002 - core's name
     ) -> AsyncIterator[Any]:
-        growing = _Growing(self)
+        parser = _PartialParser(self)
         async for item in input:
-            for parsed in growing.add(item):
+            for parsed in parser.add(item):
                 yield parsed
-        for parsed in growing.finish():
+        for parsed in parser.finish():
             yield parsed
 
 
-class _Growing:
-    """The value of a stream, parsed anew with each part."""
+class _PartialParser:
+    """Parses the message so far after each part of a stream."""
 
     def __init__(self, parser: _AnswerParser) -> None:
         self._parser = parser
@@ -209,7 +211,7 @@ class _Growing:
 
     def add(self, item: Any) -> Iterator[Any]:
         if self._message is None or not isinstance(item, AIMessageChunk):
-            self._message = item  # a model whose streaming is switched off gives a whole message
+            self._message = item  # with streaming off the only part is a whole message
         else:
             self._message += item
         yield from self._parse(partial=True)
@@ -224,17 +226,17 @@ class _Growing:
             yield parsed
 
 
-def _check_whole(text: str) -> None:
+def _check_complete(text: str) -> None:
     try:
         parse_json_markdown(text, parser=_first_value)
     except ValueError as problem:
         raise OutputParserException(
-            f"the model answered with no JSON, or it was cut off: {problem}", llm_output=text
+            f"the model's answer is not JSON, or it is truncated: {problem}", llm_output=text
         ) from None
 
 
 def _first_value(text: str) -> Any:
-    """Return the JSON at the beginning of a text; models like to add a word."""
+    """Return the JSON at the beginning of a text; models may add text after it."""
     return json.JSONDecoder(strict=False).raw_decode(text)[0]
 
 
@@ -244,7 +246,7 @@ def _first_value(text: str) -> Any:
 def chain_of(bound: Sequence[Bound], *, include_raw: bool) -> Runnable[Any, Any]:
     """Return a chain that uses the first method, and the others where it fails.
 
-    With `include_raw` it gives raw, parsed and parsing_error, and never raises for an answer.
+    With `include_raw` it returns raw, parsed and parsing_error, and never raises for an answer.
     """
     if include_raw:
         return _raw_chain(bound)
@@ -257,7 +259,7 @@ def _raw_chain(bound: Sequence[Bound]) -> Runnable[Any, Any]:
     if not others:
         return RunnableMap(raw=model) | _ParseRaw(parser, lenient=True)
     ((other, other_parser),) = others
-    # where the second method is refused outright, the first one's answer is returned
+    # if the service refuses the second method, the answer of the first is returned
     safe = other.with_fallbacks([model], exceptions_to_handle=(ResponseFormatError,))
     first = RunnableMap(raw=model) | _ParseRaw(parser, lenient=False)
     second = RunnableMap(raw=safe) | _ParseRaw(other_parser, lenient=True)
@@ -300,7 +302,7 @@ class _ParseRaw(Runnable[Raw, Raw]):
         for item in input:
             received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._parse(_whole(received), config, lenient=True))
+        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
 
     async def atransform(
         self,
@@ -312,18 +314,18 @@ class _ParseRaw(Runnable[Raw, Raw]):
         async for item in input:
             received.append(item["raw"])
             yield AddableDict(item)
-        yield AddableDict(self._parse(_whole(received), config, lenient=True))
+        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
 
     def _parse(self, raw: BaseMessage, config: RunnableConfig | None, *, lenient: bool) -> Raw:
         try:
             return {"parsed": self._parser.invoke(raw, config), "parsing_error": None}
-        except Exception as problem:  # whatever a validator of the caller's raises
+        except Exception as problem:  # a validator of the caller may raise anything
             if not lenient:
                 raise
             return {"parsed": None, "parsing_error": problem}
 
 
-def _whole(received: Sequence[Any]) -> BaseMessage:
-    """Return a stream's message; of a model whose streaming is off it is the last part."""
+def _joined_message(received: Sequence[Any]) -> BaseMessage:
+    """Return a stream's message; with streaming off it is the only part."""
     is_streamed = isinstance(received[-1], AIMessageChunk)
     return add_ai_message_chunks(*received) if is_streamed else received[-1]

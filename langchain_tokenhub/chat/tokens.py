@@ -1,8 +1,8 @@
 """Token counts without a tokenizer. Pure.
 
 LangChain's own estimate of four characters a token is three times too low for Chinese. The weights
-here are tokens for each kind of piece, fitted to DeepSeek's tokenizer on Chinese, English, mixed
-and code texts, and to two others on texts with little Chinese (`tests/data/token_counts.json` has
+are tokens for each kind of piece, fitted to DeepSeek's tokenizer on Chinese, English, mixed and
+code texts, and to two others on texts with little Chinese (`tests/data/token_counts.json` has
 samples and reasons).
 """
 
@@ -83,7 +83,7 @@ def estimate_messages(
 ) -> int:
     """Return the estimated number of tokens of messages and tools; `count` counts text."""
     total = sum(MESSAGE_TOKENS + _message(message, count) for message in messages)
-    return total + (count(_dumped(tools)) if tools else 0)
+    return total + (count(_dump(tools)) if tools else 0)
 
 
 def _message(message: Mapping[str, Any], count: Count) -> int:
@@ -91,9 +91,9 @@ def _message(message: Mapping[str, Any], count: Count) -> int:
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     texts = [part["text"] for part in parts if part["type"] == "text"]
     images = len(parts) - len(texts)
-    texts += [message.get("reasoning_content"), _dumped(calls) if calls else ""]
+    texts += [message.get("reasoning_content"), _dump(calls) if calls else ""]
     return IMAGE_TOKENS * images + sum(map(count, filter(None, texts)))
 
 
-def _dumped(value: Any) -> str:
+def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""Tools and JSON schemas as the service takes them, and values that match a schema. Pure."""
+"""Convert tools and JSON schemas for the service, and check values against a schema. Pure."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 def encode_tools(
     tools: Sequence[Tool], tool_choice: object, *, strict: bool | None = None
 ) -> dict[str, Any]:
-    """Return `tools` and `tool_choice` as the service takes them; nothing if there are no tools.
+    """Return `tools` and `tool_choice` for the service; an empty dict if there are no tools.
 
-    A forced tool goes alone with `required`: the guide knows `none`, `auto` and `required` only.
+    A forced tool is sent alone with `required`: the guide knows only `none`, `auto` and `required`.
 
     Raises:
-        InvalidRequestError: The choice is none of those, nor the name of a tool.
+        InvalidRequestError: The choice is neither one of those nor the name of a tool.
     """
     encoded = [_tool(tool, strict=strict) for tool in tools]
     choice = _choice(tool_choice)
@@ -92,32 +92,32 @@ def _choice(choice: object) -> str | None:
             )
 
 
-# -- agents: LangChain's two strategies for an answer of a shape ----------------------------------
+# -- agents: LangChain's two strategies for structured output --------------------------------------
 
 
 def check_format(response_format: Mapping[str, Any], model: str) -> None:
-    """Refuse `json_schema`, as `ProviderStrategy` asks for it, where it is known not to work.
+    """Refuse `json_schema`, which `ProviderStrategy` uses, where it is known not to work.
 
     Raises:
-        ResponseFormatError: Names the way that works for the model.
+        ResponseFormatError: The model does not support it; the hint names what works.
     """
     row = catalogue.chat_model(model)
     if response_format.get("type") != "json_schema" or row is None or row.json_schema is not False:
         return
     works = (
-        "give create_agent the schema itself, or ToolStrategy(schema); elsewhere use "
+        "pass create_agent the schema itself, or ToolStrategy(schema); elsewhere use "
         "with_structured_output(schema), whose method for this model is function_calling"
     )
     raise ResponseFormatError(
-        f"{model!r} does not honour response_format 'json_schema'",
+        f"{model!r} does not support response_format 'json_schema'",
         hint="choose another model, such as hy3" if row.tools is False else works,
     )
 
 
 def answer_tools(tools: Sequence[Any]) -> list[str]:
-    """Return the names of the tools that only give the answer its shape.
+    """Return the names of the tools that stand for the structured answer.
 
-    `ToolStrategy` makes such tools of its schemas: nothing runs when they are called.
+    `ToolStrategy` creates such tools from its schemas: nothing runs when they are called.
     """
     return [
         tool.name
@@ -129,19 +129,19 @@ def answer_tools(tools: Sequence[Any]) -> list[str]:
 def ask_for_call(
     names: Sequence[str], answer: AIMessage, *, again: bool
 ) -> tuple[AIMessage, HumanMessage]:
-    """Return what is added to the history to ask for a call, after an answer in text.
+    """Return the messages that ask for a tool call after an answer in text.
 
-    An agent that gets text where it needs the call ends without its answer, or asks for ever.
+    An agent that receives text instead of the call ends without its answer, or loops.
 
     Raises:
-        ResponseFormatError: This was asked before.
+        ResponseFormatError: The model was asked before.
     """
     tools = " or ".join(names)
     if again:
         raise ResponseFormatError(
             f"the model answered twice with text and did not call {tools}",
             hint="this model cannot be forced to call a tool: use with_structured_output(schema), "
-            "or a model whose profile says tool_choice",
+            "or a model with tool_choice in its profile",
         )
     return answer, HumanMessage(f"Give this answer by calling the tool {tools}.")
 
@@ -152,22 +152,22 @@ def ask_for_call(
 def without_nullable(schema: Schema) -> dict[str, Any]:
     """Return a JSON schema in which OpenAPI's `nullable: true` is an alternative of type null.
 
-    JSON schema has no such keyword: whoever reads one ignores it. The whole value is never null.
+    JSON schema has no such keyword, and readers ignore it. The whole value is never null.
     """
-    return {name: _converted(name, value) for name, value in schema.items() if name != "nullable"}
+    return {name: _convert(name, value) for name, value in schema.items() if name != "nullable"}
 
 
-def _converted(keyword: str, value: Any) -> Any:
+def _convert(keyword: str, value: Any) -> Any:
     if keyword in _VALUES:
         return value
     if isinstance(value, list):
-        return [_alternatives(one) for one in value]
+        return [_convert_nullable(one) for one in value]
     if keyword in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return {name: _alternatives(one) for name, one in value.items()}
-    return _alternatives(value)
+        return {name: _convert_nullable(one) for name, one in value.items()}
+    return _convert_nullable(value)
 
 
-def _alternatives(schema: Any) -> Any:
+def _convert_nullable(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     converted = without_nullable(schema)
@@ -183,27 +183,29 @@ def schema_error(value: Any, schema: Schema) -> str | None:
 
 
 def _errors(value: Any, schema: Any, root: Schema, path: str) -> Iterator[str]:
-    schema = _resolved(schema, root)
+    schema = _resolve(schema, root)
     shown = f"{path or 'the value'} is {value!r:.80}"
     names = schema.get("type", ())
-    if names and not any(_is(value, one) for one in ([names] if isinstance(names, str) else names)):
+    if names and not any(
+        _is_type(value, one) for one in ([names] if isinstance(names, str) else names)
+    ):
         yield f"{shown}, not {names}"
     if "enum" in schema and value not in schema["enum"]:
-        yield f"{shown}, none of {schema['enum']}"
+        yield f"{shown}, not one of {schema['enum']}"
     for choice in ("anyOf", "oneOf"):
         kinds = schema.get(choice)
         if kinds is not None and all(any(_errors(value, kind, root, "")) for kind in kinds):
-            yield f"{shown}, which is none of its kinds"
+            yield f"{shown}, which matches none of {choice}"
     for part in schema.get("allOf", ()):
         yield from _errors(value, part, root, path)
     if isinstance(value, dict):
-        yield from _in_object(value, schema, root, path)
+        yield from _object_errors(value, schema, root, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         for number, item in enumerate(value):
             yield from _errors(item, schema["items"], root, f"{path}[{number}]")
 
 
-def _in_object(value: dict[str, Any], schema: Schema, root: Schema, path: str) -> Iterator[str]:
+def _object_errors(value: dict[str, Any], schema: Schema, root: Schema, path: str) -> Iterator[str]:
     required = schema.get("required", ())
     if missing := sorted(name for name in required if name not in value):
         yield f"{path + ' ' if path else ''}is without {', '.join(missing)}"
@@ -212,7 +214,7 @@ def _in_object(value: dict[str, Any], schema: Schema, root: Schema, path: str) -
             yield from _errors(value[name], inner, root, f"{path}.{name}" if path else name)
 
 
-def _is(value: Any, name: str) -> bool:
+def _is_type(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
     if isinstance(value, float) and name == "integer":
@@ -220,8 +222,8 @@ def _is(value: Any, name: str) -> bool:
     return name not in _TYPES or isinstance(value, _TYPES[name])
 
 
-def _resolved(schema: Any, root: Schema) -> Schema:
-    """Return the schema that `$ref` leads to; anything that is not a schema demands nothing."""
+def _resolve(schema: Any, root: Schema) -> Schema:
+    """Return the schema that `$ref` refers to; anything that is not a schema accepts any value."""
     seen = 0
     while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and seen < 100:
         found: Any = root

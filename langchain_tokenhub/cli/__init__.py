@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; the help lists them.
     """
     configure_streams()
-    # what a log tells a program, the command tells its user
+    # the command itself prints what is logged for programs
     logging.getLogger("langchain_tokenhub").addHandler(logging.NullHandler())
     given = [decode_argument(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     translate = Translator(language_of(given, os.environ))

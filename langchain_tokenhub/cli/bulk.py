@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,7 +54,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     shots = bulk.run(options.rows, out=options.save_to, **_run_options(options, console))
     ended: list[Outcome] = []
     try:
-        with _Progress(console, Path(options.rows).name, shots) as progress:
+        with (
+            redirect_stdout(sys.stderr),  # Ray prints there when a worker dies
+            _Progress(console, Path(options.rows).name, shots) as progress,
+        ):
             for outcome in shots:
                 _write_outcome(console, outcome)
                 progress.show()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from langchain_tokenhub.cli.console import Console, Translator, joined_words, read_stdin
+from langchain_tokenhub.cli.console import Console, Translator, join_words, read_stdin
 from langchain_tokenhub.cli.exit_codes import UsageError, report_error
 from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import TokenHubError
@@ -43,7 +43,7 @@ def add_chat(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Answer the prompt, or hold a conversation where there is none and stdin is a terminal."""
+    """Answer the prompt, or hold a conversation if there is none and stdin is a terminal."""
     from langchain_tokenhub.chat_models import ChatTokenHub
 
     given = {name: getattr(options, name) for name in _FIELDS}
@@ -52,10 +52,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console, ChatTokenHub(model=options.model, **fields, **connection(options)), options
     )
     if not options.prompt and sys.stdin.isatty():
-        return conversation.converse(_typed_lines(console))
-    prompt = joined_words(options.prompt) if options.prompt else read_stdin()
+        return conversation.converse(_read_lines(console))
+    prompt = join_words(options.prompt) if options.prompt else read_stdin()
     if not prompt and not options.image:
-        raise UsageError(console.translate("nothing-said"))
+        raise UsageError(console.translate("no-prompt"))
     conversation.ask(_content(prompt, options.image))
     return 0
 
@@ -134,7 +134,7 @@ class Conversation:
             report_error(self._console, error, self._options)
 
 
-def _typed_lines(console: Console) -> Iterator[str]:
+def _read_lines(console: Console) -> Iterator[str]:
     """Yield the lines typed, until Ctrl-D or Ctrl-C at the prompt."""
     with suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - makes `input` editable

@@ -13,7 +13,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
@@ -38,16 +38,17 @@ class Console:
     translate: Translator
     as_json: bool = False
     quiet: bool = False
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
 
     def write(self, text: str, stream: TextIO) -> None:
-        """Write a piece of text at once; stdout gets control codes where it is not a terminal."""
-        is_verbatim = stream is sys.stdout and not stream.isatty()
+        """Write text at once; control codes are kept on a stdout that is not a terminal."""
+        is_verbatim = stream is self.stdout and not stream.isatty()
         stream.write(text if is_verbatim else strip_control_codes(text))
         stream.flush()
 
     def write_line(self, text: str) -> None:
         """Write a line to stdout."""
-        self.write(f"{text}\n", sys.stdout)
+        self.write(f"{text}\n", self.stdout)
 
     def write_message(self, text: str) -> None:
         """Write a line to stderr."""
@@ -63,11 +64,11 @@ class Console:
 
     @property
     def columns(self) -> int:
-        """The columns of the terminal; for a file more than any line needs."""
-        return terminal_size(sys.stdout).columns if sys.stdout.isatty() else sys.maxsize
+        """The columns of the terminal; unlimited for a file."""
+        return terminal_size(self.stdout).columns if self.stdout.isatty() else sys.maxsize
 
     def write_table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Write aligned columns to stdout; a terminal's edge cuts the last one."""
+        """Write aligned columns to stdout; the last one is truncated at a terminal's edge."""
         widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (
@@ -77,7 +78,7 @@ class Console:
 
 
 def strip_control_codes(text: str) -> str:
-    """Replace control codes, which could manipulate a terminal."""
+    """Replace control codes, which could control a terminal."""
     return _CONTROL.sub("\ufffd", text)
 
 
@@ -92,7 +93,7 @@ def wrap_text(text: str, width: int) -> list[str]:
 
 
 def configure_streams() -> None:
-    """Replace what a stream cannot encode, and streams that the shell has closed."""
+    """Make streams replace characters they cannot encode, and replace closed streams."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nothing = Path(os.devnull)
@@ -104,7 +105,7 @@ def configure_streams() -> None:
 
 
 def decode_argument(argument: str) -> str:
-    """Decode an argument as UTF-8 where the locale could not."""
+    """Decode an argument as UTF-8 if the locale could not."""
     with suppress(UnicodeError):
         return os.fsencode(argument).decode("utf-8")
     return argument
@@ -118,7 +119,7 @@ def read_stdin() -> str:
     return str(raw.read().decode("utf-8-sig", "replace")).strip()
 
 
-def joined_words(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Return the words of a prompt as one text; `-` stands for stdin."""
     return " ".join(read_stdin() if word == "-" else word for word in words)
 
@@ -140,8 +141,8 @@ def show_warnings(console: Console) -> Iterator[None]:
 class RunProgress:
     """A bar with counts and a status line for a run of many jobs.
 
-    On a terminal both are redrawn, below whatever is printed meanwhile; elsewhere a line is printed
-    for each tenth of the run.
+    On a terminal both are redrawn below other output; elsewhere a line is printed for each tenth of
+    the run.
 
     Example:
         ```python
@@ -150,8 +151,8 @@ class RunProgress:
         ```
 
     Args:
-        console: Whose `quiet` option is honoured.
-        label: What is shown before the bar.
+        console: Its `quiet` option hides the bar.
+        label: Text before the bar.
         total: Number of jobs.
         done: Number of jobs that had ended before this run.
     """
@@ -204,8 +205,8 @@ class Translator:
         text = _texts()[name][self.language]
         return text.format(**values) if values else text
 
-    def own_half(self, text: str) -> str:
-        """Return the part of a hint, `English / 中文`, that is in this language."""
+    def hint_in_language(self, text: str) -> str:
+        """Return the part of a hint, `English / 中文`, in this language."""
         parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
         return parts[-1 if self.language == "zh" else 0]
 
@@ -245,10 +246,10 @@ def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Lan
 def argument_after(arguments: Sequence[str], *options: str) -> str | None:
     """Return the value of an option that the parser itself depends on."""
     found = None
-    for here, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, value = here.partition("=")
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, value = argument.partition("=")
         if name in options and (equals or following):
             found = value if equals else following
-        elif here[:2] in options:
-            found = here[2:]
+        elif argument[:2] in options:
+            found = argument[2:]
     return found

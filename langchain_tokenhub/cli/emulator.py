@@ -20,7 +20,7 @@ def add_emulator(parser: Parser) -> None:
 
 def emulate(options: argparse.Namespace, console: Console) -> int:
     """Run the emulator until Ctrl-C."""
-    from langchain_tokenhub.testing.__main__ import emulator, exports, serve
+    from langchain_tokenhub.testing.__main__ import exports, make_emulator, serve
 
     def announce(url: str) -> None:
         if console.as_json:
@@ -30,7 +30,7 @@ def emulate(options: argparse.Namespace, console: Console) -> int:
             console.write_line(exports(options, url))
 
     try:
-        hub = emulator(options)
+        hub = make_emulator(options)
     except ImportError:
         raise UsageError(console.translate("emulator-missing")) from None
     serve(hub, announce)

@@ -29,7 +29,7 @@ _NEEDS_AGAIN = (errors.SubmissionUnknownError, errors.JobNotFoundError, errors.R
 
 
 class UsageError(Exception):
-    """The command line is wrong; the text says what to do."""
+    """The command line is wrong; the text explains how to correct it."""
 
 
 def exit_code(error: TokenHubError) -> int:
@@ -58,11 +58,11 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str:
         return console.translate("hint-again")
     if isinstance(error, errors.AuthenticationError) and error.status is None:
         return console.translate("hint-key")
-    return console.translate.translated(console.translate.own_half(error.hint or ""))
+    return console.translate.translated(console.translate.hint_in_language(error.hint or ""))
 
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:
-    """Return how to collect a job that is paid for."""
+    """Return the text on how to collect a job that is paid for."""
     return console.translate("goes-on", id=job.id, command=resume_command(job, options))
 
 

@@ -1,4 +1,4 @@
-"""`tokenhub jobs`, and the records of jobs in a folder: sidecars and the ledger of calls.
+"""`tokenhub jobs`, and the records of jobs in a folder: sidecars and a ledger.
 
 A call stays in the folder's ledger until its files are saved, so that the same command after Ctrl-C
 or a crash resumes its job, and a later one submits a new job.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 SHORT_ID = 12
-"""Last characters of a job's id that file names end with."""
+"""Length of the end of a job's id in file names."""
 _LONG_ID = 20
 _WIDE = 130
 """Columns of a terminal in which long ids are shown whole."""
@@ -70,7 +70,7 @@ def list_jobs(options: argparse.Namespace, console: Console) -> int:
 
 
 def _refresh(job: Job, options: argparse.Namespace) -> Job:
-    """Query an unfinished job; its status is `unknown` where the service does not know it."""
+    """Query an unfinished job; its status is `unknown` if the service does not know it."""
     if job.ended:
         return job
     try:
@@ -103,7 +103,7 @@ def media_tool(
     folder: Path,
     progress: Bar | None = None,
 ) -> MediaTool:
-    """Return the tool of a kind, with the fields that the options give."""
+    """Return the tool of a kind, with the fields from the options."""
     from langchain_tokenhub.tools.media_tools import TOOLS
 
     return TOOLS[kind](
@@ -138,7 +138,7 @@ def known_jobs(folder: Path) -> list[Job]:
 
 
 def find_job(folder: Path, job_id: str) -> Job | None:
-    """Return the folder's job of that id, or the only one whose id ends so."""
+    """Return the folder's job of that id, or the only one whose id ends with it."""
     if (found := sidecar_job(folder, job_id)) is not None:
         return found[0]
     known, ending = known_jobs(folder), job_id.removeprefix("…")
@@ -161,5 +161,5 @@ def _timestamp(job: Job) -> float:
 
 
 def _entries(folder: Path) -> list[Entry]:
-    """Return the entries of a folder's ledger; files that are no records have no key."""
+    """Return the entries of a folder's ledger; other files have no key."""
     return [entry for entry in read_entries(FolderBackend(ledger_path(folder))) if entry.key]

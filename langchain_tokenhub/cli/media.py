@@ -18,7 +18,7 @@ from langchain_tokenhub.cli.console import (
     Console,
     Translator,
     argument_after,
-    joined_words,
+    join_words,
 )
 from langchain_tokenhub.cli.parser import (
     FOLDER,
@@ -32,7 +32,7 @@ from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
-_GONE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
+_UNAVAILABLE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
 def add_media(kind: Kind, parser: Parser) -> None:
@@ -94,13 +94,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def resume(options: argparse.Namespace, console: Console) -> int:
     """Collect a job that was submitted earlier."""
     folder = _folder(options, console.translate)
-    job = _known_job(options, folder, console.translate)
+    job = _find_job(options, folder, console.translate)
     bar = _bar(console, job.model, job.kind)
     tool = jobs.media_tool(options, job.model, job.kind, folder, bar)
     try:
         with closing(bar):
             result = tool.result(job)
-    except _GONE:
+    except _UNAVAILABLE:
         jobs.remove_entry(folder, job.id)
         raise
     except KeyboardInterrupt as interrupt:
@@ -108,7 +108,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     return _report_result(console, result, folder)
 
 
-def _known_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
+def _find_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
     known = jobs.find_job(folder, options.job_id)
     if known is not None:
         return known
@@ -122,7 +122,7 @@ def _known_job(options: argparse.Namespace, folder: Path, translate: Translator)
 
 
 def _folder(options: argparse.Namespace, translate: Translator) -> Path:
-    """Return where to save; refuse what looks like a file name, which would become a folder."""
+    """Return where to save; refuse a name that looks like a file's."""
     folder = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if media in {"image", "video", "model"} and not folder.is_dir():
@@ -185,7 +185,7 @@ def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
 
 
 _DEST = "param:"
-"""Prefix of a parameter in the parsed options, which keeps it apart from other options."""
+"""Prefix of a parameter in the parsed options, to distinguish it from other options."""
 AddOption = Callable[..., argparse.Action]
 
 
@@ -210,13 +210,13 @@ def _add_params(parser: Parser, model: str, kind: Kind) -> None:
 
 
 def given_params(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that were given."""
+    """Return the parameters on the command line."""
     found = {
         name.removeprefix(_DEST): value
         for name, value in vars(options).items()
         if name.startswith(_DEST) and value is not None
     }
-    prompt = joined_words(options.prompt)
+    prompt = join_words(options.prompt)
     return {"prompt": prompt, **found} if prompt else found
 
 
@@ -237,7 +237,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def _integer(text: str) -> Any:
-    """Return an integer; other text stays as it is, so that the field's own error refuses it."""
+    """Return an integer; other text is returned unchanged and refused by the field."""
     try:
         return int(text)
     except ValueError:
@@ -284,6 +284,6 @@ def _add_option(
 
 
 def _placeholder(field: Mapping[str, Any], other: str) -> str:
-    """Return what stands for an option's value in the help."""
+    """Return the placeholder of an option's value in the help."""
     choices = "|".join(map(str, field.get("enum", ())))
     return choices if choices and len(choices) <= 40 else other

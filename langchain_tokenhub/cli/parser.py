@@ -37,7 +37,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with translated texts. Options cannot be shortened: new ones would break scripts."""
+    """A parser with translated texts; options cannot be abbreviated."""
 
     arguments: Sequence[str] = ()
     """The whole command line."""
@@ -85,7 +85,7 @@ def parse(
 ) -> argparse.Namespace:
     """Return the options; without a command, their `run` prints the help.
 
-    Only the command in `arguments` gets its options, which saves the import of the others.
+    Only the command in `arguments` gets its options, so that the others are not imported.
     """
     parser = Parser(
         translate,
@@ -135,7 +135,7 @@ def add_folder(parser: Parser) -> None:
 
 
 def connection(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the connection fields that were given."""
+    """Return the connection fields on the command line."""
     names = ("site", "base_url", "timeout", "max_retries")
     given = {name: getattr(options, name) for name in names}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Paid jobs: submit, watch, collect, keep. LangChain's tools are in `tools`."""
+"""Paid jobs: submit, poll, collect, record. LangChain's tools are in `tools`."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ Outcome: TypeAlias = MediaResult | TokenHubError
 
 MAX_CONCURRENT = 16
 """Polls and downloads that run at one time."""
-MOST_NAMED = 50
+MAX_NAMED = 50
 """Job ids in the note of an interruption."""
 
 
-async def outcomes(
+async def wait_for_all(
     jobs: Iterable[Job], runner_for: Callable[[Job], JobRunner]
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the result or error of each job, in the order in which they end.
@@ -52,7 +52,7 @@ async def outcomes(
                     yield outcome
     except GeneratorExit:
         raise
-    except BaseException as interruption:  # also what a foreign function raises
+    except BaseException as interruption:  # also what a listener raises
         interruption.add_note(driver.note())
         logger.warning("interrupted; %s", driver.note())
         raise
@@ -94,7 +94,7 @@ class _Driver:
         del self.left[watch]
 
     async def steps(self) -> list[tuple[Watch, Outcome | None]]:
-        """Start what is due, wait until a step ends or another is due, return what ended."""
+        """Start the steps that are due, wait until one ends or is due, return those that ended."""
         runtime = next(iter(self.left.values())).service.transport.runtime
         while self._has_room and self._heap[0][0] <= runtime.now():
             watch = heapq.heappop(self._heap)[2]
@@ -103,7 +103,7 @@ class _Driver:
             future.add_done_callback(self._wake)
         seconds = max(0.0, self._heap[0][0] - runtime.now()) if self._has_room else None
         await runtime.wait(self._wakeup, seconds)
-        self._wakeup = Future()  # before the look at what ended: what ends later sets it
+        self._wakeup = Future()  # before reading `_ended`: a step that ends later sets it
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         return [(self._running.pop(future), future.result()) for future in ended]
 
@@ -113,15 +113,15 @@ class _Driver:
 
     def _wake(self, future: Future[Outcome | None]) -> None:
         self._ended.append(future)
-        with suppress(InvalidStateError):  # set already, or an interrupted wait cancelled it
+        with suppress(InvalidStateError):  # it is set already, or was cancelled by an interruption
             self._wakeup.set_result(None)
 
     def note(self) -> str:
-        """Return the note of an interruption, which names the jobs that go on."""
+        """Return the note of an interruption, with the jobs that continue."""
         ids = [f"{watch.job.model}/{watch.job.id}" for watch in self.left]
-        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
         return (
-            f"{len(ids)} jobs go on and are paid for: {', '.join(ids[:MOST_NAMED])}{more}; "
+            f"{len(ids)} jobs continue and are paid for: {', '.join(ids[:MAX_NAMED])}{more}; "
             "collect them with results(jobs)"
         )
 

@@ -19,7 +19,7 @@ from langchain_tokenhub.transport import Answer
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
-# documented words, and others that clients have reported
+# documented values, and others that clients have reported
 _WORDS: dict[Status, str] = {
     "queued": "queued pending wait waiting submitted",
     "in_progress": "in_progress processing running run",
@@ -37,13 +37,13 @@ _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
 
 
-def decode_submitted(
+def decode_submit(
     answer: Answer, facts: MediaKind, model: str, *, submitted_at: datetime, now: datetime
 ) -> Job | None:
-    """Return the job that a submit was answered with, or None if the answer has no id.
+    """Return the job in the answer to a submit, or None if the answer has no id.
 
-    An id means that the job was accepted, whatever else the answer says. An answer that holds its
-    files already (hy-image-lite) is a completed job whose id is the request's.
+    An id means that the job was accepted, whatever else the answer holds. An answer with files
+    (hy-image-lite) is a completed job whose id is that of the request.
     """
     data = answer.data
     if not isinstance(data, Mapping):
@@ -57,10 +57,10 @@ def decode_submitted(
     job = Job(
         kind=facts.kind, model=model, id=job_id, submitted_at=submitted_at, created_at=created_at
     )
-    return _updated(job, answer, "completed" if files else status, files, now)
+    return _update(job, answer, "completed" if files else status, files, now)
 
 
-def decode_queried(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
+def decode_query(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
     """Return `job` updated from the answer to a query."""
     data = answer.data
     if not isinstance(data, Mapping):
@@ -68,12 +68,10 @@ def decode_queried(job: Job, answer: Answer, facts: MediaKind, *, now: datetime)
     files = decode_files(data, facts, now)
     implied: Status = "failed" if reports_failure(data) else "unknown"
     status = _status(data, "completed" if files else implied)
-    return _updated(job, answer, status, files if status == "completed" else [], now)
+    return _update(job, answer, status, files if status == "completed" else [], now)
 
 
-def _updated(
-    job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime
-) -> Job:
+def _update(job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime) -> Job:
     data = answer.data
     return Job(
         **{
@@ -85,7 +83,7 @@ def _updated(
             "progress": _percent(data.get("progress")),
             "error": _fault(data) if status == "failed" else None,
             "files": files,
-            "raw_revised_prompt": _revised(data) or job.raw_revised_prompt,
+            "raw_revised_prompt": _revised_prompt(data) or job.raw_revised_prompt,
             "service_status": _word(data) or job.service_status,
         }
     )
@@ -112,7 +110,7 @@ def _completed_at(job: Job, data: Mapping[str, Any], now: datetime) -> datetime:
 def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
     """Return why a submit was refused, or None if it was accepted or no reason is given.
 
-    Where the model answers `at_once`, an answer with files needs no job id.
+    If the model answers `at_once`, an answer with files needs no job id.
     """
     if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
         return None
@@ -130,7 +128,7 @@ def is_accepted(data: Any) -> bool:
 
 
 def refusal_text(data: Any) -> str | None:
-    """Return what a refused submit says, although it has no error body; None if it has an id."""
+    """Return the text of a refused submit without an error body; None if it has an id."""
     if not isinstance(data, Mapping) or _job_id(data):
         return None
     job_id = data.get("id")
@@ -140,7 +138,7 @@ def refusal_text(data: Any) -> str | None:
 
 
 def _job_id(data: Mapping[str, Any]) -> str | None:
-    """Return the id of an accepted job; an empty one, or one of zeros, is a refusal's."""
+    """Return the id of an accepted job; an empty id, or one of zeros, means a refusal."""
     match data.get("id"):
         case bool():
             return None
@@ -151,7 +149,7 @@ def _job_id(data: Mapping[str, Any]) -> str | None:
 
 
 def _has_files(data: Mapping[str, Any]) -> bool:
-    return any(_first(e, _URLS) or _decoded(_first(e, _BASE64)) for e in _entries(data))
+    return any(_first(e, _URLS) or _decode_base64(_first(e, _BASE64)) for e in _entries(data))
 
 
 def reports_failure(data: Any) -> bool:
@@ -201,7 +199,7 @@ def _status(data: Mapping[str, Any], default: Status) -> Status:
     known = _STATUS.get(word.strip().lower())
     if known is None and word not in _unknown_words:
         _unknown_words.add(word)
-        logger.warning("unknown job status %r; the job is still waited for", word)
+        logger.warning("unknown job status %r; the job is still polled", word)
     return known or "unknown"
 
 
@@ -225,14 +223,14 @@ def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFile | None:
     url = _first(entry, _URLS)
-    data = None if url else _decoded(_first(entry, _BASE64))
+    data = None if url else _decode_base64(_first(entry, _BASE64))
     if url is None and data is None:
         return None
     fields = {
         "url": url,
         "type": _type(entry, url, data, facts),
         "preview_url": _first(entry, _PREVIEWS),
-        "expires_at": (_signed_until(url) or now + timedelta(seconds=facts.link_life))
+        "expires_at": (_signature_expiry(url) or now + timedelta(seconds=facts.link_life))
         if url
         else None,
     }
@@ -247,7 +245,7 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
     return known or found or _DEFAULT_TYPES[facts.kind]
 
 
-def _signed_until(url: str | None) -> datetime | None:
+def _signature_expiry(url: str | None) -> datetime | None:
     """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
     query = {
         name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
@@ -278,7 +276,7 @@ def _percent(value: Any) -> int | None:
         return None
 
 
-def _decoded(text: str | None) -> bytes | None:
+def _decode_base64(text: str | None) -> bytes | None:
     if not text:
         return None
     try:
@@ -287,7 +285,7 @@ def _decoded(text: str | None) -> bytes | None:
         return None
 
 
-def _revised(data: Mapping[str, Any]) -> str | None:
+def _revised_prompt(data: Mapping[str, Any]) -> str | None:
     texts = (_text(entry.get("revised_prompt")) for entry in _entries(data))
     return next((text for text in texts if text), None)
 

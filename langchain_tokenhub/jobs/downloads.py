@@ -1,4 +1,4 @@
-"""Downloads results: complete or not at all, byte for byte; a cut download is continued.
+"""Downloads results, complete or not at all; an interrupted download is continued.
 
 Disk access goes through the runtime's `blocking`, so that a slow disk blocks no event loop.
 """
@@ -25,7 +25,7 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.file_store import create_part, move_to_free_name, unpack
 from langchain_tokenhub.jobs.media_types import (
     HEAD,
-    PICTURES,
+    IMAGES,
     TAIL,
     VIDEOS,
     is_error_page,
@@ -33,20 +33,20 @@ from langchain_tokenhub.jobs.media_types import (
     media_type_of,
 )
 from langchain_tokenhub.transport import Runtime
-from langchain_tokenhub.transport.download import Fetched, fetch
+from langchain_tokenhub.transport.download import RemoteFile, fetch
 
 MAX_BYTES = 2 * 1024**3
-"""Of one file."""
+"""Bytes of one file."""
 CHUNK = 1024 * 1024
 """Bytes buffered before they are written."""
 MAX_STALLED_TRIES = 5
-"""Consecutive attempts that bring no further bytes."""
+"""Consecutive attempts without any further byte."""
 MAX_TRIES = 50
-"""Attempts in all."""
+"""Attempts in total."""
 PAUSE = 0.5
 """Seconds before the second attempt; each further pause is this much longer."""
 _SUFFIXES = {"jpeg": "jpg"}
-_RECOGNISABLE = PICTURES | VIDEOS | {"glb"}
+_RECOGNISABLE = IMAGES | VIDEOS | {"glb"}
 """Types that the first bytes always show."""
 _ZIPPED = frozenset({"zip", "usdz"})
 """Types whose first bytes are those of a ZIP."""
@@ -61,7 +61,7 @@ class Source:
         data: Bytes that came inside the answer.
         path: The saved file.
         type: `png`, `mp4`, `glb`, `obj` …
-        job: Whose file it is.
+        job: The job that the file belongs to.
         allow_loopback: Whether the link may lead to loopback.
     """
 
@@ -73,21 +73,21 @@ class Source:
     allow_loopback: bool = False
 
 
-_dead_links: set[int] = set()
-"""Hashes of links that a file host has refused in this process, whatever their expiry time says."""
-_MAX_DEAD_LINKS = 100_000
+_expired_links: set[int] = set()
+"""Hashes of links that a file host has refused in this process, whatever their expiry time."""
+_MAX_EXPIRED_LINKS = 100_000
 
 
-def is_known_dead(url: str) -> bool:
+def is_known_expired(url: str) -> bool:
     """Return True if a file host has refused `url` before."""
-    return hash(url) in _dead_links
+    return hash(url) in _expired_links
 
 
 async def read(runtime: Runtime, source: Source) -> bytes:
     """Return the bytes: from the answer, the saved file or the link.
 
     Raises:
-        ResultExpiredError: The link is dead.
+        ResultExpiredError: The link has expired.
     """
     if source.data is not None:
         return source.data
@@ -103,13 +103,13 @@ async def save(
 ) -> tuple[Path, Path | None]:
     """Save a file in `folder` as `stem` and its suffix.
 
-    A number is added to a name that exists. An OBJ that is a ZIP is also unpacked beside it.
+    A number is added to a name that exists. An OBJ that is a ZIP is also unpacked next to it.
 
     Returns:
         The file, and the folder into which it was unpacked.
 
     Raises:
-        ResultExpiredError: The link is dead.
+        ResultExpiredError: The link has expired.
         OSError: The disk failed.
     """
     part = await runtime.blocking(create_part, folder, stem)
@@ -124,14 +124,14 @@ async def save(
     return path, await _unpack(runtime, path) if is_zipped else None
 
 
-async def is_dead(runtime: Runtime, source: Source) -> bool:
+async def is_link_expired(runtime: Runtime, source: Source) -> bool:
     """Return True if the file host refuses the link; one small request."""
     try:
         await _Download(runtime, source, io.BytesIO()).probe()
     except ResultExpiredError:
         return True
     except TokenHubError:
-        return False  # undecided; the service itself may reach it
+        return False  # not known; the service itself may reach it
     return False
 
 
@@ -178,10 +178,10 @@ class _Download:
         for _ in range(MAX_TRIES):
             before = self.size
             try:
-                fetched = await self._fetch()
-                async with aclosing(fetched.pieces):
-                    self._prepare(fetched)
-                    await self._receive(fetched)
+                remote = await self._fetch()
+                async with aclosing(remote.pieces):
+                    self._prepare(remote)
+                    await self._receive(remote)
                 self._check_content()
                 return await self.runtime.blocking(self._verify_md5)
             except RETRYABLE as error:
@@ -200,13 +200,13 @@ class _Download:
                     break
         self._check_content()
 
-    async def _fetch(self) -> Fetched:
-        """Open the link for what is missing, or for the whole file if it cannot be continued."""
+    async def _fetch(self) -> RemoteFile:
+        """Open the link at the missing part, or at the start if the file cannot be continued."""
         url, is_loopback = self.source.url, self.source.allow_loopback
         if url is None:
             raise InvalidRequestError(
                 "the file has neither link nor path, and its bytes were not kept",
-                hint="call result(job) while the service knows the job, for 24 hours",
+                hint="call result(job) within 24 hours, while the service knows the job",
             )
         try:
             return await fetch(
@@ -216,7 +216,7 @@ class _Download:
             raise
         except TokenHubError as error:
             if error.status in {403, 404, 410}:
-                raise _expired(self.source, f"HTTP {error.status}", error.status) from None
+                raise _expired_error(self.source, f"HTTP {error.status}", error.status) from None
             if error.status != 416:
                 raise
         self._restart()  # the range is beyond the end of the file
@@ -227,22 +227,22 @@ class _Download:
         self.file.seek(0)
         self.file.truncate()
 
-    def _prepare(self, fetched: Fetched) -> None:
-        """Check that the answer continues what is there, or begin anew."""
-        if fetched.start == 0:
+    def _prepare(self, remote: RemoteFile) -> None:
+        """Check that the answer continues the file, or start again."""
+        if remote.start == 0:
             self._restart()
-            self.md5 = fetched.md5
-        elif fetched.start != self.size or (fetched.etag != self.etag and self.size > 0):
+            self.md5 = remote.md5
+        elif remote.start != self.size or (remote.etag != self.etag and self.size > 0):
             self._restart()
-            raise APIConnectionError("the file host continued at another place, or another file")
-        self.etag = fetched.etag
+            raise APIConnectionError("the file host sent another part, or another file")
+        self.etag = remote.etag
 
-    async def _receive(self, fetched: Fetched) -> None:
-        expected = self.size + (fetched.size or 0)
+    async def _receive(self, remote: RemoteFile) -> None:
+        expected = self.size + (remote.size or 0)
         buffered = bytearray()
         try:
             _check_size(expected)
-            async for piece in fetched.pieces:
+            async for piece in remote.pieces:
                 buffered += piece
                 _check_size(self.size + len(buffered))
                 if len(buffered) >= CHUNK:
@@ -252,7 +252,7 @@ class _Download:
         finally:
             self.write(bytes(buffered))  # kept after a cut, and continued
         is_cut = self.size < expected
-        if fetched.size is None:
+        if remote.size is None:
             is_cut = is_truncated(self.head, self.tail, self.size)
         if is_cut:
             raise APIConnectionError(f"the file ended after {self.size} of {expected or '?'} bytes")
@@ -261,11 +261,11 @@ class _Download:
         if self.size == 0:
             raise APIConnectionError("the file is empty")
         if is_error_page(self.head, self.source.type):
-            raise _expired(self.source, "the file host sent an error page")
-        _dead_links.discard(hash(self.source.url))
+            raise _expired_error(self.source, "the file host sent an error page")
+        _expired_links.discard(hash(self.source.url))
 
     def _verify_md5(self) -> None:
-        """Compare with the host's MD5; after a second mismatch a paid file is kept all the same."""
+        """Compare with the host's MD5; after a second mismatch the paid file is kept."""
         if self.md5 is None:
             return
         self.file.seek(0)
@@ -285,28 +285,30 @@ def _check_size(size: int) -> None:
         raise InvalidRequestError(f"the file is larger than {MAX_BYTES} bytes")
 
 
-def _expired(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
-    if len(_dead_links) >= _MAX_DEAD_LINKS:
-        _dead_links.clear()
-    _dead_links.add(hash(source.url))
+def _expired_error(source: Source, reason: str, status: int | None = None) -> ResultExpiredError:
+    if len(_expired_links) >= _MAX_EXPIRED_LINKS:
+        _expired_links.clear()
+    _expired_links.add(hash(source.url))
     return ResultExpiredError(
-        f"the link to the file is dead ({reason})",
+        f"the link to the file has expired ({reason})",
         status=status,
         job=source.job,
-        hint="result(job) asks for a fresh link while the service knows the job, for 24 hours",
+        hint="result(job) returns a fresh link within 24 hours, while the service knows the job",
     )
 
 
 def _suffix(declared: str, found: str | None) -> str:
-    """Return the suffix for what a file is by its content, else as declared."""
+    """Return the suffix of a file by its content, else the declared one."""
     declared = _SUFFIXES.get(declared, declared)
     if found is None and declared in _RECOGNISABLE:
-        warn_user(f"a file declared as {declared} does not begin like one; it was saved as it is")
+        warn_user(
+            f"a file declared as {declared} is not recognised as one; it was saved as {declared}"
+        )
     if found is None or found == declared or declared in _ZIPPED:
         return declared
-    same_kind = {declared, found} <= PICTURES or {declared, found} <= VIDEOS
+    same_kind = {declared, found} <= IMAGES or {declared, found} <= VIDEOS
     if not same_kind and found != "zip":
-        warn_user(f"a file declared as {declared} begins like {found}; it was saved as {found}")
+        warn_user(f"a file declared as {declared} is {found}; it was saved as {found}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Writes files: under portable names, complete or not at all, never over other files."""
+"""Writes files with portable names: complete or not at all, and never over other files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from langchain_tokenhub.errors import InvalidRequestError
 
 MAX_NAME_BYTES = 80
-"""Of a stem. Linux allows 255 bytes a name, eCryptfs 143; suffix and number are added to it."""
+"""Bytes of a stem. Linux allows 255 bytes a name, eCryptfs 143; suffix and number are added."""
 MAX_UNPACKED_FILES = 1000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 MAX_GROWTH = 200
@@ -38,8 +38,8 @@ def stem_of(text: str, job_id: str | None = None) -> str:
     """Return a file name without suffix, made from a prompt and the job's id.
 
     Args:
-        text: The prompt; truncated at a character, counted in bytes.
-        job_id: Its end distinguishes two pictures of one prompt.
+        text: The prompt; truncated to `MAX_NAME_BYTES` at a character.
+        job_id: Its end distinguishes two results of one prompt.
     """
     plain = unicodedata.normalize("NFC", text)
     plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
@@ -65,7 +65,7 @@ def _encodable(stem: str) -> str:
     return stem
 
 
-def _numbered(stem: str) -> Iterator[str]:
+def _candidate_stems(stem: str) -> Iterator[str]:
     yield stem
     yield from (f"{stem}-{count}" for count in range(2, 10_000))
 
@@ -87,7 +87,7 @@ def _is_reserved(name: str) -> bool:
 
 
 def create_part(folder: Path, stem: str) -> Path:
-    """Create an empty file for what is to become `stem`; so is `folder`, if missing."""
+    """Create a temporary file for `stem`, and `folder` if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{_encodable(stem)}.part-{secrets.token_hex(4)}"
     part.open("xb").close()
@@ -96,7 +96,7 @@ def create_part(folder: Path, stem: str) -> Path:
 
 def move_to_free_name(part: Path, suffix: str) -> Path:
     """Move a complete file to the first free name, atomically, and return the new path."""
-    for stem in _numbered(part.stem):
+    for stem in _candidate_stems(part.stem):
         target = part.with_name(f"{stem}.{suffix}")
         if target.with_name(f"{target.name}.json").exists():
             continue  # the name of the sidecar is in use
@@ -109,13 +109,13 @@ def move(part: Path, target: Path) -> Path:
     """Move a file to a name that is not in use, atomically.
 
     Raises:
-        FileExistsError: It is in use.
+        FileExistsError: The name is in use.
     """
     try:
         os.link(part, target)
     except FileExistsError:
         raise
-    except (OSError, AttributeError):  # no hard links here: claim the name with an empty file
+    except (OSError, AttributeError):  # no hard links: claim the name with an empty file
         target.open("xb").close()
         try:
             return part.replace(target)
@@ -130,7 +130,7 @@ def move(part: Path, target: Path) -> Path:
 
 
 def unpack(archive: Path) -> tuple[Path, list[str]]:
-    """Unpack a ZIP into a new folder beside it, without members that have no safe name.
+    """Unpack a ZIP into a new folder next to it, without members that have no safe name.
 
     Returns:
         The folder, and why members are missing.
@@ -149,16 +149,16 @@ def unpack(archive: Path) -> tuple[Path, list[str]]:
 
 
 def _new_folder(archive: Path) -> Path:
-    for stem in _numbered(archive.stem):
+    for stem in _candidate_stems(archive.stem):
         folder = archive.with_name(stem)
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise FileExistsError(f"no free name beside {archive.name!r}")
+    raise FileExistsError(f"no free name next to {archive.name!r}")
 
 
 def _budget(archive: Path, opened: zipfile.ZipFile) -> int:
-    """Return how many bytes may be unpacked."""
+    """Return the number of bytes that may be unpacked."""
     if len(opened.infolist()) > MAX_UNPACKED_FILES:
         raise InvalidRequestError(f"the archive holds more than {MAX_UNPACKED_FILES} files")
     return min(MAX_UNPACKED_BYTES, 100 * 1024**2 + archive.stat().st_size * MAX_GROWTH)

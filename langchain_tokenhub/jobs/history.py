@@ -1,6 +1,6 @@
 """The account's earlier jobs: of this process, of its ledger, and of the sidecars of saved files.
 
-A sidecar is the JSON file beside a saved file that describes its job.
+A sidecar is the JSON file next to a saved file that describes its job.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 from langchain_tokenhub.transport import Runtime
 
-MOST = 10_000
+MAX_JOBS = 10_000
 """Jobs kept for each account; the oldest are dropped."""
-MOST_HELD = 64 * 1024**2
+MAX_HELD_BYTES = 64 * 1024**2
 """Bytes of unsaved answers kept for each account; the oldest are dropped."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading a JSON file that is no sidecar may raise."""
+"""Errors that reading a JSON file may raise that is not a sidecar."""
 
 
 class RecentJobs:
@@ -46,18 +46,18 @@ class RecentJobs:
         self._lock = threading.Lock()
 
     def keep(self, job: Job, request: JobRequest | None = None) -> None:
-        """Keep a job in its current state, and its request without the files in it."""
+        """Store a job in its current state, and its request without its files."""
         files = [file._without_bytes() if file.path else file for file in job.files]
         job = job.model_copy(update={"files": files})
         size = sum(len(file._data or b"") for file in files)
         with self._lock:
             earlier = self._forget(job.id)
-            self._jobs[job.id] = job, _recorded(request, earlier)
+            self._jobs[job.id] = job, _as_recorded(request, earlier)
             if size:
                 self._sizes[job.id] = size
-            while len(self._jobs) > MOST:
+            while len(self._jobs) > MAX_JOBS:
                 self._forget(next(iter(self._jobs)))
-            while sum(self._sizes.values()) > MOST_HELD and len(self._sizes) > 1:
+            while sum(self._sizes.values()) > MAX_HELD_BYTES and len(self._sizes) > 1:
                 self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
@@ -81,8 +81,8 @@ class RecentJobs:
             return [job for job, _ in reversed(self._jobs.values())]
 
 
-def _recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
-    """Return a request as recorded; its key may be known from before, as sidecars have none."""
+def _as_recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
+    """Return a request as it is recorded; sidecars have no key, so an earlier one is kept."""
     if request is None:
         return earlier
     key = request.key or (earlier.key if earlier else "")
@@ -108,7 +108,7 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(kw_only=True)
 class JobHistory:
-    """Looks up an account's jobs for one call; the process keeps what is found.
+    """Looks up an account's jobs for one call, and stores them in the process.
 
     Args:
         runtime: Waits.
@@ -122,25 +122,27 @@ class JobHistory:
     recent: RecentJobs
     ledger: Ledger | None
     folders: tuple[Path, ...]
-    recalled: bool = False
+    is_recalled: bool = False
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
-        recorded = [job for job, _ in await self.ledger.known()] if self.ledger else []
+        recorded = [job for job, _ in await self.ledger.known_jobs()] if self.ledger else []
         jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
     async def recall(self, job_ids: Iterable[str]) -> None:
         """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
-        if self.ledger is None or self.recalled or all(map(self.recent.find, job_ids)):
+        if self.ledger is None or self.is_recalled or all(map(self.recent.find, job_ids)):
             return
-        self.recalled = True
-        for job, request in reversed(await self.ledger.known()):  # all: more may follow
+        self.is_recalled = True
+        for job, request in reversed(
+            await self.ledger.known_jobs()
+        ):  # all of them, as other lookups may follow
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)
 
     async def find(self, job_id: str) -> Job | None:
-        """Return a job; files that it lacks may be saved, with sidecars."""
+        """Return a job, with the files of its sidecars if it has none."""
         await self.recall([job_id])
         for folder in self.folders:
             if (known := self.recent.find(job_id)) and known.files:
@@ -150,13 +152,13 @@ class JobHistory:
         return self.recent.find(job_id)
 
     def keep(self, job: Job) -> None:
-        """Keep a job in its current state, unless its files are known already."""
+        """Store a job in its current state, unless its files are known already."""
         known = self.recent.find(job.id)
         if known is None or not known.files:
             self.recent.keep(job)
 
     def latest(self, job: Job) -> Job:
-        """Return a job with its files, if this process has seen them since."""
+        """Return a job with its files, if this process knows them."""
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job
 
@@ -183,7 +185,7 @@ def write_job_sidecar(job: Job, file: MediaFile, index: int, request: JobRequest
 
 
 def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write `facts` beside a saved file, as `<name>.json`."""
+    """Write `facts` next to a saved file, as `<name>.json`."""
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     content = {
@@ -218,7 +220,7 @@ def sidecar_jobs(folder: Path) -> list[Job]:
 
 
 def source_of(path: Path, data: bytes) -> str | None:
-    """Return which job's file was saved as `path` and still is: its `MediaFile.source`."""
+    """Return the `MediaFile.source` of the file saved as `path`, if it is unchanged."""
     sidecar = path.with_name(f"{path.name}.json")
     with suppress(*_UNREADABLE):
         facts = json.loads(sidecar.read_text("utf-8"))

@@ -1,6 +1,6 @@
 """Resolves file inputs and encodes them in the shape of their parameter.
 
-Plain code may pass links, data URLs, paths, `file:` URIs, bytes, pictures and earlier results. A
+Plain code may pass links, data URLs, paths, `file:` URIs, bytes, images and earlier results. A
 language model passes a string: a link, a data URL, the id of a known job, or a path or `file:` URI
 inside an allowed folder.
 """
@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.history import source_of
-from langchain_tokenhub.jobs.media_types import HEAD, PICTURES, media_type_of, sides
+from langchain_tokenhub.jobs.media_types import HEAD, IMAGES, image_size, media_type_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import (
     FileField,
@@ -91,9 +91,9 @@ class Reader:
         find: Looks up an earlier job.
         refresh: Asks for fresh links.
         folders: Folders that a language model may name files in; None for plain code.
-        find_source: Returns which job's file a link leads to; None without a ledger.
-        identities: What the files are, by their places.
-        problems: Why files that are known cannot be sent, or not any more.
+        find_source: Returns the `MediaFile.source` behind a link; None without a ledger.
+        identities: The identities of the files, by parameter.
+        problems: Why known files cannot be sent.
     """
 
     runtime: Runtime
@@ -105,9 +105,9 @@ class Reader:
     problems: list[TokenHubError] = dataclasses.field(default_factory=list)
 
     async def read(self, params: MediaParams) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the parameters as sent, and what makes the call the same as another.
+        """Return the parameters as sent, and those that identify the call.
 
-        In the latter each file stands as what it is: its link may change.
+        The latter hold the identity of each file in place of its link, which may change.
         """
         values = encode_params(params)
         sent, call = await self._with_files(values, params)
@@ -125,7 +125,7 @@ class Reader:
 
     @contextmanager
     def _defer_problems(self) -> Iterator[None]:
-        """Keep what is wrong with a known file, if a ledger may know its call all the same."""
+        """Store an error about a known file for later, if a ledger may know the call."""
         try:
             yield
         except TokenHubError as problem:
@@ -136,14 +136,14 @@ class Reader:
     async def _with_files(
         self, values: dict[str, Any], params: BaseModel, where: str = ""
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return `values` with encoded files, and those of them that are no files."""
+        """Return `values` with encoded files, and those that are not files."""
         fields = file_fields(type(params))
         names = {*fields, *(field.base64_field for field in fields.values())}
         others = {name: value for name, value in values.items() if name not in names}
         sent = {name: value for name, value in values.items() if name not in fields}
         for name, field in fields.items():
             if field.base64_field and (text := values.get(field.base64_field)):
-                file = _File(data=_unpadded(text))
+                file = _File(data=_decode_unpadded(text))
                 check(where + field.base64_field, file, field)
                 self.identities[where + name] = file.identity
             if (value := values.get(name)) is not None:
@@ -204,12 +204,12 @@ class Reader:
             case _ if callable(getattr(value, "read", None)):
                 return await self._load(where, None, value.read)
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
-                raise refusal(where, value, "an array is taken as PIL.Image.fromarray(array)")
+                raise refusal(where, value, "convert the array with PIL.Image.fromarray(array)")
             case _:
-                raise refusal(where, value, _TAKEN)
+                raise refusal(where, value, _ACCEPTED)
 
     async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> _File:
-        """Read a file, a picture or an open file."""
+        """Read a file, an image or an open file."""
         try:
             data = await self.runtime.blocking(read)
         except (OSError, ValueError) as problem:
@@ -221,26 +221,26 @@ class Reader:
                 return _File(data=bytes(data))
             if isinstance(data, Coroutine):
                 data.close()
-            reason = f"it reads {type(data).__name__}, bytes are needed"
+            reason = f"reading returns {type(data).__name__}, bytes are needed"
         raise refusal(where, shown, f"the file cannot be read: {reason}")
 
     async def _from_text(self, where: str, text: str, field: FileField) -> _File:
         text = text.strip()
         if _LINK.fullmatch(text):
             scheme, _, rest = text.partition("://")
-            link = f"{scheme.lower()}://{rest}"  # not every fetcher knows HTTPS://
+            link = f"{scheme.lower()}://{rest}"  # not every client accepts HTTPS://
             return _File(url=link, source=await self._source(link))
         if head := _DATA_URL.match(text):
-            return _File(data=_decoded(where, text[head.end() :]))
+            return _File(data=_decode_base64(where, text[head.end() :]))
         if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
             return await self._from_files(where, job.files, field)
         if path := await self.runtime.blocking(_path, text, self.folders):
             return await self._load(where, str(path), lambda: _read(path))
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
-                return _File(data=_decoded(where, text))
-        advice = _TAKEN if self.folders is None else _TAKEN_FROM_MODEL
-        raise refusal(where, text, f"no file is there; {advice}")
+                return _File(data=_decode_base64(where, text))
+        advice = _ACCEPTED if self.folders is None else _ACCEPTED_FROM_MODEL
+        raise refusal(where, text, f"no such file; {advice}")
 
     async def _from_block(self, where: str, block: Mapping[str, Any], field: FileField) -> _File:
         """Resolve a LangChain image block, or the service's own shape."""
@@ -250,61 +250,61 @@ class Reader:
             case {"url": str() as text}:
                 return await self._from_text(where, text, field)
             case {"base64": str() as text} | {"data": str() as text}:
-                return _File(data=_decoded(where, _DATA_URL.sub("", text)))
+                return _File(data=_decode_base64(where, _DATA_URL.sub("", text)))
             case _:
-                raise refusal(where, block, _TAKEN)
+                raise refusal(where, block, _ACCEPTED)
 
     async def _from_files(self, where: str, files: list[MediaFile], field: FileField) -> _File:
         """Resolve the first file of an earlier result that fits, or its preview."""
         fitting = [file for file in files if file.type in field.formats]
         if fitting:
             return await self._from_file(where, fitting[0])
-        pictures = [picture for file in files if (picture := file.preview)]
-        if pictures and PICTURES & set(field.formats):
-            return await self._from_file(where, pictures[0])
+        previews = [preview for file in files if (preview := file.preview)]
+        if previews and IMAGES & set(field.formats):
+            return await self._from_file(where, previews[0])
         found = ", ".join(file.type for file in files) or "no file yet"
         needed = ", ".join(field.formats)
-        raise refusal(where, None, f"the earlier job made {found}; {needed} is needed")
+        raise refusal(where, None, f"the earlier job has {found}; {needed} is needed")
 
     async def _from_file(self, where: str, file: MediaFile) -> _File:
-        """Resolve a file of an earlier result; if its link is dead, a ledger may know its call."""
+        """Resolve a file of an earlier result, whose link may have expired."""
         source = file.source or (file.url and (await self._source(file.url) or file.url))
         found = _File(url=file.url or "")
         with self._defer_problems():
-            found = await self._available(where, file)
+            found = await self._resolve_earlier(where, file)
         return dataclasses.replace(found, source=source)
 
     async def _source(self, link: str) -> str | None:
         return await self.find_source(link) if self.find_source else None
 
-    async def _available(self, where: str, file: MediaFile) -> _File:
-        """Return the link or the bytes of an earlier file; a dead link is refreshed once.
+    async def _resolve_earlier(self, where: str, file: MediaFile) -> _File:
+        """Return the link or the bytes of an earlier file; an expired link is refreshed once.
 
         Raises:
-            ResultExpiredError: The link is dead, and so is the fresh one.
+            ResultExpiredError: The link has expired, and so has the fresh one.
         """
-        if await self._has_live_link(file):
+        if await self._has_valid_link(file):
             return _File(url=file.url or "")
         with suppress(InvalidRequestError, OSError):
             return _File(data=await file.model_copy(update={"url": None})._read(self.runtime))
-        fresh = await self._fresh(file, file._job) if file._job else None
-        if fresh is not None and not await fresh._is_dead(self.runtime):
+        fresh = await self._find_fresh(file, file._job) if file._job else None
+        if fresh is not None and not await fresh._is_link_expired(self.runtime):
             return _File(url=fresh.url or "")
         try:
             return _File(data=await file._read(self.runtime))
-        except ResultExpiredError as dead:
-            dead.hint = "it was not saved, and no fresh link works; make it anew"
+        except ResultExpiredError as expired:
+            expired.hint = "it was not saved, and no fresh link works; generate it again"
             if file._job is not None:
                 raise
-        raise refusal(where, None, "its link is dead and it was not saved; make it anew")
+        raise refusal(where, None, "its link has expired and it was not saved; generate it again")
 
-    async def _has_live_link(self, file: MediaFile) -> bool:
-        """Return True if the file's link works; links of unknown jobs are not tried."""
+    async def _has_valid_link(self, file: MediaFile) -> bool:
+        """Return True if the file's link is valid; links of unknown jobs are not requested."""
         if not file.url or file.expired():
             return False
-        return file._job is None or not await file._is_dead(self.runtime)
+        return file._job is None or not await file._is_link_expired(self.runtime)
 
-    async def _fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
+    async def _find_fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
         """Return the same file with a fresh link, if the service still knows its job."""
         try:
             files = (await self.refresh(job)).files
@@ -314,9 +314,9 @@ class Reader:
         return next((one for one in linked if one.source == file.source), None)
 
 
-_TAKEN = "a link, data URL, path, bytes, image, or an earlier result or its job ID is taken"
-_TAKEN_FROM_MODEL = (
-    "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is taken"
+_ACCEPTED = "a link, data URL, path, bytes, image, or an earlier result or its job ID is accepted"
+_ACCEPTED_FROM_MODEL = (
+    "a link, a data URL, the ID of an earlier job, or a path in an allowed folder is accepted"
 )
 
 
@@ -326,7 +326,7 @@ def is_path(text: str) -> bool:
         return False
     if len(text) > 64:
         with suppress(InvalidRequestError):
-            return not _decoded("", text)
+            return not _decode_base64("", text)
     return not _JOB_ID.fullmatch(text)
 
 
@@ -341,9 +341,9 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
             path = Path(text).expanduser()
             return path if path.is_file() else None
         for folder in folders:
-            home = folder.expanduser().resolve()
-            for path in (Path(text).resolve(), (home / text).resolve()):
-                if path.is_relative_to(home) and path.is_file():
+            allowed = folder.expanduser().resolve()
+            for path in (Path(text).resolve(), (allowed / text).resolve()):
+                if path.is_relative_to(allowed) and path.is_file():
                     return path
     return None
 
@@ -363,7 +363,7 @@ def _read(path: Path) -> _File:
     if facts.st_size > _MAX_READ:
         raise OSError(0, f"it is larger than {_MAX_READ // 1024**2} MB")
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
-        raise OSError(0, "it is no regular file")  # a device may be endless
+        raise OSError(0, "it is not a regular file")  # a device may be endless
     data = path.read_bytes()
     return _File(data=data, source=source_of(path, data))
 
@@ -383,15 +383,15 @@ def _dumped_files(value: Mapping[str, Any]) -> list[MediaFile]:
     return []
 
 
-def _as_png(picture: Any) -> bytes:
+def _as_png(image: Any) -> bytes:
     """Return a PIL image as a PNG, without importing Pillow."""
     buffer = io.BytesIO()
-    is_plain = picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
-    (picture if is_plain else picture.convert("RGB")).save(buffer, format="PNG")
+    is_plain = image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
+    (image if is_plain else image.convert("RGB")).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _unpadded(text: str) -> bytes:
+def _decode_unpadded(text: str) -> bytes:
     """Return the bytes of validated base64, whose padding may be missing."""
     try:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
@@ -399,12 +399,12 @@ def _unpadded(text: str) -> bytes:
         return b""
 
 
-def _decoded(where: str, text: str) -> bytes:
+def _decode_base64(where: str, text: str) -> bytes:
     try:
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise refusal(where, None, _TAKEN)
+    raise refusal(where, None, _ACCEPTED)
 
 
 def check(where: str, file: _File, field: FileField) -> None:
@@ -420,27 +420,27 @@ def _fault_of(data: bytes, field: FileField) -> str | None:
     if not data:
         return "the file is empty"
     if field.shape == "url" and field.base64_field is None:
-        return "only a public link is taken here"
+        return "only a public link is accepted"
     if most_encoded and encoded > most_encoded:
-        what = f"{_megabytes(encoded)} as base64, {_megabytes(most_encoded, 0)} is the most"
+        what = f"{_megabytes(encoded)} as base64, at most {_megabytes(most_encoded, 0)}"
         return f"{what}; make it smaller or pass a link"
     if most_encoded is None and most and size > most:
-        return f"{_megabytes(size)}, {_megabytes(most, 0)} is the most; make it smaller"
+        return f"{_megabytes(size)}, at most {_megabytes(most, 0)}; make it smaller"
     if found not in field.formats:
         return f"the file is {found or 'of no known type'}; {', '.join(field.formats)} is needed"
-    measured = sides(data)
-    return _fault_of_sides(*measured, field) if measured else None
+    measured = image_size(data)
+    return _fault_of_size(*measured, field) if measured else None
 
 
-def _fault_of_sides(width: int, height: int, field: FileField) -> str | None:
+def _fault_of_size(width: int, height: int, field: FileField) -> str | None:
     short, long = sorted((width, height))
     least, most = field.side_min or 0, field.side_max or long
     if short < least or long > most:
         limit = f"each side is {least} to {most}"
-        return f"{width}x{height} pixels, {limit}; scale the picture"
+        return f"{width}x{height} pixels, {limit}; scale the image"
     if field.ratio_max and long > short * field.ratio_max:
         limit = f"sides differ by {field.ratio_max:g} times at most"
-        return f"{width}x{height} pixels, {limit}; crop the picture"
+        return f"{width}x{height} pixels, {limit}; crop the image"
     return None
 
 
@@ -448,8 +448,8 @@ def check_body(body: Mapping[str, Any], most: int) -> None:
     """Raise for a request that is too large as a whole."""
     size = len(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     if size > most:
-        what = f"the request has {_megabytes(size)}, {_megabytes(most, 0)} is the most"
-        raise refusal("image_base64", None, f"{what}; make the picture smaller or pass a link")
+        what = f"the request has {_megabytes(size)}, at most {_megabytes(most, 0)}"
+        raise refusal("image_base64", None, f"{what}; make the image smaller or pass a link")
 
 
 def _megabytes(size: int, digits: int = 1) -> str:

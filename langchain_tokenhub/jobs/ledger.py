@@ -3,12 +3,12 @@
 An entry is written before a submit and gets the job's id right after it. A repeated call that finds
 a job resumes it; one that finds no job raises, because the submit may have been charged.
 
-A record holds all that is known under one key: the entry that a repeated call resumes, and the
-entries of other calls (`again=True`) that were begun meanwhile. Each entry carries the token of its
-call. Every change is a pure function of the record, written by compare-and-replace.
+A record holds all entries under one key: the one that a repeated call resumes, and those of other
+calls (`again=True`) that were started in the meantime. Each entry has the token of its call. Every
+change is a pure function of the record, and is written by compare-and-replace.
 
-Of a request only the stem of its files' names is written: a prompt is in no ledger, nor is the
-service's rewriting of it. A completed job's links are written whole, as they are what was paid for.
+Of a request only the stem of its file names is written: no ledger holds a prompt, or the service's
+rewriting of it. The links of a completed job are written whole: they are what was paid for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
-from langchain_tokenhub.jobs.ledger_keys import bare_link, digest_of
+from langchain_tokenhub.jobs.ledger_keys import digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime
@@ -41,7 +41,7 @@ _Change: TypeAlias = Callable[[Record], Record]
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
 MAX_RETRIES = 1000
-"""Of a change that other workers keep overtaking."""
+"""Attempts of a change while other workers change the same record."""
 _SCHEMA = 1
 
 
@@ -51,9 +51,9 @@ class Entry:
 
     Args:
         at: When it was written.
-        token: Which call wrote it.
+        token: Identifies the call that wrote it.
         job: The accepted job; None if the submit has not reported one.
-        lost: Whether the job's id is known never to come.
+        lost: Whether it is known that no id will be reported.
         again: Whether the call replaces an earlier one once it is accepted.
         request: What was asked for.
         account: Hash of the key that pays.
@@ -70,7 +70,7 @@ class Entry:
     key: str = ""
 
     @property
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether a worker may be waiting for the id."""
         return self.job is None and not self.lost
 
@@ -81,11 +81,11 @@ class Entry:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether no id will come: it is lost, or nobody waits for it any more."""
-        return self.lost or (self.pending and self.age > OTHER_WORKER)
+        """Whether no id will be reported: it is lost, or no worker waits for it any longer."""
+        return self.lost or (self.is_pending and self.age > OTHER_WORKER)
 
     def is_about(self, job: Job, token: str) -> bool:
-        """Return True if the job is this entry's, written down already or not."""
+        """Return True if `job` belongs to this entry, recorded or not."""
         return self.job.id == job.id if self.job else bool(token) and self.token == token
 
 
@@ -107,13 +107,13 @@ def _with_outcome(record: Record, own: Entry) -> Record:
     others = tuple(entry for entry in record if entry is not claim)
     if claim is not None and claim is record[0]:
         return (own, *others)
-    if claim and claim.again and own.job:  # only submits that may yet report a job stay
-        return (own, *(entry for entry in others if entry.pending))
+    if claim and claim.again and own.job:  # submits that may still report a job stay
+        return (own, *(entry for entry in others if entry.is_pending))
     return (*others, own)
 
 
 def _with_job(record: Record, job: Job, token: str, request: JobRequest) -> Record:
-    """Return a record in which a job is written as it is now, if the record is about it."""
+    """Return a record with the current state of a job, in the entry that it belongs to."""
     return tuple(
         replace(entry, job=job, lost=False, request=request)
         if entry.is_about(job, token)
@@ -146,7 +146,7 @@ class Ledger:
         self._token = secrets.token_hex(8)
 
     async def look(self, key: str) -> Entry | None:
-        """Return the record of a call."""
+        """Return the first entry of a call's record."""
         record = await self._do(lambda: _entries(self._backend.get(key)))
         return record[0] if record else None
 
@@ -162,20 +162,20 @@ class Ledger:
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False
     ) -> Entry | None:
-        """Record that a submit begins; return the record that is in its way, if any.
+        """Record that a submit begins; return the record that prevents it, if any.
 
         Args:
             key: The call.
             request: What is asked for.
-            again: Claim beside the record of an earlier call, which stays until this one is
-                accepted.
+            again: Claim in addition to the record of an earlier call, which stays until this one
+                is accepted.
         """
         entry = self._entry(key, request, again=again)
         is_interrupted = threading.Event()
 
         def claim() -> Record:
             found = self._change(key, functools.partial(_with_claim, claim=entry))
-            if is_interrupted.is_set():  # nobody waits for this thread any more
+            if is_interrupted.is_set():  # no caller waits for this thread
                 self._drop(key)
             return found
 
@@ -189,13 +189,13 @@ class Ledger:
         return found[0] if found and not again else None
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
-        """Record the job of a call; it is paid for, so a full disk only warns."""
+        """Record the job of a call; a failure only warns, because the job is paid for."""
         files = [file._without_bytes() for file in job.files]  # they may be saved yet
         own = self._entry(key, request, job=job.model_copy(update={"files": files}))
         await self._record(key, job, functools.partial(_with_outcome, own=own))
 
     async def update(self, key: str, job: Job, request: JobRequest) -> None:
-        """Record how a job is now, unless the key is about others."""
+        """Record the current state of a job, if the key's record has its entry."""
         change = functools.partial(_with_job, job=job, token=self._token, request=request)
         await self._record(key, job, change)
 
@@ -205,7 +205,7 @@ class Ledger:
         await self._try("a failed job stays in the ledger", self._change, key, change)
 
     async def mark_lost(self, key: str, request: JobRequest | None = None) -> None:
-        """Record that the id of this call's job will never come."""
+        """Record that no id will be reported for this call's job."""
         change = functools.partial(_with_outcome, own=self._entry(key, request, lost=True))
         await self._try("a lost submit is not in the ledger", self._change, key, change)
 
@@ -213,15 +213,15 @@ class Ledger:
         """Remove this call's claim: nothing was accepted."""
         await self._try("a refused submit stays in the ledger", self._drop, key)
 
-    async def known(self) -> list[tuple[Job, JobRequest | None]]:
-        """Return the account's jobs and what was asked for, the newest first."""
+    async def known_jobs(self) -> list[tuple[Job, JobRequest | None]]:
+        """Return the account's jobs and their requests, the newest first."""
         entries = await self._do(lambda: list(read_entries(self._backend)))
         own = (entry for entry in entries if entry.account in {"", self._account})
         newest_first = sorted(own, key=lambda entry: entry.at, reverse=True)
         return [(entry.job, entry.request) for entry in newest_first if entry.job is not None]
 
     async def source_of(self, link: str) -> str | None:
-        """Return which job's file a link led to, or None."""
+        """Return the `MediaFile.source` of the file that a link led to, or None."""
         return await self._do(self._backend.get, self._link_key(link))
 
     async def await_other_worker(
@@ -238,21 +238,21 @@ class Ledger:
             None if the other submit was refused: the key is free again.
 
         Raises:
-            SubmissionUnknownError: No id came.
+            SubmissionUnknownError: No id was reported.
         """
         seconds = OTHER_WORKER - entry.age
         until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
         found: Entry | None = entry
-        while found and found.pending and (left := until - self._runtime.now()) > 0:
+        while found and found.is_pending and (left := until - self._runtime.now()) > 0:
             await self._runtime.sleep(max(0.01, min(0.5, left)))
             found = await self.look(key)
         if found is None or found.job is not None:
             return found.job if found else None
         unknown = SubmissionUnknownError(
-            "an earlier submit of this call never reported its job; it may have been charged "
+            "an earlier submit of this call did not report its job; it may have been charged "
             f"(ledger entry {key})",
             phase="sent",
-            hint="look at the console's usage; generate(..., again=True) submits and pays anew",
+            hint="check the usage in the console; generate(..., again=True) submits and pays again",
         )
         unknown.ledger_key = key
         raise unknown
@@ -266,34 +266,34 @@ class Ledger:
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
-        remove_entries(self._backend, key, lambda e: e.token == self._token and e.pending)
+        remove_entries(self._backend, key, lambda e: e.token == self._token and e.is_pending)
 
     def _link_key(self, link: str) -> str:
-        return f"links/{digest_of([self._account, bare_link(link)])}"
+        return f"links/{digest_of([self._account, strip_signature(link)])}"
 
     async def _record(self, key: str, job: Job, change: _Change) -> None:
-        """Record a job, and which of its files links lead to: a text may name them by a link."""
+        """Record a job, and the links to its files: a later input may be such a link."""
         if not await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
             return
-        trouble = f"a link of job {job.id} is not in the ledger"
+        problem_text = f"a link of job {job.id} is not in the ledger"
         for file in job.files:
             for one in filter(None, (file, file.preview)):
                 if one.url and one.source:
                     link = self._link_key(one.url)
-                    await self._try(trouble, self._backend.replace, link, None, one.source)
+                    await self._try(problem_text, self._backend.replace, link, None, one.source)
 
-    async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
-        """Write, and only warn if that fails; return whether it did not."""
+    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
+        """Call `function`, and only warn if it fails; return True if it succeeded."""
         try:
-            await self._do(verb, *args)
+            await self._do(function, *args)
         except TokenHubError as problem:
-            warn_user(f"{trouble}: {problem.message}")
+            warn_user(f"{problem_text}: {problem.message}")
             return False
         return True
 
-    async def _do(self, verb: Callable[..., T], *args: Any) -> T:
+    async def _do(self, function: Callable[..., T], *args: Any) -> T:
         try:
-            return await self._runtime.blocking(functools.partial(verb, *args))
+            return await self._runtime.blocking(functools.partial(function, *args))
         except TokenHubError:
             raise
         except Exception as problem:  # noqa: BLE001 - a user's store may raise anything
@@ -301,7 +301,7 @@ class Ledger:
         raise InvalidRequestError(
             f"the ledger cannot be used: {reason}",
             phase="not sent",
-            hint="mend the folder, database or store given as `ledger`",
+            hint="repair the folder, database or store given as `ledger`",
         )
 
 
@@ -309,7 +309,7 @@ class LedgerHooks(SubmitHooks):
     """Records one call's submits in a ledger.
 
     Args:
-        ledger: Where.
+        ledger: Where to record.
         request: The call.
         again: Whether to submit although there is a record of an earlier call.
     """
@@ -320,18 +320,18 @@ class LedgerHooks(SubmitHooks):
         self._request = request
         self._again = again
 
-    async def begin(self) -> None:  # noqa: D102
+    async def on_begin(self) -> None:  # noqa: D102
         key = self._request.key
         if entry := await self._ledger.claim(key, self._request, again=self._again):
             raise KnownCallError(entry)
 
-    async def accepted(self, job: Job) -> None:  # noqa: D102
+    async def on_accepted(self, job: Job) -> None:  # noqa: D102
         await self._ledger.keep(self._request.key, job, self._request)
 
-    async def lost(self) -> None:  # noqa: D102
+    async def on_lost(self) -> None:  # noqa: D102
         await self._ledger.mark_lost(self._request.key, self._request)
 
-    async def refused(self) -> None:  # noqa: D102
+    async def on_refused(self) -> None:  # noqa: D102
         await self._ledger.drop_claim(self._request.key)
 
 
@@ -355,7 +355,7 @@ def change_record(backend: LedgerBackend, key: str, change: _Change) -> Record:
         after = change(before)
         if after == before or backend.replace(key, text, _text(key, after)):
             return before
-    raise TimeoutError(0, "other workers change this entry all the time")
+    raise TimeoutError(0, "other workers keep changing this entry")
 
 
 def _text(key: str, record: Record) -> str | None:
@@ -369,7 +369,7 @@ def _text(key: str, record: Record) -> str | None:
         "others": [_fields(entry) for entry in record[1:]],
     }
     text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
-    # half a surrogate pair has no UTF-8; with a backslash it is what JSON has for it
+    # a lone surrogate has no UTF-8; with a backslash it is a JSON escape
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -386,9 +386,9 @@ def _fields(entry: Entry) -> dict[str, Any]:
 
 
 def _entries(text: str | None) -> Record:
-    """Return what a record says.
+    """Return the entries of a record.
 
-    Text that is cut off is being written, or its writer was killed; JSON of another shape is a
+    Truncated text is still being written, or its writer was killed. JSON of another shape is a
     submit whose job is lost.
 
     Raises:
@@ -433,7 +433,7 @@ def _entry(fields: Any, key: str, account: str) -> Entry:
 
 
 def _time(text: Any) -> datetime:
-    """Return a time of a record; one that makes no sense was long ago."""
+    """Return a time of a record; one that cannot be read counts as 1970."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):

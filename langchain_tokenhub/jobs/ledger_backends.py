@@ -58,7 +58,7 @@ class FolderBackend:
         with _part(file, new) as part:
             if old is None:
                 return part is None or _create(part, file)
-            with _locked(self._path / ".lock"):
+            with _hold_lock(self._path / ".lock"):
                 if _read(file) != old:
                     return False
                 if part is None:
@@ -76,14 +76,14 @@ class FolderBackend:
 class StoreBackend:
     """Records in a LangChain store, which has no atomic step.
 
-    Two workers that start the same call at the same moment may both submit.
+    Two workers that start the same call at the same time may both submit.
     """
 
     def __init__(self, store: BaseStore[str, Any]) -> None:
         self._store = store
 
     def get(self, key: str) -> str | None:  # noqa: D102
-        return _decoded(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
+        return _as_text(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
 
     def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
         if self.get(key) != old:
@@ -96,10 +96,10 @@ class StoreBackend:
 
     def texts(self) -> Iterator[str]:  # noqa: D102
         keys = list(self._store.yield_keys(prefix=_NAMESPACE))
-        yield from filter(None, map(_decoded, self._store.mget(keys)))
+        yield from filter(None, map(_as_text, self._store.mget(keys)))
 
 
-def _decoded(found: Any) -> str | None:
+def _as_text(found: Any) -> str | None:
     """Return a stored value as text; anything but bytes and text is an unreadable record."""
     if isinstance(found, bytes):
         return found.decode(errors="replace")
@@ -128,7 +128,7 @@ def _read(file: Path) -> str | None:
     raise InvalidRequestError(
         f"the ledger cannot be used: its entry {file.name!r} {reason}",
         phase="not sent",
-        hint=f"look at {str(file)!r}; the call may have been charged before: once that is settled, "
+        hint=f"check {str(file)!r}: the call may have been charged before; once that is clear, "
         "move the entry away and call again",
     )
 
@@ -141,7 +141,7 @@ def _create(part: Path, file: Path) -> bool:
 
 @contextmanager
 def _part(file: Path, text: str | None) -> Iterator[Path | None]:
-    """Yield a temporary file beside `file` that holds `text`, and remove it if it stays."""
+    """Yield a temporary file next to `file` that holds `text`, and remove it if it is left."""
     if text is None:
         yield None
         return
@@ -158,8 +158,8 @@ def _part(file: Path, text: str | None) -> Iterator[Path | None]:
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system releases that of a process that was killed."""
+def _hold_lock(lock: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases the lock of a killed process."""
     with lock.open("ab") as opened:
         _lock(opened.fileno())
         yield
@@ -184,7 +184,7 @@ def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> L
     """Return the backend of a folder, of a database's URL, or of a store.
 
     Raises:
-        InvalidRequestError: The database is of a kind that cannot be used, or a library is missing.
+        InvalidRequestError: The database is not supported, or a library is missing.
     """
     match location:
         case BaseStore():

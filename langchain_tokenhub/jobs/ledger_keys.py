@@ -1,4 +1,4 @@
-"""Keys of paid calls: what makes one call the same as another. Pure."""
+"""Keys of paid calls: calls with the same key are the same call. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 @functools.lru_cache(maxsize=64)
 def account_hash(key: str) -> str:
-    """Return a hash that tells accounts apart and from which an API key cannot be recovered."""
+    """Return a hash that distinguishes accounts, and from which no API key can be recovered."""
     made = hashlib.pbkdf2_hmac("sha256", key.encode(), b"langchain-tokenhub ledger", 100_000)
     return made.hex()[:32]
 
@@ -23,8 +23,8 @@ def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: st
 
     Args:
         model: Model id.
-        sites: Hosts: an account has other jobs elsewhere.
-        what: The request; links in it count without their signatures.
+        sites: Hosts of the site, as accounts have other jobs on other sites.
+        what: The request; the signatures of its links do not count.
         scope: Account, then thread and tool call when inside a graph.
     """
     digest = digest_of([model, list(sites), _without_signatures(what), scope])
@@ -47,12 +47,12 @@ _SIGNATURES = re.compile(
 )
 """Query fields with which object stores and CDNs sign a link; the rest names the file."""
 _AZURE = re.compile(r"s[vsetpr]|srt|sig|sip|spr|skoid|sktid|sk[tesv]", re.IGNORECASE)
-"""The same of an Azure link, whose query has a `sig`; elsewhere the names are too common."""
+"""The fields of an Azure link, whose query has a `sig`; other links use the names too."""
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
-def bare_link(link: str) -> str:
-    """Return host and path of a link, and what its query has beside a signature."""
+def strip_signature(link: str) -> str:
+    """Return host, path and query of a link, without its signature."""
     try:
         parts = urlsplit(link)
     except ValueError:
@@ -71,7 +71,7 @@ def bare_link(link: str) -> str:
 def _without_signatures(value: Any) -> Any:
     match value:
         case str() if _LINK.fullmatch(value):
-            return bare_link(value)
+            return strip_signature(value)
         case Mapping():
             return {str(name): _without_signatures(inner) for name, inner in value.items()}
         case list() | tuple():

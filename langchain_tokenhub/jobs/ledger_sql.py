@@ -1,4 +1,4 @@
-"""Ledger records in a database. This module alone imports SQLAlchemy, the extra `bulk`."""
+"""Ledger records in a database. Requires SQLAlchemy (the extra `bulk`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY_TIMEOUT = 15.0
 CONNECT_TIMEOUT = 5
 """Seconds to wait for a PostgreSQL server, which is tried twice."""
 METADATA = sa.MetaData()
-"""The tables; those that are absent are created by the first transaction that fails for it."""
+"""The tables; missing ones are created after a transaction has failed."""
 CALLS = sa.Table(
     "tokenhub_calls",
     METADATA,
@@ -38,7 +38,7 @@ _SHOWN = re.compile(
     "Connection refused|timeout expired|password authentication failed|no password supplied"
     "|does not exist|starting up|shutting down|too many clients"
 )
-"""Parts of drivers' messages that may be shown; the rest may quote anything."""
+"""Parts of drivers' messages that are shown; the rest may hold secrets."""
 _HIDDEN = re.compile("password|secret|timeout")
 """Names of a URL's parameters that are neither shown nor pickled."""
 
@@ -52,12 +52,12 @@ class SqlBackend:
         url: `sqlite:///file` or `postgresql+psycopg://user:password@host/name`.
 
     Raises:
-        InvalidRequestError: The URL is of another kind.
+        InvalidRequestError: The URL is not of a supported database.
         ModuleNotFoundError: Its driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _checked(url)
+        self._url = _parse_url(url)
         _engine(self._url, os.getpid())
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class SqlBackend:
         raise OSError(errno.EIO, f"{_without_password(self._url)}: {reason}")
 
 
-def _checked(url: str) -> sa.URL:
+def _parse_url(url: str) -> sa.URL:
     """Return a URL with the driver to use and, of SQLite, an absolute path."""
     parsed = None
     with suppress(exc.ArgumentError, ValueError):  # their text quotes the URL
@@ -139,7 +139,7 @@ def _engine(url: sa.URL, _process: int) -> sa.Engine:
     """Return the engine of a process; after a fork, connections of the parent are not used."""
     sqlite = url.drivername == "sqlite"
     options: dict[str, Any] = {"pool_size": 2, "connect_args": {"prepare_threshold": None}}
-    if sqlite:  # threads take turns: waiting for each other inside SQLite takes longer
+    if sqlite:  # threads share one connection: waiting inside SQLite takes longer
         options = {"pool_size": 1, "max_overflow": 0, "connect_args": {"timeout": BUSY_TIMEOUT}}
     engine = sa.create_engine(url, hide_parameters=True, **options)
     if sqlite:

@@ -23,7 +23,7 @@ class JobLimiter:
 
     def __init__(self) -> None:
         self.moves = 0
-        """Number of releases: a waiter gives up only if the queue does not move."""
+        """Number of releases; a waiter gives up if it does not change."""
         self._held = 0
         self._queue: deque[tuple[Future[None], int]] = deque()
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class JobLimiter:
             moves = self.moves
             while not ticket.done() and not await runtime.wait(ticket, wait):
                 if self.moves == moves:
-                    raise _stuck(wait)
+                    raise _queue_error(wait)
                 moves = self.moves
             yield
         finally:
@@ -67,9 +67,9 @@ class JobLimiter:
                 ticket.set_result(None)
 
 
-def _stuck(wait: float) -> RateLimitError:
+def _queue_error(wait: float) -> RateLimitError:
     return RateLimitError(
-        f"no job of this account ended for {wait:g} s, none was submitted",
+        f"no job of this account ended for {wait:g} s, so none was submitted",
         phase="not sent",
         hint="raise wait_timeout or max_in_flight; nothing was charged",
     )

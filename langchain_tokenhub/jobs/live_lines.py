@@ -19,12 +19,12 @@ _ERASE_BELOW, _INDEX, _SAVE, _RESTORE = "\x1b[J", "\x1bD", "\x1b7", "\x1b8"
 
 
 def display_width(text: str) -> int:
-    """Return the terminal columns that `text` takes; a Chinese character takes two."""
+    """Return the terminal columns of `text`; a Chinese character has two."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def truncate(text: str, columns: int) -> str:
-    """Return `text`, or its beginning and … if it takes more than `columns`."""
+    """Return `text`, or its beginning and … if it is wider than `columns`."""
     if display_width(text) <= columns:
         return text
     while text and display_width(text) >= columns:
@@ -42,7 +42,7 @@ def terminal_size(stream: TextIO) -> os.terminal_size:
 
 
 class LiveLines:
-    """The live lines of this process; output through `sys.stdout` and `sys.stderr` stays above."""
+    """The live lines of this process, below the output of `sys.stdout` and `sys.stderr`."""
 
     def __init__(self) -> None:
         self.reset()
@@ -121,7 +121,7 @@ def _target() -> _Terminal | _Notebook | None:
 
 
 class _Terminal:
-    """Draws below the cursor, which stays where other output goes on."""
+    """Draws below the cursor, which stays where other output continues."""
 
     def __init__(self) -> None:
         self._stdout, self._stderr = sys.stdout, sys.stderr
@@ -142,7 +142,7 @@ class _Terminal:
     def write(self, stream: TextIO, text: str) -> None:
         """Write a piece of text above the lines.
 
-        At the right edge the line is ended here: a terminal forgets that it has still to wrap when
+        A line that reaches the right edge is ended, because a terminal forgets a pending wrap when
         its cursor moves.
         """
         if self._is_wrapped and text.startswith("\n"):
@@ -186,7 +186,7 @@ def _column_after(column: int, text: str, columns: int) -> int:
 
 
 class _StreamAbove:
-    """A stream of a terminal whose text goes above the live lines."""
+    """A terminal's stream whose text is written above the live lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -19,10 +19,10 @@ MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "wav": "audio/wav",
 }
-PICTURES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
+IMAGES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
 VIDEOS = frozenset({"mp4", "webm", "mov"})
 MESHES = frozenset({"glb", "gltf", "obj", "fbx", "stl", "usdz"})
-TYPES = PICTURES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
+TYPES = IMAGES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
 """File types of results and inputs."""
 
 HEAD = 64
@@ -69,7 +69,7 @@ def is_error_page(head: bytes, declared: str) -> bool:
 
 
 def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
-    """Return True if the file itself shows that its end is missing."""
+    """Return True if the end of a file is missing, as far as its format shows it."""
     match media_type_of(head):
         case "glb":
             return size < int.from_bytes(head[8:12], "little")
@@ -79,7 +79,7 @@ def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
             return False
 
 
-def sides(data: bytes) -> tuple[int, int] | None:
+def image_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height in pixels for formats with a simple header, else None."""
     try:
         match media_type_of(data[:HEAD]):
@@ -91,16 +91,16 @@ def sides(data: bytes) -> tuple[int, int] | None:
                 width, height = struct.unpack("<ii", data[18:26])
                 return width, abs(height)
             case "jpg":
-                return _jpeg_sides(data)
+                return _jpeg_size(data)
             case "webp":
-                return _webp_sides(data)
+                return _webp_size(data)
             case _:
                 return None
     except (struct.error, IndexError):
         return None
 
 
-def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -111,7 +111,7 @@ def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp_sides(data: bytes) -> tuple[int, int] | None:
+def _webp_size(data: bytes) -> tuple[int, int] | None:
     match data[12:16]:
         case b"VP8 ":
             width, height = struct.unpack("<HH", data[26:30])

@@ -24,11 +24,11 @@ from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
 from langchain_tokenhub.jobs.file_store import stem_of
 from langchain_tokenhub.jobs.media_types import TYPES
-from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, finish
-from langchain_tokenhub.transport.failover import loopback
+from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
+from langchain_tokenhub.transport.failover import is_loopback_host
 
 Time = Annotated[datetime, AfterValidator(lambda t: t if t.tzinfo else t.replace(tzinfo=UTC))]
-"""A time with a zone, UTC where none is given: others cannot be compared with it."""
+"""A time with a zone, UTC if none is given: times without a zone cannot be compared with it."""
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
@@ -53,12 +53,12 @@ class MediaFile(BaseModel):
     Args:
         url: The service's link; None when the bytes came inside the answer.
         type: File type: `png`, `mp4`, `glb`, `obj` …
-        preview_url: Link to a picture of a 3D model.
+        preview_url: Link to a preview image of a 3D model.
         expires_at: When the links expire.
         path: Where the file was saved.
         unpacked: Folder of an OBJ that came as a ZIP.
-        preview_path: Where the picture of a 3D model was saved; two files may share it.
-        source: Which job's file it is, `<job id>#<index>`: its link may change, this does not.
+        preview_path: Where the preview image was saved; two files may share it.
+        source: Identifies the file as `<job id>#<index>`; unlike a link it does not change.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -79,26 +79,26 @@ class MediaFile(BaseModel):
     @classmethod
     def _from_bytes(cls, data: bytes, **fields: Any) -> Self:
         """Return a file whose bytes came inside the answer."""
-        made = cls(**fields)
-        made._data = data
-        return made
+        file = cls(**fields)
+        file._data = data
+        return file
 
     def _of_job(self, job: JobRef, index: int) -> MediaFile:
         """Return the same file as number `index` of a job, unless its job is known already.
 
         The job's host decides whether links may lead to loopback.
         """
-        made = self if self.source else self.model_copy(update={"source": f"{job.id}#{index}"})
-        made._job = made._job or JobRef(kind=job.kind, model=job.model, id=job.id, host=job.host)
+        file = self if self.source else self.model_copy(update={"source": f"{job.id}#{index}"})
+        file._job = file._job or JobRef(kind=job.kind, model=job.model, id=job.id, host=job.host)
         host = job.host or ""
-        made._allow_loopback |= loopback(host.rpartition(":")[0] or host)
-        return made
+        file._allow_loopback |= is_loopback_host(host.rpartition(":")[0] or host)
+        return file
 
     def _without_bytes(self) -> MediaFile:
-        """Return the same file as JSON keeps it."""
-        made = self.model_copy()
-        made._data = None
-        return made
+        """Return the same file without the bytes, which JSON does not hold."""
+        file = self.model_copy()
+        file._data = None
+        return file
 
     def _source(self) -> downloads.Source:
         return downloads.Source(
@@ -112,23 +112,23 @@ class MediaFile(BaseModel):
 
     @property
     def preview(self) -> MediaFile | None:
-        """The picture of a 3D model as a file of its own."""
+        """The preview image of a 3D model as a file of its own."""
         path = self.preview_path
         if self.preview_url is None and path is None:
             return None
-        made = MediaFile(
+        preview = MediaFile(
             type=path.suffix.lstrip(".") if path else "png",
             url=self.preview_url,
             path=path,
             expires_at=self.expires_at,
             source=self.source and f"{self.source} preview",
         )
-        made._job, made._allow_loopback = self._job, self._allow_loopback
-        return made
+        preview._job, preview._allow_loopback = self._job, self._allow_loopback
+        return preview
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Return True if the links are past their time, or the file host refused the link."""
-        if self.url is not None and downloads.is_known_dead(self.url):
+        """Return True if the links have expired, or the file host has refused the link."""
+        if self.url is not None and downloads.is_known_expired(self.url):
             return True
         return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
 
@@ -136,9 +136,9 @@ class MediaFile(BaseModel):
         """Return the bytes: from the answer, the saved file or the link.
 
         Raises:
-            ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
+            ResultExpiredError: The link has expired; `tool.result(job)` returns a fresh one.
         """
-        return finish(self._read(SyncRuntime()))
+        return run_sync(self._read(SyncRuntime()))
 
     async def aread(self) -> bytes:
         """As `read`."""
@@ -155,9 +155,9 @@ class MediaFile(BaseModel):
             The file with its `path`.
 
         Raises:
-            ResultExpiredError: The link is dead; `tool.result(job)` asks for a fresh one.
+            ResultExpiredError: The link has expired; `tool.result(job)` returns a fresh one.
         """
-        return finish(self._save(SyncRuntime(), to, name))
+        return run_sync(self._save(SyncRuntime(), to, name))
 
     async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
         """As `save`."""
@@ -177,8 +177,8 @@ class MediaFile(BaseModel):
         path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
         return self.model_copy(update={"path": path, "unpacked": unpacked})
 
-    async def _is_dead(self, runtime: Runtime) -> bool:
-        return await downloads.is_dead(runtime, self._source())
+    async def _is_link_expired(self, runtime: Runtime) -> bool:
+        return await downloads.is_link_expired(runtime, self._source())
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -209,11 +209,12 @@ class Job(JobRef):
         kind: `image`, `video` or `3d`.
         model: Model id as sent.
         id: The service's id: an opaque string, never empty.
-        status: `unknown` for an undocumented word; such a job is still waited for.
+        status: `unknown` for an undocumented word; such a job is still polled.
         host: Name of the host that accepted the job; queries go to it first.
         request_id: The service's id of the submit, for its support.
-        submitted_at: By this machine's clock.
-        completed_at: By this machine's clock, if the submit's time is known; else the service's.
+        submitted_at: Time of the submit, by this machine's clock.
+        completed_at: Time of the end, by this machine's clock if the submit's time is known, else
+            by the service's.
         progress: Percent, if the service gives it.
         error: Why the job failed.
         files: The result.
@@ -257,7 +258,7 @@ class Job(JobRef):
 
 
 class MediaResult(BaseModel):
-    """The result of a job. `str(result)` is the short text that a language model sees.
+    """The result of a job. `str(result)` is the short text that a language model reads.
 
     Args:
         job: The job.
@@ -299,7 +300,7 @@ def id_of(job: object) -> str:
         case str():
             what = "it is empty"
         case _:
-            what = f"{type(job).__name__} is neither a Job nor a job's id"
+            what = f"{type(job).__name__} is neither a Job nor a job ID"
     raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
 
 
@@ -316,7 +317,7 @@ class JobRequest:
         label: The text that its files are named after.
         key: The call's key in the ledger.
         again: Whether to submit although the ledger has a job for the same call.
-        problem: Why it cannot be sent, although an earlier call's job may be resumed.
+        problem: Why it cannot be sent; the job of an earlier call may still be resumed.
     """
 
     body: Mapping[str, Any]
@@ -326,7 +327,7 @@ class JobRequest:
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """Return what is recorded: everything but the files in the parameters."""
+        """Return the request as it is recorded: without the files in the parameters."""
         return {"title": self.label, "parameters": _without_base64(self.body)}
 
 

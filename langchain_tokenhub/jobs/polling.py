@@ -59,7 +59,7 @@ class Watch:
         """Query the job once, and plan the next poll.
 
         Raises:
-            JobTimeoutError: This was the last poll, and the job goes on.
+            JobTimeoutError: This was the last poll, and the job continues.
         """
         now = self._service.transport.runtime.now()
         until = max(min(now + POLL_SECONDS, self._deadline), now + 5.0)
@@ -74,12 +74,12 @@ class Watch:
             self.job = seen
         self._plan(retry_after)
         if now >= self._deadline and not self.job.ended:
-            raise self._timed_out()
+            raise self._timeout_error()
         return self.job
 
     def close(self) -> None:
         """Stop counting this job's polls."""
-        schedule.shared.polling(self._rate, math.inf)
+        schedule.shared.record_rate(self._rate, math.inf)
 
     def _age(self) -> float:
         return self._service.transport.runtime.now() - self._submitted
@@ -92,7 +92,7 @@ class Watch:
             load = 1.0 if is_test else schedule.shared.load(self._service.site)
             retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
         self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
-        schedule.shared.polling(self._rate, self._gap)
+        schedule.shared.record_rate(self._rate, self._gap)
         self._next = self._service.transport.runtime.now() + self._gap
 
     def _prior(self) -> schedule.Prior:
@@ -108,7 +108,7 @@ class Watch:
             schedule.shared.learn(self._service.model, self._service.typical, seconds)
 
     def _tolerate(self, error: TokenHubError) -> None:
-        """Ignore a passing failure, or raise."""
+        """Ignore a temporary failure, or raise."""
         now = self._service.transport.runtime.now()
         missing = isinstance(error, JobNotFoundError) or error.status == 404
         if missing and self._is_age_known and self._age() < NEW_JOB_SECONDS:
@@ -118,32 +118,32 @@ class Watch:
             raise error
         self._failing_since = now if self._failing_since is None else self._failing_since
         if now - self._failing_since >= MAX_FAILING_SECONDS:
-            raise self._gave_up(error, now - self._failing_since) from error
-        logger.debug("a poll of job %s failed, polling goes on: %s", self.job.id, error.message)
+            raise self._failing_error(error, now - self._failing_since) from error
+        logger.debug("a poll of job %s failed, polling continues: %s", self.job.id, error.message)
 
-    def _gave_up(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
+    def _failing_error(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
         """Return the error for polls that keep failing.
 
-        It is not the class of `error`, which others would retry with a new submit.
+        It is not of the class of `error`, which retry middleware would answer with a new submit.
         """
         message = f"the job could not be queried for {seconds:.0f} s: {error.message}"
         names = ("status", "code", "request_id", "host", "attempts", "response", "phase")
         facts: dict[str, Any] = {name: getattr(error, name) for name in names}
         return JobTimeoutError(message, job=self.job, hint=interruption_note(self.job), **facts)
 
-    def _timed_out(self) -> JobTimeoutError:
+    def _timeout_error(self) -> JobTimeoutError:
         job = self.job
         return JobTimeoutError(
             f"the job is {job.service_status or job.status!r} after a wait of {self._wait:g} s",
             job=job,
             host=job.host,
             request_id=job.request_id,
-            hint=f"call result(job) or pass job_id={job.id!r} to go on; nothing is charged again",
+            hint=f"call result(job) or pass job_id={job.id!r} to wait on; nothing is charged again",
         )
 
 
-async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
-    """Yield `job` as it is, then after each poll, until it ends.
+async def poll_until_ended(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Job, None]:
+    """Yield `job`, then its state after each poll, until it ends.
 
     Args:
         service: Model and transport.
@@ -151,7 +151,7 @@ async def polls(service: Service, job: Job, *, wait: float) -> AsyncGenerator[Jo
         wait: Seconds from now; one last poll is made at their end.
 
     Raises:
-        JobTimeoutError: The job did not end in time, and goes on.
+        JobTimeoutError: The job did not end in time, and continues.
     """
     runtime, watch = service.transport.runtime, Watch(service, job, wait)
     try:

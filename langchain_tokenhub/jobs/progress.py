@@ -111,7 +111,7 @@ def _logging_errors(job: Job) -> Iterator[None]:
         yield
     except Exception:
         # a bar, a handler or the caller's function failed; the job is paid for
-        logger.warning("a progress report failed; job %s goes on", job.id, exc_info=True)
+        logger.warning("a progress report failed; job %s continues", job.id, exc_info=True)
 
 
 def event_data(job: Job) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def event_data(job: Job) -> dict[str, Any]:
 
 
 def _file_data(file: MediaFile) -> dict[str, Any]:
-    """Return what an event says of a file; the link only where nothing was saved."""
+    """Return the data of a file for an event; its link only if it was not saved."""
     preview = file.preview_path or (None if file.path else file.preview_url)
     return {
         "type": file.type,
@@ -157,10 +157,10 @@ class Bar:
     """The progress of one job: a live line, or a line for each state where none can be live.
 
     Args:
-        label: What is shown before the bar, such as `video  hy-video-1.5`.
+        label: Text before the bar, such as `video  hy-video-1.5`.
         expected: Seconds that the job usually takes.
         status_text: Returns the word for a status.
-        quiet: Show nothing; `job` is kept all the same.
+        quiet: Show nothing; `job` is still set.
     """
 
     def __init__(

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from langchain_tokenhub.jobs.media_types import MEDIA_TYPES, PICTURES, VIDEOS
+from langchain_tokenhub.jobs.media_types import IMAGES, MEDIA_TYPES, VIDEOS
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
 MAX_INLINE = 2 * 1024**2
 """Bytes up to which a file is embedded in the notebook."""
 MAX_MESH = 8 * 1024**2
-"""Bytes up to which a 3D model is embedded with its viewer: a link would not show it."""
+"""Bytes up to which a 3D model is embedded with its viewer."""
 VIEWABLE = frozenset({"glb", "obj", "stl"})
 """File types that trimesh reads by itself."""
-_BROWSER_PICTURES = PICTURES - {"tiff"}
+_BROWSER_IMAGES = IMAGES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
 class File(Protocol):
-    """The attributes of a `MediaFile` used here."""
+    """The attributes of a `MediaFile` that are rendered."""
 
     _data: bytes | None
 
@@ -49,7 +49,7 @@ class File(Protocol):
 
 
 class Result(Protocol):
-    """The attributes of a `MediaResult` used here."""
+    """The attributes of a `MediaResult` that are rendered."""
 
     @property
     def job(self) -> Any: ...  # noqa: D102
@@ -60,7 +60,7 @@ class Result(Protocol):
 
 
 def result_text(result: Result) -> str:
-    """Return one line that begins with the job's id, because models garble long links."""
+    """Return one line that begins with the job's id, because models misquote long links."""
     job = result.job
     took = f" in {result.seconds:.0f} s" if result.seconds is not None else ""
     files = "; ".join(_file_text(file) for file in result.files)
@@ -79,14 +79,14 @@ def _file_text(file: File) -> str:
 
 
 def file_html(file: File) -> str:
-    """Return the picture, the player, the 3D viewer, or a link."""
+    """Return an image, a video player, a 3D viewer, or a link."""
     source = html.escape(_source(file) or "", quote=True)
     name = html.escape(str(file.path) if file.path else file.type)
     if page := _page(file):
         inside = html.escape(page, quote=True)
         frame = 'width="100%" height="480" style="border:0"'
         return f'<iframe srcdoc="{inside}" {frame}></iframe>'
-    if source and file.type in _BROWSER_PICTURES:
+    if source and file.type in _BROWSER_IMAGES:
         return f'<img src="{source}" alt="{name}" {_SIZE}>'
     if source and file.type in VIDEOS:
         return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'
@@ -146,7 +146,7 @@ def viewer_page(model: Path | bytes, kind: str = "glb") -> str | None:
     """Return a self-contained page, or None if trimesh is missing or cannot read the model.
 
     Args:
-        model: The file, so that textures beside it are found; or its bytes.
+        model: The file, so that textures next to it are found; or its bytes.
         kind: File type of the bytes.
     """
     try:

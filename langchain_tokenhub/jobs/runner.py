@@ -1,4 +1,4 @@
-"""A job from the request to the saved files: ledger, limiter, service and files put together."""
+"""Runs a job from the request to the saved files, with the ledger, the limiter and the service."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_job_s
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
 from langchain_tokenhub.jobs.limiter import JobLimiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter
 from langchain_tokenhub.jobs.service import Service, SubmitHooks, attach_job, raise_if_failed
 from langchain_tokenhub.transport import Runtime
 
 MAX_WAIT = 366 * 86400.0
 """Seconds; longer ones overflow where threads wait."""
-_PAY_ANEW = "generate(..., again=True) submits and pays anew"
+_PAY_AGAIN = "generate(..., again=True) submits and pays again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class JobRunner:
             if job.status == "completed":
                 return await self._refresh_links(job)
             if not job.ended:
-                async with aclosing(polls(self.service, job, wait=self.wait)) as states:
+                async with aclosing(poll_until_ended(self.service, job, wait=self.wait)) as states:
                     async for state in states:
                         await self.reporter.report(state)
                         job = state
@@ -115,7 +115,7 @@ class JobRunner:
         """Save the files of a job, record the job, and return its result.
 
         Raises:
-            ResultExpiredError: The links are dead, and so are fresh ones. A failing disk warns.
+            ResultExpiredError: The links have expired, and so have fresh ones.
         """
         with attach_job(job):
             job = await self._save_files(job, request)
@@ -149,29 +149,29 @@ class JobRunner:
             await self._runtime.blocking(check_folder, self.folder)
 
     async def _submit(self, request: JobRequest) -> Job:
-        log = SubmitHooks()
+        hooks = SubmitHooks()
         if self.ledger is not None:
-            log = LedgerHooks(self.ledger, request, again=request.again)
+            hooks = LedgerHooks(self.ledger, request, again=request.again)
 
         def remember(job: Job) -> None:
             self.recent.keep(job, request)
             self.reporter.span.record_submit(job)
 
-        log.remember = remember
+        hooks.on_job = remember
         deadline = self._runtime.now() + self.wait
-        return await self.service.submit(request.body, deadline=deadline, log=log)
+        return await self.service.submit(request.body, deadline=deadline, hooks=hooks)
 
     async def _resume(self, job: Job) -> Job:
         """Wait for the job of an earlier call."""
         try:
             return await self._restore_saved_files(await self.wait_until_ended(job))
         except JobNotFoundError as error:
-            error.hint = _PAY_ANEW
+            error.hint = _PAY_AGAIN
             raise
 
     @asynccontextmanager
     async def _forget_failed_job(self, request: JobRequest) -> AsyncGenerator[None, None]:
-        """Remove a job that failed from the ledger: it is not charged, and may be made anew."""
+        """Remove a failed job from the ledger: it is not charged, and may be submitted again."""
         try:
             yield
         except JobFailedError as failed:
@@ -183,7 +183,7 @@ class JobRunner:
     # --- links --------------------------------------------------------------------------------
 
     async def _refresh_links(self, job: Job) -> Job:
-        """Return a completed job with fresh links in place of dead ones, unless saved."""
+        """Return a completed job with fresh links in place of expired ones, unless saved."""
         missing = await self._count_missing(job)
         if job.files and not missing:
             return job
@@ -202,20 +202,20 @@ class JobRunner:
         return _with_files(fresh, await self._prefer_saved(job.files, fresh.files))
 
     async def _query_fresh_links(self, job: Job) -> Job:
-        """Query a job whose links are dead for new ones."""
+        """Query a job whose links have expired for new ones."""
         try:
             return raise_if_failed(await self.service.query(_with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as error:  # it had completed, and was paid for
             if isinstance(error, JobFailedError) and _is_completed(error.job):
                 raise
             raise ResultExpiredError(
-                "its links are dead, and the service does not know the job any more",
+                "its links have expired, and the service no longer knows the job",
                 job=job,
-                hint=_PAY_ANEW,
+                hint=_PAY_AGAIN,
             ) from error
         except RETRYABLE as failure:  # which others would retry with a new submit
             raise ResultExpiredError(
-                f"the links are dead, and the query for fresh ones failed: {failure.message}",
+                f"the links have expired, and the query for fresh ones failed: {failure.message}",
                 job=job,
                 hint="call result(job) later; nothing is charged again",
             ) from failure
@@ -231,7 +231,7 @@ class JobRunner:
 
     def _report_missing(self, job: Job, missing: int) -> None:
         """Warn of missing files; raise if no file is available."""
-        problem = f"{missing} of {len(job.files)} files are missing: fresh links are dead too"
+        problem = f"{missing} of {len(job.files)} files are missing: fresh links have expired too"
         if missing == len(job.files):
             raise ResultExpiredError(problem, job=job, hint="call result(job) later")
         warn_user(f"job {job.id}: {problem}")
@@ -268,14 +268,14 @@ class JobRunner:
         try:
             stem = stem_of(request.label or job.model, job.id)
             file = await file._save_as(self._runtime, self.folder, stem)
-            # before the preview, which may be cut
+            # before the preview, which may be interrupted
             await self._runtime.blocking(write_job_sidecar, job, file, index, request)
             if path := await self._save_preview(job, file, previews):
                 file = file.model_copy(update={"preview_path": path})
                 await self._runtime.blocking(write_job_sidecar, job, file, index, request)
         except ResultExpiredError:
             return job.files[index]  # its link is refreshed next
-        except Exception as problem:  # noqa: BLE001 - the job is paid for, whatever fails here
+        except Exception as problem:  # noqa: BLE001 - the job is paid for
             what = "has no sidecar" if file.path else "was not saved, its link is in the result"
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
@@ -283,7 +283,7 @@ class JobRunner:
     async def _save_preview(
         self, job: Job, file: MediaFile, previews: dict[str, Path]
     ) -> Path | None:
-        """Save a 3D model's preview beside it, unless `previews` has that link's already."""
+        """Save a 3D model's preview next to it, unless `previews` has the file of that link."""
         link, preview = file.preview_url, file.preview
         if link is None or preview is None or file.path is None:
             return None
@@ -298,7 +298,7 @@ class JobRunner:
 
 
 def _reason(problem: Exception) -> object:
-    """Return what an error may show of a problem; foreign ones may quote a signed link."""
+    """Return what a warning may show of a problem; other libraries' errors may quote a link."""
     known = isinstance(problem, TokenHubError | OSError)
     return problem if known else type(problem).__name__
 

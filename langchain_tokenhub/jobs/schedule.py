@@ -1,6 +1,6 @@
 """Computes when to poll a job. Pure: the time is an argument.
 
-A poll costs a request, a longer pause finds the end later. The pause follows from the probability
+A poll costs a request; a longer pause detects the end later. The pause follows from the probability
 that a job of this age ends within the next seconds. A schedule that knows the usual duration needs
 half the requests of a geometric one at equal lateness.
 """
@@ -36,7 +36,7 @@ class Prior:
     Args:
         mean: Of ln(seconds).
         variance: Of ln(seconds).
-        seen: Number of jobs behind it; the catalogue's value counts as two.
+        seen: Number of jobs that it is based on; the catalogue's value counts as two.
     """
 
     mean: float
@@ -118,7 +118,7 @@ class DurationStats:
         self.reset_rates()
 
     def reset_rates(self) -> None:
-        """Count no polls, as in a forked child; the durations are kept."""
+        """Reset the polls, as in a forked child; the durations are kept."""
         self._rates: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -135,10 +135,10 @@ class DurationStats:
         """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
         return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
 
-    def polling(self, rate: PollRate, seconds: float) -> None:
-        """Record that a job is polled once in `seconds`; infinite seconds end its polls.
+    def record_rate(self, rate: PollRate, seconds: float) -> None:
+        """Record that a job is polled once in `seconds`; infinity ends its polls.
 
-        After that nothing is recorded: a poll on another thread may still return.
+        Later calls are ignored: a poll on another thread may still return.
         """
         with self._lock:
             if rate.per_second is None:

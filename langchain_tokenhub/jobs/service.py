@@ -30,8 +30,8 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import (
-    decode_queried,
-    decode_submitted,
+    decode_query,
+    decode_submit,
     is_accepted,
     refusal_in,
     refusal_text,
@@ -47,7 +47,7 @@ logger = logging.getLogger("langchain_tokenhub.jobs")
 SUBMIT_TIMEOUTS = Timeouts(read=60.0, write=60.0)
 """A submit may carry megabytes of base64."""
 SYNC_TIMEOUTS = Timeouts(read=120.0)
-"""Where the answer is the picture."""
+"""For a model whose answer holds the image."""
 QUERY = Timeouts(read=15.0)
 
 
@@ -56,19 +56,19 @@ class SubmitHooks:
 
     key: str | None = None
 
-    remember: Callable[[Job], None] = staticmethod(lambda _job: None)
+    on_job: Callable[[Job], None] = staticmethod(lambda _job: None)
     """Called as soon as the job's id is known, to record it in this process."""
 
-    async def begin(self) -> None:
+    async def on_begin(self) -> None:
         """Record that a submit is about to be sent."""
 
-    async def accepted(self, job: Job) -> None:
+    async def on_accepted(self, job: Job) -> None:
         """Record the job; called before an interruption is raised."""
 
-    async def lost(self) -> None:
-        """Record that it may have been accepted, and that its id will never come."""
+    async def on_lost(self) -> None:
+        """Record that the submit may have been accepted, and that its id is lost."""
 
-    async def refused(self) -> None:
+    async def on_refused(self) -> None:
         """Record that nothing was accepted."""
 
 
@@ -94,7 +94,7 @@ def attach_job(job: Job) -> Iterator[None]:
 
 def interruption_note(job: Job) -> str:
     """Return the state of a job, and how to collect it."""
-    state = "is completed" if job.ended else "goes on"
+    state = "is completed" if job.ended else "continues"
     return f"job {job.model}/{job.id} {state} and is paid for; collect it with result(id)"
 
 
@@ -127,22 +127,22 @@ class Service:
         return self.facts.typical_seconds or 60.0
 
     async def submit(
-        self, body: Mapping[str, Any], *, deadline: float, log: SubmitHooks | None = None
+        self, body: Mapping[str, Any], *, deadline: float, hooks: SubmitHooks | None = None
     ) -> Job:
         """Submit a job, and wait while the account is full.
 
         Args:
             body: The parameters as they are sent, without the model.
             deadline: Monotonic seconds until which a full account is waited out.
-            log: Called at each step.
+            hooks: Called at each step.
 
         Raises:
-            SubmissionUnknownError: It may have been accepted, and no id is known.
+            SubmissionUnknownError: The submit may have been accepted, and no id is known.
         """
-        log, runtime, seconds = log or SubmitHooks(), self.transport.runtime, 1.0
+        hooks, runtime, seconds = hooks or SubmitHooks(), self.transport.runtime, 1.0
         while True:
             try:
-                return await self._attempt(body, log, deadline)
+                return await self._attempt(body, hooks, deadline)
             except RateLimitError as full:
                 pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
                 if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
@@ -151,23 +151,23 @@ class Service:
             await runtime.sleep(pause)
             seconds = min(seconds * 1.5, schedule.LATEST)
 
-    async def _attempt(self, body: Mapping[str, Any], log: SubmitHooks, deadline: float) -> Job:
+    async def _attempt(self, body: Mapping[str, Any], hooks: SubmitHooks, deadline: float) -> Job:
         """Send one submit; once its first byte is out, an interruption waits for the job's id.
 
         The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
         """
         send_state = SendState()
-        await log.begin()
+        await hooks.on_begin()
         try:
             until = max(deadline, self.transport.runtime.now() + INTERRUPT_GRACE)
-            work = self._send(body, log, send_state, until)
-            job, interrupted_by = await self.transport.runtime.shielded(work, send_state)
+            work = self._send(body, hooks, send_state, until)
+            job, interrupted_by = await self.transport.runtime.run_shielded(work, send_state)
         except SubmissionUnknownError as unknown:
-            unknown.ledger_key = log.key
-            await log.lost()
+            unknown.ledger_key = hooks.key
+            await hooks.on_lost()
             raise
         except TokenHubError:
-            await log.refused()
+            await hooks.on_refused()
             raise
         except BaseException as interruption:
             if send_state.is_under_way:
@@ -175,7 +175,7 @@ class Service:
                 interruption.add_note(note)
                 logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
             else:
-                await log.refused()
+                await hooks.on_refused()
             raise
         if interrupted_by is not None:
             interrupted_by.add_note(interruption_note(job))
@@ -183,7 +183,7 @@ class Service:
         return job
 
     async def _send(
-        self, body: Mapping[str, Any], log: SubmitHooks, send_state: SendState, deadline: float
+        self, body: Mapping[str, Any], hooks: SubmitHooks, send_state: SendState, deadline: float
     ) -> Job:
         at_once = self.facts.query_path is None
         call = Call(
@@ -196,30 +196,30 @@ class Service:
             deadline=deadline,
             send_state=send_state,
         )
-        begun = datetime.now(UTC)
+        sent_at = datetime.now(UTC)
         try:
             answer = await self.transport.json(call)
-            job = self._accepted_job(answer, begun)
+            job = self._accepted_job(answer, sent_at)
         except SubmissionUnknownError:
             raise
         except TokenHubError:
             send_state.renew()  # nothing may have been charged, interrupted or not
             raise
-        log.remember(job)
-        if send_state.is_cancelled:  # the caller may not wait any more: only the log shows it
+        hooks.on_job(job)
+        if send_state.is_cancelled:  # the caller may have stopped waiting
             logger.warning("interrupted while submitting; %s", interruption_note(job))
-        await log.accepted(job)
+        await hooks.on_accepted(job)
         return job
 
-    def _accepted_job(self, answer: Answer, begun: datetime) -> Job:
+    def _accepted_job(self, answer: Answer, sent_at: datetime) -> Job:
         """Return the job that a submit was answered with.
 
         Raises:
             JobFailedError: The submit was refused.
-            SubmissionUnknownError: The answer leaves it open.
+            SubmissionUnknownError: The answer does not show whether it was accepted.
         """
         now = datetime.now(UTC)
-        job = decode_submitted(answer, self.facts, self.model, submitted_at=begun, now=now)
+        job = decode_submit(answer, self.facts, self.model, submitted_at=sent_at, now=now)
         if job is not None:
             return job
         error: TokenHubError = SubmissionUnknownError(
@@ -259,7 +259,7 @@ class Service:
         answer = await self.transport.json(call)
         if fault_in(answer.data) and not reports_failure(answer.data):
             raise error_from(answer.status, {}, answer.data, host=answer.host)
-        seen = decode_queried(job, answer, self.facts, now=datetime.now(UTC))
+        seen = decode_query(job, answer, self.facts, now=datetime.now(UTC))
         return seen, answer.retry_after
 
 
@@ -267,8 +267,8 @@ def raise_if_failed(job: Job) -> Job:
     """Return a job that completed with files.
 
     Raises:
-        JobNotFoundError: The service does not know it any more, which is no failure.
-        JobFailedError: It ended without files.
+        JobNotFoundError: The service no longer knows the job, which is not a failure.
+        JobFailedError: The job ended without files.
     """
     if job.status == "completed" and job.files:
         return job
@@ -280,7 +280,7 @@ def raise_if_failed(job: Job) -> Job:
     fields: dict[str, Any] = {"code": fault["code"], "request_id": job.request_id}
     fields |= {"host": job.host, "job": job}
     if row.name == "JobNotFoundError":
-        raise JobNotFoundError(f"the service does not know the job any more: {text}", **fields)
+        raise JobNotFoundError(f"the service no longer knows the job: {text}", **fields)
     is_blocked = row.name == "ContentBlockedError"
     hint = (hint_text(row) if fault["code"] else None) or advice
     raise (JobBlockedError if is_blocked else JobFailedError)(text, hint=hint, **fields)

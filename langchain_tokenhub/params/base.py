@@ -52,19 +52,19 @@ class _Params(BaseModel):
 class MediaParams(_Params):
     """The parameters of one model, checked before anything is sent.
 
-    A field without a default is required, yet may be `None` on a call that only resumes a job.
+    A field without a default is required, but may be None in a call that only resumes a job.
     """
 
     model: ClassVar[str] = ""
     defaults: ClassVar[dict[str, Any]] = {}
-    """Sent unless given, because the service's own default does not suit a client."""
+    """Sent unless the caller sets them, because the service's defaults do not suit a client."""
     most_bytes: ClassVar[int | None] = None
-    """Of the whole request, where that is limited."""
+    """Maximum bytes of the whole request, if that is limited."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _drop_none_and_resume(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Treat `None` as not given, and require nothing beside a job ID."""
+        """Treat None as not given, and require no other field together with a job ID."""
         if not isinstance(data, dict):
             return handler(data)
         given = {name: value for name, value in data.items() if value is not None}
@@ -73,9 +73,9 @@ class MediaParams(_Params):
             required = {name: NOT_NEEDED for name, f in cls.model_fields.items() if f.is_required()}
             unknown = {name: value for name, value in given.items() if name not in cls.model_fields}
             return handler(required | unknown | {"job_id": job_id})
-        # beside a new job it is ignored: language models fill optional fields with empty texts
+        # an empty ID is ignored: language models fill optional fields with empty texts
         if isinstance(job_id, str) and given.keys() == {"job_id"}:
-            advice = "give the ID of an earlier job, or leave it out and describe a new one"
+            advice = "pass the ID of an earlier job, or leave it out and describe a new one"
             raise param_error("job_id", "job_id: it is empty", advice)
         return handler(given)
 
@@ -100,7 +100,7 @@ class ParamObject(_Params):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Omit descriptions and defaults, which a language model pays for and does not need."""
+        """Omit descriptions and defaults, which cost tokens and are not needed."""
         resolved = handler.resolve_ref_schema(handler(schema))
         resolved.pop("description", None)
         for field in resolved["properties"].values():
@@ -120,7 +120,7 @@ class HideNull:
 
 
 class LogoRect(ParamObject):
-    """Where the mark goes, in pixels; below 0, x and y count from the right and bottom (video)."""
+    """Position of the mark in pixels; negative x and y count from the right and bottom (video)."""
 
     x: Annotated[int | None, Integer()] = None
     y: Annotated[int | None, Integer()] = None
@@ -143,9 +143,9 @@ ResumedJob = Annotated[str | None, JobId()]
 
 
 def encode_params(params: MediaParams) -> dict[str, Any]:
-    """Return the request's parameters: what was given, without `job_id`, file values untouched.
+    """Return the parameters of the request, without `job_id` and with file values unchanged.
 
-    An empty object is not sent: language models fill optional ones in so.
+    Empty objects are not sent: language models fill optional fields with them.
     """
     given = {
         name: value
@@ -166,19 +166,19 @@ def file_fields(cls: type[BaseModel]) -> dict[str, FileField]:
 
 
 def require_one(params: MediaParams, *names: str) -> None:
-    """Refuse none and more than one of `names`."""
+    """Refuse a call without exactly one of `names`."""
     given = params.given(*names)
     if len(given) == 1:
         return
-    what = f"{', '.join(names)}: {len(given)} given, exactly one is taken"
-    advice = f"keep one of {', '.join(given)}" if given else "give one"
+    what = f"{', '.join(names)}: {len(given)} given, exactly one is needed"
+    advice = f"keep one of {', '.join(given)}" if given else "pass one"
     raise param_error("exactly_one", what, advice)
 
 
 def _spelling_advice(name: object, cls: type[BaseModel]) -> str:
     near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
     check = f"did you mean {near[0]}? If not," if near else "check its name, or"
-    return f"{check} put it into extra="
+    return f"{check} pass it in extra="
 
 
 def _items(params: BaseModel) -> Iterator[tuple[str, Any]]:
@@ -186,7 +186,7 @@ def _items(params: BaseModel) -> Iterator[tuple[str, Any]]:
 
 
 def _as_plain(value: object) -> object:
-    """Turn our own objects into dicts; a file value may be a model too and stays as it is."""
+    """Convert parameter objects to dicts; file values, which may be models too, are unchanged."""
     if isinstance(value, ParamObject):
         return dict(_items(value))
     if isinstance(value, list):

@@ -44,7 +44,7 @@ def params_class(model: str, kind: Kind | None = None) -> type[MediaParams]:
 
     Args:
         model: Model id; an unknown or `ep-…` id has the common parameters of its kind.
-        kind: Needed only for ids that are not listed.
+        kind: Kind of the model; needed only for ids that are not listed.
 
     Raises:
         ValueError: The id is not listed, and no kind was given.
@@ -59,11 +59,11 @@ def params_class(model: str, kind: Kind | None = None) -> type[MediaParams]:
 
 def schema_class(model: str, language: Language, kind: Kind | None = None) -> type[MediaParams]:
     """Return `model`'s parameter class with the descriptions of `language`, for `args_schema`."""
-    return _localized(params_class(model, kind), language)
+    return _localize(params_class(model, kind), language)
 
 
 @functools.cache
-def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
+def _localize(cls: type[MediaParams], language: Language) -> type[MediaParams]:
     # the same fields again, each with its description: validators and order come from `cls`
     fields: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
@@ -75,7 +75,7 @@ def _localized(cls: type[MediaParams], language: Language) -> type[MediaParams]:
 
 
 def description(cls: type[MediaParams], name: str, language: Language) -> str:
-    """Return what a language model reads of a parameter."""
+    """Return the description of a parameter for language models."""
     texts = rows("param_descriptions")
     tables = (texts.get(base.__name__, {}) for base in cls.__mro__)
     text: str = next(table[name][language] for table in tables if name in table)

@@ -107,14 +107,14 @@ class Hy3DPro(Hy3D, Generic[_V]):
 def _check_views(params: MediaParams, views: Sequence[_View]) -> None:
     if params.given("prompt") or not params.given("image_url", "image_base64"):
         what = "multi_view_images needs a front image and no prompt"
-        raise param_error("views", what, "give image_url and leave prompt out")
+        raise param_error("views", what, "pass image_url and leave prompt out")
     types = [view.view_type for view in views]
     if not types or len(set(types)) < len(types):
         what = f"multi_view_images: {', '.join(types) or 'empty'}, each view_type once"
         raise param_error("views", what, "change the list")
     if any(view.view_image_url is None and view.view_image_base64 is None for view in views):
         what = "multi_view_images: a view without an image"
-        raise param_error("views", what, "give view_image_url or view_image_base64")
+        raise param_error("views", what, "pass view_image_url or view_image_base64")
 
 
 class Hy3D30(Hy3DPro[ViewImage]):
@@ -131,7 +131,7 @@ class Hy3D30(Hy3DPro[ViewImage]):
     def _check_rules(self) -> None:
         super()._check_rules()
         if self.polygon_type and self.generate_type != "LowPoly":
-            what = "polygon_type is only taken with generate_type=LowPoly"
+            what = "polygon_type is only accepted with generate_type=LowPoly"
             raise param_error("polygon", what, "set generate_type, or leave polygon_type out")
         if self.face_count and self.generate_type == "LowPoly":
             warn_user("face_count has no effect with LowPoly; leave it out")
@@ -142,9 +142,9 @@ class Hy3D30(Hy3DPro[ViewImage]):
             super()._check_sources()
         elif not self.given(*_SOURCES):
             what = f"{', '.join(_SOURCES)}: none given"
-            raise param_error("sketch", what, "give an image, a text or both")
+            raise param_error("sketch", what, "pass an image, a text or both")
         elif len(self.given("image_url", "image_base64")) > 1:
-            what = "image_url, image_base64: 2 given, one is taken"
+            what = "image_url, image_base64: 2 given, one is needed"
             raise param_error("sketch", what, "leave one out")
 
 

@@ -1,7 +1,7 @@
 """Validators of a parameter's value: its rule, its JSON schema and its error text.
 
-A validator stands in a field's `Annotated` and replaces pydantic's own validation, so that every
-message names limit, unit and next step, and none shows a prompt.
+A validator in a field's `Annotated` replaces pydantic's own validation, so that every message names
+limit, unit and next step, and none quotes a prompt.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def short_repr(value: object) -> str:
 
 
 def strip_query(text: str) -> str:
-    """Reduce the links in `text` to host and path: a signed link's query opens the file."""
+    """Reduce the links in `text` to host and path; a signed query gives access to the file."""
     return _LINK.sub(r"\1\2", text)
 
 
@@ -152,8 +152,9 @@ class Choice(Validator):
         spellings = {_normalize(choice): choice for choice in self.values}
         choice = spellings.get(_normalize(value))
         if choice is None:
-            allowed = (" or " if len(self.values) == 2 else ", ").join(map(str, self.values))
-            what = f"{short_repr(value)}, only {allowed}"
+            words = [str(one) for one in self.values]
+            allowed = " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
+            what = f"{short_repr(value)}, {allowed} is needed"
             raise param_error("choice", what, "choose one of them")
         return choice
 
@@ -200,7 +201,7 @@ class Base64(Validator):
     """A file as raw base64; the prefix of a data URL is removed."""
 
     most_bytes: int
-    """Of the base64 text."""
+    """Bytes of the base64 text."""
 
     def _validate(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -233,20 +234,20 @@ Shape = Literal["url_or_base64_object", "string_list", "object_list", "url"]
 class FileField(Validator):
     """A file input: how it is sent, and its limits.
 
-    To a language model it is a string. Code may pass a path, bytes, an image or an earlier result;
-    the value stays as it is until `jobs.inputs` reads the file.
+    A language model passes a string. Code may pass a path, bytes, an image or an earlier result;
+    the value is unchanged until `jobs.inputs` reads the file.
     """
 
     shape: Shape
     """`{"url"}` or `{"base64"}`, a list of strings, a list of such objects, or a plain link."""
     formats: tuple[str, ...]
     base64_field: str | None = None
-    """The field that takes what is not a link."""
+    """The field for files that are not links."""
     least: int = 1
     most: int = 1
     max_bytes_url: int | None = None
     max_bytes_base64: int | None = None
-    """Of the base64 text."""
+    """Bytes of the base64 text."""
     side_min: int | None = None
     side_max: int | None = None
     ratio_max: float | None = None
@@ -261,12 +262,12 @@ class FileField(Validator):
 
     def _validate(self, value: Any) -> Any:
         if not self.many:
-            return _file(value)
+            return _check_file(value)
         files = list(value) if isinstance(value, list | tuple) else [value]
         if not self.least <= len(files) <= self.most:
-            what = f"{len(files)} files, {self.least} to {self.most} are taken"
+            what = f"{len(files)} files, {self.least} to {self.most} are accepted"
             raise param_error("files", what, "change their number")
-        return [_file(file) for file in files] or None
+        return [_check_file(file) for file in files] or None
 
     def _json_schema(self) -> dict[str, Any]:
         if not self.many:
@@ -275,8 +276,8 @@ class FileField(Validator):
         return {**limits, "items": {"type": "string"}}
 
 
-def _file(value: object) -> object:
-    """Refuse what cannot be a file; the rest is checked where files are read."""
+def _check_file(value: object) -> object:
+    """Refuse a value that cannot be a file; files are checked when they are read."""
     if value is None or isinstance(value, bool | int | float | complex | list | tuple | set):
         advice = "give a link, a path, bytes, an image or an earlier result"
         raise param_error("file", f"{type(value).__name__} is not a file", advice)
@@ -292,7 +293,7 @@ def _schema(type_: str, **limits: int | None) -> dict[str, Any]:
 
 
 def _integer(value: object) -> int | None:
-    """Return an integer, also from 5.0; a boolean is none."""
+    """Return an integer, also from 5.0; None for a boolean."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if value == value // 1 else None

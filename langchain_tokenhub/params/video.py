@@ -133,7 +133,7 @@ def _check_count(template: FxTemplate, count: int) -> None:
     if least <= count <= most:
         return
     wanted = f"{least}" if least == most else f"{least} to {most}"
-    what = f"images: {count} given, template {template.id} takes {wanted}"
+    what = f"images: {count} given, template {template.id} needs {wanted}"
     if template.images_known:
         raise param_error("images", what, "change their number")
     warn_user(f"{what} as far as known")
@@ -159,9 +159,9 @@ class YtVideoHumanactor(MediaParams):
         given = self.given("image_url", "image_base64")
         if not given:
             what = "image_url, image_base64: none given, one is needed"
-            raise param_error("face", what, "give one")
+            raise param_error("face", what, "pass one")
         if len(given) > 1:
-            warn_user("image_base64 has no effect beside image_url; leave one out")
+            warn_user("image_base64 has no effect together with image_url; leave one out")
 
 
 class VideoParams(MediaParams):

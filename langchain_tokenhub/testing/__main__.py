@@ -1,4 +1,4 @@
-"""`python -m langchain_tokenhub.testing`: the emulator by itself.
+"""`python -m langchain_tokenhub.testing`: run the emulator.
 
 `tokenhub emulator` shares its options.
 """
@@ -21,8 +21,8 @@ _HELP = {
     "port": "port; 0, the default, takes a free one",
     "speed": "divides every wait; default 1; at 0 jobs do not advance",
     "emulator-seed": "same seed and requests, same answers; default 0",
-    "emulator-key": "the only good API key; may be given again; default: nearly any",
-    "era": "whose errors and spellings: today's service or the guide of April 2026",
+    "emulator-key": "the only accepted API key; repeatable; default: nearly any",
+    "era": "errors and spellings of today's service, or of the guide of April 2026",
     "latency": "real seconds before every answer, or from-to as in 0.1-0.5",
     "rpm": "chat requests a minute per key and model",
     "tpm": "tokens a minute per key and model",
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
 
     try:
-        serve(emulator(options), announce)
+        serve(make_emulator(options), announce)
     except (ImportError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
@@ -68,11 +68,11 @@ def add_options(parser: argparse.ArgumentParser, help_of: Callable[[str], str]) 
     add("--no-quotas", dest="quotas", action="store_false", help=help_of("no-quotas"))
 
 
-def emulator(options: argparse.Namespace) -> Emulator:
+def make_emulator(options: argparse.Namespace) -> Emulator:
     """Create the emulator that the options describe.
 
     Raises:
-        ImportError: Without the extra `emulator`.
+        ImportError: The extra `emulator` is not installed.
     """
     from langchain_tokenhub.testing import Emulator
 
@@ -80,7 +80,7 @@ def emulator(options: argparse.Namespace) -> Emulator:
 
 
 def exports(options: argparse.Namespace, url: str) -> str:
-    """Return the line for a shell that sends clients to an emulator."""
+    """Return the shell line that sets the environment variables of clients."""
     key = options.api_key[0] if options.api_key else "emulator"
     return f"export TOKENHUB_BASE_URL={url} TOKENHUB_API_KEY={key}"
 
@@ -89,7 +89,7 @@ def serve(hub: Emulator, announce: Callable[[str], None]) -> None:
     """Run an emulator until Ctrl-C; `announce` is called with its address.
 
     Raises:
-        OSError: When the port is taken.
+        OSError: The port is in use.
     """
     with suppress(KeyboardInterrupt), hub:
         announce(hub.url)
@@ -103,7 +103,7 @@ def _reader(convert: Callable[[str], Any], most: float, what: str) -> Callable[[
         with suppress(ValueError):
             if 0 <= (value := convert(text)) <= most:
                 return value
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what}")
 
     return read
 

@@ -15,7 +15,7 @@ Size = tuple[int, int]
 Colour = tuple[int, ...]
 
 UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for bytes that are no image."""
+"""Errors that Pillow raises for bytes that are not an image."""
 _MAX_CHARACTERS = 400
 _MARGIN = 0.1
 """Share of a side that stays free of text: a video does not show all of its edges."""
@@ -52,7 +52,7 @@ def open_image(raw: bytes) -> Image.Image:
     """Decode an image.
 
     Raises:
-        UNREADABLE: When it is none.
+        UNREADABLE: The bytes are not an image.
     """
     return Image.open(io.BytesIO(raw)).convert("RGB")
 
@@ -155,7 +155,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
 
 
 def _font_for(text: str) -> ImageFont.FreeTypeFont | None:
-    """Return the font that has most of the characters, or `None` where none has half of them."""
+    """Return the font that has most of the characters, or None if none has half of them."""
     characters = set(text[:_MAX_CHARACTERS]) - {" "}
     counts = [sum(_has(font, one) for one in characters) for font in _fonts()]
     best = max(counts)
@@ -177,11 +177,11 @@ def _fonts() -> list[ImageFont.FreeTypeFont]:
 
 @lru_cache(maxsize=10_000)
 def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
-    """Return True if a font has a sign for a character."""
-    return _sign(font, character) != _sign(font, "\U0010fffe")
+    """Return True if a font has a glyph for a character."""
+    return _glyph(font, character) != _glyph(font, "\U0010fffe")
 
 
-def _sign(font: ImageFont.FreeTypeFont, character: str) -> bytes:
+def _glyph(font: ImageFont.FreeTypeFont, character: str) -> bytes:
     image = Image.new("L", (32, 32))
     ImageDraw.Draw(image).text((0, 0), character, 255, font)
     return image.tobytes()

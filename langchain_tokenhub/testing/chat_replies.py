@@ -129,9 +129,9 @@ def _choose_calls(body: Body, turn: Turn) -> list[ToolCall]:
         case "required":
             done = {result.name for result in turn.results}
             rest = [tool for tool in tools if tool.name not in done] or tools
-            chosen = _wanted(turn, tools) or rest[:1]
+            chosen = _best_tools(turn, tools) or rest[:1]
         case _:
-            chosen = _wanted(turn, tools)
+            chosen = _best_tools(turn, tools)
     calls = [call for tool in chosen for call in _calls(turn, tool)]
     return calls if body.get("parallel_tool_calls", True) else calls[:1]
 
@@ -142,7 +142,7 @@ def _topic(name: str, description: str = "") -> str:
     return next((str(row["name"]) for text, row in rows if re.search(row["tool"], text)), "")
 
 
-def _wanted(turn: Turn, tools: list[_Tool]) -> list[_Tool]:
+def _best_tools(turn: Turn, tools: list[_Tool]) -> list[_Tool]:
     """Return the best tool of each topic that has not answered, images before all else."""
     done = {result.name for result in turn.results}
     done_topics = {_topic(name) for name in done} - {""}
@@ -450,7 +450,7 @@ def _media_kind(turn: Turn, tool: str) -> str:
 
 
 def _before_calls(turn: Turn, calls: Sequence[ToolCall]) -> str:
-    """Name what is being made; other tools are called without a text."""
+    """Return the text before calls of media tools; other tools are called without a text."""
     kinds = [_media_kind(turn, call.name) for call in calls]
     return _say(turn, "start", kinds=_say(turn, "and").join(kinds)) if all(kinds) else ""
 

@@ -74,7 +74,7 @@ async def chat(x: Exchange) -> Response:
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
     return StreamingResponse(
-        _counted(x, _sent(x, events)), headers={"content-type": "text/event-stream"}
+        _count_stream(x, _send_events(x, events)), headers={"content-type": "text/event-stream"}
     )
 
 
@@ -98,7 +98,7 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     }
 
 
-async def _counted(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+async def _count_stream(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     x.hub.streams += 1
     try:
         async with aclosing(events) as open_events:
@@ -108,13 +108,13 @@ async def _counted(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIte
         x.hub.streams -= 1
 
 
-def _sent(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
+def _send_events(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
     if x.fault and x.fault.kind == "drip":
         return drip(b"".join(events), x.fault.seconds)
-    return _paced(x, events)
+    return _send_paced(x, events)
 
 
-async def _paced(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
+async def _send_paced(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
     for number, event in enumerate(events):
         if x.fault and x.fault.after in (number, number - len(events)):
             async for extra in _fail(x, x.fault, event):
@@ -180,7 +180,7 @@ class Envelope:
 def completion(answer: Answer, envelope: Envelope, usage: Json) -> Json:
     """Build the answer without streaming.
 
-    Content beside tool calls is null in the guide's sample, and an empty string today.
+    With tool calls the content is null in the guide's sample, and an empty string today.
     """
     message: Json = {"role": "assistant", "content": answer.content}
     if answer.reasoning:

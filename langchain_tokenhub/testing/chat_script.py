@@ -62,7 +62,7 @@ class Script:
         """Add a reply, a list of replies and functions, or the function for all requests.
 
         Raises:
-            TypeError: For anything else; nothing is added.
+            TypeError: It is of another type; nothing is added.
         """
         several = isinstance(reply, Sequence) and not isinstance(reply, str)
         if several and not reply:
@@ -81,10 +81,10 @@ class Script:
             self._function = None
 
     async def next_answer(self, request: Any) -> Answer | None:
-        """Return the next answer, or `None` where none is scripted.
+        """Return the next answer, or None if none is scripted.
 
         Raises:
-            RefusedError: 500001 when a function fails; it is called again for the next request.
+            RefusedError: 500001 if a function fails; it is called again for the next request.
         """
         with self._lock:
             entry = self._queue.popleft() if self._queue else self._function
@@ -141,7 +141,7 @@ def read_reply(reply: Any) -> Answer:
     """Read a text, an `AIMessage`, or a dict in the form of the service's messages.
 
     Raises:
-        TypeError: For anything else, naming what is wrong.
+        TypeError: It is of another type or form; the text names the fault.
     """
     if isinstance(reply, str):
         return Answer(reply)

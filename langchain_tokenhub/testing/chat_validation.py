@@ -19,7 +19,7 @@ def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> ChatModel:
     """Check a whole request.
 
     Raises:
-        RefusedError: For the first thing that is wrong.
+        RefusedError: The first field that is wrong.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:

@@ -18,7 +18,7 @@ from langchain_tokenhub.testing.tables import table
 
 _MAX_CHARACTERS = 2000
 _MAX_TEXTS = 128
-"""The service advises it; here it is a limit."""
+"""The service recommends this limit; the emulator enforces it."""
 
 
 async def embeddings(x: Exchange) -> Response:
@@ -37,7 +37,7 @@ def check_embeddings(body: Mapping[str, Any], added: Collection[str]) -> tuple[l
     """Return the texts, and how many numbers a vector has.
 
     Raises:
-        RefusedError: For the first thing that is wrong.
+        RefusedError: The first field that is wrong.
     """
     model, given = body.get("model"), body.get("input")
     if not isinstance(model, str) or not model:

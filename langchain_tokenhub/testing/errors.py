@@ -34,24 +34,24 @@ def bad(message: str, *, code: str = "400002") -> RefusedError:
     return RefusedError(code, message)
 
 
-def check_model(model: str, kind: str, added: Collection[str]) -> None:
+def check_model(model_id: str, kind: str, added: Collection[str]) -> None:
     """Check that a model is served as a kind; ids are exact, in lower case.
 
     Args:
-        model: The id; services of the user, `ep-...`, are served as any kind.
+        model_id: The id; services of the user, `ep-...`, are served as any kind.
         kind: `chat`, `embedding`, or a kind of media.
         added: Further ids that are served as any kind.
 
     Raises:
         RefusedError: 400004 for an unknown id, 400005 for a model of another kind.
     """
-    if model in added or model.startswith("ep-"):
+    if model_id in added or model_id.startswith("ep-"):
         return
-    served = served_models().get(model)
+    served = served_models().get(model_id)
     if served is None:
-        raise RefusedError("400004", f"The model or service ID {model} does not exist.")
+        raise RefusedError("400004", f"The model or service ID {model_id} does not exist.")
     if served != kind:
-        raise RefusedError("400005", f"The model {model} is not served on this path.")
+        raise RefusedError("400005", f"The model {model_id} is not served on this path.")
 
 
 def status_of(era: Era, code: str) -> int:

@@ -32,7 +32,7 @@ class Exchange:
     """A request, and what is needed to answer it.
 
     Args:
-        raw: The body; `None` where it was too large to keep.
+        raw: The body; None if it was too large to keep.
         fault: The failure that is ordered for it.
         rng: For its ids and all else that is random.
         key: The API key of an authorised request.
@@ -78,7 +78,7 @@ def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endp
             response = await _fail(x) or await handler(_authorise(x) if needs_key else x)
         except RefusedError as error:
             response = refusal(hub, x.rng, error)
-        return _damaged(x, response)
+        return _damage(x, response)
 
     return serve
 
@@ -127,7 +127,7 @@ def _authorise(x: Exchange) -> Exchange:
     """Check the key and the body.
 
     Raises:
-        RefusedError: For a key that is not good, and a body that is no JSON object.
+        RefusedError: The key is not accepted, or the body is not a JSON object.
     """
     scheme, _, key = x.request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
@@ -233,7 +233,7 @@ async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def _damaged(x: Exchange, response: Response) -> Response:
+def _damage(x: Exchange, response: Response) -> Response:
     """Cut an answer short or let it drip; a stream does so itself."""
     if isinstance(response, StreamingResponse):
         return response

@@ -29,7 +29,7 @@ class MediaRefusedError(RefusedError):
         return {"id": "", "status": "failed", "error": error, "request_id": request_id}
 
 
-def wrong(message: str) -> MediaRefusedError:
+def invalid_value(message: str) -> MediaRefusedError:
     """Return the refusal of a wrong value."""
     return MediaRefusedError("InvalidParameter.InvalidParameter", message)
 
@@ -38,8 +38,8 @@ def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
     """Check a submit and return the row of its model.
 
     Raises:
-        RefusedError: For a model that is not served as this kind.
-        MediaRefusedError: For the first thing that is wrong.
+        RefusedError: The model is not served as this kind.
+        MediaRefusedError: The first field that is wrong.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:
@@ -51,7 +51,7 @@ def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
     _check_fields(body, row["fields"])
     for holds, message in map(_RULES.__getitem__, row["rules"]):
         if not holds(body):
-            raise wrong(message)
+            raise invalid_value(message)
     return row
 
 
@@ -76,7 +76,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 def check_link(name: str, value: Any, _: Row | None = None) -> None:
     """Check an http or https address."""
     if not isinstance(value, str) or not _LINK.fullmatch(value):
-        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is no valid URL")
+        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is not a valid URL")
 
 
 def check_image(name: str, value: Any, field: Row) -> None:
@@ -89,9 +89,9 @@ def check_image(name: str, value: Any, field: Row) -> None:
 
 
 def check_base64(name: str, value: Any, field: Row) -> None:
-    """Check raw base64 of an image; a `data:` prefix is no base64."""
+    """Check raw base64 of an image; a `data:` prefix is not allowed."""
     if not isinstance(value, str) or not value:
-        raise wrong(f"{name} is required")
+        raise invalid_value(f"{name} is required")
     try:
         raw = base64.b64decode(value, validate=True)
     except binascii.Error as error:
@@ -123,7 +123,7 @@ def _check_pixels(name: str, raw: bytes, field: Row) -> None:
 
 def _string(name: str, value: Any, field: Row) -> None:
     if not isinstance(value, str):
-        raise wrong(f"{name} must be a string")
+        raise invalid_value(f"{name} must be a string")
     if not value.strip():
         raise MediaRefusedError("InvalidParameterValue.TextEmpty", f"{name} is empty")
     length, limit = len(value.strip()), field.get("max", 1_000_000)
@@ -136,19 +136,19 @@ def _string(name: str, value: Any, field: Row) -> None:
 def _check_words(name: str, value: Any, field: Row) -> None:
     words = field.get("words")
     if words is not None and value not in words:
-        raise wrong(f"{name} only supports {', '.join(map(str, words))}")
+        raise invalid_value(f"{name} only supports {', '.join(map(str, words))}")
 
 
-def _typed(kind: type, expected: str) -> FieldCheck:
+def _type_check(kind: type, expected: str) -> FieldCheck:
     def check(name: str, value: Any, _: Row) -> None:
         if type(value) is not kind:
-            raise wrong(f"{name} must be {expected}")
+            raise invalid_value(f"{name} must be {expected}")
 
     return check
 
 
-_object = _typed(dict, "an object")
-_whole = _typed(int, "an integer")
+_object = _type_check(dict, "an object")
+_whole = _type_check(int, "an integer")
 
 
 def _integer(name: str, value: Any, field: Row) -> None:
@@ -160,7 +160,7 @@ def _integer(name: str, value: Any, field: Row) -> None:
 def _check_bounds(name: str, value: int, field: Row) -> None:
     low, high = field.get("low", value), field.get("high", value)
     if not low <= value <= high:
-        raise wrong(f"{name} must be within {low}..{high}")
+        raise invalid_value(f"{name} must be within {low}..{high}")
 
 
 def _logo(name: str, value: Any, field: Row) -> None:
@@ -176,7 +176,7 @@ def _file(name: str, value: Any, field: Row) -> None:
     """Check an object with a url or raw base64; the url wins."""
     _object(name, value, field)
     if value.keys() - {"url", "base64"} or not value:
-        raise wrong(f"{name} must be an object with url or base64")
+        raise invalid_value(f"{name} must be an object with url or base64")
     if value.get("url") is not None:
         check_link(f"{name}.url", value["url"])
     else:
@@ -186,7 +186,7 @@ def _file(name: str, value: Any, field: Row) -> None:
 def _each(check: FieldCheck) -> FieldCheck:
     def check_all(name: str, value: Any, field: Row) -> None:
         if not isinstance(value, list):
-            raise wrong(f"{name} must be a list")
+            raise invalid_value(f"{name} must be a list")
         _check_bounds(f"the number of {name}", len(value), field)
         for at, one in enumerate(value):
             check(f"{name}[{at}]", one, field)
@@ -197,7 +197,7 @@ def _each(check: FieldCheck) -> FieldCheck:
 def _view(name: str, value: Any, field: Row) -> None:
     _object(name, value, field)
     if value.keys() - {"view_type", "view_image_url", "view_image_base64"}:
-        raise wrong(f"{name} has unknown fields")
+        raise invalid_value(f"{name} has unknown fields")
     _check_words(f"{name}.view_type", value.get("view_type"), field)
     if value.get("view_image_url") is not None:
         check_link(f"{name}.view_image_url", value["view_image_url"])
@@ -208,7 +208,7 @@ def _view(name: str, value: Any, field: Row) -> None:
 _TYPES: dict[str, FieldCheck] = {
     "string": _string,
     "integer": _integer,
-    "boolean": _typed(bool, "true or false"),
+    "boolean": _type_check(bool, "true or false"),
     "object": _object,
     "logo": _logo,
     "link": check_link,
@@ -227,7 +227,7 @@ def size_of(text: str) -> tuple[int, int]:
     """Read a resolution, width and height with a colon between them."""
     match = re.fullmatch(r"(\d{2,4}):(\d{2,4})", text)
     if not match:
-        raise wrong("resolution must look like 1024:1024")
+        raise invalid_value("resolution must look like 1024:1024")
     return int(match.group(1)), int(match.group(2))
 
 

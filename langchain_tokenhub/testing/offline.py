@@ -20,14 +20,16 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
         speed: Divides every wait of the emulator.
 
     Yields:
-        The emulator, or `None` where the service is used.
+        The emulator, or None if the service is used.
     """
     if any(os.environ.get(name) for name in _KEYS):
         yield None
         return
     with Emulator(speed=speed) as hub:
-        text = f"No {_KEYS[0]}: using the emulator at {hub.url}, free."
-        print(f"{text}\n未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n", file=sys.stderr)  # noqa: T201 - a note for the terminal
+        sys.stderr.write(
+            f"No {_KEYS[0]}: using the emulator at {hub.url}, free of charge.\n"
+            f"未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n\n"
+        )
         before = {name: os.environ.get(name) for name in (_KEYS[0], "TOKENHUB_BASE_URL")}
         os.environ[_KEYS[0]], os.environ["TOKENHUB_BASE_URL"] = "emulator", hub.url
         try:

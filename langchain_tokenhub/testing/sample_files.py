@@ -155,7 +155,7 @@ def _video_size(lines: int, images: Sequence[bytes]) -> Size:
 
 
 def _read_image(source: Source) -> bytes:
-    """Return an image; nothing for what is none, as a link to elsewhere."""
+    """Return an image, or nothing if it is not one, such as a link to another host."""
     try:
         if isinstance(source, str):
             raw = base64.b64decode(source.rpartition(",")[2], validate=True)

@@ -40,8 +40,8 @@ class Emulator(MediaHub):
         port: The port; 0 takes a free one.
         speed: Divides every wait. At 1 an image takes about 8 s, a video 20 s, a 3D model 30 s.
             At 0 jobs advance only with `advance`, and streams do not wait.
-        seed: Same seed and same requests, same answers: ids, times of jobs, pictures.
-        api_key: The only good key or keys; `None` accepts any that does not begin with "wrong".
+        seed: Same seed and same requests, same answers: ids, times of jobs, images.
+        api_key: The only accepted key or keys; None accepts any that does not begin with "wrong".
         models: Further model ids, served for chat, embeddings and media; unknown ids are refused,
             except `ep-...`.
         quotas: Whether jobs in flight are limited per key and model, as by the service.
@@ -52,8 +52,8 @@ class Emulator(MediaHub):
             spellings of the guide of 2026-04-03.
 
     Raises:
-        ValueError: For a setting out of range.
-        TypeError: For `models` that are no ids.
+        ValueError: A setting is out of range.
+        TypeError: `models` are not ids.
     """
 
     host: str = "127.0.0.1"
@@ -65,7 +65,7 @@ class Emulator(MediaHub):
         """The base URL, without `/v1`.
 
         Raises:
-            RuntimeError: When the emulator is not running.
+            RuntimeError: The emulator is not running.
         """
         if self._server is None:
             raise RuntimeError("The emulator is not running: use `with Emulator() as hub:`.")
@@ -75,7 +75,7 @@ class Emulator(MediaHub):
         """Start to listen.
 
         Raises:
-            OSError: When the port is taken.
+            OSError: The port is in use.
         """
         if self._server is None:
             self._server = ServerThread(self, self.host, self.port)

@@ -120,10 +120,10 @@ class PrefixCache:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hub:
-    """What the emulator knows; safe to use from any thread. `Emulator` explains the arguments.
+    """The state of the emulator; safe to use from any thread. `Emulator` explains the arguments.
 
     Attributes:
-        requests: What it received, in order.
+        requests: The received requests, in order.
         streams: The number of open chat streams.
     """
 
@@ -139,7 +139,7 @@ class Hub:
     def __post_init__(
         self, api_key: str | Sequence[str] | None, rpm: int | None, tpm: int | None
     ) -> None:
-        """Refuse what would fail only later, and elsewhere."""
+        """Refuse invalid settings, which would otherwise fail later."""
         if self.era not in ERAS:
             raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
         if self.speed < 0:
@@ -174,7 +174,7 @@ class Hub:
                 removes what is left.
 
         Raises:
-            TypeError: For anything else.
+            TypeError: The reply is of another type.
         """
         self.script.add(reply)
 
@@ -215,7 +215,7 @@ class Hub:
             path: Only for paths that begin with it.
 
         Raises:
-            ValueError: For an unknown kind.
+            ValueError: The kind is unknown.
         """
         fault = Fault(kind, status, code, message, retry_after, body, after, seconds, times, path)
         if fault.kind == "black-hole":
@@ -251,7 +251,7 @@ class Hub:
         return time.monotonic() - self._started
 
     def accepts(self, key: str) -> bool:
-        """Return True if an API key is good."""
+        """Return True if an API key is accepted."""
         if self._keys:
             return key in self._keys
         return bool(key) and not key.startswith(_WRONG)
@@ -259,7 +259,7 @@ class Hub:
     def rng_for(self, *request: bytes) -> Rng:
         """Return random numbers that depend on the seed, the request and how often it came.
 
-        Neither the order of requests nor what runs beside them matters.
+        They do not depend on the order of requests.
         """
         digest = hashlib.sha256(b"%d" % self.seed)
         for part in request:

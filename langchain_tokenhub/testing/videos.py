@@ -36,7 +36,7 @@ def encode_video(images: Sequence[Image.Image], size: Size, fps: int) -> bytes:
     """Encode a video that shows each image for three seconds.
 
     Args:
-        images: Pictures of `coded_size(size)`.
+        images: Images of `coded_size(size)`.
         size: Even width and height in pixels.
         fps: Frames a second.
     """
@@ -73,7 +73,7 @@ def _nal(head: int, raw: bytes) -> bytes:
 
 
 def _parameter_sets(size: Size) -> tuple[bytes, bytes]:
-    """Write the sequence's parameters (size, colours, no delay) and the pictures'."""
+    """Write the sequence parameter set (size, colours, no delay) and the picture parameter set."""
     coded = coded_size(size)
     macroblocks = "".join(_ue(side // 16 - 1) for side in coded)
     hidden = [(whole - shown) // 2 for whole, shown in zip(coded, size, strict=True)]

@@ -1,4 +1,4 @@
-"""The LangChain tools, thin shells over `jobs`."""
+"""The LangChain tools over `jobs`."""
 
 from __future__ import annotations
 

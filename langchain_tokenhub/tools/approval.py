@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def approve_above(cny: float, tools: Iterable[BaseTool]) -> HumanInTheLoopMiddleware[Any, Any, Any]:
     """Return middleware that asks before a call whose estimated price is above `cny`.
 
-    A call without a known price is asked about too. Estimates are list prices, read on the date in
-    the question. Requires the extra `agents`.
+    It also asks before a call without a known price. Estimates are list prices of the month named
+    in the question. Requires the extra `agents`.
 
     Args:
         cny: Yuan, from 0, up to which a call needs no approval.

@@ -1,6 +1,6 @@
 """A limit on what an agent's tool calls may cost in one thread, by estimate.
 
-What is spent is read from the thread's messages, which a checkpointer stores: so it survives a
+The amount spent is computed from the thread's messages, which a checkpointer stores: it survives a
 restart, and parallel calls of one turn need no lock. Calls count in the order of their messages.
 """
 
@@ -22,7 +22,7 @@ MESSAGES = "messages"
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What the calls of a toolkit's tools may cost in one thread.
+    """The limit on what the calls of a toolkit's tools may cost in one thread.
 
     Args:
         cny: The limit, in CNY.
@@ -48,7 +48,7 @@ class Budget:
             tool_call_id: Its id; calls after it in the same turn do not count.
 
         Raises:
-            BudgetExceededError: Says what is spent, what is left, and the price.
+            BudgetExceededError: The price exceeds what is left; the message has the amounts.
         """
         spent = self._spent([*messages], tool_call_id)
         price, left = _price(model, params), self.cny - spent
@@ -66,10 +66,8 @@ class Budget:
         for call in self._calls(messages):
             if call["id"] == until:
                 break
-            price, answer = (
-                _price(self.models[call["name"]], call["args"]),
-                answers.get(call["id"] or ""),
-            )
+            price = _price(self.models[call["name"]], call["args"])
+            answer = answers.get(call["id"] or "")
             is_refused = answer is None and spent + price > self.cny
             if not is_refused and not (answer and _is_free(answer)):
                 spent += price
@@ -88,7 +86,7 @@ def _price(model: str, params: Mapping[str, Any]) -> float:
 
 
 def _is_free(answer: ToolMessage) -> bool:
-    """Return True if a tool's error says that nothing was charged."""
+    """Return True if a tool's error reports that nothing was charged."""
     match answer:
         case ToolMessage(status="error", artifact={"charged": "no"}):
             return True
@@ -97,7 +95,7 @@ def _is_free(answer: ToolMessage) -> bool:
 
 
 def with_messages(schema: type[BaseModel]) -> type[BaseModel]:
-    """Return a schema with the thread's messages as an argument that no model sees.
+    """Return a schema with the thread's messages as an argument hidden from the model.
 
     Raises:
         ImportError: LangGraph is not installed.

@@ -16,21 +16,21 @@ from pydantic import BeforeValidator, Field, ValidationError
 from langchain_tokenhub._warnings import suppress_warnings
 from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
-from langchain_tokenhub.jobs.batch import Outcome, outcomes
+from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.service import Service, attach_job
 from langchain_tokenhub.params import MediaParams, explain, params_class
 from langchain_tokenhub.tools.options import Folder, MediaSettings
 from langchain_tokenhub.tools.prices import estimate_price
-from langchain_tokenhub.transport import SyncRuntime, Transport, drain, finish
+from langchain_tokenhub.transport import SyncRuntime, Transport, iterate_sync, run_sync
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
@@ -66,7 +66,7 @@ class MediaClient(MediaSettings):
     model: ModelId
     """Model id in any letter case; unknown ids and `ep-…` have the kind's common parameters."""
     shared_folders: Sequence[Folder] = Field(default=(), exclude=True, repr=False)
-    """Folders where the other tools of a toolkit save: their files and jobs are inputs too."""
+    """Folders where a toolkit's other tools save: their files and jobs can be inputs too."""
 
     def _facts(self) -> MediaKind:
         known = media_model(self.model)
@@ -92,13 +92,16 @@ class MediaClient(MediaSettings):
 
         Args:
             text: The prompt, for models that have one.
-            extra: Fields for the body that this package does not know, merged last, unchecked.
-            again: Submit anew although the ledger knows the same call.
-            wait_timeout: Seconds; else the tool's.
+            extra: Fields of the body that this package does not know, merged last, unchecked.
+            again: Submit again although the ledger knows the same call.
+            wait_timeout: Seconds to wait, from 0; None is the tool's.
             **params: The model's parameters; or `job_id` alone, to resume a job.
+
+        Raises:
+            TokenHubError: The call failed; `job` of the error is the job, if one was submitted.
         """
         params = self._with_prompt(text, params)
-        return finish(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
+        return run_sync(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
 
     async def agenerate(
         self,
@@ -117,9 +120,19 @@ class MediaClient(MediaSettings):
     def submit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
-        """Submit a job and return it; it is paid for, and can be collected with `result`."""
+        """Submit a job and return it; it is paid for, and can be collected with `result`.
+
+        Args:
+            text: The prompt, for models that have one.
+            extra: As for `generate`.
+            again: As for `generate`.
+            **params: The model's parameters.
+
+        Raises:
+            SubmissionUnknownError: The submit may have been charged, and no job is known.
+        """
         params = self._with_prompt(text, params)
-        return finish(self._submit(self._sync(), params, extra, again=again))
+        return run_sync(self._submit(self._sync(), params, extra, again=again))
 
     async def asubmit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
@@ -129,24 +142,48 @@ class MediaClient(MediaSettings):
         return await self._submit(self._async(), params, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
-        """Query a job once and return its state."""
-        return finish(self._query(self._sync(), job))
+        """Query a job once and return its state.
+
+        Args:
+            job: A job of this kind of model, or its id.
+
+        Raises:
+            JobNotFoundError: The service does not know the job.
+        """
+        return run_sync(self._query(self._sync(), job))
 
     async def aquery(self, job: JobRef | str) -> Job:
         """As `query`."""
         return await self._query(self._async(), job)
 
     def watch(self, job: JobRef | str) -> Iterator[Job]:
-        """Yield a job's state, then each change of it, until the job ends."""
-        return drain(self._watch(self._sync(), job))
+        """Yield a job's state, then each change of it, until the job ends.
+
+        Args:
+            job: A job of this kind of model, or its id.
+
+        Raises:
+            JobTimeoutError: The job did not end within `wait_timeout`, and continues.
+        """
+        return iterate_sync(self._watch(self._sync(), job))
 
     def awatch(self, job: JobRef | str) -> AsyncGenerator[Job, None]:
         """As `watch`."""
         return self._watch(self._async(), job)
 
     def result(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
-        """Wait for a job, save its files, and return them."""
-        return finish(self._result(self._sync(), job, wait_timeout))
+        """Wait for a job, save its files, and return them.
+
+        Args:
+            job: A job of this kind of model, or its id.
+            wait_timeout: Seconds to wait, from 0; None is the tool's.
+
+        Raises:
+            JobFailedError: The job failed.
+            JobTimeoutError: The job did not end in time, and continues.
+            ResultExpiredError: The job's links have expired, and its files are not saved.
+        """
+        return run_sync(self._result(self._sync(), job, wait_timeout))
 
     async def aresult(self, job: JobRef | str, wait_timeout: float | None = None) -> MediaResult:
         """As `result`."""
@@ -155,8 +192,13 @@ class MediaClient(MediaSettings):
     def results(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
     ) -> Iterator[Outcome]:
-        """Yield the result or the error of each job once, in the order in which they end."""
-        return drain(self._results(self._sync(), jobs, wait_timeout))
+        """Yield the result or the error of each job once, in the order in which they end.
+
+        Args:
+            jobs: Jobs of this kind of model, or their ids.
+            wait_timeout: Seconds to wait for each job, from 0; None is the tool's.
+        """
+        return iterate_sync(self._results(self._sync(), jobs, wait_timeout))
 
     def aresults(
         self, jobs: Iterable[JobRef | str], wait_timeout: float | None = None
@@ -164,7 +206,7 @@ class MediaClient(MediaSettings):
         """As `results`."""
         return self._results(self._async(), jobs, wait_timeout)
 
-    # --- what they do, written once -----------------------------------------------------------
+    # --- sync and async, written once ---------------------------------------------------------
 
     async def _generate(
         self,
@@ -176,11 +218,11 @@ class MediaClient(MediaSettings):
         wait: float | None = None,
         by_model: bool = False,
     ) -> MediaResult:
-        checked = self._checked(params)
+        checked = self._check_params(params)
         job_id = getattr(checked, "job_id", None)
         if job_id and (extra or again):
             raise InvalidRequestError(
-                "job_id: that job is submitted already, and takes neither extra nor again; "
+                "job_id: that job is submitted already, and accepts neither extra nor again; "
                 "leave them out to collect it, or job_id to submit a new one"
             )
         if job_id:
@@ -198,7 +240,7 @@ class MediaClient(MediaSettings):
         again: bool,
         by_model: bool = False,
     ) -> Job:
-        checked = self._checked(params)
+        checked = self._check_params(params)
         if getattr(checked, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, None)
@@ -218,7 +260,7 @@ class MediaClient(MediaSettings):
         service = self._service(transport, known)
         wait = effective_wait(self.wait_timeout, service.facts.wait_timeout)
         shown: tuple[Any, ...] | None = None
-        async with aclosing(polls(service, known, wait=wait)) as states:
+        async with aclosing(poll_until_ended(service, known, wait=wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
@@ -242,7 +284,7 @@ class MediaClient(MediaSettings):
         history = self._history(transport)
         await history.recall(by_id)
         known = [history.latest(await self._job(history, job)) for job in by_id.values()]
-        found = outcomes(known, lambda job: self._runner(transport, wait, job, show_bar=False))
+        found = wait_for_all(known, lambda job: self._runner(transport, wait, job, show_bar=False))
         async with aclosing(found):
             async for outcome in found:
                 yield outcome
@@ -250,7 +292,7 @@ class MediaClient(MediaSettings):
     # --- parts --------------------------------------------------------------------------------
 
     def _with_prompt(self, text: str | None, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters with a prompt that was given by position."""
+        """Return the parameters with a prompt that was passed by position."""
         if text is None:
             return params
         fields = params_class(self.model, self.kind).model_fields
@@ -263,8 +305,8 @@ class MediaClient(MediaSettings):
             phase="not sent",
         )
 
-    def _checked(self, params: Mapping[str, Any]) -> MediaParams:
-        """Return the parameters as the model's class, or raise what is wrong with them."""
+    def _check_params(self, params: Mapping[str, Any]) -> MediaParams:
+        """Return the parameters as the model's class, or raise `InvalidRequestError`."""
         cls = params_class(self.model, self.kind)
         try:
             with suppress_warnings() if row_call.get() else nullcontext():  # they were planned
@@ -281,7 +323,7 @@ class MediaClient(MediaSettings):
         reader = Reader(
             runtime=runner.service.transport.runtime,
             find=self._history(runner.service.transport).find,
-            refresh=functools.partial(self._refreshed, runner.service.transport),
+            refresh=functools.partial(self._query_links, runner.service.transport),
             folders=self._readable() if by_model else None,
             find_source=runner.ledger.source_of if runner.ledger else None,
         )
@@ -323,7 +365,7 @@ class MediaClient(MediaSettings):
         """Return the request of a row, with its key, without sending it."""
         token = row_call.set(RowCall(row_id))
         try:
-            runner, checked = self._runner(self._async(), None), self._checked(params)
+            runner, checked = self._runner(self._async(), None), self._check_params(params)
             return await self._request(runner, checked, extra, again=False, by_model=False)
         finally:
             row_call.reset(token)
@@ -361,7 +403,7 @@ class MediaClient(MediaSettings):
             timeout=self.timeout,
         )
 
-    async def _refreshed(self, transport: Transport, ref: JobRef) -> Job:
+    async def _query_links(self, transport: Transport, ref: JobRef) -> Job:
         """Return a completed job of this account with fresh links."""
         job = Job(**ref.model_dump())
         return await self._service(transport, job).query(job)
@@ -374,7 +416,7 @@ class MediaClient(MediaSettings):
             job = await history.find(ref.id) or Job(**ref.model_dump())
         if job.kind != self.kind:
             raise InvalidRequestError(
-                f"job {job.id} is one of {job.model} ({job.kind}); this tool is for {self.kind}",
+                f"job {job.id} is of {job.model} ({job.kind}); this tool is for {self.kind}",
                 job=job,
                 phase="not sent",
             )

@@ -12,7 +12,7 @@ from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
 from langchain_tokenhub.tools.options import JobSettings, JobToolOptions
-from langchain_tokenhub.transport import Transport, finish
+from langchain_tokenhub.transport import Transport, run_sync
 
 MAX_LISTED = 20
 
@@ -32,12 +32,12 @@ class JobQuestion(BaseModel):
     ] = Field(default=None, description="ID of the job; not for list. 任务 ID（list 不需要）。")
     model: str | None = Field(
         default=None,
-        description="Model of a job that is not known here. 此处没有记录的任务所用的模型。",
+        description="Model of a job submitted elsewhere. 在别处提交的任务所用的模型。",
     )
 
 
 class TokenHubJobTool(JobSettings, ToolErrorMixin):
-    """Lists, checks and collects image, video and 3D jobs, for agents that submit and come back.
+    """Lists, checks and collects image, video and 3D jobs that were submitted earlier.
 
     Example:
         ```python
@@ -61,7 +61,7 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         def __init__(self, **options: Unpack[JobToolOptions]) -> None: ...
 
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return finish(self._answer(self._sync(), JobQuestion(**params)))
+        return run_sync(self._answer(self._sync(), JobQuestion(**params)))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
         return await self._answer(self._async(), JobQuestion(**params))
@@ -78,7 +78,7 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         return str(result), result.model_dump(mode="json")
 
     async def _find(self, transport: Transport, question: JobQuestion) -> tuple[MediaTool, Job]:
-        """Return the job in question, and the tool of its kind."""
+        """Return the tool for a question's job, and the job."""
         job_id = (question.job_id or "").strip()
         if not job_id:
             raise InvalidRequestError(f"job_id: needed to {question.action}", phase="not sent")
@@ -95,13 +95,13 @@ def _job_of_model(job_id: str, model: str) -> Job:
         advice = (
             f"{model!r} is not listed: use the tool of that model" if model else "give its model"
         )
-        raise InvalidRequestError(f"job {job_id} is not known here; {advice}", phase="not sent")
+        raise InvalidRequestError(f"job {job_id} is not known; {advice}", phase="not sent")
     return Job(kind=known.kind, model=known.id, id=job_id)
 
 
 def _listing(jobs: list[Job]) -> tuple[str, dict[str, Any]]:
     jobs = jobs[:MAX_LISTED]
-    text = "\n".join(map(_line, jobs)) or "no jobs are known here"
+    text = "\n".join(map(_line, jobs)) or "no jobs are known"
     return text, {"jobs": [job.model_dump(mode="json") for job in jobs]}
 
 

@@ -28,7 +28,7 @@ def error_text(error: TokenHubError) -> str:
 
 
 def charged(error: TokenHubError) -> Literal["no", "maybe", "yes"]:
-    """Return whether the call that raised an error was charged, as far as is known."""
+    """Return whether the call that raised `error` was charged, as far as is known."""
     match error:
         case SubmissionUnknownError():
             return "maybe"

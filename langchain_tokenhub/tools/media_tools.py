@@ -36,7 +36,7 @@ from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
 from langchain_tokenhub.tools.options import ImageToolOptions, MediaToolOptions
 from langchain_tokenhub.tools.result_image import image_blocks
-from langchain_tokenhub.transport import Transport, finish
+from langchain_tokenhub.transport import Transport, run_sync
 
 Content: TypeAlias = str | list[str | dict[str, Any]]
 
@@ -76,13 +76,11 @@ class ToolErrorMixin(BaseTool):
         **kwargs: Any,
     ) -> Runnable[Any, Any]:
         """As in LangChain; by default only errors before a job was paid for are retried."""
-        return super().with_retry(
-            retry_if_exception_type=retry_if_exception_type,  # type: ignore[arg-type, unused-ignore]  # older cores type it as a tuple
-            **kwargs,
-        )
+        retried: Any = retry_if_exception_type  # older versions of core accept tuples only
+        return super().with_retry(retry_if_exception_type=retried, **kwargs)
 
     def _error_message(self, error: TokenHubError, tool_call_id: str | None) -> ToolMessage:
-        """Return the error as a message: a raise would lose the results of parallel calls."""
+        """Return the error as a message: raising would lose the results of parallel calls."""
         if tool_call_id is None or isinstance(error, AuthenticationError):
             raise error
         return ToolMessage(
@@ -134,7 +132,7 @@ class MediaTool(MediaClient, ToolErrorMixin):
         return with_messages(schema) if self.shared_budget else schema
 
     def _run(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
-        return finish(self._answer(self._sync(), params))
+        return run_sync(self._answer(self._sync(), params))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[Content, dict[str, Any]]:
         return await self._answer(self._async(), params)
@@ -158,8 +156,12 @@ class MediaTool(MediaClient, ToolErrorMixin):
             result = await self._generate(transport, params, None, by_model=True)
         return await self._content(transport, result), result.model_dump(mode="json")
 
-    async def _content(self, transport: Transport, result: MediaResult) -> Content:  # noqa: ARG002 - of the image tool
-        """Return what the language model reads of a result."""
+    async def _content(
+        self,
+        transport: Transport,  # noqa: ARG002 - used by the image tool
+        result: MediaResult,
+    ) -> Content:
+        """Return the content of the tool message."""
         return str(result)
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -216,8 +218,8 @@ class TokenHubImageTool(MediaTool):
     show_result: bool = False
     """Add the images to the tool message, at most 1024 pixels a side; needs Pillow.
 
-    A model that takes no images in tool messages gets them in the next user message; one that takes
-    none at all gets the text alone.
+    A model that accepts no images in tool messages gets them in the next user message; one that
+    accepts no images gets the text only.
     """
 
     @field_validator("show_result")

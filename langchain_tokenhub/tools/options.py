@@ -25,41 +25,41 @@ from langchain_tokenhub.tools.budget import Budget
 from langchain_tokenhub.transport import Transport
 
 
-def absolute(location: Any) -> Any:
-    """Return a folder that stays the same when the process changes its own."""
+def make_absolute(location: Any) -> Any:
+    """Return a path that does not depend on the process's current folder."""
     if not isinstance(location, str | os.PathLike):
         return location
     return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
 
 
-def ledger_location(location: Any) -> Any:
+def normalize_ledger(location: Any) -> Any:
     """Return a folder as an absolute path, and a database's URL as its backend.
 
     Raises:
-        ValueError: It is neither, nor a store.
+        ValueError: It is neither of these, nor a store.
         InvalidRequestError: The database cannot be used.
     """
     match location:
         case str() if "://" in location:
             return backend_for(location)
         case str() | os.PathLike():
-            return absolute(location)
+            return make_absolute(location)
         case None | BaseStore() | LedgerBackend():
             return location
         case _:
             raise ValueError("ledger is neither a folder, nor a database's URL, nor a BaseStore")
 
 
-Folder = Annotated[Path, AfterValidator(absolute)]
+Folder = Annotated[Path, AfterValidator(make_absolute)]
 LedgerLocation = Annotated[
     SkipValidation[str | Path | BaseStore[str, Any] | LedgerBackend | None],
-    AfterValidator(ledger_location),
+    AfterValidator(normalize_ledger),
     Field(default=None, exclude=True),
 ]
 
 
 class JobSettings(ConnectionSettings):
-    """How to wait for jobs, and where their files and records are kept."""
+    """How to wait for jobs, and where to store their files and records."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class JobSettings(ConnectionSettings):
 
     A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
     `postgresql+psycopg://user:password@host/name`; or a `BaseStore`. Folder and database claim a
-    call atomically. A `BaseStore` cannot: two workers that start the same call at the same moment
+    call atomically. A `BaseStore` cannot: two workers that start the same call at the same time
     may both submit and pay. A pickle holds no password; `PGPASSWORD` and `~/.pgpass` may.
     """
 

@@ -31,7 +31,7 @@ class PriceEstimate:
 
 
 def estimate_price(model: str, params: Mapping[str, Any]) -> PriceEstimate | None:
-    """Return the estimated price of a call, or None where no price is known."""
+    """Return the estimated price of a call, or None if no price is known."""
     known = media_model(model)
     if known is None or known.price is None:
         return None

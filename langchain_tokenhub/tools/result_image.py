@@ -1,4 +1,4 @@
-"""A result's images as content blocks, so that a model with vision sees what it made."""
+"""A result's images as content blocks, for models that accept images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from langchain_tokenhub.transport import Runtime
 MAX_SIDE = 1024
 """Pixels of a block's longer side."""
 MAX_PIXELS = 64_000_000
-"""Of an image that is decoded."""
+"""Pixels of an image that is decoded."""
 
 
 async def image_blocks(runtime: Runtime, files: Sequence[MediaFile]) -> list[dict[str, Any]]:
-    """Return an image block for each file; one that cannot be read is left out with a warning."""
+    """Return an image block for each file; one that cannot be read is omitted with a warning."""
     found = [await _block(runtime, file) for file in files]
     return [block for block in found if block is not None]
 
@@ -27,7 +27,7 @@ async def image_blocks(runtime: Runtime, files: Sequence[MediaFile]) -> list[dic
 async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
     try:
         data = await file._read(runtime)
-        small = await runtime.blocking(_scaled, data)
+        small = await runtime.blocking(_scale, data)
     except (TokenHubError, OSError, ValueError, SyntaxError) as problem:  # Pillow raises the latter
         warn_user(f"an image of the result is not shown to the model: {type(problem).__name__}")
         return None
@@ -38,7 +38,7 @@ async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
     }
 
 
-def _scaled(data: bytes) -> bytes:
+def _scale(data: bytes) -> bytes:
     """Return an image as JPEG, at most `MAX_SIDE` pixels a side."""
     from PIL import Image
 

@@ -16,8 +16,8 @@ from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 from langchain_tokenhub.tools.options import (
     MediaSettings,
     ToolkitOptions,
-    absolute,
-    ledger_location,
+    make_absolute,
+    normalize_ledger,
 )
 from langchain_tokenhub.tools.prices import estimate_price
 
@@ -29,11 +29,11 @@ def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Ki
 def _folder(name: str, value: Any) -> Any:
     match name:
         case "save_to":
-            return absolute(value)
+            return make_absolute(value)
         case "ledger":
-            return ledger_location(value)
+            return normalize_ledger(value)
         case "allow_local_files" if isinstance(value, list | tuple):
-            return [absolute(folder) for folder in value]
+            return [make_absolute(folder) for folder in value]
         case _:
             return value
 
@@ -48,19 +48,19 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
     """
 
     models: Mapping[str, Kind] | Sequence[str] = ("hy-image-v3.0", "hy-video-1.5", "hy-3d-3.0")
-    """Model ids; a mapping from id to kind where some are not listed."""
+    """Model ids; or a mapping from id to kind, if some are not listed."""
     language: Language = "zh"
     """Language of the descriptions that a language model reads."""
     options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_with_absolute_folders)] = (
         Field(default_factory=dict)
     )
-    """More fields for the tools of one kind: `{"video": {"wait_timeout": 600}}`."""
+    """Fields for the tools of one kind, such as `{"video": {"wait_timeout": 600}}`."""
 
     budget_cny: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """CNY that an agent's calls may cost in one thread, by estimate; needs the extra `agents`.
 
-    A call that would pass it is answered by an error that says what is spent, what is left and the
-    price. `generate` and `submit` are not limited.
+    A call that would exceed it is answered with an error that has the amount spent, the amount left
+    and the price. `generate` and `submit` are not limited.
     """
 
     if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
         """Return one tool per model, each with a unique name.
 
         Raises:
-            ValueError: A model is not listed, and its kind is not given; or there is a budget, and
-                no price of a model is known.
+            ValueError: A model is not listed and its kind is not given, or there is a budget and
+                the price of a model is not known.
         """
         tools = self._tools()
         if self.budget_cny is not None:

@@ -1,9 +1,9 @@
-"""The transport: all requests of this package, and all of its waiting.
+"""The transport: sends all requests of this package, and does all of its waiting.
 
 A `Transport` is an `Endpoint` (hosts, key, retries) over a `Runtime` (sync or async). It handles
 bytes, JSON and events, and is independent of LangChain, chat and jobs.
 
-Names are loaded on first use, so that making a model does not import httpx.
+Names are loaded on first use, so that creating a model does not import httpx.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
         Timeouts,
     )
     from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
-    from langchain_tokenhub.transport.sync_bridge import drain, finish
+    from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
     from langchain_tokenhub.transport.transport import Transport
 
 __all__ = ["Answer", "AsyncRuntime", "Call", "Endpoint", "Events", "Runtime", "SendState"]
-__all__ += ["SyncRuntime", "Timeouts", "Transport", "drain", "finish"]
+__all__ += ["SyncRuntime", "Timeouts", "Transport", "iterate_sync", "run_sync"]
 
 _MODULES = {
     "runtime": "AsyncRuntime Runtime SyncRuntime",
-    "sync_bridge": "drain finish",
+    "sync_bridge": "iterate_sync run_sync",
     "transport": "Transport",
 }
 __getattr__ = loader(__name__, __all__, "calls", _MODULES)

@@ -1,4 +1,4 @@
-"""What a caller passes to the transport, and what it gets back: values, and how far it came."""
+"""The values that a caller passes to the transport and gets back, and the state of a request."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TOTAL_FACTOR = 3
 """A whole answer may take this many times the read timeout."""
 
 
-def _checked_seconds(limit: float) -> float:
+def _check_seconds(limit: float) -> float:
     if not 0 < limit <= MAX_TIMEOUT:
         problem = f"timeout is a number of seconds above 0, not {limit}"
-        hint = "httpx.Timeout(None) waits for ever"
+        hint = "httpx.Timeout(None) waits without limit"
         raise InvalidRequestError(problem, hint=hint, phase="not sent")
     return limit
 
@@ -36,7 +36,7 @@ class Timeouts:
 
     Args:
         connect: To connect to one host.
-        connect_backed: The same while there is a backup host.
+        connect_backed: To connect to one host while there is a backup host.
         read: For each read of bytes.
         write: For each write of bytes.
         content: Between two events of a stream that bring content. Comments, heartbeats and empty
@@ -62,23 +62,23 @@ class Timeouts:
     def of(
         cls, timeout: float | httpx.Timeout | httpx2.Timeout | None, default: Timeouts
     ) -> Timeouts:
-        """Return what the user's `timeout` means; None means `default`.
+        """Return the timeouts for the user's `timeout`; None means `default`.
 
         Raises:
-            InvalidRequestError: It is not above 0, or too large.
+            InvalidRequestError: It is not above 0, or above `MAX_TIMEOUT`.
         """
         match timeout:
             case None:
                 return default
             case float() | int():
-                seconds = _checked_seconds(float(timeout))
+                seconds = _check_seconds(float(timeout))
                 alone = min(seconds, default.connect or seconds)
                 backed = min(seconds, default.connect_backed or seconds)
                 return cls(alone, backed, seconds, seconds, seconds, seconds, chosen=True)
             case _:
                 read, connect, write = timeout.read, timeout.connect, timeout.write
                 for limit in (read, connect, write):
-                    _checked_seconds(1.0 if limit is None else limit)
+                    _check_seconds(1.0 if limit is None else limit)
                 return cls(connect, connect, read, write, content=read, first=read, chosen=True)
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
@@ -100,15 +100,15 @@ class SubmitCancelledError(Exception):
 
 
 class SendState:
-    """How far a request has come, reported by the connection or by the HTTP library's trace.
+    """The state of a request, reported by the connection or by the HTTP library's trace.
 
-    This is the proof that a request was not sent.
+    It proves that a request was not sent.
     """
 
     is_cancelled = False
     """Whether the submit was interrupted: a request that has not begun must not be sent."""
     body_sent = held_back = answered = False
-    """Whether the last byte was sent; part of the body is never sent; an answer has begun."""
+    """Whether the last byte was sent, part of the body is never sent, an answer has started."""
 
     def __init__(self) -> None:
         self.renew()
@@ -121,7 +121,7 @@ class SendState:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether the request may have left: it started, or its transport reports nothing."""
+        """Whether the request may have been sent: it started, or its transport reports nothing."""
         return self.started or (self.handed and not self.traced)
 
     @property
@@ -140,8 +140,8 @@ class SendState:
         self._check_cancelled()
 
     def _check_cancelled(self) -> None:
-        # The order matters: here the state is set before `is_cancelled` is read;
-        # `SyncRuntime.shielded` sets it before it reads the state, so that one of them notices.
+        # The state is set before `is_cancelled` is read, and `SyncRuntime.run_shielded` sets
+        # `is_cancelled` before it reads the state, so that one of them notices the other.
         if self.is_cancelled:
             self.started = self.handed = False
             raise SubmitCancelledError("interrupted before anything was sent")
@@ -168,17 +168,17 @@ class Call:
     """One request.
 
     Args:
-        path: Path and nothing else.
-        body: What is sent as JSON; None makes a GET.
-        retry_class: What a repetition would cost.
+        path: Path, without host and query.
+        body: JSON of a POST; None for a GET.
+        retry_class: What a retry would cost.
         timeouts: The timeouts of one attempt.
-        is_fault: Returns whether the body of a 2xx is an error. For a job's query none is: there
-            it is the job's state.
-        is_accepted: Returns whether the body of an answer that is no 2xx says that the call was
-            accepted all the same: it names the job that was made.
-        prefer: Host name to try first: the one that accepted the job.
+        is_fault: Returns whether the body of a 2xx is an error. For a job's query it is the job's
+            state and never an error.
+        is_accepted: Returns whether the body of an answer that is not a 2xx names a job, so that
+            the call was accepted.
+        prefer: Name of the host to try first: the one that accepted the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.
-        send_state: Records how far the request came.
+        send_state: Records the state of the request.
     """
 
     path: str
@@ -191,10 +191,10 @@ class Call:
     deadline: float | None = None
     send_state: SendState | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False, compare=False)
-    """Our id of this call, the same in every attempt."""
+    """This package's id of the call, the same in every attempt."""
 
     def __post_init__(self) -> None:
-        """Refuse a path that would change the host, and with it who gets the key."""
+        """Refuse a path that would change the host, which receives the key."""
         if not self.path.startswith("/"):
             raise InvalidRequestError(f"a path begins with a slash, unlike {self.path!r}")
 
@@ -203,11 +203,11 @@ class Call:
         """The body encoded once, the same bytes in every attempt."""
         # not `functools.cached_property`, which has one lock for all objects before Python 3.12
         if "_content" not in self.__dict__:
-            self.__dict__["_content"] = None if self.body is None else _encoded(self.body)
+            self.__dict__["_content"] = None if self.body is None else _encode(self.body)
         return cast("bytes | None", self.__dict__["_content"])
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def _encode(body: Mapping[str, Any]) -> bytes:
     try:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode()
@@ -225,8 +225,8 @@ class Events:
 
     Args:
         values: The JSON value of each event.
-        failure: What is wrong with their end: an error event, or no `[DONE]`. The reader raises it
-            unless it is an `IncompleteStreamError` and the values are complete without it.
+        failure: An error event, or the missing `[DONE]`. The reader raises it unless it is an
+            `IncompleteStreamError` and the values are complete.
     """
 
     values: Sequence[Any]
@@ -235,17 +235,17 @@ class Events:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A JSON answer, or a stream of JSON values, and where it came from.
+    """A JSON answer, or a stream of JSON values, and its host and ids.
 
     Args:
-        data: The body: a JSON value, `Events` where the service sent events unrequested,
-            or of a stream an async generator of values, to be closed by its reader.
-        status: HTTP status, as a rule some 2xx.
+        data: The body: a JSON value, `Events` if the service sent events unrequested, or for a
+            stream an async generator of values, which its reader closes.
+        status: HTTP status, usually a 2xx.
         host: Name of the host that answered.
         request_id: The service's id of the request.
-        client_request_id: Our id of the call, which was sent with the request.
-        attempts: How many requests were made.
-        retry_after: Seconds to wait before the next poll, by the service.
+        client_request_id: This package's id of the call, sent with the request.
+        attempts: Number of requests made.
+        retry_after: Seconds to wait before the next poll, if the service sent them.
     """
 
     data: Any
@@ -270,9 +270,9 @@ class Endpoint:
     Args:
         hosts: The site's hosts and their health, shared in the process.
         budget: The retry budget, shared by site and key.
-        key: Returns the key when a request is made; it is stored nowhere else.
+        key: Returns the key for a request; the key is not stored.
         headers: The user's own headers.
-        max_retries: Repetitions of one call; 0 means none.
+        max_retries: Retries of one call; 0 means none.
     """
 
     hosts: Hosts

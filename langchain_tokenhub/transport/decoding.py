@@ -1,4 +1,4 @@
-"""Bytes of answers to values: JSON, and decompression in small steps. Pure conversions."""
+"""Decode answers: JSON, and decompression in small steps. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic_core import from_json
 
 from langchain_tokenhub.errors import ServerError, clean
 
-LARGEST_ANSWER = 64 * 1024 * 1024
-"""Bytes of a JSON answer; pictures in base64 fit."""
-LARGEST_ERROR_BODY = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Bytes of a JSON answer, which may hold images in base64."""
+MAX_ERROR_BODY_BYTES = 64 * 1024
 """Bytes of an error body that are read."""
 ERROR_BODY_SECONDS = 10.0
 """Seconds for which an error body is read."""
@@ -32,7 +32,7 @@ def parse(data: bytes) -> Any:
     characters and bad UTF-8; the standard library accepts them.
 
     Raises:
-        ServerError: It is not JSON.
+        ServerError: The data is not JSON.
     """
     try:
         return from_json(data)
@@ -46,10 +46,10 @@ def parse(data: bytes) -> Any:
 
 
 def parse_event(data: bytes) -> list[Any]:
-    """Return the JSON values of an event: one, or several behind each other.
+    """Return the JSON values of an event: one, or several in a row.
 
     Raises:
-        ServerError: It is not JSON.
+        ServerError: The data is not JSON.
     """
     try:
         return [parse(data)]
@@ -67,7 +67,7 @@ def parse_event(data: bytes) -> list[Any]:
 
 
 class Inflater:
-    """Decompresses gzip or deflate in steps of at most 1 MiB, so that limits hold for a bomb."""
+    """Decompresses gzip or deflate in steps of at most 1 MiB, so that limits hold for ZIP bombs."""
 
     def __init__(self, encoding: str) -> None:
         names = {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}
@@ -77,7 +77,7 @@ class Inflater:
         self._has_begun = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `piece`."""
+        """Yield the decompress bytes of `piece`."""
         if self._engine is None:
             yield piece
             return
@@ -102,18 +102,18 @@ class Inflater:
         """Check that the compressed data is complete.
 
         Raises:
-            httpx.RemoteProtocolError: It is not.
+            httpx.RemoteProtocolError: The data is incomplete.
         """
         if self._engine is not None and self._has_begun and not self._engine.eof:
             raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
 
 
-def decompressed(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
+def decompress(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
     """Return the plain bytes of a body whose Content-Encoding is `encoding`, if it has one."""
-    return _inflated(chunks, Inflater(encoding)) if encoding else chunks
+    return _inflate(chunks, Inflater(encoding)) if encoding else chunks
 
 
-async def _inflated(
+async def _inflate(
     chunks: AsyncGenerator[bytes, None], inflater: Inflater
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
@@ -124,7 +124,7 @@ async def _inflated(
 
 
 def limit_body(response: httpx.Response, seconds: float) -> bool:
-    """Limit the time for the rest of a body. Return False if its transport cannot."""
+    """Limit the time for the rest of a body; return False if its transport cannot do so."""
     limit = response.extensions.get("limit_body")
     if limit is not None:
         limit(seconds)
@@ -137,7 +137,7 @@ async def read_error_body(
     now: Callable[[], float],
     left: float | None = None,
 ) -> bytes:
-    """Return the beginning of an error body, as far as it arrived in time."""
+    """Return the beginning of an error body, as far as it arrives in time."""
     seconds = min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
     limit_body(response, seconds)
     body, until = bytearray(), now() + seconds
@@ -145,6 +145,6 @@ async def read_error_body(
         async with aclosing(pieces):
             async for piece in pieces:
                 body += piece
-                if len(body) > LARGEST_ERROR_BODY or now() > until:
+                if len(body) > MAX_ERROR_BODY_BYTES or now() > until:
                     break
-    return bytes(body[:LARGEST_ERROR_BODY])
+    return bytes(body[:MAX_ERROR_BODY_BYTES])

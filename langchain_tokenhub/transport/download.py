@@ -2,7 +2,7 @@
 
 A link comes from the service but is not trusted: it must be https, its host must resolve to public
 addresses only, and the connection goes to an address that was checked. A few redirects are
-followed, each checked anew. Where the API itself is on loopback (the emulator), links may be too.
+followed, and each is checked. If the API itself is on loopback (the emulator), links may be too.
 A download slower than `MIN_RATE` is aborted.
 """
 
@@ -26,21 +26,21 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.calls import SendState, Timeouts
-from langchain_tokenhub.transport.decoding import decompressed, read_error_body
+from langchain_tokenhub.transport.decoding import decompress, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
-from langchain_tokenhub.transport.failover import ascii_name, loopback
+from langchain_tokenhub.transport.failover import ascii_name, is_loopback_host
 from langchain_tokenhub.transport.http.proxy import proxy_for
 from langchain_tokenhub.transport.runtime import Address, Runtime
 
-MOST_REDIRECTS = 5
-MOST_ADDRESSES = 4
+MAX_REDIRECTS = 5
+MAX_ADDRESSES = 4
 """Addresses of a host that are tried one after another until one accepts the connection."""
 MIN_RATE = 2048
-"""Bytes per second that a download must bring on average over each `RATE_WINDOW`."""
+"""Minimum average bytes per second of a download in each `RATE_WINDOW`."""
 RATE_WINDOW = 60.0
 """Seconds."""
 TIMEOUTS = Timeouts(read=60.0)
-_HINT = "ask the service for a fresh link; do not fetch this one by hand with your key"
+_HINT = "get a fresh link from the service; do not fetch this one with your key"
 _PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
 """Names that are never public: RFC 6761, RFC 6762, ICANN's resolution of 2024, RFC 8375."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -48,17 +48,17 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class RemoteFile:
     """A file that is being downloaded.
 
     Args:
         status: 200, or 206 when the file is continued.
-        start: Offset of the first byte in the file; None if a continuing server does not state it.
-        size: Bytes to come, if the server states it.
-        etag: Version of the file, for continuing it.
-        media_type: Content type by the server.
-        md5: MD5 of the whole file in base64, where the host sends it.
-        pieces: The bytes; to be closed by their reader.
+        start: Offset of the first byte in the file; None if a 206 does not state it.
+        size: Remaining bytes, if the server states them.
+        etag: Version of the file, to continue it.
+        media_type: Content type from the server.
+        md5: MD5 of the whole file in base64, if the host sends it.
+        pieces: The bytes; closed by their reader.
     """
 
     status: int
@@ -77,10 +77,10 @@ async def fetch(
     allow_loopback: bool = False,
     start: int = 0,
     etag: str | None = None,
-) -> Fetched:
+) -> RemoteFile:
     """Open the file at `url`, from the byte at `start` if its version is still `etag`.
 
-    Loopback is allowed where the API itself is there.
+    Loopback is allowed if the API itself is on loopback.
 
     Raises:
         InvalidRequestError: The link leads to a host that is not public.
@@ -91,7 +91,7 @@ async def fetch(
     if start and etag:
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     runtime = runtime.plain()
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         requests = await _check_link(runtime, url, allow_loopback=allow_loopback)
         request, response = await _open(runtime, requests, headers)
         if not response.is_redirect:
@@ -100,9 +100,9 @@ async def fetch(
         try:
             url = urljoin(url, response.headers.get("location", ""))
         except ValueError:
-            problem = "a result's link redirects to what is not a URL"
+            problem = "a result's link redirects to something that is not a URL"
             raise InvalidRequestError(problem, hint=_HINT) from None
-    raise InvalidRequestError(f"a result's link redirects more than {MOST_REDIRECTS} times")
+    raise InvalidRequestError(f"a result's link redirects more than {MAX_REDIRECTS} times")
 
 
 async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
@@ -112,21 +112,22 @@ async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> li
         name = ascii_name(target)
     except (httpx.InvalidURL, UnicodeError):
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
-    if allow_loopback and loopback(target.host):
+    if allow_loopback and is_loopback_host(target.host):
         return [httpx.Request("GET", target)]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
     if _is_private(name):
         raise _not_public(name)
     if proxy_for("https", name):
-        return [httpx.Request("GET", target)]  # the proxy resolves, and decides what is allowed
+        # the proxy resolves the name, and decides what is allowed
+        return [httpx.Request("GET", target)]
     try:
         addresses = await runtime.resolve(name)
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
     if not addresses or not all(map(_is_public, addresses)):
         raise _not_public(name)
-    return [_pinned_request(target, address) for address in addresses[:MOST_ADDRESSES]]
+    return [_pinned_request(target, address) for address in addresses[:MAX_ADDRESSES]]
 
 
 def _not_public(name: str) -> InvalidRequestError:
@@ -145,7 +146,7 @@ def _is_private(name: str) -> bool:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that `host` spells, in old notations too: 127.1, 0x7f000001."""
+    """Return the address that `host` is, also in old notations: 127.1, 0x7f000001."""
     with suppress(ValueError):
         return ipaddress.ip_address(host.partition("%")[0])
     with suppress(OSError):
@@ -198,7 +199,9 @@ def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
     return error
 
 
-async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.Request) -> Fetched:
+async def _read_head(
+    runtime: Runtime, response: httpx.Response, request: httpx.Request
+) -> RemoteFile:
     status, headers = response.status_code, response.headers
     if not response.is_success:
         try:
@@ -211,7 +214,7 @@ async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.
     part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
     pieces = _pieces(runtime, response, request, encoding)
     await anext(pieces)  # started, so that closing it closes the answer
-    return Fetched(
+    return RemoteFile(
         status=status,
         start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,
@@ -226,12 +229,12 @@ async def _read_head(runtime: Runtime, response: httpx.Response, request: httpx.
 async def _pieces(
     runtime: Runtime, response: httpx.Response, request: httpx.Request, encoding: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield nothing at first, then the bytes."""
+    """Yield an empty piece first, then the bytes."""
     rate = _Rate(runtime.now())
     try:
         yield b""
         rate.skip_to(runtime.now())
-        async with aclosing(decompressed(runtime.chunks(response), encoding)) as pieces:
+        async with aclosing(decompress(runtime.chunks(response), encoding)) as pieces:
             async for piece in pieces:
                 rate.add(len(piece), runtime.now())
                 yield piece
@@ -261,7 +264,7 @@ class _Rate:
         """Count `size` bytes.
 
         Raises:
-            APITimeoutError: The last window brought less than `MIN_RATE`.
+            APITimeoutError: The rate in the last window was below `MIN_RATE`.
         """
         self._seconds += now - self._seen
         self._seen = now
@@ -271,9 +274,9 @@ class _Rate:
         rate = self._bytes / self._seconds
         if rate < MIN_RATE:
             error = APITimeoutError(
-                f"the download brings {rate:.0f} bytes/s; the least is {MIN_RATE} bytes/s",
+                f"the download has {rate:.0f} bytes/s, at least {MIN_RATE} bytes/s are needed",
                 phase="answered",
-                hint="result(job) fetches it again while the job is known, for 24 hours",
+                hint="result(job) fetches it again within 24 hours, while the job is known",
             )
             error.is_retryable = False
             raise error

@@ -26,8 +26,8 @@ from langchain_tokenhub.errors import (
     fault_in,
 )
 from langchain_tokenhub.transport.calls import Call, SendState
-from langchain_tokenhub.transport.failover import loopback
-from langchain_tokenhub.transport.retry import outcome_unknown, retry_after
+from langchain_tokenhub.transport.failover import is_loopback_host
+from langchain_tokenhub.transport.retry import is_outcome_unknown, retry_after
 
 _REDACTED = "[redacted]"
 _PROXY_HINT = "check HTTPS_PROXY and NO_PROXY / 请检查 HTTPS_PROXY 和 NO_PROXY"
@@ -54,7 +54,7 @@ def combine_failures(first: TokenHubError | None, error: TokenHubError) -> Token
 
 def final_error(call: Call, failure: TokenHubError) -> TokenHubError:
     """Return `failure`, or `SubmissionUnknownError` for a submit that may have been accepted."""
-    if not outcome_unknown(call.retry_class, failure):
+    if not is_outcome_unknown(call.retry_class, failure):
         return failure
     unknown = SubmissionUnknownError(
         f"the submit may have been accepted and charged, no job ID was returned: {failure.message}",
@@ -72,7 +72,7 @@ def is_gateway_error(error: TokenHubError) -> bool:
 
 
 def phase_of(failure: Exception, send_state: SendState) -> Phase:
-    """Return how far the request had come at `failure`."""
+    """Return the phase of the request at `failure`."""
     if isinstance(failure, _NOT_SENT):
         return "not sent"
     if send_state.answered:
@@ -83,7 +83,7 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
 
 
 def map_invalid_request(failure: Exception) -> TokenHubError:
-    """Return the error for a request that cannot be encoded as HTTP; it quotes nothing of it."""
+    """Return the error for a request that cannot be encoded as HTTP, without quoting it."""
     problem = f"the request cannot be sent: {type(failure).__name__}"
     hint = "check base_url and default_headers: addresses and headers are plain ASCII"
     return InvalidRequestError(problem, phase="not sent", hint=hint)
@@ -92,7 +92,9 @@ def map_invalid_request(failure: Exception) -> TokenHubError:
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
     """Return the error for a request without an answer."""
     if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
-        failure = httpx.RemoteProtocolError(str(failure))  # h2 reports a server's violation so
+        failure = httpx.RemoteProtocolError(
+            str(failure)
+        )  # h2 reports a server's violation like this
     error = map_error(failure, phase_of(failure, send_state))
     if _is_untrusted(failure):
         hint = "check the clock and SSL_CERT_FILE; a proxy may be intercepting the connection"
@@ -104,7 +106,7 @@ def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHub
 
 
 def hint_for(error: TokenHubError, call: Call, origin: str) -> str | None:
-    """Return what to try, if the request tells more than the error does."""
+    """Return a hint that depends on the request, or None."""
     if isinstance(error, ModelNotAvailableError):
         known = [*(row.id for row in chat_models()), *(row.id for row in media_models())]
         near = similar_id(str((call.body or {}).get("model", "")), known)
@@ -113,7 +115,7 @@ def hint_for(error: TokenHubError, call: Call, origin: str) -> str | None:
 
 
 def _unreachable_hint(origin: str) -> str:
-    if loopback(urlsplit(origin).hostname or ""):
+    if is_loopback_host(urlsplit(origin).hostname or ""):
         return (
             "nothing answers at this address; run `tokenhub emulator`, or check "
             "base_url / TOKENHUB_BASE_URL / 该地址没有服务：请运行 `tokenhub emulator`，"
@@ -135,13 +137,13 @@ def _is_untrusted(failure: BaseException | None) -> bool:
 
 
 def map_error(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
-    """Return the library's error as one of this package, without any object of the library."""
+    """Return the library's error as one of this package, without objects of the library."""
     reason = clean(str(failure), 200) or type(failure).__name__
     match failure:
         case httpx.ConnectTimeout():
             return APITimeoutError(f"no connection in time: {reason}", phase=phase)
         case httpx.PoolTimeout():
-            hint = "this machine can open no more: raise the open files limit, or send less"
+            hint = "this machine can open no more connections: raise the limit of open files"
             return APIConnectionError(f"no connection: {reason}", phase=phase, hint=hint)
         case httpx.TimeoutException():
             hint = "raise `timeout` if it may take that long"
@@ -159,7 +161,7 @@ def map_error(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
 
 
 def refusal(response: httpx.Response, data: Any) -> TokenHubError:
-    """Return the error that an error body inside a 2xx stands for."""
+    """Return the error for an error body in a 2xx."""
     body = data if fault_in(data) else {"error": data if isinstance(data, Mapping) else str(data)}
     error = error_from(response.status_code, response.headers, body)
     error.retry_after = retry_after(response.headers)
@@ -167,7 +169,7 @@ def refusal(response: httpx.Response, data: Any) -> TokenHubError:
 
 
 def redact(error: TokenHubError, secrets: Sequence[str]) -> None:
-    """Remove `secrets` from the text that a server, or a library, put into `error`."""
+    """Remove `secrets` from the texts of `error`, which may come from a server or a library."""
     for secret in secrets:
         if secret in error.message:
             error.args = (error.message.replace(secret, _REDACTED),)

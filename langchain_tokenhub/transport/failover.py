@@ -1,8 +1,8 @@
-"""What the calls of a site share: the health of its hosts, and a budget of retries.
+"""State that the calls of a site share: the health of its hosts, and a budget of retries.
 
 A host that cannot be connected to is not used for a cooldown, which doubles with each further
 failure. After the cooldown one request tries the host while the others stay with the backup.
-Failover never leaves the site: other sites have other keys, models and laws.
+Failover never leaves the site, as other sites have other keys, models and laws.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Hosts:
         return now >= max(health.unavailable_until, health.probed_until)
 
     def record_success(self, origin: str) -> bool:
-        """Record that `origin` answered. Return True if it was unavailable before."""
+        """Record that `origin` answered; return True if it was unavailable before."""
         with self._lock:
             was_down = self._health[origin].unavailable_until > 0
             if was_down or self._health[origin].failures:
@@ -68,7 +68,7 @@ class Hosts:
         return was_down
 
     def record_failure(self, origin: str, now: float, *, proven: bool) -> float | None:
-        """Record a failure; `proven` means that no connection could be made.
+        """Record a failure; `proven` means that no connection could be opened.
 
         Returns:
             The cooldown in seconds if `origin` becomes unavailable now, else None.
@@ -89,7 +89,7 @@ class Hosts:
 
 
 class Budget:
-    """The retry budget of one site and key; it bounds the product of all retry layers above."""
+    """The retry budget of one site and key, which limits all retry layers above together."""
 
     size = 200
     """Tenths of a retry. A success adds one, a retry takes `cost`."""
@@ -100,7 +100,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def withdraw(self) -> bool:
-        """Take one retry from the budget. Return False if there is none left."""
+        """Take one retry from the budget; return False if none is left."""
         with self._lock:
             if self._left < self.cost:
                 return False
@@ -135,22 +135,22 @@ def reset_after_fork() -> None:
 
 
 def host_name(origin: str) -> str:
-    """Return the host in `origin` without the scheme; the port is kept."""
+    """Return the host and port in `origin`, without the scheme."""
     return origin.split("://", 1)[1]
 
 
 def ascii_name(url: httpx.URL) -> str:
-    """Return the host in `url` as it is passed to a resolver.
+    """Return the host in `url` in the form for a resolver.
 
     Raises:
-        UnicodeError: No resolver accepts it: a label is empty or too long, or bad Punycode.
+        UnicodeError: No resolver accepts the name: a label is empty or too long, or bad Punycode.
     """
     name = url.raw_host.decode("ascii") if url.host else ""  # reading `host` decodes Punycode
     name.encode("idna")
     return name
 
 
-def loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
     """Return True if `host` names this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

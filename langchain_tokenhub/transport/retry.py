@@ -1,6 +1,6 @@
-"""Whether to send again, and when. Pure: it decides and never sleeps.
+"""Whether and when to send a request again. Pure: it decides and never sleeps.
 
-What may be repeated is declared by the call, never inferred from the HTTP method:
+The call declares what may be repeated; it is not inferred from the HTTP method:
 
 =============================  ======  ==========================  ==============================
 failure                        read    chat, before any output     submit
@@ -24,7 +24,7 @@ anything else                  raise   raise                       raise
 =============================  ======  ==========================  ==============================
 
 "unknown" raises `SubmissionUnknownError`: a second submit would be a second bill. 408, 409, 425
-and 499 without a code come from a gateway, which cannot tell what the service did.
+and 499 without a code come from a gateway, which does not know what the service did.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from langchain_tokenhub.errors import (
 )
 
 RetryClass = Literal["read", "chat", "submit"]
-"""What a repetition costs: nothing, tokens, or a second paid job."""
+"""The cost of a retry: nothing, tokens, or a second paid job."""
 
 # fmt: off
 Failure = Literal[
@@ -55,7 +55,7 @@ Failure = Literal[
 # fmt: on
 
 MAX_BACKOFF = 8.0
-"""Seconds; the longest pause of our own."""
+"""Seconds; the longest pause without a `Retry-After`."""
 MAX_RETRY_AFTER = 60.0
 """Seconds; a longer `Retry-After` is raised at once."""
 
@@ -93,7 +93,7 @@ def failure_of(error: TokenHubError) -> Failure:
             return _BY_STATUS.get(error.status, "unreadable")
 
 
-def outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
+def is_outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
     """Return True if a paid submit that failed with `error` may have been accepted."""
     if retry_class != "submit":
         return False
@@ -104,7 +104,7 @@ def outcome_unknown(retry_class: RetryClass, error: TokenHubError) -> bool:
 
 
 def _has_service_code(error: TokenHubError) -> bool:
-    """Return True if the body is an error with a code; a `type` alone is a gateway's."""
+    """Return True if the body is an error with a code; a gateway sends only a `type`."""
     try:
         body = error.response.json() if error.response else None
     except (ValueError, RecursionError):
@@ -123,15 +123,20 @@ def retry_delay(
     max_retries: int,
     left: float | None,
 ) -> float | None:
-    """Return the seconds to wait before sending again, or None if it is not sent again.
+    """Return the seconds to wait before the next attempt, or None if there is none.
 
-    `retries` were made already, and `left` seconds remain until the call's deadline.
+    Args:
+        retry_class: The cost of a retry.
+        error: The failure of the last attempt.
+        retries: Number of retries made.
+        max_retries: Maximum number of retries.
+        left: Seconds until the call's deadline, if it has one.
     """
     failure = failure_of(error)
     may_repeat = failure in _REPEATED[retry_class] or (
         retries == 0 and failure in _REPEATED_ONCE.get(retry_class, ())
     )
-    if retries >= max_retries or not may_repeat or outcome_unknown(retry_class, error):
+    if retries >= max_retries or not may_repeat or is_outcome_unknown(retry_class, error):
         return None
     seconds = _backoff(failure, error.retry_after, retries)
     is_late = seconds is not None and left is not None and seconds >= left

@@ -1,6 +1,6 @@
-"""The difference between sync and async: how to wait.
+"""How to wait: by blocking the thread, or by suspending the task.
 
-Its callers are written once, as `async def`; over a `SyncRuntime` nothing in them ever suspends.
+Callers are written once, as `async def`; with a `SyncRuntime` they never suspend.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.http.threads import start_thread
-from langchain_tokenhub.transport.sync_bridge import finish
+from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     import httpx2
@@ -37,7 +37,7 @@ T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_WORKERS = 16
-"""Threads of a process that poll and fetch for sync callers, however many jobs there are."""
+"""Maximum threads of a process that poll and download for sync callers."""
 INTERRUPT_GRACE = 10.0
 """Seconds that an interrupted submit may take to receive its job id."""
 
@@ -61,7 +61,7 @@ class _Runtime:
         return type(self)()
 
     def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes, still encoded."""
+        """Yield the body as it arrives, still encoded."""
         body: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
         return body
 
@@ -89,13 +89,13 @@ class SyncRuntime(_Runtime):
         return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
     async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function (files, a user's store) where it blocks nothing else."""
+        """Call a blocking function, in async code on a thread."""
         return work(*args, **kwargs)
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `work` in the background, in sync on one of `MAX_WORKERS` threads."""
         context = contextvars.copy_context()
-        future = _executor(os.getpid()).submit(context.run, finish, work)
+        future = _executor(os.getpid()).submit(context.run, run_sync, work)
         future.add_done_callback(lambda ended: work.close() if ended.cancelled() else None)
         return future
 
@@ -108,20 +108,22 @@ class SyncRuntime(_Runtime):
             raise
         return future.done()
 
-    async def shielded(
+    async def run_shielded(
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
         """Run `work`; once its first byte was sent, an interruption waits for its result.
 
-        It waits at most `INTERRUPT_GRACE`, and further interruptions do not shorten that in async.
-        Returns the result, and the interruption, which the caller raises once the result is safe.
+        It waits at most `INTERRUPT_GRACE`; in async code further interruptions do not shorten that.
+
+        Returns:
+            The result, and the interruption, which the caller raises once the result is recorded.
         """
         if threading.current_thread() is not threading.main_thread():
-            return finish(work), None  # Ctrl-C is raised in the main thread only
+            return run_sync(work), None  # Ctrl-C is raised in the main thread only
         ended = Future[T]()
         try:
-            # inside: it may have sent everything before this thread runs again
-            start_thread(functools.partial(finish, work), ended)
+            # inside the block: it may have sent everything before this thread runs again
+            start_thread(functools.partial(run_sync, work), ended)
             concurrent.futures.wait([ended])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.is_cancelled = True  # before `is_under_way` is read: see `SendState`
@@ -161,7 +163,7 @@ class AsyncRuntime(_Runtime):
         self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         thread = asyncio.to_thread(work, *args, **kwargs)
-        return await asyncio.shield(thread)  # a begun thread cannot be cancelled
+        return await asyncio.shield(thread)  # a running thread cannot be cancelled
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:  # noqa: D102
         return asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
@@ -175,7 +177,7 @@ class AsyncRuntime(_Runtime):
             raise
         return future.done()
 
-    async def shielded(  # noqa: D102
+    async def run_shielded(  # noqa: D102
         self, work: Coroutine[Any, Any, T], send_state: SendState
     ) -> tuple[T, BaseException | None]:
         task = _SubmitTask(work, send_state)
@@ -195,18 +197,18 @@ class AsyncRuntime(_Runtime):
 
 
 Runtime = SyncRuntime | AsyncRuntime
-"""What the transport needs of its surroundings: time, connections, threads."""
+"""Provides the transport with time, connections and threads."""
 
 
 async def _wait_uncancelled(task: asyncio.Task[Any], seconds: float) -> None:
-    """Wait at most `seconds` for `task`, whoever cancels the wait meanwhile.
+    """Wait at most `seconds` for `task`, in spite of cancellations.
 
-    anyio cancels again on every turn of the loop; inside a shielded scope it does not. A second
-    cancellation in asyncio comes from another timeout or task group, and changes nothing.
+    anyio cancels again in every iteration of the loop, except in a shielded scope. A second
+    cancellation in asyncio comes from another timeout or task group, and is ignored.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    anyio = sys.modules.get("anyio")  # a scope of it can exist only where it is loaded
+    anyio = sys.modules.get("anyio")  # its scopes can exist only if it is loaded
     with contextlib.nullcontext() if anyio is None else anyio.CancelScope(shield=True):
         while not task.done() and (left := until - loop.time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
@@ -216,9 +218,9 @@ async def _wait_uncancelled(task: asyncio.Task[Any], seconds: float) -> None:
 class _SubmitTask(asyncio.Task[T]):
     """A task that others cannot cancel while its submit is under way.
 
-    A loop that ends cancels all tasks, and so do programs that shut down. The timeouts inside the
-    task cancel it too; those come from the task itself or from a callback of the loop. A loop that
-    ends although an interruption waits already (a second Ctrl-C) does cancel it.
+    A loop cancels all tasks when it ends, and so do programs that shut down. Timeouts inside the
+    task can cancel it: they run in the task itself, or in a callback of the loop. A loop that ends
+    while an interruption already waits (a second Ctrl-C) can cancel it too.
     """
 
     def __init__(self, work: Coroutine[Any, Any, T], send_state: SendState) -> None:
@@ -247,7 +249,7 @@ class _SubmitTask(asyncio.Task[T]):
 
 
 def _outcome(task: asyncio.Future[T] | Future[T], interruption: BaseException) -> T:
-    """Return the result of `task`, or raise `interruption` with a note of why there is none."""
+    """Return the result of `task`, or raise `interruption` with a note on why there is none."""
     if not task.done():
         interruption.add_note(
             f"the submit under way had no answer after {INTERRUPT_GRACE:g} s; "
@@ -271,4 +273,4 @@ def _addresses(found: list[Any]) -> tuple[Address, ...]:
     return tuple(ipaddress.ip_address(name) for name in names)
 
 
-atexit.register(lambda: finish(sync_pool().close()))  # those through a proxy too
+atexit.register(lambda: run_sync(sync_pool().close()))  # including those through a proxy

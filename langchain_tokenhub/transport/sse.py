@@ -1,10 +1,9 @@
-"""Bytes to server-sent events. Pure: given what arrived, it returns what is complete.
+"""Decode server-sent events: bytes in, complete events out. Pure.
 
-Follows the WHATWG specification where it matters: UTF-8 whatever the header, lines that end
-in LF, CRLF or CR, several `data:` lines in an event, comments, a BOM, all of it split anywhere.
-Beyond it, three forms are read that gateways send: JSON objects parted by one line end, JSON
-without `data:`, and a last event without the blank line after it.
-Works in linear time, however small the pieces.
+It follows the WHATWG specification: UTF-8 in spite of the header, lines that end in LF, CRLF or CR,
+several `data:` lines in an event, comments and a BOM, split at any byte. It also reads three forms
+that gateways send: JSON objects separated by one line end, JSON without `data:`, and a last event
+without the blank line after it. The time is linear for pieces of any size.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from langchain_tokenhub.transport.calls import Timeouts
 from langchain_tokenhub.transport.decoding import parse, parse_event
 from langchain_tokenhub.transport.error_mapping import refusal
 
-LARGEST_EVENT = 16 * 1024 * 1024
-"""Bytes of one event; a picture in base64 fits."""
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""Bytes of one event, which may hold an image in base64."""
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
 _HEARTBEATS = frozenset(
     {b"", b"null", b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b"comment"}
 )
-"""Names of events that carry nothing, and texts of events that do."""
+"""Names and texts of events without content."""
 _SUCCESS = (None, "", 0, "0", 200, "200")
 _LABELS = frozenset(
     {"role", "type", "id", "name", "format", "object", "finish_reason", "stop_reason", "logprobs"}
@@ -49,9 +48,9 @@ Event = tuple[bytes, bytes]
 
 
 class EventDecoder:
-    """Turns the pieces of a stream into events."""
+    """Decodes the pieces of a stream to events."""
 
-    def __init__(self, largest: int = LARGEST_EVENT) -> None:
+    def __init__(self, largest: int = MAX_EVENT_BYTES) -> None:
         self._largest = largest
         self._head: bytes | None = b""  # what may be a BOM; None once that is settled
         self._after_cr = False
@@ -72,34 +71,34 @@ class EventDecoder:
         if self._head is not None:
             piece = self._without_bom(piece)
         if self._after_cr or b"\r" in piece:
-            piece = self._with_line_feeds(piece)
+            piece = self._normalize_line_ends(piece)
         events: list[Event] = []
         if self._tail or self._data or self._name:  # an event is incomplete
             end = piece.find(b"\n\n")
             cut = len(piece) if end < 0 else end + 2
             events, piece = self._feed(piece[:cut]), piece[cut:]
         if (end := piece.rfind(b"\n\n")) >= 0:
-            events += self._whole(piece[: end + 2])
+            events += self._split_events(piece[: end + 2])
             piece = piece[end + 2 :]
         return events + self._feed(piece) if piece else events
 
     def finish(self) -> list[Event]:
-        """Return the event that the end of the stream completes; one that is cut stays pending."""
+        """Return the event that the end of the stream completes; a truncated one stays pending."""
         events: list[Event] = []
         if self._tail:
             line, self._tail = b"".join(self._tail), []
-            self._line(line, events)
+            self._read_line(line, events)
         if self._has_whole_value():
             self._dispatch(self._name, events)
         return events
 
     @property
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether the stream stopped in the middle of an event."""
         return bool(self._tail or self._data)
 
-    def _whole(self, piece: bytes) -> list[Event]:
-        """Return the events of a piece that begins and ends with one, as nearly all do."""
+    def _split_events(self, piece: bytes) -> list[Event]:
+        """Return the events of a piece that consists of whole events, as nearly all do."""
         events: list[Event] = []
         for block in piece[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -119,7 +118,7 @@ class EventDecoder:
             self._tail = [rest] if rest else []
             self._tail_size = len(rest)
             for line in lines:
-                self._line(line, events)
+                self._read_line(line, events)
         elif piece:
             self._tail.append(piece)
             self._tail_size += len(piece)
@@ -139,29 +138,31 @@ class EventDecoder:
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _with_line_feeds(self, piece: bytes) -> bytes:
-        """Turn CRLF and CR to LF; an LF after the CR that ended the last piece was counted then."""
+    def _normalize_line_ends(self, piece: bytes) -> bytes:
+        """Replace CRLF and CR by LF; the CRLF may be split between two pieces."""
         if piece:
             ends_in_cr = piece.endswith(b"\r")
             piece = piece.removeprefix(b"\n") if self._after_cr else piece
             self._after_cr = ends_in_cr
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             self._dispatch(self._name, events)
             self._name = b""
         elif line.startswith(b"data:"):
-            self._add(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
+            self._add_data(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line == b"data":
-            self._add(b"", len(line), events)
+            self._add_data(b"", len(line), events)
         elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
-            self._add(line, len(line), events, is_bare=True)
-        # comments, `id`, `retry` and unknown fields carry nothing for us
+            self._add_data(line, len(line), events, is_bare=True)
+        # comments, `id`, `retry` and unknown fields are ignored
 
-    def _add(self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False) -> None:
+    def _add_data(
+        self, data: bytes, size: int, events: list[Event], *, is_bare: bool = False
+    ) -> None:
         """Add a line of data; a complete JSON object before it is an event of its own."""
         is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
         if is_first and self._has_whole_value():
@@ -179,15 +180,15 @@ class EventDecoder:
 
     def _dispatch(self, name: bytes, events: list[Event]) -> None:
         if self._data:
-            events.append((name, self._joined()))
+            events.append((name, self._join_data()))
             self._data, self._data_size, self._is_bare = [], 0, False
 
-    def _joined(self) -> bytes:
+    def _join_data(self) -> bytes:
         return self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
 
     def _has_whole_value(self) -> bool:
         """Return True if the data are a whole JSON object or `[DONE]`."""
-        data = self._joined().strip()
+        data = self._join_data().strip()
         if _is_done(data):
             return True
         if not (data.startswith(b"{") and data.endswith(b"}")):
@@ -204,14 +205,14 @@ def _is_done(data: bytes) -> bool:
 
 
 def _is_heartbeat(data: bytes) -> bool:
-    """Return True if the data of an event are empty, or a word that only keeps the line open."""
+    """Return True if the data of an event only keep the connection open."""
     if not data or data.isspace():
         return True
     return len(data) < 32 and data.strip().strip(b"\"'[]:").strip().lower() in _HEARTBEATS
 
 
 def _has_plain_text(value: Any) -> bool:
-    """Return True if `value` has text, reasoning or arguments where nearly all have them."""
+    """Return True if `value` has text, reasoning or arguments in the usual fields."""
     try:
         delta = value["choices"][0]["delta"]
         text = delta.get("content") or delta.get("reasoning_content")
@@ -232,7 +233,7 @@ def _is_error(value: Any) -> bool:
 
 
 def is_chunk(value: Any) -> bool:
-    """Return True if `value` is a part of a completion and not a whole one."""
+    """Return True if `value` is a chunk of a completion, not a whole one."""
     return isinstance(value, dict) and isinstance(_first_choice(value).get("delta"), dict)
 
 
@@ -257,7 +258,7 @@ def _has_text(value: Any, depth: int = 8) -> bool:
 
 
 def without_error(value: Any) -> Batch:
-    """Return the content that came together with an error, as a chunk, if there is any."""
+    """Return the content next to an error as a chunk, or nothing."""
     choice = _first_choice(value) if isinstance(value, dict) else {}
     content = {name: choice[name] for name in ("index", "delta", "message") if name in choice}
     if not _has_text(content):
@@ -267,11 +268,11 @@ def without_error(value: Any) -> Batch:
 
 
 Batch = list[Any]
-"""The values of the events that came together."""
+"""The values of the events that arrived together."""
 
 
 class StreamReader:
-    """Reads a stream: its values, its end, its error, and how long it brings no content."""
+    """Reads a stream's values, end and error, and limits the time without content."""
 
     def __init__(
         self, response: httpx.Response, timeouts: Timeouts, now: Callable[[], float]
@@ -282,38 +283,38 @@ class StreamReader:
         self._limit = timeouts.first
         self._marks: tuple[Any, Any] = (None, None)  # the last empty tool call, and the usage
         self.failure: TokenHubError | None = None
-        """The error that the stream brought; set by `finish` where its end is missing."""
-        self.stopped = False
+        """The error in the stream; set by `finish` if its end is missing."""
+        self.is_stopped = False
 
     def feed(self, piece: bytes) -> Batch:
         """Return the values that `piece` completes; those before an error event are returned.
 
         Raises:
-            APITimeoutError: The stream goes on, but has brought no content for too long.
+            APITimeoutError: The stream continues, but has had no content for too long.
         """
         values, has_content = self._values(self._decoder.feed(piece))
         self._fed_at = self._now()
         if has_content:
             self._content_at, self._limit = self._fed_at, self._timeouts.content
-        elif not self.stopped and self._fed_at - self._content_at > (self._limit or math.inf):
-            problem = f"the stream brought no content for {self._limit:g} s"
-            hint = "raise `timeout` if the model may think that long"
+        elif not self.is_stopped and self._fed_at - self._content_at > (self._limit or math.inf):
+            problem = f"the stream had no content for {self._limit:g} s"
+            hint = "raise `timeout` if the model may reason that long"
             raise APITimeoutError(problem, phase="streaming", hint=hint)
         return values
 
     def finish(self) -> Batch:
         """Return the last values, and set `failure` if the stream has no proper end."""
-        if self.stopped:
+        if self.is_stopped:
             return []
         values, _ = self._values(self._decoder.finish())
-        if not self.stopped:
-            where = " inside an event" if self._decoder.pending else ""
+        if not self.is_stopped:
+            where = " inside an event" if self._decoder.is_pending else ""
             problem = f"the stream ended{where} without `[DONE]`"
             self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
     def resume(self) -> None:
-        """Do not count the time since `feed` returned: the consumer of the values took it."""
+        """Do not count the time since `feed` returned, which the reader of the values took."""
         self._content_at += self._now() - self._fed_at
 
     def _values(self, events: list[Event]) -> tuple[Batch, bool]:
@@ -339,18 +340,18 @@ class StreamReader:
                 has_content = has_content or self._has_content(value)
             elif self._read_other(name, data, value, values):
                 has_content = True
-            if self.stopped:
+            if self.is_stopped:
                 break
         return values, has_content
 
     def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
-        """Read an event that is not a plain chunk of text. Return True if it has content."""
+        """Read an event that is not a plain chunk of text; return True if it has content."""
         if _is_done(data):
-            self.stopped = True
+            self.is_stopped = True
             return False
         if value is None and data.rstrip().endswith(_DONE):  # it follows JSON without a line end
             has_content = self._read_other(name, data.rstrip().removesuffix(_DONE), None, values)
-            self.stopped = True
+            self.is_stopped = True
             return has_content
         name = name.lower()
         if _is_heartbeat(data) or (name and name in _HEARTBEATS):
@@ -378,12 +379,12 @@ class StreamReader:
         return has_content
 
     def _fail(self, error: TokenHubError) -> None:
-        self.stopped, self.failure = True, error
+        self.is_stopped, self.failure = True, error
 
     def _has_content(self, value: dict[str, Any]) -> bool:
-        """Return True if a value brings text, or a tool call or usage that differs from the last.
+        """Return True if a value has text, or a tool call or usage that differs from the last.
 
-        A chunk that only names its role, or repeats itself, is a heartbeat.
+        A chunk that only has a role, or repeats the last, is a heartbeat.
         """
         if _has_plain_text(value) or _has_text(value.get("choices")):
             return True

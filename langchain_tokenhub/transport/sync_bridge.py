@@ -1,4 +1,4 @@
-"""Run coroutines without an event loop: over a `SyncRuntime` nothing in them ever suspends."""
+"""Run coroutines without an event loop: with a `SyncRuntime` they never suspend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-def finish(work: Coroutine[Any, Any, T]) -> T:
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end on this thread, without an event loop."""
     try:
         return _run(lambda: work)
@@ -17,7 +17,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         work.close()
 
 
-def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+def iterate_sync(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """Iterate over `stream` on this thread, without an event loop, and close it at the end."""
     try:
         while True:
@@ -25,14 +25,14 @@ def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     except StopAsyncIteration:
         return
     finally:
-        finish(stream.aclose())
+        run_sync(stream.aclose())
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `start` returns to its end.
 
     A loop may be running on this thread (a notebook, or a coroutine that calls a sync method). Its
-    hooks are removed meanwhile: it would close our generators at its end while they are in use.
+    hooks are removed meanwhile: at its end it would close these generators while they are in use.
     """
     hooks = sys.get_asyncgen_hooks()
     if hooks.firstiter is not None:

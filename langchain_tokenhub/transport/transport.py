@@ -1,4 +1,4 @@
-"""Send a call until it works or may not be repeated: requests, answers, retries, failover."""
+"""Send a call until it succeeds or may not be retried: requests, answers, retries, failover."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from langchain_tokenhub.transport.calls import (
     earliest,
 )
 from langchain_tokenhub.transport.decoding import (
-    LARGEST_ANSWER,
-    decompressed,
+    MAX_ANSWER_BYTES,
+    decompress,
     limit_body,
     parse,
     read_error_body,
@@ -58,16 +58,16 @@ from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, with
 logger = logging.getLogger("langchain_tokenhub.transport")
 
 DRAIN_SECONDS = 0.1
-"""How long to wait for the end of a finished stream, so that its connection can be reused."""
+"""Seconds to wait for the end of a finished stream, so that its connection can be reused."""
 DRAIN_BYTES = 65536
-SHORTEST_SECRET = 8
-"""Characters of a user's header from which on errors redact it; shorter ones are plain words."""
+MIN_SECRET_LENGTH = 8
+"""Minimum characters of a user's header that errors redact; shorter values are plain words."""
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
 
 
 class OpenStream:
-    """A stream whose first values were read. Closing it frees its connection."""
+    """A stream whose first values were read. Closing it releases its connection."""
 
     def __init__(self, first: Batch, rest: AsyncGenerator[Batch, None]) -> None:
         self._first = [first]
@@ -86,25 +86,25 @@ class OpenStream:
 
 @dataclass
 class Attempt:
-    """Attempt `number` to send `call` to `origin`; the call began at `begun` monotonic seconds."""
+    """Attempt `number` to send `call` to `origin`; `started_at` is the start of the call."""
 
     endpoint: Endpoint
     runtime: Runtime
     call: Call
     origin: str
     number: int
-    begun: float
+    started_at: float
     _secrets: tuple[str, ...] = field(default=(), repr=False)
     _server_id: str | None = None
     _timeouts: Timeouts = field(default_factory=Timeouts)
 
     def annotate(self, error: TokenHubError) -> TokenHubError:
-        """Record in `error` where and when it happened, and redact the key and headers."""
+        """Add the host, the ids and the time to `error`, and redact the key and headers."""
         error.host = error.host or host_name(self.origin)
         error.hint = hint_for(error, self.call, self.origin) or error.hint
         error.request_id = error.request_id or self._server_id
         error.client_request_id = self.call.id
-        error.attempts, error.elapsed = self.number, self.runtime.now() - self.begun
+        error.attempts, error.elapsed = self.number, self.runtime.now() - self.started_at
         redact(error, self._secrets)
         return error
 
@@ -113,19 +113,19 @@ class Attempt:
         try:
             response = await self._send(stream=False)
         except TokenHubError as error:
-            if (data := self._accepted(error)) is None:
+            if (data := self._accepted_body(error)) is None:
                 raise
             server_id = error.request_id or data.get("request_id")
             return self._answer(error.status or 0, data, server_id, error.retry_after)
         try:
-            data = self._value(response, await self._whole(response))
+            data = self._decode(response, await self._read_all(response))
         finally:
             await self.runtime.close(response)
         pause = retry_after(response.headers)
         return self._answer(response.status_code, data, _request_id(response, data), pause)
 
-    def _accepted(self, error: TokenHubError) -> Any:
-        """Return the body of an error that says that the call was accepted, else None."""
+    def _accepted_body(self, error: TokenHubError) -> Any:
+        """Return the body of an error if it shows that the call was accepted, else None."""
         try:
             data = error.response and error.response.json()
         except (ValueError, RecursionError):
@@ -164,9 +164,9 @@ class Attempt:
 
     async def _send(self, *, stream: bool) -> httpx.Response:
         """Return a 2xx answer whose body is not yet read."""
-        ours = self.call.timeouts
+        own = self.call.timeouts
         # the user's timeouts, else those of their own client, else those of the call
-        self._timeouts = ours if ours.chosen else Timeouts.of(self.runtime.timeout, ours)
+        self._timeouts = own if own.chosen else Timeouts.of(self.runtime.timeout, own)
         send_state = self.call.send_state or SendState()
         request = self._request(send_state, stream=stream)
         sent_at = self.runtime.now()
@@ -181,7 +181,7 @@ class Attempt:
             self._log(request, f"{response.status_code}", sent_at)
             if response.is_success:
                 return response
-            failure = await self._error_answer(response)
+            failure = await self._read_error(response)
         # raised outside `except`: the library's error holds the request and with it the key
         raise failure
 
@@ -212,7 +212,7 @@ class Attempt:
         raise failure
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
-        """Return the headers: the user's own, as spelled, win over ours, the key over all."""
+        """Return the headers; the user's override this package's, except the key."""
         headers = {
             "accept": "text/event-stream" if stream else "application/json",
             "accept-encoding": "identity",  # the end of a cut gzip stream would go unnoticed
@@ -229,7 +229,7 @@ class Attempt:
             headers["content-type"] = "application/json"
         own.pop("authorization", None)
         key, values = self.endpoint.key(), self.endpoint.headers.values()
-        self._secrets = (key, *(value for value in values if len(value) >= SHORTEST_SECRET))
+        self._secrets = (key, *(value for value in values if len(value) >= MIN_SECRET_LENGTH))
         return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
 
     def _left(self) -> float | None:
@@ -239,12 +239,12 @@ class Attempt:
     # -- the answer -------------------------------------------------------------------------
 
     def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed bytes of the body."""
+        """Yield the decompress bytes of the body."""
         encoding = response.headers.get("content-encoding", "")
-        return decompressed(self.runtime.chunks(response), encoding)
+        return decompress(self.runtime.chunks(response), encoding)
 
-    async def _whole(self, response: httpx.Response) -> bytes:
-        """Return the body; its size and the time it takes are limited."""
+    async def _read_all(self, response: httpx.Response) -> bytes:
+        """Return the body, within the limits of size and time."""
         pieces: list[bytes] = []
         size = 0
         limit = earliest(self._timeouts.total, self._left())
@@ -263,18 +263,18 @@ class Attempt:
         raise failure
 
     def _check_progress(self, size: int, until: float | None) -> None:
-        if size > LARGEST_ANSWER:
-            problem = f"the answer is larger than {LARGEST_ANSWER} bytes"
+        if size > MAX_ANSWER_BYTES:
+            problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
             raise ServerError(problem, phase="answered")
         if until is not None and self.runtime.now() > until:
             raise APITimeoutError(
-                f"the answer was not complete in time; {size} bytes came",
+                f"the answer was not complete in time; {size} bytes arrived",
                 phase="answered",
                 hint="raise `timeout` if it may take that long",
             )
 
-    def _value(self, response: httpx.Response, body: bytes) -> Any:
-        """Return the JSON value of a body, or `Events` where the service sent events unasked."""
+    def _decode(self, response: httpx.Response, body: bytes) -> Any:
+        """Return the JSON value of a body, or `Events` if the service sent events unrequested."""
         status = response.status_code
         try:
             data = parse(body)
@@ -299,8 +299,8 @@ class Attempt:
             return values[0]
         return Events(values=values, failure=failure and self.annotate(failure))
 
-    async def _error_answer(self, response: httpx.Response) -> TokenHubError:
-        """Return the error that a non-2xx answer stands for."""
+    async def _read_error(self, response: httpx.Response) -> TokenHubError:
+        """Return the error for an answer that is not a 2xx."""
         status = response.status_code
         try:
             if response.is_redirect:
@@ -330,7 +330,7 @@ class Attempt:
                         if values := reader.feed(piece):
                             yield values
                             reader.resume()
-                        if reader.stopped:
+                        if reader.is_stopped:
                             break
                     if values := reader.finish():
                         yield values
@@ -338,7 +338,7 @@ class Attempt:
                         raise reader.failure
                     await self._drain(response, pieces)
             else:  # a server that ignores `stream`
-                data = self._value(response, await self._whole(response))
+                data = self._decode(response, await self._read_all(response))
                 yield list(data.values) if isinstance(data, Events) else [data]
                 if isinstance(data, Events) and data.failure is not None:
                     raise data.failure
@@ -350,7 +350,7 @@ class Attempt:
             return
         finally:
             await self.runtime.close(response)
-        raise self.annotate(failure)  # outside `except`: it must hold nothing of the library
+        raise self.annotate(failure)  # outside `except`: it must not refer to the library's error
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
@@ -361,7 +361,7 @@ class Attempt:
             async for piece in pieces:
                 size += len(piece)
                 if size > DRAIN_BYTES:
-                    break  # more than the end of the body: not worth the wait
+                    break  # more than the end of the body
         except (httpx.HTTPError, ServerError):
             return  # the answer is complete; only its connection is lost
 
@@ -377,31 +377,31 @@ class Transport:
         """Return the answer to `call`, to be awaited.
 
         Raises:
-            TokenHubError: The class is that of the tables of `retry` and `error_codes.toml`.
+            TokenHubError: The class follows from `retry` and `error_codes.toml`.
         """
         return self._send(call, Attempt.answer)
 
     def stream(self, call: Call) -> Coroutine[Any, Any, Answer]:
-        """Return the answer to `call` once its first event has come, to be awaited.
+        """Return the answer to `call` once its first event has arrived, to be awaited.
 
-        Its `data` yields lists of JSON values, those of the events that came together, and must be
-        closed. Nothing is repeated after the first event. It ends normally only after `[DONE]`, or
-        when the service answered whole instead of streaming.
+        Its `data` yields lists of the JSON values that arrived together, and must be closed.
+        Nothing is retried after the first event. The stream ends normally only after `[DONE]`, or
+        if the service sent a whole answer instead of a stream.
 
         Raises:
             IncompleteStreamError: The stream ended, or was cut, without `[DONE]`.
-            TokenHubError: As for `json`, also for an error inside the stream.
+            TokenHubError: As for `json`, also for an error in the stream.
         """
         return self._send(call, Attempt.open_stream)
 
     async def _send(self, call: Call, act: Callable[[Attempt], Awaitable[Answer]]) -> Answer:
-        """Run `act` on one attempt after another until it works, or may not be repeated."""
-        begun, retries, attempts = self.runtime.now(), 0, 0
+        """Run `act` on one attempt after another until it succeeds, or may not be retried."""
+        started_at, retries, attempts = self.runtime.now(), 0, 0
         while True:
             failure: TokenHubError | None = None
             for origin in self.endpoint.hosts.order(self.runtime.now(), prefer=call.prefer):
                 attempts += 1
-                attempt = Attempt(self.endpoint, self.runtime, call, origin, attempts, begun)
+                attempt = Attempt(self.endpoint, self.runtime, call, origin, attempts, started_at)
                 try:
                     result = await act(attempt)
                 except TokenHubError as error:
@@ -416,7 +416,7 @@ class Transport:
                 if not latest.host_unavailable:
                     break
             assert failure is not None  # noqa: S101 - the order is never empty
-            failure.attempts, failure.elapsed = attempts, self.runtime.now() - begun
+            failure.attempts, failure.elapsed = attempts, self.runtime.now() - started_at
             seconds = self._pause(call, failure, retries)
             if seconds is None:
                 if (outcome := final_error(call, failure)) is not failure:
@@ -434,7 +434,7 @@ class Transport:
             logger.warning("host %s is available again", host_name(origin))
 
     def _record_failure(self, call: Call, origin: str, failure: TokenHubError) -> None:
-        """Record what `failure` means for the host's health, if anything."""
+        """Update the host's health after `failure`."""
         is_gateway, proven = is_gateway_error(failure), failure.host_unavailable
         if proven or (is_gateway and call.retry_class == "read"):
             cooldown = self.endpoint.hosts.record_failure(origin, self.runtime.now(), proven=proven)
@@ -466,7 +466,7 @@ def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
 
 
 def _is_stream(response: httpx.Response) -> bool:
-    """Return True if the answer may be a stream of events; a server may answer whole instead."""
+    """Return True if the answer may be a stream of events, not a whole answer."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
 

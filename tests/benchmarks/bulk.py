@@ -1,10 +1,11 @@
 """CPU and memory a row of `bulk.run` beside the tools alone, which keep no record.
 
-python tests/benchmarks/bulk.py [--rows 10000] [--model hy-video-1.5] [--in-flight 64]
+python tests/benchmarks/bulk.py [--rows 10000] [--model hy-video-1.5] [--in-flight 64] [--ray]
 
 The emulator is a process of its own, and so is each client. Alone, a model with jobs is submitted
 and collected with `aresults`; one that answers at once with `agenerate`. Both save all files. The
 bulk client keeps its ledger and budget in SQLite. Printed as JSON, for lite and for a job model.
+With `--ray`, another client runs the rows on a Ray that it starts; all of Ray's processes count.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,8 @@ def in_bulk(asked: argparse.Namespace, out: Path) -> int:
     """Do the work with `run`; return the number of results."""
     from langchain_tokenhub.bulk import run
 
-    shots = run(rows(asked), out=out, in_flight=asked.in_flight, budget_cny=1e6)
+    where = "ray" if asked.ray else "local"
+    shots = run(rows(asked), out=out, in_flight=asked.in_flight, budget_cny=1e6, executor=where)
     return sum(outcome.state == "done" for outcome in shots)
 
 
@@ -79,7 +83,7 @@ def client(asked: argparse.Namespace) -> dict[str, Any]:
         done = asyncio.run(alone(asked, out)) if asked.alone else in_bulk(asked, out)
         used = resource.getrusage(resource.RUSAGE_SELF)
         again = time.process_time()
-        if not asked.alone:
+        if not asked.alone and not asked.ray:
             in_bulk(asked, out)
         again = time.process_time() - again
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
@@ -90,6 +94,46 @@ def client(asked: argparse.Namespace) -> dict[str, Any]:
         "cpu_ms_per_row_of_second_run": round(1000 * again / asked.rows, 2),
         "peak_MB": round(used.ru_maxrss / 1024),
     }
+
+
+class Tree(threading.Thread):
+    """Samples the processor time and memory of a process and all its descendants."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__()
+        self._process = process
+        self._cpu: dict[int, float] = {}
+        self.peak = 0
+        self.start()
+
+    def run(self) -> None:
+        """Sample until the process ends."""
+        while self._process.poll() is None:
+            self.peak = max(self.peak, sum(map(self._sample, self._pids())))
+            time.sleep(0.2)
+
+    def cpu(self) -> float:
+        """Return seconds."""
+        self.join()
+        return sum(self._cpu.values())
+
+    def _pids(self) -> list[int]:
+        found = [self._process.pid]
+        for pid in found:
+            with suppress(OSError):
+                tasks = Path(f"/proc/{pid}/task").iterdir()
+                found += [int(n) for task in tasks for n in (task / "children").read_text().split()]
+        return found
+
+    def _sample(self, pid: int) -> int:
+        """Note the processor time; return the memory that is not shared, in kB."""
+        with suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            self._cpu[pid] = ticks / os.sysconf("SC_CLK_TCK")
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        return 0
 
 
 def measure(asked: argparse.Namespace, model: str) -> dict[str, Any]:
@@ -106,11 +150,18 @@ def measure(asked: argparse.Namespace, model: str) -> dict[str, Any]:
     environment = os.environ | {"TOKENHUB_BASE_URL": url, "TOKENHUB_API_KEY": "sk-bulk"}
     options = ["--rows", str(asked.rows), "--model", model, "--in-flight", str(asked.in_flight)]
     found = {}
-    for name, more in (("alone", ["--alone"]), ("bulk", [])):
+    clients = {"alone": ["--alone"], "bulk": []} | ({"ray": ["--ray"]} if asked.ray else {})
+    for name, more in clients.items():
         command = [sys.executable, __file__, "--client", *options, *more]
         path = {"PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, env=environment | path, stdout=subprocess.PIPE, check=True)
-        found[name] = json.loads(done.stdout)
+        process = subprocess.Popen(
+            command, env=environment | path, stdout=subprocess.PIPE, text=True
+        )
+        tree = Tree(process)
+        found[name] = json.loads(process.communicate()[0].splitlines()[-1])
+        if name == "ray":
+            cpu = round(1000 * tree.cpu() / asked.rows, 2)
+            found[name] |= {"cpu_ms_per_row": cpu, "peak_MB": round(tree.peak / 1024)}
     hub.communicate("")
     added = found["bulk"]["cpu_ms_per_row"] - found["alone"]["cpu_ms_per_row"]
     return {**found, "added_cpu_ms_per_row": round(added, 2)}
@@ -122,6 +173,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--model", choices=MODELS)
     parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--ray", action="store_true", help="measure Ray too")
     for hidden in ("--serve", "--client", "--alone"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

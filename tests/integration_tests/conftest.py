@@ -18,7 +18,7 @@ import pytest
 
 from langchain_tokenhub.catalogue import media_models
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from langchain_tokenhub.transport.http import pool
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -26,9 +26,9 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")
 CHUNK = {"id": "c-1", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {}}]}
 
 
-def event(text: str = "", finish: str | None = None) -> bytes:
+def event(text: str = "", run_sync: str | None = None) -> bytes:
     """Return a chunk of a completion as an event."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": run_sync}
     return b"data: " + json.dumps({**CHUNK, "choices": [choice]}).encode() + b"\n\n"
 
 
@@ -199,9 +199,9 @@ def _own_connections(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    finish(pool.sync_pool().close())
+    run_sync(pool.sync_pool().close())
     yield
-    finish(pool.sync_pool().close())
+    run_sync(pool.sync_pool().close())
 
 
 @pytest.fixture

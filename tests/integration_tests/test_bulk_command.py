@@ -121,7 +121,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(hub):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    assert "The same command goes on." in process.communicate(timeout=30)[1]
+    assert "Run the same command again to continue." in process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert len(hub.jobs) < 8
     hub.speed = 1000

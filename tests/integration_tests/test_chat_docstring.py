@@ -19,7 +19,7 @@ SUBJECTS = [
     "Tool calling",
     "Structured output",
     "Token usage",
-    "Multimodal input, with a model that sees",
+    "Multimodal input, with a model that accepts images",
     "Response metadata",
 ]
 

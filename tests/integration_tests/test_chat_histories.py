@@ -121,7 +121,7 @@ def _ask(model, history, *, alone):
     thinking=st.booleans(),
     alone=st.booleans(),
 )
-@pytest.mark.filterwarnings("ignore:.*cannot look at what a tool returned")
+@pytest.mark.filterwarnings("ignore:.*cannot see the images or files")
 def test_a_history_is_answered_or_refused_with_the_messages_position(
     service, history, *, name, thinking, alone
 ):

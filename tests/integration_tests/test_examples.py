@@ -18,7 +18,17 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OWN_TEST = {"durable_agent", "product_3d", "rag", "service", "storyboard", "studio", "translator"}
+OWN_TEST = {
+    "celery_jobs",
+    "durable_agent",
+    "langgraph_postgres",
+    "product_3d",
+    "rag",
+    "service",
+    "storyboard",
+    "studio",
+    "translator",
+}
 SCRIPTS = [path for path in EXAMPLES if path.stem not in {*OWN_TEST, "test_my_agent"}]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -56,6 +66,19 @@ def test_an_example_runs_without_a_key(script, tmp_path):
 
 def test_the_durable_agent_submits_once(tmp_path):
     assert "submitted 1 job(s) in all" in run(ROOT / "examples/durable_agent.py", tmp_path)
+
+
+def test_a_celery_task_that_is_repeated_is_paid_once(tmp_path):
+    said = run(ROOT / "examples/celery_jobs.py", tmp_path)
+    assert "submitted 2 job(s) for 2 tasks, each run twice" in said
+
+
+@pytest.mark.needs_postgres
+def test_an_agent_on_postgres_goes_on_in_another_process(tmp_path, postgres):
+    database = postgres.url.replace("+psycopg", "")
+    said = run(ROOT / "examples/langgraph_postgres.py", tmp_path, database)
+    assert "the first process died with code 9" in said
+    assert "submitted 1 job(s) in all" in said
 
 
 def test_the_turntable_turns(tmp_path):

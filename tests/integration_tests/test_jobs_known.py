@@ -114,7 +114,7 @@ def test_bytes_that_are_saved_are_neither_warned_of_nor_kept_in_memory(hub, call
 
 
 def test_bytes_that_are_not_saved_do_not_fill_the_memory(hub, call, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.history.MOST_HELD", 1)
+    monkeypatch.setattr("langchain_tokenhub.jobs.history.MAX_HELD_BYTES", 1)
     tool = TokenHubImageTool(model="hy-image-lite")
     first, second = (call(tool, "generate", **BASE64).job for _ in range(2))
     assert shared_recent_jobs(*tool._owner()).find(first.id) is None

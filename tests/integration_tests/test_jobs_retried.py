@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
 
 def unfinished(hub, monkeypatch):
+    hub.speed = 0  # jobs do not advance
     return {"wait_timeout": 0.001}
 
 

@@ -177,7 +177,7 @@ def test_a_progress_function_sees_the_job_and_cannot_harm_it(hub, call, caplog):
     assert call(TokenHubVideoTool(progress=listen), "generate", prompt="猫").files
     assert seen[0] == "queued"
     assert seen[-1] == "completed"
-    assert "goes on" in caplog.text
+    assert "continues" in caplog.text
 
 
 def test_progress_goes_to_its_end(hub, call, capsys):

@@ -30,7 +30,7 @@ from langchain_tokenhub.transport import (
     Timeouts,
     Transport,
     decoding,
-    finish,
+    run_sync,
 )
 from langchain_tokenhub.transport.http import sockets
 from tests.conftest import Budget, Endpoint, Hosts, sync
@@ -156,7 +156,7 @@ def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
 
 
 def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
-    with pytest.raises(SubmissionUnknownError, match="head"):
+    with pytest.raises(SubmissionUnknownError, match="no answer in time"):
         own.use(asking(peers(drip)), "ask")
 
 
@@ -232,7 +232,7 @@ class Asking:
         self.endpoint = Endpoint(hosts=hosts, budget=Budget(), key=lambda: "sk", max_retries=0)
 
     def ask(self, _):
-        return finish(Transport(self.endpoint, SyncRuntime(self.clients[0])).json(self.call))
+        return run_sync(Transport(self.endpoint, SyncRuntime(self.clients[0])).json(self.call))
 
     async def aask(self, _):
         return await Transport(self.endpoint, AsyncRuntime(self.clients[1])).json(self.call)
@@ -488,7 +488,7 @@ class Submit:
         )
 
     def ask(self):
-        return finish(Transport(self.endpoint, SyncRuntime()).json(self.call))
+        return run_sync(Transport(self.endpoint, SyncRuntime()).json(self.call))
 
     async def aask(self):
         return await Transport(self.endpoint, AsyncRuntime()).json(self.call)

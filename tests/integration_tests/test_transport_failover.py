@@ -24,7 +24,7 @@ from langchain_tokenhub.transport import (
     SyncRuntime,
     Timeouts,
     Transport,
-    finish,
+    run_sync,
 )
 from langchain_tokenhub.transport.http import connect, pool, sockets
 from langchain_tokenhub.transport.http.sockets import AsyncStream
@@ -42,7 +42,7 @@ class Client:
         )
 
     def ask(self, call):
-        return finish(Transport(self.endpoint, SyncRuntime()).json(call))
+        return run_sync(Transport(self.endpoint, SyncRuntime()).json(call))
 
     async def aask(self, call):
         return await Transport(self.endpoint, AsyncRuntime()).json(call)

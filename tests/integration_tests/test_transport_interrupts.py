@@ -24,7 +24,7 @@ from langchain_tokenhub.transport import (
     SyncRuntime,
     Timeouts,
     Transport,
-    finish,
+    run_sync,
 )
 from langchain_tokenhub.transport.http import threads
 from tests.conftest import Budget, Endpoint, Hosts
@@ -48,7 +48,7 @@ WAIT = """
     from langchain_tokenhub.transport import runtime
     runtime.INTERRUPT_GRACE = float(sys.argv[2])
     try:
-        answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
+        answer, stop = finish(transport.runtime.run_shielded(transport.json(call), send_state))
         print("answered", answer.data, type(stop).__name__)
     except KeyboardInterrupt as stop:
         print("stopped", getattr(stop, "__notes__", []))
@@ -134,10 +134,10 @@ def transport_to(url):
     return Transport(endpoint, AsyncRuntime())
 
 
-async def shielded(url, send_state):
+async def run_shielded(url, send_state):
     transport = transport_to(url)
     call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
-    return await transport.runtime.shielded(transport.json(call), send_state)
+    return await transport.runtime.run_shielded(transport.json(call), send_state)
 
 
 async def test_a_cancelled_submit_is_finished_first(peers):
@@ -148,7 +148,7 @@ async def test_a_cancelled_submit_is_finished_first(peers):
         await connection.json({"id": "job-1"})
 
     server, send_state = peers(soon), SendState()
-    task = asyncio.ensure_future(shielded(server.url, send_state))
+    task = asyncio.ensure_future(run_shielded(server.url, send_state))
     await asyncio.to_thread(server.arrived.wait, 5)
     task.cancel()
     answer, interruption = await task
@@ -163,7 +163,7 @@ async def late_job(connection, request):
 
 async def kept(server, found):
     """Submit, and note what came of it although the caller was cancelled."""
-    answer, interruption = await shielded(server.url, SendState())
+    answer, interruption = await run_shielded(server.url, SendState())
     found.append(answer.data["id"])
     raise interruption or AssertionError("it was not interrupted")
 
@@ -256,7 +256,7 @@ async def test_a_cancelled_submit_waits_no_longer_than_its_grace(peers, monkeypa
 
     async def submit(server):
         try:
-            await shielded(server.url, SendState())
+            await run_shielded(server.url, SendState())
         except asyncio.CancelledError as interruption:
             notes.extend(interruption.__notes__)
             raise
@@ -274,7 +274,7 @@ async def test_a_submit_refused_while_its_caller_is_cancelled_is_not_sent_again(
 
     server = peers(busy)
     with anyio.move_on_after(0.1):
-        await shielded(server.url, SendState())
+        await run_shielded(server.url, SendState())
     await asyncio.sleep(0.3)
     assert len(server.requests) == 1
 
@@ -292,7 +292,9 @@ async def test_the_timeouts_of_the_callers_own_client_hold_for_a_submit(peers):
             path="/", body={}, retry_class="submit", send_state=send_state, timeouts=timeouts
         )
         with pytest.raises(SubmissionUnknownError):
-            await asyncio.wait_for(transport.runtime.shielded(transport.json(call), send_state), 5)
+            await asyncio.wait_for(
+                transport.runtime.run_shielded(transport.json(call), send_state), 5
+            )
 
 
 def test_a_cancelled_tools_job_is_logged_and_remembered(hub, caplog):
@@ -320,7 +322,7 @@ def test_a_loop_that_ends_waits_for_a_submit_under_way(peers):
     server = peers(soon)
 
     async def main():
-        submit = asyncio.ensure_future(shielded(server.url, SendState()))
+        submit = asyncio.ensure_future(run_shielded(server.url, SendState()))
         await asyncio.to_thread(server.arrived.wait, 5)
         return submit
 
@@ -358,7 +360,7 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
 
     monkeypatch.setattr(threads, "idle_threads", [])
     monkeypatch.setattr(threading.Thread, "start", and_interrupt)
-    answer, stop = finish(transport.runtime.shielded(transport.json(call), send_state))
+    answer, stop = run_sync(transport.runtime.run_shielded(transport.json(call), send_state))
     assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)
 
 
@@ -374,7 +376,9 @@ async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_f
         endpoint = Endpoint(hosts=Hosts(("http://a.test",)), budget=Budget(), key=lambda: "sk")
         transport = Transport(endpoint, AsyncRuntime(client))
         call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
-        task = asyncio.ensure_future(transport.runtime.shielded(transport.json(call), send_state))
+        task = asyncio.ensure_future(
+            transport.runtime.run_shielded(transport.json(call), send_state)
+        )
         await arrived.wait()
         task.cancel()
         answer, interruption = await task
@@ -384,7 +388,7 @@ async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_f
 
 async def test_a_submit_cancelled_before_its_first_byte_is_not_sent(black_hole):
     send_state = SendState()
-    task = asyncio.ensure_future(shielded(black_hole, send_state))
+    task = asyncio.ensure_future(run_shielded(black_hole, send_state))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -398,7 +402,7 @@ async def test_a_submit_that_fails_while_its_caller_is_cancelled_leaves_a_note(p
         connection.reset()
 
     server = peers(later_cut)
-    task = asyncio.ensure_future(shielded(server.url, SendState()))
+    task = asyncio.ensure_future(run_shielded(server.url, SendState()))
     await asyncio.to_thread(server.arrived.wait, 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:

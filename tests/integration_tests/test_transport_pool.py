@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from langchain_tokenhub.transport import Call, SyncRuntime, Transport, finish
+from langchain_tokenhub.transport import Call, SyncRuntime, Transport, run_sync
 from langchain_tokenhub.transport.http import pool, sockets
 
 STORM = 10_000
@@ -128,11 +128,11 @@ def submit(peer, runtime):
 
 def test_a_paid_submit_takes_no_connection_that_the_server_may_be_closing(peer, monkeypatch):
     """Every client with a pool sends on it, and meets "disconnected without a response"."""
-    finish(submit(peer, SyncRuntime()))
-    finish(submit(peer, SyncRuntime()))
+    run_sync(submit(peer, SyncRuntime()))
+    run_sync(submit(peer, SyncRuntime()))
     assert len(peer.connections) == 1
     monkeypatch.setattr(pool, "MAX_IDLE_SUBMIT", 0.0)
-    finish(submit(peer, SyncRuntime()))
+    run_sync(submit(peer, SyncRuntime()))
     assert len(peer.connections) == 2
 
 

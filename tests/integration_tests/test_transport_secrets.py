@@ -11,7 +11,7 @@ import pytest
 from langchain_core.load import dumpd
 
 from langchain_tokenhub import TokenHubError
-from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.download import fetch
 
 CANARY = "sk-canary-0123456789"
@@ -112,8 +112,8 @@ def test_a_signed_link_is_in_no_log(peer, caplog):
     """httpx 0.28.1 logs it at INFO, also for fal_client 1.0.3 and replicate 1.0.7."""
     peer.answer = to_signed
     with caplog.at_level(logging.DEBUG):
-        assert finish(fetched(SyncRuntime(), peer.url)) == b'{"bytes": 1}'
-        assert finish(fetched(SyncRuntime(), f"{peer.url}/?{SIGNED}")) == b'{"bytes": 1}'
+        assert run_sync(fetched(SyncRuntime(), peer.url)) == b'{"bytes": 1}'
+        assert run_sync(fetched(SyncRuntime(), f"{peer.url}/?{SIGNED}")) == b'{"bytes": 1}'
     assert "signature" not in caplog.text
     assert SIGNED in peer.paths()[1]
 
@@ -134,7 +134,7 @@ def test_other_peoples_lines_are_left_as_they_are(peer, caplog):
 
 def test_a_result_is_fetched_without_the_key(peer):
     """replicate 1.0.7 and fal_client 1.0.3 send theirs to the address that an answer names."""
-    finish(fetched(SyncRuntime(), f"{peer.url}/a.png"))
+    run_sync(fetched(SyncRuntime(), f"{peer.url}/a.png"))
     assert not {"authorization", "cookie"} & set(peer.requests[0].headers)
 
 
@@ -148,5 +148,5 @@ def test_a_fetch_that_is_left_unread_frees_its_socket(peer):
         await found.pieces.aclose()
 
     peer.answer = file
-    finish(leave())
+    run_sync(leave())
     assert peer.connections[0].gone.wait(5)

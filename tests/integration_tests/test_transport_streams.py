@@ -20,7 +20,7 @@ from langchain_tokenhub import (
     SubmissionUnknownError,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.download import fetch
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -334,7 +334,7 @@ class Link:
         return b"".join([piece async for piece in fetched.pieces])
 
     def read(self):
-        return finish(self._bytes(SyncRuntime()))
+        return run_sync(self._bytes(SyncRuntime()))
 
     async def aread(self):
         return await self._bytes(AsyncRuntime())
@@ -386,7 +386,7 @@ def test_an_event_of_four_mebibytes_passes_in_little_time(model, peer, raw, call
 
 def test_a_compressed_bomb_is_refused_before_it_bursts(model, peer, call, monkeypatch):
     """langchain-openai 1.7.3 and httpx 0.28.1 take 256 MiB in for 254 KiB."""
-    monkeypatch.setattr("langchain_tokenhub.transport.transport.LARGEST_ANSWER", 4 << 20)
+    monkeypatch.setattr("langchain_tokenhub.transport.transport.MAX_ANSWER_BYTES", 4 << 20)
     bomb = gzip.compress(b" " * (64 << 20))
 
     @answering(peer)

@@ -193,7 +193,7 @@ WRONG = [
     ({"model_kwargs": 3}, "model_kwargs"),
     ({"stop": ["a"], "stop_sequences": ["b"]}, "one field"),
     ({"timeout": 3, "request_timeout": 4}, "one field"),
-    ({"extra_body": {"max_retries": 3}}, "max_retries: not a field of the request's body"),
+    ({"extra_body": {"max_retries": 3}}, "max_retries: not a field of the request body"),
 ]
 
 

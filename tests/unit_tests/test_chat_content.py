@@ -166,7 +166,7 @@ UNTAKEN = {
 
 @pytest.mark.parametrize(("block", "said"), UNTAKEN.values(), ids=UNTAKEN)
 def test_what_no_model_takes_is_refused_with_the_models_name(service, call, block, said):
-    with pytest.raises(InvalidRequestError, match=f"^message 0 .*'ep-1' takes .*{said}"):
+    with pytest.raises(InvalidRequestError, match=f"^message 0 .*'ep-1' accepts .*{said}"):
         call(service({}).model("ep-1"), "invoke", [HumanMessage([block])])
     assert service.bodies == []
 
@@ -180,7 +180,7 @@ LACKING = [
 
 @pytest.mark.parametrize(("model", "block", "kind"), LACKING)
 def test_a_part_that_this_model_does_not_take_is_refused_by_name(service, call, model, block, kind):
-    with pytest.raises(InvalidRequestError, match=f"'{model}' takes no {kind} input"):
+    with pytest.raises(InvalidRequestError, match=f"'{model}' accepts no {kind} input"):
         call(service({}).model(model), "invoke", [HumanMessage([block])])
     assert service.bodies == []
 
@@ -230,7 +230,7 @@ def test_an_array_in_a_tools_record_is_refused_and_not_cut_short():
 
 
 REFUSED = {
-    "another service's file": ({"type": "file", "file": {"file_id": "f-1"}}, "file ids"),
+    "another service's file": ({"type": "file", "file": {"file_id": "f-1"}}, "file IDs"),
     "an image without anything": ({"type": "image"}, "has no url or base64"),
     "a kind that nobody knows": ({"type": "hologram"}, "'hologram'"),
     "no block at all": (7, "content holds a int"),

@@ -26,7 +26,7 @@ SHOWN = {"type": "image_url", "image_url": {"url": LINK}}
 
 
 def _rules(model="glm-5", *, thinking=False):
-    return Rules(model=model, row=chat_model(model), thinking=thinking)
+    return Rules(model=model, row=chat_model(model), is_reasoning=thinking)
 
 
 def _wire(*messages, model="glm-5", thinking=False):
@@ -314,7 +314,7 @@ def test_row_45_a_picture_in_a_tools_result_moves_to_the_next_user_turn():
 
 
 def test_a_model_that_cannot_see_gets_a_tools_text_and_a_warning():
-    with pytest.warns(UserWarning, match="'glm-5' cannot look at"):
+    with pytest.warns(UserWarning, match="'glm-5' cannot see"):
         wire = _wire(
             HumanMessage("a"),
             AIMessage("", tool_calls=[_call()]),
@@ -337,7 +337,7 @@ def test_a_model_that_cannot_see_gets_a_tools_text_and_a_warning():
     ids=["image", "video", "file"],
 )
 def test_row_65_a_part_that_a_model_cannot_take_is_refused_with_its_name(block, kind):
-    with pytest.raises(InvalidRequestError, match=f"message 0 .*'glm-5' takes no {kind}"):
+    with pytest.raises(InvalidRequestError, match=f"message 0 .*'glm-5' accepts no {kind}"):
         _wire(HumanMessage([block]))
 
 
@@ -359,7 +359,7 @@ def test_row_65_a_picture_that_the_service_refuses_is_refused_before_a_request(b
 
 
 def test_row_65_more_pictures_than_a_request_may_hold_are_refused():
-    with pytest.raises(InvalidRequestError, match="21 pictures, at most 20"):
+    with pytest.raises(InvalidRequestError, match="21 images, at most 20"):
         _wire(HumanMessage([IMAGE] * 21), model="kimi-k2.6")
 
 
@@ -372,7 +372,7 @@ LINK_ONLY = ["glm-5v-turbo", "youtu-vita", "hunyuan-turbos-vision-video-20250728
 
 @pytest.mark.parametrize("model", LINK_ONLY)
 def test_row_65_a_video_as_bytes_is_refused_where_the_model_wants_a_link(model):
-    with pytest.raises(InvalidRequestError, match=f"message 0 .*'{model}' takes videos by http"):
+    with pytest.raises(InvalidRequestError, match=f"message 0 .*'{model}' accepts videos by http"):
         _wire(HumanMessage([_video()]), model=model)
 
 

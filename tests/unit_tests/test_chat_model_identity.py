@@ -137,7 +137,7 @@ def test_the_model_has_its_langchain_alias():
     "both", [{"model_name": "hy3"}, {"stop": ["a"], "stop_sequences": ["b"]}], ids=["model", "stop"]
 )
 def test_a_field_and_its_alias_together_are_refused(both):
-    with pytest.raises(ValidationError, match="one field; give one of them"):
+    with pytest.raises(ValidationError, match="one field; pass one of them"):
         _model(**both)
 
 

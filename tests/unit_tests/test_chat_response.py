@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_tokenhub import ServerError
 from langchain_tokenhub.chat.response import (
     DeltaReader,
-    checked_answer,
+    check_answer,
     chunk_of,
 )
 
@@ -214,7 +214,7 @@ def test_usage_is_counted_once_wherever_the_server_puts_it(values):
 )
 def test_row_9_an_answer_without_a_message_is_the_servers_error(odd):
     with pytest.raises(ServerError, match="no message"):
-        checked_answer(odd)
+        check_answer(odd)
 
 
 @pytest.mark.parametrize(

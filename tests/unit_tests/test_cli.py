@@ -25,7 +25,7 @@ from langchain_tokenhub.jobs.live_lines import display_width
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.params import params_class
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubToolkit
-from langchain_tokenhub.transport import SyncRuntime, finish
+from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 SOURCES = sorted(Path(cli.__file__).parent.glob("*.py"))
 TABLE = console._texts()
@@ -47,7 +47,7 @@ def ledger(folder, account=""):
 
 
 def record(folder, known):
-    finish(ledger(folder).keep("hy-video-1.5-0a1b", known))
+    run_sync(ledger(folder).keep("hy-video-1.5-0a1b", known))
 
 
 def parsed(*arguments):
@@ -319,8 +319,8 @@ def test_the_end_of_the_help_fits_80_columns(language):
 @pytest.mark.parametrize(("language", "own"), [("en", "try a / b"), ("zh", "试试 a / b")])
 def test_a_bilingual_hint_is_shown_in_the_users_language(language, own):
     translate = console.Translator(language)
-    assert translate.own_half("try a / b / 试试 a / b") == own
-    assert translate.own_half("try a / b") == "try a / b"
+    assert translate.hint_in_language("try a / b / 试试 a / b") == own
+    assert translate.hint_in_language("try a / b") == "try a / b"
 
 
 @pytest.fixture
@@ -353,7 +353,7 @@ def test_a_job_is_found_by_the_end_of_its_id_that_the_list_shows(tmp_path):
     for shown in ("100-ebd19e838bd2-0", "…bd19e838bd2-0", "bd19e838bd2-0"):
         assert jobs.find_job(tmp_path, shown).id == "100-ebd19e838bd2-0"
     assert jobs.find_job(tmp_path, "bd2-0") is None
-    finish(ledger(tmp_path).keep("hy-video-1.5-0a1c", job(id="200-ebd19e838bd2-0")))
+    run_sync(ledger(tmp_path).keep("hy-video-1.5-0a1c", job(id="200-ebd19e838bd2-0")))
     assert jobs.find_job(tmp_path, "bd19e838bd2-0") is None
 
 
@@ -476,20 +476,20 @@ def test_a_job_that_is_done_with_is_forgotten(tmp_path):
 
 def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
     calls = [ledger(tmp_path, account="a") for _ in range(3)]
-    finish(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
+    run_sync(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
     for call in calls[1:]:
-        finish(call.claim("hy-video-1.5-0a1b", again=True))
-    finish(calls[1].mark_lost("hy-video-1.5-0a1b"))
+        run_sync(call.claim("hy-video-1.5-0a1b", again=True))
+    run_sync(calls[1].mark_lost("hy-video-1.5-0a1b"))
     assert len(jobs.unanswered_submits(tmp_path)) == 2
     jobs.remove_entry(tmp_path, "100001")
     assert jobs.unfinished_jobs(tmp_path) == []
     assert len(jobs.unanswered_submits(tmp_path)) == 2
-    finish(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
-    assert [known.id for known, _ in finish(calls[0].known())] == ["100003"]
+    run_sync(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
+    assert [known.id for known, _ in run_sync(calls[0].known_jobs())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
-    finish(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
+    run_sync(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
     assert main(["jobs", str(tmp_path)]) == 0
     assert re.search("may have been charged +hy-3d-3.0 ", capsys.readouterr().out)
 

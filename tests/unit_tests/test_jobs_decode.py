@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs.decode import decode_queried, decode_submitted, revised_text
+from langchain_tokenhub.jobs.decode import decode_query, decode_submit, revised_text
 from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.transport import Answer
 
@@ -25,11 +25,11 @@ def answer(data):
 
 def seen(data, facts=VIDEO):
     job = Job(kind=facts.kind, model=facts.id, id="7")
-    return decode_queried(job, answer(data), facts, now=NOW)
+    return decode_query(job, answer(data), facts, now=NOW)
 
 
 def submitted(data, facts=VIDEO):
-    return decode_submitted(answer(data), facts, facts.id, submitted_at=NOW, now=NOW)
+    return decode_submit(answer(data), facts, facts.id, submitted_at=NOW, now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.file_store import stem_of, unpack
 from langchain_tokenhub.jobs.history import write_sidecar
-from langchain_tokenhub.jobs.media_types import media_type_of, sides
+from langchain_tokenhub.jobs.media_types import image_size, media_type_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from tests.conftest import ScriptedRuntime
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (7).to_bytes(4) + (9).to_bytes(4) + b"IEND"
@@ -80,7 +80,7 @@ def test_a_name_ends_with_the_jobs_id():
 
 
 def test_a_file_is_saved_byte_for_byte(tmp_path):
-    saved = finish(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat"))
+    saved = run_sync(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat"))
     assert saved.path == tmp_path / "cat.png"
     assert saved.path.read_bytes() == PNG
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
@@ -100,7 +100,7 @@ def disk(request, monkeypatch):
 @pytest.mark.usefixtures("disk")
 def test_nothing_is_overwritten(tmp_path):
     names = [
-        finish(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat")).path.name
+        run_sync(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat")).path.name
         for _ in range(3)
     ]
     assert names == ["cat.png", "cat-2.png", "cat-3.png"]
@@ -109,7 +109,7 @@ def test_nothing_is_overwritten(tmp_path):
 def test_a_cut_download_goes_on_where_it_was(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(PNG[:10]))
     w = runtime(first, body(PNG[10:], 206, etag='"v1"', content_range="bytes 10-31/32"))
-    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.sent[1].headers["range"] == "bytes=10-"
     assert w.sent[1].headers["if-range"] == '"v1"'
 
@@ -117,7 +117,7 @@ def test_a_cut_download_goes_on_where_it_was(tmp_path):
 def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
     w = runtime(first, body(PNG, 200, etag='"v2"'))
-    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
 
 
 def told(data):
@@ -135,27 +135,29 @@ def in_two(data, whole=PNG):
 @pytest.mark.parametrize("script", [[body(PNG, **told(PNG))], in_two(PNG[10:])])
 def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
     w = runtime(*script)
-    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
 def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
     w = runtime(*script, body(PNG, **told(PNG)))
-    assert finish(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
     assert w.script == []
 
 
 def test_a_file_that_has_not_twice_is_kept_with_a_warning(tmp_path):
     w = runtime(*[body(PNG, **told(b"other")) for _ in range(2)])
     with pytest.warns(UserWarning, match="MD5"):
-        saved = finish(allow_loopback()._save_as(w, tmp_path, "cat"))
+        saved = run_sync(allow_loopback()._save_as(w, tmp_path, "cat"))
     assert saved.path.read_bytes() == PNG
 
 
 def test_a_failed_download_leaves_no_file(tmp_path):
     with pytest.raises(errors.APIConnectionError):
-        finish(allow_loopback()._save_as(runtime(*[httpx.ConnectError("no")] * 9), tmp_path, "cat"))
+        run_sync(
+            allow_loopback()._save_as(runtime(*[httpx.ConnectError("no")] * 9), tmp_path, "cat")
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,12 +167,12 @@ def test_a_failed_download_leaves_no_file(tmp_path):
 )
 def test_a_dead_link_is_an_expired_result(tmp_path, reply):
     with pytest.raises(errors.ResultExpiredError):
-        finish(allow_loopback()._save_as(runtime(reply), tmp_path, "cat"))
+        run_sync(allow_loopback()._save_as(runtime(reply), tmp_path, "cat"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_named_by_what_it_is(tmp_path):
-    saved = finish(
+    saved = run_sync(
         allow_loopback()._save_as(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), tmp_path, "cat")
     )
     assert saved.path.name == "cat.jpg"
@@ -186,7 +188,7 @@ def zipped(**files):
 
 def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
     data = zipped(**{"model.obj": "v 0 0 0", "tex__skin.png": "x"})
-    saved = finish(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
+    saved = run_sync(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
     assert saved.path.name == "chair.zip"
     assert saved.path.read_bytes() == data
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -230,7 +232,9 @@ def odd_archive():
 def test_odd_members_cost_a_warning_and_the_rest_is_unpacked(tmp_path):
     data = odd_archive()
     with pytest.warns(UserWarning, match="unpacked in part"):
-        saved = finish(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
+        saved = run_sync(
+            allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair")
+        )
     assert saved.path.read_bytes() == data
     assert [path.name for path in saved.unpacked.rglob("*")] == ["model.obj"]
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -246,7 +250,7 @@ def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch
 
 def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
     with pytest.warns(UserWarning, match="not unpacked"):
-        saved = finish(
+        saved = run_sync(
             allow_loopback(type="obj")._save_as(
                 runtime(body(b"PK\x03\x04 broken")), tmp_path, "chair"
             )
@@ -257,7 +261,7 @@ def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
 
 def test_a_link_that_is_not_public_is_refused():
     with pytest.raises(errors.InvalidRequestError):
-        finish(MediaFile(url="http://127.0.0.1:1/f", type="png")._read(runtime(body(PNG))))
+        run_sync(MediaFile(url="http://127.0.0.1:1/f", type="png")._read(runtime(body(PNG))))
 
 
 def test_bytes_from_the_answer_need_no_request(tmp_path, call):
@@ -356,4 +360,4 @@ def test_sides_are_read_from_the_header(kind):
 
     buffer = io.BytesIO()
     Image.new("RGB", (37, 21)).save(buffer, format=kind)
-    assert sides(buffer.getvalue()) == (37, 21)
+    assert image_size(buffer.getvalue()) == (37, 21)

@@ -19,7 +19,7 @@ from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, 
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from tests.conftest import ScriptedRuntime
 
 JOB = Job(kind="video", model="hy-video-1.5", id="143")
@@ -38,48 +38,48 @@ def ledger(request, tmp_path):
 
 
 def test_a_call_is_claimed_once(ledger):
-    assert finish(ledger.claim("k")) is None
-    assert finish(ledger.claim("k")).job is None
+    assert run_sync(ledger.claim("k")) is None
+    assert run_sync(ledger.claim("k")).job is None
 
 
 def test_a_jobs_id_is_found_again(ledger):
-    finish(ledger.keep("k", JOB))
-    assert finish(ledger.look("k")).job == JOB
-    assert [job for job, _ in finish(ledger.known())] == [JOB]
+    run_sync(ledger.keep("k", JOB))
+    assert run_sync(ledger.look("k")).job == JOB
+    assert [job for job, _ in run_sync(ledger.known_jobs())] == [JOB]
 
 
 def test_a_dropped_call_can_be_claimed_again(ledger):
-    finish(ledger.claim("k"))
-    finish(ledger.drop_claim("k"))
-    assert finish(ledger.claim("k")) is None
+    run_sync(ledger.claim("k"))
+    run_sync(ledger.drop_claim("k"))
+    assert run_sync(ledger.claim("k")) is None
 
 
 def test_a_log_refuses_to_begin_what_is_there(ledger):
-    finish(ledger.keep("k", JOB))
+    run_sync(ledger.keep("k", JOB))
     with pytest.raises(KnownCallError) as caught:
-        finish(LedgerHooks(ledger, JobRequest(body={}, key="k")).begin())
+        run_sync(LedgerHooks(ledger, JobRequest(body={}, key="k")).on_begin())
     assert caught.value.entry.job == JOB
 
 
 def test_an_entry_without_a_job_may_have_been_charged(ledger):
-    finish(ledger.claim("k"))
+    run_sync(ledger.claim("k"))
     with pytest.raises(errors.SubmissionUnknownError, match="may have been charged") as caught:
-        finish(ledger.await_other_worker("k", finish(ledger.look("k"))))
+        run_sync(ledger.await_other_worker("k", run_sync(ledger.look("k"))))
     assert caught.value.ledger_key == "k"
     assert "again=True" in caught.value.hint
 
 
 def test_another_worker_may_bring_the_id_meanwhile(ledger):
-    finish(ledger.claim("k"))
-    entry = finish(ledger.look("k"))
-    finish(ledger.keep("k", JOB))
-    assert finish(ledger.await_other_worker("k", entry)) == JOB
+    run_sync(ledger.claim("k"))
+    entry = run_sync(ledger.look("k"))
+    run_sync(ledger.keep("k", JOB))
+    assert run_sync(ledger.await_other_worker("k", entry)) == JOB
 
 
 def test_a_file_cut_in_writing_says_that_a_submit_began(tmp_path):
     (tmp_path / "k.json").write_text('{"schema": 1, "st')
     runtime = ScriptedRuntime()
-    assert finish(Ledger(backend_for(tmp_path), runtime).look("k")).job is None
+    assert run_sync(Ledger(backend_for(tmp_path), runtime).look("k")).job is None
 
 
 def test_keys_tell_calls_apart():
@@ -109,21 +109,21 @@ def test_of_a_request_only_the_name_of_its_files_is_kept(ledger):
         key="k",
     )
     job = JOB.model_copy(update={"raw_revised_prompt": "雪 里的猫，细节清晰"})
-    finish(ledger.claim("k", request))
-    for act in (lambda: None, lambda: finish(ledger.keep("k", job, request))):
+    run_sync(ledger.claim("k", request))
+    for act in (lambda: None, lambda: run_sync(ledger.keep("k", job, request))):
         act()
         text = ledger._backend.get("k")
         assert "雪_里的猫" in text
         assert not any(word in text for word in ("雪 里", "细节", "signature", "\\ud83d"))
-    ((_, known),) = finish(ledger.known())
+    ((_, known),) = run_sync(ledger.known_jobs())
     assert stem_of(known.label, "1") == stem_of(request.label, "1")
 
 
 def test_a_record_is_its_accounts_whoever_changes_it(tmp_path):
     mine = Ledger(backend_for(tmp_path), ScriptedRuntime(), "a")
-    finish(mine.keep("k", JOB))
-    finish(Ledger(backend_for(tmp_path), ScriptedRuntime(), "b").claim("k", again=True))
-    assert [job for job, _ in finish(mine.known())] == [JOB]
+    run_sync(mine.keep("k", JOB))
+    run_sync(Ledger(backend_for(tmp_path), ScriptedRuntime(), "b").claim("k", again=True))
+    assert [job for job, _ in run_sync(mine.known_jobs())] == [JOB]
 
 
 def test_a_key_takes_whatever_json_takes():
@@ -159,16 +159,16 @@ def test_an_account_is_told_by_a_hash_that_does_not_hold_its_key():
 
 def test_another_accounts_jobs_are_not_listed(tmp_path):
     mine, theirs = (Ledger(backend_for(tmp_path), ScriptedRuntime(), who) for who in "ab")
-    finish(theirs.keep("k", JOB))
-    assert finish(mine.known()) == []
-    assert [job for job, _ in finish(theirs.known())] == [JOB]
+    run_sync(theirs.keep("k", JOB))
+    assert run_sync(mine.known_jobs()) == []
+    assert [job for job, _ in run_sync(theirs.known_jobs())] == [JOB]
 
 
 def test_a_wait_for_another_worker_ends_with_the_callers_patience(ledger):
-    finish(ledger.claim("k"))
-    entry = finish(ledger.look("k"))
+    run_sync(ledger.claim("k"))
+    entry = run_sync(ledger.look("k"))
     with pytest.raises(errors.SubmissionUnknownError):
-        finish(ledger.await_other_worker("k", entry, 3.0))
+        run_sync(ledger.await_other_worker("k", entry, 3.0))
     assert sum(ledger._runtime.slept) == pytest.approx(3.0)
 
 
@@ -199,10 +199,10 @@ class Calls(RuleBasedStateMachine):
     def act(self, call, verb, *args, may_replace=False):
         """Do something as `call`, and check that the other calls' entries are still there."""
         before = [entry for entry in self.record() if entry.token != call._token]
-        finish(getattr(call, verb)("k", *args))
+        run_sync(getattr(call, verb)("k", *args))
         left = {entry.token: entry for entry in self.record()}
         for entry in before:
-            assert entry.token in left or (may_replace and not entry.pending)
+            assert entry.token in left or (may_replace and not entry.is_pending)
             assert left.get(entry.token, entry).job == entry.job
 
     def some(self, state, data):
@@ -212,7 +212,7 @@ class Calls(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def begin(self, again):
         call, before = Ledger(self.backend, ScriptedRuntime()), self.record()
-        taken = finish(call.claim("k", again=again))
+        taken = run_sync(call.claim("k", again=again))
         assert bool(taken) == bool(before and not again)
         if taken is None:
             self.calls.append(call)
@@ -270,30 +270,30 @@ TestCallsInADatabase.settings = CALLS
 def test_a_job_that_is_reported_after_a_later_call_was_accepted_is_known_by_its_key(ledger):
     first, later = ledger, Ledger(ledger._backend, ScriptedRuntime())
     request = JobRequest(body={"prompt": "雪"}, key="k")
-    finish(first.claim("k", request))
-    finish(later.claim("k", request, again=True))
+    run_sync(first.claim("k", request))
+    run_sync(later.claim("k", request, again=True))
     newer = JOB.model_copy(update={"id": "144"})
-    finish(later.keep("k", newer, request))
-    finish(first.keep("k", JOB, request))
-    assert finish(first.look("k")).job == newer
-    known = finish(first.known())
+    run_sync(later.keep("k", newer, request))
+    run_sync(first.keep("k", JOB, request))
+    assert run_sync(first.look("k")).job == newer
+    known = run_sync(first.known_jobs())
     assert {(job.id, asked.key) for job, asked in known} == {("143", "k"), ("144", "k")}
-    finish(later.forget("k", newer))
-    assert finish(first.look("k")).job == JOB
+    run_sync(later.forget("k", newer))
+    assert run_sync(first.look("k")).job == JOB
 
 
 @pytest.mark.parametrize("place", ["{}", "sqlite:///{}/ledger.db"])
 def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path, place):
     backend = backend_for(place.format(tmp_path))
-    finish(Ledger(backend, ScriptedRuntime()).keep("k", JOB))
+    run_sync(Ledger(backend, ScriptedRuntime()).keep("k", JOB))
 
     def work():
         for _ in range(10):
             call = Ledger(backend, ScriptedRuntime())
-            finish(call.claim("k", again=True))
-            finish(call.drop_claim("k"))
+            run_sync(call.claim("k", again=True))
+            run_sync(call.drop_claim("k"))
         last = Ledger(backend, ScriptedRuntime())
-        finish(last.claim("k", again=True))
+        run_sync(last.claim("k", again=True))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -302,29 +302,29 @@ def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path, place):
         thread.join()
     first, *others = _entries(backend.get("k"))
     assert first.job == JOB
-    assert sum(entry.pending for entry in others) == len(others) == 6
+    assert sum(entry.is_pending for entry in others) == len(others) == 6
 
 
 def test_a_folder_keeps_nothing_but_records_and_a_lock(tmp_path):
     call = Ledger(backend_for(tmp_path), ScriptedRuntime())
-    finish(call.claim("k"))
-    finish(call.keep("k", JOB))
+    run_sync(call.claim("k"))
+    run_sync(call.keep("k", JOB))
     assert {file.name for file in tmp_path.iterdir()} == {"k.json", ".lock"}
 
 
 def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(ledger):
     other = Ledger(ledger._backend, ScriptedRuntime())
-    finish(other.keep("k", JOB))
+    run_sync(other.keep("k", JOB))
     replace = ledger._backend.replace
     overtaken = []
 
     def late(key, old, new):
         if not overtaken:
             overtaken.append(1)
-            finish(other.forget("k", JOB))
-            finish(Ledger(ledger._backend, ScriptedRuntime()).claim("k"))
+            run_sync(other.forget("k", JOB))
+            run_sync(Ledger(ledger._backend, ScriptedRuntime()).claim("k"))
         return replace(key, old, new)
 
     ledger._backend.replace = late
-    finish(ledger.forget("k", JOB))
-    assert finish(other.look("k")).pending
+    run_sync(ledger.forget("k", JOB))
+    assert run_sync(other.look("k")).is_pending

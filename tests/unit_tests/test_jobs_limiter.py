@@ -11,7 +11,7 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.limiter import JobLimiter
-from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, finish
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
 from tests.conftest import ScriptedRuntime
 
 
@@ -31,7 +31,7 @@ def test_tasks_and_threads_share_one_gate():
     async def tasks():
         await asyncio.gather(*(work(AsyncRuntime()) for _ in range(20)))
 
-    threads = [threading.Thread(target=finish, args=(work(SyncRuntime()),)) for _ in range(10)]
+    threads = [threading.Thread(target=run_sync, args=(work(SyncRuntime()),)) for _ in range(10)]
     for thread in threads:
         thread.start()
     asyncio.run(tasks())
@@ -77,9 +77,9 @@ def test_a_queue_that_does_not_move_is_left_with_an_error(scripted_wire):
             pass
 
     with pytest.raises(errors.RateLimitError, match="none was submitted"):
-        finish(both())
+        run_sync(both())
     assert scripted_wire.slept == [5]
-    finish(_enter(limiter, scripted_wire))
+    run_sync(_enter(limiter, scripted_wire))
 
 
 def test_an_error_inside_gives_the_place_back():
@@ -91,7 +91,7 @@ def test_an_error_inside_gives_the_place_back():
 
     for _ in range(3):
         with pytest.raises(ValueError):  # noqa: PT011 - it is the test's own
-            finish(fails())
+            run_sync(fails())
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ import os, threading
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.history import shared_recent_jobs
-from langchain_tokenhub.transport import SyncRuntime, finish
+from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 
 async def enter(work):
@@ -119,11 +119,11 @@ def hold():
 
 
 held = threading.Event()
-schedule.shared.polling(schedule.PollRate("site"), 0.01)
-threading.Thread(target=finish, args=(enter(hold),), daemon=True).start()
+schedule.shared.record_rate(schedule.PollRate("site"), 0.01)
+threading.Thread(target=run_sync, args=(enter(hold),), daemon=True).start()
 held.wait()
 if os.fork() == 0:
-    finish(enter(lambda: None))
+    run_sync(enter(lambda: None))
     shared_recent_jobs("account").jobs()
     print(schedule.shared.load("site"), flush=True)
     os._exit(0)

@@ -11,11 +11,11 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.decode import decode_queried, decode_submitted
+from langchain_tokenhub.jobs.decode import decode_query, decode_submit
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.service import Service
-from langchain_tokenhub.transport import Answer, finish
+from langchain_tokenhub.transport import Answer, run_sync
 from tests.conftest import answer, scripted
 
 FACTS = media_model("hy-video-1.5")
@@ -35,10 +35,10 @@ def service(*script):
 
 def wait_for(where, job=JOB, wait=20.0):
     async def all_of_it():
-        async with aclosing(polls(where, job, wait=wait)) as states:
+        async with aclosing(poll_until_ended(where, job, wait=wait)) as states:
             return [state async for state in states]
 
-    return finish(all_of_it())
+    return run_sync(all_of_it())
 
 
 @pytest.mark.parametrize("word", ["排队中", "processing", "RUN", "queued"])
@@ -53,7 +53,7 @@ def test_a_timeout_names_the_services_own_word(word):
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_a_job_that_is_gone_is_no_failed_job(code, status):
     body = {"status": "failed", "error": {"code": code, "message": "gone"}}
-    for ask in (lambda where: finish(where.query(JOB)), wait_for):
+    for ask in (lambda where: run_sync(where.query(JOB)), wait_for):
         with pytest.raises(errors.JobNotFoundError) as caught:
             ask(service(answer(body, status=status)))
         assert caught.value.job.id == "143"
@@ -71,10 +71,10 @@ def ended(*, created=None, completed=None, seen=60.0, submitted=NOW):
         return None if seconds is None else (NOW + timedelta(seconds=seconds)).timestamp()
 
     first = whole({"id": "1430000", "created_at": stamp(created)})
-    job = decode_submitted(first, FACTS, "hy-video-1.5", submitted_at=submitted, now=submitted)
+    job = decode_submit(first, FACTS, "hy-video-1.5", submitted_at=submitted, now=submitted)
     job = Job.model_validate_json(job.model_dump_json())  # resumed by another process
     last = whole({"status": "completed", "data": DATA, "completed_at": stamp(completed)})
-    return decode_queried(job, last, FACTS, now=submitted + timedelta(seconds=seen))
+    return decode_query(job, last, FACTS, now=submitted + timedelta(seconds=seen))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_job_queried_again_for_its_links_keeps_its_end():
     job = ended(created=0, completed=50)
     last = whole({"status": "completed", "data": DATA, "completed_at": NOW.timestamp() + 9999})
     later = NOW + timedelta(seconds=9999)
-    assert decode_queried(job, last, FACTS, now=later).seconds == 50
+    assert decode_query(job, last, FACTS, now=later).seconds == 50
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError, SystemExit])
@@ -115,4 +115,4 @@ def test_an_interrupted_wait_names_its_job_in_note_and_log(interruption, caplog)
     with pytest.raises(interruption) as caught:
         wait_for(where)
     assert "143" in caught.value.__notes__[0]
-    assert caplog.text.count("hy-video-1.5/143 goes on and is paid for") == 1
+    assert caplog.text.count("hy-video-1.5/143 continues and is paid for") == 1

@@ -67,11 +67,11 @@ def test_polls_are_counted_by_site_until_their_job_ends():
     load = DurationStats()
     jobs = [PollRate("a") for _ in range(80)]
     for job in jobs:
-        load.polling(job, 0.5)
+        load.record_rate(job, 0.5)
     assert load.load("a") == pytest.approx(10)
     assert load.load("b") == 1
     for job in jobs:
-        load.polling(job, math.inf)
+        load.record_rate(job, math.inf)
     assert load.load("a") == 1
 
 
@@ -80,5 +80,5 @@ def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
     for _ in range(80):
         job = PollRate("a")
         for seconds in (0.5, math.inf, 0.5):
-            load.polling(job, seconds)
+            load.record_rate(job, seconds)
     assert load.load("a") == 1

@@ -14,9 +14,9 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.polling import polls
+from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.service import Service, SubmitHooks, raise_if_failed
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from tests.conftest import answer, scripted
 
 SUBMITTED = {
@@ -57,17 +57,17 @@ def again(*args, **kwargs):
     return functools.partial(answer, *args, **kwargs)
 
 
-def request(where, *, wait=60.0, log=None):
+def request(where, *, wait=60.0, hooks=None):
     deadline = where.transport.runtime.now() + wait
-    return finish(where.submit({"prompt": "雪"}, deadline=deadline, log=log))
+    return run_sync(where.submit({"prompt": "雪"}, deadline=deadline, hooks=hooks))
 
 
 def wait_for(where, job, wait=1800.0):
     async def all_of_it():
-        async with aclosing(polls(where, job, wait=wait)) as states:
+        async with aclosing(poll_until_ended(where, job, wait=wait)) as states:
             return [state async for state in states]
 
-    return finish(all_of_it())
+    return run_sync(all_of_it())
 
 
 def bodies(where):
@@ -226,10 +226,10 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
         progress.started = progress.is_cancelled = True
         return await work, KeyboardInterrupt()
 
-    runtime.shielded = interrupted
+    runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "accepted 1430000000000000128"]
     assert "1430000000000000128" in caught.value.__notes__[0]
     assert "1430000000000000128" in caplog.text
@@ -244,10 +244,10 @@ def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
             await work
         raise KeyboardInterrupt
 
-    where.transport.runtime.shielded = interrupted
+    where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "refused"]
     assert "charged" not in str(getattr(caught.value, "__notes__", ""))
 
@@ -259,10 +259,10 @@ def test_an_interruption_before_the_first_byte_leaves_no_trace():
         work.close()
         raise asyncio.CancelledError
 
-    where.transport.runtime.shielded = interrupted
+    where.transport.runtime.run_shielded = interrupted
     log = Remembering()
     with pytest.raises(asyncio.CancelledError):
-        request(where, log=log)
+        request(where, hooks=log)
     assert log.told == ["begin", "refused"]
 
 
@@ -271,48 +271,48 @@ class Remembering(SubmitHooks):
         self.told = []
         self.key = "k-1"
 
-    async def begin(self):
+    async def on_begin(self):
         self.told.append("begin")
 
-    async def accepted(self, job):
+    async def on_accepted(self, job):
         self.told.append(f"accepted {job.id}")
 
-    async def refused(self):
+    async def on_refused(self):
         self.told.append("refused")
 
 
 def test_a_refused_submit_is_taken_out_of_the_log():
     log = Remembering()
     with pytest.raises(errors.QuotaExhaustedError):
-        request(service(answer({"error": {"code": "401008"}}, status=402)), log=log)
+        request(service(answer({"error": {"code": "401008"}}, status=402)), hooks=log)
     assert log.told == ["begin", "refused"]
 
 
 def test_an_unknown_submit_stays_in_the_log_under_its_key():
     log = Remembering()
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        request(service(httpx.ReadTimeout("slow")), log=log)
+        request(service(httpx.ReadTimeout("slow")), hooks=log)
     assert log.told == ["begin"]
     assert caught.value.ledger_key == "k-1"
 
 
 def test_a_query_is_one_request_with_model_and_id():
     where = service(answer(RUNNING))
-    job = finish(where.query(JOB))
+    job = run_sync(where.query(JOB))
     assert (job.status, job.progress) == ("in_progress", 30)
     assert where.transport.runtime.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
 
 
 def test_a_query_of_a_completed_job_with_files_asks_nobody():
     where = service(answer(DONE))
-    done = finish(where.query(JOB))
-    assert finish(where.query(done)) is done
+    done = run_sync(where.query(JOB))
+    assert run_sync(where.query(done)) is done
     assert len(where.transport.runtime.sent) == 1
 
 
 def test_a_query_of_a_failed_job_returns_it():
     failed = {"status": "failed", "error": {"code": "FailedOperation.InnerError", "message": "x"}}
-    job = finish(service(answer(failed)).query(JOB))
+    job = run_sync(service(answer(failed)).query(JOB))
     assert job.error == {"code": "FailedOperation.InnerError", "message": "x"}
 
 
@@ -320,13 +320,13 @@ def test_a_query_of_a_failed_job_returns_it():
 def test_a_job_nobody_knows_is_not_found(status):
     body = {"error": {"code": "FailedOperation.JobNotFound", "message": "gone"}}
     with pytest.raises(errors.JobNotFoundError) as caught:
-        finish(service(answer(body, status=status)).query(JOB))
+        run_sync(service(answer(body, status=status)).query(JOB))
     assert caught.value.job == JOB
 
 
 def test_polls_go_first_to_the_host_that_took_the_job():
     where = service(answer(DONE))
-    finish(where.query(JOB.model_copy(update={"host": "b.test"})))
+    run_sync(where.query(JOB.model_copy(update={"host": "b.test"})))
     assert where.transport.runtime.sent[0].url.host == "b.test"
 
 
@@ -336,10 +336,10 @@ def test_the_job_is_told_before_the_first_poll():
     sent = len(where.transport.runtime.sent)
 
     async def first():
-        async with aclosing(polls(where, job, wait=10)) as states:
+        async with aclosing(poll_until_ended(where, job, wait=10)) as states:
             return await anext(states)
 
-    assert finish(first()) == job
+    assert run_sync(first()) == job
     assert len(where.transport.runtime.sent) == sent
 
 

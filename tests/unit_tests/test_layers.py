@@ -12,7 +12,7 @@ PACKAGE = "langchain_tokenhub"
 ROOT = Path(langchain_tokenhub.__file__).parent
 LEAVES = {"_lazy", "_version", "_warnings", "catalogue"}
 MAY_IMPORT = {
-    "catalogue": {"_lazy"},
+    "catalogue": set(),
     "errors": {"catalogue"},
     "telemetry": {"_version"},
     "transport": LEAVES | {"errors", "telemetry"},

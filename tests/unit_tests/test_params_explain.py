@@ -29,7 +29,7 @@ def failure(model, **params):
             "hy-video-1.5",
             {"promt": "猫"},
             (
-                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, put it into "
+                "promt: not a parameter of hy-video-1.5; did you mean prompt? If not, pass it in "
                 "extra="
             ),
         ),
@@ -38,13 +38,13 @@ def failure(model, **params):
             {"prompt": "猫", "logo_param": {"logo_ulr": "https://a"}},
             (
                 "logo_param: logo_ulr: not a parameter of hy-image-v3.0; did you mean logo_url? "
-                "If not, put it into extra="
+                "If not, pass it in extra="
             ),
         ),
         (
             "hy-video-1.5",
             {"prompt": "猫", "duration": 5},
-            "duration: not a parameter of hy-video-1.5; check its name, or put it into extra=",
+            "duration: not a parameter of hy-video-1.5; check its name, or pass it in extra=",
         ),
         (
             "hy-image-v3.0",
@@ -57,7 +57,7 @@ def failure(model, **params):
         (
             "hy-image-lite",
             {"prompt": "猫", "logo_add": True},
-            "logo_add: True, only 0 or 1 (hy-image-lite); choose one of them",
+            "logo_add: True, 0 or 1 is needed (hy-image-lite); choose one of them",
         ),
         (
             "hy-3d-3.0",

@@ -73,7 +73,7 @@ def test_a_sketch_takes_picture_text_or_both(given):
 def test_a_sketch_refuses_nothing_and_two_pictures():
     assert "none given" in refusal("hy-3d-3.0", generate_type="Sketch")
     two = refusal("hy-3d-3.0", generate_type="Sketch", image_url=LINK, image_base64=PHOTO)
-    assert "2 given, one is taken" in two
+    assert "2 given, one is needed" in two
 
 
 @pytest.mark.parametrize("model", PRO)
@@ -97,7 +97,9 @@ def test_an_empty_list_of_views_is_refused(model):
 @pytest.mark.parametrize("name", ["top", "bottom", "left_front", "right_front"])
 def test_four_views_are_3_1_only(name):
     told = refusal("hy-3d-3.0", image_url=LINK, multi_view_images=[view(name)])
-    assert told.startswith(f"multi_view_images.0.view_type: '{name}', only left, right, back")
+    assert told.startswith(
+        f"multi_view_images.0.view_type: '{name}', one of left, right, back is needed"
+    )
 
 
 def test_a_view_of_3_1_cannot_slip_into_3_0():
@@ -140,7 +142,7 @@ def test_polygon_type_goes_with_low_poly(value):
 @pytest.mark.parametrize("kind", [None, "Normal", "Geometry", "Sketch"])
 def test_polygon_type_is_refused_without_low_poly(kind):
     told = refusal("hy-3d-3.0", image_url=LINK, generate_type=kind, polygon_type="triangle")
-    assert "polygon_type is only taken with generate_type=LowPoly" in told
+    assert "polygon_type is only accepted with generate_type=LowPoly" in told
 
 
 def test_face_count_with_low_poly_warns():
@@ -215,7 +217,7 @@ def test_humanactor_needs_a_picture():
 
 
 def test_humanactor_warns_about_two_pictures():
-    with pytest.warns(UserWarning, match="image_base64 has no effect beside image_url"):
+    with pytest.warns(UserWarning, match="image_base64 has no effect together with image_url"):
         params_class("yt-video-humanactor")(
             prompt="说", audio_url=LINK, image_url=LINK, image_base64=PHOTO
         )
@@ -235,9 +237,9 @@ def test_an_effect_takes_its_number_of_pictures(template, count):
 )
 def test_an_effect_refuses_another_number_of_pictures(template, count, wanted):
     told = refusal("yt-video-fx", template=template, images=[LINK] * count)
-    assert f"images: {count} given, template {template} takes {wanted} (yt-video-fx)" in told
+    assert f"images: {count} given, template {template} needs {wanted} (yt-video-fx)" in told
 
 
 def test_a_number_only_assumed_warns():
-    with pytest.warns(UserWarning, match="template rainfall takes 1 as far as known"):
+    with pytest.warns(UserWarning, match="template rainfall needs 1 as far as known"):
         params_class("yt-video-fx")(template="rainfall", images=[LINK] * 2)

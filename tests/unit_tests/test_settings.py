@@ -264,7 +264,7 @@ async def test_closing_is_optional_and_can_be_repeated():
 
 def test_an_unknown_site_is_refused_with_the_names_of_all(monkeypatch):
     every = ", ".join(SITE_NAMES)
-    with pytest.raises(ValidationError, match=f"site\n.*'intl' is not a site; give one of {every}"):
+    with pytest.raises(ValidationError, match=f"site\n.*'intl' is not a site; use one of {every}"):
         ConnectionSettings(site="intl")
     monkeypatch.setenv("TOKENHUB_SITE", "intl")
     with pytest.raises(ValidationError, match=f"TOKENHUB_SITE: 'intl' is not a site.* {every}"):

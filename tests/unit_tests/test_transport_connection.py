@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from langchain_tokenhub import APIConnectionError
-from langchain_tokenhub.transport import SendState, finish
+from langchain_tokenhub.transport import SendState, run_sync
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
 from langchain_tokenhub.transport.http.pool import DirectConnection
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
@@ -51,7 +51,7 @@ def send(stream, content=b"body", send_state=None, headers=None):
     extensions = {"timeout": LIMITS, "send_state": send_state or SendState()}
     url = "http://a.test/x"
     request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
-    return connection, finish(connection.send(request))
+    return connection, run_sync(connection.send(request))
 
 
 async def body_of(connection):
@@ -81,7 +81,7 @@ def test_what_was_said_before_a_write_failed_is_the_answer():
     """On asyncio, httpx 0.28.1 says that the connection broke."""
     stream = Scripted(ANSWER, unsent=httpx.WriteError("cut"))
     connection, answer = send(stream, b"x" * 3 * WRITE_SIZE)
-    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
+    assert (answer.status, run_sync(body_of(connection))) == (200, b"hi")
 
 
 def test_a_write_that_failed_without_an_answer_is_the_failure():
@@ -96,8 +96,8 @@ def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last
     """httpx 0.28.1 never looks."""
     stream = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
     connection, answer = send(stream, b"x" * 3 * WRITE_SIZE)
-    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
-    assert finish(connection.release()) is False
+    assert (answer.status, run_sync(body_of(connection))) == (200, b"hi")
+    assert run_sync(connection.release()) is False
 
 
 def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
@@ -157,20 +157,20 @@ def test_the_send_state_records_how_far_a_request_came():
 )
 def test_a_connection_is_reused_if_the_response_allows_it(said, again):
     connection, answer = send(Scripted(*said))
-    assert (answer.status, finish(body_of(connection))) == (200, b"hi")
-    assert finish(connection.release()) is again
+    assert (answer.status, run_sync(body_of(connection))) == (200, b"hi")
+    assert run_sync(connection.release()) is again
 
 
 def test_a_connection_is_not_reused_if_the_user_asked_to_close_it():
     """A server may do so without saying that it does."""
     connection, _ = send(Scripted(ANSWER), headers={"Connection": "Close"})
-    assert finish(body_of(connection)) == b"hi"
-    assert finish(connection.release()) is False
+    assert run_sync(body_of(connection)) == b"hi"
+    assert run_sync(connection.release()) is False
 
 
 def test_a_connection_that_is_left_early_is_not_reused():
     connection, _ = send(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
-    assert finish(connection.release()) is False
+    assert run_sync(connection.release()) is False
 
 
 def test_a_limited_body_leaves_the_next_response_its_whole_timeout():
@@ -185,8 +185,8 @@ def test_a_limited_body_leaves_the_next_response_its_whole_timeout():
 
     stream.read = as_record
     connection.limit_body(0.1)
-    assert finish(body_of(connection)) == b"hi"
-    finish(connection.send(httpx.Request("GET", "http://a.test/", extensions=extensions())))
+    assert run_sync(body_of(connection)) == b"hi"
+    run_sync(connection.send(httpx.Request("GET", "http://a.test/", extensions=extensions())))
     assert limits == [pytest.approx(0.1, abs=0.09), 5.0]
 
 

@@ -16,8 +16,8 @@ from langchain_tokenhub.errors import (
     ModelNotAvailableError,
     TokenHubError,
 )
-from langchain_tokenhub.transport import finish
-from langchain_tokenhub.transport.download import MOST_REDIRECTS, fetch
+from langchain_tokenhub.transport import run_sync
+from langchain_tokenhub.transport.download import MAX_REDIRECTS, fetch
 from tests.conftest import ScriptedRuntime
 
 LINK = "https://cos.test/a.png?q-sign-algorithm=sha1&q-signature=canary"
@@ -57,7 +57,7 @@ async def _whole(runtime, url, details):
 
 
 def fetched(runtime, url=LINK, **details):
-    return finish(_whole(runtime, url, details))
+    return run_sync(_whole(runtime, url, details))
 
 
 def refusal(runtime, url=LINK, **details):
@@ -191,11 +191,11 @@ def test_a_relative_redirect_is_followed():
 @pytest.mark.parametrize("location", ["https://[", "https://cos.test:bad/", "\\x", ""])
 def test_a_redirect_to_nonsense_is_our_error(location):
     with pytest.raises(InvalidRequestError):
-        fetched(Resolving(*[to(location)] * (MOST_REDIRECTS + 1)))
+        fetched(Resolving(*[to(location)] * (MAX_REDIRECTS + 1)))
 
 
 def test_redirects_come_to_an_end():
-    runtime = Resolving(*[to("/again") for _ in range(MOST_REDIRECTS + 1)])
+    runtime = Resolving(*[to("/again") for _ in range(MAX_REDIRECTS + 1)])
     assert "redirects more than" in refusal(runtime).message
 
 
@@ -262,7 +262,7 @@ def test_the_time_that_the_disk_takes_does_not_count():
         async for _ in found.pieces:
             runtime.time += 600
 
-    finish(leisurely())
+    run_sync(leisurely())
 
 
 def test_an_error_page_that_drips_is_read_in_part():

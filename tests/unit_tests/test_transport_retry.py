@@ -22,7 +22,7 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.failover import Budget
-from langchain_tokenhub.transport.retry import outcome_unknown, retry_after, retry_delay
+from langchain_tokenhub.transport.retry import is_outcome_unknown, retry_after, retry_delay
 
 
 def said(status, code="", **headers):
@@ -125,7 +125,7 @@ def give_up(retry_class, error, retries):
 def test_each_cell_of_the_table(failure, retry_class, expected):
     error = FAILURES[failure]()
     assert repeats(retry_class, error) == (0 if expected == U else expected)
-    assert outcome_unknown(retry_class, error) == (expected == U)
+    assert is_outcome_unknown(retry_class, error) == (expected == U)
 
 
 @pytest.mark.parametrize("retry_class", ["read", "chat", "submit"])

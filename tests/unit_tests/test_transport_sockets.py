@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from langchain_tokenhub.transport import finish
+from langchain_tokenhub.transport import run_sync
 from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.sockets import AsyncStream, SyncStream
 
@@ -163,5 +163,5 @@ def test_a_sync_stream_sets_its_timeout_only_when_it_changes():
     sock = Socket()
     made = SyncStream(sock)
     for limit in (5.0, 5.0, 7.0, 7.0, None):
-        assert finish(made.read(limit)) == b"x"
+        assert run_sync(made.read(limit)) == b"x"
     assert sock.limits == [7.0, None]

@@ -30,7 +30,7 @@ ROWS = {
     "cr": (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
     "mixed ends": (b"data: a\n\r\ndata: b\r\n\n", [b"a", b"b"]),
     "no space": (b"data:a\n\n", [b"a"]),
-    "one space only is taken": (b"data:  a\n\n", [b" a"]),
+    "one space only is accepted": (b"data:  a\n\n", [b" a"]),
     "several lines": (b"data: a\ndata: b\ndata:\n\n", [b"a\nb\n"]),
     "data without colon": (b"data\n\n", [b""]),
     "comment inside": (b"data: a\n: ping\ndata: b\n\n", [b"a\nb"]),
@@ -76,9 +76,9 @@ def test_the_name_of_an_event_is_kept_for_that_event_alone():
 def test_an_unfinished_event_is_pending():
     decoder = EventDecoder()
     decoder.feed(b"data: a\n")
-    assert decoder.pending
+    assert decoder.is_pending
     decoder.feed(b"\n")
-    assert not decoder.pending
+    assert not decoder.is_pending
 
 
 A, B = b'{"a": 1}', b'{"b": 2}'

@@ -25,7 +25,7 @@ from langchain_tokenhub.errors import (
     SubmissionUnknownError,
     TokenHubError,
 )
-from langchain_tokenhub.transport import Call, SendState, Timeouts, drain, finish
+from langchain_tokenhub.transport import Call, SendState, Timeouts, iterate_sync, run_sync
 from tests.conftest import answer, scripted
 
 CANARY = "sk-test-canary"
@@ -53,7 +53,7 @@ def stream(*pieces, kind="text/event-stream", **headers):
 
 
 def ask(transport, retry_class="read", **details):
-    return finish(
+    return run_sync(
         transport.json(Call(path="/v1/x", body={"a": 1}, retry_class=retry_class, **details))
     )
 
@@ -76,7 +76,7 @@ async def events(transport):
 
 
 def heard(transport):
-    return list(drain(events(transport)))
+    return list(iterate_sync(events(transport)))
 
 
 def cut_off(transport):
@@ -278,7 +278,7 @@ def test_an_error_says_where_when_and_how_often():
 
 
 def test_an_answer_that_outgrows_its_limit_is_cut(monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.transport.transport.LARGEST_ANSWER", 10)
+    monkeypatch.setattr("langchain_tokenhub.transport.transport.MAX_ANSWER_BYTES", 10)
     assert "larger than 10" in failure(scripted(answer("x" * 20), max_retries=0)).message
 
 
@@ -438,13 +438,13 @@ def test_events_with_the_content_type_of_json_are_a_stream_all_the_same():
 
 def test_json_with_the_content_type_of_events_is_one_value():
     whole = b'{"choices": [{"message": {"content": "a"}}]}'
-    said = drain(events(scripted(stream(whole))))
+    said = iterate_sync(events(scripted(stream(whole))))
     assert next(said) == [json.loads(whole)]
 
 
 def test_what_comes_before_an_error_frame_is_said_first():
     frame = b'data: {"error": {"code": "500001", "message": "m"}}\n\n'
-    said = drain(events(scripted(stream(b'data: {"choices": 1}\n\n', frame))))
+    said = iterate_sync(events(scripted(stream(b'data: {"choices": 1}\n\n', frame))))
     assert next(said) == [{"choices": 1}]
     with pytest.raises(ServerError):
         next(said)
@@ -580,7 +580,7 @@ def test_the_head_of_an_answer_has_a_limit_of_its_own():
 
 def test_the_readers_own_time_is_not_the_streams_silence():
     transport = slow([b'data: {"choices": 1}\n\n', b": ping\n\n", DONE], 1.0)
-    said = drain(events(transport))
+    said = iterate_sync(events(transport))
     next(said)
     transport.runtime.time += 10_000
     assert list(said) == []

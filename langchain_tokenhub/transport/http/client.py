@@ -1,6 +1,6 @@
 """Send requests through a caller's own client, of httpx or of httpx2.
 
-Responses and errors are converted to httpx's types; httpx2 is never imported here.
+Responses and errors are converted to httpx's types; httpx2 is not imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx2
 
 DEFAULT_TIMEOUT = httpx.Timeout(5.0).as_dict()
-"""The timeout of a client that was made without one: too short for a reasoning model."""
+"""The default timeout of a client, which is too short for a reasoning model."""
 
 
 class CallerClient:
@@ -39,17 +39,17 @@ class CallerClient:
 
     @property
     def timeout(self) -> httpx.Timeout | None:
-        """The client's timeout; None if its maker did not set one."""
+        """The client's timeout; None if the caller did not set one."""
         limits = self._client.timeout.as_dict()
         return None if limits == DEFAULT_TIMEOUT else httpx.Timeout(**limits)
 
     def _build(self, request: httpx.Request, trace: Callable[..., Any]) -> Any:
-        """Return a request that has the client's own headers and cookies too."""
+        """Return a request that also has the client's own headers and cookies."""
         if self._client.is_closed:
             raise InvalidRequestError(
-                "the HTTP client that was given is closed",
+                "the HTTP client that was passed is closed",
                 phase="not sent",
-                hint="give an open one as http_client or http_async_client, or none",
+                hint="pass an open one as http_client or http_async_client, or none",
             )
         return self._client.build_request(
             request.method,

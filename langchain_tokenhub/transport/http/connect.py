@@ -45,16 +45,16 @@ class Target:
 
 
 def connect_sync(target: Target, timeout: float | None) -> socket.socket:
-    """Return a connected socket; its timeout is what is left of `timeout`.
+    """Return a connected socket, whose timeout is the rest of `timeout`.
 
-    The addresses are tried in turn, and each has an equal part of the time that is left. The time
-    begins once they are known: a blocking resolver cannot be interrupted.
+    The addresses are tried in turn, each for an equal part of the time that is left. The time
+    starts once they are known, because a blocking resolver cannot be interrupted.
 
     Raises:
         TimeoutError: The last address did not accept the connection in time.
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _numeric(target) or socket.getaddrinfo(
+    addresses = _parse_address(target) or socket.getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -63,7 +63,7 @@ def connect_sync(target: Target, timeout: float | None) -> socket.socket:
         try:
             sock = _connect(address, _part(deadline, len(addresses) - number))
         except OSError as error:
-            # an error of this machine, no IPv6 for instance, is the least informative
+            # an error of this machine, such as no IPv6, is the least informative
             failure = failure if failure and error.errno in _UNREMARKABLE else error
         else:
             sock.settimeout(_part(deadline, 1))
@@ -93,7 +93,7 @@ async def connect_async(target: Target) -> socket.socket:
     Raises:
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _numeric(target) or await asyncio.get_running_loop().getaddrinfo(
+    addresses = _parse_address(target) or await asyncio.get_running_loop().getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     if not addresses:
@@ -105,8 +105,8 @@ async def connect_async(target: Target) -> socket.socket:
     )
 
 
-def _numeric(target: Target) -> Sequence[AddressInfo]:
-    """Return the address if the host is one; this needs no resolver and no thread."""
+def _parse_address(target: Target) -> Sequence[AddressInfo]:
+    """Return the address if the host is one, without a resolver and a thread."""
     with contextlib.suppress(socket.gaierror):
         return socket.getaddrinfo(
             target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
@@ -124,7 +124,7 @@ def open_socket(address: AddressInfo) -> socket.socket:
 
 @functools.cache
 def socket_options() -> list[tuple[int, int, int]]:
-    """Return options that detect a dead peer in a minute or two, where the system has them."""
+    """Return options that detect a lost peer in a minute or two, if the system has them."""
     wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
     known = [(getattr(socket, name, None), value) for name, value in wanted]
     known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
@@ -137,8 +137,8 @@ def socket_options() -> list[tuple[int, int, int]]:
 async def loop_timeout(seconds: float | None) -> AsyncIterator[None]:
     """Raise TimeoutError after `seconds` in which the event loop runs.
 
-    `asyncio.timeout` expires although the connection is there if other callbacks have blocked the
-    loop, as when thousands of calls begin at once. Here a blocked loop costs at most one tick.
+    `asyncio.timeout` expires in spite of an open connection if other callbacks block the loop, as
+    when thousands of calls start at once. With this timeout a blocked loop costs at most one tick.
     """
     if seconds is None:
         yield

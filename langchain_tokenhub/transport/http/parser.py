@@ -1,4 +1,4 @@
-"""Parse one HTTP/1.1 response with httptools (llhttp), and check what llhttp lets pass.
+"""Parse one HTTP/1.1 response with httptools (llhttp), with checks that llhttp does not make.
 
 Ambiguous framing is refused, or ends the connection: an unknown transfer coding, two lengths, bytes
 after the response. Interim (1xx) responses and trailers are read and dropped.
@@ -12,9 +12,9 @@ import httpx
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD = 100 * 1024
-"""Bytes of a response's head, interim responses before it included."""
+"""Bytes of a response's head, including interim responses before it."""
 MAX_CHUNK_LINE = 2 * 1024
-"""Bytes that may come in a row without any of the body: chunk extensions, trailers."""
+"""Consecutive bytes that are not part of the body: chunk extensions, trailers."""
 
 Header = tuple[bytes, bytes]
 
@@ -74,7 +74,7 @@ class ResponseParser:
         return body
 
     def _limit_unproductive(self, size: int) -> None:
-        """Add `size` to the bytes since the last of the body or the head's begin; 0 resets."""
+        """Count `size` bytes that are not part of the body; 0 resets the count."""
         self._unproductive = self._unproductive + size if size else 0
         limit = MAX_HEAD if self.head is None else MAX_CHUNK_LINE
         if self._unproductive > limit and not self.is_complete:

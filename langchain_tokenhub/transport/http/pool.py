@@ -1,6 +1,6 @@
 """Connections without a proxy, and pools: idle connections by origin, last in, first out, no locks.
 
-A connection is taken from the pool, or opened, and returns once its response was read to the end;
+A connection is taken from the pool, or opened, and returned once its response was read to the end;
 after an error or a cancellation it is closed. The cost is independent of the requests in flight.
 
 There is one pool for the threads of a process and one for each running event loop. After `fork`
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport.http.proxy_connection import ProxyConnection
 
 EARLY_RESPONSE_TIMEOUT = 0.1
-"""Seconds to look for a response to a request that the server does not read to its end."""
+"""Seconds to wait for a response to a request that the server does not read to its end."""
 MAX_IDLE_SUBMIT = 1.0
 """Seconds that a connection may have been idle to carry a submit. If a server closes an idle
 connection while a request is under way, it is unknown whether the request was accepted; servers
@@ -95,7 +95,7 @@ class DirectConnection:
     async def _read_head(self, stream: Stream) -> ResponseHead:
         self._parser = None
         data = await stream.read(self._time_left())
-        parser = self._parser = ResponseParser()  # not before: requests in flight stay small
+        parser = self._parser = ResponseParser()  # not earlier: requests in flight stay small
         while True:
             if not data:
                 parser.end()
@@ -168,7 +168,7 @@ def _target(request: httpx.Request) -> Target:
 async def _write(
     stream: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
-    """Write a request, a small one at once. Return the failure if not all of it was written.
+    """Write a request, a small one at once; return the failure if not all of it was written.
 
     A server may answer, and close, before it has read a large request.
     """
@@ -328,7 +328,7 @@ def async_pool() -> LoopConnectionPool:
 
 
 def _reset_after_fork() -> None:
-    """Start anew in a forked child; closing the parent's connections would disturb the parent."""
+    """Use new pools in a forked child; closing the parent's connections would disturb it."""
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()

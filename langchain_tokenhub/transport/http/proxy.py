@@ -1,4 +1,4 @@
-"""Which proxy a request uses, by the environment and the system's settings."""
+"""The proxy of a request, from the environment and the system's settings."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     key.
 
     Raises:
-        httpx.ProxyError: The proxy cannot be used. Its address may hold a password and is in no
-            message.
+        httpx.ProxyError: The proxy cannot be used. The message does not quote its address, which
+            may hold a password.
     """
     if "sni_hostname" in request.extensions or request.url.scheme == "http":
         return None
@@ -40,7 +40,9 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     except (ValueError, httpx.InvalidURL):
         proxy = None
     if proxy is None:
-        raise httpx.ProxyError("the environment names a proxy that is none of http, https, socks5")
+        raise httpx.ProxyError(
+            "the proxy in the environment is not of the type http, https or socks5"
+        )
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         raise httpx.ProxyError("a SOCKS proxy needs a package: pip install 'httpx[socks]'")
     return proxy

@@ -1,4 +1,4 @@
-"""Connections through a proxy, made by httpcore. Imported only if there is a proxy."""
+"""Connections through a proxy, with httpcore. Imported only if there is a proxy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from langchain_tokenhub.errors import redacted
+from langchain_tokenhub.errors import redact_text
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, socket_options
 from langchain_tokenhub.transport.http.parser import ResponseHead
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE, tls
@@ -63,7 +63,7 @@ class ProxyConnection:
         self._socket: Any = None
         """The connection to the proxy, which httpcore leaves open after an invalid answer."""
         self._at_work: Future[Any] | None = None
-        """What another thread does with the connection."""
+        """The work of another thread with the connection."""
 
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
         with _redact_logs(), _map_errors():
@@ -209,7 +209,7 @@ def _redact(record: logging.LogRecord) -> bool:
     """Remove signed links (a redirect's Location) and passwords from httpcore's log lines."""
     if not _is_redacting.get():
         return True
-    record.msg, record.args = redacted(record.getMessage()), ()
+    record.msg, record.args = redact_text(record.getMessage()), ()
     return record.name != "httpcore.socks"  # its lines quote the proxy's password
 
 

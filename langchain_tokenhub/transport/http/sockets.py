@@ -1,7 +1,7 @@
-"""Streams of bytes to and from one server: the only part of a connection that differs by face.
+"""Byte streams to a server: the only part of a connection that differs between sync and async.
 
-A sync stream is a blocking socket. An async stream is an asyncio protocol that stores what arrives
-at once, so that it can still be read after a write has failed.
+A sync stream is a blocking socket. An async stream is an asyncio protocol that stores data when it
+arrives, so that it can still be read after a write has failed.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class SyncStream:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the stream is open and nothing has arrived."""
+        """Whether the stream is open and no data has arrived."""
         return not _is_readable(self._socket)
 
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:
-        """Write all of `data`; after an `httpx.WriteError` what arrived can still be read."""
+        """Write all of `data`; after an `httpx.WriteError` received data can still be read."""
         try:
             self._set_timeout(limit)
             self._socket.sendall(data)
@@ -71,7 +71,7 @@ class SyncStream:
             raise httpx.WriteError(str(error)) from error
 
     async def read(self, limit: float | None) -> bytes:
-        """Return what has arrived, at least one byte, or nothing at the end."""
+        """Return received data, at least one byte, or nothing at the end."""
         try:
             self._set_timeout(limit)
             return self._socket.recv(_READ_SIZE)
@@ -154,7 +154,7 @@ class AsyncStream(asyncio.Protocol):
         self._wake()
 
     def _read_rest(self) -> None:
-        """Read what the server sent before it closed; asyncio drops it when a write fails."""
+        """Read data that the server sent before it closed; asyncio drops it when a write fails."""
         transport = self._transport
         if transport is None or self._socket is None or transport.get_extra_info("ssl_object"):
             return
@@ -266,7 +266,7 @@ def _close_all() -> None:
 
 
 def reset_after_fork() -> None:
-    """Leave a parent's streams to the parent, in a forked child."""
+    """Forget the parent's streams in a forked child."""
     _open_streams.clear()
 
 

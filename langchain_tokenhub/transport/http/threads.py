@@ -1,4 +1,4 @@
-"""Daemon threads for blocking calls that cannot be cancelled. They are reused: a new one is slow.
+"""Daemon threads for blocking calls that cannot be cancelled; threads are reused.
 
 A `ThreadPoolExecutor` would wait for its threads when the interpreter ends.
 """

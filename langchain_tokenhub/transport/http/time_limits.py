@@ -1,6 +1,6 @@
 """Limit how long another HTTP library takes to send a request, and to read its response.
 
-Such libraries limit each read, and not their sum: a response that drips would never end.
+Such libraries limit each read but not their sum, so a response in small pieces might never end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ AsyncTrace = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
-    """Return what `send` returns on another thread; a response that comes late is closed.
+    """Return what `send` returns on another thread; a late response is closed.
 
     Raises:
         httpx.TimeoutException: The request was not sent, or the head not complete, in time.
@@ -52,7 +52,7 @@ def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
         nonlocal is_sent, until
         with lock:
             if ended.cancelled():
-                raise SubmitCancelledError("the time is over")
+                raise SubmitCancelledError("the request timed out")
             send_state.note(name, info)
         if send_state.body_sent and not is_sent:
             is_sent, until = True, time.monotonic() + _seconds_for_head(request)
@@ -68,7 +68,7 @@ def send_in_time(send: Callable[[Trace], R], request: httpx.Request) -> R:
         with lock:  # from now on the thread begins no request and records nothing
             ended.cancel()
     if ended.cancelled():
-        raise _failure(send_state)
+        raise _timeout_error(send_state)
     return ended.result()
 
 
@@ -97,17 +97,17 @@ async def send_in_time_async(
     except TimeoutError as error:
         if not timeout.expired():
             raise
-        raise _failure(send_state) from error
+        raise _timeout_error(send_state) from error
 
 
 class SyncReader:
-    """Reads a body: on this thread, or on another once its time is limited."""
+    """Reads a body, on another thread once its time is limited."""
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self.stream = stream
         self._deadline: float | None = None
-        self.reading = _ended()
-        """The read of another thread, which may go on after its time."""
+        self.reading = _completed_future()
+        """The read of another thread, which may continue after the deadline."""
 
     def limit_body(self, seconds: float) -> None:
         """Limit the time for the rest of the body."""
@@ -117,7 +117,7 @@ class SyncReader:
         """Yield the body as it arrives.
 
         Raises:
-            httpx.ReadTimeout: Its time is over.
+            httpx.ReadTimeout: The body is not complete in time.
         """
         pieces = iter(self.stream)
         while (piece := self._next(pieces)) is not None:
@@ -152,7 +152,7 @@ class AsyncReader:
         """Yield the body as it arrives.
 
         Raises:
-            httpx.ReadTimeout: Its time is over.
+            httpx.ReadTimeout: The body is not complete in time.
         """
         pieces = aiter(self.stream)
         try:
@@ -175,7 +175,7 @@ class AsyncReader:
             raise _body_too_late() from None
 
 
-def _ended() -> Future[bytes | None]:
+def _completed_future() -> Future[bytes | None]:
     ended = Future[bytes | None]()
     ended.set_result(None)
     return ended
@@ -186,7 +186,7 @@ def _body_too_late() -> httpx.ReadTimeout:
 
 
 def _seconds_to_send(request: httpx.Request) -> float:
-    """Return the seconds until all is sent, or until the head where no trace reports the former."""
+    """Return the seconds to send the request, with those for the head: a trace may be missing."""
     limits, pieces = request.extensions["timeout"], 1 + len(request.content) // WRITE_SIZE
     parts = limits["pool"], limits["connect"], *[limits["write"]] * pieces
     return _seconds(request, *parts, request.extensions.get("head_timeout"))
@@ -197,14 +197,14 @@ def _seconds_for_head(request: httpx.Request) -> float:
 
 
 def _seconds(request: httpx.Request, *parts: float | None) -> float:
-    """Return the sum of `parts`, or what is left until the deadline of the call."""
+    """Return the sum of `parts`, limited by the deadline of the call."""
     total = sum(MAX_TIMEOUT if part is None else part for part in parts)
     deadline = request.extensions.get("deadline")
     left = total if deadline is None else deadline - time.monotonic()
     return min(total, left, threading.TIMEOUT_MAX)
 
 
-def _failure(send_state: SendState) -> httpx.TimeoutException:
+def _timeout_error(send_state: SendState) -> httpx.TimeoutException:
     if send_state.body_sent or not send_state.traced:
         return httpx.ReadTimeout("the answer's head was not complete in time")
     if send_state.started:

@@ -1,0 +1,203 @@
+"""Runs rows on a Ray cluster. This module alone imports Ray, the extra `ray`.
+
+Each node has one worker, an async actor that runs any number of rows, since rows only wait. Ray
+notices dead workers and nodes, starts them again and repeats their rows; the ledger makes sure that
+each is paid once. A worker gets plain data, and finds the key in its own environment or file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from langchain_tokenhub import __version__
+from langchain_tokenhub.bulk.driver import RUN_FILE, is_saved, run_id
+from langchain_tokenhub.bulk.executors import (
+    Accounts,
+    Executor,
+    LocalExecutor,
+    Result,
+    Task,
+    ToolSettings,
+    run_task,
+    tool_for,
+)
+from langchain_tokenhub.errors import (
+    APIConnectionError,
+    InvalidRequestError,
+    SubmissionUnknownError,
+    TokenHubError,
+)
+from langchain_tokenhub.jobs.models import MediaResult
+from langchain_tokenhub.settings import ConnectionSettings
+from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
+
+RETRIES = 3
+"""Times that Ray runs a row again whose worker died."""
+MOST_ROWS = 5000
+"""Rows at once in one worker."""
+_PACKAGE = f"langchain-tokenhub[ray]=={__version__}"
+_ADDRESS = ("site", "base_url")
+"""Fields whose defaults are the environment's, which is another one at a worker."""
+
+
+class RayExecutor(Executor):
+    """Runs each task in a Ray worker.
+
+    Args:
+        settings: How the tools are made.
+        accounts: The keys of this process, which never leave it.
+        keys_file: File with the keys on every node; None is the nodes' environment.
+    """
+
+    def __init__(
+        self, settings: ToolSettings, accounts: Accounts, keys_file: Path | None = None
+    ) -> None:
+        given = {name: settings.options[name] for name in _ADDRESS if name in settings.options}
+        own = ConnectionSettings(**given)
+        options = {**settings.options, **{name: getattr(own, name) for name in _ADDRESS}}
+        self._settings = replace(settings, options=options)
+        self._keys_file = keys_file
+        self._local = LocalExecutor(settings, accounts)
+        self._workers: Iterator[Any] = iter(())
+        self._is_owner = False
+
+    async def open(self) -> None:
+        """Connect to the cluster, or start Ray on this machine if there is none.
+
+        Raises:
+            InvalidRequestError: Ray cannot be used, or not with this ledger.
+        """
+        self._run_id = await asyncio.to_thread(run_id, self._settings.out)
+        self._workers = itertools.cycle(await asyncio.to_thread(self._start_workers))
+
+    def _start_workers(self) -> list[Any]:
+        if not ray.is_initialized():
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            except (RayError, OSError, RuntimeError, ValueError) as problem:
+                raise _refused(f"Ray cannot be used: {problem}", "see `ray status`") from None
+            self._is_owner = True
+        nodes: list[Any] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # of Ray
+        hosts = [node["NodeManagerHostname"] for node in nodes]
+        if self._settings.ledger.startswith("sqlite") and hosts != [socket.gethostname()]:
+            raise _refused(
+                f"the ledger is an SQLite file, which the nodes {', '.join(hosts)} cannot share",
+                "give a PostgreSQL database: ledger='postgresql+psycopg://user@host/name'",
+            )
+        how = {"max_restarts": -1, "max_task_retries": RETRIES, "max_concurrency": MOST_ROWS}
+        worker = ray.remote(Worker).options(num_cpus=0, scheduling_strategy="SPREAD", **how)
+        return [worker.remote() for _ in nodes]
+
+    async def run(self, task: Task) -> Result:  # noqa: D102
+        method = next(self._workers).run
+        if task.again:  # a second attempt could pay twice
+            method = method.options(max_task_retries=0)
+        plain = vars(task), vars(self._settings), self._keys_file, self._run_id
+        try:
+            found = await _finished(method.remote(__version__, *plain))
+        except RayTaskError as problem:
+            return TokenHubError(
+                f"unexpected {type(problem.cause).__name__} in a Ray worker; see its log",
+                hint=f"is {_PACKAGE} on every node?",
+            )
+        except RayError as problem:
+            return _died(task, type(problem).__name__)
+        if isinstance(found, str):
+            return _refused(found, "install the same version on every node; nothing was sent")
+        if isinstance(found, MediaResult) and not await asyncio.to_thread(is_saved, found.job):
+            return await self._local.run(replace(task, again=False))
+        return found
+
+    async def close(self) -> None:  # noqa: D102
+        self._workers = iter(())  # Ray ends workers that nobody refers to
+        await self._local.close()
+        if self._is_owner:
+            await asyncio.to_thread(ray.shutdown)
+
+
+async def _finished(ref: ray.ObjectRef[Result | str]) -> Result | str:
+    """Wait for a row; if this is cancelled, cancel the row, which ends its submit first."""
+    future = asyncio.wrap_future(ref.future())
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        ray.cancel(ref)
+        await asyncio.wait([future], timeout=INTERRUPT_GRACE)
+        raise
+
+
+class Worker:
+    """Runs rows on a node, as a Ray actor. It gets all by each call, as Ray stores an actor."""
+
+    async def run(
+        self,
+        version: str,
+        task: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        keys_file: Path | None,
+        run: str,
+    ) -> Result | str:
+        """Run a row; return what is wrong if this is another version.
+
+        Args:
+            version: Version of the driver's package.
+            task: A `Task`.
+            settings: A `ToolSettings`.
+            keys_file: File with the keys; None is the environment.
+            run: The run's id, which marks its folder.
+        """
+        node = socket.gethostname()
+        if version != __version__:
+            return f"langchain-tokenhub is {__version__} on node {node}, {version} in the driver"
+        result = await _run(Task(**task), ToolSettings(**settings), keys_file, run)
+        if isinstance(result, TokenHubError) and result.phase == "not sent":
+            result.hint = f"{result.hint or 'nothing was sent'} (on node {node})"
+        return result
+
+
+async def _run(task: Task, settings: ToolSettings, keys_file: Path | None, run: str) -> Result:
+    is_shared = _is_run_folder(settings.out, run)
+    if not is_shared and task.params.get("rsp_img_type") == "base64":
+        return _refused("rsp_img_type='base64' needs the folder `out`", "share it")
+    try:
+        accounts = Accounts.from_environment(keys_file)
+        tool = tool_for(settings, accounts, task.account, task.model, task.kind)
+    except OSError as problem:
+        return _refused(f"{keys_file}: {problem.strerror}", "put the keys there")
+    except TokenHubError as error:
+        return error
+    if not is_shared:
+        tool.save_to = None  # the driver saves
+    return await run_task(tool, task)
+
+
+def _is_run_folder(out: Path, run: str) -> bool:
+    """Return True if this machine sees the driver's folder."""
+    with suppress(OSError):
+        return (out / RUN_FILE).read_text("ascii").strip() == run
+    return False
+
+
+def _died(task: Task, reason: str) -> TokenHubError:
+    text = f"the Ray worker of row {task.id!r} died ({reason})"
+    if task.again:
+        return SubmissionUnknownError(
+            text, phase="sent", hint="run again to see whether it has a job"
+        )
+    hint = f"run again: nothing is paid twice; is {_PACKAGE} on every node?"
+    return APIConnectionError(text, hint=hint)
+
+
+def _refused(problem: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(problem, phase="not sent", hint=hint)
