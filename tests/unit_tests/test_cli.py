@@ -300,6 +300,7 @@ def test_under_lang_zh_common_errors_are_chinese(capsys, monkeypatch):
         "image 雨 --resolution 4:4": "边长应为 512 至 2048 像素",
         "image 雨 --resolution wide": "应为以像素计的宽:高",
         "video 雨 --model yt-video-2.0 --image x": "'x' 文件不存在",
+        "video 雨 --model yt-video-fx": "没有此参数",
         "image": "prompt：缺少",
         f"image {'雨' * 9000}": "9000 个字符，最多 8192 个",
         "chat 你好 --base-url http://127.0.0.1:9 --max-retries 0": "无法连接服务：",
