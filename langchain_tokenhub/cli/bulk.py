@@ -161,8 +161,8 @@ def _write_end(console: Console, shots: Run, ended: list[Outcome], out: Path) ->
 
 
 def _spent(shots: Run) -> str:
-    left = "" if shots.left is None else f" (+{shots.left:.2f})"
-    return f"{shots.spent:.2f}{left} CNY"
+    budget = "" if shots.left is None else f" / ¥{shots.spent + shots.left:.2f}"
+    return f"¥{shots.spent:.2f}{budget}"
 
 
 class _Progress(RunProgress):

@@ -45,7 +45,7 @@ def test_paths_are_on_stdout_and_counts_on_stderr(hub, capsys):
     assert [path.name.partition("-")[0] for path in paths] == ["镜头一", "动一"]
     assert all(path.is_file() for path in paths)
     assert "done 2, failed 0, may have been charged 0, not submitted 0" in printed.err
-    assert "spent 7.20 (+2.80) CNY" in printed.err
+    assert "spent ¥7.20 / ¥10.00" in printed.err
     assert Path("out/index.html").is_file()
 
 

@@ -292,6 +292,34 @@ def test_under_lang_zh_the_parsers_errors_are_chinese(capsys):
         assert not re.findall(r"(?<![-'\w])[a-z]+ [a-z]+", last.partition(": ")[2]), last
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_under_lang_zh_common_errors_are_chinese(capsys, monkeypatch):
+    wrong = {
+        "image 雨 --seed x": "应为 1 至 4294967295 的整数",
+        "image 雨 --revise 3": "应为 0 或 1",
+        "image 雨 --resolution 4:4": "边长应为 512 至 2048 像素",
+        "image 雨 --resolution wide": "应为以像素计的宽:高",
+        "video 雨 --model yt-video-2.0 --image x": "'x' 文件不存在",
+        "video 雨 --model yt-video-fx": "没有此参数",
+        "image": "prompt：缺少",
+        f"image {'雨' * 9000}": "9000 个字符，最多 8192 个",
+        "chat 你好 --base-url http://127.0.0.1:9 --max-retries 0": "无法连接服务：",
+        "chat 你好 --site intl": "'intl' 不是站点",
+    }
+    monkeypatch.setenv("TOKENHUB_API_KEY", "any")
+    for command, text in wrong.items():
+        assert main([*command.split(), "--lang", "zh"])
+        first = capsys.readouterr().err.splitlines()[0]
+        assert text in first
+        assert not re.findall(r"(?<![-'\w])[a-z]+ [a-z]+", first), first
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_end_of_the_help_fits_80_columns(language):
+    epilog = console.Translator(language)("epilog")
+    assert max(map(console.display_width, epilog.splitlines())) < 80
+
+
 @pytest.mark.parametrize(("language", "own"), [("en", "try a / b"), ("zh", "试试 a / b")])
 def test_a_bilingual_hint_is_shown_in_the_users_language(language, own):
     translate = console.Translator(language)
