@@ -72,9 +72,7 @@ def test_an_empty_job_id_is_refused(hub, call, verb, job_id):
 @pytest.mark.parametrize("thing", [None, True, 1.5, [], {}, b"x", ...], ids=str)
 def test_what_is_no_job_is_refused(hub, call, thing):
     for verb in ("query", "watch", "result"):
-        assert "neither a Job nor a job ID" in str(
-            refused(call, TokenHubVideoTool(), verb, thing)
-        )
+        assert "neither a Job nor a job ID" in str(refused(call, TokenHubVideoTool(), verb, thing))
     refused(call, TokenHubVideoTool(), "results", [thing])
     assert hub.requests == []
 
