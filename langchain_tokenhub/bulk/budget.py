@@ -66,7 +66,7 @@ _RESERVE = text(
 )
 _REMOVE = text(f"DELETE FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
 _REFUSE = text(
-    f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}"  # noqa: S608 - a constant
+    f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}"  # noqa: S608 - constant
 )
 _MARK = text(f"UPDATE tokenhub_rows SET error = :error WHERE {_THIS}")  # noqa: S608 - a constant
 _COUNT = text(

@@ -88,7 +88,8 @@ class RayExecutor(Executor):
             except (RayError, OSError, RuntimeError, ValueError) as problem:
                 raise _refused(f"Ray cannot be used: {problem}", "see `ray status`") from None
             self._is_owner = True
-        nodes: list[Any] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # of Ray
+        listed: list[Any] = ray.nodes()  # type: ignore[no-untyped-call] # of Ray
+        nodes = [node for node in listed if node["Alive"]]
         hosts = [node["NodeManagerHostname"] for node in nodes]
         if self._settings.ledger.startswith("sqlite") and hosts != [socket.gethostname()]:
             raise _refused(
