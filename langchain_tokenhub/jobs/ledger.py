@@ -144,10 +144,13 @@ class Ledger:
         self._runtime = runtime
         self._account = account
         self._token = secrets.token_hex(8)
+        self._texts: dict[str, str | None] = {}
+        self._links: set[str] = set()
 
     async def look(self, key: str) -> Entry | None:
         """Return the record of a call."""
-        record = await self._do(lambda: _entries(self._backend.get(key)))
+        self._texts[key] = text = await self._do(self._backend.get, key)
+        record = _entries(text)
         return record[0] if record else None
 
     async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
@@ -262,11 +265,13 @@ class Ledger:
         return Entry(at=datetime.now(UTC), request=request, **fields)
 
     def _change(self, key: str, change: _Change) -> Record:
-        return change_record(self._backend, key, change)
+        return change_record(self._backend, key, change, self._texts)
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
-        remove_entries(self._backend, key, lambda e: e.token == self._token and e.pending)
+        self._change(
+            key, functools.partial(_without, drop=lambda e: e.token == self._token and e.pending)
+        )
 
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, bare_link(link)])}"
@@ -278,8 +283,9 @@ class Ledger:
         trouble = f"a link of job {job.id} is not in the ledger"
         for file in job.files:
             for one in filter(None, (file, file.preview)):
-                if one.url and one.source:
-                    link = self._link_key(one.url)
+                link = self._link_key(one.url) if one.url and one.source else None
+                if link and link not in self._links:
+                    self._links.add(link)
                     await self._try(trouble, self._backend.replace, link, None, one.source)
 
     async def _try(self, trouble: str, verb: Callable[..., object], *args: Any) -> bool:
@@ -347,13 +353,28 @@ def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], boo
     change_record(backend, key, functools.partial(_without, drop=drop))
 
 
-def change_record(backend: LedgerBackend, key: str, change: _Change) -> Record:
-    """Replace a record by what `change` makes of it; return what it was before."""
+def change_record(
+    backend: LedgerBackend, key: str, change: _Change, texts: dict[str, str | None] | None = None
+) -> Record:
+    """Replace a record by what `change` makes of it; return what it was before.
+
+    Args:
+        backend: Where it is.
+        key: The call.
+        change: The change.
+        texts: Records as they were last read or written, which are not read again.
+    """
+    texts = {} if texts is None else texts
     for _ in range(MAX_RETRIES):
-        text = backend.get(key)
+        is_read = key not in texts
+        text = backend.get(key) if is_read else texts.pop(key)
         before = _entries(text)
         after = change(before)
-        if after == before or backend.replace(key, text, _text(key, after)):
+        if after == before:
+            if is_read:
+                return before
+        elif backend.replace(key, text, new := _text(key, after)):
+            texts[key] = new
             return before
     raise TimeoutError(0, "other workers change this entry all the time")
 
