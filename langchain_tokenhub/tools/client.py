@@ -254,18 +254,21 @@ class MediaClient(MediaSettings):
             problem = explain(error, model=self.model)
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
-    async def _row_request(
-        self, runner: JobRunner, row: str, params: Mapping[str, Any], extra: Extra
-    ) -> JobRequest:
-        """Return the request of a row of many jobs.
+    async def _plan_row(self, row: str, params: Mapping[str, Any], extra: Extra) -> JobRequest:
+        """Return the request of a row of many jobs, without sending it.
 
         Its files are named after the row, and its key is without an account, because several
         accounts share the rows.
         """
+        runner = self._runner(self._async(), None)
         with suppress_warnings():  # they were shown when the rows were checked
             checked = self._checked(params)
         request = await self._request(runner, checked, extra, again=False, by_model=False, row=row)
         return replace(request, label=row)
+
+    async def _run_row(self, request: JobRequest) -> MediaResult:
+        """Run a row that was planned."""
+        return await self._runner(self._async(), None).generate(request)
 
     async def _request(
         self,

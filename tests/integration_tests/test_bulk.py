@@ -242,7 +242,7 @@ def test_a_row_is_collected_with_the_key_that_submitted_it(hub, tmp_path, do):
     found, _ = do([still("a")], tmp_path, api_keys=[KEYS[1]])
     assert isinstance(found["a"].error, AuthenticationError)
     assert found["a"].error.job.id == first["a"].result.job.id
-    found, _ = do([still("a")], tmp_path, api_keys=reversed(KEYS))
+    found, _ = do([still("a")], tmp_path, api_keys=KEYS[::-1])
     assert found["a"].result.files[0].path.is_file()
     assert len(submits(hub)) == 1
     polls = {r.headers["authorization"] for r in hub.requests if r.path.endswith("/query")}
