@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, text
+from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, TextClause, text
 
 from langchain_tokenhub.bulk.executors import Task
 from langchain_tokenhub.errors import InvalidRequestError
@@ -19,9 +19,8 @@ from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 
 T = TypeVar("T")
-Reserved: TypeAlias = Literal["own", "other", "too much", "repeated"]
-"""`other`: another driver has reserved it, or had, and submits it if its job is not known.
-`repeated`: another driver submits it again."""
+Reserved: TypeAlias = Literal["own", "other", "too much"]
+"""`other`: by another driver, which may run or have been killed."""
 
 MICRO = 1_000_000
 """Amounts are stored in millionths of a yuan."""
@@ -58,8 +57,8 @@ _STALE = text(
     "DELETE FROM tokenhub_rows WHERE run = :run AND error IS NULL AND at < :at AND NOT EXISTS "
     "(SELECT 1 FROM tokenhub_calls WHERE tokenhub_calls.key = tokenhub_rows.key)"
 )
-_ROWS = text("SELECT id, key, owner, error FROM tokenhub_rows WHERE run = :run")
-_ROW = text(f"SELECT owner, error FROM tokenhub_rows {_THIS}")  # noqa: S608 - constants
+_ROWS = text("SELECT id, key, error FROM tokenhub_rows WHERE run = :run")
+_ROW = text(f"SELECT error FROM tokenhub_rows {_THIS}")  # noqa: S608 - constants
 _RAISE = text(
     "UPDATE tokenhub_runs SET reserved = reserved + :cny "
     "WHERE run = :run AND reserved + :cny <= :most"
@@ -70,7 +69,14 @@ _RESERVE = text(
     "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account, error = NULL, "
     "reserved = tokenhub_rows.reserved + :cny, at = :at"
 )
-_GIVE_BACK = text(f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS}")  # noqa: S608
+_KEEP = text(
+    "INSERT INTO tokenhub_rows (run, id, key, owner, account, model, reserved, at) "
+    "VALUES (:run, :id, :key, :owner, :account, :model, :cny, :at) "
+    "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account"
+)
+_GIVE_BACK = text(
+    f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS} AND owner = :owner"  # noqa: S608
+)
 _REFUSE = text(f"UPDATE tokenhub_rows SET reserved = 0, error = :error {_THIS}")  # noqa: S608
 _REMOVE = text(f"DELETE FROM tokenhub_rows {_THIS}")  # noqa: S608
 _MARK = text(f"UPDATE tokenhub_rows SET error = :error {_THIS}")  # noqa: S608
@@ -98,7 +104,6 @@ class Budget:
         self._run = run
         self._owner = secrets.token_hex(8)
         self._most = MOST if budget_cny is None else _micro(budget_cny)
-        self._owners: dict[tuple[str, str], str] = {}
         self.spent = 0.0
         """CNY reserved so far, by other processes too."""
 
@@ -115,20 +120,15 @@ class Budget:
             connection.execute(_COUNT, run)
             return list(connection.execute(_ROWS, run))
 
-        rows = await self._do(work)
-        self._owners = {(row.id, row.key): row.owner for row in rows}
-        return {(row.id, row.key): row.error for row in rows}
+        return {(row.id, row.key): row.error for row in await self._do(work)}
 
     async def reserve(self, task: Task, cny: float | None) -> Reserved:
         """Reserve the price of a submit, if the budget allows it."""
         values = self._values(task, cny)
-        seen = self._owners.get((task.id, task.key))
 
         def work(connection: Connection) -> Reserved:
             connection.execute(_LOCK, values)
             old = connection.execute(_ROW, values).first()
-            if task.again and old is not None and old.owner != seen:
-                return "repeated"
             if not task.again and old is not None and old.error is None:
                 return "other"
             if connection.execute(_RAISE, values).rowcount != 1:
@@ -139,32 +139,28 @@ class Budget:
         return await self._do(work)
 
     async def keep(self, task: Task, cny: float | None) -> None:
-        """Count a row that was submitted after the other driver gave its reservation back."""
-        values = self._values(task, cny)
+        """Count a row that another driver reserved and this one may have submitted."""
+        await self._change(_KEEP, self._values(task, cny))
 
+    async def give_back(self, task: Task, cny: float | None) -> None:
+        """Give back what this driver reserved, and no other one has kept."""
+        await self._change(_GIVE_BACK, self._values(task, cny))
+
+    async def release(self, task: Task, error: str | None = None) -> None:
+        """Free all of a row that has no job; record the class of an error not to be repeated."""
+        await self._change(_REFUSE if error else _REMOVE, self._values(task, 0.0, error))
+
+    async def mark(self, task: Task, error: str) -> None:
+        """Record the class of an error that is not to be repeated; the money is spent."""
+        await self._change(_MARK, self._values(task, 0.0, error))
+
+    async def _change(self, statement: TextClause, values: dict[str, Any]) -> None:
         def work(connection: Connection) -> None:
             connection.execute(_LOCK, values)
-            if connection.execute(_ROW, values).first() is None:
-                connection.execute(_RESERVE, values)
-                connection.execute(_COUNT, values)
-
-        await self._do(work)
-
-    async def release(self, task: Task, cny: float | None, error: str | None = None) -> None:
-        """Give a reservation back; record the class of an error that is not to be repeated."""
-        values = self._values(task, cny, error)
-        statement = _GIVE_BACK if task.again else _REFUSE if error else _REMOVE
-
-        def work(connection: Connection) -> None:
             connection.execute(statement, values)
             connection.execute(_COUNT, values)
 
         await self._do(work)
-
-    async def mark(self, task: Task, error: str) -> None:
-        """Record the class of an error that is not to be repeated; the money is spent."""
-        values = self._values(task, 0.0, error)
-        await self._do(lambda connection: connection.execute(_MARK, values))
 
     def _values(self, task: Task, cny: float | None, error: str | None = None) -> dict[str, Any]:
         names = ("id", "key", "account", "model")

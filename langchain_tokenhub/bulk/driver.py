@@ -253,7 +253,7 @@ class Driver:
             error = _failed_before(failed, job)
             self._end(task.id, "failed", error, self._cny(task), is_new=False)
         elif entry is None or self._is_submitted_again(task, entry):
-            self._line(replace(task, again=entry is not None))
+            self._line(replace(task, again=bool(entry), replaced=entry and entry.token))
         elif entry.account not in self._accounts.hashes:
             self._end(task.id, "failed", missing_key(entry.account, entry.job))
         else:
@@ -323,10 +323,9 @@ class Driver:
             reserved = await self._budget.reserve(task, cny)
             if reserved == "too much":
                 return None
-            task = replace(task, again=task.again and reserved == "own")
             self._known[task.id, task.key] = None
         result = await self._run_repeatedly(task)
-        if reserved in {"other", "repeated"}:
+        if reserved == "other":
             await self._budget.keep(task, cny)
         if isinstance(result, MediaResult):
             return result, None
@@ -350,14 +349,15 @@ class Driver:
     ) -> None:
         """Give back what was not spent, and record an error that is not to be repeated."""
         name, cny = type(error).__name__, self.rows[task.id].cny
-        is_open = isinstance(error, SubmissionUnknownError) or error.job is not None
+        is_unknown = isinstance(error, SubmissionUnknownError) and error.host is not None
+        is_open = is_unknown or error.job is not None  # without a host nothing was sent
         if entry is None:
             is_sent = error.phase != "not sent"  # else the next run may fare better
             is_final = is_sent and not _is_passing(error) and not isinstance(error, _CLOSING)
-            await self._budget.release(task, cny, name if is_final else None)
+            await self._budget.release(task, name if is_final else None)
             self._known.pop((task.id, task.key), None)
         elif is_own and (_is_other(entry, task.account) or (task.again and not is_open)):
-            await self._budget.release(task, cny)
+            await self._budget.give_back(task, cny)
         elif isinstance(error, _LOST):
             await self._budget.mark(task, name)
 

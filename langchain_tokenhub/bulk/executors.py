@@ -50,6 +50,7 @@ class Task:
         extra: Fields for the body, unchecked.
         account: Hash of the key that pays; empty while any may.
         again: Whether to submit although the ledger has an entry.
+        replaced: That entry's token; where it has another by then, nothing is submitted.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Task:
     extra: Mapping[str, Any] | None
     account: str = ""
     again: bool = False
+    replaced: str | None = None
 
 
 @runtime_checkable
@@ -185,7 +187,7 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 phase="not sent",
                 hint="nothing was sent or charged; run again",
             )
-        return await tool._run_row(replace(request, again=task.again))
+        return await tool._run_row(replace(request, again=task.again, replaced=task.replaced))
     except TokenHubError as error:
         return error
     except Exception as problem:

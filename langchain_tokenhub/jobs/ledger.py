@@ -97,8 +97,13 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _with_claim(record: Record, claim: Entry) -> Record:
-    return (*record, claim) if claim.again or not record else record
+def _with_claim(record: Record, claim: Entry, replaced: str | None) -> Record:
+    """Return a record with a claim, or the same if another call is in its way."""
+    if not record:
+        return (claim,)
+    is_pending = any(entry.pending and not entry.is_abandoned for entry in record)
+    is_taken = replaced is not None and (is_pending or record[0].token != replaced)
+    return (*record, claim) if claim.again and not is_taken else record
 
 
 def _with_outcome(record: Record, own: Entry) -> Record:
@@ -174,10 +179,16 @@ class Ledger:
                 accepted.
         """
         entry = self._entry(key, request, again=again)
-        is_interrupted = threading.Event()
+        replaced = request.replaced if request else None
+        is_interrupted, is_claimed = threading.Event(), threading.Event()
+
+        def add(record: Record) -> Record:
+            after = _with_claim(record, entry, replaced)
+            is_claimed.set() if after is not record else is_claimed.clear()
+            return after
 
         def claim() -> Record:
-            found = self._change(key, functools.partial(_with_claim, claim=entry))
+            found = self._change(key, add)
             if is_interrupted.is_set():  # nobody waits for this thread any more
                 self._drop(key)
             return found
@@ -189,7 +200,7 @@ class Ledger:
             with suppress(TokenHubError):
                 await self._do(self._drop, key)
             raise
-        return found[0] if found and not again else None
+        return None if is_claimed.is_set() else found[0]
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; it is paid for, so a full disk only warns."""
