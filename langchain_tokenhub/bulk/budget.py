@@ -75,7 +75,8 @@ _KEEP = text(
     "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account"
 )
 _GIVE_BACK = text(
-    f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS} AND owner = :owner"  # noqa: S608
+    f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS} "  # noqa: S608
+    "AND (owner = :owner OR :again)"
 )
 _REFUSE = text(f"UPDATE tokenhub_rows SET reserved = 0, error = :error {_THIS}")  # noqa: S608
 _REMOVE = text(f"DELETE FROM tokenhub_rows {_THIS}")  # noqa: S608
@@ -165,7 +166,7 @@ class Budget:
     def _values(self, task: Task, cny: float | None, error: str | None = None) -> dict[str, Any]:
         names = ("id", "key", "account", "model")
         own = {"run": self._run, "owner": self._owner, "most": self._most, "at": time.time()}
-        amount = {"cny": _micro(cny or 0.0), "error": error}
+        amount = {"cny": _micro(cny or 0.0), "error": error, "again": task.again}
         return {name: getattr(task, name) for name in names} | own | amount
 
     async def _do(self, work: Callable[[Connection], T]) -> T:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.bulk.budget import Budget
+from langchain_tokenhub.bulk.budget import Budget, Reserved
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
@@ -47,7 +47,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.gallery import write_gallery
 from langchain_tokenhub.jobs.file_store import create_part, move
-from langchain_tokenhub.jobs.ledger import Entry, Ledger
+from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.runner import check_folder, result_of
@@ -147,7 +147,7 @@ class Driver:
             run = await asyncio.to_thread(run_id, self._out)
             self._report = await asyncio.to_thread(Report, self._out)
         except OSError as problem:
-            reason = f"out: {problem.filename}: {problem.strerror}"
+            reason = f"out: {problem.filename or self._out}: {problem.strerror}"
             raise InvalidRequestError(reason, phase="not sent") from None
         self._budget = Budget(backend, runtime, run, self.budget_cny)
         self._known = await self._budget.open()
@@ -253,7 +253,8 @@ class Driver:
             error = _failed_before(failed, job)
             self._end(task.id, "failed", error, self._cny(task), is_new=False)
         elif entry is None or self._is_submitted_again(task, entry):
-            self._line(replace(task, again=bool(entry), replaced=entry and entry.token))
+            replaced = entry.token if entry else None
+            self._line(replace(task, again=bool(entry), replaced=replaced))
         elif entry.account not in self._accounts.hashes:
             self._end(task.id, "failed", missing_key(entry.account, entry.job))
         else:
@@ -317,21 +318,19 @@ class Driver:
 
     async def _run(self, task: Task, account: str) -> _End:
         """Reserve the price of a row that has no job yet, run it, and settle the price."""
-        reserved, cny = "", self.rows[task.id].cny
-        is_new, task = not task.account, replace(task, account=account)
+        reserved: Reserved | None = None
+        is_new, task = not task.account, replace(task, account=account, token=secrets.token_hex(8))
         if is_new:
-            reserved = await self._budget.reserve(task, cny)
+            reserved = await self._budget.reserve(task, self.rows[task.id].cny)
             if reserved == "too much":
                 return None
             self._known[task.id, task.key] = None
         result = await self._run_repeatedly(task)
-        if reserved == "other":
-            await self._budget.keep(task, cny)
-        if isinstance(result, MediaResult):
+        if isinstance(result, MediaResult) and not is_new:
             return result, None
-        entry = await self._ledger.look(task.key)
-        await self._settle(task, result, entry, is_own=reserved == "own")
-        return result, entry
+        record = await self._ledger.record(task.key)
+        await self._settle(task, reserved, result, record)
+        return result, next(iter(record), None)
 
     async def _run_repeatedly(self, task: Task) -> Result:
         """Run a row, and repeat it after a passing trouble: a ledger pays it once."""
@@ -345,20 +344,19 @@ class Driver:
         return await self._executor.run(task)
 
     async def _settle(
-        self, task: Task, error: TokenHubError, entry: Entry | None, *, is_own: bool
+        self, task: Task, reserved: Reserved | None, result: Result, record: Record
     ) -> None:
         """Give back what was not spent, and record an error that is not to be repeated."""
-        name, cny = type(error).__name__, self.rows[task.id].cny
-        is_unknown = isinstance(error, SubmissionUnknownError) and error.host is not None
-        is_open = is_unknown or error.job is not None  # without a host nothing was sent
-        if entry is None:
-            is_sent = error.phase != "not sent"  # else the next run may fare better
-            is_final = is_sent and not _is_passing(error) and not isinstance(error, _CLOSING)
-            await self._budget.release(task, name if is_final else None)
-            self._known.pop((task.id, task.key), None)
-        elif is_own and (_is_other(entry, task.account) or (task.again and not is_open)):
+        cny, name = self.rows[task.id].cny, type(result).__name__
+        if any(entry.token.startswith(task.token) for entry in record):
+            if reserved == "other":
+                await self._budget.keep(task, cny)
+        elif record and reserved == "own":  # another run or driver submitted it
             await self._budget.give_back(task, cny)
-        elif isinstance(error, _LOST):
+        elif not record and isinstance(result, TokenHubError):
+            await self._budget.release(task, name if _is_final(result) else None)
+            self._known.pop((task.id, task.key), None)
+        if record and isinstance(result, _LOST):
             await self._budget.mark(task, name)
 
     def _ended(self, task: Task, account: str, end: _End) -> None:
@@ -467,6 +465,11 @@ def _is_passing(result: Result) -> bool:
     if isinstance(result, MediaResult):
         return any(file.path is None and file.url for file in result.files)
     return isinstance(result, RETRYABLE) and not isinstance(result, RuntimeError)
+
+
+def _is_final(error: TokenHubError) -> bool:
+    """Return True if the next run would fare no better."""
+    return error.phase != "not sent" and not _is_passing(error) and not isinstance(error, _CLOSING)
 
 
 def _is_other(entry: Entry, account: str) -> bool:

@@ -51,6 +51,7 @@ class Task:
         account: Hash of the key that pays; empty while any may.
         again: Whether to submit although the ledger has an entry.
         replaced: That entry's token; where it has another by then, nothing is submitted.
+        token: Begin of the token of the entry that the task makes.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Task:
     account: str = ""
     again: bool = False
     replaced: str | None = None
+    token: str = ""
 
 
 @runtime_checkable
@@ -187,7 +189,8 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 phase="not sent",
                 hint="nothing was sent or charged; run again",
             )
-        return await tool._run_row(replace(request, again=task.again, replaced=task.replaced))
+        request = replace(request, again=task.again, replaced=task.replaced)
+        return await tool._run_row(request, task.token)
     except TokenHubError as error:
         return error
     except Exception as problem:

@@ -142,21 +142,27 @@ class Ledger:
         backend: Where the records are.
         runtime: Waits.
         account: Hash of the key that pays; records of other accounts are not returned.
+        token: Begin of the call's token.
     """
 
-    def __init__(self, backend: LedgerBackend, runtime: Runtime, account: str = "") -> None:
+    def __init__(
+        self, backend: LedgerBackend, runtime: Runtime, account: str = "", token: str = ""
+    ) -> None:
         self._backend = backend
         self._runtime = runtime
         self._account = account
-        self._token = secrets.token_hex(8)
+        self._token = f"{token}{secrets.token_hex(8)}"
         self._texts: dict[str, str | None] = {}
         self._links: set[str] = set()
 
-    async def look(self, key: str) -> Entry | None:
-        """Return the record of a call."""
+    async def record(self, key: str) -> Record:
+        """Return all that is known of a call."""
         self._texts[key] = text = await self._do(self._backend.get, key)
-        record = _entries(text)
-        return record[0] if record else None
+        return _entries(text)
+
+    async def look(self, key: str) -> Entry | None:
+        """Return the entry that a repeated call resumes."""
+        return next(iter(await self.record(key)), None)
 
     async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the records of those calls that have one."""

@@ -266,9 +266,11 @@ class MediaClient(MediaSettings):
         request = await self._request(runner, checked, extra, again=False, by_model=False, row=row)
         return replace(request, label=row)
 
-    async def _run_row(self, request: JobRequest) -> MediaResult:
-        """Run a row that was planned."""
-        return await self._runner(self._async(), None).generate(request)
+    async def _run_row(self, request: JobRequest, token: str) -> MediaResult:
+        """Run a row that was planned; its ledger entry has a token that begins with `token`."""
+        transport = self._async()
+        runner = replace(self._runner(transport, None), ledger=self._ledger(transport, token))
+        return await runner.generate(request)
 
     async def _request(
         self,

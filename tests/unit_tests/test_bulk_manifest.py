@@ -160,3 +160,9 @@ def test_a_text_that_begins_like_a_reference_is_a_text():
     assert row.params["prompt"] == "@home"
     assert not row.sources
     assert not any(isinstance(value, RowRef) for value in row.params.values())
+
+
+def test_what_is_no_rows_at_all_is_refused():
+    for wrong in (None, 5, {"model": "hy-image-lite", "prompt": "x"}):
+        with pytest.raises(InvalidRequestError, match="rows: "):
+            make_plan(wrong)
