@@ -72,7 +72,9 @@ _RESERVE = text(
 _KEEP = text(
     "INSERT INTO tokenhub_rows (run, id, key, owner, account, model, reserved, at) "
     "VALUES (:run, :id, :key, :owner, :account, :model, :cny, :at) "
-    "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account"
+    "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account, "
+    # the other driver may have given its reservation back before
+    "reserved = CASE WHEN tokenhub_rows.reserved < :cny THEN :cny ELSE tokenhub_rows.reserved END"
 )
 _GIVE_BACK = text(
     f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS} "  # noqa: S608
