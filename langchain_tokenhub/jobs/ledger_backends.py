@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import stat
@@ -198,7 +197,6 @@ def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> L
             return location
 
 
-@functools.cache
 def _database(url: str) -> LedgerBackend:
     try:
         from langchain_tokenhub.jobs.ledger_sql import SqlBackend

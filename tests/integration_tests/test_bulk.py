@@ -277,6 +277,7 @@ def test_two_people_who_start_the_same_rows_pay_once(hub, tmp_path, database):
     assert len(hub.jobs) == 12
 
 
+@pytest.mark.soak  # waits of 20 s
 def test_drivers_with_several_keys_count_each_job_once(hub, tmp_path, database):
     rows = [still(str(n)) for n in range(12)]
     assert at_once(rows, tmp_path, api_keys=KEYS, ledger=database) == [{"done": 12}] * 3
@@ -308,6 +309,7 @@ def test_a_job_that_was_accepted_again_is_collected_and_not_paid_a_third_time(hu
     assert (len(hub.jobs), shots.spent) == (2, 2.4)
 
 
+@pytest.mark.soak  # waits of 20 s
 def test_nothing_more_is_submitted_while_files_cannot_be_saved(hub, tmp_path, do):
     hub.fail("status", status=500, path="/files", times=1000)
     rows = [still(str(n)) for n in range(9)]
