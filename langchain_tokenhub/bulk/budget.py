@@ -6,25 +6,29 @@ the process. No prompt and no key is stored. This module needs SQLAlchemy, the e
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, text
+from sqlalchemy import BigInteger, Column, Connection, Float, Table, Text, TextClause, text
 
+from langchain_tokenhub.bulk.executors import Task
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 
 T = TypeVar("T")
+Reserved: TypeAlias = Literal["own", "other", "too much"]
+"""`other`: by another driver, which may run or have been killed."""
 
 MICRO = 1_000_000
 """Amounts are stored in millionths of a yuan."""
 MOST = 2**62
 """Of an amount: no budget."""
-STALE = 60.0
-"""Seconds after which a reservation without a ledger entry counts as left behind."""
+STALE = 3600.0
+"""Seconds after which a reservation without a ledger entry counts as left behind. A submit may wait
+about as long for room in a full account."""
 
 Table(
     "tokenhub_runs",
@@ -38,62 +42,51 @@ Table(
     Column("run", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("attempt", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
     Column("account", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("reserved", BigInteger, nullable=False),
     Column("error", Text),
     Column("at", Float, nullable=False),
 )
-_THIS = "run = :run AND id = :id AND key = :key AND attempt = :attempt"
+_THIS = "WHERE run = :run AND id = :id AND key = :key"
 _BEGIN = text("INSERT INTO tokenhub_runs VALUES (:run, 0) ON CONFLICT DO NOTHING")
+_LOCK = text("UPDATE tokenhub_runs SET reserved = reserved WHERE run = :run")
 _TOTAL = text("SELECT reserved FROM tokenhub_runs WHERE run = :run")
 _STALE = text(
     "DELETE FROM tokenhub_rows WHERE run = :run AND error IS NULL AND at < :at AND NOT EXISTS "
     "(SELECT 1 FROM tokenhub_calls WHERE tokenhub_calls.key = tokenhub_rows.key)"
 )
 _ROWS = text("SELECT id, key, error FROM tokenhub_rows WHERE run = :run")
-_ROW = text(f"SELECT error FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
+_ROW = text(f"SELECT error FROM tokenhub_rows {_THIS}")  # noqa: S608 - constants
 _RAISE = text(
-    "UPDATE tokenhub_runs SET reserved = reserved + :reserved "
-    "WHERE run = :run AND reserved + :reserved <= :most"
+    "UPDATE tokenhub_runs SET reserved = reserved + :cny "
+    "WHERE run = :run AND reserved + :cny <= :most"
 )
 _RESERVE = text(
-    "INSERT INTO tokenhub_rows (run, id, key, attempt, account, model, reserved, at) "
-    "VALUES (:run, :id, :key, :attempt, :account, :model, :reserved, :at) "
-    "ON CONFLICT (run, id, key, attempt) "
-    "DO UPDATE SET account = :account, reserved = :reserved, error = NULL, at = :at"
+    "INSERT INTO tokenhub_rows (run, id, key, owner, account, model, reserved, at) "
+    "VALUES (:run, :id, :key, :owner, :account, :model, :cny, :at) "
+    "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account, error = NULL, "
+    "reserved = tokenhub_rows.reserved + :cny, at = :at"
 )
-_REMOVE = text(f"DELETE FROM tokenhub_rows WHERE {_THIS}")  # noqa: S608 - a constant
-_REFUSE = text(
-    f"UPDATE tokenhub_rows SET reserved = 0, error = :error WHERE {_THIS}"  # noqa: S608 - constant
+_KEEP = text(
+    "INSERT INTO tokenhub_rows (run, id, key, owner, account, model, reserved, at) "
+    "VALUES (:run, :id, :key, :owner, :account, :model, :cny, :at) "
+    "ON CONFLICT (run, id, key) DO UPDATE SET owner = :owner, account = :account, "
+    # the other driver may have given its reservation back before
+    "reserved = CASE WHEN tokenhub_rows.reserved < :cny THEN :cny ELSE tokenhub_rows.reserved END"
 )
-_MARK = text(f"UPDATE tokenhub_rows SET error = :error WHERE {_THIS}")  # noqa: S608 - a constant
+_GIVE_BACK = text(
+    f"UPDATE tokenhub_rows SET reserved = reserved - :cny {_THIS} "  # noqa: S608
+    "AND (owner = :owner OR :again)"
+)
+_REFUSE = text(f"UPDATE tokenhub_rows SET reserved = 0, error = :error {_THIS}")  # noqa: S608
+_REMOVE = text(f"DELETE FROM tokenhub_rows {_THIS}")  # noqa: S608
+_MARK = text(f"UPDATE tokenhub_rows SET error = :error {_THIS}")  # noqa: S608
 _COUNT = text(
     "UPDATE tokenhub_runs SET reserved = (SELECT COALESCE(SUM(reserved), 0) FROM tokenhub_rows "
     "WHERE run = :run) WHERE run = :run"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reservation:
-    """The estimated price of one submit.
-
-    Args:
-        id: The row's id.
-        key: Its key in the ledger.
-        account: Hash of the key that pays.
-        model: Model id.
-        reserved: Estimated price in millionths of a yuan.
-        attempt: Distinguishes a submit on purpose from an earlier one; else empty.
-    """
-
-    id: str
-    key: str
-    account: str
-    model: str
-    reserved: int
-    attempt: str = ""
 
 
 class Budget:
@@ -112,9 +105,10 @@ class Budget:
         self._backend = backend
         self._runtime = runtime
         self._run = run
-        self._most = MOST if budget_cny is None else micro(budget_cny)
+        self._owner = secrets.token_hex(8)
+        self._most = MOST if budget_cny is None else _micro(budget_cny)
         self.spent = 0.0
-        """CNY reserved so far, by earlier processes too."""
+        """CNY reserved so far, by other processes too."""
 
     async def open(self) -> dict[tuple[str, str], str | None]:
         """Return the rows with a reservation or a failure, and the class of the failure's error.
@@ -129,37 +123,53 @@ class Budget:
             connection.execute(_COUNT, run)
             return list(connection.execute(_ROWS, run))
 
-        return {(row, key): error for row, key, error in await self._do(work)}
+        return {(row.id, row.key): row.error for row in await self._do(work)}
 
-    async def reserve(self, one: Reservation) -> bool:
-        """Reserve the price of a submit; return False if the budget does not allow it."""
-        values = {"run": self._run, "most": self._most, "at": time.time(), **asdict(one)}
+    async def reserve(self, task: Task, cny: float | None) -> Reserved:
+        """Reserve the price of a submit, if the budget allows it."""
+        values = self._values(task, cny)
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> Reserved:
+            connection.execute(_LOCK, values)
             old = connection.execute(_ROW, values).first()
-            if old is not None and old.error is None:
-                return True
+            if not task.again and old is not None and old.error is None:
+                return "other"
             if connection.execute(_RAISE, values).rowcount != 1:
-                return False
+                return "too much"
             connection.execute(_RESERVE, values)
-            return True
+            return "own"
 
         return await self._do(work)
 
-    async def release(self, one: Reservation, error: str | None = None) -> None:
-        """Give a reservation back; record the class of an error that is not to be repeated."""
-        values = {"run": self._run, "error": error, **asdict(one)}
+    async def keep(self, task: Task, cny: float | None) -> None:
+        """Count a row that another driver reserved and this one may have submitted."""
+        await self._change(_KEEP, self._values(task, cny))
 
+    async def give_back(self, task: Task, cny: float | None) -> None:
+        """Give back what this driver reserved, and no other one has kept."""
+        await self._change(_GIVE_BACK, self._values(task, cny))
+
+    async def release(self, task: Task, error: str | None = None) -> None:
+        """Free all of a row that has no job; record the class of an error not to be repeated."""
+        await self._change(_REFUSE if error else _REMOVE, self._values(task, 0.0, error))
+
+    async def mark(self, task: Task, error: str) -> None:
+        """Record the class of an error that is not to be repeated; the money is spent."""
+        await self._change(_MARK, self._values(task, 0.0, error))
+
+    async def _change(self, statement: TextClause, values: dict[str, Any]) -> None:
         def work(connection: Connection) -> None:
-            connection.execute(_REFUSE if error else _REMOVE, values)
+            connection.execute(_LOCK, values)
+            connection.execute(statement, values)
             connection.execute(_COUNT, values)
 
         await self._do(work)
 
-    async def mark(self, one: Reservation, error: str) -> None:
-        """Record the class of an error that is not to be repeated; the money is spent."""
-        values = {"run": self._run, "error": error, **asdict(one)}
-        await self._do(lambda connection: connection.execute(_MARK, values))
+    def _values(self, task: Task, cny: float | None, error: str | None = None) -> dict[str, Any]:
+        names = ("id", "key", "account", "model")
+        own = {"run": self._run, "owner": self._owner, "most": self._most, "at": time.time()}
+        amount = {"cny": _micro(cny or 0.0), "error": error, "again": task.again}
+        return {name: getattr(task, name) for name in names} | own | amount
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         def both(connection: Connection) -> tuple[T, int]:
@@ -179,6 +189,5 @@ class Budget:
         )
 
 
-def micro(cny: float) -> int:
-    """Return an amount in millionths of a yuan."""
+def _micro(cny: float) -> int:
     return round(cny * MICRO)

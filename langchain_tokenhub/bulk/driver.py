@@ -10,25 +10,28 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.bulk.budget import Budget, Reservation, micro
+from langchain_tokenhub.bulk.budget import Budget, Reserved
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
+    Result,
     Task,
     ToolSettings,
     missing_key,
     tool_for,
 )
 from langchain_tokenhub.bulk.manifest import refuse
-from langchain_tokenhub.bulk.plan import Plan, Row, with_files
+from langchain_tokenhub.bulk.options import RunOptions
+from langchain_tokenhub.bulk.plan import Row, with_files
 from langchain_tokenhub.bulk.report import Counts, Outcome, Report, State
 from langchain_tokenhub.errors import (
     CLASSES,
@@ -43,12 +46,11 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.gallery import write_gallery
-from langchain_tokenhub.jobs.ledger import Entry, Ledger
+from langchain_tokenhub.jobs.file_store import create_part, move
+from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.runner import check_folder, result_of
-from langchain_tokenhub.params import Language
-from langchain_tokenhub.tools.media_tools import MediaTool
 from langchain_tokenhub.transport import AsyncRuntime
 
 logger = logging.getLogger("langchain_tokenhub.bulk")
@@ -63,95 +65,60 @@ _CLOSING = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 """Errors after which an account gets no further row of a model."""
 _LOST = (JobNotFoundError, ResultExpiredError)
 """Errors of a job that was paid for and cannot be collected any more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """How a run goes.
-
-    Args:
-        budget_cny: What the submits may cost in all, by estimate.
-        stops: Whether nothing new is submitted after a row failed.
-        retry_failed: Whether rows that failed in an earlier run are run again.
-        again_unknown: Whether rows that may have been charged are submitted again.
-        language: Of the gallery page.
-    """
-
-    budget_cny: float | None = None
-    stops: bool = False
-    retry_failed: bool = False
-    again_unknown: bool = False
-    language: Language = "zh"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ready:
-    """A row that can run.
-
-    Args:
-        row: The row.
-        params: Its parameters, results of other rows dumped.
-        key: Its key in the ledger.
-        account: The account that submitted it; None for any.
-        attempt: Distinguishes a submit on purpose from an earlier one.
-    """
-
-    row: Row
-    params: Mapping[str, Any]
-    key: str
-    account: str | None = None
-    attempt: str = ""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a row is not done, and its record."""
-
-    error: TokenHubError
-    entry: Entry | None
-
-
-_Ended: TypeAlias = tuple[Row, State, MediaResult | TokenHubError | None, float | None]
-_End: TypeAlias = MediaResult | _Failure | None
-"""None where the budget did not allow it."""
+_Prepared: TypeAlias = tuple[Task, Entry | None] | TokenHubError
+_End: TypeAlias = tuple[Result, Entry | None] | None
+"""A row's result and, of an error, its record; None where the budget did not allow it."""
 
 
 class Driver:
     """Runs the rows of a plan.
 
     Args:
-        plan: The rows.
-        rules: How.
+        rows: The rows, checked.
+        options: How; see `RunOptions`.
         tools: How tools are made.
         accounts: The keys.
         executor: Runs the rows.
+
+    Raises:
+        InvalidRequestError: A connection field is wrong.
     """
 
     def __init__(
-        self, plan: Plan, rules: Rules, tools: ToolSettings, accounts: Accounts, executor: Executor
+        self,
+        rows: list[Row],
+        options: RunOptions,
+        tools: ToolSettings,
+        accounts: Accounts,
+        executor: Executor,
     ) -> None:
-        self.counts = Counts(rows=len(plan.rows), budget=rules.budget_cny)
-        self._rows = {row.id: row for row in plan.rows}
-        self._rules = rules
-        self._tools = tools
+        self.rows = {row.id: row for row in rows}
+        self.budget_cny = options.get("budget_cny")
+        self.counts = Counts(rows=len(rows), budget=self.budget_cny)
+        self._options = options
+        self._out = tools.out
+        self._ledger_url = tools.ledger
+        self._in_flight = tools.in_flight
         self._accounts = accounts
         self._executor = executor
-        self._missing = {row.id: len({ref.id for ref in row.sources}) for row in plan.rows}
+        make_tool = functools.partial(tool_for, tools, accounts, accounts.hashes[0])
+        kinds = {row.model: row.kind for row in rows}
+        self._planners = {model: make_tool(model, kind) for model, kind in kinds.items()}
+        self._missing: dict[str, set[str]] = {}
         self._users: dict[str, list[Row]] = {}
-        for row in plan.rows:
-            for source in dict.fromkeys(ref.id for ref in row.sources):
+        for row in rows:
+            self._missing[row.id] = {ref.id for ref in row.sources}
+            for source in self._missing[row.id]:
                 self._users.setdefault(source, []).append(row)
         self._results: dict[str, MediaResult] = {}
-        self._queues: dict[tuple[str | None, str], deque[_Ready]] = {}
-        self._parked: list[_Ready] = []
+        self._queues: dict[tuple[str, str], deque[Task]] = {}
+        self._parked: list[Task] = []
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
-        self._halted: str | None = None
+        self._halted = ""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._events: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._planners: dict[str, MediaTool] = {}
+        self._changes: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._report: Report | None = None
-        self._emit: Callable[[Outcome], object] = lambda _outcome: None
 
     async def run(self, emit: Callable[[Outcome], object]) -> None:
         """Run all rows; `emit` gets each outcome.
@@ -172,67 +139,64 @@ class Driver:
     # --- begin and end ------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        out, runtime = self._tools.out, AsyncRuntime()
-        await asyncio.to_thread(check_folder, out)
+        runtime, backend = AsyncRuntime(), SqlBackend(self._ledger_url)
+        await asyncio.to_thread(check_folder, self._out)
         await self._executor.open()
-        backend = SqlBackend(self._tools.ledger)
-        run = await asyncio.to_thread(run_id, out)
         self._ledger = Ledger(backend, runtime)
-        self._budget = Budget(backend, runtime, run, self._rules.budget_cny)
+        try:
+            run = await asyncio.to_thread(run_id, self._out)
+            self._report = await asyncio.to_thread(Report, self._out)
+        except OSError as problem:
+            reason = f"out: {problem.filename or self._out}: {problem.strerror}"
+            raise InvalidRequestError(reason, phase="not sent") from None
+        self._budget = Budget(backend, runtime, run, self.budget_cny)
         self._known = await self._budget.open()
         self.counts.spent = self._budget.spent
-        self._report = await asyncio.to_thread(Report, out)
 
     async def _check(self) -> None:
         """Read the files of all rows, and put those in line that need no other row."""
         faults: list[str] = []
-        ready: list[tuple[_Ready, TokenHubError | None]] = []
-        for row in self._rows.values():
+        ready: list[tuple[Row, Task, TokenHubError | None]] = []
+        for row in self.rows.values():
             if not row.sources:
                 try:
-                    ready.append(await self._prepared(row))
+                    ready.append((row, *await self._task(row)))
                 except TokenHubError as error:
                     faults.append(f"{row.place}: {error.message}")
-        found = await self._entries([one.key for one, _ in ready])
-        faults += [
-            f"{one.row.place}: {problem.message}"
-            for one, problem in ready
-            if problem and one.key not in found
-        ]
-        refuse(faults)
-        for one, _ in ready:
-            self._place(one, found.get(one.key))
-
-    async def _entries(self, keys: list[str]) -> dict[str, Entry]:
-        parts = [keys[n : n + LOOKED_UP] for n in range(0, len(keys), LOOKED_UP)]
         found: dict[str, Entry] = {}
-        for part in parts:
-            found |= await self._ledger.look_all(part)
-        return found
+        for first in range(0, len(ready), LOOKED_UP):
+            keys = [task.key for _, task, _ in ready[first : first + LOOKED_UP]]
+            found |= await self._ledger.look_all(keys)
+        for row, task, problem in ready:
+            if problem and task.key not in found:
+                faults.append(f"{row.place}: {problem.message}")
+        refuse(faults)
+        for _, task, _ in ready:
+            self._place(task, found.get(task.key))
 
     async def _go(self) -> None:
         self._start()
-        while self._tasks or not self._events.empty():
-            change = await self._events.get()
+        while self._tasks or not self._changes.empty():
+            change = await self._changes.get()
             change()
             self.counts.spent = self._budget.spent
             self._start()
 
     def _end_rest(self) -> None:
         """Skip what is left: the budget or an error ended the run before."""
-        for ready in self._parked:
-            self._end(ready.row, "skipped", self._over_budget(ready.row))
+        for task in self._parked:
+            error = QuotaExhaustedError(
+                f"the budget of {self.budget_cny:g} CNY does not allow "
+                f"{self.rows[task.id].cny:g} CNY more; {self._budget.spent:g} CNY are spent",
+                phase="not sent",
+                hint="raise the budget and run again",
+            )
+            self._end(task.id, "skipped", error)
         for queue in self._queues.values():
-            for ready in queue:
-                self._end(ready.row, "skipped", _not_submitted(f"row {self._halted!r} failed"))
-
-    def _over_budget(self, row: Row) -> TokenHubError:
-        return QuotaExhaustedError(
-            f"the budget of {self._rules.budget_cny:g} CNY does not allow {row.cny:g} CNY more; "
-            f"{self._budget.spent:g} CNY are spent",
-            phase="not sent",
-            hint="raise the budget and run again",
-        )
+            for task in queue:
+                self._end(task.id, "skipped", _not_submitted(self._halted))
+        while not self._changes.empty():  # rows that need those
+            self._changes.get_nowait()()
 
     async def _close(self) -> None:
         """Take nothing new; a submit under way is finished."""
@@ -245,66 +209,69 @@ class Driver:
 
     def _write_gallery(self) -> None:
         try:
-            write_gallery(self._tools.out, language=self._rules.language)
+            write_gallery(self._out, language=self._options.get("language", "zh"))
         except OSError as problem:
             warn_user(f"the gallery page was not written: {problem.strerror or problem}")
 
     # --- rows that wait for others ------------------------------------------------------------
 
-    async def _prepared(self, row: Row) -> tuple[_Ready, TokenHubError | None]:
-        """Return a row with its key, and what is wrong with its files."""
+    async def _task(self, row: Row) -> tuple[Task, TokenHubError | None]:
+        """Return a row as a task, and what is wrong with its files."""
         params = with_files(row.params, lambda id_: self._results[id_].model_dump(mode="json"))
-        if row.model not in self._planners:
-            first = self._accounts.hashes[0]
-            self._planners[row.model] = tool_for(
-                self._tools, self._accounts, first, row.model, row.kind
-            )
-        request: JobRequest = await self._planners[row.model]._plan_row(row.id, params, row.extra)
-        return _Ready(row=row, params=params, key=request.key), request.problem
+        request = await self._planners[row.model]._plan_row(row.id, params, row.extra)
+        task = Task(
+            id=row.id,
+            key=request.key,
+            model=row.model,
+            kind=row.kind,
+            params=params,
+            extra=row.extra,
+        )
+        return task, request.problem
 
-    async def _resolve(self, row: Row) -> tuple[_Ready, Entry | None] | TokenHubError:
+    async def _prepare(self, row: Row) -> _Prepared:
         try:
-            ready, problem = await self._prepared(row)
-            entry = await self._ledger.look(ready.key)
+            task, problem = await self._task(row)
+            entry = await self._ledger.look(task.key)
         except TokenHubError as error:
             return error
-        return problem if problem and entry is None else (ready, entry)
+        return problem if problem and entry is None else (task, entry)
 
-    def _resolved(self, row: Row, found: tuple[_Ready, Entry | None] | TokenHubError) -> None:
+    def _prepared(self, row: Row, found: _Prepared) -> None:
         if isinstance(found, TokenHubError):
-            self._end(row, "failed", found)
+            self._end(row.id, "failed", found)
         else:
             self._place(*found)
 
-    def _place(self, ready: _Ready, entry: Entry | None) -> None:
+    def _place(self, task: Task, entry: Entry | None) -> None:
         """End a row that has ended before, or put it in line."""
-        row, job = ready.row, entry.job if entry else None
-        failed = None if self._rules.retry_failed else self._known.get((row.id, ready.key))
+        job = entry.job if entry else None
+        failed = self._known.get((task.id, task.key))
         if job and is_saved(job):
-            self._end(row, "done", result_of(job), cny=self._cny(ready))
-        elif failed:
+            self._end(task.id, "done", result_of(job), self._cny(task))
+        elif failed and not self._options.get("retry_failed"):
             error = _failed_before(failed, job)
-            self._end(row, "failed", error, cny=self._cny(ready), is_new=False)
-        elif entry is None or self._is_submitted_again(ready, entry):
-            attempt = secrets.token_hex(8) if entry else ""
-            self._line((None, row.model), replace(ready, attempt=attempt))
+            self._end(task.id, "failed", error, self._cny(task), is_new=False)
+        elif entry is None or self._is_submitted_again(task, entry):
+            replaced = entry.token if entry else None
+            self._line(replace(task, again=bool(entry), replaced=replaced))
         elif entry.account not in self._accounts.hashes:
-            self._end(row, "failed", missing_key(entry.account, entry.job))
+            self._end(task.id, "failed", missing_key(entry.account, entry.job))
         else:
-            self._line((entry.account, row.model), replace(ready, account=entry.account))
+            self._line(replace(task, account=entry.account))
 
-    def _line(self, name: tuple[str | None, str], ready: _Ready) -> None:
-        self._queues.setdefault(name, deque()).append(ready)
+    def _line(self, task: Task) -> None:
+        self._queues.setdefault((task.account, task.model), deque()).append(task)
 
-    def _is_submitted_again(self, ready: _Ready, entry: Entry) -> bool:
+    def _is_submitted_again(self, task: Task, entry: Entry) -> bool:
         if entry.job is None:
-            return self._rules.again_unknown and entry.is_abandoned
+            return self._options.get("again") == "unknown" and entry.is_abandoned
         lost = {error.__name__ for error in _LOST}
-        return self._known.get((ready.row.id, ready.key)) in lost
+        return self._known.get((task.id, task.key)) in lost
 
-    def _cny(self, ready: _Ready) -> float | None:
+    def _cny(self, task: Task) -> float | None:
         """Return the estimate of a row, or 0 if another run submitted it."""
-        return ready.row.cny if (ready.row.id, ready.key) in self._known else 0.0
+        return self.rows[task.id].cny if (task.id, task.key) in self._known else 0.0
 
     # --- rows that run ------------------------------------------------------------------------
 
@@ -312,188 +279,176 @@ class Driver:
         """Start rows while there is room, those that have jobs already first."""
         for model in dict.fromkeys(model for _, model in self._queues):
             for account in self._accounts.hashes:
-                while (ready := self._next(account, model)) is not None:
+                while (task := self._next(account, model)) is not None:
                     self._running[account, model] += 1
                     self.counts.running += 1
-                    self._spawn(
-                        self._work(ready, account), functools.partial(self._worked, ready, account)
-                    )
+                    ended = functools.partial(self._ended, task, account)
+                    self._spawn(self._run(task, account), ended)
         self._end_closed()
 
-    def _next(self, account: str, model: str) -> _Ready | None:
+    def _next(self, account: str, model: str) -> Task | None:
         if (account, model) in self._closed:
             return None
-        owners = [account] if self._halted is not None else [account, None]
-        for queue in (self._queues.get((owner, model)) for owner in owners):
-            if queue and self._running[account, model] < self._quota(queue[0].row):
+        for owner in [account] if self._halted else [account, ""]:
+            queue = self._queues.get((owner, model))
+            if queue and self._running[account, model] < self._quota(queue[0]):
                 return queue.popleft()
         return None
 
-    def _quota(self, row: Row) -> int:
-        return self._tools.in_flight or row.facts.max_in_flight
+    def _quota(self, task: Task) -> int:
+        return self._in_flight or self.rows[task.id].facts.max_in_flight
 
     def _end_closed(self) -> None:
         """Fail the rows that no account takes any more."""
         for (account, model), queue in self._queues.items():
             accounts = [account] if account else self._accounts.hashes
-            errors = [self._closed.get((one, model)) for one in accounts]
-            while queue and all(errors):
-                self._end(queue.popleft().row, "failed", errors[0])
+            closed = [self._closed[one, model] for one in accounts if (one, model) in self._closed]
+            while queue and len(closed) == len(accounts):
+                self._end(queue.popleft().id, "failed", closed[0])
 
     def _spawn(self, work: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
         def ended(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
             if not task.cancelled():
-                self._events.put_nowait(lambda: then(task.result()))
+                self._changes.put_nowait(lambda: then(task.result()))
 
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(ended)
 
-    async def _work(self, ready: _Ready, account: str) -> _End:
-        row = ready.row
-        one = Reservation(
-            id=row.id,
-            key=ready.key,
-            account=account,
-            model=row.model,
-            reserved=micro(row.cny or 0.0),
-            attempt=ready.attempt,
-        )
-        if ready.account is None:
-            if not await self._budget.reserve(one):
+    async def _run(self, task: Task, account: str) -> _End:
+        """Reserve the price of a row that has no job yet, run it, and settle the price."""
+        reserved: Reserved | None = None
+        is_new, task = not task.account, replace(task, account=account, token=secrets.token_hex(8))
+        if is_new:
+            reserved = await self._budget.reserve(task, self.rows[task.id].cny)
+            if reserved == "too much":
                 return None
-            self._known[row.id, ready.key] = None
-        result = await self._repeated(ready, account)
-        if isinstance(result, MediaResult):
-            return result
-        entry = await self._ledger.look(ready.key)
-        await self._settle(one, result, entry)
-        return _Failure(result, entry)
+            self._known[task.id, task.key] = None
+        result = await self._run_repeatedly(task)
+        if isinstance(result, MediaResult) and not is_new:
+            return result, None
+        record = await self._ledger.record(task.key)
+        await self._settle(task, reserved, result, record)
+        return result, next(iter(record), None)
 
-    async def _repeated(self, ready: _Ready, account: str) -> MediaResult | TokenHubError:
+    async def _run_repeatedly(self, task: Task) -> Result:
         """Run a row, and repeat it after a passing trouble: a ledger pays it once."""
-        task = Task(
-            id=ready.row.id,
-            key=ready.key,
-            model=ready.row.model,
-            kind=ready.row.kind,
-            params=ready.params,
-            extra=ready.row.extra,
-            account=account,
-            again=bool(ready.attempt),
-        )
         for pause in PAUSES:
             result = await self._executor.run(task)
-            if isinstance(result, MediaResult) or not _is_passing(result):
+            if not _is_passing(result):
                 return result
-            logger.info("row %s is repeated in %g s: %s", task.id, pause, result)
+            logger.info("row %s is repeated in %g s", task.id, pause)
             await asyncio.sleep(pause)
             task = replace(task, again=task.again and result.job is None)
         return await self._executor.run(task)
 
-    async def _settle(self, one: Reservation, error: TokenHubError, entry: Entry | None) -> None:
+    async def _settle(
+        self, task: Task, reserved: Reserved | None, result: Result, record: Record
+    ) -> None:
         """Give back what was not spent, and record an error that is not to be repeated."""
-        name = type(error).__name__
-        by_other = entry is not None and entry.account not in {"", one.account}
-        is_open = isinstance(error, SubmissionUnknownError) or error.job is not None
-        if by_other or (one.attempt and not is_open):
-            await self._budget.release(one)
-        elif entry is None:
-            is_sent = error.phase != "not sent"  # else the next run may fare better
-            is_final = is_sent and not _is_passing(error) and not isinstance(error, _CLOSING)
-            await self._budget.release(one, name if is_final else None)
-            self._known.pop((one.id, one.key), None)
-        elif isinstance(error, _LOST):
-            await self._budget.mark(one, name)
+        cny, name = self.rows[task.id].cny, type(result).__name__
+        if any(entry.token.startswith(task.token) for entry in record):
+            if reserved == "other":
+                await self._budget.keep(task, cny)
+        elif record and reserved == "own":  # another run or driver submitted it
+            await self._budget.give_back(task, cny)
+        elif not record and isinstance(result, TokenHubError):
+            await self._budget.release(task, name if _is_final(result) else None)
+            self._known.pop((task.id, task.key), None)
+        if record and isinstance(result, _LOST):
+            await self._budget.mark(task, name)
 
-    def _worked(self, ready: _Ready, account: str, end: _End) -> None:
-        self._running[account, ready.row.model] -= 1
+    def _ended(self, task: Task, account: str, end: _End) -> None:
+        self._running[account, task.model] -= 1
         self.counts.running -= 1
         match end:
             case None:
-                self._parked.append(ready)
-            case MediaResult():
-                self._end(ready.row, "done", end, cny=self._cny(ready))
-            case _Failure(entry=Entry(account=str() as other) as entry) if other not in {
-                "",
-                account,
-            }:
-                self._place(ready, entry)  # another worker submitted it with another key
-            case _Failure(error=error, entry=entry):
-                self._failed(ready, account, error, entry)
+                self._parked.append(task)
+            case MediaResult() as result, _:
+                self._end(task.id, "done", result, self._cny(task))
+                if any(file.path is None for file in result.files):
+                    self._halt(f"the files of row {task.id!r} could not be saved")
+            case _, Entry() as entry if _is_other(entry, account):
+                self._place(replace(task, again=False), entry)
+            case TokenHubError() as error, entry:
+                self._failed(task, account, error, entry)
 
-    def _failed(
-        self, ready: _Ready, account: str, error: TokenHubError, entry: Entry | None
-    ) -> None:
+    def _failed(self, task: Task, account: str, error: TokenHubError, entry: Entry | None) -> None:
         if entry is None:  # money may have come back
             for parked in self._parked:
-                self._line((None, parked.row.model), parked)
+                self._line(parked)
             self._parked.clear()
         if entry is None and isinstance(error, _CLOSING):
-            self._closed[account, ready.row.model] = error
-            self._queues.setdefault((None, ready.row.model), deque()).appendleft(ready)
+            self._closed[account, task.model] = error
+            self._queues.setdefault(("", task.model), deque()).appendleft(task)
             return
-        state: State = "unknown" if isinstance(error, SubmissionUnknownError) else "failed"
-        self._end(ready.row, state, error, cny=self._cny(ready) if entry else 0.0)
-        if self._rules.stops and self._halted is None:
-            self._halted = ready.row.id
+        state: State = "failed"
+        if isinstance(error, SubmissionUnknownError):
+            state = "unknown"
+            error.hint = "see the console's usage; --again unknown (again='unknown') pays anew"
+        self._end(task.id, state, error, self._cny(task) if entry else 0.0)
+        if self._options.get("on_error") == "stop":
+            self._halt(f"row {task.id!r} failed")
+
+    def _halt(self, reason: str) -> None:
+        """Submit nothing new; what has a job is collected."""
+        self._halted = self._halted or reason
 
     def _end(
         self,
-        row: Row,
+        row_id: str,
         state: State,
-        found: MediaResult | TokenHubError | None,
+        found: Result,
         cny: float | None = 0.0,
         *,
         is_new: bool = True,
     ) -> None:
         """Report how a row ended; a row that needs it becomes ready, or is skipped."""
-        ends: deque[_Ended] = deque([(row, state, found, cny)])
-        while ends:
-            row, state, found, cny = ends.popleft()
-            result = found if isinstance(found, MediaResult) else None
-            error = found if isinstance(found, TokenHubError) else None
-            outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
-            setattr(self.counts, state, getattr(self.counts, state) + 1)
-            if self._report is not None and is_new:
-                self._report.add(outcome, row.model)
-            self._emit(outcome)
-            users = self._users.pop(row.id, [])
-            if result is not None:
-                self._release(row, users, result)
-            else:
-                ends.extend(self._skipped(row, users))
+        result = found if isinstance(found, MediaResult) else None
+        error = found if isinstance(found, TokenHubError) else None
+        outcome = Outcome(id=row_id, state=state, result=result, error=error, cny=cny)
+        self.counts.add(outcome)
+        if self._report is not None and is_new:
+            self._report.add(outcome, self.rows[row_id].model)
+        self._emit(outcome)
+        users = self._users.pop(row_id, [])
+        if result is not None and users:
+            self._results[row_id] = result
+        for row in users:
+            self._source_ended(row, row_id, is_done=result is not None)
 
-    def _release(self, row: Row, users: list[Row], result: MediaResult) -> None:
-        if users:
-            self._results[row.id] = result
-        for user in users:
-            self._missing[user.id] -= 1
-            if self._missing[user.id] == 0:
-                self._spawn(self._resolve(user), functools.partial(self._resolved, user))
-
-    def _skipped(self, row: Row, users: list[Row]) -> Iterator[_Ended]:
-        for user in users:
-            if self._missing[user.id] >= 0:
-                self._missing[user.id] = -1
-                yield (
-                    user,
-                    "skipped",
-                    _not_submitted(f"it needs row {row.id!r}, which is not done"),
-                    0.0,
-                )
+    def _source_ended(self, row: Row, source: str, *, is_done: bool) -> None:
+        missing = self._missing.get(row.id)
+        if missing is None:  # it was skipped
+            return
+        missing.discard(source)
+        if not is_done:
+            del self._missing[row.id]
+            error = _not_submitted(f"it needs row {source!r}, which is not done")
+            self._changes.put_nowait(lambda: self._end(row.id, "skipped", error))
+        elif not missing:
+            self._spawn(self._prepare(row), functools.partial(self._prepared, row))
 
 
 def run_id(out: Path) -> str:
     """Return the id of the run in a folder, which is written once."""
     file = out / RUN_FILE
-    try:
-        with file.open("x") as opened:
-            opened.write(secrets.token_hex(8))
-    except FileExistsError:
-        pass
-    return file.read_text("ascii").strip()
+    if not file.exists():
+        part = create_part(out, RUN_FILE)
+        part.write_text(secrets.token_hex(8), "ascii")
+        try:
+            move(part, file)
+        except FileExistsError:
+            part.unlink()
+    run = file.read_text("ascii", errors="replace").strip()
+    if re.fullmatch("[0-9a-f]{16}", run):
+        return run
+    raise InvalidRequestError(
+        f"out: {str(file)!r} is damaged",
+        phase="not sent",
+        hint="remove it: the next run then counts what it spends from 0",
+    )
 
 
 def is_saved(job: Job) -> bool:
@@ -506,8 +461,20 @@ def is_saved(job: Job) -> bool:
     )
 
 
-def _is_passing(error: TokenHubError) -> bool:
-    return isinstance(error, RETRYABLE) and not isinstance(error, RuntimeError)
+def _is_passing(result: Result) -> bool:
+    if isinstance(result, MediaResult):
+        return any(file.path is None and file.url for file in result.files)
+    return isinstance(result, RETRYABLE) and not isinstance(result, RuntimeError)
+
+
+def _is_final(error: TokenHubError) -> bool:
+    """Return True if the next run would fare no better."""
+    return error.phase != "not sent" and not _is_passing(error) and not isinstance(error, _CLOSING)
+
+
+def _is_other(entry: Entry, account: str) -> bool:
+    """Return True if another worker submitted it with another key."""
+    return entry.account not in {"", account}
 
 
 def _failed_before(name: str, job: Job | None) -> TokenHubError:

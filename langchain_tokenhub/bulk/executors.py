@@ -12,18 +12,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from langchain_tokenhub.catalogue import Kind
-from langchain_tokenhub.errors import AuthenticationError, JobRef, TokenHubError
+from langchain_tokenhub.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    JobRef,
+    TokenHubError,
+)
 from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.settings import KEY_VARIABLES
-from langchain_tokenhub.tools.client import RowCall, row_call
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 
 logger = logging.getLogger("langchain_tokenhub.bulk")
@@ -44,8 +48,10 @@ class Task:
         kind: The model's kind.
         params: Parameters; results of other rows are dumped.
         extra: Fields for the body, unchecked.
-        account: Hash of the key that pays.
+        account: Hash of the key that pays; empty while any may.
         again: Whether to submit although the ledger has an entry.
+        replaced: That entry's token; where it has another by then, nothing is submitted.
+        token: Begin of the token of the entry that the task makes.
     """
 
     id: str
@@ -54,10 +60,13 @@ class Task:
     kind: Kind
     params: Mapping[str, Any]
     extra: Mapping[str, Any] | None
-    account: str
+    account: str = ""
     again: bool = False
+    replaced: str | None = None
+    token: str = ""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs tasks, many at one time."""
 
@@ -110,9 +119,13 @@ class Accounts:
 
     @classmethod
     def from_environment(cls, keys_file: Path | None = None) -> Accounts:
-        """Return the accounts of a file with a key a line, else those of the environment."""
+        """Return the accounts of a file with a key a line, else those of the environment.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
         if keys_file is not None:
-            lines = keys_file.read_text("utf-8-sig").splitlines()
+            lines = keys_file.read_text("utf-8-sig", errors="replace").splitlines()
             return cls(line for line in lines if not line.lstrip().startswith("#"))
         if several := os.environ.get(KEYS_VARIABLE, "").strip():
             return cls(several.split(","))
@@ -127,7 +140,7 @@ class Accounts:
         """Return the key of an account.
 
         Raises:
-            AuthenticationError: It is not given here.
+            AuthenticationError: It is not given on this machine.
         """
         if (key := self._keys.get(account)) is not None:
             return key
@@ -147,29 +160,42 @@ def missing_key(account: str, job: JobRef | None = None) -> AuthenticationError:
 def tool_for(
     settings: ToolSettings, accounts: Accounts, account: str, model: str, kind: Kind
 ) -> MediaTool:
-    """Return the tool that runs a model's rows with an account's key."""
-    return TOOLS[kind](
-        model=model,
-        api_key=accounts.key(account),
-        save_to=settings.out,
-        ledger=settings.ledger,
-        max_in_flight=settings.in_flight,
-        **settings.options,
-    )
+    """Return the tool that runs a model's rows with an account's key.
+
+    Raises:
+        InvalidRequestError: A connection field is wrong.
+    """
+    fields = {"api_key": accounts.key(account), "save_to": settings.out, "ledger": settings.ledger}
+    fields |= {"max_in_flight": settings.in_flight, **settings.options}
+    try:
+        return TOOLS[kind](model=model, **fields)
+    except ValidationError as problem:
+        raise wrong_option(problem) from None
+
+
+def wrong_option(problem: ValidationError) -> InvalidRequestError:
+    """Return the error for an option that cannot be; its value, perhaps a key, is not quoted."""
+    first = problem.errors(include_input=False, include_url=False)[0]
+    return InvalidRequestError(f"{first['loc'][0]}: {first['msg']}", phase="not sent")
 
 
 async def run_task(tool: MediaTool, task: Task) -> Result:
     """Run a task with its tool; whatever goes wrong is returned."""
-    token = row_call.set(RowCall(task.id, task.key))
     try:
-        return await tool.agenerate(**task.params, extra=task.extra, again=task.again)
+        request = await tool._plan_row(task.id, task.params, task.extra)
+        if request.key != task.key:
+            return InvalidRequestError(
+                f"row {task.id!r}: a file of it changed since the rows were checked",
+                phase="not sent",
+                hint="nothing was sent or charged; run again",
+            )
+        request = replace(request, again=task.again, replaced=task.replaced)
+        return await tool._run_row(request, task.token)
     except TokenHubError as error:
         return error
     except Exception as problem:
         logger.exception("row %s failed", task.id)
         return TokenHubError(f"unexpected {type(problem).__name__}; see the log")
-    finally:
-        row_call.reset(token)
 
 
 class LocalExecutor(Executor):

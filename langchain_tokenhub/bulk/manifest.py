@@ -74,6 +74,9 @@ def read_manifest(rows: Rows, faults: list[str]) -> Manifest:
     Raises:
         InvalidRequestError: The file cannot be read.
     """
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable | Path):
+        text = f"rows: {type(rows).__name__}; a file's path or several mappings are needed"
+        raise InvalidRequestError(text, phase="not sent")
     if not isinstance(rows, str | Path):
         found = [_checked(f"row {n}", row, faults) for n, row in enumerate(rows, 1)]
         return Manifest(rows=[row for row in found if row], folder=Path.cwd())

@@ -1,6 +1,6 @@
 """Checks the rows of a manifest and plans them as a graph. Nothing is read or sent.
 
-`Plan.table` estimates what they cost and how long they take.
+`estimates` tells what they cost and how long they take.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from langchain_tokenhub.bulk.manifest import Manifest, RawRow, Rows, column, parsed, read_manifest
 from langchain_tokenhub.bulk.manifest import refuse as refuse_faults
@@ -39,7 +39,8 @@ from langchain_tokenhub.params import (
 )
 from langchain_tokenhub.tools.prices import estimate_price
 
-Prices: TypeAlias = float | Mapping[str, float] | None
+Cny: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Prices: TypeAlias = Cny | Mapping[str, Cny] | None
 """CNY of a job: for each model without a known price, or by model in place of the known ones."""
 
 OWN_COLUMNS = ("id", "model", "kind", "extra")
@@ -119,18 +120,12 @@ class Estimate:
     hours: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The rows in the order of the manifest."""
-
-    rows: list[Row] = field(default_factory=list)
-
-    def table(self, accounts: int = 1, in_flight: int | None = None) -> list[Estimate]:
-        """Return an estimate for each model."""
-        by_model: dict[str, list[Row]] = {}
-        for row in self.rows:
-            by_model.setdefault(row.model, []).append(row)
-        return [_estimate(rows, accounts, in_flight) for rows in by_model.values()]
+def estimates(rows: list[Row], accounts: int = 1, in_flight: int | None = None) -> list[Estimate]:
+    """Return what the rows of each model cost, and how long they take on so many accounts."""
+    by_model: dict[str, list[Row]] = {}
+    for row in rows:
+        by_model.setdefault(row.model, []).append(row)
+    return [_estimate(rows, accounts, in_flight) for rows in by_model.values()]
 
 
 def _estimate(rows: list[Row], accounts: int, in_flight: int | None) -> Estimate:
@@ -146,8 +141,8 @@ def _estimate(rows: list[Row], accounts: int, in_flight: int | None) -> Estimate
     )
 
 
-def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False) -> Plan:
-    """Read and check all rows.
+def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False) -> list[Row]:
+    """Read and check all rows, and return them in the order of the manifest.
 
     Args:
         rows: The manifest.
@@ -172,7 +167,7 @@ def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False)
     for row in by_id.values():
         faults += _wrong_sources(row, by_id)
     refuse_faults(faults or _circles(by_id))
-    return Plan(rows=list(by_id.values()))
+    return list(by_id.values())
 
 
 def _names(raw: RawRow) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import MediaResult
 
@@ -59,6 +60,10 @@ class Counts:
     skipped: int = 0
     spent: float = 0.0
 
+    def add(self, outcome: Outcome) -> None:
+        """Count a row that ended."""
+        setattr(self, outcome.state, getattr(self, outcome.state) + 1)
+
     @property
     def ended(self) -> int:
         """Number of rows that have ended."""
@@ -84,21 +89,17 @@ class Report:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._file = (out / FILE).open("a+b")
-        self._known = set(self._jobs())
-
-    def _jobs(self) -> list[tuple[str, str]]:
-        """Return row and job of the rows that are done, and end a line that was cut off."""
-        self._file.seek(0)
-        found, line = [], b"\n"
-        for line in self._file:
-            with suppress(ValueError, KeyError, TypeError):
-                row = json.loads(line)
-                if row["state"] == "done":
-                    found.append((row["row"], row["job"]))
-        if not line.endswith(b"\n"):
+        self._known: set[tuple[str, str]] = set()
+        self._file = (out / FILE).open("ab", buffering=0)
+        line = b"\n"
+        with (out / FILE).open("rb") as lines:
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
+                    row = json.loads(line)
+                    if row["state"] == "done":
+                        self._known.add((row["row"], row["job"]))
+        if not line.endswith(b"\n"):  # it was cut off
             self._file.write(b"\n")
-        return found
 
     def add(self, outcome: Outcome, model: str) -> None:
         """Append a row's outcome."""
@@ -106,8 +107,10 @@ class Report:
         if done in self._known:
             return
         line = json.dumps(self._facts(outcome, model), ensure_ascii=False, default=str)
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        except OSError as problem:
+            warn_user(f"row {outcome.id!r} is not in {FILE}: {problem.strerror}")
 
     def _facts(self, outcome: Outcome, model: str) -> dict[str, Any]:
         result, error = outcome.result, outcome.error

@@ -3,82 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
-import threading
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Unpack
 
 from langchain_tokenhub.bulk.executors import Accounts, Executor, LocalExecutor, ToolSettings
 from langchain_tokenhub.bulk.manifest import Rows
-from langchain_tokenhub.bulk.plan import Prices, make_plan
+from langchain_tokenhub.bulk.options import (
+    ExecutorName,
+    RunOptions,
+    ToolOptions,
+    accounts_of,
+    checked_options,
+    keys_file_of,
+)
+from langchain_tokenhub.bulk.plan import make_plan
 from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
-from langchain_tokenhub.params import Language
-from langchain_tokenhub.settings import SiteName
+from langchain_tokenhub.transport.http.threads import start_thread
 from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
 
 if TYPE_CHECKING:
     from langchain_tokenhub.bulk.driver import Driver
 
 LEDGER_FILE = "ledger.sqlite"
-ExecutorName: TypeAlias = Literal["local", "ray"]
 _TICK = 0.5
 """Seconds after which a waiting main thread looks for Ctrl-C, which Windows needs."""
-
-
-class ToolOptions(TypedDict, total=False):
-    """How the rows' tools connect and wait; see the tools' fields of the same names."""
-
-    site: SiteName
-    base_url: str | Sequence[str] | None
-    timeout: float | None
-    max_retries: int
-    wait_timeout: float | None
-
-
-class RunOptions(ToolOptions, total=False):
-    """What `run` and `arun` take.
-
-    Args:
-        budget_cny: CNY that the submits of all runs with this `out` may cost by estimate, from 0.
-        executor: `local` for this process, `ray` for a Ray cluster, or an `Executor`.
-        ledger: Database URL; None is an SQLite file in `out`.
-        on_error: `stop` submits nothing new after a row failed.
-        price_cny: CNY of a job of each model without a known price; or by model, in place of it.
-        in_flight: Jobs at once per account and model, from 1; None is the catalogue's quota.
-        api_keys: Keys that share the rows; else those of `keys_file` or the environment
-            (`TOKENHUB_API_KEYS`, separated by commas, then `TOKENHUB_API_KEY`).
-        keys_file: File with a key a line.
-        retry_failed: Whether rows that failed in an earlier run are run again.
-        again: `unknown` submits rows again that may have been charged already.
-        language: Of the gallery page.
-    """
-
-    budget_cny: float | None
-    executor: ExecutorName | Executor
-    ledger: str | None
-    on_error: Literal["continue", "stop"]
-    price_cny: Prices
-    in_flight: int | None
-    api_keys: Sequence[str | SecretStr] | None
-    keys_file: str | Path | None
-    retry_failed: bool
-    again: Literal["unknown"] | None
-    language: Language
 
 
 def run(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Run:
@@ -113,11 +69,13 @@ def arun(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Async
     return AsyncRun(_driver(rows, Path(out), options))
 
 
-def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
-    budget = options.get("budget_cny")
-    _check(budget, options)
-    prices = options.get("price_cny")
-    plan = make_plan(rows, price_cny=prices, has_budget=budget is not None)
+def _driver(rows: Rows, out: Path, given: RunOptions) -> Driver:
+    options = checked_options(given)
+    plan = make_plan(
+        rows,
+        price_cny=options.get("price_cny"),
+        has_budget=options.get("budget_cny") is not None,
+    )
     out = out.expanduser().absolute()
     ledger = options.get("ledger") or f"sqlite:///{out / LEDGER_FILE}"
     if "://" not in ledger:
@@ -127,58 +85,27 @@ def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
             hint="use sqlite:///path/to/file.db or postgresql+psycopg://user@host/name",
         )
     backend_for(ledger)  # raises if SQLAlchemy is missing, which the driver imports
-    from langchain_tokenhub.bulk.driver import Driver, Rules
+    from langchain_tokenhub.bulk.driver import Driver
 
-    given: Any = options
+    names = ToolOptions.__annotations__
     tools = ToolSettings(
         out=out,
         ledger=ledger,
         in_flight=options.get("in_flight"),
-        options={name: given[name] for name in ToolOptions.__annotations__ if name in given},
+        options={name: value for name, value in options.items() if name in names},
     )
     accounts = accounts_of(options)
-    rules = Rules(
-        budget_cny=budget,
-        stops=options.get("on_error") == "stop",
-        retry_failed=options.get("retry_failed", False),
-        again_unknown=options.get("again") == "unknown",
-        language=options.get("language", "zh"),
-    )
-    executor = _executor(options.get("executor", "local"), tools, accounts, _keys_file(options))
-    return Driver(plan, rules, tools, accounts, executor)
-
-
-def accounts_of(options: RunOptions) -> Accounts:
-    """Return the accounts whose keys are given."""
-    keys = options.get("api_keys")
-    if keys is not None:
-        return Accounts(key if isinstance(key, str) else key.get_secret_value() for key in keys)
-    return Accounts.from_environment(_keys_file(options))
-
-
-def _keys_file(options: RunOptions) -> Path | None:
-    keys_file = options.get("keys_file")
-    return Path(keys_file).expanduser().absolute() if keys_file else None
+    executor = options.get("executor", "local")
+    if isinstance(executor, str):
+        executor = _executor(executor, tools, accounts, keys_file_of(options))
+    return Driver(plan, options, tools, accounts, executor)
 
 
 def _executor(
-    executor: ExecutorName | Executor,
-    tools: ToolSettings,
-    accounts: Accounts,
-    keys_file: Path | None,
+    name: ExecutorName, tools: ToolSettings, accounts: Accounts, keys_file: Path | None
 ) -> Executor:
-    match executor:
-        case "local":
-            return LocalExecutor(tools, accounts)
-        case "ray":
-            return _ray_executor(tools, accounts, keys_file)
-        case str():
-            raise InvalidRequestError(f"executor: {executor!r} is not known", phase="not sent")
-        case _:
-            return executor
-
-
-def _ray_executor(tools: ToolSettings, accounts: Accounts, keys_file: Path | None) -> Executor:
+    if name == "local":
+        return LocalExecutor(tools, accounts)
     try:
         from langchain_tokenhub.bulk.ray_executor import RayExecutor
     except ModuleNotFoundError:
@@ -190,26 +117,11 @@ def _ray_executor(tools: ToolSettings, accounts: Accounts, keys_file: Path | Non
     return RayExecutor(tools, accounts, keys_file)
 
 
-def _check(budget: float | None, options: RunOptions) -> None:
-    in_flight = options.get("in_flight")
-    if budget is not None and not 0 <= budget < float("inf"):  # also refuses NaN
-        raise InvalidRequestError(f"budget_cny: {budget} is not an amount in CNY", phase="not sent")
-    if in_flight is not None and in_flight < 1:
-        raise InvalidRequestError(f"in_flight: {in_flight}, at least 1 is needed", phase="not sent")
-    choices: dict[str, tuple[Any, ...]] = {
-        "on_error": (None, "continue", "stop"),
-        "again": (None, "unknown"),
-    }
-    for name, allowed in choices.items():
-        if (value := options.get(name)) not in allowed:
-            raise InvalidRequestError(f"{name}: {value!r} is not known", phase="not sent")
-
-
 class AsyncRun(Counts):
     """An async iterable of outcomes, with the counts so far. It is iterated once."""
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__(rows=driver.counts.rows, budget=driver.counts.budget)
+        super().__init__(rows=len(driver.rows), budget=driver.budget_cny)
         driver.counts = self
         self._outcomes = _outcomes(driver)
 
@@ -243,7 +155,7 @@ class Run(Counts):
     """
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__(rows=driver.counts.rows, budget=driver.counts.budget)
+        super().__init__(rows=len(driver.rows), budget=driver.budget_cny)
         driver.counts = self
         self._outcomes = _iterate(driver)
 
@@ -256,58 +168,30 @@ class Run(Counts):
 
 
 def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
-    ended: SimpleQueue[Outcome | None] = SimpleQueue()
-    thread = _LoopThread(driver.run(ended.put), functools.partial(ended.put, None))
+    outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
+    cancel: Future[Callable[[], object]] = Future()
+    ended: Future[None] = Future()
+
+    async def work() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task  # noqa: S101 - it runs in one
+        cancel.set_result(functools.partial(loop.call_soon_threadsafe, task.cancel))
+        await driver.run(outcomes.put)
+
+    ended.add_done_callback(lambda _: outcomes.put(None))
+    start_thread(lambda: asyncio.run(work()), ended)
     try:
-        while (outcome := _next(ended)) is not None:
+        while (outcome := _next(outcomes)) is not None:
             yield outcome
-        thread.join()
     finally:
-        thread.stop()
-    thread.raise_error()
+        if not ended.done():
+            with suppress(RuntimeError):  # the loop has just ended
+                cancel.result()()
+            concurrent.futures.wait([ended], INTERRUPT_GRACE + 2)
+    ended.result()
 
 
-def _next(ended: SimpleQueue[Outcome | None]) -> Outcome | None:
+def _next(outcomes: SimpleQueue[Outcome | None]) -> Outcome | None:
     while True:
         with suppress(Empty):
-            return ended.get(timeout=_TICK)
-
-
-class _LoopThread(threading.Thread):
-    """Runs a coroutine in an event loop of its own."""
-
-    def __init__(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
-        super().__init__(name="tokenhub-bulk", daemon=True)
-        self._work = work
-        self._then = then
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._main())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-            self._error = error
-        finally:
-            self._then()
-
-    async def _main(self) -> None:
-        self._task = asyncio.current_task()
-        await self._work
-
-    def stop(self) -> None:
-        """Cancel the work, and wait for submits that are under way."""
-        if self.is_alive() and self._task is not None:
-            with suppress(RuntimeError):  # the loop has just ended
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            self.join(INTERRUPT_GRACE + 2)
-
-    def raise_error(self) -> None:
-        """Raise what the work raised."""
-        if self._error is not None:
-            raise self._error
+            return outcomes.get(timeout=_TICK)

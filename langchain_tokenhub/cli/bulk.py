@@ -15,7 +15,7 @@ from langchain_tokenhub.errors import AuthenticationError
 
 if TYPE_CHECKING:
     from langchain_tokenhub.bulk import Outcome, Run
-    from langchain_tokenhub.bulk.runs import RunOptions
+    from langchain_tokenhub.bulk.options import RunOptions
 
 _ORDER = (7, 6, 5, 2, 3, 4, exit_codes.NOT_SAVED, 1)
 """Exit codes, the most important first."""
@@ -95,18 +95,18 @@ def _prices(options: argparse.Namespace, console: Console) -> float | dict[str, 
 
 
 def _estimate(options: argparse.Namespace, console: Console) -> int:
-    from langchain_tokenhub.bulk.plan import make_plan
-    from langchain_tokenhub.bulk.runs import accounts_of
+    from langchain_tokenhub.bulk.options import accounts_of, checked_options
+    from langchain_tokenhub.bulk.plan import estimates, make_plan
 
-    given = _run_options(options, console)
+    given = checked_options(_run_options(options, console))
     try:
         accounts = len(accounts_of(given).hashes)
     except AuthenticationError:
         accounts = 1
-    plan = make_plan(
+    rows = make_plan(
         options.rows, price_cny=given.get("price_cny"), has_budget=options.budget is not None
     )
-    table = plan.table(accounts, options.in_flight)
+    table = estimates(rows, accounts, options.in_flight)
     if console.as_json:
         console.write_json([vars(one) for one in table])
         return 0
@@ -116,7 +116,7 @@ def _estimate(options: argparse.Namespace, console: Console) -> int:
     known = [one.cny for one in table if one.cny is not None]
     total = sum(known) if len(known) == len(table) else None
     hours = max(one.hours for one in table)
-    last = [translate("col-total"), str(len(plan.rows)), _amount(total), f"{hours:.2f}"]
+    last = [translate("col-total"), str(len(rows)), _amount(total), f"{hours:.2f}"]
     console.write_table([[translate(head) for head in heads], *lines, last])
     console.write_message(translate("bulk-estimates", accounts=accounts))
     return 0

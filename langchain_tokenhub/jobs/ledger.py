@@ -97,8 +97,13 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _with_claim(record: Record, claim: Entry) -> Record:
-    return (*record, claim) if claim.again or not record else record
+def _with_claim(record: Record, claim: Entry, replaced: str | None) -> Record:
+    """Return a record with a claim, or the same if another call is in its way."""
+    if not record:
+        return (claim,)
+    is_pending = any(entry.is_pending and not entry.is_abandoned for entry in record)
+    is_taken = replaced is not None and (is_pending or record[0].token != replaced)
+    return (*record, claim) if claim.again and not is_taken else record
 
 
 def _with_outcome(record: Record, own: Entry) -> Record:
@@ -137,18 +142,27 @@ class Ledger:
         backend: Where the records are.
         runtime: Waits.
         account: Hash of the key that pays; records of other accounts are not returned.
+        token: Begin of the call's token.
     """
 
-    def __init__(self, backend: LedgerBackend, runtime: Runtime, account: str = "") -> None:
+    def __init__(
+        self, backend: LedgerBackend, runtime: Runtime, account: str = "", token: str = ""
+    ) -> None:
         self._backend = backend
         self._runtime = runtime
         self._account = account
-        self._token = secrets.token_hex(8)
+        self._token = f"{token}{secrets.token_hex(8)}"
+        self._texts: dict[str, str | None] = {}
+        self._links: set[str] = set()
+
+    async def record(self, key: str) -> Record:
+        """Return all that is known of a call."""
+        self._texts[key] = text = await self._do(self._backend.get, key)
+        return _entries(text)
 
     async def look(self, key: str) -> Entry | None:
-        """Return the first entry of a call's record."""
-        record = await self._do(lambda: _entries(self._backend.get(key)))
-        return record[0] if record else None
+        """Return the entry that a repeated call resumes."""
+        return next(iter(await self.record(key)), None)
 
     async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the records of those calls that have one."""
@@ -171,11 +185,17 @@ class Ledger:
                 is accepted.
         """
         entry = self._entry(key, request, again=again)
-        is_interrupted = threading.Event()
+        replaced = request.replaced if request else None
+        is_interrupted, is_claimed = threading.Event(), threading.Event()
+
+        def add(record: Record) -> Record:
+            after = _with_claim(record, entry, replaced)
+            is_claimed.set() if after is not record else is_claimed.clear()
+            return after
 
         def claim() -> Record:
-            found = self._change(key, functools.partial(_with_claim, claim=entry))
-            if is_interrupted.is_set():  # no caller waits for this thread
+            found = self._change(key, add)
+            if is_interrupted.is_set():  # nobody waits for this thread any more
                 self._drop(key)
             return found
 
@@ -186,7 +206,7 @@ class Ledger:
             with suppress(TokenHubError):
                 await self._do(self._drop, key)
             raise
-        return found[0] if found and not again else None
+        return None if is_claimed.is_set() else found[0]
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; a failure only warns, because the job is paid for."""
@@ -262,11 +282,13 @@ class Ledger:
         return Entry(at=datetime.now(UTC), request=request, **fields)
 
     def _change(self, key: str, change: _Change) -> Record:
-        return change_record(self._backend, key, change)
+        return change_record(self._backend, key, change, self._texts)
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
-        remove_entries(self._backend, key, lambda e: e.token == self._token and e.is_pending)
+        self._change(
+            key, functools.partial(_without, drop=lambda e: e.token == self._token and e.is_pending)
+        )
 
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, strip_signature(link)])}"
@@ -278,8 +300,9 @@ class Ledger:
         problem_text = f"a link of job {job.id} is not in the ledger"
         for file in job.files:
             for one in filter(None, (file, file.preview)):
-                if one.url and one.source:
-                    link = self._link_key(one.url)
+                link = self._link_key(one.url) if one.url and one.source else None
+                if link and link not in self._links:
+                    self._links.add(link)
                     await self._try(problem_text, self._backend.replace, link, None, one.source)
 
     async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
@@ -347,13 +370,28 @@ def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], boo
     change_record(backend, key, functools.partial(_without, drop=drop))
 
 
-def change_record(backend: LedgerBackend, key: str, change: _Change) -> Record:
-    """Replace a record by what `change` makes of it; return what it was before."""
+def change_record(
+    backend: LedgerBackend, key: str, change: _Change, texts: dict[str, str | None] | None = None
+) -> Record:
+    """Replace a record by what `change` makes of it; return what it was before.
+
+    Args:
+        backend: Where it is.
+        key: The call.
+        change: The change.
+        texts: Records as they were last read or written, which are not read again.
+    """
+    texts = {} if texts is None else texts
     for _ in range(MAX_RETRIES):
-        text = backend.get(key)
+        is_read = key not in texts
+        text = backend.get(key) if is_read else texts.pop(key)
         before = _entries(text)
         after = change(before)
-        if after == before or backend.replace(key, text, _text(key, after)):
+        if after == before:
+            if is_read:
+                return before
+        elif backend.replace(key, text, new := _text(key, after)):
+            texts[key] = new
             return before
     raise TimeoutError(0, "other workers keep changing this entry")
 

@@ -31,9 +31,11 @@ CALLS = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("record", sa.Text, nullable=False),
 )
-_CLAIM = "INSERT INTO tokenhub_calls (key, record) VALUES (:key, :new) ON CONFLICT DO NOTHING"
-_CHANGE = "UPDATE tokenhub_calls SET record = :new WHERE key = :key AND record = :old"
-_REMOVE = "DELETE FROM tokenhub_calls WHERE key = :key AND record = :old"
+_CLAIM = sa.text(
+    "INSERT INTO tokenhub_calls (key, record) VALUES (:key, :new) ON CONFLICT DO NOTHING"
+)
+_CHANGE = sa.text("UPDATE tokenhub_calls SET record = :new WHERE key = :key AND record = :old")
+_REMOVE = sa.text("DELETE FROM tokenhub_calls WHERE key = :key AND record = :old")
 _SHOWN = re.compile(
     "Connection refused|timeout expired|password authentication failed|no password supplied"
     "|does not exist|starting up|shutting down|too many clients"
@@ -76,7 +78,7 @@ class SqlBackend:
     def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
         if old is None and new is None:
             return True
-        statement = sa.text(_CLAIM if old is None else _REMOVE if new is None else _CHANGE)
+        statement = _CLAIM if old is None else _REMOVE if new is None else _CHANGE
         known = {name: value for name, value in (("old", old), ("new", new)) if value is not None}
         attempts = []
 

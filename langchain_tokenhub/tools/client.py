@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -35,24 +35,6 @@ from langchain_tokenhub.transport import SyncRuntime, Transport, iterate_sync, r
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
 
-
-@dataclass(frozen=True)
-class RowCall:
-    """A call that is one row of many jobs.
-
-    Its key is without an account, because several accounts share the rows.
-
-    Args:
-        id: The row's id; its files are named after it.
-        key: The call's key as it was planned; empty while that is done.
-    """
-
-    id: str
-    key: str = ""
-
-
-row_call: ContextVar[RowCall | None] = ContextVar("tokenhub_row_call", default=None)
-"""The row that runs."""
 
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
@@ -309,14 +291,38 @@ class MediaClient(MediaSettings):
         """Return the parameters as the model's class, or raise `InvalidRequestError`."""
         cls = params_class(self.model, self.kind)
         try:
-            with suppress_warnings() if row_call.get() else nullcontext():  # they were planned
-                return cls(**params)
+            return cls(**params)
         except ValidationError as error:
             problem = explain(error, model=self.model)
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
+    async def _plan_row(self, row: str, params: Mapping[str, Any], extra: Extra) -> JobRequest:
+        """Return the request of a row of many jobs, without sending it.
+
+        Its files are named after the row, and its key is without an account, because several
+        accounts share the rows.
+        """
+        runner = self._runner(self._async(), None)
+        with suppress_warnings():  # they were shown when the rows were checked
+            checked = self._check_params(params)
+        request = await self._request(runner, checked, extra, again=False, by_model=False, row=row)
+        return replace(request, label=row)
+
+    async def _run_row(self, request: JobRequest, token: str) -> MediaResult:
+        """Run a row that was planned; its ledger entry has a token that begins with `token`."""
+        transport = self._async()
+        runner = replace(self._runner(transport, None), ledger=self._ledger(transport, token))
+        return await runner.generate(request)
+
     async def _request(
-        self, runner: JobRunner, checked: MediaParams, extra: Extra, *, again: bool, by_model: bool
+        self,
+        runner: JobRunner,
+        checked: MediaParams,
+        extra: Extra,
+        *,
+        again: bool,
+        by_model: bool,
+        row: str | None = None,
     ) -> JobRequest:
         if price := estimate_price(self.model, dict(checked)):
             runner.reporter.span.price = price.low, price.high
@@ -329,46 +335,25 @@ class MediaClient(MediaSettings):
         )
         sent, call = await reader.read(checked)
         body = {**sent, **(extra or {})}
-        row = row_call.get()
-        prompt = body.get("prompt") or body.get("template")
-        label = (row.id if row else prompt) or self._facts().tool_name
+        label = body.get("prompt") or body.get("template") or self._facts().tool_name
         return JobRequest(
             body=body,
             label=str(label),
-            key=self._ledger_key({**call, **(extra or {})}),
+            key=self._ledger_key({**call, **(extra or {})}, row),
             again=again,
             problem=next(iter(reader.problems), None),
         )
 
-    def _ledger_key(self, call: Mapping[str, Any]) -> str:
+    def _ledger_key(self, call: Mapping[str, Any], row: str | None) -> str:
         """Return the key of this call: the request, inside a graph with thread and tool call."""
         if self.ledger is None:
             return ""
-        if (row := row_call.get()) is not None:
-            return self._row_key(row, call)
+        if row is not None:
+            return key_of(self.model, self._origins(), call, "row", row)
         thread = ensure_config().get("configurable", {}).get("thread_id")
         tool_call = call_id.get()
         scope = (str(thread), tool_call) if thread and tool_call else ()
         return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
-
-    def _row_key(self, row: RowCall, call: Mapping[str, Any]) -> str:
-        key = key_of(self.model, self._origins(), call, "row", row.id)
-        if row.key and row.key != key:
-            raise InvalidRequestError(
-                f"row {row.id!r}: a file of it changed since the rows were checked",
-                phase="not sent",
-                hint="nothing was sent or charged; run again",
-            )
-        return key
-
-    async def _plan_row(self, row_id: str, params: Mapping[str, Any], extra: Extra) -> JobRequest:
-        """Return the request of a row, with its key, without sending it."""
-        token = row_call.set(RowCall(row_id))
-        try:
-            runner, checked = self._runner(self._async(), None), self._check_params(params)
-            return await self._request(runner, checked, extra, again=False, by_model=False)
-        finally:
-            row_call.reset(token)
 
     def _runner(
         self,

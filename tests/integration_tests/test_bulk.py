@@ -242,7 +242,7 @@ def test_a_row_is_collected_with_the_key_that_submitted_it(hub, tmp_path, do):
     found, _ = do([still("a")], tmp_path, api_keys=[KEYS[1]])
     assert isinstance(found["a"].error, AuthenticationError)
     assert found["a"].error.job.id == first["a"].result.job.id
-    found, _ = do([still("a")], tmp_path, api_keys=reversed(KEYS))
+    found, _ = do([still("a")], tmp_path, api_keys=KEYS[::-1])
     assert found["a"].result.files[0].path.is_file()
     assert len(submits(hub)) == 1
     polls = {r.headers["authorization"] for r in hub.requests if r.path.endswith("/query")}
@@ -261,14 +261,71 @@ def test_keys_come_from_a_file_or_the_environment(hub, tmp_path, do, monkeypatch
         do([still("a")], tmp_path / "3")
 
 
-def test_two_people_who_start_the_same_rows_pay_once(hub, tmp_path):
+def at_once(rows, out, number=3, **options):
+    """Run the same rows in several drivers at once; return the states of each."""
+    with ThreadPoolExecutor(number) as pool:
+        ended = pool.map(lambda _: by_run(rows, out, **options)[0], range(number))
+        return [Counter(states(found).values()) for found in ended]
+
+
+def test_two_people_who_start_the_same_rows_pay_once(hub, tmp_path, database):
     rows = [still(str(n)) for n in range(12)]
-    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
-    for outs in (("same", "same"), ("one", "other")):
-        with ThreadPoolExecutor(2) as pool:
-            ended = pool.map(lambda out: by_run(rows, tmp_path / out, ledger=url)[0], outs)
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.map(lambda out: by_run(rows, tmp_path / out, ledger=database)[0], "ab")
         assert [Counter(states(found).values()) for found in ended] == [{"done": 12}] * 2
-    assert len(submits(hub)) == 12
+    assert at_once(rows, tmp_path / "a", ledger=database) == [{"done": 12}] * 3
+    assert len(hub.jobs) == 12
+
+
+@pytest.mark.soak  # waits of 20 s
+def test_drivers_with_several_keys_count_each_job_once(hub, tmp_path, database):
+    rows = [still(str(n)) for n in range(12)]
+    assert at_once(rows, tmp_path, api_keys=KEYS, ledger=database) == [{"done": 12}] * 3
+    _, shots = by_run(rows, tmp_path, api_keys=KEYS, ledger=database)
+    assert (len(hub.jobs), shots.spent) == (12, 14.4)
+
+
+def test_drivers_that_submit_unknown_rows_again_pay_once_more(hub, tmp_path, database):
+    hub.fail("lost-answer", times=4)
+    rows = [still(str(n)) for n in range(6)]
+    by_run(rows, tmp_path, ledger=database)
+    jobs = len(hub.jobs)
+    unknown = sum(
+        one.state == "unknown" for one in by_run(rows, tmp_path, ledger=database)[0].values()
+    )
+    at_once(rows, tmp_path, again="unknown", ledger=database)
+    found, shots = by_run(rows, tmp_path, again="unknown", ledger=database)
+    assert set(states(found).values()) == {"done"}
+    assert len(hub.jobs) == jobs + unknown
+    assert round(shots.spent, 2) == round(1.2 * (6 + unknown), 2)
+
+
+def test_a_job_that_was_accepted_again_is_collected_and_not_paid_a_third_time(hub, tmp_path, do):
+    hub.fail("lost-answer")
+    do([still("a")], tmp_path)
+    hub.fail("status", status=503, path="/v1/api/image/query", times=3)
+    found, shots = do([still("a")], tmp_path, again="unknown", max_retries=0)
+    assert states(found) == {"a": "done"}
+    assert (len(hub.jobs), shots.spent) == (2, 2.4)
+
+
+@pytest.mark.soak  # waits of 20 s
+def test_nothing_more_is_submitted_while_files_cannot_be_saved(hub, tmp_path, do):
+    hub.fail("status", status=500, path="/files", times=1000)
+    rows = [still(str(n)) for n in range(9)]
+    found, _ = do(rows, tmp_path, in_flight=1, max_retries=0)
+    assert Counter(states(found).values()) == {"done": 1, "skipped": 8}
+    assert "could not be saved" in str(next(one.error for one in found.values() if one.error))
+    hub.recover()
+    found, _ = do(rows, tmp_path)
+    assert all(file.path for one in found.values() for file in one.result.files)
+    assert len(hub.jobs) == 9
+
+
+def test_an_unknown_row_says_how_it_is_submitted_again(hub, tmp_path, do):
+    hub.fail("lost-answer")
+    for _ in range(2):
+        assert "--again unknown" in str(do([still("a")], tmp_path)[0]["a"].error)
 
 
 def test_a_run_stops_after_an_error_where_that_is_asked(hub, tmp_path, do):
@@ -343,6 +400,23 @@ def test_a_torn_report_is_mended(hub, tmp_path, do):
     assert len(lines) == 3
 
 
+def test_strange_files_in_the_folder_are_no_obstacle_or_a_clear_error(hub, tmp_path, do):
+    (tmp_path / "report.jsonl").write_bytes(b'\xff\n5\n{"state": "done", "row": [], "job": {}}')
+    assert states(do([still("a")], tmp_path)[0]) == {"a": "done"}
+    (tmp_path / ".tokenhub-run").write_bytes(b"")
+    with pytest.raises(InvalidRequestError, match="tokenhub-run' is damaged"):
+        do([still("a")], tmp_path)
+    (tmp_path / "out" / "report.jsonl").mkdir(parents=True)
+    with pytest.raises(InvalidRequestError, match="Is a directory"):
+        do([still("a")], tmp_path / "out")
+    assert len(hub.jobs) == 1
+
+
+def test_one_key_may_be_given_as_text(hub, tmp_path, do):
+    do([still("a")], tmp_path, api_keys=KEYS[0])
+    assert {r.headers["authorization"] for r in submits(hub)} == {f"Bearer {KEYS[0]}"}
+
+
 def test_a_database_that_cannot_be_used_is_told_before_anything_is_sent(hub, tmp_path, do):
     with pytest.raises(InvalidRequestError, match="not the URL of a database"):
         do([still("a")], tmp_path, ledger=str(tmp_path / "folder"))
@@ -360,6 +434,17 @@ def test_wrong_settings_are_refused(hub, tmp_path, do):
         {"on_error": "explode"},
         {"again": "all"},
         {"executor": "threads"},
+        {"executor": object()},
+        {"budget_cny": 1e30},
+        {"in_flight": 1.5},
+        {"price_cny": -1},
+        {"price_cny": {"ep-1": float("nan")}},
+        {"wait_timeout": -1},
+        {"base_url": "nowhere"},
+        {"api_keys": [None]},
+        {"keys_file": "none.txt"},
+        {"ledger": 5},
+        {"budget": 5},
     ):
         with pytest.raises(InvalidRequestError, match=next(iter(wrong))):
             do([still("a")], tmp_path, **wrong)
@@ -371,7 +456,7 @@ def test_a_killed_reservation_without_a_submit_is_given_back(hub, tmp_path, do):
     with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
         (run_id,) = database.execute("SELECT run FROM tokenhub_runs").fetchone()
         database.execute(
-            "INSERT INTO tokenhub_rows VALUES (?, 'x', 'k', '', '', 'm', 5000000, NULL, 0)",
+            "INSERT INTO tokenhub_rows VALUES (?, 'x', 'k', 'o', '', 'm', 5000000, NULL, 0)",
             [run_id],
         )
     database.close()

@@ -15,7 +15,7 @@ from langchain_tokenhub.bulk.plan import RowRef, make_plan
 def plan(text, folder, name="shots.csv"):
     file = folder / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return make_plan(str(file)).rows
+    return make_plan(str(file))
 
 
 def faults(rows, **options):
@@ -50,7 +50,7 @@ def test_a_chinese_column_means_what_the_model_has():
         {"模型": model, "提示词": prompt, "图片": "@b"}
         for model, prompt in (("hy-image-v3.0", "x"), ("hy-3d-3.0", None), ("yt-video-2.0", None))
     ]
-    found = make_plan([*rows, {"id": "b", "model": "hy-image-v3.0", "prompt": "y"}]).rows
+    found = make_plan([*rows, {"id": "b", "model": "hy-image-v3.0", "prompt": "y"}])
     assert [ref.field for row in found for ref in row.sources] == ["images", "image_url", "image"]
 
 
@@ -133,15 +133,13 @@ def test_broken_tables_are_named_by_line(tmp_path):
 def test_standard_input_is_a_manifest(monkeypatch):
     data = io.BytesIO('{"model": "hy-image-lite", "prompt": "雨"}'.encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
-    (row,) = make_plan("-").rows
+    (row,) = make_plan("-")
     assert (row.place, row.params["prompt"]) == ("line 1", "雨")
 
 
 def test_an_id_from_the_content_changes_with_its_row_alone():
     def ids(*prompts):
-        return [
-            r.id for r in make_plan([{"model": "hy-image-lite", "prompt": p} for p in prompts]).rows
-        ]
+        return [r.id for r in make_plan([{"model": "hy-image-lite", "prompt": p} for p in prompts])]
 
     assert ids("a", "b") == [*ids("a"), *ids("b")]
     assert ids("a", "c")[0] == ids("a", "b")[0]
@@ -154,11 +152,17 @@ def test_double_rows_are_named():
     assert "row 2: id: 'a' is that of row 1 too" in faults(
         [{**row, "id": "a"}, {"编号": "a", **row}]
     )
-    assert len(make_plan([{**row, "id": n} for n in (1, 2)]).rows) == 2
+    assert len(make_plan([{**row, "id": n} for n in (1, 2)])) == 2
 
 
 def test_a_text_that_begins_like_a_reference_is_a_text():
-    (row,) = make_plan([{"model": "hy-image-lite", "prompt": "@home"}]).rows
+    (row,) = make_plan([{"model": "hy-image-lite", "prompt": "@home"}])
     assert row.params["prompt"] == "@home"
     assert not row.sources
     assert not any(isinstance(value, RowRef) for value in row.params.values())
+
+
+def test_what_is_no_rows_at_all_is_refused():
+    for wrong in (None, 5, {"model": "hy-image-lite", "prompt": "x"}):
+        with pytest.raises(InvalidRequestError, match="rows: "):
+            make_plan(wrong)
