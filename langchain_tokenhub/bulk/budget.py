@@ -119,6 +119,7 @@ class Budget:
 
         def work(connection: Connection) -> list[Any]:
             connection.execute(_BEGIN, run)
+            connection.execute(_LOCK, run)  # PostgreSQL sums what it sees when a statement begins
             connection.execute(_STALE, {**run, "at": time.time() - STALE})
             connection.execute(_COUNT, run)
             return list(connection.execute(_ROWS, run))

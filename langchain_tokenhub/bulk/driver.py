@@ -51,6 +51,7 @@ from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.runner import check_folder, result_of
+from langchain_tokenhub.tools.media_tools import MediaTool
 from langchain_tokenhub.transport import AsyncRuntime
 
 logger = logging.getLogger("langchain_tokenhub.bulk")
@@ -101,12 +102,13 @@ class Driver:
         self._in_flight = tools.in_flight
         self._accounts = accounts
         self._executor = executor
-        make_tool = functools.partial(tool_for, tools, accounts, accounts.hashes[0])
-        kinds = {row.model: row.kind for row in rows}
-        self._planners = {model: make_tool(model, kind) for model, kind in kinds.items()}
+        self._planners: dict[str, MediaTool] = {}
         self._missing: dict[str, set[str]] = {}
         self._users: dict[str, list[Row]] = {}
         for row in rows:
+            if row.model not in self._planners:
+                tool = tool_for(tools, accounts, accounts.hashes[0], row.model, row.kind)
+                self._planners[row.model] = tool
             self._missing[row.id] = {ref.id for ref in row.sources}
             for source in self._missing[row.id]:
                 self._users.setdefault(source, []).append(row)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -175,7 +174,7 @@ def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
     async def work() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task  # noqa: S101 - it runs in one
-        cancel.set_result(functools.partial(loop.call_soon_threadsafe, task.cancel))
+        cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
         await driver.run(outcomes.put)
 
     ended.add_done_callback(lambda _: outcomes.put(None))
