@@ -71,10 +71,13 @@ def server(
         token: Bearer token that HTTP clients must send.
 
     Raises:
-        ValueError: `approve_above` is negative or not a number.
+        ValueError: `approve_above` is negative or not a number; or the toolkit has a `budget_cny`,
+            which counts the calls of an agent's thread, and a server has none.
     """
     if approve_above is not None and not approve_above >= 0:
         raise ValueError(f"approve_above: {approve_above!r} is not an amount in CNY from 0")
+    if toolkit.budget_cny is not None:
+        raise ValueError("budget_cny: a server has no thread to count; give approve_above instead")
     shared = {name: getattr(toolkit, name) for name in JobSettings.model_fields}
     jobs = _Jobs(**shared)
     mcp = FastMCP(

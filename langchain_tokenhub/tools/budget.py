@@ -86,12 +86,12 @@ def _price(model: str, params: Mapping[str, Any]) -> float:
 
 
 def _is_free(answer: ToolMessage) -> bool:
-    """Return True if a tool's error reports that nothing was charged."""
+    """Return True if a call was refused, by whoever answered it, or was not charged."""
     match answer:
-        case ToolMessage(status="error", artifact={"charged": "no"}):
-            return True
-        case _:
+        case ToolMessage(status="error", artifact={"charged": "yes" | "maybe"}):
             return False
+        case _:  # a schema, a middleware or a person refuses without an artifact
+            return answer.status == "error"
 
 
 def with_messages(schema: type[BaseModel]) -> type[BaseModel]:

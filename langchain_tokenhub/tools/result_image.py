@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import MediaFile
 from langchain_tokenhub.transport import Runtime
 
@@ -28,7 +27,7 @@ async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
     try:
         data = await file._read(runtime)
         small = await runtime.blocking(_scale, data)
-    except (TokenHubError, OSError, ValueError, SyntaxError) as problem:  # Pillow raises the latter
+    except Exception as problem:  # noqa: BLE001 - the image is paid for, whatever Pillow raises
         warn_user(f"an image of the result is not shown to the model: {type(problem).__name__}")
         return None
     return {

@@ -77,7 +77,7 @@ class Inflater:
         self._has_begun = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the decompress bytes of `piece`."""
+        """Yield the decompressed bytes of `piece`."""
         if self._engine is None:
             yield piece
             return
@@ -123,10 +123,14 @@ async def _inflate(
         inflater.end()
 
 
-def limit_body(response: httpx.Response, seconds: float) -> bool:
-    """Limit the time for the rest of a body; return False if its transport cannot do so."""
+def limit_body(response: httpx.Response, seconds: float | None) -> bool:
+    """Limit the time for the rest of a body, in place of an earlier limit; None sets none.
+
+    Returns:
+        False if the transport of the response cannot limit it.
+    """
     limit = response.extensions.get("limit_body")
-    if limit is not None:
+    if limit is not None and seconds is not None:
         limit(seconds)
     return limit is not None
 

@@ -297,10 +297,20 @@ class StreamReader:
         if has_content:
             self._content_at, self._limit = self._fed_at, self._timeouts.content
         elif not self.is_stopped and self._fed_at - self._content_at > (self._limit or math.inf):
-            problem = f"the stream had no content for {self._limit:g} s"
-            hint = "raise `timeout` if the model may reason that long"
-            raise APITimeoutError(problem, phase="streaming", hint=hint)
+            raise self.timeout_error()
         return values
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds for which the stream may still have no content; None: for ever."""
+        if self._limit is None:
+            return None
+        return max(0.0, self._content_at + self._limit - self._now())
+
+    def timeout_error(self) -> APITimeoutError:
+        """Return the error of a stream without content."""
+        problem = f"the stream had no content for {self._limit:g} s"
+        hint = "raise `timeout` if the model may reason that long"
+        return APITimeoutError(problem, phase="streaming", hint=hint)
 
     def finish(self) -> Batch:
         """Return the last values, and set `failure` if the stream has no proper end."""
@@ -313,9 +323,15 @@ class StreamReader:
             self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
-    def resume(self) -> None:
-        """Do not count the time since `feed` returned, which the reader of the values took."""
-        self._content_at += self._now() - self._fed_at
+    def resume(self) -> float | None:
+        """Do not count the time since `feed` returned, which the reader of the values took.
+
+        Returns:
+            As `seconds_left`.
+        """
+        now = self._now()
+        self._content_at += now - self._fed_at
+        return None if self._limit is None else self._content_at + self._limit - now
 
     def _values(self, events: list[Event]) -> tuple[Batch, bool]:
         """Return the values of `events`, and whether any of them has content."""

@@ -239,7 +239,7 @@ class Attempt:
     # -- the answer -------------------------------------------------------------------------
 
     def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the decompress bytes of the body."""
+        """Yield the decompressed bytes of the body."""
         encoding = response.headers.get("content-encoding", "")
         return decompress(self.runtime.chunks(response), encoding)
 
@@ -249,8 +249,7 @@ class Attempt:
         size = 0
         limit = earliest(self._timeouts.total, self._left())
         until = None if limit is None else self.runtime.now() + limit
-        if limit is not None:
-            limit_body(response, limit)
+        limit_body(response, limit)
         try:
             async with aclosing(self._body(response)) as body:
                 async for piece in body:
@@ -322,14 +321,16 @@ class Attempt:
     async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
         """Yield values, and release the connection at the end or when closed."""
         failure: TokenHubError
+        reader: StreamReader | None = None
         try:
             if _is_stream(response):
                 reader = StreamReader(response, self._timeouts, self.runtime.now)
+                limit_body(response, reader.seconds_left())  # no piece may come at all
                 async with aclosing(self._body(response)) as pieces:
                     async for piece in pieces:
                         if values := reader.feed(piece):
                             yield values
-                            reader.resume()
+                            limit_body(response, reader.resume())
                         if reader.is_stopped:
                             break
                     if values := reader.finish():
@@ -343,7 +344,7 @@ class Attempt:
                 if isinstance(data, Events) and data.failure is not None:
                     raise data.failure
         except httpx.HTTPError as caught:
-            failure = map_error(caught, "streaming")
+            failure = _stream_failure(caught, reader)
         except TokenHubError as error:
             failure = error
         else:
@@ -364,6 +365,12 @@ class Attempt:
                     break  # more than the end of the body
         except (httpx.HTTPError, ServerError):
             return  # the answer is complete; only its connection is lost
+
+
+def _stream_failure(caught: httpx.HTTPError, reader: StreamReader | None) -> TokenHubError:
+    if reader and isinstance(caught, httpx.ReadTimeout) and reader.seconds_left() == 0:
+        return reader.timeout_error()
+    return map_error(caught, "streaming")
 
 
 @dataclass(frozen=True)

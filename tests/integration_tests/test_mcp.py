@@ -160,6 +160,11 @@ async def test_a_client_that_cannot_ask_its_user_is_refused(toolkit, hub):
     assert not hub.jobs
 
 
+def test_a_budget_of_a_thread_is_refused_as_a_server_has_none(toolkit):
+    with pytest.raises(ValueError, match="budget_cny"):
+        server(toolkit.model_copy(update={"budget_cny": 5}))
+
+
 async def test_bad_input_is_an_error_before_anybody_is_asked(toolkit, hub):
     async with client_of(toolkit, pytest.fail, approve_above=0) as client:
         result = await call(client, "tokenhub_image", prompt="雨", resolution="9:9")

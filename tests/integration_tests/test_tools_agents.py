@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -151,20 +152,52 @@ def test_progress_reaches_langchains_events(hub):
     assert found[0]["job_id"] in hub.jobs
 
 
-@pytest.mark.parametrize("face", ["stream", "astream"])
-def test_progress_reaches_langgraphs_custom_stream(hub, call, face):
-    made = graph(TokenHubVideoTool())
-    config = {"stream_mode": "custom"}
+async def _collected(stream):
+    return [one async for one in stream]
+
+
+def streamed(tool, face, mode):
+    """Run a graph with one call of a tool, and return what a stream of it gives."""
+    made, state = graph(tool), asked(tool_call(tool.name, prompt="猫"))
+    config = {"stream_mode": mode}
     if face == "stream":
-        found = list(made.stream(asked(tool_call(prompt="猫")), **config))
-    else:
+        return list(made.stream(state, **config))
+    return asyncio.run(_collected(made.astream(state, **config)))
 
-        async def collect():
-            return [one async for one in made.astream(asked(tool_call(prompt="猫")), **config)]
 
-        found = asyncio.run(collect())
+@pytest.mark.parametrize("face", ["stream", "astream"])
+def test_progress_reaches_langgraphs_custom_stream(hub, face):
+    found = streamed(TokenHubVideoTool(), face, "custom")
     assert found[-1]["type"] == "tokenhub_job"
     assert found[-1]["status"] == "completed"
+
+
+@pytest.mark.parametrize("face", ["stream", "astream"])
+def test_events_name_the_call_the_usual_seconds_and_at_the_end_the_files(hub, tmp_path, face):
+    found = streamed(Tokenhub3DTool(save_to=tmp_path), face, "custom")
+    assert {data["tool_call_id"] for data in found} == {"c1"}
+    assert all(data["expected_seconds"] > 0 for data in found)
+    assert [data for data in found if "files" in data] == found[-1:]
+    assert all(Path(file["path"]).is_file() for file in found[-1]["files"])
+    assert all(Path(file["preview"]).is_file() for file in found[-1]["files"] if file["preview"])
+    assert "q-signature" not in str(found)
+
+
+@pytest.mark.parametrize("face", ["stream", "astream"])
+def test_the_last_event_has_the_link_of_a_file_that_was_not_saved(hub, face):
+    found = streamed(TokenHubVideoTool(), face, "custom")
+    (file,) = found[-1]["files"]
+    assert file["path"] is None
+    assert file["url"].startswith(hub.url)
+
+
+@pytest.mark.parametrize("face", ["stream", "astream"])
+def test_progress_reaches_langgraphs_stream_of_tools(hub, face):
+    found = streamed(TokenHubVideoTool(), face, "tools")
+    deltas = [one["delta"] for one in found if one["event"] == "tool-output-delta"]
+    assert {delta["type"] for delta in deltas} == {"tokenhub_job"}
+    assert deltas[0]["status"] == "queued"
+    assert deltas[-1]["files"]
 
 
 def test_a_progress_function_sees_the_job_and_cannot_harm_it(hub, call, caplog):

@@ -10,10 +10,11 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from PIL import Image
 from pydantic import ValidationError
 
-from langchain_tokenhub import ChatTokenHub, TokenHubImageTool, TokenHubToolkit
+from langchain_tokenhub import ChatTokenHub, TokenHubImageTool, TokenHubToolkit, approve_above
 
 THREAD = {"configurable": {"thread_id": "1"}}
 PRICE = 1.2  # of one hy-image-v3.0, at most
@@ -80,6 +81,31 @@ def test_a_failed_call_is_not_counted(ask, hub):
     assert good.status == "success"
 
 
+def test_a_call_that_the_schema_refuses_is_not_counted(ask, hub):
+    bad = AIMessage("", tool_calls=[image_call(1, resolution="9:9")])
+    refused, good = ask(1.5, bad, turn(2))
+    assert (refused.status, good.status) == ("error", "success")
+    assert len(hub.jobs) == 1
+
+
+def test_a_call_that_a_person_rejects_is_not_counted(hub, call):
+    tools = TokenHubToolkit(models=["hy-image-v3.0"], budget_cny=1.5).get_tools()
+    agent = create_agent(
+        ChatTokenHub(model="glm-5"),
+        tools,
+        middleware=[approve_above(0, tools)],
+        checkpointer=InMemorySaver(),
+    )
+    hub.reply([turn(1), turn(2), "好了"])
+    call(agent, "invoke", {"messages": [HumanMessage("画")]}, THREAD)
+    for decision in ("reject", "approve"):
+        resume = Command(resume={"decisions": [{"type": decision}]})
+        state = call(agent, "invoke", resume, THREAD)
+    answers = [one.status for one in state["messages"] if isinstance(one, ToolMessage)]
+    assert answers == ["error", "success"]
+    assert len(hub.jobs) == 1
+
+
 def test_a_submit_that_may_have_been_charged_is_counted(ask, hub):
     hub.fail("lost-answer")
     unknown, refused = ask(1.5, turn(1), turn(2))
@@ -125,4 +151,13 @@ def test_an_image_that_cannot_be_read_leaves_the_text(hub, call):
     hub.fail("reset", path="/files", times=20)
     with pytest.warns(UserWarning, match="is not shown"):
         answer = call(tool, "invoke", {"type": "tool_call", **image_call(1)})
+    assert [block["type"] for block in answer.content] == ["text"]
+
+
+def test_an_image_that_pillow_refuses_to_open_leaves_the_text(hub, call, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow calls more a bomb
+    with pytest.warns(UserWarning, match="DecompressionBombError"):
+        answer = call(
+            TokenHubImageTool(show_result=True), "invoke", {"type": "tool_call", **image_call(1)}
+        )
     assert [block["type"] for block in answer.content] == ["text"]

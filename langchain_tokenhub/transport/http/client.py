@@ -73,12 +73,11 @@ class SyncCallerClient(CallerClient):
 
         with _map_errors():
             response = send_in_time(send, request)
-        reader = SyncReader(response.stream)
 
         async def close() -> None:
-            reader.reading.add_done_callback(lambda _: response.close())
+            response.close()
 
-        return _convert(response, reader, close)
+        return _convert(response, SyncReader(response.stream, response.extensions), close)
 
 
 class AsyncCallerClient(CallerClient):

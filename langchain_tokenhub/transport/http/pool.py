@@ -123,11 +123,12 @@ class DirectConnection:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise httpx.ReadTimeout("the response was not complete before the deadline")
-        return earliest(left, self._read_timeout)
+        limit = self._read_timeout
+        return left if limit is None or left < limit else limit
 
     def limit_body(self, seconds: float) -> None:
-        """Limit the time for the rest of this response's body."""
-        self._deadline = earliest(self._deadline, time.monotonic() + seconds)
+        """Limit the time for the rest of this response's body, in place of an earlier limit."""
+        self._deadline = time.monotonic() + seconds
 
     async def release(self) -> bool:
         """End the response, read or not; return True if another request may follow."""

@@ -68,7 +68,7 @@ class ProxyConnection:
     async def send(self, request: httpx.Request) -> ResponseHead:  # noqa: D102
         with _redact_logs(), _map_errors():
             response = send_in_time(partial(self._send, request), request)
-        self._reader = SyncReader(response.stream)
+        self._reader = SyncReader(response.stream, response.extensions)
         return ResponseHead(response.status, response.headers)
 
     def _send(self, request: httpx.Request, trace: Trace) -> Any:
@@ -93,9 +93,6 @@ class ProxyConnection:
         self._reader.limit_body(seconds)
 
     async def release(self) -> bool:  # noqa: D102
-        self._at_work = self._reader.reading
-        if not self._reader.reading.done():
-            return False
         self._reader.stream.close()
         return True
 

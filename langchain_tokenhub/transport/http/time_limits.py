@@ -6,6 +6,7 @@ Such libraries limit each read but not their sum, so a response in small pieces 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import (
@@ -15,9 +16,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
+    Mapping,
 )
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -101,17 +103,29 @@ async def send_in_time_async(
 
 
 class SyncReader:
-    """Reads a body, on another thread once its time is limited."""
+    """Reads a body; once its time is limited, another thread shuts the socket down at the deadline.
 
-    def __init__(self, stream: Iterable[bytes]) -> None:
+    A body without a socket of its own (HTTP/2, a transport that is no network) has no limit here.
+
+    Args:
+        stream: The body.
+        extensions: Those of the response, of httpx or httpcore.
+    """
+
+    def __init__(self, stream: Iterable[bytes], extensions: Mapping[str, Any]) -> None:
         self.stream = stream
+        self._socket = _own_socket(extensions)
         self._deadline: float | None = None
-        self.reading = _completed_future()
-        """The read of another thread, which may continue after the deadline."""
+        self._is_late, self._ended, self._lock = False, threading.Event(), threading.Lock()
 
     def limit_body(self, seconds: float) -> None:
-        """Limit the time for the rest of the body."""
-        self._deadline = time.monotonic() + seconds
+        """Limit the time for the rest of the body, in place of an earlier limit."""
+        is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
+        if is_first and self._socket is not None:
+            try:
+                start_thread(partial(self._shut_down_late, self._socket), Future[None]())
+            except RuntimeError as error:  # too many threads, or the interpreter ends
+                raise httpx.ReadError(str(error)) from error
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
@@ -119,22 +133,36 @@ class SyncReader:
         Raises:
             httpx.ReadTimeout: The body is not complete in time.
         """
-        pieces = iter(self.stream)
-        while (piece := self._next(pieces)) is not None:
-            yield piece
-
-    def _next(self, pieces: Iterator[bytes]) -> bytes | None:
-        if self._deadline is None:
-            return next(pieces, None)
-        reading = self.reading = Future[bytes | None]()
         try:
-            start_thread(partial(next, pieces, None), reading)
-        except RuntimeError as error:  # too many threads, or the interpreter ends
-            reading.cancel()
-            raise httpx.ReadError(str(error)) from error
-        if not wait([reading], self._deadline - time.monotonic()).done:
+            for piece in self.stream:
+                yield piece
+        except Exception:
+            if not self._is_late:
+                raise
+        finally:
+            with self._lock:  # from now on another request may use the socket
+                self._ended.set()
+        if self._is_late:  # the socket's end may look like the body's
             raise _body_too_late()
-        return reading.result()
+
+    def _shut_down_late(self, own: socket.socket) -> None:
+        while not self._ended.wait((self._deadline or 0.0) - time.monotonic()):
+            with self._lock:
+                if self._ended.is_set() or (self._deadline or 0.0) > time.monotonic():
+                    continue
+                self._is_late = True
+                with suppress(OSError):  # of the base class: TLS may be reading on its thread
+                    socket.socket.shutdown(own, socket.SHUT_RDWR)
+                return
+
+
+def _own_socket(extensions: Mapping[str, Any]) -> socket.socket | None:
+    """Return the socket that carries nothing but this response, if there is one."""
+    stream = extensions.get("network_stream")
+    if stream is None or extensions.get("http_version") == b"HTTP/2":
+        return None
+    found = stream.get_extra_info("socket")
+    return found if isinstance(found, socket.socket) else None
 
 
 class AsyncReader:
@@ -145,7 +173,7 @@ class AsyncReader:
         self._deadline: float | None = None
 
     def limit_body(self, seconds: float) -> None:
-        """Limit the time for the rest of the body."""
+        """Limit the time for the rest of the body, in place of an earlier limit."""
         self._deadline = asyncio.get_running_loop().time() + seconds
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -173,12 +201,6 @@ class AsyncReader:
             if not timeout.expired():
                 raise
             raise _body_too_late() from None
-
-
-def _completed_future() -> Future[bytes | None]:
-    ended = Future[bytes | None]()
-    ended.set_result(None)
-    return ended
 
 
 def _body_too_late() -> httpx.ReadTimeout:
