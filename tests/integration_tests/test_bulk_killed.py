@@ -9,49 +9,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from langchain_tokenhub.testing import Emulator
+from tests.bulk_jobs import KEYS, MODELS, CountingEmulator, shots
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 
 CHILD = Path(__file__).with_name("bulk_child.py")
-KEYS = "sk-canary-one,sk-canary-two"
-MODELS = {"hy-image-lite": 1, "hy-video-1.5": 5, "hy-3d-3.0": 3}
-"""Models and their quotas."""
-
-
-def shots(number):
-    return [
-        {"id": f"{model}/{n}", "model": model, "prompt": f"canary {model} {n}"}
-        for n in range(number // len(MODELS))
-        for model in MODELS
-    ]
-
-
-class CountingEmulator(Emulator):
-    """Refuses no job, and records how many of a key and model ran at one time."""
-
-    def __init__(self, **fields):
-        super().__init__(quotas=False, **fields)
-        self.most = Counter()
-
-    def accept(self, *args, **kwargs):
-        job = super().accept(*args, **kwargs)
-        self._note(job.model, job.key, len(self._in_flight[job.model, job.key]))
-        return job
-
-    @contextmanager
-    def drawing(self, row, model, key):
-        with super().drawing(row, model, key):
-            self._note(model, key, self._drawing[model, key])
-            yield
-
-    def _note(self, model, key, running):
-        self.most[model, key] = max(self.most[model, key], running)
 
 
 def child(hub, folder, *more):

@@ -20,7 +20,7 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.bulk import arun, run
 from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
-from langchain_tokenhub.testing import Emulator
+from tests.bulk_jobs import KEYS, MODELS, CountingEmulator, shots
 from tests.postgres import PASSWORD
 
 pytestmark = [
@@ -32,9 +32,6 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ra
 
 CHILD = Path(__file__).with_name("ray_child.py")
 PICTURE = "@hy-image-lite/0"
-KEYS = "sk-canary-one,sk-canary-two"
-MODELS = {"hy-image-lite": 1, "hy-video-1.5": 5, "hy-3d-3.0": 3}
-"""Models and their quotas."""
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024**2}
 ENVIRONMENT = {
     "TOKENHUB_API_KEYS": KEYS,
@@ -43,40 +40,6 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
 }
-
-
-def shots(number):
-    return [
-        {"id": f"{model}/{n}", "model": model, "prompt": f"canary {model} {n}"}
-        for n in range(number // len(MODELS))
-        for model in MODELS
-    ]
-
-
-class CountingEmulator(Emulator):
-    """Refuses no job; records how many of a key and model ran at one time; calls `accepted`."""
-
-    def __init__(self, **fields):
-        super().__init__(quotas=False, **fields)
-        self.most = Counter()
-        self.accepted = lambda _number: None
-        self._number = 0
-
-    def accept(self, *args, **kwargs):
-        job = super().accept(*args, **kwargs)
-        self._note(job.model, job.key, len(self._in_flight[job.model, job.key]))
-        return job
-
-    @contextmanager
-    def drawing(self, row, model, key):
-        with super().drawing(row, model, key):
-            self._note(model, key, self._drawing[model, key])
-            yield
-
-    def _note(self, model, key, running):
-        self.most[model, key] = max(self.most[model, key], running)
-        self._number += 1
-        self.accepted(self._number)
 
 
 @pytest.fixture(scope="module")
