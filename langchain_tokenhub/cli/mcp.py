@@ -33,9 +33,15 @@ def add_mcp(parser: Parser) -> None:
     parser.add_argument("--approve-above", type=float, metavar="CNY", help=approve)
     parser.add_argument("--http", action="store_true", help=translate("mcp-http", name=TOKEN))
     parser.add_argument("--host", default="127.0.0.1", help=translate("mcp-host"))
-    parser.add_argument("--port", type=int, default=PORT, help=translate("mcp-port"))
+    parser.add_argument("--port", type=_port, default=PORT, help=translate("mcp-port"))
     add_connection(parser)
     parser.set_defaults(run=run, json=False)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
+    return int(text)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -58,7 +64,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         **models,
         **connection(options),
     )
-    made = server(toolkit, approve_above=options.approve_above, token=token or None)
+    try:
+        made = server(toolkit, approve_above=options.approve_above, token=token or None)
+    except ValueError as problem:
+        raise UsageError(str(problem)) from None
     if options.http:
         console.write_message(translate("mcp-on", url=f"http://{options.host}:{options.port}/mcp"))
         made.run("http", show_banner=False, host=options.host, port=options.port)

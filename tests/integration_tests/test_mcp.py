@@ -100,6 +100,25 @@ def test_http_without_the_token_is_unauthorized(environment):
             assert httpx.post(url, json={}, headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--approve-above", "-1", "not an amount"),
+        ("--approve-above", "nan", "not an amount"),
+        ("--model", "gpt-4o", "not listed"),
+        ("--port", "65536", "not a port"),
+        ("--ledger", "mysql://x/y", "postgresql"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(environment, option, value, said):
+    done = subprocess.run(
+        [*COMMAND, option, value], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_http_is_not_served_without_a_token(environment):
     done = subprocess.run(
         [*COMMAND, "--http"], env=environment, capture_output=True, text=True, check=False
