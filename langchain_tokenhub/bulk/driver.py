@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.bulk.budget import Budget, Reserved
+from langchain_tokenhub.bulk.budget import Budget
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
@@ -37,6 +37,7 @@ from langchain_tokenhub.errors import (
     CLASSES,
     RETRYABLE,
     AuthenticationError,
+    BudgetExceededError,
     InvalidRequestError,
     JobNotFoundError,
     ModelNotAvailableError,
@@ -47,7 +48,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.gallery import write_gallery
 from langchain_tokenhub.jobs.file_store import create_part, move
-from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
+from langchain_tokenhub.jobs.ledger import Entry, Ledger
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.runner import check_folder, result_of
@@ -67,8 +68,10 @@ _CLOSING = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 _LOST = (JobNotFoundError, ResultExpiredError)
 """Errors of a job that was paid for and cannot be collected any more."""
 _Prepared: TypeAlias = tuple[Task, Entry | None] | TokenHubError
-_End: TypeAlias = tuple[Result, Entry | None] | None
-"""A row's result and, of an error, its record; None where the budget did not allow it."""
+_End: TypeAlias = tuple[Result, Entry | None]
+"""A row's result and, of an error, its record."""
+REFRESH = 2.0
+"""Seconds without a change after which the amount that is spent is read."""
 
 
 class Driver:
@@ -114,7 +117,7 @@ class Driver:
                 self._users.setdefault(source, []).append(row)
         self._results: dict[str, MediaResult] = {}
         self._queues: dict[tuple[str, str], deque[Task]] = {}
-        self._parked: list[Task] = []
+        self._too_dear: list[tuple[Task, BudgetExceededError]] = []
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
         self._halted = ""
@@ -146,13 +149,13 @@ class Driver:
         await self._executor.open()
         self._ledger = Ledger(backend, runtime)
         try:
-            run = await asyncio.to_thread(run_id, self._out)
+            self._run_id = await asyncio.to_thread(run_id, self._out)
             self._report = await asyncio.to_thread(Report, self._out)
         except OSError as problem:
             reason = f"out: {problem.filename or self._out}: {problem.strerror}"
             raise InvalidRequestError(reason, phase="not sent") from None
-        self._budget = Budget(backend, runtime, run, self.budget_cny)
-        self._known = await self._budget.open()
+        self._budget = Budget(backend, runtime, self._run_id)
+        self._submitted, self._failures = await self._budget.open()
         self.counts.spent = self._budget.spent
 
     async def _check(self) -> None:
@@ -179,20 +182,19 @@ class Driver:
     async def _go(self) -> None:
         self._start()
         while self._tasks or not self._changes.empty():
-            change = await self._changes.get()
-            change()
+            try:
+                async with asyncio.timeout(REFRESH):
+                    change = await self._changes.get()
+            except TimeoutError:
+                await self._budget.refresh()
+            else:
+                change()
             self.counts.spent = self._budget.spent
             self._start()
 
     def _end_rest(self) -> None:
         """Skip what is left: the budget or an error ended the run before."""
-        for task in self._parked:
-            error = QuotaExhaustedError(
-                f"the budget of {self.budget_cny:g} CNY does not allow "
-                f"{self.rows[task.id].cny:g} CNY more; {self._budget.spent:g} CNY are spent",
-                phase="not sent",
-                hint="raise the budget and run again",
-            )
+        for task, error in self._too_dear:
             self._end(task.id, "skipped", error)
         for queue in self._queues.values():
             for task in queue:
@@ -228,6 +230,9 @@ class Driver:
             kind=row.kind,
             params=params,
             extra=row.extra,
+            run=self._run_id,
+            cny=row.cny or 0.0,
+            budget_cny=self.budget_cny,
         )
         return task, request.problem
 
@@ -248,7 +253,7 @@ class Driver:
     def _place(self, task: Task, entry: Entry | None) -> None:
         """End a row that has ended before, or put it in line."""
         job = entry.job if entry else None
-        failed = self._known.get((task.id, task.key))
+        failed = self._failures.get(task.key)
         if job and is_saved(job):
             self._end(task.id, "done", result_of(job), self._cny(task))
         elif failed and not self._options.get("retry_failed"):
@@ -269,11 +274,11 @@ class Driver:
         if entry.job is None:
             return self._options.get("again") == "unknown" and entry.is_abandoned
         lost = {error.__name__ for error in _LOST}
-        return self._known.get((task.id, task.key)) in lost
+        return self._failures.get(task.key) in lost
 
     def _cny(self, task: Task) -> float | None:
-        """Return the estimate of a row, or 0 if another run submitted it."""
-        return self.rows[task.id].cny if (task.id, task.key) in self._known else 0.0
+        """Return the estimate of a row, or 0 if this run did not submit it."""
+        return self.rows[task.id].cny if task.key in self._submitted else 0.0
 
     # --- rows that run ------------------------------------------------------------------------
 
@@ -319,19 +324,16 @@ class Driver:
         task.add_done_callback(ended)
 
     async def _run(self, task: Task, account: str) -> _End:
-        """Reserve the price of a row that has no job yet, run it, and settle the price."""
-        reserved: Reserved | None = None
-        is_new, task = not task.account, replace(task, account=account, token=secrets.token_hex(8))
-        if is_new:
-            reserved = await self._budget.reserve(task, self.rows[task.id].cny)
-            if reserved == "too much":
-                return None
-            self._known[task.id, task.key] = None
-        result = await self._run_repeatedly(task)
-        if isinstance(result, MediaResult) and not is_new:
+        """Run a row, and record what it cost and an error that is not to be repeated."""
+        result = await self._run_repeatedly(replace(task, account=account))
+        error = result if isinstance(result, TokenHubError) else None
+        if error is None and task.account:  # an earlier run submitted it
             return result, None
-        record = await self._ledger.record(task.key)
-        await self._settle(task, reserved, result, record)
+        record = await self._ledger.record(task.key) if error else ()
+        is_final = isinstance(error, _LOST) if record else _is_final(error)
+        name = type(error).__name__ if is_final else None
+        change = set.add if await self._budget.settle(task.key, name) else set.discard
+        change(self._submitted, task.key)
         return result, next(iter(record), None)
 
     async def _run_repeatedly(self, task: Task) -> Result:
@@ -345,28 +347,12 @@ class Driver:
             task = replace(task, again=task.again and result.job is None)
         return await self._executor.run(task)
 
-    async def _settle(
-        self, task: Task, reserved: Reserved | None, result: Result, record: Record
-    ) -> None:
-        """Give back what was not spent, and record an error that is not to be repeated."""
-        cny, name = self.rows[task.id].cny, type(result).__name__
-        if any(entry.token.startswith(task.token) for entry in record):
-            if reserved == "other":
-                await self._budget.keep(task, cny)
-        elif record and reserved == "own":  # another run or driver submitted it
-            await self._budget.give_back(task, cny)
-        elif not record and isinstance(result, TokenHubError):
-            await self._budget.release(task, name if _is_final(result) else None)
-            self._known.pop((task.id, task.key), None)
-        if record and isinstance(result, _LOST):
-            await self._budget.mark(task, name)
-
     def _ended(self, task: Task, account: str, end: _End) -> None:
         self._running[account, task.model] -= 1
         self.counts.running -= 1
         match end:
-            case None:
-                self._parked.append(task)
+            case BudgetExceededError() as error, _:
+                self._too_dear.append((task, error))
             case MediaResult() as result, _:
                 self._end(task.id, "done", result, self._cny(task))
                 if any(file.path is None for file in result.files):
@@ -378,9 +364,9 @@ class Driver:
 
     def _failed(self, task: Task, account: str, error: TokenHubError, entry: Entry | None) -> None:
         if entry is None:  # money may have come back
-            for parked in self._parked:
-                self._line(parked)
-            self._parked.clear()
+            for waiting, _ in self._too_dear:
+                self._line(waiting)
+            self._too_dear.clear()
         if entry is None and isinstance(error, _CLOSING):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)
@@ -469,9 +455,11 @@ def _is_passing(result: Result) -> bool:
     return isinstance(result, RETRYABLE) and not isinstance(result, RuntimeError)
 
 
-def _is_final(error: TokenHubError) -> bool:
+def _is_final(error: TokenHubError | None) -> bool:
     """Return True if the next run would fare no better."""
-    return error.phase != "not sent" and not _is_passing(error) and not isinstance(error, _CLOSING)
+    if error is None or isinstance(error, _CLOSING):
+        return False
+    return error.phase != "not sent" and not _is_passing(error)
 
 
 def _is_other(entry: Entry, account: str) -> bool:

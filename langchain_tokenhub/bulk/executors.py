@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from pydantic import SecretStr, ValidationError
 
@@ -25,10 +25,14 @@ from langchain_tokenhub.errors import (
     JobRef,
     TokenHubError,
 )
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.settings import KEY_VARIABLES
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
+
+if TYPE_CHECKING:
+    from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 
 logger = logging.getLogger("langchain_tokenhub.bulk")
 
@@ -51,7 +55,9 @@ class Task:
         account: Hash of the key that pays; empty while any may.
         again: Whether to submit although the ledger has an entry.
         replaced: That entry's token; where it has another by then, nothing is submitted.
-        token: Begin of the token of the entry that the task makes.
+        run: Id of the run that pays.
+        cny: Estimated price of a submit.
+        budget_cny: CNY that the run may spend; None is any amount.
     """
 
     id: str
@@ -63,7 +69,9 @@ class Task:
     account: str = ""
     again: bool = False
     replaced: str | None = None
-    token: str = ""
+    run: str = ""
+    cny: float = 0.0
+    budget_cny: float | None = None
 
 
 @runtime_checkable
@@ -190,12 +198,19 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 hint="nothing was sent or charged; run again",
             )
         request = replace(request, again=task.again, replaced=task.replaced)
-        return await tool._run_row(request, task.token)
+        return await tool._run_row(request, _backend(tool, task))
     except TokenHubError as error:
         return error
     except Exception as problem:
         logger.exception("row %s failed", task.id)
         return TokenHubError(f"unexpected {type(problem).__name__}; see the log")
+
+
+def _backend(tool: MediaTool, task: Task) -> LedgerBackend:
+    from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
+
+    backend = cast("SqlBackend", tool.ledger)
+    return RowBackend(backend, task.run, task.key, task.cny, task.budget_cny)
 
 
 class LocalExecutor(Executor):

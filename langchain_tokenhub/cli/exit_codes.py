@@ -20,6 +20,7 @@ _EXITS: tuple[tuple[int, tuple[type[TokenHubError], ...]], ...] = (
     (7, (errors.SubmissionUnknownError,)),
     (6, (errors.JobTimeoutError,)),
     (5, (errors.JobError, errors.ContentBlockedError)),
+    (3, (errors.BudgetExceededError,)),
     (USAGE_ERROR, (errors.InvalidRequestError, errors.ModelNotAvailableError)),
     (3, (errors.AuthenticationError, errors.PermissionDeniedError, errors.QuotaExhaustedError)),
     (4, errors.RETRYABLE),

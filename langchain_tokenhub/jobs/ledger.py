@@ -142,16 +142,13 @@ class Ledger:
         backend: Where the records are.
         runtime: Waits.
         account: Hash of the key that pays; records of other accounts are not returned.
-        token: Begin of the call's token.
     """
 
-    def __init__(
-        self, backend: LedgerBackend, runtime: Runtime, account: str = "", token: str = ""
-    ) -> None:
+    def __init__(self, backend: LedgerBackend, runtime: Runtime, account: str = "") -> None:
         self._backend = backend
         self._runtime = runtime
         self._account = account
-        self._token = f"{token}{secrets.token_hex(8)}"
+        self._token = secrets.token_hex(8)
         self._texts: dict[str, str | None] = {}
         self._links: set[str] = set()
 

@@ -75,7 +75,14 @@ class SqlBackend:
         query = sa.select(CALLS.c.record).where(CALLS.c.key == key)
         return self.run(lambda connection: connection.scalar(query))
 
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
+    def replace(
+        self,
+        key: str,
+        old: str | None,
+        new: str | None,
+        also: Callable[[sa.Connection], None] | None = None,
+    ) -> bool:
+        """Replace a record, see `LedgerBackend`; `also` runs in the same transaction."""
         if old is None and new is None:
             return True
         statement = _CLAIM if old is None else _REMOVE if new is None else _CHANGE
@@ -84,7 +91,11 @@ class SqlBackend:
 
         def change(connection: sa.Connection) -> bool:
             attempts.append(key)
-            return connection.execute(statement, {"key": key, **known}).rowcount == 1
+            if connection.execute(statement, {"key": key, **known}).rowcount != 1:
+                return False
+            if also is not None:
+                also(connection)
+            return True
 
         # the first attempt may have changed the record before its connection was lost
         return self.run(change) or (len(attempts) > 1 and self.get(key) == new)

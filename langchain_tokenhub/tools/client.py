@@ -22,6 +22,7 @@ from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
@@ -308,10 +309,10 @@ class MediaClient(MediaSettings):
         request = await self._request(runner, checked, extra, again=False, by_model=False, row=row)
         return replace(request, label=row)
 
-    async def _run_row(self, request: JobRequest, token: str) -> MediaResult:
-        """Run a row that was planned; its ledger entry has a token that begins with `token`."""
+    async def _run_row(self, request: JobRequest, backend: LedgerBackend) -> MediaResult:
+        """Run a row that was planned, with its own view of the ledger's records."""
         transport = self._async()
-        runner = replace(self._runner(transport, None), ledger=self._ledger(transport, token))
+        runner = replace(self._runner(transport, None), ledger=self._ledger(transport, backend))
         return await runner.generate(request)
 
     async def _request(

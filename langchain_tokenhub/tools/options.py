@@ -93,10 +93,11 @@ class JobSettings(ConnectionSettings):
     def _recent_jobs(self) -> RecentJobs:
         return shared_recent_jobs(*self._owner())
 
-    def _ledger(self, transport: Transport, token: str = "") -> Ledger | None:
+    def _ledger(self, transport: Transport, backend: LedgerBackend | None = None) -> Ledger | None:
         if self.ledger is None:
             return None
-        return Ledger(backend_for(self.ledger), transport.runtime, self._account_hash(), token)
+        backend = backend or backend_for(self.ledger)
+        return Ledger(backend, transport.runtime, self._account_hash())
 
     def _folders(self) -> tuple[Path, ...]:
         """Return the folders whose files and sidecars belong to this object."""

@@ -15,8 +15,8 @@ import pytest
 
 from langchain_tokenhub import (
     AuthenticationError,
+    BudgetExceededError,
     InvalidRequestError,
-    QuotaExhaustedError,
     RateLimitError,
 )
 from langchain_tokenhub.bulk import arun, driver, run
@@ -202,7 +202,7 @@ def test_the_budget_is_never_passed(hub, tmp_path, do):
     assert Counter(states(found).values()) == {"done": 4, "skipped": 6}
     assert (shots.spent, round(shots.left, 2)) == (4.8, 0.2)
     error = next(one.error for one in found.values() if one.error)
-    assert isinstance(error, QuotaExhaustedError)
+    assert isinstance(error, BudgetExceededError)
     assert "the budget of 5 CNY does not allow 1.2 CNY more" in str(error)
     more, shots = do(rows, tmp_path, budget_cny=7.2)
     assert Counter(states(more).values()) == {"done": 6, "skipped": 4}
@@ -383,7 +383,7 @@ def test_no_key_is_anywhere_and_no_prompt_in_the_database(hub, tmp_path, do, cap
     found, shots = do(rows, tmp_path, api_keys=KEYS)
     assert "done" in states(found).values()
     database = b"".join(file.read_bytes() for file in tmp_path.glob("ledger.sqlite*"))
-    assert b"tokenhub_rows" in database
+    assert b"tokenhub_submits" in database
     assert b"canary" not in database
     texts = [caplog.text, repr(found), repr(shots), *(str(one.error) for one in found.values())]
     texts += [f.read_bytes().decode(errors="replace") for f in tmp_path.rglob("*") if f.is_file()]
@@ -449,18 +449,6 @@ def test_wrong_settings_are_refused(hub, tmp_path, do):
         with pytest.raises(InvalidRequestError, match=next(iter(wrong))):
             do([still("a")], tmp_path, **wrong)
     assert not hub.requests
-
-
-def test_a_killed_reservation_without_a_submit_is_given_back(hub, tmp_path, do):
-    do([still("a")], tmp_path)
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
-        (run_id,) = database.execute("SELECT run FROM tokenhub_runs").fetchone()
-        database.execute(
-            "INSERT INTO tokenhub_rows VALUES (?, 'x', 'k', 'o', '', 'm', 5000000, NULL, 0)",
-            [run_id],
-        )
-    database.close()
-    assert do([still("a"), still("b")], tmp_path, budget_cny=2.4)[1].spent == 2.4
 
 
 def test_an_entry_of_a_worker_that_may_still_wait_is_not_repeated(hub, tmp_path, do, monkeypatch):
