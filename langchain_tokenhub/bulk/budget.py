@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
@@ -81,7 +81,8 @@ class RowBackend:
         self._backend = backend
         self._key = key
         self._most = MOST if budget_cny is None else _micro(budget_cny)
-        self._values = {"run": run, "key": key, "cny": _micro(cny), "most": self._most}
+        self._cny = _micro(cny)
+        self._values = {"run": run, "key": key, "cny": self._cny, "most": self._most}
         self.get = backend.get
         self.texts = backend.texts
 
@@ -106,7 +107,7 @@ class RowBackend:
     def _spend(self, connection: Connection, token: str) -> None:
         values = {**self._values, "token": token}
         if connection.execute(_SPEND, values).rowcount != 1:
-            spent, cny = connection.scalar(_SPENT, values) or 0, self._values["cny"]
+            spent, cny = connection.scalar(_SPENT, values) or 0, self._cny
             raise BudgetExceededError(
                 f"the budget of {_cny(self._most):g} CNY does not allow {_cny(cny):g} CNY more; "
                 f"{_cny(spent):g} CNY are spent",

@@ -20,9 +20,9 @@ from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.job_span import JobSpan
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.ledger_keys import key_of
 from langchain_tokenhub.jobs.limiter import shared_limiter
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
