@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
 from langchain_tokenhub.errors import BudgetExceededError, InvalidRequestError
+from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 
@@ -86,7 +87,7 @@ class RowBackend:
         self.get = backend.get
         self.texts = backend.texts
 
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:
+    def replace(self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS) -> bool:
         """Replace a record, see `LedgerBackend`.
 
         Raises:
@@ -102,7 +103,7 @@ class RowBackend:
                 for token in before.keys() - after:
                     _refund(connection, key, token)
 
-        return self._backend.replace(key, old, new, settle if key == self._key else None)
+        return self._backend.replace(key, old, new, links, settle)
 
     def _spend(self, connection: Connection, token: str) -> None:
         values = {**self._values, "token": token}

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias, TypeVar
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
+from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, LedgerBackend, Links
 from langchain_tokenhub.jobs.ledger_keys import digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
@@ -278,8 +278,8 @@ class Ledger:
         fields |= {"token": self._token, "account": self._account, "key": key}
         return Entry(at=datetime.now(UTC), request=request, **fields)
 
-    def _change(self, key: str, change: _Change) -> Record:
-        return change_record(self._backend, key, change, self._texts)
+    def _change(self, key: str, change: _Change, links: Links = NO_LINKS) -> Record:
+        return change_record(self._backend, key, change, self._texts, links)
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
@@ -292,24 +292,18 @@ class Ledger:
 
     async def _record(self, key: str, job: Job, change: _Change) -> None:
         """Record a job, and the links to its files: a later input may be such a link."""
-        if not await self._try(f"job {job.id} is not in the ledger", self._change, key, change):
-            return
-        problem_text = f"a link of job {job.id} is not in the ledger"
-        for file in job.files:
-            for one in filter(None, (file, file.preview)):
-                link = self._link_key(one.url) if one.url and one.source else None
-                if link and link not in self._links:
-                    self._links.add(link)
-                    await self._try(problem_text, self._backend.replace, link, None, one.source)
+        files = [one for file in job.files for one in (file, file.preview) if one]
+        links = {self._link_key(one.url): one.source for one in files if one.url and one.source}
+        new = {link: source for link, source in links.items() if link not in self._links}
+        self._links |= new.keys()
+        await self._try(f"job {job.id} is not in the ledger", self._change, key, change, new)
 
-    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
-        """Call `function`, and only warn if it fails; return True if it succeeded."""
+    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> None:
+        """Call `function`, and only warn if it fails."""
         try:
             await self._do(function, *args)
         except TokenHubError as problem:
             warn_user(f"{problem_text}: {problem.message}")
-            return False
-        return True
 
     async def _do(self, function: Callable[..., T], *args: Any) -> T:
         try:
@@ -368,7 +362,11 @@ def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], boo
 
 
 def change_record(
-    backend: LedgerBackend, key: str, change: _Change, texts: dict[str, str | None] | None = None
+    backend: LedgerBackend,
+    key: str,
+    change: _Change,
+    texts: dict[str, str | None] | None = None,
+    links: Links = NO_LINKS,
 ) -> Record:
     """Replace a record by what `change` makes of it; return what it was before.
 
@@ -377,6 +375,7 @@ def change_record(
         key: The call.
         change: The change.
         texts: Records as they were last read or written, which are not read again.
+        links: Records of links to create with it.
     """
     texts = {} if texts is None else texts
     for _ in range(MAX_RETRIES):
@@ -387,7 +386,7 @@ def change_record(
         if after == before:
             if is_read:
                 return before
-        elif backend.replace(key, text, new := _text(key, after)):
+        elif backend.replace(key, text, new := _text(key, after), links):
             texts[key] = new
             return before
     raise TimeoutError(0, "other workers keep changing this entry")

@@ -7,16 +7,19 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from langchain_core.stores import BaseStore
 
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.file_store import move
 
+Links: TypeAlias = Mapping[str, str]
+NO_LINKS: Links = MappingProxyType({})
 MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
 
@@ -28,8 +31,14 @@ class LedgerBackend(Protocol):
     def get(self, key: str) -> str | None:
         """Return the record, or None."""
 
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:
+    def replace(self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS) -> bool:
         """Write `new` in place of `old` in one step; None stands for no record.
+
+        Args:
+            key: The call.
+            old: Its record.
+            new: Its next record.
+            links: Records of links, which are created where there are none.
 
         Returns:
             False if the record was not `old`; nothing was changed.
@@ -53,7 +62,9 @@ class FolderBackend:
     def get(self, key: str) -> str | None:  # noqa: D102
         return _read(self._file(key))
 
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
+    def replace(  # noqa: D102
+        self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS
+    ) -> bool:
         file = self._file(key)
         with _part(file, new) as part:
             if old is None:
@@ -65,6 +76,8 @@ class FolderBackend:
                     file.unlink(missing_ok=True)
                 else:
                     part.replace(file)
+        for link, source in links.items():
+            self.replace(link, None, source)
         return True
 
     def texts(self) -> Iterator[str]:  # noqa: D102
@@ -85,13 +98,16 @@ class StoreBackend:
     def get(self, key: str) -> str | None:  # noqa: D102
         return _as_text(self._store.mget([f"{_NAMESPACE}/{key}"])[0])
 
-    def replace(self, key: str, old: str | None, new: str | None) -> bool:  # noqa: D102
+    def replace(  # noqa: D102
+        self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS
+    ) -> bool:
         if self.get(key) != old:
             return False
         if new is None:
             self._store.mdelete([f"{_NAMESPACE}/{key}"])
         else:
-            self._store.mset([(f"{_NAMESPACE}/{key}", new.encode())])
+            records = {key: new, **links}
+            self._store.mset([(f"{_NAMESPACE}/{k}", v.encode()) for k, v in records.items()])
         return True
 
     def texts(self) -> Iterator[str]:  # noqa: D102

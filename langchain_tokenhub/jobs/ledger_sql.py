@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.schema import CreateTable
 
 from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links
 
 T = TypeVar("T")
 
@@ -80,7 +81,8 @@ class SqlBackend:
         key: str,
         old: str | None,
         new: str | None,
-        also: Callable[[sa.Connection], None] | None = None,
+        links: Links = NO_LINKS,
+        also: Callable[[sa.Connection], None] = lambda _: None,
     ) -> bool:
         """Replace a record, see `LedgerBackend`; `also` runs in the same transaction."""
         if old is None and new is None:
@@ -93,8 +95,9 @@ class SqlBackend:
             attempts.append(key)
             if connection.execute(statement, {"key": key, **known}).rowcount != 1:
                 return False
-            if also is not None:
-                also(connection)
+            for link, source in links.items():
+                connection.execute(_CLAIM, {"key": link, "new": source})
+            also(connection)
             return True
 
         # the first attempt may have changed the record before its connection was lost

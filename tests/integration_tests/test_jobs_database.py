@@ -157,11 +157,11 @@ def stopping(postgres, monkeypatch):
     """URL of a database that stops when the first job is about to be written."""
     replace, stopped = SqlBackend.replace, []
 
-    def stop(self, key, old, new):
+    def stop(self, key, old, new, links):
         if not stopped and new and '"submitted"' in new:
             stopped.append(key)
             postgres.stop()
-        return replace(self, key, old, new)
+        return replace(self, key, old, new, links)
 
     monkeypatch.setattr(SqlBackend, "replace", stop)
     return postgres.url

@@ -318,12 +318,12 @@ def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(le
     replace = ledger._backend.replace
     overtaken = []
 
-    def late(key, old, new):
+    def late(key, old, new, links):
         if not overtaken:
             overtaken.append(1)
             run_sync(other.forget("k", JOB))
             run_sync(Ledger(ledger._backend, ScriptedRuntime()).claim("k"))
-        return replace(key, old, new)
+        return replace(key, old, new, links)
 
     ledger._backend.replace = late
     run_sync(ledger.forget("k", JOB))
