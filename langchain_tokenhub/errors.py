@@ -224,7 +224,7 @@ class ContextLengthError(InvalidRequestError, ContextOverflowError):
 
 
 class BudgetExceededError(InvalidRequestError):
-    """The call would cost more than is left of a toolkit's `budget_cny`."""
+    """The call would cost more than is left of the `budget_cny` of a toolkit or a run."""
 
 
 class ResponseFormatError(InvalidRequestError):

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -62,7 +63,7 @@ PAUSES = (5.0, 20.0, 60.0)
 LOOKED_UP = 500
 """Records that are read at one time."""
 RUN_FILE = ".tokenhub-run"
-"""Holds the run's id, which its reservations are under."""
+"""Holds the run's id, which its submits are recorded under."""
 _CLOSING = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 """Errors after which an account gets no further row of a model."""
 _LOST = (JobNotFoundError, ResultExpiredError)
@@ -117,7 +118,7 @@ class Driver:
                 self._users.setdefault(source, []).append(row)
         self._results: dict[str, MediaResult] = {}
         self._queues: dict[tuple[str, str], deque[Task]] = {}
-        self._too_dear: list[tuple[Task, BudgetExceededError]] = []
+        self._over_budget: list[tuple[Task, BudgetExceededError]] = []
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
         self._halted = ""
@@ -186,7 +187,8 @@ class Driver:
                 async with asyncio.timeout(REFRESH):
                     change = await self._changes.get()
             except TimeoutError:
-                await self._budget.refresh()
+                with suppress(InvalidRequestError):  # the database may be back at the next call
+                    await self._budget.refresh()
             else:
                 change()
             self.counts.spent = self._budget.spent
@@ -194,7 +196,7 @@ class Driver:
 
     def _end_rest(self) -> None:
         """Skip what is left: the budget or an error ended the run before."""
-        for task, error in self._too_dear:
+        for task, error in self._over_budget:
             self._end(task.id, "skipped", error)
         for queue in self._queues.values():
             for task in queue:
@@ -352,7 +354,7 @@ class Driver:
         self.counts.running -= 1
         match end:
             case BudgetExceededError() as error, _:
-                self._too_dear.append((task, error))
+                self._over_budget.append((task, error))
             case MediaResult() as result, _:
                 self._end(task.id, "done", result, self._cny(task))
                 if any(file.path is None for file in result.files):
@@ -364,9 +366,9 @@ class Driver:
 
     def _failed(self, task: Task, account: str, error: TokenHubError, entry: Entry | None) -> None:
         if entry is None:  # money may have come back
-            for waiting, _ in self._too_dear:
+            for waiting, _ in self._over_budget:
                 self._line(waiting)
-            self._too_dear.clear()
+            self._over_budget.clear()
         if entry is None and isinstance(error, _CLOSING):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)

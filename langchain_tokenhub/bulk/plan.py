@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -351,13 +352,10 @@ def _similar(model: str) -> str:
     return f"; did you mean {names[0]}?" if names else ""
 
 
+@functools.cache
 def _schemas(cls: type[BaseModel]) -> Mapping[str, Any]:
-    if cls not in _known_schemas:
-        _known_schemas[cls] = cls.model_json_schema()["properties"]
-    return _known_schemas[cls]
-
-
-_known_schemas: dict[type[BaseModel], Mapping[str, Any]] = {}
+    found: Mapping[str, Any] = cls.model_json_schema()["properties"]
+    return found
 
 
 def _price(model: str, params: Mapping[str, Any], prices: Prices) -> float | None:

@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from langchain_tokenhub import __version__
-from langchain_tokenhub.bulk.driver import RUN_FILE, is_saved, run_id
+from langchain_tokenhub.bulk.driver import RUN_FILE, is_saved
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
@@ -78,7 +78,6 @@ class RayExecutor(Executor):
         Raises:
             InvalidRequestError: Ray cannot be used, or not with this ledger.
         """
-        self._run_id = await asyncio.to_thread(run_id, self._settings.out)
         self._workers = itertools.cycle(await asyncio.to_thread(self._start_workers))
 
     def _start_workers(self) -> list[Any]:
@@ -104,7 +103,7 @@ class RayExecutor(Executor):
         method = next(self._workers).run
         if task.again:  # a second attempt could pay twice
             method = method.options(max_task_retries=0)
-        plain = vars(task), vars(self._settings), self._keys_file, self._run_id
+        plain = vars(task), vars(self._settings), self._keys_file
         try:
             found = await _finished(method.remote(__version__, *plain))
         except RayTaskError as problem:
@@ -147,7 +146,6 @@ class Worker:
         task: Mapping[str, Any],
         settings: Mapping[str, Any],
         keys_file: Path | None,
-        run: str,
     ) -> Result | str:
         """Run a row; return what is wrong if this is another version.
 
@@ -156,19 +154,18 @@ class Worker:
             task: A `Task`.
             settings: A `ToolSettings`.
             keys_file: File with the keys; None is the environment.
-            run: The run's id, which marks its folder.
         """
         node = socket.gethostname()
         if version != __version__:
             return f"langchain-tokenhub is {__version__} on node {node}, {version} in the driver"
-        result = await _run(Task(**task), ToolSettings(**settings), keys_file, run)
+        result = await _run(Task(**task), ToolSettings(**settings), keys_file)
         if isinstance(result, TokenHubError) and result.phase == "not sent":
             result.hint = f"{result.hint or 'nothing was sent'} (on node {node})"
         return result
 
 
-async def _run(task: Task, settings: ToolSettings, keys_file: Path | None, run: str) -> Result:
-    is_shared = _is_run_folder(settings.out, run)
+async def _run(task: Task, settings: ToolSettings, keys_file: Path | None) -> Result:
+    is_shared = _is_run_folder(settings.out, task.run)
     if not is_shared and task.params.get("rsp_img_type") == "base64":
         return _refused("rsp_img_type='base64' needs the folder `out`", "share it")
     try:

@@ -20,7 +20,12 @@ from langchain_tokenhub import (
     RateLimitError,
 )
 from langchain_tokenhub.bulk import arun, driver, run
+from langchain_tokenhub.bulk.budget import Budget, RowBackend
 from langchain_tokenhub.jobs import ledger
+from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger_sql import SqlBackend
+from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 KEYS = ["sk-canary-one", "sk-canary-two"]
 
@@ -275,6 +280,33 @@ def test_two_people_who_start_the_same_rows_pay_once(hub, tmp_path, database):
         assert [Counter(states(found).values()) for found in ended] == [{"done": 12}] * 2
     assert at_once(rows, tmp_path / "a", ledger=database) == [{"done": 12}] * 3
     assert len(hub.jobs) == 12
+
+
+def test_drivers_at_once_do_not_pass_the_budget(hub, tmp_path, database):
+    hub.fail("refuse", times=3)
+    hub.fail("job", times=2)
+    rows = [still(str(n)) for n in range(12)]
+    at_once(rows, tmp_path, budget_cny=4.8, ledger=database)
+    paid = sum(job.status != "failed" for job in hub.jobs.values())
+    _, shots = by_run(rows, tmp_path, budget_cny=4.8, ledger=database)
+    assert paid <= 4
+    assert shots.spent == 4.8
+    assert len(hub.jobs) == 4 + 2
+
+
+def test_a_failed_job_is_given_back_to_the_run_that_paid(hub, tmp_path, database):
+    backend, values = SqlBackend(database), ("key", 1.2, 2.0)
+    paying, other = (Ledger(RowBackend(backend, name, *values), SyncRuntime()) for name in "ab")
+    budgets = [Budget(backend, SyncRuntime(), name) for name in "ab"]
+    for budget in budgets:
+        run_sync(budget.open())
+    run_sync(paying.claim("key"))
+    job = Job(kind="image", model="hy-image-v3.0", id="job-1")
+    run_sync(paying.keep("key", job))
+    run_sync(other.forget("key", job))
+    for budget in budgets:
+        run_sync(budget.refresh())
+    assert [budget.spent for budget in budgets] == [0, 0]
 
 
 @pytest.mark.soak  # waits of 20 s

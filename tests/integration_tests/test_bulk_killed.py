@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -66,3 +67,34 @@ def test_a_driver_that_is_killed_pays_each_row_once(tmp_path, kills, number):
     for file in filter(Path.is_file, (tmp_path / "out").rglob("*")):
         assert b"sk-canary" not in file.read_bytes()
     assert b"canary hy" not in (tmp_path / "out" / "ledger.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "state", "jobs"),
+    [("claim", "unknown", 0), ("keep", "done", 1), ("update", "done", 1)],
+)
+def test_a_row_counts_once_wherever_its_driver_is_killed(tmp_path, method, state, jobs):
+    (tmp_path / "shots.jsonl").write_text(json.dumps(shots(3)[1]), "utf-8")
+    with CountingEmulator(speed=60) as hub:
+        killed = child(hub, tmp_path, method)
+        killed.communicate()
+        assert (killed.returncode, len(hub.jobs)) == (-signal.SIGKILL, jobs)
+        ended = last_words(child(hub, tmp_path))
+        assert (list(ended["states"].values()), ended["spent"]) == ([state], 1.8)
+        again = last_words(child(hub, tmp_path, "again"))
+        assert (again["count"], again["spent"]) == ({"done": 1}, 1.8 if jobs else 3.6)
+        assert len(hub.jobs) == 1
+
+
+def test_a_driver_that_is_killed_between_answer_and_record_lists_its_row(tmp_path):
+    (tmp_path / "shots.jsonl").write_text(json.dumps(shots(3)[1]), "utf-8")
+    with CountingEmulator(speed=60) as hub:
+        killed = child(hub, tmp_path)
+        hub.accepted = lambda _: killed.kill()
+        killed.communicate()
+        ended = last_words(child(hub, tmp_path))
+        assert (list(ended["states"].values()), ended["spent"], len(hub.jobs)) == (
+            ["unknown"],
+            1.8,
+            1,
+        )

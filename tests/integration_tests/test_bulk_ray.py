@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.bulk import arun, run
+from langchain_tokenhub.bulk import arun, driver, run
 from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
 from tests.bulk_jobs import KEYS, MODELS, CountingEmulator, shots
 from tests.postgres import PASSWORD
@@ -181,9 +181,8 @@ def test_several_nodes_cannot_share_a_file_as_ledger(hub, nodes, tmp_path):
 
 
 def test_the_driver_saves_what_a_node_cannot(hub, tmp_path, monkeypatch):
-    from langchain_tokenhub.bulk import ray_executor
 
-    monkeypatch.setattr(ray_executor, "run_id", lambda _out: "a folder of another machine")
+    monkeypatch.setattr(driver, "run_id", lambda _out: "a folder of another machine")
     rows = [*shots(3), {"id": "film", "model": "hy-video-1.5", "prompt": "f", "image": PICTURE}]
     ended = list(run(rows, out=tmp_path, executor="ray"))
     assert [one.state for one in ended] == ["done"] * 4, ended
@@ -196,9 +195,8 @@ def test_the_driver_saves_what_a_node_cannot(hub, tmp_path, monkeypatch):
 
 
 def test_bytes_need_a_folder_that_the_node_sees(hub, tmp_path, monkeypatch):
-    from langchain_tokenhub.bulk import ray_executor
 
-    monkeypatch.setattr(ray_executor, "run_id", lambda _out: "a folder of another machine")
+    monkeypatch.setattr(driver, "run_id", lambda _out: "a folder of another machine")
     row = {"model": "hy-image-lite", "prompt": "x", "rsp_img_type": "base64"}
     (ended,) = run([row], out=tmp_path, executor="ray")
     assert "on node" in str(ended.error)
