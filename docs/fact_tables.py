@@ -25,7 +25,7 @@ from langchain_tokenhub.catalogue import (
     chat_models,
     embedding_models,
     error_row,
-    site,
+    site_hosts,
 )
 
 HERE = Path(__file__).parent
@@ -149,7 +149,7 @@ def sites(language: Language) -> str:
     """Return the sites with their hosts."""
     heads = pick(language, "`site`,Default host,Backup host", "`site`,默认域名,备用域名").split(",")
     hosts = {
-        name: [host.removeprefix("https://") for host in site(name).hosts] for name in SITE_NAMES
+        name: [host.removeprefix("https://") for host in site_hosts(name)] for name in SITE_NAMES
     }
     rows = ((f"`{name}`", *map("`{}`".format, found)) for name, found in hosts.items())
     return table(heads, rows)

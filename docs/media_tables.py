@@ -18,7 +18,7 @@ from langchain_tokenhub.catalogue import (
 )
 from langchain_tokenhub.params import FileField, MediaParams, description, params_class, validators
 from langchain_tokenhub.params.base import LogoParam
-from langchain_tokenhub.params.three_d import ViewImage, ViewImage31
+from langchain_tokenhub.params.models import ViewImage, ViewImage31
 from langchain_tokenhub.params.validators import MB
 
 

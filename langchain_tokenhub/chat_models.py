@@ -22,6 +22,7 @@ from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 
 from langchain_tokenhub import catalogue, telemetry
 from langchain_tokenhub._version import __version__
+from langchain_tokenhub.catalogue import SiteName
 from langchain_tokenhub.chat import request, response, tokens
 from langchain_tokenhub.chat.blocks import EventWriter
 from langchain_tokenhub.chat.messages import Rules, encode_messages
@@ -34,7 +35,7 @@ from langchain_tokenhub.chat.tools import (
     encode_tools,
 )
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
-from langchain_tokenhub.settings import ConnectionSettings, SiteName
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
 from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
 

@@ -10,19 +10,16 @@ import html
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.media_types import IMAGES, VIDEOS
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.files import IMAGES, VIDEOS
+from langchain_tokenhub.jobs.history import Sidecar, read_sidecar
 from langchain_tokenhub.jobs.render import VIEWABLE, viewer_page
 from langchain_tokenhub.params import Language, strip_query
 
@@ -43,29 +40,6 @@ _WORDS = {
     "view": ("打开 3D 查看器", "Open 3D viewer"),
     "unpacked": ("已解压到", "Unpacked to"),
 }
-
-
-@dataclass(frozen=True)
-class SavedFile:
-    """A saved file and its sidecar."""
-
-    path: Path
-    type: str
-    job: Job
-    parameters: Mapping[str, Any]
-    facts: Mapping[str, Any]
-
-    def sibling(self, name: Any) -> Path | None:
-        """Return the file or folder of that name in the same folder, if there is one."""
-        is_name = isinstance(name, str) and Path(name).name == name != ".."
-        path = self.path.with_name(name) if is_name else None
-        return path if path and path.exists() else None
-
-    @property
-    def preview(self) -> Path | None:
-        """The saved preview image of a 3D model."""
-        endings = [f"{self.path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp")]
-        return next(filter(None, map(self.sibling, [self.facts.get("preview"), *endings])), None)
 
 
 def write_gallery(
@@ -98,7 +72,7 @@ def write_gallery(
         raise FileExistsError(
             17, "this page was not written by tokenhub (--force replaces it)", str(page)
         )
-    jobs: dict[tuple[str, str], list[SavedFile]] = {}
+    jobs: dict[tuple[str, str], list[Sidecar]] = {}
     for file in find_saved_files(folder):
         jobs.setdefault((file.job.model, file.job.id), []).append(file)
     title = title or folder.resolve().name or "TokenHub"
@@ -111,36 +85,52 @@ def write_gallery(
 def fetch_previews(folder: str | Path) -> int:
     """Save the preview images of 3D models before their links expire; return their number."""
     count = 0
-    for shown in list(find_saved_files(Path(folder))):
-        images = [p for f in shown.job.files if (p := f.preview) and not f.expired()]
-        if not images or shown.type in IMAGES | VIDEOS or shown.preview:
+    for shown in find_saved_files(Path(folder)):
+        preview = shown.saved.preview
+        is_model = shown.saved.type not in IMAGES | VIDEOS
+        if not preview or not is_model or shown.saved.expired() or _preview(shown):
             continue
         with suppress(TokenHubError, OSError):  # the page also works without a preview
-            images[0].save(shown.path.with_name(f"{shown.path.stem}.preview.png"))
+            preview.save(shown.path.with_name(f"{shown.path.stem}.preview.png"))
             count += 1
     return count
 
 
-def find_saved_files(folder: Path) -> Iterator[SavedFile]:
+def find_saved_files(folder: Path) -> Iterator[Sidecar]:
     """Yield the saved files of a folder and its subfolders, the newest first."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*.json")))
     visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
-    found = [shown for path in visible if (shown := _read_sidecar(folder / path))]
-    yield from sorted(found, key=lambda shown: str(shown.facts.get("saved_at") or ""), reverse=True)
+    found = [file for path in visible if (file := _find_saved(folder / path))]
+    yield from sorted(found, key=lambda file: str(file.facts.get("saved_at") or ""), reverse=True)
 
 
-def _read_sidecar(sidecar: Path) -> SavedFile | None:
-    """Return the file that a sidecar describes; None for other JSON files."""
-    with suppress(OSError, ValueError, KeyError, TypeError, ValidationError):
-        facts = json.loads(sidecar.read_text("utf-8"))
-        path, job = sidecar.with_name(facts["file"]), Job.model_validate(facts["job"])
-        parameters = dict(facts.get("parameters") or {})
-        if path.parent == sidecar.parent and sidecar.name == f"{path.name}.json" and path.is_file():
-            return SavedFile(path, str(facts["type"]), job, parameters, facts)
-    return None
+def _find_saved(sidecar: Path) -> Sidecar | None:
+    """Return the file that a sidecar describes, if it is the one next to it."""
+    found = read_sidecar(sidecar)
+    is_saved = found and sidecar.name == f"{found.path.name}.json" and found.path.is_file()
+    return found if is_saved else None
 
 
-def _page(folder: Path, results: list[list[SavedFile]], title: str, language: Language) -> str:
+def _sibling(file: Sidecar, name: Any) -> Path | None:
+    """Return the file or folder of that name in the same folder, if there is one."""
+    is_name = isinstance(name, str) and Path(name).name == name != ".."
+    path = file.path.with_name(name) if is_name else None
+    return path if path and path.exists() else None
+
+
+def _preview(file: Sidecar) -> Path | None:
+    """Return the saved preview image of a 3D model."""
+    endings = [f"{file.path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp")]
+    names = [file.facts.get("preview"), *endings]
+    return next(filter(None, (_sibling(file, name) for name in names)), None)
+
+
+def _parameters(file: Sidecar) -> Mapping[str, Any]:
+    given = file.facts.get("parameters")
+    return given if isinstance(given, dict) else {}
+
+
+def _page(folder: Path, results: list[list[Sidecar]], title: str, language: Language) -> str:
     template = Template(Path(__file__).with_name("gallery.html").read_text("utf-8"))
     return template.substitute(
         lang=language,
@@ -158,9 +148,9 @@ def _label(word: str) -> str:
     return f'<span data-l="zh">{chinese}</span><span data-l="en">{english}</span>'
 
 
-def _card(folder: Path, files: list[SavedFile]) -> str:
+def _card(folder: Path, files: list[Sidecar]) -> str:
     first = files[0]
-    prompt = first.parameters.get("prompt") or first.parameters.get("template")
+    prompt = _parameters(first).get("prompt") or _parameters(first).get("template")
     text = f'<p class="prompt">{_value(str(prompt))}</p>' if prompt else ""
     downloads = "".join(_download(folder, file) for file in files)
     return (
@@ -170,14 +160,14 @@ def _card(folder: Path, files: list[SavedFile]) -> str:
     )
 
 
-def _stage(folder: Path, files: list[SavedFile]) -> str:
+def _stage(folder: Path, files: list[Sidecar]) -> str:
     """Return the top of a card: the video, the image, or the 3D model's preview."""
-    video = next((file for file in files if file.type in VIDEOS), None)
+    video = next((file for file in files if file.saved.type in VIDEOS), None)
     if video:
         # the time makes browsers show a frame before the video is played
         source = f'preload="metadata" playsinline src="{_link(folder, video.path)}#t=0.1"'
         return f'<div class="stage"><video controls {source}></video></div>'
-    images = [_image(folder, file.path) for file in files if file.type in _BROWSER_IMAGES]
+    images = [_image(folder, file.path) for file in files if file.saved.type in _BROWSER_IMAGES]
     if images:
         strip = f'<div class="strip">{"".join(images[1:])}</div>' if images[1:] else ""
         return f'<div class="stage">{images[0]}</div>{strip}'
@@ -190,9 +180,9 @@ def _image(folder: Path, path: Path, target: Path | None = None) -> str:
     return f'<a href="{_link(folder, target or path)}">{image}</a>'
 
 
-def _model(folder: Path, files: list[SavedFile]) -> str:
+def _model(folder: Path, files: list[Sidecar]) -> str:
     """Return a 3D model's preview with a link to its viewer."""
-    preview = next((file.preview for file in files if file.preview), None)
+    preview = next((preview for file in files if (preview := _preview(file))), None)
     viewer = next(filter(None, map(_viewer, files)), None)
     image = _image(folder, preview, viewer) if preview else f'<div class="none">{_CUBE}</div>'
     if viewer is None:
@@ -200,20 +190,20 @@ def _model(folder: Path, files: list[SavedFile]) -> str:
     return f'{image}<a class="view" href="{_link(folder, viewer)}">{_label("view")}</a>'
 
 
-def _viewer(file: SavedFile) -> Path | None:
+def _viewer(file: Sidecar) -> Path | None:
     """Write and return the viewer page of a 3D model, if trimesh can read it."""
-    if file.type not in VIEWABLE or file.path.suffix == ".zip":
+    if file.saved.type not in VIEWABLE or file.path.suffix == ".zip":
         return None
     page, model = file.path.with_name(f"{file.path.stem}.viewer.html"), file.path.stat()
     if page.exists() and page.stat().st_mtime >= model.st_mtime:
         return page
-    text = viewer_page(file.path, file.type) if model.st_size <= _MAX_VIEWED else None
+    text = viewer_page(file.path, file.saved.type) if model.st_size <= _MAX_VIEWED else None
     if text is not None:
         page.write_text(text, "utf-8")
     return page if text else None
 
 
-def _facts(file: SavedFile) -> str:
+def _facts(file: Sidecar) -> str:
     job = file.job
     moment, seconds = job.completed_at or job.submitted_at, job.seconds
     when = f"<span>{_time(moment)}</span>" if moment else ""
@@ -221,18 +211,18 @@ def _facts(file: SavedFile) -> str:
     return f'<div class="facts"><b>{html.escape(job.model)}</b>{when}{took}</div>'
 
 
-def _download(folder: Path, file: SavedFile) -> str:
+def _download(folder: Path, file: Sidecar) -> str:
     label = f"{file.path.suffix.lstrip('.').upper()} · {_size(file.path.stat().st_size)}"
     return f'<a href="{_link(folder, file.path)}" download>{html.escape(label)}</a>'
 
 
-def _details(folder: Path, first: SavedFile, files: list[SavedFile]) -> str:
-    shown = {name: value for name, value in first.parameters.items() if name != "prompt"}
+def _details(folder: Path, first: Sidecar, files: list[Sidecar]) -> str:
+    shown = {name: value for name, value in _parameters(first).items() if name != "prompt"}
     rows = [(html.escape(str(name)), _value(value)) for name, value in shown.items()]
     if revised := first.facts.get("revised_prompt"):
         rows.append((_label("revised"), _value(str(revised))))
     for file in files:
-        target = file.sibling(file.facts.get("unpacked"))
+        target = _sibling(file, file.facts.get("unpacked"))
         if target and target.is_dir():
             link = f'<a href="{_link(folder, target)}/">{html.escape(target.name)}</a>'
             rows.append((_label("unpacked"), link))

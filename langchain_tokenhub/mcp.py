@@ -32,14 +32,13 @@ from mcp_types import (
 from pydantic import PrivateAttr
 
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.catalogue import estimate_price, media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
-from langchain_tokenhub.tools.job_tool import JobQuestion, TokenHubJobTool
+from langchain_tokenhub.tools.job_tool import TokenHubJobTool, job_text
 from langchain_tokenhub.tools.llm_text import error_text
 from langchain_tokenhub.tools.media_tools import MediaTool
-from langchain_tokenhub.tools.options import JobSettings
-from langchain_tokenhub.tools.prices import estimate_price
+from langchain_tokenhub.tools.settings import JobSettings
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 WAIT = 45.0
@@ -216,8 +215,7 @@ class _Jobs(TokenHubJobTool):
             model: Model of a job that was submitted elsewhere.
         """
         try:
-            question = JobQuestion(action="look", job_id=job_id, model=model)
-            tool, job = await self._find(self._async(), question)
+            tool, job = await self._find(self._async(), job_id, model)
             return _result(await tool.aquery(job))
         except TokenHubError as error:
             return _failure(error)
@@ -238,8 +236,7 @@ class _Jobs(TokenHubJobTool):
         try:
             if not 0 < seconds <= MAX_WAIT:
                 raise InvalidRequestError(f"seconds: {seconds:g}, must be above 0, at most 3600")
-            question = JobQuestion(action="collect", job_id=job_id, model=model)
-            tool, job = await self._find(self._async(), question)
+            tool, job = await self._find(self._async(), job_id, model)
             return _result(await _collect(tool, job, seconds, context))
         except TokenHubError as error:
             return _failure(error)
@@ -270,18 +267,12 @@ async def _collect(
 
 def _result(found: Job | MediaResult) -> ToolResult:
     files = found.files
-    text = str(found) if isinstance(found, MediaResult) else _job_text(found)
+    text = str(found) if isinstance(found, MediaResult) else job_text(found)
+    if isinstance(found, Job) and (files or not found.ended):
+        text += ". Call tokenhub_wait with this job ID."
     content: list[ContentBlock] = [TextContent(type="text", text=text)]
     content += [link for file in files if (link := _link(file))]
     return ToolResult(content=content, structured_content=found.model_dump(mode="json"))
-
-
-def _job_text(job: Job) -> str:
-    progress = f", {job.progress} %" if job.progress is not None else ""
-    text = f"job {job.id} ({job.model}): {job.status}{progress}"
-    if job.error:
-        return f"{text}: {job.error['message']}"
-    return text if job.ended and not job.files else f"{text}. Call tokenhub_wait with this job ID."
 
 
 def _link(file: MediaFile) -> ResourceLink | None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from langchain_tokenhub import catalogue
+from langchain_tokenhub.catalogue import SITE_NAMES, SiteName, site_hosts
 from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
 from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
@@ -55,7 +55,6 @@ else:
     AsyncClient, Client, Timeout = map(_instance_of, ("AsyncClient", "Client", "Timeout"))
 
 KEY_VARIABLES = ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY")
-SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
 
 _CLIENTS = frozenset({"http_client", "http_async_client"})
 """Fields that a deep copy shares, because they belong to the caller."""
@@ -102,14 +101,11 @@ def _check_base_url(value: str | Sequence[str] | None) -> str | tuple[str, ...] 
 
 
 def _check_site(name: object) -> object:
-    if name in catalogue.SITE_NAMES:
+    if name in SITE_NAMES:
         return name
-    is_from_environment = name == os.environ.get("TOKENHUB_SITE")
-    where = "TOKENHUB_SITE: " if is_from_environment else ""
-    raise ValueError(
-        f"{where}{clean(str(name), 40)!r} is not a site; use one of "
-        f"{', '.join(catalogue.SITE_NAMES)}"
-    )
+    where = "TOKENHUB_SITE: " if name == os.environ.get("TOKENHUB_SITE") else ""
+    what = f"{where}{clean(str(name), 40)!r} is not a site"
+    raise ValueError(f"{what}; use one of {', '.join(SITE_NAMES)}")
 
 
 def _key_from_environment() -> SecretStr | None:
@@ -226,7 +222,7 @@ class ConnectionSettings(BaseModel):
 
     def _origins(self) -> tuple[str, ...]:
         if not self.base_url:
-            return catalogue.site(self.site).hosts
+            return site_hosts(self.site)
         addresses = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
         return tuple(dict.fromkeys(origin_of(address) for address in addresses))
 

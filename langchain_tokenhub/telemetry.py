@@ -95,16 +95,13 @@ def current_span(
         # the text of an error may quote the prompt
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             yield span
+    except BaseException:
+        with log_errors():
+            span.set_status(trace.StatusCode.ERROR)
+        raise
     finally:
         with log_errors():
             span.end()
-
-
-def set_failed(span: Span) -> None:
-    """Set the status of a span to error, without a description."""
-    from opentelemetry.trace import StatusCode
-
-    span.set_status(StatusCode.ERROR)
 
 
 def record(name: str, value: float | None, attributes: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.gallery import write_gallery
-from langchain_tokenhub.jobs.file_store import create_part, move
+from langchain_tokenhub.jobs.files import create_part, move
 from langchain_tokenhub.jobs.ledger import Entry, Ledger
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult

@@ -19,9 +19,9 @@ from typing_extensions import TypedDict
 
 from langchain_tokenhub.bulk.executors import Accounts, Executor, wrong_option
 from langchain_tokenhub.bulk.plan import Cny, Prices
+from langchain_tokenhub.catalogue import SiteName
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.params import Language
-from langchain_tokenhub.settings import SiteName
 
 ExecutorName: TypeAlias = Literal["local", "ray"]
 _as_list = BeforeValidator(lambda keys: [keys] if isinstance(keys, str | SecretStr) else keys)

@@ -22,14 +22,15 @@ from langchain_tokenhub.bulk.manifest import refuse as refuse_faults
 from langchain_tokenhub.catalogue import (
     Kind,
     MediaKind,
+    estimate_price,
     media_kind,
     media_model,
     media_models,
     similar_media_model,
 )
+from langchain_tokenhub.jobs.files import IMAGES
 from langchain_tokenhub.jobs.inputs import is_path
 from langchain_tokenhub.jobs.ledger_keys import digest_of
-from langchain_tokenhub.jobs.media_types import IMAGES
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -38,7 +39,6 @@ from langchain_tokenhub.params import (
     file_fields,
     params_class,
 )
-from langchain_tokenhub.tools.prices import estimate_price
 
 Cny: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Prices: TypeAlias = Cny | Mapping[str, Cny] | None

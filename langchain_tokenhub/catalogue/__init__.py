@@ -11,13 +11,13 @@ from langchain_tokenhub.catalogue.embeddings import (
     embedding_model,
     embedding_models,
 )
-from langchain_tokenhub.catalogue.errors import ErrorRow, error_row
 from langchain_tokenhub.catalogue.media import (
     FxTemplate,
     Kind,
     MediaKind,
     MediaModel,
     Price,
+    estimate_price,
     fx_template,
     fx_templates,
     media_kind,
@@ -25,11 +25,17 @@ from langchain_tokenhub.catalogue.media import (
     media_models,
     similar_media_model,
 )
-from langchain_tokenhub.catalogue.sites import SITE_NAMES, Site, site
+from langchain_tokenhub.catalogue.service import (
+    SITE_NAMES,
+    ErrorRow,
+    SiteName,
+    error_row,
+    site_hosts,
+)
 from langchain_tokenhub.catalogue.toml import similar_id
 
 __all__ = ["SITE_NAMES", "ChatModel", "EmbeddingModel", "ErrorRow", "FxTemplate", "Kind"]
-__all__ += ["MediaKind", "MediaModel", "Price", "Site", "chat_model", "chat_models"]
-__all__ += ["embedding_model", "embedding_models", "error_row", "fx_template"]
-__all__ += ["fx_templates", "media_kind", "media_model", "media_models", "profile"]
-__all__ += ["similar_id", "similar_media_model", "site"]
+__all__ += ["MediaKind", "MediaModel", "Price", "SiteName", "chat_model", "chat_models"]
+__all__ += ["embedding_model", "embedding_models", "error_row", "estimate_price"]
+__all__ += ["fx_template", "fx_templates", "media_kind", "media_model", "media_models"]
+__all__ += ["profile", "similar_id", "similar_media_model", "site_hosts"]

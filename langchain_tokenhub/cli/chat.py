@@ -15,7 +15,7 @@ from langchain_tokenhub.cli.console import Console, Translator, join_words, read
 from langchain_tokenhub.cli.exit_codes import UsageError, report_error
 from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.media_types import HEAD, MEDIA_TYPES, media_type_of
+from langchain_tokenhub.jobs.files import HEAD, MEDIA_TYPES, media_type_of
 
 MODEL = os.environ.get("TOKENHUB_MODEL") or "hy3"
 """Default model."""

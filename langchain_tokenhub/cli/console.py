@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
 from langchain_tokenhub.jobs.live_lines import (
+    bar_line,
+    clock,
     display_width,
     live_lines,
     terminal_size,
     truncate,
 )
-from langchain_tokenhub.jobs.progress import bar_line, clock
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control codes except tab and line feed."""

@@ -19,8 +19,8 @@ from langchain_tokenhub.errors import JobNotFoundError
 from langchain_tokenhub.jobs.history import sidecar_job, sidecar_jobs
 from langchain_tokenhub.jobs.ledger import Entry, read_entries, remove_entries
 from langchain_tokenhub.jobs.ledger_backends import FolderBackend
+from langchain_tokenhub.jobs.live_lines import Bar
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_tokenhub.tools.media_tools import MediaTool

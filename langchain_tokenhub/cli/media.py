@@ -28,8 +28,8 @@ from langchain_tokenhub.cli.parser import (
     add_folder,
     add_output,
 )
+from langchain_tokenhub.jobs.live_lines import Bar
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.progress import Bar
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
 _UNAVAILABLE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)

@@ -16,9 +16,8 @@ from typing import TypeAlias
 
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.polling import Watch
 from langchain_tokenhub.jobs.runner import JobRunner
-from langchain_tokenhub.jobs.service import attach_job
+from langchain_tokenhub.jobs.service import Watch, attach_job
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import Fault, clean, fault_in
-from langchain_tokenhub.jobs.media_types import TYPES, media_type_of
+from langchain_tokenhub.jobs.files import TYPES, media_type_of
 from langchain_tokenhub.jobs.models import ENDED, Job, JobFault, MediaFile, Status
 from langchain_tokenhub.transport import Answer
 

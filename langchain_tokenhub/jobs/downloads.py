@@ -22,15 +22,17 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.file_store import create_part, move_to_free_name, unpack
-from langchain_tokenhub.jobs.media_types import (
+from langchain_tokenhub.jobs.files import (
     HEAD,
     IMAGES,
     TAIL,
     VIDEOS,
+    create_part,
     is_error_page,
     is_truncated,
     media_type_of,
+    move_to_free_name,
+    unpack,
 )
 from langchain_tokenhub.transport import Runtime
 from langchain_tokenhub.transport.download import RemoteFile, fetch
@@ -45,7 +47,6 @@ MAX_TRIES = 50
 """Attempts in total."""
 PAUSE = 0.5
 """Seconds before the second attempt; each further pause is this much longer."""
-_SUFFIXES = {"jpeg": "jpg"}
 _RECOGNISABLE = IMAGES | VIDEOS | {"glb"}
 """Types that the first bytes always show."""
 _ZIPPED = frozenset({"zip", "usdz"})
@@ -299,7 +300,7 @@ def _expired_error(source: Source, reason: str, status: int | None = None) -> Re
 
 def _suffix(declared: str, found: str | None) -> str:
     """Return the suffix of a file by its content, else the declared one."""
-    declared = _SUFFIXES.get(declared, declared)
+    declared = "jpg" if declared == "jpeg" else declared
     if found is None and declared in _RECOGNISABLE:
         warn_user(
             f"a file declared as {declared} is not recognised as one; it was saved as {declared}"

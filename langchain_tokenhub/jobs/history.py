@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.file_store import tail_of
+from langchain_tokenhub.jobs.files import tail_of
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
 from langchain_tokenhub.transport import Runtime
@@ -115,7 +115,7 @@ class JobHistory:
         recent: The jobs that this process knows.
         ledger: The account's recorded calls.
         folders: Folders with saved files and their sidecars.
-        recalled: Whether this call has read the ledger.
+        is_recalled: Whether this call has read the ledger.
     """
 
     runtime: Runtime
@@ -130,20 +130,18 @@ class JobHistory:
         jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
-    async def recall(self, job_ids: Iterable[str]) -> None:
-        """Load the ledger's jobs into this process, unless all of `job_ids` are known."""
-        if self.ledger is None or self.is_recalled or all(map(self.recent.find, job_ids)):
+    async def _recall(self, job_id: str) -> None:
+        """Load the ledger's jobs into this process, unless the job is known."""
+        if self.ledger is None or self.is_recalled or self.recent.find(job_id):
             return
         self.is_recalled = True
-        for job, request in reversed(
-            await self.ledger.known_jobs()
-        ):  # all of them, as other lookups may follow
+        for job, request in reversed(await self.ledger.known_jobs()):  # others may be asked for
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)
 
     async def find(self, job_id: str) -> Job | None:
         """Return a job, with the files of its sidecars if it has none."""
-        await self.recall([job_id])
+        await self._recall(job_id)
         for folder in self.folders:
             if (known := self.recent.find(job_id)) and known.files:
                 break
@@ -157,8 +155,9 @@ class JobHistory:
         if known is None or not known.files:
             self.recent.keep(job)
 
-    def latest(self, job: Job) -> Job:
-        """Return a job with its files, if this process knows them."""
+    async def latest(self, job: Job) -> Job:
+        """Return a job with its files, if this process or the ledger knows them."""
+        await self._recall(job.id)
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job
 
@@ -202,18 +201,56 @@ def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
     part.replace(path.with_name(f"{path.name}.json"))
 
 
+@dataclass(frozen=True)
+class Sidecar:
+    """The content of a sidecar.
+
+    Args:
+        path: The saved file, next to it.
+        job: The job, with this file alone.
+        number: The number of the file in its job, from 1.
+        files: How many files the job has.
+        facts: All of it.
+    """
+
+    path: Path
+    job: Job
+    number: int
+    files: int
+    facts: Mapping[str, Any]
+
+    @property
+    def saved(self) -> MediaFile:
+        """The file."""
+        return self.job.files[0]
+
+
+def read_sidecar(sidecar: Path) -> Sidecar | None:
+    """Return the content of a sidecar; None for other JSON files."""
+    with suppress(*_UNREADABLE):
+        facts = json.loads(sidecar.read_text("utf-8"))
+        number, files = int(facts.get("number", 1)), int(facts.get("files", 1))
+        job = Job.model_validate({**facts["job"], "files": []})
+        (file,) = map(MediaFile.model_validate, facts["job"]["files"])
+        paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
+        path = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
+        file = file.model_copy(update={**paths, "path": path})._of_job(job, number - 1)
+        return Sidecar(path, job.model_copy(update={"files": [file]}), number, files, facts)
+    return None
+
+
 def sidecar_job(folder: Path, job_id: str) -> tuple[Job, JobRequest | None] | None:
     """Return the job of that id and its request, from the sidecars in `folder`.
 
     A file without a sidecar is listed without path and link, so that it is queried.
     """
     found = [sidecar for sidecar in _sidecars(folder, tail_of(job_id)) if sidecar.job.id == job_id]
-    return (_job(found), found[0].request) if found else None
+    return (_job(found), request_from_record(found[0].facts)) if found else None
 
 
 def sidecar_jobs(folder: Path) -> list[Job]:
     """Return every job with a saved file in `folder`."""
-    by_id: dict[str, list[_Sidecar]] = {}
+    by_id: dict[str, list[Sidecar]] = {}
     for sidecar in _sidecars(folder):
         by_id.setdefault(sidecar.job.id, []).append(sidecar)
     return [_job(found) for found in by_id.values()]
@@ -221,48 +258,23 @@ def sidecar_jobs(folder: Path) -> list[Job]:
 
 def source_of(path: Path, data: bytes) -> str | None:
     """Return the `MediaFile.source` of the file saved as `path`, if it is unchanged."""
-    sidecar = path.with_name(f"{path.name}.json")
-    with suppress(*_UNREADABLE):
-        facts = json.loads(sidecar.read_text("utf-8"))
-        if facts["sha256"] == hashlib.sha256(data).hexdigest():
-            return _read(sidecar, facts).job.files[0].source
-    return None
+    sidecar = read_sidecar(path.with_name(f"{path.name}.json"))
+    if sidecar is None or sidecar.facts.get("sha256") != hashlib.sha256(data).hexdigest():
+        return None
+    return sidecar.saved.source
 
 
-@dataclass(frozen=True)
-class _Sidecar:
-    """The content of a sidecar: a job with one file, the number of that file, and the request."""
-
-    job: Job
-    number: int
-    files: int
-    request: JobRequest | None
-
-
-def _job(sidecars: list[_Sidecar]) -> Job:
+def _job(sidecars: list[Sidecar]) -> Job:
     """Return a job with the files of all its sidecars."""
-    saved = {sidecar.number: sidecar.job.files[0] for sidecar in sidecars}
+    saved = {sidecar.number: sidecar.saved for sidecar in sidecars}
     count = max(*saved, *(sidecar.files for sidecar in sidecars))
     files = [saved.get(number) or MediaFile(type="") for number in range(1, count + 1)]
     return sidecars[0].job.model_copy(update={"files": files})
 
 
-def _sidecars(folder: Path, tail: str = "") -> Iterator[_Sidecar]:
+def _sidecars(folder: Path, tail: str = "") -> Iterator[Sidecar]:
     """Yield the sidecars with `tail` in their names; the others are not opened."""
     # a path for each name is slow
     names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - see above
-    for name in sorted(name for name in names if name.endswith(".json") and tail in name):
-        sidecar = folder / name
-        with suppress(*_UNREADABLE):
-            yield _read(sidecar, json.loads(sidecar.read_text("utf-8")))
-
-
-def _read(sidecar: Path, facts: Mapping[str, Any]) -> _Sidecar:
-    number = int(facts.get("number", 1))
-    job = Job.model_validate({**facts["job"], "files": []})
-    (file,) = map(MediaFile.model_validate, facts["job"]["files"])
-    paths = {name: sidecar.with_name(p.name) for name, p in file if isinstance(p, Path)}
-    paths["path"] = sidecar.with_name(str(facts["file"]))  # the folder may have been moved
-    file = file.model_copy(update=paths)._of_job(job, number - 1)
-    job = job.model_copy(update={"files": [file]})
-    return _Sidecar(job, number, int(facts.get("files", 1)), request_from_record(facts))
+    found = sorted(name for name in names if name.endswith(".json") and tail in name)
+    yield from filter(None, (read_sidecar(folder / name) for name in found))

@@ -27,8 +27,9 @@ from urllib.request import url2pathname
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
-from langchain_tokenhub.jobs.history import source_of
-from langchain_tokenhub.jobs.media_types import HEAD, IMAGES, image_size, media_type_of
+from langchain_tokenhub.jobs.downloads import is_link_expired
+from langchain_tokenhub.jobs.files import HEAD, IMAGES, image_size, media_type_of
+from langchain_tokenhub.jobs.history import JobHistory, source_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import (
     FileField,
@@ -38,10 +39,7 @@ from langchain_tokenhub.params import (
     file_fields,
     short_repr,
 )
-from langchain_tokenhub.transport import Runtime
 
-Find = Callable[[str], Awaitable[Job | None]]
-"""Looks a job up by its id."""
 Refresh = Callable[[JobRef], Awaitable[Job]]
 """Queries a completed job for fresh links."""
 
@@ -87,20 +85,16 @@ class Reader:
     """Reads the files that the parameters of one call name.
 
     Args:
-        runtime: Sync or async runtime.
-        find: Looks up an earlier job.
+        history: The account's earlier jobs.
         refresh: Asks for fresh links.
         folders: Folders that a language model may name files in; None for plain code.
-        find_source: Returns the `MediaFile.source` behind a link; None without a ledger.
         identities: The identities of the files, by parameter.
         problems: Why known files cannot be sent.
     """
 
-    runtime: Runtime
-    find: Find
+    history: JobHistory
     refresh: Refresh
     folders: tuple[Path, ...] | None = None
-    find_source: Callable[[str], Awaitable[str | None]] | None = None
     identities: dict[str, Any] = dataclasses.field(default_factory=dict)
     problems: list[TokenHubError] = dataclasses.field(default_factory=list)
 
@@ -129,7 +123,7 @@ class Reader:
         try:
             yield
         except TokenHubError as problem:
-            if self.find_source is None:
+            if self.history.ledger is None:
                 raise
             self.problems.append(problem)
 
@@ -195,7 +189,7 @@ class Reader:
                 return await self._from_files(where, value.files, field)
             case JobRef():
                 known = value if isinstance(value, Job) and value.files else None
-                known = known or await self.find(value.id)
+                known = known or await self.history.find(value.id)
                 return await self._from_files(where, known.files if known else [], field)
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(where, artifact, field)
@@ -211,7 +205,7 @@ class Reader:
     async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> _File:
         """Read a file, an image or an open file."""
         try:
-            data = await self.runtime.blocking(read)
+            data = await self.history.runtime.blocking(read)
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
         else:
@@ -232,9 +226,9 @@ class Reader:
             return _File(url=link, source=await self._source(link))
         if head := _DATA_URL.match(text):
             return _File(data=_decode_base64(where, text[head.end() :]))
-        if _JOB_ID.fullmatch(text) and (job := await self.find(text)):
+        if _JOB_ID.fullmatch(text) and (job := await self.history.find(text)):
             return await self._from_files(where, job.files, field)
-        if path := await self.runtime.blocking(_path, text, self.folders):
+        if path := await self.history.runtime.blocking(_path, text, self.folders):
             return await self._load(where, str(path), lambda: _read(path))
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
@@ -275,7 +269,8 @@ class Reader:
         return dataclasses.replace(found, source=source)
 
     async def _source(self, link: str) -> str | None:
-        return await self.find_source(link) if self.find_source else None
+        ledger = self.history.ledger
+        return await ledger.source_of(link) if ledger else None
 
     async def _resolve_earlier(self, where: str, file: MediaFile) -> _File:
         """Return the link or the bytes of an earlier file; an expired link is refreshed once.
@@ -286,12 +281,14 @@ class Reader:
         if await self._has_valid_link(file):
             return _File(url=file.url or "")
         with suppress(InvalidRequestError, OSError):
-            return _File(data=await file.model_copy(update={"url": None})._read(self.runtime))
+            return _File(
+                data=await file.model_copy(update={"url": None})._read(self.history.runtime)
+            )
         fresh = await self._find_fresh(file, file._job) if file._job else None
-        if fresh is not None and not await fresh._is_link_expired(self.runtime):
+        if fresh is not None and not await is_link_expired(self.history.runtime, fresh._source()):
             return _File(url=fresh.url or "")
         try:
-            return _File(data=await file._read(self.runtime))
+            return _File(data=await file._read(self.history.runtime))
         except ResultExpiredError as expired:
             expired.hint = "it was not saved, and no fresh link works; generate it again"
             if file._job is not None:
@@ -302,7 +299,7 @@ class Reader:
         """Return True if the file's link is valid; links of unknown jobs are not requested."""
         if not file.url or file.expired():
             return False
-        return file._job is None or not await file._is_link_expired(self.runtime)
+        return file._job is None or not await is_link_expired(self.history.runtime, file._source())
 
     async def _find_fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
         """Return the same file with a fresh link, if the service still knows its job."""

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
-from langchain_tokenhub.jobs.file_store import stem_of
+from langchain_tokenhub.jobs.files import stem_of
 from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, LedgerBackend, Links
 from langchain_tokenhub.jobs.ledger_keys import digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from langchain_core.stores import BaseStore
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.file_store import move
+from langchain_tokenhub.jobs.files import move
 
 Links: TypeAlias = Mapping[str, str]
 NO_LINKS: Links = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""Lines that are redrawn below whatever else a program prints, on a terminal or in a notebook."""
+"""Bars and lines that are redrawn below other output, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 from unicodedata import combining, east_asian_width
+
+from langchain_tokenhub.jobs.models import Job
 
 Draw = Callable[[int], str]
 """Returns a text of one line or more for a number of columns."""
@@ -225,3 +228,82 @@ class _Notebook:
         self._kept.append(text)
 
     def close(self) -> None: ...
+
+
+class Bar:
+    """The progress of one job: a live line, or a line for each state where none can be live.
+
+    Args:
+        label: Text before the bar, such as `video  hy-video-1.5`.
+        expected: Seconds that the job usually takes.
+        status_text: Returns the word for a status.
+        quiet: Show nothing; `job` is still set.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        expected: float,
+        *,
+        status_text: Callable[[str], str] = str,
+        quiet: bool = False,
+    ) -> None:
+        self.job: Job | None = None
+        self._label = label
+        self._expected = max(1.0, expected)
+        self._status_text = status_text
+        self._started_at = datetime.now(UTC)
+        self._last_line = ""
+        self._is_plain = not quiet and not live_lines.add(self._draw)
+
+    def __call__(self, job: Job) -> None:
+        """Record the job's state."""
+        self.job = job
+        line = f"{self._label}  {self._status_text(job.status)}  {job.id}"
+        if self._is_plain and line != self._last_line:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - enabled by progress=True
+        self._last_line = line
+
+    def close(self) -> None:
+        """Remove the live line; that of a job which has ended stays as text."""
+        live_lines.remove(self._draw, keep=self.job is not None and self.job.ended)
+
+    def _draw(self, columns: int) -> str:
+        """Return the line; without the service's percentage, the usual time gives an estimate."""
+        job, now = self.job, datetime.now(UTC)
+        age = job.age(now) if job else None
+        seconds = (now - self._started_at).total_seconds() if age is None else age
+        if job is None:
+            return bar_line(self._label, 0, clock(seconds), columns)
+        if job.ended:
+            is_done = job.status == "completed"
+            word = "100 %" if is_done else self._status_text(job.status)
+            taken = clock(seconds if job.seconds is None else job.seconds)
+            return bar_line(self._label, int(is_done), f"{word}  {taken}", columns)
+        share = min(0.95, seconds / self._expected)
+        share = share if job.progress is None else job.progress / 100
+        text = f"{100 * share:3.0f} %  {clock(seconds)} / ~{clock(self._expected)}"
+        return bar_line(self._label, share, text, columns)
+
+
+_CELLS = 24
+
+
+def bar_line(label: str, share: float, text: str, columns: int) -> str:
+    """Return `label`, a bar of which `share` (0 to 1) is full, and `text`."""
+    room = columns - display_width(label) - display_width(text) - 4
+    cells = max(0, min(_CELLS, room))
+    full = round(cells * share)
+    bar = "█" * full + "░" * (cells - full)
+    try:
+        bar.encode(sys.stderr.encoding or "ascii")
+    except UnicodeError:
+        bar = "#" * full + "-" * (cells - full)
+    return "  ".join(part for part in (label, bar, text) if part)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,8 +23,8 @@ from typing_extensions import TypedDict
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
 from langchain_tokenhub.jobs import downloads, render
-from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.media_types import TYPES
+from langchain_tokenhub.jobs.files import TYPES, stem_of
+from langchain_tokenhub.params import strip_query
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.failover import is_loopback_host
 
@@ -40,11 +41,6 @@ class JobFault(TypedDict):
 
     code: str | None
     message: str
-
-
-def without_query(url: str | None) -> str | None:
-    """Return `url` without its query, whose signature gives access to the file."""
-    return url and url.partition("?")[0]
 
 
 class MediaFile(BaseModel):
@@ -177,26 +173,34 @@ class MediaFile(BaseModel):
         path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
         return self.model_copy(update={"path": path, "unpacked": unpacked})
 
-    async def _is_link_expired(self, runtime: Runtime) -> bool:
-        return await downloads.is_link_expired(runtime, self._source())
-
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         if self._data is not None and self.path is None:
             warn_user("bytes that came inside the answer are not dumped; save() the file first")
         return dict(handler(self))
 
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        shown = {
-            **self.__dict__,
-            "source": None,
-            "url": without_query(self.url),
-            "preview_url": without_query(self.preview_url),
-        }
-        return [(name, value) for name, value in shown.items() if value is not None]
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in self.__dict__.items():
+            if value is not None and name != "source":  # a link's query gives access to the file
+                yield name, strip_query(value) if isinstance(value, str) else value
+
+    def _text(self) -> str:
+        """Return where the file is, for a language model."""
+        saved = f" saved: {self.path}" if self.path else ""
+        unpacked = f" unpacked: {self.unpacked}" if self.unpacked else ""
+        link = f" url: {self.url}" if self.url and not saved else ""
+        expires = ""
+        if link and self.expires_at:
+            expires = f" (link expires {self.expires_at.astimezone().isoformat(' ', 'minutes')})"
+        lost = "" if saved or link else " (not kept: set save_to)"
+        return f"{self.type}{saved}{unpacked}{link}{expires}{lost}"
 
     def _repr_html_(self) -> str:
-        return render.file_html(self)
+        preview = self.preview._shown() if self.preview else None
+        return render.file_html(self._shown(), preview)
+
+    def _shown(self) -> downloads.Source:
+        return replace(self._source(), url=None) if self.expired() else self._source()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -281,10 +285,14 @@ class MediaResult(BaseModel):
         self.files[:] = [file._of_job(self.job, index) for index, file in enumerate(self.files)]
 
     def __str__(self) -> str:
-        return render.result_text(self)
+        """Return one line that begins with the job's id, because models misquote long links."""
+        job, took = self.job, f" in {self.seconds:.0f} s" if self.seconds is not None else ""
+        files = "; ".join(file._text() for file in self.files) or "no file"
+        return f"job {job.id} ({job.model}) {job.status}{took}: {files}"
 
     def _repr_html_(self) -> str:
-        return render.result_html(self)
+        files = "".join(f"<div>{file._repr_html_()}</div>" for file in self.files)
+        return f"{files}<small>{html.escape(f'{self.job.model}/{self.job.id}')}</small>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}

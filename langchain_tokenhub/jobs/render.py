@@ -1,4 +1,4 @@
-"""Renders results: as text for a language model, as HTML for a notebook."""
+"""Renders files as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import html
 import io
 import logging
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import quote
 
-from langchain_tokenhub.jobs.media_types import IMAGES, MEDIA_TYPES, VIDEOS
+from langchain_tokenhub.jobs.downloads import Source
+from langchain_tokenhub.jobs.files import IMAGES, MEDIA_TYPES, VIDEOS
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
@@ -28,58 +26,8 @@ _BROWSER_IMAGES = IMAGES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
-class File(Protocol):
-    """The attributes of a `MediaFile` that are rendered."""
-
-    _data: bytes | None
-
-    @property
-    def type(self) -> str: ...  # noqa: D102
-    @property
-    def url(self) -> str | None: ...  # noqa: D102
-    @property
-    def path(self) -> Path | None: ...  # noqa: D102
-    @property
-    def unpacked(self) -> Path | None: ...  # noqa: D102
-    @property
-    def expires_at(self) -> datetime | None: ...  # noqa: D102
-    @property
-    def preview(self) -> File | None: ...  # noqa: D102
-    def expired(self) -> bool: ...  # noqa: D102
-
-
-class Result(Protocol):
-    """The attributes of a `MediaResult` that are rendered."""
-
-    @property
-    def job(self) -> Any: ...  # noqa: D102
-    @property
-    def files(self) -> Sequence[File]: ...  # noqa: D102
-    @property
-    def seconds(self) -> float | None: ...  # noqa: D102
-
-
-def result_text(result: Result) -> str:
-    """Return one line that begins with the job's id, because models misquote long links."""
-    job = result.job
-    took = f" in {result.seconds:.0f} s" if result.seconds is not None else ""
-    files = "; ".join(_file_text(file) for file in result.files)
-    return f"job {job.id} ({job.model}) {job.status}{took}: {files or 'no file'}"
-
-
-def _file_text(file: File) -> str:
-    saved = f" saved: {file.path}" if file.path else ""
-    unpacked = f" unpacked: {file.unpacked}" if file.unpacked else ""
-    link = f" url: {file.url}" if file.url and not saved else ""
-    expires = ""
-    if link and file.expires_at:
-        expires = f" (link expires {file.expires_at.astimezone().isoformat(' ', 'minutes')})"
-    lost = "" if saved or link else " (not kept: set save_to)"
-    return f"{file.type}{saved}{unpacked}{link}{expires}{lost}"
-
-
-def file_html(file: File) -> str:
-    """Return an image, a video player, a 3D viewer, or a link."""
+def file_html(file: Source, preview: Source | None) -> str:
+    """Return an image, a video player, a 3D viewer, or a link below the preview image."""
     source = html.escape(_source(file) or "", quote=True)
     name = html.escape(str(file.path) if file.path else file.type)
     if page := _page(file):
@@ -91,21 +39,16 @@ def file_html(file: File) -> str:
     if source and file.type in VIDEOS:
         return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'
     link = f'<a href="{source}" download="{_name(file)}">{name}</a>' if source else name
-    return f"{_preview(file)}<div>{link}</div>"
+    image = html.escape((preview and _source(preview)) or "", quote=True)
+    shown = f'<img src="{image}" alt="" {_SIZE}>' if image else ""
+    return f"{shown}<div>{link}</div>"
 
 
-def result_html(result: Result) -> str:
-    """Return the files, and a line that names the job."""
-    job = html.escape(f"{result.job.model}/{result.job.id}")
-    files = "".join(f"<div>{file_html(file)}</div>" for file in result.files)
-    return f"{files}<small>{job}</small>"
-
-
-def _name(file: File) -> str:
+def _name(file: Source) -> str:
     return html.escape(file.path.name if file.path else f"tokenhub.{file.type}", quote=True)
 
 
-def _source(file: File) -> str | None:
+def _source(file: Source) -> str | None:
     """Return a data URL for a small file, else its path below this folder, else its link.
 
     A notebook serves only files below its own folder.
@@ -117,26 +60,20 @@ def _source(file: File) -> str | None:
     if file.path is not None and file.path.is_file():
         with suppress(ValueError):
             return quote(file.path.resolve().relative_to(Path.cwd()).as_posix())
-    url = file.url or ""
-    return url if url.startswith(("https://", "http://")) and not file.expired() else None
+    return file.url if (file.url or "").startswith(("https://", "http://")) else None
 
 
-def _bytes(file: File, most: int) -> bytes | None:
+def _bytes(file: Source, most: int) -> bytes | None:
     """Return the local bytes, if there are at most `most`."""
-    if file._data is not None:
-        return file._data if len(file._data) <= most else None
+    if file.data is not None:
+        return file.data if len(file.data) <= most else None
     with suppress(OSError):
         if file.path is not None and file.path.stat().st_size <= most:
             return file.path.read_bytes()
     return None
 
 
-def _preview(file: File) -> str:
-    source = _source(file.preview) if file.preview else None
-    return f'<img src="{html.escape(source, quote=True)}" alt="" {_SIZE}>' if source else ""
-
-
-def _page(file: File) -> str | None:
+def _page(file: Source) -> str | None:
     """Return a viewer page if trimesh is installed and the model is local."""
     data = _bytes(file, MAX_MESH) if file.type == "glb" else None
     return viewer_page(data) if data is not None else None

@@ -18,14 +18,19 @@ from langchain_tokenhub.errors import (
     TokenHubError,
 )
 from langchain_tokenhub.jobs.decode import revised_text
-from langchain_tokenhub.jobs.file_store import stem_of
-from langchain_tokenhub.jobs.history import RecentJobs, sidecar_job, write_job_sidecar
-from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks
-from langchain_tokenhub.jobs.limiter import JobLimiter
+from langchain_tokenhub.jobs.files import stem_of
+from langchain_tokenhub.jobs.history import JobHistory, sidecar_job, write_job_sidecar
+from langchain_tokenhub.jobs.ledger import KnownCallError, LedgerHooks
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
-from langchain_tokenhub.jobs.polling import poll_until_ended
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, attach_job, raise_if_failed
+from langchain_tokenhub.jobs.schedule import JobLimiter
+from langchain_tokenhub.jobs.service import (
+    Service,
+    SubmitHooks,
+    attach_job,
+    poll_until_ended,
+    raise_if_failed,
+)
 from langchain_tokenhub.transport import Runtime
 
 MAX_WAIT = 366 * 86400.0
@@ -42,8 +47,7 @@ class JobRunner:
         limiter: Counts the jobs in flight of this account and model.
         most: Jobs in flight at most.
         wait: Seconds to wait for a job.
-        recent: Holds the jobs that this process knows.
-        ledger: Records paid calls.
+        history: The account's earlier jobs, and the ledger of its paid calls.
         reporter: Reports progress.
         folder: Folder for files.
     """
@@ -52,9 +56,8 @@ class JobRunner:
     limiter: JobLimiter
     most: int
     wait: float
-    recent: RecentJobs
+    history: JobHistory
     reporter: Reporter
-    ledger: Ledger | None = None
     folder: Path | None = None
 
     @property
@@ -83,16 +86,15 @@ class JobRunner:
                             job = await self.wait_until_ended(job)
                         return job
                 except KnownCallError as known:
-                    assert self.ledger is not None  # noqa: S101 - it has raised
-                    earlier = await self.ledger.await_other_worker(
-                        request.key, known.entry, self.wait
-                    )
+                    ledger = self.history.ledger
+                    assert ledger is not None  # noqa: S101 - it has raised
+                    earlier = await ledger.await_other_worker(request.key, known.entry, self.wait)
                 if earlier is not None:  # None: that submit was refused
                     return await self._resume(earlier) if wait else earlier
 
     async def result(self, job: Job) -> MediaResult:
         """Wait for a job that was submitted earlier, and save."""
-        request = self.recent.request(job.id)
+        request = self.history.recent.request(job.id)
         with closing(self.reporter), self.reporter.span.open("result") as span:
             async with self._forget_failed_job(request):
                 job = await self._restore_saved_files(await self.wait_until_ended(job))
@@ -108,7 +110,7 @@ class JobRunner:
                     async for state in states:
                         await self.reporter.report(state)
                         job = state
-                self.recent.keep(job)
+                self.history.recent.keep(job)
             return raise_if_failed(job)
 
     async def save_results(self, job: Job, request: JobRequest) -> MediaResult:
@@ -123,9 +125,9 @@ class JobRunner:
                 job = await self._save_files(await self._refresh_links(job), request)
                 if missing := await self._count_missing(job):
                     self._report_missing(job, missing)
-            self.recent.keep(job, request)
-            if self.ledger is not None and request.key:
-                await self.ledger.update(request.key, job, request)
+            self.history.recent.keep(job, request)
+            if (ledger := self.history.ledger) and request.key:
+                await ledger.update(request.key, job, request)
         pathless = [file.model_copy(update={"path": None}) for file in job.files]
         job = _with_files(job, await self._prefer_saved(job.files, pathless))
         await self.reporter.report_files(job)
@@ -140,7 +142,7 @@ class JobRunner:
             KnownCallError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        ledger = None if request.again else self.ledger
+        ledger = None if request.again else self.history.ledger
         if ledger is not None and (entry := await ledger.look(request.key)):
             raise KnownCallError(entry)
         if request.problem is not None:
@@ -149,15 +151,14 @@ class JobRunner:
             await self._runtime.blocking(check_folder, self.folder)
 
     async def _submit(self, request: JobRequest) -> Job:
-        hooks = SubmitHooks()
-        if self.ledger is not None:
-            hooks = LedgerHooks(self.ledger, request, again=request.again)
+        ledger = self.history.ledger
+        hooks = LedgerHooks(ledger, request, again=request.again) if ledger else SubmitHooks()
 
-        def remember(job: Job) -> None:
-            self.recent.keep(job, request)
+        def record_job(job: Job) -> None:
+            self.history.recent.keep(job, request)
             self.reporter.span.record_submit(job)
 
-        hooks.on_job = remember
+        hooks.on_job = record_job
         deadline = self._runtime.now() + self.wait
         return await self.service.submit(request.body, deadline=deadline, hooks=hooks)
 
@@ -175,9 +176,9 @@ class JobRunner:
         try:
             yield
         except JobFailedError as failed:
-            job = failed.job
-            if self.ledger and request.key and isinstance(job, Job) and not _is_completed(job):
-                await self.ledger.forget(request.key, job)
+            job, ledger = failed.job, self.history.ledger
+            if ledger and request.key and isinstance(job, Job) and not _is_completed(job):
+                await ledger.forget(request.key, job)
             raise
 
     # --- links --------------------------------------------------------------------------------

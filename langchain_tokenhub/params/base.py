@@ -1,4 +1,4 @@
-"""The base of the parameter classes: strictness, resumed jobs, and the fields that many share.
+"""The base of the parameter classes: strictness, resumed jobs, shared fields, descriptions, errors.
 
 The classes of this package are the table of parameters. Sources: the guide (2026-04-03), pages
 图像生成, 视频生成, 3D 生成; the docstrings of the official SDKs aiart, vclm and ai3d; the product
@@ -8,10 +8,19 @@ pages named beside each class.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    create_model,
+    model_validator,
+)
 
+from langchain_tokenhub.catalogue.toml import rows
 from langchain_tokenhub.params.validators import (
     MB,
     NOT_NEEDED,
@@ -22,13 +31,16 @@ from langchain_tokenhub.params.validators import (
     JobId,
     String,
     param_error,
+    strip_query,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic import GetJsonSchemaHandler
+    from pydantic import GetJsonSchemaHandler, ValidationError
     from pydantic_core import core_schema
+
+Language = Literal["zh", "en"]
 
 
 class _Params(BaseModel):
@@ -165,14 +177,44 @@ def file_fields(cls: type[BaseModel]) -> dict[str, FileField]:
     }
 
 
-def require_one(params: MediaParams, *names: str) -> None:
-    """Refuse a call without exactly one of `names`."""
-    given = params.given(*names)
-    if len(given) == 1:
-        return
-    what = f"{', '.join(names)}: {len(given)} given, exactly one is needed"
-    advice = f"keep one of {', '.join(given)}" if given else "pass one"
-    raise param_error("exactly_one", what, advice)
+@functools.cache
+def localize(cls: type[MediaParams], language: Language) -> type[MediaParams]:
+    """Return `cls` with the descriptions of `language`; its validators and order stay."""
+    fields: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        described = Field(description=description(cls, name, language))
+        annotated: Any = Annotated
+        annotation = annotated[field.annotation, *field.metadata, described]
+        fields[name] = annotation, ... if field.is_required() else field.default
+    return create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **fields)
+
+
+def description(cls: type[MediaParams], name: str, language: Language) -> str:
+    """Return the description of a parameter for language models."""
+    texts = rows("param_descriptions")
+    tables = (texts.get(base.__name__, {}) for base in cls.__mro__)
+    text: str = next(table[name][language] for table in tables if name in table)
+    return text.replace("{sources}", texts["sources"][language])
+
+
+def explain(error: ValidationError, *, model: str) -> str:
+    """Return one line per error: field, value, limit, next step; no prompt, no link's query."""
+    errors = error.errors(include_url=False, include_input=False)
+    return "\n".join(strip_query(_sentence(dict(one), model)) for one in errors)
+
+
+def _sentence(error: dict[str, Any], model: str) -> str:
+    path = ".".join(map(str, error["loc"]))
+    field = f"{path}: " if path else ""
+    match error:
+        case {"type": "unknown_name", "ctx": {"what": what, "advice": advice}}:
+            return f"{field}{what} of {model}; {advice}"
+        case {"ctx": {"what": what, "advice": advice}}:
+            return f"{field}{what} ({model}); {advice}"
+        case {"type": "missing"}:
+            return f"{field}missing ({model}); it is required"
+        case _:
+            return f"{field}{error['msg']} ({model})"
 
 
 def _spelling_advice(name: object, cls: type[BaseModel]) -> str:

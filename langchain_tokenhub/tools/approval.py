@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.tools import BaseTool
 
 from langchain_tokenhub._warnings import warn_user
+from langchain_tokenhub.catalogue import estimate_price
 from langchain_tokenhub.tools.media_tools import MediaTool
-from langchain_tokenhub.tools.prices import estimate_price
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import HumanInTheLoopMiddleware

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
 from pydantic import BaseModel, create_model
 
+from langchain_tokenhub.catalogue import estimate_price
 from langchain_tokenhub.errors import BudgetExceededError
-from langchain_tokenhub.tools.prices import estimate_price
 
 MESSAGES = "messages"
 """The argument that LangGraph injects; no model has a parameter of that name."""

@@ -14,24 +14,21 @@ from langchain_core.runnables.config import ensure_config
 from pydantic import BeforeValidator, Field, ValidationError
 
 from langchain_tokenhub._warnings import suppress_warnings
-from langchain_tokenhub.catalogue import Kind, MediaKind, media_kind, media_model
+from langchain_tokenhub.catalogue import Kind, MediaKind, estimate_price, media_kind, media_model
 from langchain_tokenhub.errors import InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
 from langchain_tokenhub.jobs.history import JobHistory
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.job_span import JobSpan
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.ledger_keys import key_of
-from langchain_tokenhub.jobs.limiter import shared_limiter
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
-from langchain_tokenhub.jobs.polling import poll_until_ended
-from langchain_tokenhub.jobs.progress import Reporter, aemit, emit
+from langchain_tokenhub.jobs.progress import JobSpan, Reporter
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
-from langchain_tokenhub.jobs.service import Service, attach_job
+from langchain_tokenhub.jobs.schedule import shared_limiter
+from langchain_tokenhub.jobs.service import Service, attach_job, poll_until_ended
 from langchain_tokenhub.params import MediaParams, explain, params_class
-from langchain_tokenhub.tools.options import Folder, MediaSettings
-from langchain_tokenhub.tools.prices import estimate_price
-from langchain_tokenhub.transport import SyncRuntime, Transport, iterate_sync, run_sync
+from langchain_tokenhub.tools.settings import Folder, MediaSettings
+from langchain_tokenhub.transport import AsyncRuntime, Transport, iterate_sync, run_sync
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
@@ -256,8 +253,7 @@ class MediaClient(MediaSettings):
         history = self._history(transport)
         known = await self._job(history, job)
         with attach_job(known):
-            await history.recall([known.id])
-            known = history.latest(known)
+            known = await history.latest(known)
             return await self._runner(transport, wait, known).result(known)
 
     async def _results(
@@ -265,8 +261,7 @@ class MediaClient(MediaSettings):
     ) -> AsyncGenerator[Outcome, None]:
         by_id = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
-        await history.recall(by_id)
-        known = [history.latest(await self._job(history, job)) for job in by_id.values()]
+        known = [await history.latest(await self._job(history, job)) for job in by_id.values()]
         found = wait_for_all(known, lambda job: self._runner(transport, wait, job, show_bar=False))
         async with aclosing(found):
             async for outcome in found:
@@ -312,7 +307,9 @@ class MediaClient(MediaSettings):
     async def _run_row(self, request: JobRequest, backend: LedgerBackend) -> MediaResult:
         """Run a row that was planned, with its own view of the ledger's records."""
         transport = self._async()
-        runner = replace(self._runner(transport, None), ledger=self._ledger(transport, backend))
+        runner = self._runner(transport, None)
+        history = replace(runner.history, ledger=self._ledger(transport, backend))
+        runner = replace(runner, history=history)
         return await runner.generate(request)
 
     async def _request(
@@ -328,11 +325,9 @@ class MediaClient(MediaSettings):
         if price := estimate_price(self.model, dict(checked)):
             runner.reporter.span.price = price.low, price.high
         reader = Reader(
-            runtime=runner.service.transport.runtime,
-            find=self._history(runner.service.transport).find,
+            history=runner.history,
             refresh=functools.partial(self._query_links, runner.service.transport),
             folders=self._readable() if by_model else None,
-            find_source=runner.ledger.source_of if runner.ledger else None,
         )
         sent, call = await reader.read(checked)
         body = {**sent, **(extra or {})}
@@ -365,7 +360,6 @@ class MediaClient(MediaSettings):
         show_bar: bool = True,
     ) -> JobRunner:
         service = self._service(transport, job)
-        dispatch = emit if isinstance(transport.runtime, SyncRuntime) else aemit
         listener = None if self.progress is True and not show_bar else self.progress
         span = JobSpan(service.model, self.kind, job)
         return JobRunner(
@@ -373,9 +367,14 @@ class MediaClient(MediaSettings):
             limiter=shared_limiter(*self._owner(), service.model),
             most=self.max_in_flight or service.facts.max_in_flight,
             wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
-            recent=self._recent_jobs(),
-            ledger=self._ledger(transport),
-            reporter=Reporter(dispatch, listener, service.typical, span, call_id.get()),
+            history=self._history(transport),
+            reporter=Reporter(
+                is_async=isinstance(transport.runtime, AsyncRuntime),
+                listener=listener,
+                expected=service.typical,
+                span=span,
+                tool_call_id=call_id.get(),
+            ),
             folder=self.save_to,
         )
 

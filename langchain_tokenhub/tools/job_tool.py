@@ -10,8 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.tools.keywords import JobToolOptions
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
-from langchain_tokenhub.tools.options import JobSettings, JobToolOptions
+from langchain_tokenhub.tools.settings import JobSettings
 from langchain_tokenhub.transport import Transport, run_sync
 
 MAX_LISTED = 20
@@ -71,20 +72,21 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
     ) -> tuple[str, dict[str, Any]]:
         if question.action == "list":
             return _listing(await self._history(transport).jobs())
-        tool, job = await self._find(transport, question)
+        tool, job = await self._find(transport, question.job_id, question.model)
         if question.action == "look":
             return _listing([await tool._query(transport, job)])
         result = await tool._result(transport, job, None)
         return str(result), result.model_dump(mode="json")
 
-    async def _find(self, transport: Transport, question: JobQuestion) -> tuple[MediaTool, Job]:
-        """Return the tool for a question's job, and the job."""
-        job_id = (question.job_id or "").strip()
+    async def _find(
+        self, transport: Transport, job_id: str | None, model: str | None
+    ) -> tuple[MediaTool, Job]:
+        """Return the tool for a job, and the job."""
+        job_id = (job_id or "").strip()
         if not job_id:
-            raise InvalidRequestError(f"job_id: needed to {question.action}", phase="not sent")
+            raise InvalidRequestError("job_id: needed to look or collect", phase="not sent")
         job = await self._history(transport).find(job_id)
-        if job is None:
-            job = _job_of_model(job_id, (question.model or "").strip())
+        job = job or _job_of_model(job_id, (model or "").strip())
         shared: dict[str, Any] = {name: getattr(self, name) for name in JobSettings.model_fields}
         return TOOLS[job.kind](**shared, model=job.model), job
 
@@ -101,11 +103,12 @@ def _job_of_model(job_id: str, model: str) -> Job:
 
 def _listing(jobs: list[Job]) -> tuple[str, dict[str, Any]]:
     jobs = jobs[:MAX_LISTED]
-    text = "\n".join(map(_line, jobs)) or "no jobs are known"
+    text = "\n".join(map(job_text, jobs)) or "no jobs are known"
     return text, {"jobs": [job.model_dump(mode="json") for job in jobs]}
 
 
-def _line(job: Job) -> str:
+def job_text(job: Job) -> str:
+    """Return the state of a job on one line, for a language model."""
     percent = f" {job.progress}%" if job.progress is not None else ""
     names = ", ".join(str(file.path or file.type) for file in job.files)
     files = f": {names}" if names else ""

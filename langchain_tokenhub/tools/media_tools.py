@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
@@ -28,17 +30,29 @@ from langchain_tokenhub.errors import (
     AuthenticationError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import Language, schema_class
-from langchain_tokenhub.params.keywords import ImageKeywords, ThreeDKeywords, VideoKeywords
 from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
-from langchain_tokenhub.tools.client import Extra, MediaClient, ModelId, call_id
+from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id
+from langchain_tokenhub.tools.keywords import (
+    ImageGenerate,
+    ImageKeywords,
+    ImageToolOptions,
+    MediaToolOptions,
+    ThreeDGenerate,
+    ThreeDKeywords,
+    VideoGenerate,
+    VideoKeywords,
+)
 from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
-from langchain_tokenhub.tools.options import ImageToolOptions, MediaToolOptions
-from langchain_tokenhub.tools.result_image import image_blocks
-from langchain_tokenhub.transport import Transport, run_sync
+from langchain_tokenhub.transport import Runtime, Transport, run_sync
 
 Content: TypeAlias = str | list[str | dict[str, Any]]
+
+MAX_SIDE = 1024
+"""Pixels of a block's longer side."""
+MAX_PIXELS = 64_000_000
+"""Pixels of an image that is decoded."""
 
 
 class ToolErrorMixin(BaseTool):
@@ -176,33 +190,6 @@ class MediaTool(MediaClient, ToolErrorMixin):
             self.args_schema = self._own_schema()
 
 
-class _SubmitOptions(TypedDict, total=False):
-    extra: Extra
-    again: bool
-
-
-class _GenerateOptions(_SubmitOptions, total=False):
-    wait_timeout: float | None
-
-
-class _ImageSubmit(ImageKeywords, _SubmitOptions): ...
-
-
-class _ImageGenerate(ImageKeywords, _GenerateOptions): ...
-
-
-class _VideoSubmit(VideoKeywords, _SubmitOptions): ...
-
-
-class _VideoGenerate(VideoKeywords, _GenerateOptions): ...
-
-
-class _ThreeDSubmit(ThreeDKeywords, _SubmitOptions): ...
-
-
-class _ThreeDGenerate(ThreeDKeywords, _GenerateOptions): ...
-
-
 class TokenHubImageTool(MediaTool):
     """Images from text and from images: `hy-image-v3.0` or `hy-image-lite`.
 
@@ -232,7 +219,7 @@ class TokenHubImageTool(MediaTool):
     async def _content(self, transport: Transport, result: MediaResult) -> Content:
         if not self.show_result:
             return str(result)
-        blocks = await image_blocks(transport.runtime, result.files)
+        blocks = await _image_blocks(transport.runtime, result.files)
         return [{"type": "text", "text": str(result)}, *blocks]
 
     if TYPE_CHECKING:
@@ -240,18 +227,51 @@ class TokenHubImageTool(MediaTool):
         def __init__(self, **options: Unpack[ImageToolOptions]) -> None: ...
         @override
         def generate(
-            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
+            self, text: str | None = None, /, **params: Unpack[ImageGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, text: str | None = None, /, **params: Unpack[_ImageGenerate]
+            self, text: str | None = None, /, **params: Unpack[ImageGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, text: str | None = None, /, **params: Unpack[_ImageSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[ImageKeywords]) -> Job: ...
         @override
         async def asubmit(
-            self, text: str | None = None, /, **params: Unpack[_ImageSubmit]
+            self, text: str | None = None, /, **params: Unpack[ImageKeywords]
         ) -> Job: ...
+
+
+async def _image_blocks(runtime: Runtime, files: Sequence[MediaFile]) -> list[dict[str, Any]]:
+    """Return an image block for each file; one that cannot be read is omitted with a warning."""
+    found = [await _block(runtime, file) for file in files]
+    return [block for block in found if block is not None]
+
+
+async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
+    try:
+        data = await file._read(runtime)
+        small = await runtime.blocking(_scale, data)
+    except Exception as problem:  # noqa: BLE001 - the image is paid for, whatever Pillow raises
+        warn_user(f"an image of the result is not shown to the model: {type(problem).__name__}")
+        return None
+    return {
+        "type": "image",
+        "base64": base64.b64encode(small).decode(),
+        "mime_type": "image/jpeg",
+    }
+
+
+def _scale(data: bytes) -> bytes:
+    """Return an image as JPEG, at most `MAX_SIDE` pixels a side."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError("too large")
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 class TokenHubVideoTool(MediaTool):
@@ -272,17 +292,17 @@ class TokenHubVideoTool(MediaTool):
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
         def generate(
-            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
+            self, text: str | None = None, /, **params: Unpack[VideoGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, text: str | None = None, /, **params: Unpack[_VideoGenerate]
+            self, text: str | None = None, /, **params: Unpack[VideoGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, text: str | None = None, /, **params: Unpack[_VideoSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[VideoKeywords]) -> Job: ...
         @override
         async def asubmit(
-            self, text: str | None = None, /, **params: Unpack[_VideoSubmit]
+            self, text: str | None = None, /, **params: Unpack[VideoKeywords]
         ) -> Job: ...
 
 
@@ -304,17 +324,17 @@ class Tokenhub3DTool(MediaTool):
         def __init__(self, **options: Unpack[MediaToolOptions]) -> None: ...
         @override
         def generate(
-            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+            self, text: str | None = None, /, **params: Unpack[ThreeDGenerate]
         ) -> MediaResult: ...
         @override
         async def agenerate(
-            self, text: str | None = None, /, **params: Unpack[_ThreeDGenerate]
+            self, text: str | None = None, /, **params: Unpack[ThreeDGenerate]
         ) -> MediaResult: ...
         @override
-        def submit(self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]) -> Job: ...
+        def submit(self, text: str | None = None, /, **params: Unpack[ThreeDKeywords]) -> Job: ...
         @override
         async def asubmit(
-            self, text: str | None = None, /, **params: Unpack[_ThreeDSubmit]
+            self, text: str | None = None, /, **params: Unpack[ThreeDKeywords]
         ) -> Job: ...
 
 

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import AfterValidator, Field
 
-from langchain_tokenhub.catalogue import Kind, media_model, similar_media_model
+from langchain_tokenhub.catalogue import Kind, estimate_price, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.budget import Budget
+from langchain_tokenhub.tools.keywords import ToolkitOptions
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
-from langchain_tokenhub.tools.options import (
-    MediaSettings,
-    ToolkitOptions,
-    make_absolute,
-    normalize_ledger,
-)
-from langchain_tokenhub.tools.prices import estimate_price
+from langchain_tokenhub.tools.settings import MediaSettings, make_absolute, normalize_ledger
 
 
 def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:

@@ -14,7 +14,7 @@ from langgraph.types import RetryPolicy
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
 
 from langchain_tokenhub import ChatTokenHub, TokenHubVideoTool, errors
-from langchain_tokenhub.jobs import polling
+from langchain_tokenhub.jobs import service
 
 pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
@@ -35,7 +35,7 @@ def lost(hub, monkeypatch):
 
 
 def unreachable(hub, monkeypatch):
-    monkeypatch.setattr(polling, "MAX_FAILING_SECONDS", 0.0)
+    monkeypatch.setattr(service, "MAX_FAILING_SECONDS", 0.0)
     hub.fail("status", status=500, path="/v1/api/video/query", times=99)
     return {"max_retries": 0}
 

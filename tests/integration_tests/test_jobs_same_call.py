@@ -262,7 +262,7 @@ def test_a_job_that_is_gone_stays_in_the_ledger_and_is_not_paid_for_again(
     service = peers(answer)
     tool = TokenHubVideoTool(ledger=tmp_path, base_url=service.url, api_key="sk-a")
     call(tool, "submit", prompt="猫")
-    monkeypatch.setattr("langchain_tokenhub.jobs.polling.NEW_JOB_SECONDS", 0.0)
+    monkeypatch.setattr("langchain_tokenhub.jobs.service.NEW_JOB_SECONDS", 0.0)
     for _ in range(2):
         with pytest.raises(errors.JobNotFoundError) as caught:
             call(tool, "generate", prompt="猫")

@@ -30,7 +30,7 @@ from langchain_tokenhub import (
     TokenHubJobTool,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.tools.prices import estimate_price
+from langchain_tokenhub.catalogue import estimate_price
 
 PROMPT = "只有这个测试知道的一句提示词"
 ROOT = Path(__file__).parents[2]

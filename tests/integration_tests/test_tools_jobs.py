@@ -11,7 +11,7 @@ from langgraph.types import Command
 from pydantic import ValidationError
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.catalogue import estimate_price, media_models
 from langchain_tokenhub.tools import (
     Tokenhub3DTool,
     TokenHubImageTool,
@@ -19,7 +19,6 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
-from langchain_tokenhub.tools.prices import estimate_price
 
 
 def tool_call(**args):

@@ -50,13 +50,13 @@ GUIDE_CHAT_MODELS = [
     ],
 )
 def test_a_site_is_its_default_host_and_its_backup(name, hosts):
-    assert catalogue.site(name) == catalogue.Site(name, hosts)
+    assert catalogue.site_hosts(name) == hosts
     assert name in catalogue.SITE_NAMES
 
 
 def test_an_unknown_site_is_refused_with_the_names_of_the_known():
     with pytest.raises(ValueError, match=r"'moon'.*mainland, overseas, international") as caught:
-        catalogue.site("moon")
+        catalogue.site_hosts("moon")
     assert "international-guangzhou" in str(caught.value)
 
 
@@ -374,7 +374,7 @@ def test_a_full_account_is_told_from_a_fast_one(code, busy):
 
 
 def test_every_error_row_names_a_class_and_the_next_step_in_both_languages():
-    from langchain_tokenhub.catalogue.errors import _table
+    from langchain_tokenhub.catalogue.service import _table
 
     for key, row in _table().items():
         assert issubclass(getattr(errors, row.name), errors.TokenHubError), key
@@ -383,7 +383,7 @@ def test_every_error_row_names_a_class_and_the_next_step_in_both_languages():
 
 
 def test_no_code_stands_in_two_rows():
-    from langchain_tokenhub.catalogue.errors import _names
+    from langchain_tokenhub.catalogue.service import _names
     from langchain_tokenhub.catalogue.toml import rows
 
     names = [name for raw in rows("error_codes")["row"] for name in _names(raw)]
@@ -408,7 +408,7 @@ def test_a_file_is_read_when_it_is_first_asked_for():
         "import langchain_tokenhub.catalogue as c\n"
         "from langchain_tokenhub.catalogue.toml import rows\n"
         "assert rows.cache_info().currsize == 0\n"
-        "c.site('mainland'); c.site('overseas')\n"
+        "c.site_hosts('mainland'); c.site_hosts('overseas')\n"
         "assert rows.cache_info().currsize == 1\n"
         "import sys; assert 'langchain_core' not in sys.modules\n"
     )

@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.file_store import stem_of, unpack
+from langchain_tokenhub.jobs.files import image_size, media_type_of, stem_of, unpack
 from langchain_tokenhub.jobs.history import write_sidecar
-from langchain_tokenhub.jobs.media_types import image_size, media_type_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.transport import run_sync
 from tests.conftest import ScriptedRuntime
@@ -241,7 +240,7 @@ def test_odd_members_cost_a_warning_and_the_rest_is_unpacked(tmp_path):
 
 
 def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("langchain_tokenhub.jobs.file_store.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("langchain_tokenhub.jobs.files.MAX_UNPACKED_BYTES", 1000)
     (tmp_path / "a.zip").write_bytes(zipped(bomb="0" * 5000))
     with pytest.raises(errors.InvalidRequestError, match="exceeds"):
         unpack(tmp_path / "a.zip")

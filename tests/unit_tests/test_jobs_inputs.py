@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.jobs.history import JobHistory, RecentJobs
 from langchain_tokenhub.jobs.inputs import Reader
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import params_class
@@ -37,15 +38,14 @@ JOB = Job(kind="image", model="hy-image-v3.0", id="143000", status="completed", 
 
 
 def body(model, *, folders=None, jobs=(), **params):
-    known = {job.id: job for job in jobs}
-
-    async def find(job_id):
-        return known.get(job_id)
+    history = JobHistory(runtime=ScriptedRuntime(), recent=RecentJobs(), ledger=None, folders=())
+    for job in jobs:
+        history.recent.keep(job)
 
     async def refresh(job):
         raise errors.JobNotFoundError("gone")
 
-    reader = Reader(runtime=ScriptedRuntime(), find=find, refresh=refresh, folders=folders)
+    reader = Reader(history=history, refresh=refresh, folders=folders)
     return run_sync(reader.read(params_class(model)(**params)))[0]
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.file_store import stem_of
+from langchain_tokenhub.jobs.files import stem_of
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, _entries
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of

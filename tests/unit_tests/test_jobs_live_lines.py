@@ -13,9 +13,15 @@ import pytest
 
 from langchain_tokenhub.jobs import live_lines as module
 from langchain_tokenhub.jobs import progress
-from langchain_tokenhub.jobs.live_lines import LiveLines, display_width, truncate
+from langchain_tokenhub.jobs.live_lines import (
+    Bar,
+    LiveLines,
+    bar_line,
+    clock,
+    display_width,
+    truncate,
+)
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.progress import Bar, bar_line, clock
 
 _CODES = re.compile(r"\x1b\[(\d*)([AJ])|\x1b([D78])")
 

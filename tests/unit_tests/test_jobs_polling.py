@@ -13,8 +13,7 @@ from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.decode import decode_query, decode_submit
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.polling import poll_until_ended
-from langchain_tokenhub.jobs.service import Service
+from langchain_tokenhub.jobs.service import Service, poll_until_ended
 from langchain_tokenhub.transport import Answer, run_sync
 from tests.conftest import answer, scripted
 

@@ -1,21 +1,29 @@
-"""When a job is looked at: often enough, seldom enough."""
+"""When a job is polled: often enough, seldom enough; and how many are in flight, in order."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import statistics
+import subprocess
+import sys
+import threading
 
 import pytest
 
+from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.schedule import (
     LATEST,
     SOONEST,
     DurationStats,
+    JobLimiter,
     PollRate,
     Prior,
     poll_delay,
 )
+from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
+from tests.conftest import ScriptedRuntime
 
 
 def simulate(seconds, prior):
@@ -82,3 +90,129 @@ def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
         for seconds in (0.5, math.inf, 0.5):
             load.record_rate(job, seconds)
     assert load.load("a") == 1
+
+
+# --- jobs in flight -------------------------------------------------------------------------------
+
+
+def test_tasks_and_threads_share_one_gate():
+    limiter, inside, most = JobLimiter(), [], []
+    lock = threading.Lock()
+
+    async def work(runtime):
+        async with limiter.slot(runtime, 3, 10):
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+            await runtime.sleep(0.005)
+            with lock:
+                inside.pop()
+
+    async def tasks():
+        await asyncio.gather(*(work(AsyncRuntime()) for _ in range(20)))
+
+    threads = [threading.Thread(target=run_sync, args=(work(SyncRuntime()),)) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(tasks())
+    for thread in threads:
+        thread.join()
+    assert len(most) == 30
+    assert max(most) == 3
+
+
+async def test_places_are_given_in_order():
+    limiter, request = JobLimiter(), []
+
+    async def work(number):
+        async with limiter.slot(AsyncRuntime(), 1, 10):
+            request.append(number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(number) for number in range(10)))
+    assert request == list(range(10))
+
+
+async def test_who_is_cancelled_leaves_the_queue():
+    limiter, runtime = JobLimiter(), AsyncRuntime()
+    async with limiter.slot(runtime, 1, 10):
+        waiting = [asyncio.create_task(_enter(limiter, runtime)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.wait_for(_enter(limiter, runtime), 5)
+
+
+async def _enter(limiter, runtime):
+    async with limiter.slot(runtime, 1, 10):
+        pass
+
+
+def test_a_queue_that_does_not_move_is_left_with_an_error(scripted_wire):
+    limiter = JobLimiter()
+
+    async def both():
+        async with limiter.slot(scripted_wire, 1, 5), limiter.slot(scripted_wire, 1, 5):
+            pass
+
+    with pytest.raises(errors.RateLimitError, match="none was submitted"):
+        run_sync(both())
+    assert scripted_wire.slept == [5]
+    run_sync(_enter(limiter, scripted_wire))
+
+
+def test_an_error_inside_gives_the_place_back():
+    limiter = JobLimiter()
+
+    async def fails():
+        async with limiter.slot(SyncRuntime(), 1, 5):
+            raise ValueError
+
+    for _ in range(3):
+        with pytest.raises(ValueError):  # noqa: PT011 - it is the test's own
+            run_sync(fails())
+
+
+@pytest.fixture
+def scripted_wire():
+    return ScriptedRuntime()
+
+
+FORK = """
+import os, threading
+from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.schedule import shared_limiter
+from langchain_tokenhub.jobs.history import shared_recent_jobs
+from langchain_tokenhub.transport import SyncRuntime, run_sync
+
+
+async def enter(work):
+    async with shared_limiter("account").slot(SyncRuntime(), 1, 1):
+        work()
+
+
+def hold():
+    with shared_recent_jobs("account")._lock, schedule.shared._lock:
+        held.set()
+        threading.Event().wait()
+
+
+held = threading.Event()
+schedule.shared.record_rate(schedule.PollRate("site"), 0.01)
+threading.Thread(target=run_sync, args=(enter(hold),), daemon=True).start()
+held.wait()
+if os.fork() == 0:
+    run_sync(enter(lambda: None))
+    shared_recent_jobs("account").jobs()
+    print(schedule.shared.load("site"), flush=True)
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+def test_a_forked_child_waits_for_none_of_its_parents_jobs():
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr) == ("1.0\n", "")

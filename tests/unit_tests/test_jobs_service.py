@@ -14,8 +14,7 @@ from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.polling import poll_until_ended
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, raise_if_failed
+from langchain_tokenhub.jobs.service import Service, SubmitHooks, poll_until_ended, raise_if_failed
 from langchain_tokenhub.transport import run_sync
 from tests.conftest import answer, scripted
 

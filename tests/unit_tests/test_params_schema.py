@@ -17,7 +17,7 @@ from langchain_tokenhub.params import (
     schema_class,
 )
 from langchain_tokenhub.params.base import LogoParam
-from langchain_tokenhub.params.three_d import ViewImage
+from langchain_tokenhub.params.models import ViewImage
 
 VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
 # the service's parameters, prompt first; ours, job_id, last

@@ -1,15 +1,30 @@
-"""The error class and the hint for an HTTP status and an error code."""
+"""The service's sites, and the error class and hint for a status and an error code."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_tokenhub.catalogue.toml import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
+SITE_NAMES: tuple[SiteName, ...] = get_args(SiteName)
+
+
+@functools.cache
+def site_hosts(name: str) -> tuple[str, ...]:
+    """Return the https origins of the site called `name`, the default host first.
+
+    Raises:
+        ValueError: There is no site of that name.
+    """
+    if name not in SITE_NAMES:
+        raise ValueError(f"site: {name!r} is not known; choose one of {', '.join(SITE_NAMES)}")
+    return tuple(rows("sites")[name]["hosts"])
 
 
 @dataclass(frozen=True)

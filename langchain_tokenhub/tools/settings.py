@@ -1,27 +1,22 @@
-"""The fields that the tools share, and the constructor keywords for type checkers."""
+"""The fields that the tools share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any
 
-from langchain_core.callbacks import Callbacks
 from langchain_core.stores import BaseStore
-from langchain_core.tools import ArgsSchema
 from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SkipValidation
 
-from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.jobs.history import JobHistory, RecentJobs, shared_recent_jobs
+from langchain_tokenhub.jobs.history import JobHistory, shared_recent_jobs
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, backend_for
 from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.progress import Progress
-from langchain_tokenhub.params import Language
-from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
-from langchain_tokenhub.tools.budget import Budget
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Transport
 
 
@@ -90,9 +85,6 @@ class JobSettings(ConnectionSettings):
         """Return what identifies the account in this process."""
         return hash(self._account()), self._origins()
 
-    def _recent_jobs(self) -> RecentJobs:
-        return shared_recent_jobs(*self._owner())
-
     def _ledger(self, transport: Transport, backend: LedgerBackend | None = None) -> Ledger | None:
         if self.ledger is None:
             return None
@@ -106,7 +98,7 @@ class JobSettings(ConnectionSettings):
     def _history(self, transport: Transport) -> JobHistory:
         return JobHistory(
             runtime=transport.runtime,
-            recent=self._recent_jobs(),
+            recent=shared_recent_jobs(*self._owner()),
             ledger=self._ledger(transport),
             folders=self._folders(),
         )
@@ -121,64 +113,3 @@ class MediaSettings(JobSettings):
     """Jobs at once per account and model in this process; None is the catalogue's default."""
     allow_local_files: Sequence[Folder] = ()
     """Folders from which a language model may send files."""
-
-
-class JobOptions(ConnectionOptions, total=False):
-    """Constructor keywords of `JobSettings`."""
-
-    wait_timeout: float | None
-    save_to: str | Path | None
-    ledger: str | Path | BaseStore[str, Any] | LedgerBackend | None
-
-
-class MediaOptions(JobOptions, total=False):
-    """Constructor keywords of `MediaSettings`."""
-
-    progress: Progress
-    max_in_flight: int | None
-    allow_local_files: Sequence[str | Path]
-
-
-class ToolOptions(TypedDict, total=False):
-    """Constructor keywords of LangChain's `BaseTool`."""
-
-    name: str
-    description: str
-    args_schema: ArgsSchema | None
-    return_direct: bool
-    verbose: bool
-    callbacks: Callbacks
-    tags: list[str] | None
-    metadata: dict[str, Any] | None
-    handle_tool_error: bool | str | Callable[..., Any] | None
-    handle_validation_error: bool | str | Callable[..., Any] | None
-    response_format: Literal["content", "content_and_artifact"]
-    extras: dict[str, Any] | None
-
-
-class MediaToolOptions(MediaOptions, ToolOptions, total=False):
-    """Constructor keywords of the image, video and 3D tools."""
-
-    model: str
-    language: Language
-    shared_folders: Sequence[str | Path]
-    shared_budget: Budget | None
-
-
-class ImageToolOptions(MediaToolOptions, total=False):
-    """Constructor keywords of the image tool."""
-
-    show_result: bool
-
-
-class JobToolOptions(JobOptions, ToolOptions, total=False):
-    """Constructor keywords of `TokenHubJobTool`."""
-
-
-class ToolkitOptions(MediaOptions, total=False):
-    """Constructor keywords of `TokenHubToolkit`."""
-
-    models: Mapping[str, Kind] | Sequence[str]
-    language: Language
-    options: Mapping[Kind, Mapping[str, Any]]
-    budget_cny: float | None
