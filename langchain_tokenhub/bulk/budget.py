@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
 from langchain_tokenhub.errors import BudgetExceededError, InvalidRequestError
-from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links
+from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 

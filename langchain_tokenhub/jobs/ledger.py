@@ -27,8 +27,8 @@ from typing import Any, TypeAlias, TypeVar
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.files import stem_of
-from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, LedgerBackend, Links
-from langchain_tokenhub.jobs.ledger_keys import digest_of, strip_signature
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
+from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links, digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
 from langchain_tokenhub.transport import Runtime

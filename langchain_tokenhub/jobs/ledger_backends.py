@@ -7,19 +7,17 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from langchain_core.stores import BaseStore
 
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.files import move
+from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 
-Links: TypeAlias = Mapping[str, str]
-NO_LINKS: Links = MappingProxyType({})
 MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
 

@@ -7,8 +7,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
+
+Links: TypeAlias = Mapping[str, str]
+"""`MediaFile.source` by the key of a link."""
+NO_LINKS: Links = MappingProxyType({})
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.schema import CreateTable
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links
+from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 
 T = TypeVar("T")
 
