@@ -38,6 +38,8 @@ Phase = Literal["not sent", "sent", "answered", "streaming"]
 MESSAGE_LIMIT = 2048
 """Maximum characters of server text in a message."""
 
+NO_KEY = "no TokenHub API key"
+"""Message of the error for a missing key."""
 _TEXT_LIMIT = 65536
 """Maximum characters of an error body kept for the tracer."""
 _SECRETS = re.compile(

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from langchain_tokenhub.catalogue import SITE_NAMES, SiteName, site_hosts
-from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, clean
+from langchain_tokenhub.errors import NO_KEY, AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
 from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
 from langchain_tokenhub.transport.sync_bridge import run_sync
@@ -104,8 +104,9 @@ def _check_site(name: object) -> object:
     if name in SITE_NAMES:
         return name
     where = "TOKENHUB_SITE: " if name == os.environ.get("TOKENHUB_SITE") else ""
-    what = f"{where}{clean(str(name), 40)!r} is not a site"
-    raise ValueError(f"{what}; use one of {', '.join(SITE_NAMES)}")
+    raise ValueError(
+        f"{where}{clean(str(name), 40)!r} is not a site; use one of {', '.join(SITE_NAMES)}"
+    )
 
 
 def _key_from_environment() -> SecretStr | None:
@@ -208,7 +209,7 @@ class ConnectionSettings(BaseModel):
         key = secret.get_secret_value().strip() if secret else ""
         if not key:
             raise AuthenticationError(
-                "no TokenHub API key",
+                NO_KEY,
                 hint=f"pass api_key=... or set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}; to try "
                 "without a key run `tokenhub emulator` / 请设置密钥；没有密钥可先运行 "
                 "`tokenhub emulator` 试用",

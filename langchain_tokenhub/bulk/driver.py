@@ -376,7 +376,10 @@ class Driver:
         state: State = "failed"
         if isinstance(error, SubmissionUnknownError):
             state = "unknown"
-            error.hint = "see the console's usage; --again unknown (again='unknown') pays anew"
+            error.hint = (
+                "see the console's usage; --again unknown (again='unknown') submits it again, "
+                "which is charged again"
+            )
         self._end(task.id, state, error, self._cny(task) if entry else 0.0)
         if self._options.get("on_error") == "stop":
             self._halt(f"row {task.id!r} failed")

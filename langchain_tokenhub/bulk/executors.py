@@ -20,6 +20,7 @@ from pydantic import SecretStr, ValidationError
 
 from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.errors import (
+    NO_KEY,
     AuthenticationError,
     InvalidRequestError,
     JobRef,
@@ -120,14 +121,14 @@ class Accounts:
         self._keys = {account_hash(key): SecretStr(key) for key in stripped}
         if not self._keys:
             raise AuthenticationError(
-                "no TokenHub API key",
+                NO_KEY,
                 phase="not sent",
                 hint=f"set {KEY_VARIABLES[0]}, {KEYS_VARIABLE} or a file of keys / 请设置密钥",
             )
 
     @classmethod
     def from_environment(cls, keys_file: Path | None = None) -> Accounts:
-        """Return the accounts of a file with a key a line, else those of the environment.
+        """Return the accounts of a file with one key per line, else those of the environment.
 
         Raises:
             OSError: The file cannot be read.

@@ -51,7 +51,7 @@ class RunOptions(ToolOptions, total=False):
         in_flight: Jobs at once per account and model, from 1; None is the catalogue's quota.
         api_keys: Keys that share the rows; else those of `keys_file` or the environment
             (`TOKENHUB_API_KEYS`, separated by commas, then `TOKENHUB_API_KEY`).
-        keys_file: File with a key a line.
+        keys_file: File with one key per line.
         retry_failed: Whether rows that failed in an earlier run are run again.
         again: `unknown` submits rows again that may have been charged already.
         language: Of the gallery page.

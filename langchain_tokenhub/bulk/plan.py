@@ -250,7 +250,7 @@ class _Reading:
             case "image" | "video" | "3d" as kind:
                 return model, kind
             case "":
-                self._fault("model", f"{model!r} is not listed{_similar(model)}; or give its kind")
+                self._fault("model", f"{model!r} is not listed; {_similar(model)} its kind")
             case other:
                 self._fault("kind", f"{other!r} is none of image, video, 3d")
         return None
@@ -349,7 +349,7 @@ def with_files(value: Any, file_of: Callable[[str], Any]) -> Any:
 def _similar(model: str) -> str:
     near = similar_media_model(model)
     names = [near.id] if near else difflib.get_close_matches(model, [m.id for m in media_models()])
-    return f"; did you mean {names[0]}?" if names else ""
+    return f"did you mean {names[0]}? If not, give" if names else "give"
 
 
 @functools.cache

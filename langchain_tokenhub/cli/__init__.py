@@ -88,7 +88,8 @@ def _run(options: Namespace, console: Console) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        text = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        named = "" if error.filename is None else f": {error.filename!r}"
+        text = f"{error.strerror or error}{named}"
         return exit_codes.report(console, "OSError", text, 1)
     except UnicodeError:
         console.write_message(f"tokenhub: {console.translate('locale')}")

@@ -137,7 +137,9 @@ def _exit_code(outcome: Outcome) -> int:
 def _write_outcome(console: Console, outcome: Outcome) -> None:
     """Print the paths on stdout, for other programs, and what failed on stderr."""
     if outcome.error is not None:
-        text = f"{type(outcome.error).__name__}: {outcome.error}"
+        text = exit_codes.error_text(console, outcome.error)
+        if hint := console.translate.hint(outcome.error.hint or ""):
+            text = console.translate("with-hint", text=text, hint=hint)
         console.write_message(console.translate("bulk-row", id=outcome.id, text=text))
     for file in outcome.result.files if outcome.result else ():
         if file.path is None:

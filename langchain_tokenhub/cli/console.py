@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
+from langchain_tokenhub.cli.messages import to_chinese
 from langchain_tokenhub.jobs.live_lines import (
     bar_line,
     clock,
@@ -131,7 +132,8 @@ def show_warnings(console: Console) -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, UserWarning):
-            console.write_message(console.translate("warning", text=str(message)))
+            text = console.translate.message(str(message))
+            console.write_message(console.translate("warning", text=text))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -188,7 +190,7 @@ class RunProgress:
         if ended and self._done < self._total:
             text += f" / ~{clock(seconds * (self._total - self._done_before) / ended)}"
         line = bar_line(self._label, self._done / max(1, self._total), text, columns)
-        return f"{line}\n{self._status}" if self._status else line
+        return f"{line}\n{self._status}" if self._done < self._total else line
 
 
 Language = Literal["zh", "en"]
@@ -206,26 +208,18 @@ class Translator:
         text = _texts()[name][self.language]
         return text.format(**values) if values else text
 
-    def hint_in_language(self, text: str) -> str:
-        """Return the part of a hint, `English / 中文`, in this language."""
-        parts = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)
-        return parts[-1 if self.language == "zh" else 0]
-
     def joined(self, sentences: Sequence[str]) -> str:
         """Return sentences as one text."""
         return ("" if self.language == "zh" else " ").join(filter(None, sentences))
 
-    def translated(self, message: str) -> str:
-        """Return a message of argparse, or of the package, as far as it is known."""
-        if self.language == "zh":
-            for pattern, text in _messages().items():
-                message = re.sub(pattern, text, message)
-        return message
+    def message(self, text: str) -> str:
+        """Return a message of the package, or of a library, in this language."""
+        return to_chinese(text) if self.language == "zh" else text
 
-
-@functools.cache
-def _messages() -> dict[str, str]:
-    return tomllib.loads(Path(__file__).with_name("messages_zh.toml").read_text("utf-8"))
+    def hint(self, text: str) -> str:
+        """Return a hint, which may be `English / 中文`, in this language."""
+        english = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)[0]
+        return to_chinese(text) if self.language == "zh" else english
 
 
 @functools.cache

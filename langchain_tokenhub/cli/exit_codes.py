@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.cli.console import Console
-from langchain_tokenhub.errors import JobRef, TokenHubError
+from langchain_tokenhub.errors import NO_KEY, JobRef, TokenHubError
 from langchain_tokenhub.jobs.models import Job
 
 INTERRUPTED = 130
@@ -42,13 +42,18 @@ def report_error(console: Console, error: TokenHubError, options: Any) -> int:
     """Print the error and what to do next; return the exit code."""
     if console.as_json:
         console.write_json({"error": error_as_dict(error)})
-    request = console.translate("request-id", id=error.request_id) if error.request_id else ""
-    facts = ", ".join(fact for fact in (request, error.host) if fact)
-    text = console.translate.translated(error.message) or type(error).__name__
-    console.write_message(f"tokenhub: {text}{facts and f' [{facts}]'}")
+    console.write_message(f"tokenhub: {error_text(console, error)}")
     if hint := _hint(console, error, options):
         console.write_message(console.translate("hint", text=hint))
     return exit_code(error)
+
+
+def error_text(console: Console, error: TokenHubError) -> str:
+    """Return what failed, the request ID and the host."""
+    request = console.translate("request-id", id=error.request_id) if error.request_id else ""
+    facts = ", ".join(fact for fact in (request, error.host) if fact)
+    text = console.translate.message(error.message) or type(error).__name__
+    return f"{text}{facts and f' [{facts}]'}"
 
 
 def _hint(console: Console, error: TokenHubError, options: Any) -> str:
@@ -57,9 +62,9 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str:
         return resume_text(console, job, options)
     if isinstance(error, _NEEDS_AGAIN) and hasattr(options, "again"):
         return console.translate("hint-again")
-    if isinstance(error, errors.AuthenticationError) and error.status is None:
+    if error.message == NO_KEY:
         return console.translate("hint-key")
-    return console.translate.translated(console.translate.hint_in_language(error.hint or ""))
+    return console.translate.hint(error.hint or "")
 
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:
@@ -93,7 +98,7 @@ def report(console: Console, kind: str, text: str, code: int) -> int:
     """Print an error that is not a `TokenHubError`; return `code`."""
     if console.as_json:
         console.write_json({"error": {**error_as_dict(TokenHubError(text)), "type": kind}})
-    console.write_message(f"tokenhub: {console.translate.translated(text)}")
+    console.write_message(f"tokenhub: {console.translate.message(text)}")
     return code
 
 
@@ -104,5 +109,5 @@ def report_invalid(console: Console, error: ValidationError) -> int:
 
 
 def _setting(error: Any) -> str:
-    field = ".".join(map(str, error["loc"]))
-    return f"{field and f'{field}: '}{error['msg'].removeprefix('Value error, ')}"
+    field, text = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+    return text if text.startswith(field) else f"{field}: {text}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.exit_codes import UsageError
@@ -68,9 +70,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         made = server(toolkit, approve_above=options.approve_above, token=token or None)
     except ValueError as problem:
         raise UsageError(str(problem)) from None
+    log: dict[str, Any] = {"show_banner": False, "log_level": "warning"}
     if options.http:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        # uvicorn logs that a port is in use, and raises nothing
+        socket.create_server((options.host, options.port), family=family).close()
         console.write_message(translate("mcp-on", url=f"http://{options.host}:{options.port}/mcp"))
-        made.run("http", show_banner=False, host=options.host, port=options.port)
+        made.run("http", host=options.host, port=options.port, **log)
     else:
-        made.run("stdio", show_banner=False)
+        made.run("stdio", **log)
     return 0

@@ -125,7 +125,7 @@ def _folder(options: argparse.Namespace, translate: Translator) -> Path:
     """Return where to save; refuse a name that looks like a file's."""
     folder = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
-    if media in {"image", "video", "model"} and not folder.is_dir():
+    if folder.is_file() or (media in {"image", "video", "model"} and not folder.is_dir()):
         raise exit_codes.UsageError(translate("folder-wanted", name=folder.name))
     return Path(folder)
 
@@ -161,7 +161,7 @@ def _report_interrupted(
     for job in running:
         console.write_message(exit_codes.resume_text(console, job, options))
     for note in () if running else getattr(interrupt, "__notes__", ()):
-        console.write_message(note)
+        console.write_message(console.translate.message(note))
     return exit_codes.INTERRUPTED
 
 
@@ -178,7 +178,7 @@ def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
             console.write_line(str(file.path))
     if not console.quiet:
         took = "" if result.seconds is None else translate("took", seconds=result.seconds)
-        console.write_message(translate("saved", id=job.id, model=job.model, took=took))
+        console.write_message(translate("saved", id=job.id, took=took))
     for file in unsaved:
         console.write_message(translate("not-saved", url=file.url or "-"))
     return exit_codes.NOT_SAVED if unsaved else 0

@@ -48,9 +48,11 @@ def list_models(options: argparse.Namespace, console: Console) -> int:
 
 def _cells(row: Row, translate: Translator) -> list[str]:
     status = row["status"]
-    note = f" ({translate(f'model-{status}')})" if status in _CLOSING else ""
+    name = row["id"]
+    if status in _CLOSING:
+        name = translate("model-note", name=name, note=translate(f"model-{status}"))
     kind = row["kind"] and translate(f"kind-{row['kind']}")
-    return [f"{row['id']}{note}", kind, row["context"], row["price"]]
+    return [name, kind, row["context"], row["price"]]
 
 
 def _catalogue_rows(options: argparse.Namespace, translate: Translator) -> list[Row]:

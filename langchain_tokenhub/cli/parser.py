@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, NoReturn, get_args
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import SITE_NAMES, Kind
 from langchain_tokenhub.cli.console import Language, Translator, wrap_text
+from langchain_tokenhub.jobs.live_lines import display_width
 
 FOLDER = Path("tokenhub-out")
 """Default folder for results."""
@@ -23,8 +26,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Wraps lines by display width: Chinese has no spaces, and its characters are twice as wide."""
 
     def __init__(self, translate: Translator, prog: str, **settings: Any) -> None:
-        super().__init__(prog, **{**settings, "max_help_position": 28})
+        prefix = translate("usage")  # whose width argparse takes for its length
+        width = shutil.get_terminal_size().columns - 2 - display_width(prefix) + len(prefix)
+        super().__init__(prog, **{**settings, "max_help_position": 28, "width": width})
         self._translate = translate
+
+    def format_help(self) -> str:
+        """Return the help, with Chinese colons after Chinese headings."""
+        return re.sub(r"(?<=[\u4e00-\u9fff]):$", "：", super().format_help(), flags=re.MULTILINE)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrap_text(text, width)
@@ -54,7 +63,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, and exit."""
         self.print_usage(sys.stderr)
-        text = self.translate("error", text=self.translate.translated(message))
+        text = self.translate("error", text=self.translate.message(message))
         self.exit(2, f"{self.prog}: {text}\n")
 
     def reject(self, unknown: Sequence[str]) -> None:

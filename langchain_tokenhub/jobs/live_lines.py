@@ -269,7 +269,7 @@ class Bar:
         live_lines.remove(self._draw, keep=self.job is not None and self.job.ended)
 
     def _draw(self, columns: int) -> str:
-        """Return the line; without the service's percentage, the usual time gives an estimate."""
+        """Return the line; without the service's percentage, a block moves along the bar."""
         job, now = self.job, datetime.now(UTC)
         age = job.age(now) if job else None
         seconds = (now - self._started_at).total_seconds() if age is None else age
@@ -280,25 +280,37 @@ class Bar:
             word = "100 %" if is_done else self._status_text(job.status)
             taken = clock(seconds if job.seconds is None else job.seconds)
             return bar_line(self._label, int(is_done), f"{word}  {taken}", columns)
-        share = min(0.95, seconds / self._expected)
-        share = share if job.progress is None else job.progress / 100
-        text = f"{100 * share:3.0f} %  {clock(seconds)} / ~{clock(self._expected)}"
-        return bar_line(self._label, share, text, columns)
+        text = f"{clock(seconds)} / ~{clock(self._expected)}"
+        if job.progress is None:
+            return bar_line(self._label, _BLOCK / _CELLS, text, columns, int(4 * seconds))
+        text = f"{job.progress:3.0f} %  {text}"
+        return bar_line(self._label, job.progress / 100, text, columns)
 
 
 _CELLS = 24
+_BLOCK = 4
 
 
-def bar_line(label: str, share: float, text: str, columns: int) -> str:
-    """Return `label`, a bar of which `share` (0 to 1) is full, and `text`."""
+def bar_line(label: str, share: float, text: str, columns: int, steps: int = 0) -> str:
+    """Return `label`, a bar, and `text`.
+
+    Args:
+        label: Text before the bar.
+        share: The full part of the bar, 0 to 1.
+        text: Text after the bar.
+        columns: The width of the terminal.
+        steps: Cells by which the full part has moved, to and fro.
+    """
     room = columns - display_width(label) - display_width(text) - 4
     cells = max(0, min(_CELLS, room))
     full = round(cells * share)
-    bar = "█" * full + "░" * (cells - full)
+    way = cells - full
+    before = way - abs(way - steps % (2 * way)) if way else 0
+    bar = "░" * before + "█" * full + "░" * (cells - full - before)
     try:
         bar.encode(sys.stderr.encoding or "ascii")
     except UnicodeError:
-        bar = "#" * full + "-" * (cells - full)
+        bar = bar.replace("█", "#").replace("░", "-")
     return "  ".join(part for part in (label, bar, text) if part)
 
 

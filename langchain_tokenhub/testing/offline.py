@@ -27,7 +27,7 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
         return
     with Emulator(speed=speed) as hub:
         sys.stderr.write(
-            f"No {_KEYS[0]}: using the emulator at {hub.url}, free of charge.\n"
+            f"No {_KEYS[0]}: using the emulator at {hub.url}, not charged.\n"
             f"未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n\n"
         )
         before = {name: os.environ.get(name) for name in (_KEYS[0], "TOKENHUB_BASE_URL")}

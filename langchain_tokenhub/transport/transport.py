@@ -279,7 +279,7 @@ class Attempt:
             data = parse(body)
         except ServerError as error:
             kind = clean(response.headers.get("content-type", "no content type"), 60)
-            problem = f"HTTP {status}, {kind}: {error.message}"
+            problem = f"HTTP {status}, {kind!r}: {error.message}"
             unreadable = ServerError(problem, status=status, phase="answered")
         else:
             if not self.call.is_fault(data):

@@ -113,7 +113,7 @@ def test_rows_come_from_standard_input(hub):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child there")
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(hub):
+def test_ctrl_c_says_how_to_continue_and_the_same_command_continues(hub):
     hub.speed = 4
     rows = manifest(*({**still(str(n)), "model": "hy-video-1.5"} for n in range(8)))
     process = subprocess.Popen([*COMMAND, rows], stderr=subprocess.PIPE, text=True)

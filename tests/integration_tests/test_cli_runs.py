@@ -149,7 +149,7 @@ def test_no_wait_prints_the_id_and_resume_collects_it(still, capsys):
     assert sidecar(capsys.readouterr().out.strip())["job"]["id"] == job_id
 
 
-def test_a_job_that_no_folder_knows_is_collected_by_its_model(still, capsys):
+def test_a_job_that_no_folder_records_is_collected_by_its_model(still, capsys):
     main(["video", "雪", "--no-wait", "-o", "there"])
     job_id = capsys.readouterr().out.strip()
     still.advance(1000)
@@ -157,7 +157,7 @@ def test_a_job_that_no_folder_knows_is_collected_by_its_model(still, capsys):
     assert Path(capsys.readouterr().out.strip()).parent == Path("here").absolute()
 
 
-def test_jobs_shows_what_the_service_says(still, capsys):
+def test_jobs_shows_the_states_that_the_service_reports(still, capsys):
     main(["video", "雪", "--no-wait"])
     still.advance(1000)
     capsys.readouterr()
@@ -165,7 +165,7 @@ def test_jobs_shows_what_the_service_says(still, capsys):
     assert [job["status"] for job in json.loads(capsys.readouterr().out)] == ["completed"]
 
 
-def test_a_failed_job_is_told_and_forgotten(hub, capsys):
+def test_a_failed_job_is_reported_and_removed(hub, capsys):
     hub.fail("job", code="FailedOperation.ModerationFailed")
     assert main(["image", "cat", "--json"]) == 5
     error = json.loads(capsys.readouterr().out)["error"]
@@ -182,27 +182,27 @@ def test_a_submit_without_an_answer_has_a_code_of_its_own(hub, capsys):
     assert len(submits(hub)) == 1
 
 
-def test_again_pays_for_what_was_never_answered(hub):
+def test_again_submits_a_call_without_an_answer(hub):
     hub.fail("lost-answer")
     assert main(["image", "cat"]) == 7
     assert main(["image", "cat", "--again"]) == 0
     assert jobs.unanswered_submits(OUT) == []
 
 
-def test_a_file_that_could_not_be_saved_is_told_with_its_link(hub, capsys):
+def test_a_file_that_could_not_be_saved_is_reported_with_its_link(hub, capsys):
     hub.fail("status", status=500, path="/files", times=9)
     assert main(["image", "cat"]) == 8
     assert f"{hub.url}/files/" in capsys.readouterr().err
     assert len(jobs.unfinished_jobs(OUT)) == 1
 
 
-def test_a_wrong_key_is_told(hub, capsys, monkeypatch):
+def test_a_wrong_key_is_reported(hub, capsys, monkeypatch):
     monkeypatch.setenv("TOKENHUB_API_KEY", "wrong")
     assert main(["image", "cat"]) == 3
     assert "hint: " in capsys.readouterr().err
 
 
-def test_a_service_that_cannot_be_reached_is_told(hub, refused, capsys):
+def test_a_service_that_cannot_be_reached_is_reported(hub, refused, capsys):
     assert main(["image", "cat", "--base-url", refused, "--max-retries", "0"]) == 4
     assert "Traceback" not in capsys.readouterr().err
 
@@ -217,7 +217,7 @@ def test_chat_answers_a_prompt(hub, capsys):
     assert said.err.startswith("tokens: ")
 
 
-def test_chat_says_its_thinking_to_stderr_alone(hub, capsys):
+def test_chat_prints_reasoning_to_stderr_alone(hub, capsys):
     assert main(["chat", "你好", "--think", "--show-thinking"]) == 0
     said = capsys.readouterr()
     assert said.err.strip()
@@ -244,7 +244,7 @@ def test_chat_as_json(hub, capsys):
     assert hub.requests[-1].body["thinking"] == {"type": "disabled"}
 
 
-def test_chat_sends_what_the_options_say(hub):
+def test_chat_sends_its_options(hub):
     main(["chat", "hi", "--system", "be brief", "--temperature", "0.5", "--max-tokens", "9"])
     sent = hub.requests[-1].body
     assert sent["messages"][0] == {"role": "system", "content": "be brief"}
@@ -273,13 +273,13 @@ def talk(hub):
     return Conversation(Console(Translator("en")), ChatTokenHub(model="hy3"), options)
 
 
-def test_a_conversation_remembers_what_was_said(hub, talk):
+def test_a_conversation_sends_its_earlier_messages(hub, talk):
     assert talk.converse(iter(["我叫小明", "", "我叫什么"])) == 0
     roles = [message["role"] for message in hub.requests[-1].body["messages"]]
     assert roles == ["user", "assistant", "user"]
 
 
-def test_a_conversation_forgets_when_told(hub, talk):
+def test_clear_removes_the_earlier_messages(hub, talk):
     talk.converse(iter(["我叫小明", "/clear", "我叫什么"]))
     assert len(hub.requests[-1].body["messages"]) == 1
 
@@ -317,7 +317,7 @@ def test_an_offline_gallery_asks_nobody(hub, capsys):
     assert len(hub.requests) == before
 
 
-def test_a_missing_folder_is_told(capsys):
+def test_a_missing_folder_is_reported(capsys):
     assert main(["gallery", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err
 
@@ -347,7 +347,7 @@ def test_chinese_names_are_saved_in_the_c_locale(hub):
     ],
     ids=["utf-8 mode", "ascii streams", "ascii everywhere"],
 )
-def test_a_locale_that_knows_no_chinese_breaks_nothing(hub, environment):
+def test_a_locale_without_chinese_causes_no_error(hub, environment):
     done = run("chat", "你好", "--lang", "zh", "--usage", **environment)
     assert done.returncode == 0
     assert done.stdout.strip()
@@ -355,7 +355,7 @@ def test_a_locale_that_knows_no_chinese_breaks_nothing(hub, environment):
     assert hub.requests[-1].body["messages"][0]["content"] == "你好"
 
 
-def test_a_disk_whose_names_hold_no_chinese_saves_all_the_same(hub):
+def test_a_disk_without_chinese_names_saves_files(hub):
     done = run("image", "小狗 dog", "-q", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.decode().strip())
@@ -397,7 +397,7 @@ def test_ctrl_c_names_the_job_and_how_to_collect_it(still):
     assert "Traceback" not in rest
 
 
-def test_a_reader_that_leaves_breaks_nothing(hub):
+def test_a_closed_pipe_causes_no_error(hub):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

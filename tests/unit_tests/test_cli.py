@@ -59,14 +59,14 @@ def given(*arguments):
 
 
 @pytest.fixture(autouse=True)
-def _speaks_english(monkeypatch):
+def _use_english(monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")
 
 
 # --- texts ----------------------------------------------------------------------------------------
 
 
-def test_every_text_that_is_said_is_in_the_table():
+def test_every_text_that_is_used_is_in_the_table():
     said = {
         name
         for source in SOURCES
@@ -119,12 +119,12 @@ def test_the_help_lists_commands_and_exit_codes(capsys):
     assert all(re.search(rf"^  {code}  ", out, re.MULTILINE) for code in codes)
 
 
-def test_no_command_is_wrong_use(capsys):
+def test_no_command_is_a_usage_error(capsys):
     assert main([]) == 2
     assert "usage: tokenhub" in capsys.readouterr().out
 
 
-def test_an_unknown_command_is_wrong_use(capsys):
+def test_an_unknown_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as done:
         main(["draw"])
     assert done.value.code == 2
@@ -139,14 +139,14 @@ def test_an_unknown_command_is_wrong_use(capsys):
         ("models --kind vidoe", "video"),
     ],
 )
-def test_a_misspelt_command_or_option_is_answered_with_the_nearest(capsys, command, nearest):
+def test_a_misspelt_command_or_option_is_refused_with_the_nearest(capsys, command, nearest):
     with pytest.raises(SystemExit) as done:
         main(command.split())
     assert done.value.code == 2
     assert f"did you mean {nearest}?" in capsys.readouterr().err
 
 
-def test_a_misspelt_parameter_or_model_is_answered_with_the_nearest(capsys):
+def test_a_misspelt_parameter_or_model_is_refused_with_the_nearest(capsys):
     with pytest.raises(ValidationError, match=r"did you mean prompt\?"):
         params_class("hy-image-v3.0")(promt="雨")
     with pytest.warns(UserWarning, match="did you mean 'hy-image-v3.0'"):
@@ -160,7 +160,7 @@ def test_another_version_is_no_misspelling(recwarn):
     assert not recwarn.list
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert langchain_tokenhub.__version__ in capsys.readouterr().out
@@ -176,7 +176,7 @@ def test_every_parameter_of_a_model_is_an_option(capsys, row):
     assert "--job-id" not in out
 
 
-def test_no_option_holds_the_key():
+def test_no_option_takes_the_key():
     source = "".join(path.read_text("utf-8") for path in SOURCES)
     assert "api-key" not in source
     assert "api_key" not in source
@@ -248,11 +248,11 @@ def test_words_stay_whole():
     assert console.wrap_text("one two three", 8) == ["one two", "three"]
 
 
-def test_codes_that_steer_a_terminal_are_taken_out():
+def test_control_codes_are_replaced():
     assert console.strip_control_codes("a\x1b]0;x\x07b\n\tc") == "a\ufffd]0;x\ufffdb\n\tc"
 
 
-def test_an_argument_that_the_locale_could_not_read_is_mended():
+def test_an_argument_that_the_locale_could_not_decode_is_decoded():
     broken = "猫".encode().decode("ascii", "surrogateescape")
     assert console.decode_argument(broken) == "猫"
     assert console.decode_argument("猫") == "猫"
@@ -281,7 +281,7 @@ def test_under_lang_zh_the_parsers_errors_are_chinese(capsys):
         "chat x --temperature warm": "不是数字：'warm'",
         "emulator --port x": "不是端口号",
         "emulator --speed x": "不是大于等于 0 的数字",
-        "emulator --rpm -1": "不是整数",
+        "emulator --rpm -1": "不是大于等于 0 的整数",
     }
     for command, text in wrong.items():
         with pytest.raises(SystemExit) as done:
@@ -298,8 +298,8 @@ def test_under_lang_zh_common_errors_are_chinese(capsys, monkeypatch):
         "image 雨 --seed x": "应为 1 至 4294967295 的整数",
         "image 雨 --revise 3": "应为 0 或 1",
         "image 雨 --resolution 4:4": "边长应为 512 至 2048 像素",
-        "image 雨 --resolution wide": "应为以像素计的宽:高",
-        "video 雨 --model yt-video-2.0 --image x": "'x' 文件不存在",
+        "image 雨 --resolution wide": "应为以像素计的“宽:高”",
+        "video 雨 --model yt-video-2.0 --image x": "'x'：文件不存在",
         "video 雨 --model yt-video-fx": "没有此参数",
         "image": "prompt：缺少",
         f"image {'雨' * 9000}": "9000 个字符，最多 8192 个",
@@ -323,8 +323,8 @@ def test_the_end_of_the_help_fits_80_columns(language):
 @pytest.mark.parametrize(("language", "own"), [("en", "try a / b"), ("zh", "试试 a / b")])
 def test_a_bilingual_hint_is_shown_in_the_users_language(language, own):
     translate = console.Translator(language)
-    assert translate.hint_in_language("try a / b / 试试 a / b") == own
-    assert translate.hint_in_language("try a / b") == "try a / b"
+    assert translate.hint("try a / b / 试试 a / b") == own
+    assert translate.hint("try a / b") == "try a / b"
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ def test_the_command_that_collects_a_job_goes_to_the_same_place():
     assert parsed(*command[1:]).base_url == ["https://a.test"]
 
 
-def test_an_error_as_json_holds_what_a_script_needs(capsys):
+def test_an_error_as_json_has_what_a_script_needs(capsys):
     error = errors.JobFailedError("no", code="X", request_id="r-1", job=job(status="failed"))
     exit_codes.report_error(console.Console(console.Translator("en"), as_json=True), error, OPTIONS)
     told = json.loads(capsys.readouterr().out)["error"]
@@ -419,7 +419,7 @@ def test_an_error_as_json_holds_what_a_script_needs(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["image", "cat", "-o", "cat.png"], "looks like a file"),
+        (["image", "cat", "-o", "cat.png"], "not a file such as"),
         (["image", "cat", "--model", "hy-3d-3.0"], "not for image"),
         (["image", "cat", "--site", "moon"], "site: "),
         (["image", "cat", "--base-url", "http://example.com"], "not https"),
@@ -430,7 +430,7 @@ def test_an_error_as_json_holds_what_a_script_needs(capsys):
         (["resume", "123", "--model", "ep-1"], "--kind"),
     ],
 )
-def test_wrong_use_is_told_without_a_traceback(capsys, monkeypatch, tmp_path, arguments, said):
+def test_usage_errors_have_no_traceback(capsys, monkeypatch, tmp_path, arguments, said):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOKENHUB_API_KEY", "sk-canary")
     assert main(arguments) == 2
@@ -440,7 +440,7 @@ def test_wrong_use_is_told_without_a_traceback(capsys, monkeypatch, tmp_path, ar
     assert "sk-canary" not in err
 
 
-def test_a_missing_key_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
+def test_the_error_of_a_missing_key_says_what_to_do(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("TOKENHUB_API_KEY", "TENCENT_TOKENHUB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -451,7 +451,7 @@ def test_a_missing_key_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
 # --- records --------------------------------------------------------------------------------------
 
 
-def test_a_folder_knows_its_saved_and_its_unfinished_jobs(tmp_path):
+def test_a_folder_lists_its_saved_and_its_unfinished_jobs(tmp_path):
     files = [MediaFile(type="mp4")]
     done = job(id="100001", status="completed", submitted_at="2026-01-01T00:00:00Z", files=files)
     going = job(id="100002", submitted_at="2026-01-02T00:00:00Z")
@@ -478,7 +478,7 @@ def test_a_job_that_is_done_with_is_forgotten(tmp_path):
     assert list(jobs.ledger_path(tmp_path).glob("*.json")) == []
 
 
-def test_forgetting_a_job_leaves_the_other_calls_of_its_key(tmp_path):
+def test_removing_a_job_keeps_the_other_calls_of_its_key(tmp_path):
     calls = [ledger(tmp_path, account="a") for _ in range(3)]
     run_sync(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
     for call in calls[1:]:

@@ -228,12 +228,11 @@ def test_a_bar_shows_the_services_percent(screen):
     bar.close()
 
 
-@pytest.mark.parametrize(("seconds", "cells"), [(0, 0), (45, 12), (900, 23)])
-def test_a_bar_estimates_by_time_and_is_full_at_the_end_alone(screen, seconds, cells):
-    since = datetime.now(UTC) - timedelta(seconds=seconds)
-    bar = Bar("video", 90)
-    bar(job(submitted_at=since))
-    assert bar._draw(79).count("█") == cells
+@pytest.mark.parametrize(("seconds", "before"), [(0, 0), (2, 8), (5, 20), (6, 16), (10, 0)])
+def test_without_a_percentage_a_block_moves_to_and_fro(screen, seconds, before):
+    bar = Bar("3d", 90)
+    bar(job(submitted_at=datetime.now(UTC) - timedelta(seconds=seconds)))
+    assert bar._draw(79).startswith(f"3d  {'░' * before}{'█' * 4}{'░' * (20 - before)}  0:")
     bar.close()
 
 
