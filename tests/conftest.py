@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
@@ -56,8 +57,11 @@ def hub(monkeypatch: pytest.MonkeyPatch):
 def _server():
     if (found := programs()) is None:
         pytest.skip("needs PostgreSQL")
+    from langchain_tokenhub.jobs import ledger_sql
+
     server = Postgres(found)
     yield server
+    ledger_sql._engine(ledger_sql._parse_url(server.url), os.getpid()).dispose()
     server.close()
 
 

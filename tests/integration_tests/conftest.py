@@ -1,4 +1,4 @@
-"""A server that does with each connection exactly what a test says, and a quick poller."""
+"""A server whose answers a test scripts byte by byte, and short pauses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any, Self
 
 import pytest
 
-from langchain_tokenhub.catalogue import media_models
-from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.transport import run_sync
+from langchain_tokenhub.jobs import downloads, schedule
+from langchain_tokenhub.transport import retry, run_sync
 from langchain_tokenhub.transport.http import pool
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -145,7 +144,7 @@ class Peer:
                 await self.answer(connection, request)
         writer.transport.abort()
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            await writer.wait_closed()  # who is told that it is gone may count on it
+            await writer.wait_closed()  # `gone` means that the socket is closed
         connection.gone.set()
 
     async def _request(self, connection: Connection) -> Request:
@@ -166,6 +165,37 @@ async def plain(connection: Connection, request: Request) -> None:
         await connection.stream(event("h"), event("i"), event(finish="stop"), DONE)
     else:
         await connection.json(WHOLE)
+
+
+async def hang(connection: Connection, _request: Request) -> None:
+    await connection.until_gone()
+
+
+async def close(connection: Connection, _request: Request) -> None:
+    connection.writer.close()
+
+
+async def reset(connection: Connection, _request: Request) -> None:
+    connection.reset()
+
+
+async def half(connection: Connection, _request: Request) -> None:
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+    connection.writer.close()
+
+
+async def garbage(connection: Connection, _request: Request) -> None:
+    await connection.send(b"\x00\x01\x02 not http\r\n\r\n")
+    connection.writer.close()
+
+
+NO_ANSWER = {answer.__name__: answer for answer in (hang, close, reset, half, garbage)}
+
+
+@pytest.fixture(params=NO_ANSWER.values(), ids=NO_ANSWER)
+def no_answer(request):
+    """An answer of a peer that is none, or not all of one."""
+    return request.param
 
 
 @pytest.fixture
@@ -239,12 +269,9 @@ def model(peer):
     return make
 
 
-@pytest.fixture
-def used_to_quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll as a process does that has seen many jobs of a few hundredths of a second."""
-    experience = schedule.DurationStats()
-    for model in media_models():
-        for _ in range(schedule.MAX_SEEN):
-            experience.learn(model.id, 0.05, 0.05)
-    monkeypatch.setattr(schedule, "shared", experience)
-    monkeypatch.setattr(schedule, "SOONEST", 0.02)
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll and try again soon; unit tests cover how long the pauses are."""
+    monkeypatch.setattr(schedule, "add_jitter", lambda seconds: min(seconds, 0.02))
+    monkeypatch.setattr(retry, "MAX_BACKOFF", 0.02)
+    monkeypatch.setattr(downloads, "PAUSE", 0.01)

@@ -1,16 +1,19 @@
-"""A process that is interrupted with Ctrl-C in the middle of a paid call, and tells what it knows.
+"""Processes that are interrupted with Ctrl-C in the middle of a paid call.
 
-python interrupted_child.py FACE FOLDER GRACE [tell]
+Each is a fork of this process, made for a line of JSON on stdin: [URL, FACE, FOLDER, GRACE, STILL].
+Its PID is printed at once, and "ended" when it has ended.
 
-An interrupted submit is waited for up to GRACE seconds. With `tell` it stands still, after a line
-on stdout, while progress is told. When it is interrupted it prints the notes of the exception, and
-of those behind it, as JSON.
+An interrupted submit is waited for up to GRACE seconds. With STILL, the process stands still while
+progress is reported, and makes FOLDER/still. When it is interrupted it writes the notes of the
+exception, and of those behind it, to FOLDER/notes. FOLDER/log is its stderr.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import os
 import signal
 import sys
 import time
@@ -20,9 +23,8 @@ from langchain_tokenhub import TokenHubVideoTool
 from langchain_tokenhub.transport import runtime
 
 
-def stand_still(_job):
-    sys.stdout.write("here\n")
-    sys.stdout.flush()
+def stand_still(folder, _job):
+    (folder / "still").touch()
     time.sleep(1)  # in asyncio, the first Ctrl-C waits for it
 
 
@@ -33,13 +35,12 @@ def notes(error):
     return [*getattr(error, "__notes__", []), *notes(error.__context__)]
 
 
-def main(face, folder, grace, *more):
-    runtime.INTERRUPT_GRACE = float(grace)
-    tool = TokenHubVideoTool(
-        save_to=Path(folder) / "out",
-        ledger=Path(folder) / "ledger",
-        progress=stand_still if more else None,
-    )
+def make_call(url, face, folder, grace, is_still):
+    os.dup2(os.open(folder / "log", os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    runtime.INTERRUPT_GRACE = grace
+    progress = functools.partial(stand_still, folder) if is_still else None
+    places = {"save_to": folder / "out", "ledger": folder / "ledger"}
+    tool = TokenHubVideoTool(base_url=url, api_key="any", progress=progress, **places)
     try:
         if face == "sync":
             tool.generate(prompt="猫")
@@ -47,8 +48,16 @@ def main(face, folder, grace, *more):
             asyncio.run(tool.agenerate(prompt="猫"))
     except KeyboardInterrupt as stopped:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stdout.write(json.dumps(notes(stopped)))
+        (folder / "notes").write_text(json.dumps(notes(stopped)), "utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    TokenHubVideoTool(ledger="unused")  # imports what the forks need
+    for line in sys.stdin:
+        url, face, folder, grace, is_still = json.loads(line)
+        if (child := os.fork()) == 0:
+            make_call(url, face, Path(folder), grace, is_still)
+            sys.exit()
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("ended", flush=True)

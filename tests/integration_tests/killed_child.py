@@ -1,15 +1,17 @@
-"""A process that is killed in the middle of six paid calls, and the one that goes on after it.
+"""Processes that are killed in the middle of six paid calls, and those that go on after them.
 
-python killed_child.py HOW FOLDER LEDGER [die]
+python killed_child.py FOLDER LEDGER [die]
 
-Each call has a tool of its own, named after the point at which it stands still. When the last of
-them has got there, the process kills itself with SIGKILL. Without `die` nothing stands still, and
-what came of each call is printed as JSON.
+Each way to make the calls has a process, a fork of this one, with a folder and a ledger; `{}` in
+LEDGER stands for the folder. Each call has a tool of its own, named after the point at which it
+stands still. When the last of them has got there, the process kills itself with SIGKILL. Without
+`die` nothing stands still, and the results of the calls are printed, a line of JSON for each way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -29,6 +31,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from langchain_tokenhub import TokenHubError, TokenHubVideoTool
+from langchain_tokenhub.jobs import schedule
 
 POINTS = ("before", "claimed", "sent", "answered", "polled", "returned")
 CONFIG = {"configurable": {"thread_id": "film"}, "max_concurrency": 8}
@@ -223,20 +226,41 @@ async def agraph(build, folder, *, die):
         return told(await made.ainvoke(asked, config, durability="sync"))
 
 
-def work(how, folder, *, die):
-    match how.split("-"):
-        case ["plain", "sync"]:
-            return plain(folder, die=die)
-        case ["plain", "async"]:
-            return asyncio.run(aplain(folder, die=die))
-        case [build, "sync"]:
-            return graph(globals()[build], folder, die=die)
-        case [build, _]:
-            return asyncio.run(agraph(globals()[build], folder, die=die))
+HOW = {
+    "plain-sync": plain,
+    "plain-async": aplain,
+    "node-sync": functools.partial(graph, node),
+    "node-async": functools.partial(agraph, node),
+    "agent-sync": functools.partial(graph, agent),
+    "agent-async": functools.partial(agraph, agent),
+}
+
+
+def make_calls(how, folder, *, die):
+    folder.mkdir(exist_ok=True)
+    if die:
+        threading.Thread(target=kill_when_all_stand_still, daemon=True).start()
+    found = HOW[how](folder, die=die)
+    if asyncio.iscoroutine(found):
+        found = asyncio.run(found)
+    print(json.dumps([how, found]), flush=True)
+
+
+def exit_code(work):
+    """Run `work` in a fork of this process."""
+    if (child := os.fork()) == 0:
+        work()
+        sys.exit()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 if __name__ == "__main__":
-    LEDGER, die = sys.argv[3], sys.argv[4:] == ["die"]
-    if die:
-        threading.Thread(target=kill_when_all_stand_still, daemon=True).start()
-    sys.stdout.write(json.dumps(work(sys.argv[1], Path(sys.argv[2]), die=die)))
+    schedule.add_jitter = lambda seconds: min(seconds, 0.02)
+    die, LEDGER = sys.argv[3:] == ["die"], sys.argv[2].format(sys.argv[1])
+    tools(Path(sys.argv[1]), die=die)  # imports what the forks need
+    for how in HOW:
+        folder = Path(sys.argv[1]) / how
+        LEDGER = sys.argv[2].format(folder)
+        code = exit_code(functools.partial(make_calls, how, folder, die=die))
+        if code != (-signal.SIGKILL if die else 0):
+            sys.exit(f"{how} ended with {code}")

@@ -31,7 +31,7 @@ KEYS = ["sk-canary-one", "sk-canary-two"]
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch, used_to_quick_jobs):
+def _quick(monkeypatch):
     monkeypatch.setattr(driver, "PAUSES", (0.01, 0.01, 0.01))
 
 

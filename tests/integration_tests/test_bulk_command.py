@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli", "bulk"]
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(used_to_quick_jobs, monkeypatch, tmp_path):
+def _own_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(driver, "PAUSES", (0.01, 0.01, 0.01))
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.chdir(tmp_path)

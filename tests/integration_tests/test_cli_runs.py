@@ -25,7 +25,7 @@ OUT = Path("tokenhub-out")
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(used_to_quick_jobs, monkeypatch, tmp_path):
+def _own_folder(monkeypatch, tmp_path):
     """Work in a folder of one's own, in a plain locale."""
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.chdir(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import io
 import logging
-import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,6 +24,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 from langchain_tokenhub.catalogue import media_models
+from langchain_tokenhub.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -79,6 +82,13 @@ def commands(path: Path) -> list[str]:
     return [line for line in ours if "tokenhub emulator" not in line]
 
 
+def exit_code(arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    except SystemExit as ended:  # of --help
+        return ended.code
+
+
 def prose(path: Path) -> str:
     return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
@@ -131,27 +141,22 @@ def test_the_python_of_a_page_runs(page, hub, tmp_path, monkeypatch, own_telemet
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=name)
-def test_the_commands_of_a_page_run(page, hub, tmp_path):
+def test_the_commands_of_a_page_run(page, hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(webbrowser, "open", lambda _: True)
     (tmp_path / "tokenhub-out").mkdir()
     for image in ("photo.png", "tokenhub-out/image.png"):
         shutil.copy(DOCS / "img" / "image.png", tmp_path / image)
     rows = re.search(r"^```json\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     (tmp_path / "shots.jsonl").write_text(rows[1], "utf-8")
     (tmp_path / "notes.txt").write_text("请用一句话总结：今天下雨。", "utf-8")
-    ours = f'tokenhub() {{ "{sys.executable}" -m langchain_tokenhub.cli "$@"; }}'
-    job = "$(tokenhub image 雨 --no-wait)"
-    lines = [line.replace("JOB_ID", job) for line in commands(page)]
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", "\n".join([ours, *lines])],
-        cwd=tmp_path,
-        env=os.environ | {"BROWSER": "true", "PYTHONUTF8": "1"},
-        input="你好",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert main(["image", "雨", "--no-wait"]) == 0
+    job = capsys.readouterr().out.strip()
+    for line in commands(page):
+        words = shlex.split(line.replace("JOB_ID", job), comments=True)
+        piped = Path(words[1]).read_bytes() if words[0] == "cat" else "你好".encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped), "utf-8"))
+        assert exit_code(words[words.index("tokenhub") + 1 :]) == 0, line
 
 
 def test_both_languages_have_the_same_pages():

@@ -17,8 +17,6 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.tools import TokenHubImageTool, TokenHubJobTool, TokenHubVideoTool
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 READ_ONLY = Path("/proc/tokenhub")
 """Nobody may make this folder, not even root."""
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="no /proc there")

@@ -278,7 +278,6 @@ def chair(call, folder, **fields):
     return call(Tokenhub3DTool(save_to=folder, **fields), "generate", prompt="椅子")
 
 
-@pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_models_preview_is_saved_beside_it_byte_for_byte(hub, call, tmp_path):
     result = chair(call, tmp_path)
     (path,) = {file.preview_path for file in result.files}
@@ -291,7 +290,6 @@ def test_a_models_preview_is_saved_beside_it_byte_for_byte(hub, call, tmp_path):
     assert all("authorization" not in request.headers for request in fetched)
 
 
-@pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_sidecar_names_the_preview(hub, call, tmp_path):
     for file in chair(call, tmp_path).files:
         facts = json.loads(file.path.with_name(f"{file.path.name}.json").read_text("utf-8"))
@@ -300,7 +298,6 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
     assert not list(tmp_path.glob("*.preview*.json"))
 
 
-@pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "MAX_STALLED_TRIES", 1)
     saving = downloads.save
@@ -317,7 +314,6 @@ def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_pa
     assert len(list(tmp_path.glob("*.json"))) == len(result.files)
 
 
-@pytest.mark.usefixtures("used_to_quick_jobs")
 def test_a_models_preview_is_another_tools_picture_after_its_link_died(hub, call, tmp_path):
     result = chair(call, tmp_path)
     past = {"expires_at": result.job.submitted_at}

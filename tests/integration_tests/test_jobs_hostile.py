@@ -23,9 +23,6 @@ from langchain_tokenhub.tools import TokenHubImageTool, TokenHubVideoTool
 NAN, ENDLESS = float("nan"), float("inf")
 
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
-
 def submits(hub):
     return sum(r.path.endswith(("/submit", "/lite")) for r in hub.requests)
 
@@ -360,7 +357,7 @@ def test_a_job_that_is_named_twice_is_collected_once(hub, call, tmp_path):
 
 
 def test_a_poll_that_hangs_holds_up_no_other(hub, call):
-    tool = TokenHubVideoTool(timeout=4.0)
+    tool = TokenHubVideoTool(timeout=2.0)
     jobs = [tool.submit(prompt=f"猫{n}") for n in range(4)]
     hub.fail("hang", path="/v1/api/video/query")
     begun = hub.uptime()
@@ -369,9 +366,9 @@ def test_a_poll_that_hangs_holds_up_no_other(hub, call):
     def watch(_):
         at.append(hub.uptime() - begun)
 
-    found = call(TokenHubVideoTool(timeout=4.0, progress=watch), "results", jobs)
+    found = call(TokenHubVideoTool(timeout=2.0, progress=watch), "results", jobs)
     assert len(found) == 4
-    assert sum(moment < 4 for moment in at) >= 3
+    assert sum(moment < 2 for moment in at) >= 3
 
 
 def test_a_cancelled_wait_for_many_names_them(hub, caplog):

@@ -20,7 +20,6 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
 )
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 BASE64 = {"prompt": "猫", "rsp_img_type": "base64"}
 
 

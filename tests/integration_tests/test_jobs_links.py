@@ -8,8 +8,6 @@ import pytest
 
 from langchain_tokenhub import Job, MediaResult, TokenHubImageTool, TokenHubVideoTool, errors
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 
 def kill(hub, how, times=1):
     """Let the file host refuse the next downloads."""

@@ -16,8 +16,6 @@ from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
 from langchain_tokenhub import ChatTokenHub, TokenHubVideoTool, errors
 from langchain_tokenhub.jobs import service
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 
 def unfinished(hub, monkeypatch):
     hub.speed = 0  # jobs do not advance

@@ -18,7 +18,6 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
 )
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 DAY = 86400.0
 
 

@@ -19,6 +19,7 @@ from fastmcp.exceptions import ToolError
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from langchain_tokenhub import TokenHubToolkit
+from langchain_tokenhub.cli import main
 from langchain_tokenhub.mcp import server
 
 COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli", "mcp"]
@@ -53,6 +54,13 @@ async def client_of(toolkit, answer=None, progress=None, mode="auto", **options)
 
 async def call(client, tool, **arguments):
     return await client.call_tool(tool, arguments, raise_on_error=False)
+
+
+def exit_code(*arguments):
+    try:
+        return main(["mcp", *arguments])
+    except SystemExit as ended:
+        return ended.code
 
 
 def text_of(result):
@@ -110,21 +118,14 @@ def test_http_without_the_token_is_unauthorized(environment):
         ("--ledger", "mysql://x/y", "postgresql"),
     ],
 )
-def test_a_wrong_option_is_a_usage_error(environment, option, value, said):
-    done = subprocess.run(
-        [*COMMAND, option, value], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_wrong_option_is_a_usage_error(hub, capsys, option, value, said):
+    assert exit_code(option, value) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_http_is_not_served_without_a_token(environment):
-    done = subprocess.run(
-        [*COMMAND, "--http"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "TOKENHUB_MCP_TOKEN" in done.stderr
+def test_http_is_not_served_without_a_token(hub, capsys):
+    assert exit_code("--http") == 2
+    assert "TOKENHUB_MCP_TOKEN" in capsys.readouterr().err
 
 
 async def test_progress_is_notified_while_a_job_is_waited_for(toolkit):

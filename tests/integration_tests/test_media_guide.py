@@ -7,8 +7,6 @@ import pytest
 from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
 from langchain_tokenhub.testing import Emulator
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 PICTURE = "https://example.com/a.jpeg"
 # the tool, the model as the guide's table writes it, and the guide's body
 EXAMPLES = [

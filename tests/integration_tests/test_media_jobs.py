@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -29,9 +31,6 @@ CASES = {
     "hy-3d-3.1": (Tokenhub3DTool, {"prompt": "椅子"}),
     "hy-3d-express": (Tokenhub3DTool, {"prompt": "椅子", "result_format": "GLB"}),
 }
-
-
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
 
 
 def submits(hub):
@@ -401,27 +400,11 @@ def test_a_ledger_remembers_a_lost_answer(hub, call, tmp_path, monkeypatch):
     assert len(submits(hub)) == 1
 
 
-TOGETHER = """
-import sys
-from langchain_tokenhub import TokenHubVideoTool
-
-tool = TokenHubVideoTool(ledger=sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-print(tool.generate(prompt="猫").job.id)
-"""
-
-
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
 def test_processes_that_start_the_same_call_at_once_pay_once(hub, tmp_path):
-    command = [sys.executable, "-c", TOGETHER, tmp_path]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen(command, **pipes) for _ in range(3)]
-    assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * 3
-    for worker in workers:
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    found = {worker.communicate(timeout=60)[0].strip() for worker in workers}
-    assert found == set(hub.jobs)
+    command = [sys.executable, Path(__file__).with_name("same_call_child.py"), tmp_path, "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(hub.jobs) * 3
     assert len(submits(hub)) == 1
 
 

@@ -38,8 +38,6 @@ OURS = "langchain_tokenhub"
 PRICE = estimate_price("hy-image-v3.0", {})
 TOKENS = "gen_ai.client.token.usage"
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 
 @pytest.fixture
 def provider(monkeypatch):

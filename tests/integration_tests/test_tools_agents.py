@@ -22,8 +22,6 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
 )
 
-pytestmark = pytest.mark.usefixtures("used_to_quick_jobs")
-
 
 def tool_call(name="tokenhub_video", number=1, **args):
     return {"type": "tool_call", "id": f"c{number}", "name": name, "args": args}

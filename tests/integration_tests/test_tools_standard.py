@@ -20,7 +20,7 @@ EXAMPLES = {
 
 class TestIntegration(ToolsIntegrationTests):
     @pytest.fixture(params=EXAMPLES, autouse=True)
-    def model(self, request, hub, used_to_quick_jobs):
+    def model(self, request, hub):
         self._model = request.param
 
     @property

@@ -447,12 +447,12 @@ def test_a_process_ends_clean_whatever_was_left_open(peer):
 LEFT = """
     import asyncio, gc, sys
     from langchain_tokenhub import ChatTokenHub
-    chat = ChatTokenHub(model="m", api_key="sk", base_url=sys.argv[1])
-    chat.invoke("q")
-    gc.collect()
-    gc.freeze()  # asyncio would report a collection of all modules as a slow callback
+    chats = [ChatTokenHub(model="m", api_key="sk", base_url=url) for url in sys.argv[1:]]
+    for chat in chats:
+        chat.invoke("q")
     kept = []
-    async def main():
+    async def main(chat):
+        asyncio.get_running_loop().slow_callback_duration = 30  # a busy machine is no fault
         await chat.ainvoke("q")
         for _ in range(3):
             kept.append(chat.astream("q"))
@@ -462,19 +462,18 @@ LEFT = """
         loop.run_until_complete(work)
         loop.close()  # without shutdown_asyncgens
     for _ in range(2):
-        {run}(main())
-    {drop}
-    gc.collect()
+        for chat in chats:
+            {run}(main(chat))
+        kept.clear()
+        gc.collect()
+        for chat in chats:
+            {run}(main(chat))  # its streams are held until the end
     print("done")
 """
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("drop", ["kept.clear()", "pass"], ids=["dropped", "held"])
 @pytest.mark.parametrize("run", ["asyncio.run", "badly"])
-def test_a_loop_ends_clean_although_streams_are_half_read(
-    run, drop, tls, *, peers, raw, monkeypatch
-):
+def test_a_loop_ends_clean_although_streams_are_half_read(run, peers, raw, monkeypatch):
     """openai 3.54.0 complains "asynchronous generator is already running"."""
     monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
 
@@ -485,12 +484,13 @@ def test_a_loop_ends_clean_although_streams_are_half_read(
         await connection.chunks(raw.event("word"))
         return await connection.until_gone()
 
-    server = peers(talk, tls=tls)
-    out, err = ended(python(LEFT.format(run=run, drop=drop), server.url))
+    servers = [peers(talk, tls=tls) for tls in (False, True)]
+    out, err = ended(python(LEFT.format(run=run), *(server.url for server in servers)))
     assert out == "done"
     if run == "asyncio.run":  # else asyncio itself warns of transports that were left open
         assert err == ""
-    assert all(connection.gone.wait(5) for connection in server.connections)
+    for server in servers:
+        assert all(connection.gone.wait(5) for connection in server.connections)
 
 
 def test_importing_the_package_opens_nothing(peer):

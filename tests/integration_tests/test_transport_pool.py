@@ -14,7 +14,7 @@ import pytest
 from langchain_tokenhub.transport import Call, SyncRuntime, Transport, run_sync
 from langchain_tokenhub.transport.http import pool, sockets
 
-STORM = 10_000
+STORM = 2_000
 
 
 def streamed(model):
