@@ -23,7 +23,7 @@ from importlib.resources import files
 import langchain_tokenhub
 from langchain_tokenhub import ChatTokenHub, TokenHubToolkit
 
-for extra in ("starlette", "uvicorn", "PIL", "langchain", "pytest"):
+for extra in ("starlette", "uvicorn", "PIL", "av", "langchain", "pytest"):
     assert importlib.util.find_spec(extra) is None, f"{extra} should not be here"
 assert langchain_tokenhub.__version__ == version("langchain-tokenhub")
 package = files("langchain_tokenhub")

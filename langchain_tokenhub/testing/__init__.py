@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator"]
 
-_EXTRA = {"starlette", "uvicorn", "PIL"}
+_EXTRA = {"starlette", "uvicorn", "PIL", "av"}
 
 
 def __getattr__(name: str) -> Any:
@@ -22,10 +22,10 @@ def __getattr__(name: str) -> Any:
     try:
         from langchain_tokenhub.testing.server import Emulator
     except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] not in _EXTRA:
+        missing = str(error.name).partition(".")[0]
+        if missing not in _EXTRA:
             raise
-        raise ImportError(
-            f'The emulator needs {error.name}: pip install "langchain-tokenhub[emulator]"'
-        ) from error
+        text = f'The emulator needs {missing}: pip install "langchain-tokenhub[emulator]"'
+        raise ImportError(text) from error
     globals()[name] = Emulator
     return Emulator

@@ -28,8 +28,6 @@ _HELP = {
     "tpm": "tokens a minute per key and model",
     "no-quotas": "let any number of jobs run at once",
 }
-
-
 _SETTINGS = ["host", "port", "speed", "seed", "api_key", "quotas", "rpm", "tpm", "latency", "era"]
 
 
@@ -96,7 +94,7 @@ def serve(hub: Emulator, announce: Callable[[str], None]) -> None:
         threading.Event().wait()
 
 
-def _reader(convert: Callable[[str], Any], most: float, what: str) -> Callable[[str], Any]:
+def _number(convert: Callable[[str], Any], most: float, what: str) -> Callable[[str], Any]:
     """Return a function that reads a number from 0 to `most`."""
 
     def read(text: str) -> Any:
@@ -108,9 +106,9 @@ def _reader(convert: Callable[[str], Any], most: float, what: str) -> Callable[[
     return read
 
 
-_port = _reader(int, 65535, "port: 0 to 65535")
-_count = _reader(int, sys.maxsize, "whole number")
-_positive = _reader(float, sys.float_info.max, "number of 0 or more")
+_port = _number(int, 65535, "port: 0 to 65535")
+_count = _number(int, sys.maxsize, "whole number")
+_positive = _number(float, sys.float_info.max, "number of 0 or more")
 
 
 def _latency(text: str) -> Latency:

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 Size = tuple[int, int]
 Colour = tuple[int, ...]
+Font = ImageFont.FreeTypeFont
 
 UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError)
 """Errors that Pillow raises for bytes that are not an image."""
@@ -121,16 +122,14 @@ def _draw_background(text: str, colours: Sequence[Colour], size: Size) -> Image.
 # -- text ---------------------------------------------------------------------------------------
 
 
-def _fit(
-    text: str, box: tuple[float, float], side: int
-) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+def _fit(text: str, box: tuple[float, float], side: int) -> tuple[Font, list[str]]:
     """Return the largest font in which a text fits into a box, and its lines."""
     text = " ".join(text.split())
     font = _font_for(text)
     if font is None:
         count = f"a prompt of {len(text)} characters"
         font, text = _fonts()[0], f"{count} (this machine has no font for them)"
-    shown = text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
+    shown = text[:_MAX_CHARACTERS] + "…" * (len(text) > _MAX_CHARACTERS)
     lines: list[str] = []
     for part in (8, 10, 12, 15, 19, 24, 30):
         font = font.font_variant(size=max(8, side / part))
@@ -141,7 +140,7 @@ def _fit(
     return font, [*lines[: room - 1], "…"] if room else []
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _wrap(text: str, font: Font, width: float) -> list[str]:
     """Break a text between words, and between Chinese characters but before no punctuation."""
     words = re.findall(
         r"[^\s\u2e80-\uffff]{1,24}\s*|\s|[\u2e80-\uffff][，。、！？：；”’》）…]*", text
@@ -154,7 +153,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _font_for(text: str) -> ImageFont.FreeTypeFont | None:
+def _font_for(text: str) -> Font | None:
     """Return the font that has most of the characters, or None if none has half of them."""
     characters = set(text[:_MAX_CHARACTERS]) - {" "}
     counts = [sum(_has(font, one) for one in characters) for font in _fonts()]
@@ -163,10 +162,10 @@ def _font_for(text: str) -> ImageFont.FreeTypeFont | None:
 
 
 @cache
-def _fonts() -> list[ImageFont.FreeTypeFont]:
+def _fonts() -> list[Font]:
     """Return Pillow's font, and those of the system."""
     own = ImageFont.load_default(24)
-    found = [own] if isinstance(own, ImageFont.FreeTypeFont) else []
+    found = [own] if isinstance(own, Font) else []
     for name, face in _FONTS.items():
         try:
             found.append(ImageFont.truetype(name, 24, index=face))
@@ -176,12 +175,11 @@ def _fonts() -> list[ImageFont.FreeTypeFont]:
 
 
 @lru_cache(maxsize=10_000)
-def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
+def _has(font: Font, character: str) -> bool:
     """Return True if a font has a glyph for a character."""
-    return _glyph(font, character) != _glyph(font, "\U0010fffe")
-
-
-def _glyph(font: ImageFont.FreeTypeFont, character: str) -> bytes:
-    image = Image.new("L", (32, 32))
-    ImageDraw.Draw(image).text((0, 0), character, 255, font)
-    return image.tobytes()
+    glyphs = []
+    for drawn in (character, "\U0010fffe"):
+        image = Image.new("L", (32, 32))
+        ImageDraw.Draw(image).text((0, 0), drawn, 255, font)
+        glyphs.append(image.tobytes())
+    return glyphs[0] != glyphs[1]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.chat_replies import compute_answer
-from langchain_tokenhub.testing.chat_script import Answer
+from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 from langchain_tokenhub.testing.chat_validation import (
     check_chat,
     count_tokens,
@@ -21,15 +21,8 @@ from langchain_tokenhub.testing.chat_validation import (
 )
 from langchain_tokenhub.testing.errors import Era
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.http import (
-    FOREVER,
-    Exchange,
-    drip,
-    error_json,
-    json_response,
-    to_json,
-)
-from langchain_tokenhub.testing.tables import chat_models, served_models
+from langchain_tokenhub.testing.http import FOREVER, Exchange, drip, json_response, to_json
+from langchain_tokenhub.testing.tables import chat_model, served_models
 
 Json = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
@@ -45,7 +38,7 @@ async def models(x: Exchange) -> Response:
             "object": "model",
             "name": name,
             "created": _CREATED,
-            "status": chat_models()[name].status if kind == "chat" else "online",
+            "status": chat_model(name)["status"] if kind == "chat" else "online",
         }
         for name, kind in (dict.fromkeys(x.hub.models, "added") | served_models()).items()
     ]
@@ -59,13 +52,10 @@ async def chat(x: Exchange) -> Response:
     spent = x.hub.rates.admit(x.key, x.body["model"], x.hub.now(), prompt)
     answer = await x.hub.script.next_answer(x.received) or compute_answer(x.body, row)
     spent.tokens += answer.tokens
+    calls = tuple(replace(c, id=c.id or f"call_{x.rng.uuid()[:13]}") for c in answer.calls)
+    answer = replace(answer, calls=calls)
     envelope = Envelope(
-        id=x.rng.uuid(),
-        model=x.body["model"],
-        created=int(x.hub.now()),
-        era=x.hub.era,
-        call_ids=tuple(call.id or f"call_{x.rng.uuid()[:13]}" for call in answer.calls),
-        repeats_calls=row.repeats_calls,
+        x.rng.uuid(), x.body["model"], int(x.hub.now()), x.hub.era, row["repeats_calls"]
     )
     usage = count_usage(answer, prompt, x.hub.cache.count(x.body), x.hub.era)
     if not x.body.get("stream"):
@@ -73,9 +63,7 @@ async def chat(x: Exchange) -> Response:
         return json_response(completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
-    return StreamingResponse(
-        _count_stream(x, _send_events(x, events)), headers={"content-type": "text/event-stream"}
-    )
+    return StreamingResponse(_send_events(x, events), headers={"content-type": "text/event-stream"})
 
 
 def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
@@ -84,10 +72,10 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     The guide writes `cached_token` without an s.
     """
     given = answer.usage
-    read = (given.get("input_token_details") or {}).get("cache_read", min(cached, prompt))
-    thought = (given.get("output_token_details") or {}).get("reasoning")
-    prompt = given.get("input_tokens", prompt)
+    prompt, cached = given.get("input_tokens", prompt), min(cached, prompt)
     written = given.get("output_tokens", answer.tokens)
+    read = (given.get("input_token_details") or {}).get("cache_read", cached)
+    thought = (given.get("output_token_details") or {}).get("reasoning")
     thought = count_tokens(answer.reasoning) if thought is None else thought
     return {
         "prompt_tokens": prompt,
@@ -98,28 +86,30 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     }
 
 
-async def _count_stream(x: Exchange, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+async def _send_events(x: Exchange, events: list[bytes]) -> AsyncIterator[bytes]:
+    """Send a stream, and count it while it is open."""
+    match x.fault:
+        case Fault(kind="drip", seconds=seconds):
+            sent = drip(b"".join(events), seconds)
+        case fault:
+            sent = _pace(x, events, fault)
     x.hub.streams += 1
     try:
-        async with aclosing(events) as open_events:
-            async for event in open_events:
+        async with aclosing(sent):
+            async for event in sent:
                 yield event
     finally:
         x.hub.streams -= 1
 
 
-def _send_events(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
-    if x.fault and x.fault.kind == "drip":
-        return drip(b"".join(events), x.fault.seconds)
-    return _send_paced(x, events)
-
-
-async def _send_paced(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
+async def _pace(
+    x: Exchange, events: list[bytes], fault: Fault | None
+) -> AsyncGenerator[bytes, None]:
     for number, event in enumerate(events):
-        if x.fault and x.fault.after in (number, number - len(events)):
-            async for extra in _fail(x, x.fault, event):
+        if fault and fault.after in (number, number - len(events)):
+            async for extra in _fail(x, fault, event):
                 yield extra
-            if x.fault.kind == "error-in-200":
+            if fault.kind == "error-in-200":
                 return
         yield event
         await x.hub.sleep(_TOKEN_SECONDS)
@@ -133,7 +123,7 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(error_json(x.hub, x.rng, fault.error()))
+            yield frame(fault.error().body(x.hub.era, x.rng.uuid()))
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"
@@ -155,7 +145,6 @@ class Envelope:
     """What surrounds an answer.
 
     Args:
-        call_ids: One for each tool call.
         repeats_calls: Whether every delta of a tool call repeats its id and has an empty name.
     """
 
@@ -163,18 +152,18 @@ class Envelope:
     model: str
     created: int
     era: Era
-    call_ids: tuple[str, ...]
     repeats_calls: bool = False
 
-    def head(self) -> Json:
-        """Return the first fields of a completion; the guide's samples have no `created`."""
-        head: Json = {"id": self.id, "object": "chat.completion", "model": self.model}
-        return head if self.era == "guide" else head | {"created": self.created}
+    def head(self, *, is_chunk: bool) -> Json:
+        """Return the first fields of a completion or a chunk.
 
-    def chunk_head(self) -> Json:
-        """Return the first fields of a chunk; the guide's sample has the id alone."""
-        kind = {"object": "chat.completion.chunk"}
-        return {"id": self.id} if self.era == "guide" else self.head() | kind
+        The guide's samples have no `created`, and those of chunks have the id alone.
+        """
+        if self.era == "guide" and is_chunk:
+            return {"id": self.id}
+        kind = "chat.completion.chunk" if is_chunk else "chat.completion"
+        head: Json = {"id": self.id, "object": kind, "model": self.model}
+        return head if self.era == "guide" else head | {"created": self.created}
 
 
 def completion(answer: Answer, envelope: Envelope, usage: Json) -> Json:
@@ -187,24 +176,27 @@ def completion(answer: Answer, envelope: Envelope, usage: Json) -> Json:
         message["reasoning_content"] = answer.reasoning
     if answer.calls:
         message["content"] = answer.content or (None if envelope.era == "guide" else "")
-        message["tool_calls"] = [
-            _call(call_id, call.name, call.arguments)
-            for call_id, call in zip(envelope.call_ids, answer.calls, strict=True)
-        ]
+        message["tool_calls"] = list(map(_call, answer.calls))
     choice = {"index": 0, "message": message, "finish_reason": answer.finish}
-    return envelope.head() | {"choices": [choice], "usage": usage}
+    return envelope.head(is_chunk=False) | {"choices": [choice], "usage": usage}
 
 
-def _call(call_id: str, name: str, arguments: str) -> Json:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+def _call(call: ToolCall) -> Json:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def frames(answer: Answer, envelope: Envelope, usage: Json | None) -> Iterator[bytes]:
-    """Build all events of a stream, with a usage chunk if there is one."""
-    head = envelope.chunk_head()
+    """Build all events of a stream, with a usage chunk if there is one.
+
+    Before the end `finish_reason` is null in the guide and absent today.
+    """
+    head, is_guide = envelope.head(is_chunk=True), envelope.era == "guide"
+    open_choice: Json = {"finish_reason": None} if is_guide else {}
     for delta in _deltas(answer, envelope):
-        yield frame(head | {"choices": [_choice(delta, None, envelope)]})
-    yield frame(head | {"choices": [_choice({}, answer.finish, envelope)]})
+        yield frame(head | {"choices": [{"index": 0, "delta": delta, **open_choice}]})
+    last = {"index": 0, "delta": {}, "finish_reason": answer.finish}
+    yield frame(head | {"choices": [last]})
     if usage is not None:
         yield frame(head | {"choices": [], "usage": usage})
     yield DONE
@@ -215,27 +207,15 @@ def frame(data: Json) -> bytes:
     return b"data: " + to_json(data) + b"\n\n"
 
 
-def _choice(delta: Json, finish: str | None, envelope: Envelope) -> Json:
-    """Build a choice; before the end `finish_reason` is null in the guide and absent today."""
-    choice: Json = {"index": 0, "delta": delta}
-    if finish is not None or envelope.era == "guide":
-        choice["finish_reason"] = finish
-    return choice
-
-
 def _deltas(answer: Answer, envelope: Envelope) -> Iterator[Json]:
     yield {"role": "assistant"}
     yield from ({"reasoning_content": piece} for piece in pieces(answer.reasoning))
     yield from ({"content": piece} for piece in pieces(answer.content))
     for at, call in enumerate(answer.calls):
-        yield {"tool_calls": [{"index": at, **_call(envelope.call_ids[at], call.name, "")}]}
+        yield {"tool_calls": [{"index": at, **_call(replace(call, arguments=""))}]}
     for row in zip_longest(*(pieces(call.arguments) for call in answer.calls)):
         for at, piece in enumerate(row):
             if piece is not None:
-                yield {"tool_calls": [_arguments(at, piece, envelope)]}
-
-
-def _arguments(at: int, piece: str, envelope: Envelope) -> Json:
-    if not envelope.repeats_calls:
-        return {"index": at, "function": {"arguments": piece}}
-    return {"index": at, **_call(envelope.call_ids[at], "", piece)}
+                whole = _call(replace(answer.calls[at], name="", arguments=piece))
+                delta = whole if envelope.repeats_calls else {"function": {"arguments": piece}}
+                yield {"tool_calls": [{"index": at, **delta}]}

@@ -64,12 +64,12 @@ class Script:
         Raises:
             TypeError: It is of another type; nothing is added.
         """
-        several = isinstance(reply, Sequence) and not isinstance(reply, str)
-        if several and not reply:
+        is_list = isinstance(reply, Sequence) and not isinstance(reply, str)
+        if is_list and not reply:
             raise TypeError("The list of replies is empty.")
-        entries = [_read_entry(entry) for entry in (reply if several else [reply])]
+        entries = [_read_entry(entry) for entry in (reply if is_list else [reply])]
         with self._lock:
-            if callable(entries[0]) and not several:
+            if callable(entries[0]) and not is_list:
                 self._function = entries[0]
             else:
                 self._queue.extend(entries)
@@ -106,7 +106,7 @@ def _read_entry(entry: Any) -> Any:
     return entry
 
 
-def _call(function: Callable[[Any], Any], request: Any) -> Answer:
+def _call(function: Function, request: Any) -> Answer:
     name = getattr(function, "__name__", "function")
     try:
         return read_reply(function(request))
@@ -131,11 +131,6 @@ class _Reply(BaseModel):
     finish_reason: str | None = None
     usage_metadata: dict[str, int | dict[str, Any]] | None = None
 
-    def blocks(self) -> list[_Block]:
-        """Return the content as blocks."""
-        parts = self.content if isinstance(self.content, list) else [self.content or ""]
-        return [_Block(type="text", text=p) if isinstance(p, str) else p for p in parts]
-
 
 def read_reply(reply: Any) -> Answer:
     """Read a text, an `AIMessage`, or a dict in the form of the service's messages.
@@ -151,10 +146,12 @@ def read_reply(reply: Any) -> Answer:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise TypeError(f"Wrong reply: {first['loc'][0]!r}: {first['msg']}.") from error
+    parts = read.content if isinstance(read.content, list) else [read.content or ""]
+    blocks = [_Block(type="text", text=p) if isinstance(p, str) else p for p in parts]
     calls = tuple(map(_read_call, read.tool_calls or ()))
     return Answer(
-        content="".join(block.text for block in read.blocks()),
-        reasoning=read.reasoning_content or "".join(block.reasoning for block in read.blocks()),
+        content="".join(block.text for block in blocks),
+        reasoning=read.reasoning_content or "".join(block.reasoning for block in blocks),
         calls=calls,
         finish=read.finish_reason or ("tool_calls" if calls else "stop"),
         usage=read.usage_metadata or {},

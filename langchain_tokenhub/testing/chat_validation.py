@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_tokenhub.testing.errors import Era, bad, check_model
-from langchain_tokenhub.testing.tables import ChatModel, chat_model
-
-Body = Mapping[str, Any]
+from langchain_tokenhub.testing.tables import Body, Row, chat_model, thinks
 
 
-def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> ChatModel:
-    """Check a whole request.
+def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> Row:
+    """Check a whole request, and return the row of its model.
 
     Raises:
         RefusedError: The first field that is wrong.
     """
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise bad("Missing required parameter: 'model'.")
-    check_model(model, "chat", added)
+    row = chat_model(check_model(body.get("model"), "chat", added))
     try:
         _Chat.model_validate({k: v for k, v in body.items() if v is not None})
     except ValidationError as error:
-        raise bad(_describe(error)) from error
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name, *path = first["loc"] or ("body",)
+        position = "".join(f"[{step}]" for step in path if isinstance(step, int))
+        text = f"Invalid value for parameter '{name}{position}': {first['msg']}."
+        raise bad(text) from error
     _check_order(body["messages"])
-    row = chat_model(model)
     _check_capabilities(body, row)
     if era == "today":
         _check_family(body, row)
     return row
-
-
-def _describe(error: ValidationError) -> str:
-    """Name the parameter and the position of the first mistake."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name, *path = first["loc"] or ("body",)
-    position = "".join(f"[{step}]" for step in path if isinstance(step, int))
-    return f"Invalid value for parameter '{name}{position}': {first['msg']}."
 
 
 # -- shapes -------------------------------------------------------------------------------------
@@ -106,13 +96,13 @@ def is_schema(value: Any) -> bool:
     return True
 
 
+class _Link(_Open):
+    url: str = Field(pattern=f"^{_LINK}")
+
+
 class _Media(_Open):
-    url: Annotated[str, Field(pattern=rf"^({_LINK}|{_DATA_URL})")]
+    url: str = Field(pattern=rf"^({_LINK}|{_DATA_URL})")
     detail: Literal["auto", "low", "high"] = "auto"
-
-
-class _File(_Open):
-    url: Annotated[str, Field(pattern=f"^{_LINK}")]
 
 
 class _Part(_Closed):
@@ -120,7 +110,7 @@ class _Part(_Closed):
     text: str = ""
     image_url: _Media | None = None
     video_url: _Media | None = None
-    file_url: _File | None = None
+    file_url: _Link | None = None
 
     @model_validator(mode="after")
     def _has_its_field(self) -> Self:
@@ -199,15 +189,13 @@ class _NamedSchema(_Open):
     schema_: _Schema = Field(alias="schema")
 
 
-class _ResponseFormat(_Open):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _NamedSchema | None = None
+class _PlainFormat(_Open):
+    type: Literal["text", "json_object"]
 
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> Self:
-        if self.type == "json_schema" and self.json_schema is None:
-            raise ValueError("json_schema is required")
-        return self
+
+class _SchemaFormat(_Open):
+    type: Literal["json_schema"]
+    json_schema: _NamedSchema
 
 
 class _Chat(_Open):
@@ -230,7 +218,7 @@ class _Chat(_Open):
     parallel_tool_calls: bool = True
     thinking: _Thinking | None = None
     reasoning_effort: str = ""
-    response_format: _ResponseFormat | None = None
+    response_format: _PlainFormat | _SchemaFormat | None = Field(None, discriminator="type")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -309,53 +297,55 @@ def _check_order(messages: list[Body]) -> None:
             if message.get("tool_call_id") not in open_calls:
                 raise bad(f"{where}: tool_call_id answers no tool call.")
             open_calls.remove(message["tool_call_id"])
-        elif open_calls:
-            raise bad(f"{where}: no tool message answers {', '.join(sorted(open_calls))}.")
         else:
+            _refuse_unanswered(open_calls, where)
             open_calls = {call["id"] for call in message.get("tool_calls") or ()}
         before = role
+    where = f"messages[{len(messages) - 1}]"
     if before not in {"user", "tool"}:
-        raise bad(f"messages[{len(messages) - 1}]: the last role must be 'user' or 'tool'.")
+        raise bad(f"{where}: the last role must be 'user' or 'tool'.")
+    _refuse_unanswered(open_calls, where)
+
+
+def _refuse_unanswered(open_calls: set[str], where: str) -> None:
     if open_calls:
-        calls = ", ".join(sorted(open_calls))
-        raise bad(f"messages[{len(messages) - 1}]: no tool message answers {calls}.")
+        raise bad(f"{where}: no tool message answers {', '.join(sorted(open_calls))}.")
 
 
-def _check_capabilities(body: Body, row: ChatModel) -> None:
-    if body.get("tools") and not row.tools:
-        raise bad(f"{row.id} does not support tools.", code="400005")
+def _check_capabilities(body: Body, row: Row) -> None:
+    if body.get("tools") and not row["tools"]:
+        raise bad(f"{row['id']} does not support tools.", code="400005")
     parts = [part for message in body["messages"] for part in parts_of(message)]
-    if not row.images and any(part["type"] != "text" for part in parts):
-        raise bad(f"{row.id} only takes text.", code="400005")
-    if prompt_tokens(body) > row.max_input:
-        raise bad(f"The input exceeds the limit of {row.max_input} tokens.", code="400003")
+    if not row["images"] and any(part["type"] != "text" for part in parts):
+        raise bad(f"{row['id']} only takes text.", code="400005")
+    if prompt_tokens(body) > row["max_input"]:
+        raise bad(f"The input exceeds the limit of {row['max_input']} tokens.", code="400003")
 
 
-def _check_family(body: Body, row: ChatModel) -> None:
+def _check_family(body: Body, row: Row) -> None:
     """Check what today's service enforces for some families of models."""
     _check_thinking(body, row)
-    if row.temperatures and body.get("temperature", row.temperatures[0]) not in row.temperatures:
-        allowed = " or ".join(map(str, row.temperatures))
-        raise bad(f"invalid temperature: only {allowed} is allowed for this model")
+    allowed = row["temperatures"]
+    if allowed and body.get("temperature", allowed[0]) not in allowed:
+        values = " or ".join(map(str, allowed))
+        raise bad(f"invalid temperature: only {values} is allowed for this model")
     kind = (body.get("response_format") or {}).get("type")
-    if kind == "json_schema" and row.json_schema == "refuses":
+    if kind == "json_schema" and row["json_schema"] == "refuses":
         raise bad("This response_format type is unavailable now", code="400006")
-    if kind == "json_object" and row.json_word and not _has_word(body["messages"], "json"):
+    contents = [message.get("content") for message in body["messages"]]
+    is_asked = kind == "json_object" and row["json_word"]
+    if is_asked and "json" not in json.dumps(contents).lower():
         raise bad("Prompt must contain the word 'json' to use response_format json_object.")
 
 
-def _check_thinking(body: Body, row: ChatModel) -> None:
+def _check_thinking(body: Body, row: Row) -> None:
     kind = (body.get("thinking") or {}).get("type")
-    if kind is not None and kind not in row.thinking_types:
-        raise bad(f"thinking.type '{kind}' is not supported by {row.id}.")
-    if not row.thinks(body):
+    if kind is not None and kind not in row["thinking_types"]:
+        raise bad(f"thinking.type '{kind}' is not supported by {row['id']}.")
+    if not thinks(row, body):
         return
-    if body.get("tool_choice") not in (None, "none", "auto") and not row.forced_tools:
+    if body.get("tool_choice") not in (None, "none", "auto") and not row["forced_tools"]:
         raise bad("Thinking mode does not support this tool_choice")
     for at, message in enumerate(body["messages"]):
-        if row.echo and message.get("tool_calls") and not message.get("reasoning_content"):
-            raise bad(row.echo.format(index=at))
-
-
-def _has_word(messages: list[Body], word: str) -> bool:
-    return any(word in json.dumps(message.get("content")).lower() for message in messages)
+        if row["echo"] and message.get("tool_calls") and not message.get("reasoning_content"):
+            raise bad(row["echo"].format(index=at))

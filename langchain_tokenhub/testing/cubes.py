@@ -15,7 +15,6 @@ from PIL import Image, ImageEnhance
 from langchain_tokenhub.testing.cards import open_image, png
 from langchain_tokenhub.testing.tables import blob
 
-FORMATS = ("glb", "obj", "stl", "usdz", "fbx")
 Pair = tuple[float, float]
 _PREVIEW = 512
 _PAPER = (247, 243, 232)

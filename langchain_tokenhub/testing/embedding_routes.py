@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import lru_cache
-from itertools import chain
-from typing import Any
 from zlib import crc32
 
 from starlette.responses import Response
@@ -14,7 +12,7 @@ from starlette.responses import Response
 from langchain_tokenhub.testing.chat_validation import count_tokens
 from langchain_tokenhub.testing.errors import bad, check_model
 from langchain_tokenhub.testing.http import Exchange, json_response
-from langchain_tokenhub.testing.tables import table
+from langchain_tokenhub.testing.tables import Body, table
 
 _MAX_CHARACTERS = 2000
 _MAX_TEXTS = 128
@@ -33,16 +31,13 @@ async def embeddings(x: Exchange) -> Response:
     return json_response({"object": "list", "model": x.body["model"], "data": data, "usage": usage})
 
 
-def check_embeddings(body: Mapping[str, Any], added: Collection[str]) -> tuple[list[str], int]:
+def check_embeddings(body: Body, added: Collection[str]) -> tuple[list[str], int]:
     """Return the texts, and how many numbers a vector has.
 
     Raises:
         RefusedError: The first field that is wrong.
     """
-    model, given = body.get("model"), body.get("input")
-    if not isinstance(model, str) or not model:
-        raise bad("Missing required parameter: 'model'.")
-    check_model(model, "embedding", added)
+    model, given = check_model(body.get("model"), "embedding", added), body.get("input")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts or [None]):
         raise bad("'input' must be a text or a list of texts, none of them empty.")
@@ -63,10 +58,8 @@ def vector_of(text: str, size: int) -> list[float]:
     """Return counts of a text's runs of 1 to 3 characters, hashed into a vector of length 1."""
     vector = [0.0] * size
     plain = text.lower()
-    for run in chain.from_iterable(
-        zip(*(plain[i:] for i in range(n)), strict=False) for n in (1, 2, 3)
-    ):
-        place = crc32("".join(run).encode(errors="replace"))
+    for run in (plain[at : at + n] for n in (1, 2, 3) for at in range(len(plain) - n + 1)):
+        place = crc32(run.encode(errors="replace"))
         vector[place % size] += 1 if place & 1 << 31 else -1
     length = math.hypot(*vector)
     return [number / length for number in vector]

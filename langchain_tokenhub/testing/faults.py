@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from langchain_tokenhub.testing.errors import RefusedError
 
 FaultKind = Literal[
-    "status",
-    "reset",
-    "hang",
-    "garbage",
-    "error-in-200",
-    "cut",
-    "stall",
-    "keep-alive",
-    "bad-sse",
-    "duplicate",
-    "drip",
-    "black-hole",
-    "job",
-    "refuse",
-    "lost-answer",
-]
+    "status", "reset", "hang", "garbage", "error-in-200", "drip", "black-hole",
+    "cut", "stall", "keep-alive", "bad-sse", "duplicate", "job", "refuse", "lost-answer",
+]  # fmt: skip
 _CHAT = "/v1/chat/completions"
 _PATHS: dict[FaultKind, str] = {
     **dict.fromkeys(("cut", "stall", "keep-alive", "bad-sse", "duplicate"), _CHAT),
@@ -66,12 +53,12 @@ class Fault:
         return path.startswith(prefix)
 
 
-@dataclass
 class Faults:
     """The open orders, first come first served."""
 
-    _orders: list[Fault] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._orders: list[Fault] = []
+        self._lock = threading.Lock()
 
     def order(self, fault: Fault) -> None:
         """Add an order."""
@@ -81,12 +68,11 @@ class Faults:
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for a request, if one is ordered."""
         with self._lock:
-            for fault in self._orders:
-                if fault.matches(method, path):
-                    fault.times -= 1
-                    self._orders = [order for order in self._orders if order.times > 0]
-                    return fault
-        return None
+            fault = next((order for order in self._orders if order.matches(method, path)), None)
+            if fault:
+                fault.times -= 1
+                self._orders = [order for order in self._orders if order.times > 0]
+            return fault
 
     def clear(self) -> None:
         """Remove all orders."""

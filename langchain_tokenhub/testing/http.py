@@ -7,17 +7,17 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
+from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.media_state import MediaHub
-from langchain_tokenhub.testing.state import Received, Rng
+from langchain_tokenhub.testing.state import Hub, Received, Rng
+from langchain_tokenhub.testing.tables import Body
 
 BODY_LIMIT = 100 << 20
 """Bytes of a request; the largest holds a video (1823/136957)."""
@@ -38,7 +38,7 @@ class Exchange:
         key: The API key of an authorised request.
     """
 
-    hub: MediaHub
+    hub: Hub
     request: Request
     received: Received
     raw: bytes | None
@@ -47,9 +47,9 @@ class Exchange:
     key: str = ""
 
     @property
-    def body(self) -> Mapping[str, Any]:
+    def body(self) -> Body:
         """The JSON object of an authorised POST."""
-        body: Mapping[str, Any] = self.received.body
+        body: Body = self.received.body
         return body
 
     @property
@@ -58,11 +58,12 @@ class Exchange:
         return str(self.request.base_url).rstrip("/")
 
 
+Headers = Mapping[str, str]
 Handler = Callable[[Exchange], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
+def endpoint(hub: Hub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
     """Serve a path: record the request, wait, apply the ordered failure, and answer."""
 
     async def serve(request: Request) -> Response:
@@ -86,7 +87,7 @@ def endpoint(hub: MediaHub, handler: Handler, *, needs_key: bool = True) -> Endp
 # -- requests -----------------------------------------------------------------------------------
 
 
-async def _receive(hub: MediaHub, request: Request) -> Exchange:
+async def _receive(hub: Hub, request: Request) -> Exchange:
     raw = await _read(request)
     method, path, headers = request.method, request.url.path, dict(request.headers)
     received = Received(method, path, request.url.query, headers, _parse(raw), at=hub.uptime())
@@ -107,15 +108,12 @@ async def _read(request: Request) -> bytes | None:
 
 
 def _parse(raw: bytes | None) -> Any:
+    """Read JSON; `int` refuses the words that JSON lacks, such as NaN."""
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant) if raw else None
+        value = json.loads(raw, parse_constant=int) if raw else None
         return value if _depth(value) <= _MAX_DEPTH else None
     except (ValueError, RecursionError):
         return None
-
-
-def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is not in JSON")
 
 
 def _depth(value: Any) -> int:
@@ -149,27 +147,18 @@ def to_json(data: Any) -> bytes:
     return json.dumps(data, ensure_ascii=False).encode(errors="replace")
 
 
-def json_response(
-    data: Any, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+def json_response(data: Any, status: int = 200, headers: Headers | None = None) -> Response:
     """Answer with JSON."""
     return Response(to_json(data), status, headers, media_type="application/json")
 
 
-def refusal(hub: MediaHub, rng: Rng, error: RefusedError, raw: str | None = None) -> Response:
+def refusal(hub: Hub, rng: Rng, error: RefusedError, raw: str | None = None) -> Response:
     """Answer with an error of the era, or with other text in its place."""
-    wait = error.retry_after
+    status, wait = error.status_in(hub.era), error.retry_after
     headers = {} if wait is None else {"retry-after": str(wait)}
-    status = error.status or status_of(hub.era, error.code)
     if raw is not None:
         return Response(raw, status, headers)
-    return json_response(error_json(hub, rng, error), status, headers)
-
-
-def error_json(hub: MediaHub, rng: Rng, error: RefusedError) -> dict[str, Any]:
-    """Return the body of an error of the era."""
-    status = error.status or status_of(hub.era, error.code)
-    return error_body(hub.era, status, error.code, error.message, rng.uuid())
+    return json_response(error.body(hub.era, rng.uuid()), status, headers)
 
 
 # -- failures -----------------------------------------------------------------------------------
@@ -177,28 +166,24 @@ def error_json(hub: MediaHub, rng: Rng, error: RefusedError) -> dict[str, Any]:
 
 async def _fail(x: Exchange) -> Response | None:
     """Answer with the ordered failure; `None` where there is none or it is applied later."""
+    is_streamed = isinstance(x.received.body, dict) and x.received.body.get("stream")
     match x.fault:
-        case Fault(kind="status"):
-            return refusal(x.hub, x.rng, x.fault.error(), x.fault.body)
+        case Fault(kind="status") as fault:
+            return refusal(x.hub, x.rng, fault.error(), fault.body)
         case Fault(kind="garbage"):
             return Response(_GARBAGE, media_type="text/html")
         case Fault(kind="reset"):
             return await _reset(x.request)
         case Fault(kind="hang"):
             return await _wait_for_disconnect(x.request)
-        case Fault(kind="error-in-200") if not _is_streamed(x):
-            return json_response(error_json(x.hub, x.rng, x.fault.error()))
+        case Fault(kind="error-in-200") as fault if not is_streamed:
+            return json_response(fault.error().body(x.hub.era, x.rng.uuid()))
         case _:
             return None
 
 
-def _is_streamed(x: Exchange) -> bool:
-    return isinstance(x.received.body, dict) and bool(x.received.body.get("stream"))
-
-
 async def _reset(request: Request) -> Response:
-    transport = request.state.transport
-    linger = struct.pack("ii", 1, 0)
+    transport, linger = request.state.transport, struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     transport.abort()
     return await _wait_for_disconnect(request)
@@ -214,13 +199,6 @@ async def _wait_for_disconnect(request: Request) -> Response:
     while (await request.receive())["type"] != "http.disconnect":
         continue
     return Response()
-
-
-async def _cut_short(raw: bytes, after: int, request: Request) -> AsyncIterator[bytes]:
-    """Send the beginning of a body, then close the connection."""
-    yield raw[:after]
-    request.state.transport.close()
-    await asyncio.sleep(FOREVER)
 
 
 async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
@@ -240,10 +218,17 @@ def _damage(x: Exchange, response: Response) -> Response:
     raw, headers = bytes(response.body), dict(response.headers)
     match x.fault:
         case Fault(kind="drip", seconds=seconds):
-            return StreamingResponse(drip(raw, seconds), response.status_code, headers)
+            body = drip(raw, seconds)
         case Fault(kind="cut", after=after):
             is_file = x.request.method == "GET"
-            body = _cut_short(raw, after if is_file else len(raw) // 2, x.request)
-            return StreamingResponse(body, response.status_code, headers)
+            body = _cut(x.request, raw[: after if is_file else len(raw) // 2])
         case _:
             return response
+    return StreamingResponse(body, response.status_code, headers)
+
+
+async def _cut(request: Request, raw: bytes) -> AsyncGenerator[bytes, None]:
+    """Send the beginning of a body, then close the connection."""
+    yield raw
+    request.state.transport.close()
+    await asyncio.sleep(FOREVER)

@@ -6,42 +6,76 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from starlette.requests import Request
 from starlette.responses import Response
 
+from langchain_tokenhub.testing.errors import MediaRefusedError
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.http import (
-    Exchange,
-    hang_up,
-    json_response,
-)
-from langchain_tokenhub.testing.media_state import Job
-from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
-from langchain_tokenhub.testing.sample_files import (
-    SampleFile,
-    content_of,
-    file_of,
-    formats_of,
-    revised_prompt,
-    text_of,
-)
-from langchain_tokenhub.testing.tables import table
+from langchain_tokenhub.testing.http import Exchange, hang_up, json_response
+from langchain_tokenhub.testing.media_validation import check_media
+from langchain_tokenhub.testing.sample_files import Source, file_of, formats_of, text_of
+from langchain_tokenhub.testing.state import Job, price
+from langchain_tokenhub.testing.tables import Body, Row, table
 
 Json = dict[str, Any]
 _IMAGE_FIELDS = ("image", "image_url", "image_base64")
 
 
+async def submit(x: Exchange) -> Response:
+    """Accept a job."""
+    kind = _kind(x)
+    job = x.hub.accept(kind, _check(x, kind), x.body, x.key, fault=x.fault, rng=x.rng)
+    answer = {"id": job.id, "request_id": x.rng.uuid(), "object": job.row["object"]}
+    return await _unless_lost(x, answer | {"created_at": int(x.hub.now()), "status": "queued"})
+
+
+async def lite(x: Exchange) -> Response:
+    """Draw an image at once; it comes as base64 unless the body says otherwise."""
+    request_id, row = x.rng.uuid(), _check(x, "lite")
+    with x.hub.drawing(row, x.body["model"], x.key):
+        await x.hub.sleep(row["seconds"])
+    x.hub.cost += price(row, x.body)
+    file = file_of("png", request_id, row, x.body, [])
+    entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
+    if x.body.get("rsp_img_type", "base64") == "base64":
+        entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
+    answer = {"created": int(x.hub.now()), "request_id": request_id, "data": [entry]}
+    return await _unless_lost(x, answer)
+
+
+async def query(x: Exchange) -> Response:
+    """Return the state of a job; the answer has no id, and its time is the time of the answer."""
+    job = x.hub.find(x.body.get("id"), x.body.get("model"))
+    answer: Json = {"request_id": x.rng.uuid()}
+    if job is None or job.kind != _kind(x) or job.key != x.key:
+        error = {"message": "The job does not exist or has expired.", "type": "api_error"}
+        return json_response({"error": error | {"code": "FailedOperation.JobNotFound"}, **answer})
+    status, now = job.status, int(x.hub.now())
+    answer |= {"object": job.row["object"], "created_at": now, "status": status}
+    if job.kind == "video":
+        answer["progress"] = job.progress
+    if status == "failed" and job.error:
+        answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
+    if status == "completed":
+        answer |= {"completed_at": now, "data": _data(x, job)}
+    return json_response(answer)
+
+
 def _kind(x: Exchange) -> str:
-    """Return `image`, `video` or `3d`, or `lite` for the synchronous path."""
-    kind, action = x.request.url.path.split("/")[3:5]
-    return "lite" if action == "lite" else kind
+    return x.request.url.path.split("/")[3]
 
 
-def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
+async def _unless_lost(x: Exchange, answer: Json) -> Response:
+    if x.fault and x.fault.kind == "lost-answer":
+        return await hang_up(x.request)
+    return json_response(answer)
+
+
+def _check(x: Exchange, kind: str) -> Row:
+    """Check a submit, and apply the failure that is ordered for it."""
     match x.fault:
         case Fault(kind="refuse", code=code, message=message):
             raise MediaRefusedError(code or "InvalidParameter.InvalidParameter", message)
@@ -49,23 +83,12 @@ def _check(x: Exchange, kind: str) -> Mapping[str, Any]:
             raise MediaRefusedError(code or "FailedOperation.ModerationFailed", message)
         case _:
             row = check_media(kind, x.body, x.hub.models)
-            _check_own_links(x)
-            return row
-
-
-def _check_own_links(x: Exchange) -> None:
-    """Refuse inputs that are expired links of this emulator: the service could not fetch them."""
     for text in _texts(x.body):
-        if name := _own_file(x, text):
-            found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query)))
-            if isinstance(found, str):
-                raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
-
-
-def _own_file(x: Exchange, text: str) -> str:
-    """Return the name of the file that a link of this emulator leads to, or an empty text."""
-    own = text.startswith(f"{x.base}/files/")
-    return urlsplit(text).path.rsplit("/", 1)[1] if own else ""
+        name = _own_file(x, text)
+        found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query))) if name else None
+        if isinstance(found, str):  # an expired link, which the service could not fetch
+            raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
+    return row
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -76,50 +99,10 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-async def submit(x: Exchange) -> Response:
-    """Accept a job."""
-    kind = _kind(x)
-    try:
-        job = x.hub.accept(kind, _check(x, kind), x.body, x.key, fault=x.fault, rng=x.rng)
-    except MediaRefusedError as error:
-        return json_response(error.body(x.rng.uuid()))
-    if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.request)
-    return json_response(
-        {
-            "id": job.id,
-            "request_id": x.rng.uuid(),
-            "object": job.row["object"],
-            "created_at": int(x.hub.now()),
-            "status": "queued",
-        }
-    )
-
-
-async def query(x: Exchange) -> Response:
-    """Return the state of a job; the answer has no id, and its time is the time of the answer."""
-    job = x.hub.find(x.body.get("id"), x.body.get("model"))
-    if job is None or job.kind != _kind(x) or job.key != x.key:
-        return json_response(_job_not_found(x.rng.uuid()))
-    status, now = job.status, int(x.hub.now())
-    answer: Json = {"request_id": x.rng.uuid(), "object": job.row["object"], "created_at": now}
-    answer["status"] = status
-    if job.kind == "video":
-        answer["progress"] = job.progress
-    if status == "failed" and job.error:
-        answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
-    if status == "completed":
-        answer |= {"completed_at": now, "data": _data(x, job)}
-    return json_response(answer)
-
-
-def _job_not_found(request_id: str) -> Json:
-    error = {
-        "message": "The job does not exist or has expired.",
-        "type": "api_error",
-        "code": "FailedOperation.JobNotFound",
-    }
-    return {"error": error, "request_id": request_id}
+def _own_file(x: Exchange, text: str) -> str:
+    """Return the name of the file that a link of this emulator leads to, or an empty text."""
+    own = text.startswith(f"{x.base}/files/")
+    return urlsplit(text).path.rsplit("/", 1)[1] if own else ""
 
 
 def _data(x: Exchange, job: Job) -> Any:
@@ -132,10 +115,9 @@ def _data(x: Exchange, job: Job) -> Any:
 
     match job.kind:
         case "image":
-            entry = {"url": link("png")}
-            if job.body.get("revise", 1):
-                entry["revised_prompt"] = revised_prompt(text_of(job.body))
-            return [entry]
+            revised = job.body.get("revise", 1)
+            extra = {"revised_prompt": _revise(text_of(job.body))} if revised else {}
+            return [{"url": link("png"), **extra}]
         case "video":
             return {"url": link("mp4")}
         case _:
@@ -145,7 +127,7 @@ def _data(x: Exchange, job: Job) -> Any:
             ]
 
 
-def _sent_images(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | str]:
+def _sent_images(x: Exchange, body: Body) -> Iterator[Source]:
     """Yield the images that were sent; of a link and base64 it is the link."""
     images = body.get("images")
     sent = images if isinstance(images, list) else [body.get(name) for name in _IMAGE_FIELDS]
@@ -155,23 +137,13 @@ def _sent_images(x: Exchange, body: Mapping[str, Any]) -> Iterator[SampleFile | 
             yield x.hub.files.get(_own_file(x, text), text)
 
 
-async def lite(x: Exchange) -> Response:
-    """Draw an image at once; it comes as base64 unless the body says otherwise."""
-    request_id = x.rng.uuid()
-    try:
-        row = _check(x, "lite")
-        with x.hub.drawing(row, x.body["model"], x.key):
-            await x.hub.sleep(row["seconds"])
-    except MediaRefusedError as error:
-        return json_response(error.body(request_id))
-    x.hub.charge(row, x.body)
-    if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.request)
-    file = file_of("png", request_id, row, x.body, [])
-    entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
-    if x.body.get("rsp_img_type", "base64") == "base64":
-        entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
-    return json_response({"created": int(x.hub.now()), "request_id": request_id, "data": [entry]})
+def _revise(prompt: str) -> str:
+    """Wrap a rewritten prompt in the raw markup that the service leaves in it."""
+    return (
+        f"<think>用户希望得到：{prompt}。先想好构图、主体和光线。</think>"
+        f"<recaption>{prompt}，构图完整，层次分明，细节清晰。</recaption>"
+        "<answer><boi><img_size_1024><img_ratio_34>"
+    )
 
 
 # -- links to files -----------------------------------------------------------------------------
@@ -181,13 +153,20 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 async def serve_file(x: Exchange) -> Response:
     """Answer GET /files/{name} as an object storage does."""
-    request = x.request
-    if "authorization" in request.headers:
+    asked = x.request.headers
+    if "authorization" in asked:
         return _denied(400, "InvalidArgument", "Two ways of signing at once")
-    file = x.hub.open(request.path_params["name"], request.query_params)
+    file = x.hub.open(x.request.path_params["name"], x.request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
-    return _content_response(request, file, await asyncio.to_thread(content_of, file))
+    raw = await asyncio.to_thread(file.make)
+    tag = f'"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"'
+    kind = table("media_rules")["types"][file.type]
+    headers = {"content-type": kind, "accept-ranges": "bytes", "etag": tag}
+    part = _RANGE.fullmatch(asked.get("range", ""))
+    if not part or asked.get("if-range", tag) != tag:
+        return Response(raw, headers=headers)
+    return _partial(raw, part.group(1), part.group(2), headers)
 
 
 def _denied(status: int, code: str, message: str) -> Response:
@@ -196,19 +175,6 @@ def _denied(status: int, code: str, message: str) -> Response:
         f"<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n</Error>\n"
     )
     return Response(text, status, media_type="application/xml")
-
-
-def _content_response(request: Request, file: SampleFile, raw: bytes) -> Response:
-    tag = f'"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"'
-    headers = {
-        "content-type": table("media_rules")["types"][file.type],
-        "accept-ranges": "bytes",
-        "etag": tag,
-    }
-    asked = _RANGE.fullmatch(request.headers.get("range", ""))
-    if not asked or request.headers.get("if-range", tag) != tag:
-        return Response(raw, headers=headers)
-    return _partial(raw, asked.group(1), asked.group(2), headers)
 
 
 def _partial(raw: bytes, first: str, last: str, headers: dict[str, str]) -> Response:

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from langchain_tokenhub.testing.errors import RefusedError, check_model
-from langchain_tokenhub.testing.tables import table
+from langchain_tokenhub.testing.cards import UNREADABLE
+from langchain_tokenhub.testing.errors import MediaRefusedError, check_model
+from langchain_tokenhub.testing.tables import Body, Row, table
 
-Body = Mapping[str, Any]
-Row = Mapping[str, Any]
 FieldCheck = Callable[[str, Any, Row], None]
-
-
-class MediaRefusedError(RefusedError):
-    """A submit is refused with a code such as `InvalidParameter.X`, inside HTTP 200."""
-
-    def body(self, request_id: str) -> dict[str, Any]:
-        """Build the body of the answer to a submit: its id is empty."""
-        error = {"message": self.message, "type": "api_error", "code": self.code}
-        return {"id": "", "status": "failed", "error": error, "request_id": request_id}
-
-
-def invalid_value(message: str) -> MediaRefusedError:
-    """Return the refusal of a wrong value."""
-    return MediaRefusedError("InvalidParameter.InvalidParameter", message)
 
 
 def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
@@ -66,67 +50,24 @@ def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
             raise MediaRefusedError("MissingParameter", f"{name} is required")
 
 
-# -- images ----------------------------------------------------------------------------------
+def invalid_value(message: str) -> MediaRefusedError:
+    """Return the refusal of a wrong value."""
+    return MediaRefusedError("InvalidParameter.InvalidParameter", message)
+
+
+# -- types of fields ----------------------------------------------------------------------------
 
 _LINK = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?")
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
-def check_link(name: str, value: Any, _: Row | None = None) -> None:
-    """Check an http or https address."""
-    if not isinstance(value, str) or not _LINK.fullmatch(value):
-        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is not a valid URL")
-
-
-def check_image(name: str, value: Any, field: Row) -> None:
-    """Check a link, raw base64 or a data URL."""
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        check_link(name, value)
-        return
-    data = _DATA.fullmatch(value) if isinstance(value, str) else None
-    check_base64(name, data.group(1) if data else value, field)
-
-
-def check_base64(name: str, value: Any, field: Row) -> None:
-    """Check raw base64 of an image; a `data:` prefix is not allowed."""
-    if not isinstance(value, str) or not value:
-        raise invalid_value(f"{name} is required")
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise _undecodable(name) from error
-    if len(value) > field["bytes"]:
-        limit = f"{field['bytes']} bytes as base64"
-        raise MediaRefusedError("InvalidParameterValue.InvalidImageSize", f"{name}: over {limit}")
-    _check_pixels(name, raw, field)
-
-
-def _undecodable(name: str) -> MediaRefusedError:
-    return MediaRefusedError("FailedOperation.ImageDecodeFailed", f"{name} cannot be decoded")
-
-
-def _check_pixels(name: str, raw: bytes, field: Row) -> None:
-    low, high = field["side"]
-    try:
-        with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
-            sides = image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise _undecodable(name) from error
-    if not low <= min(sides) <= max(sides) <= high:
-        text = f"{name}: sides must be within {low}..{high} pixels"
-        raise MediaRefusedError("InvalidParameterValue.InvalidImageResolution", text)
-
-
-# -- types --------------------------------------------------------------------------------------
-
-
 def _string(name: str, value: Any, field: Row) -> None:
     if not isinstance(value, str):
         raise invalid_value(f"{name} must be a string")
-    if not value.strip():
-        raise MediaRefusedError("InvalidParameterValue.TextEmpty", f"{name} is empty")
     length, limit = len(value.strip()), field.get("max", 1_000_000)
+    if not length:
+        raise MediaRefusedError("InvalidParameterValue.TextEmpty", f"{name} is empty")
     if length > limit:
         text = f"{name} has {length} characters, the limit is {limit}"
         raise MediaRefusedError("InvalidParameterValue.TextLengthExceed", text)
@@ -139,7 +80,7 @@ def _check_words(name: str, value: Any, field: Row) -> None:
         raise invalid_value(f"{name} only supports {', '.join(map(str, words))}")
 
 
-def _type_check(kind: type, expected: str) -> FieldCheck:
+def _exact(kind: type, expected: str) -> FieldCheck:
     def check(name: str, value: Any, _: Row) -> None:
         if type(value) is not kind:
             raise invalid_value(f"{name} must be {expected}")
@@ -147,8 +88,8 @@ def _type_check(kind: type, expected: str) -> FieldCheck:
     return check
 
 
-_object = _type_check(dict, "an object")
-_whole = _type_check(int, "an integer")
+_object = _exact(dict, "an object")
+_whole = _exact(int, "an integer")
 
 
 def _integer(name: str, value: Any, field: Row) -> None:
@@ -163,26 +104,6 @@ def _check_bounds(name: str, value: int, field: Row) -> None:
         raise invalid_value(f"{name} must be within {low}..{high}")
 
 
-def _logo(name: str, value: Any, field: Row) -> None:
-    _object(name, value, field)
-    rect = value.get("logo_rect", {})
-    is_known = not value.keys() - {"logo_url", "logo_image", "logo_rect"}
-    whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
-    if not (is_known and whole) or rect.keys() - {"x", "y", "width", "height"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} is wrong")
-
-
-def _file(name: str, value: Any, field: Row) -> None:
-    """Check an object with a url or raw base64; the url wins."""
-    _object(name, value, field)
-    if value.keys() - {"url", "base64"} or not value:
-        raise invalid_value(f"{name} must be an object with url or base64")
-    if value.get("url") is not None:
-        check_link(f"{name}.url", value["url"])
-    else:
-        check_base64(f"{name}.base64", value.get("base64"), field)
-
-
 def _each(check: FieldCheck) -> FieldCheck:
     def check_all(name: str, value: Any, field: Row) -> None:
         if not isinstance(value, list):
@@ -194,28 +115,82 @@ def _each(check: FieldCheck) -> FieldCheck:
     return check_all
 
 
+def _link(name: str, value: Any, _: Row) -> None:
+    if not isinstance(value, str) or not _LINK.fullmatch(value):
+        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is not a valid URL")
+
+
+def _image(name: str, value: Any, field: Row) -> None:
+    """Check a link, raw base64 or a data URL."""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        _link(name, value, field)
+        return
+    data = _DATA.fullmatch(value) if isinstance(value, str) else None
+    _base64(name, data.group(1) if data else value, field)
+
+
+def _base64(name: str, value: Any, field: Row) -> None:
+    """Check raw base64 of an image; a `data:` prefix is not allowed."""
+    if not isinstance(value, str) or not value:
+        raise invalid_value(f"{name} is required")
+    try:
+        raw = base64.b64decode(value, validate=True)
+        if len(value) > field["bytes"]:
+            text = f"{name}: over {field['bytes']} bytes as base64"
+            raise MediaRefusedError("InvalidParameterValue.InvalidImageSize", text)
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
+            sides = image.size
+    except UNREADABLE as error:
+        text = f"{name} cannot be decoded"
+        raise MediaRefusedError("FailedOperation.ImageDecodeFailed", text) from error
+    low, high = field["side"]
+    if not low <= min(sides) <= max(sides) <= high:
+        text = f"{name}: sides must be within {low}..{high} pixels"
+        raise MediaRefusedError("InvalidParameterValue.InvalidImageResolution", text)
+
+
+def _file(name: str, value: Any, field: Row) -> None:
+    """Check an object with a url or raw base64; the url wins."""
+    _object(name, value, field)
+    if value.keys() - {"url", "base64"} or not value:
+        raise invalid_value(f"{name} must be an object with url or base64")
+    if value.get("url") is not None:
+        _link(f"{name}.url", value["url"], field)
+    else:
+        _base64(f"{name}.base64", value.get("base64"), field)
+
+
 def _view(name: str, value: Any, field: Row) -> None:
     _object(name, value, field)
     if value.keys() - {"view_type", "view_image_url", "view_image_base64"}:
         raise invalid_value(f"{name} has unknown fields")
     _check_words(f"{name}.view_type", value.get("view_type"), field)
     if value.get("view_image_url") is not None:
-        check_link(f"{name}.view_image_url", value["view_image_url"])
+        _link(f"{name}.view_image_url", value["view_image_url"], field)
     else:
-        check_image(f"{name}.view_image_base64", value.get("view_image_base64"), field)
+        _image(f"{name}.view_image_base64", value.get("view_image_base64"), field)
+
+
+def _logo(name: str, value: Any, field: Row) -> None:
+    _object(name, value, field)
+    rect = value.get("logo_rect", {})
+    is_known = not value.keys() - {"logo_url", "logo_image", "logo_rect"}
+    is_whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
+    if not (is_known and is_whole) or rect.keys() - {"x", "y", "width", "height"}:
+        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} is wrong")
 
 
 _TYPES: dict[str, FieldCheck] = {
     "string": _string,
     "integer": _integer,
-    "boolean": _type_check(bool, "true or false"),
+    "boolean": _exact(bool, "true or false"),
     "object": _object,
     "logo": _logo,
-    "link": check_link,
-    "base64": check_base64,
+    "link": _link,
+    "base64": _base64,
     "file": _file,
     "files": _each(_file),
-    "images": _each(check_image),
+    "images": _each(_image),
     "views": _each(_view),
 }
 
@@ -258,11 +233,6 @@ def _needs_image(body: Body) -> bool:
     raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
 
 
-def _has_one_source_or_sketch(body: Body) -> bool:
-    sources = _sources(body, "prompt")
-    return sources == 1 or (sources > 1 and body.get("generate_type") == "Sketch")
-
-
 def _views_fit(body: Body) -> bool:
     kinds = [view["view_type"] for view in body.get("multi_view_images") or []]
     is_alone = body.get("prompt") is None and _sources(body) > 0
@@ -276,7 +246,10 @@ _RULES: dict[str, tuple[Callable[[Body], bool], str]] = {
     "template_images": (_fits_template, "the template takes another number of images"),
     "needs_image": (_needs_image, ""),
     "one_source": (lambda b: _sources(b, "prompt") == 1, _ONE_SOURCE),
-    "one_source_or_sketch": (_has_one_source_or_sketch, _ONE_SOURCE),
+    "one_source_or_sketch": (
+        lambda b: 1 <= _sources(b, "prompt") <= (3 if b.get("generate_type") == "Sketch" else 1),
+        _ONE_SOURCE,
+    ),
     "views": (_views_fit, "multi_view_images needs an image, no prompt, and different view_types"),
     "low_poly": (
         lambda b: b.get("polygon_type") is None or b.get("generate_type") == "LowPoly",

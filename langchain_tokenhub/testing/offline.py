@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 
 from langchain_tokenhub.testing import Emulator
 
@@ -30,11 +31,5 @@ def emulator_unless_key(*, speed: float = 20.0) -> Iterator[Emulator | None]:
             f"No {_KEYS[0]}: using the emulator at {hub.url}, not charged.\n"
             f"未设置 {_KEYS[0]}：使用本机模拟器，不产生费用。\n\n"
         )
-        before = {name: os.environ.get(name) for name in (_KEYS[0], "TOKENHUB_BASE_URL")}
-        os.environ[_KEYS[0]], os.environ["TOKENHUB_BASE_URL"] = "emulator", hub.url
-        try:
+        with patch.dict(os.environ, {_KEYS[0]: "emulator", "TOKENHUB_BASE_URL": hub.url}):
             yield hub
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                os.environ.update({} if value is None else {name: value})

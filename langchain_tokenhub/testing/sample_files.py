@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 from PIL import Image, ImageOps
 
-from langchain_tokenhub.testing import cards, cubes, videos
+from langchain_tokenhub.testing import cards, cubes
 from langchain_tokenhub.testing.cards import Size
-from langchain_tokenhub.testing.media_validation import MediaRefusedError, Row, size_of
+from langchain_tokenhub.testing.errors import MediaRefusedError
+from langchain_tokenhub.testing.media_validation import size_of
+from langchain_tokenhub.testing.tables import Body, Row
+from langchain_tokenhub.testing.videos import encode_video
 
-Body = Mapping[str, Any]
 _TEXTURE = (512, 512)
 _MAX_SIDE = 4096
 _MAX_RATIO = 4
@@ -72,12 +73,6 @@ def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Sour
     return SampleFile("png" if kind == "preview" else kind, f"{name}{ending}", make)
 
 
-@lru_cache(maxsize=64)
-def content_of(file: SampleFile) -> bytes:
-    """Return the bytes of a file."""
-    return file.make()
-
-
 def formats_of(body: Body) -> Iterator[str]:
     """List the files of a 3D job: two for the large models, one for express, one asked for."""
     asked = str(body.get("result_format") or "").lower()
@@ -87,7 +82,7 @@ def formats_of(body: Body) -> Iterator[str]:
     if body.get("generate_type") != "Geometry":
         yield "obj"
     yield "glb"
-    if asked in cubes.FORMATS and asked not in {"obj", "glb"}:
+    if asked in {"stl", "usdz", "fbx"}:
         yield asked
 
 
@@ -95,18 +90,6 @@ def text_of(body: Body) -> str:
     """Return the prompt, or what stands for it: the template, else the model."""
     text = str(body.get("prompt") or body.get("template") or body["model"])
     return text.encode(errors="replace").decode()
-
-
-def revised_prompt(prompt: str) -> str:
-    """Wrap a rewritten prompt in the raw markup that the service leaves in it."""
-    return (
-        f"<think>用户希望得到：{prompt}。先想好构图、主体和光线。</think>"
-        f"<recaption>{prompt}，构图完整，层次分明，细节清晰。</recaption>"
-        "<answer><boi><img_size_1024><img_ratio_34>"
-    )
-
-
-# -- what is shown ------------------------------------------------------------------------------
 
 
 def _make(kind: str, row: Row, body: Body, sources: Sequence[Source]) -> bytes:
@@ -124,12 +107,17 @@ def _make(kind: str, row: Row, body: Body, sources: Sequence[Source]) -> bytes:
     return _render(kind, scene)
 
 
-def _caption(row: Row, body: Body, size: Size) -> str:
-    shape = "3D" if row["object"] == "3d_job" else f"{size[0]} x {size[1]}"
-    details = [f"{name} {body[name]}" for name in ("seed", "template") if body.get(name)]
-    speech = ["human actor, without its voice"] if body.get("audio_url") else []
-    text = " · ".join([str(body["model"]), shape, *details, *speech, "emulator"])
-    return text.encode("latin-1", "replace").decode("latin-1")[:120]
+def _read_image(source: Source) -> bytes:
+    """Return an image, or nothing if it is not one, such as a link to another host."""
+    try:
+        if isinstance(source, str):
+            raw = base64.b64decode(source.rpartition(",")[2], validate=True)
+        else:
+            raw = source.make()
+        cards.open_image(raw)
+    except cards.UNREADABLE:
+        return b""
+    return raw
 
 
 def _size_of(row: Row, body: Body, images: Sequence[bytes]) -> Size:
@@ -154,33 +142,27 @@ def _video_size(lines: int, images: Sequence[bytes]) -> Size:
     return 2 * round(wide / 2), 2 * round(high / 2)
 
 
-def _read_image(source: Source) -> bytes:
-    """Return an image, or nothing if it is not one, such as a link to another host."""
-    try:
-        if isinstance(source, str):
-            raw = base64.b64decode(source.rpartition(",")[2], validate=True)
-        else:
-            raw = content_of(source)
-        cards.open_image(raw)
-    except cards.UNREADABLE:
-        return b""
-    return raw
+def _caption(row: Row, body: Body, size: Size) -> str:
+    shape = "3D" if row["object"] == "3d_job" else f"{size[0]} x {size[1]}"
+    details = [f"{name} {body[name]}" for name in ("seed", "template") if body.get(name)]
+    speech = ["human actor, without its voice"] if body.get("audio_url") else []
+    text = " · ".join([str(body["model"]), shape, *details, *speech, "emulator"])
+    return text.encode("latin-1", "replace").decode("latin-1")[:120]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _render(kind: str, scene: _Scene) -> bytes:
+    images = map(cards.open_image, scene.images)
     match kind:
         case "png":
-            first = next(map(cards.open_image, scene.images), None)
-            image = cards.draw_card(scene.text, scene.caption, scene.size, first)
+            image = cards.draw_card(scene.text, scene.caption, scene.size, next(images, None))
             return cards.png(image, scene.text)
         case "mp4":
-            coded = videos.coded_size(scene.size)
-            return videos.encode_video(_shown(scene, coded), scene.size, scene.fps)
+            shown = [cards.show_image(image, scene.caption, scene.size) for image in images]
+            card = shown or [cards.draw_card(scene.text, scene.caption, scene.size)]
+            return encode_video(card, scene.fps)
         case "turntable":
-            preview = cards.open_image(_render("preview", scene))
-            coded = videos.coded_size(preview.size)
-            return videos.encode_video([preview.resize(coded)], preview.size, scene.fps)
+            return encode_video([cards.open_image(_render("preview", scene))], scene.fps)
         case "preview":
             return cubes.draw_preview(_texture(scene))
         case _:
@@ -190,14 +172,9 @@ def _render(kind: str, scene: _Scene) -> bytes:
 def _texture(scene: _Scene) -> bytes:
     """Return what the sides of a cube show: nothing, the whole image that was sent, or a card."""
     if scene.white:
-        return cards.png(Image.new("RGB", _TEXTURE, _WHITE))
-    if scene.images:
-        first = cards.open_image(scene.images[0])
-        return cards.png(ImageOps.pad(first, _TEXTURE, color=_WHITE))
-    return cards.png(cards.draw_card(scene.text, scene.caption, _TEXTURE))
-
-
-def _shown(scene: _Scene, size: Size) -> list[Image.Image]:
-    """Return the images that were sent, else one card."""
-    shown = [cards.show_image(cards.open_image(p), scene.caption, size) for p in scene.images]
-    return shown or [cards.draw_card(scene.text, scene.caption, size)]
+        image = Image.new("RGB", _TEXTURE, _WHITE)
+    elif scene.images:
+        image = ImageOps.pad(cards.open_image(scene.images[0]), _TEXTURE, color=_WHITE)
+    else:
+        image = cards.draw_card(scene.text, scene.caption, _TEXTURE)
+    return cards.png(image)

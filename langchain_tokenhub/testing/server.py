@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,14 +20,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_tokenhub.testing import chat_routes, embedding_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
-from langchain_tokenhub.testing.http import Exchange, endpoint, refusal
-from langchain_tokenhub.testing.media_state import MediaHub
+from langchain_tokenhub.testing.http import Exchange, Handler, endpoint, refusal
+from langchain_tokenhub.testing.state import Hub
 
 _BACKLOG = 2048
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Emulator(MediaHub):
+class Emulator(Hub):
     """A TokenHub on this machine: chat, embeddings, images, videos and 3D over real HTTP.
 
     Example:
@@ -58,7 +59,7 @@ class Emulator(MediaHub):
 
     host: str = "127.0.0.1"
     port: int = 0
-    _server: ServerThread | None = field(default=None, init=False)
+    _server: Server | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -78,7 +79,7 @@ class Emulator(MediaHub):
             OSError: The port is in use.
         """
         if self._server is None:
-            self._server = ServerThread(self, self.host, self.port)
+            self._server = Server(_build_app(self), self.host, self.port)
             if self.unreachable:
                 self._server.block()
         return self
@@ -111,14 +112,9 @@ class Emulator(MediaHub):
 # -- routes -------------------------------------------------------------------------------------
 
 
-def _build_app(hub: MediaHub) -> Starlette:
-    posts = {
-        "/v1/chat/completions": chat_routes.chat,
-        "/v1/embeddings": embedding_routes.embeddings,
-        "/v1/api/image/lite": media_routes.lite,
-        **{f"/v1/api/{kind}/submit": media_routes.submit for kind in ("image", "video", "3d")},
-        **{f"/v1/api/{kind}/query": media_routes.query for kind in ("image", "video", "3d")},
-    }
+def _build_app(hub: Hub) -> Starlette:
+    def route(method: str, path: str, handler: Handler, *, needs_key: bool = True) -> Route:
+        return Route(path, endpoint(hub, handler, needs_key=needs_key), methods=[method])
 
     async def not_found(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
@@ -132,18 +128,18 @@ def _build_app(hub: MediaHub) -> Starlette:
         failure = RefusedError("500001", f"The emulator itself failed: {error!r}")
         return refusal(hub, hub.rng_for(b"crashed"), failure)
 
-    routes = [Route(path, endpoint(hub, to), methods=["POST"]) for path, to in posts.items()]
+    kinds = ("image", "video", "3d")
+    routes = [
+        route("POST", "/v1/chat/completions", chat_routes.chat),
+        route("GET", "/v1/models", chat_routes.models),
+        route("POST", "/v1/embeddings", embedding_routes.embeddings),
+        route("POST", "/v1/api/image/lite", media_routes.lite),
+        *(route("POST", f"/v1/api/{kind}/submit", media_routes.submit) for kind in kinds),
+        *(route("POST", f"/v1/api/{kind}/query", media_routes.query) for kind in kinds),
+        route("GET", "/files/{name}", media_routes.serve_file, needs_key=False),
+    ]
     app = Starlette(
-        routes=[
-            *routes,
-            Route("/v1/models", endpoint(hub, chat_routes.models), methods=["GET"]),
-            Route(
-                "/files/{name}",
-                endpoint(hub, media_routes.serve_file, needs_key=False),
-                methods=["GET"],
-            ),
-        ],
-        exception_handlers={404: not_found, 405: not_found, Exception: crashed},
+        routes=routes, exception_handlers={404: not_found, 405: not_found, Exception: crashed}
     )
     app.router.redirect_slashes = False
     return app
@@ -152,77 +148,102 @@ def _build_app(hub: MediaHub) -> Starlette:
 # -- server -------------------------------------------------------------------------------------
 
 
-class ServerThread:
-    """A uvicorn server on a thread, and its listening socket."""
+class Server(uvicorn.Server):
+    """A server on a thread. It stops on an event, and drops connections instead of waiting."""
 
-    def __init__(self, hub: MediaHub, host: str, port: int) -> None:
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            timeout_keep_alive=75,
+        )
+        super().__init__(config)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        self._fillers: list[socket.socket] = []
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._listener.getsockname()[1]}"
-        self._server = _Server(_config(hub))
-        self._thread = threading.Thread(target=self._serve, name="tokenhub-emulator", daemon=True)
+        self._fillers: list[socket.socket] = []
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(
+            target=self._run_loop, name="tokenhub-emulator", daemon=True
+        )
         self._thread.start()
-        self._server.ready.wait()
-        if not self._server.started:
-            raise RuntimeError("The emulator could not start.")
+        self._ready.wait()
 
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._server.serve(sockets=[self._listener.dup()]))
-        finally:
-            self._server.ready.set()
+    def _run_loop(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self.serve(sockets=[self._listener.dup()]))
+
+    async def main_loop(self) -> None:
+        """Wait for `stop`; the base class polls ten times a second."""
+        await self.on_tick(0)
+        self._ready.set()
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """End the server and close the socket."""
+        self._close_fillers()
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._listener.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drop the connections and cancel the requests."""
+        del sockets  # closed with their servers
+        await self._stop_listening()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+        requests = list(self.server_state.tasks)
+        for task in requests:
+            task.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+
+    async def _stop_listening(self) -> None:
+        """Accept no more connections; open ones stay.
+
+        A server that is closed while it accepts a connection leaves its socket open.
+        """
+        while accepts := [
+            task
+            for task in asyncio.all_tasks()
+            if getattr(task.get_coro(), "__name__", "") == "_accept_connection2"
+        ]:
+            await asyncio.wait(accepts)
+        for server in self.servers:
+            server.close()
 
     def block(self) -> None:
         """Accept nothing and fill the backlog: to a client the host drops every packet."""
-        self._server.submit(self._server.stop_listening())
+        self._call(self._stop_listening())
         self._listener.listen(0)
-        while self._fill_backlog():
-            continue
-
-    def _fill_backlog(self) -> bool:
-        """Connect, and return True if the backlog still had room."""
-        client = socket.socket(self._listener.family)
-        self._fillers.append(client)
-        client.settimeout(0.05)
-        try:
-            client.connect(self._listener.getsockname())
-        except TimeoutError:
-            return False
-        return True
+        with suppress(TimeoutError):
+            while True:
+                client = socket.socket(self._listener.family)
+                self._fillers.append(client)
+                client.settimeout(0.05)
+                client.connect(self._listener.getsockname())
 
     def unblock(self) -> None:
         """Accept connections again."""
         self._close_fillers()
         self._listener.listen(_BACKLOG)
-        self._server.submit(self._server.startup(sockets=[self._listener.dup()]))
+        self._call(self.startup(sockets=[self._listener.dup()]))
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _close_fillers(self) -> None:
-        for client in self._fillers:
-            client.close()
-        self._fillers.clear()
-
-    def stop(self) -> None:
-        """End the server and close the socket."""
-        self._close_fillers()
-        self._server.wake()
-        self._thread.join()
-        self._listener.close()
-
-
-def _config(hub: MediaHub) -> uvicorn.Config:
-    return uvicorn.Config(
-        _build_app(hub),
-        http=_Protocol,
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        timeout_keep_alive=75,
-    )
+        while self._fillers:
+            self._fillers.pop().close()
 
 
 class _Protocol(H11Protocol):
@@ -238,56 +259,3 @@ class _Protocol(H11Protocol):
         client = transport.get_extra_info("socket")
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
-
-
-class _Server(uvicorn.Server):
-    """Stops on an event, and drops connections instead of waiting for them."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        """Wait for `wake`; the base class polls ten times a second."""
-        self._loop = asyncio.get_running_loop()
-        await self.on_tick(0)
-        self.ready.set()
-        await self._stopping.wait()
-
-    def wake(self) -> None:
-        """End `main_loop` from another thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-
-    def submit(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine on the server's loop from another thread."""
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def stop_listening(self) -> None:
-        """Accept no more connections; open ones stay.
-
-        A server that is closed while it accepts a connection leaves its socket open.
-        """
-        while accepts := {t for t in asyncio.all_tasks() if _is_accept(t)}:
-            await asyncio.wait(accepts)
-        for server in self.servers:
-            server.close()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drop the connections and cancel the requests."""
-        del sockets  # closed with their servers
-        await self.stop_listening()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-        requests = list(self.server_state.tasks)
-        for task in requests:
-            task.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
-
-
-def _is_accept(task: asyncio.Task[Any]) -> bool:
-    return getattr(task.get_coro(), "__name__", "") == "_accept_connection2"

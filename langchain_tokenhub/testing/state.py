@@ -1,9 +1,10 @@
-"""The emulator's state: what it received, its clock, ordered failures and scripted answers."""
+"""The emulator's state: what it received, its clock, jobs, ordered failures, scripted answers."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import json
 import math
 import random
@@ -11,18 +12,26 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
+from urllib.parse import quote
 
 from langchain_tokenhub.testing.chat_script import Reply, Script
 from langchain_tokenhub.testing.chat_validation import message_tokens
-from langchain_tokenhub.testing.errors import ERAS, Era, RefusedError
+from langchain_tokenhub.testing.errors import Era, MediaRefusedError, RefusedError
 from langchain_tokenhub.testing.faults import Fault, FaultKind, Faults
+from langchain_tokenhub.testing.sample_files import SampleFile
+from langchain_tokenhub.testing.tables import Body, Row, table
 
+JobStatus = Literal["queued", "in_progress", "completed", "failed"]
+Latency = float | tuple[float, float]
 _WRONG = ("wrong", "sk-wrong")
 _MINUTE = 60.0
-Latency = float | tuple[float, float]
+_JOB_LIFE = 86400.0
+_QUEUED_SHARE = 0.15
+_MODERATION = "FailedOperation.ModerationFailed"
 
 
 @dataclass(frozen=True)
@@ -86,17 +95,16 @@ class RateLimits:
         while spent and spent[0].at <= now - _MINUTE:
             spent.popleft()
         wait = spent[0].at + _MINUTE - now if spent else _MINUTE
-        _check_limit("429002", "requests", self.rpm, len(spent) + 1, wait)
         used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
-        _check_limit("429003", "tokens", self.tpm, used, wait)
+        for code, unit, limit, total in (
+            ("429002", "requests", self.rpm, len(spent) + 1),
+            ("429003", "tokens", self.tpm, used),
+        ):
+            if limit is not None and total > limit:
+                text = f"The limit of {limit} {unit} per minute is reached for this key and model."
+                raise RefusedError(code, text, retry_after=math.ceil(wait))
         spent.append(Spent(now, tokens))
         return spent[-1]
-
-
-def _check_limit(code: str, unit: str, limit: int | None, total: int, wait: float) -> None:
-    if limit is not None and total > limit:
-        message = f"The limit of {limit} {unit} per minute is reached for this key and model."
-        raise RefusedError(code, message, retry_after=math.ceil(wait))
 
 
 class PrefixCache:
@@ -105,7 +113,7 @@ class PrefixCache:
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def count(self, body: Mapping[str, Any]) -> int:
+    def count(self, body: Body) -> int:
         """Return the tokens of the longest known beginning, and record this conversation."""
         digest, known, total, marks = hashlib.sha1(usedforsecurity=False), 0, 0, []
         digest.update(str(body["model"]).encode(errors="replace"))
@@ -118,6 +126,56 @@ class PrefixCache:
         return known
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job.
+
+    Args:
+        id: Its id.
+        kind: `image`, `video` or `3d`.
+        model: The id of its model.
+        body: The submit.
+        order: Its number among all jobs.
+        row: The row of its model.
+        key: The API key of the submit.
+        seconds: Duration of the work on the job clock.
+        started: Time of the submit on the job clock.
+        submitted_at: Time of the submit on the wall clock.
+        error: Code and message, if it is to fail.
+        clock: Returns the time on the job clock.
+    """
+
+    id: str
+    kind: str
+    model: str
+    body: Body
+    order: int
+    row: Row = field(repr=False)
+    key: str = field(repr=False)
+    seconds: float
+    started: float
+    submitted_at: float
+    error: tuple[str, str] | None
+    clock: Callable[[], float] = field(repr=False)
+
+    @property
+    def progress(self) -> int:
+        """Percent of the work, 0 while it is queued."""
+        done = min(1.0, (self.clock() - self.started) / self.seconds)
+        return 0 if done < _QUEUED_SHARE else int(100 * done)
+
+    @property
+    def status(self) -> JobStatus:
+        """The state now."""
+        match self.progress:
+            case 0:
+                return "queued"
+            case 100:
+                return "failed" if self.error else "completed"
+            case _:
+                return "in_progress"
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hub:
     """The state of the emulator; safe to use from any thread. `Emulator` explains the arguments.
@@ -125,12 +183,14 @@ class Hub:
     Attributes:
         requests: The received requests, in order.
         streams: The number of open chat streams.
+        cost: Estimated credits of the accepted jobs; failed ones are free.
     """
 
     speed: float = 1.0
     seed: int = 0
     api_key: InitVar[str | Sequence[str] | None] = None
     models: str | Sequence[str] = ()
+    quotas: bool = True
     rpm: InitVar[int | None] = None
     tpm: InitVar[int | None] = None
     latency: Latency = 0.0
@@ -140,8 +200,9 @@ class Hub:
         self, api_key: str | Sequence[str] | None, rpm: int | None, tpm: int | None
     ) -> None:
         """Refuse invalid settings, which would otherwise fail later."""
-        if self.era not in ERAS:
-            raise ValueError(f"There is no era {self.era!r}; there are {' and '.join(ERAS)}.")
+        if self.era not in get_args(Era):
+            eras = " and ".join(get_args(Era))
+            raise ValueError(f"There is no era {self.era!r}; there are {eras}.")
         if self.speed < 0:
             raise ValueError("speed must not be negative; at 0 the clock of jobs stands still.")
         models = [self.models] if isinstance(self.models, str) else self.models
@@ -150,6 +211,8 @@ class Hub:
         self.models = tuple(dict.fromkeys(models))
         self.requests: list[Received] = []
         self.streams = 0
+        self.cost = 0.0
+        self.files: dict[str, SampleFile] = {}
         self.faults = Faults()
         self.script = Script()
         self.unreachable = False
@@ -157,6 +220,9 @@ class Hub:
         self.rates = RateLimits(rpm, tpm)
         self._keys = frozenset([api_key] if isinstance(api_key, str) else api_key or ())
         self._asked: Counter[bytes] = Counter()
+        self._jobs: dict[str, Job] = {}
+        self._in_flight: dict[tuple[str, str], list[Job]] = {}
+        self._drawing: Counter[tuple[str, str]] = Counter()
         self._lock = threading.RLock()
         self._started = time.monotonic()
         self._advanced = 0.0
@@ -276,3 +342,118 @@ class Hub:
         """
         real = seconds / self.speed if self.speed else 0
         await asyncio.sleep(real if real >= 0.001 else 0)
+
+    # -- jobs and their files --------------------------------------------------------------------
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The accepted jobs by id, in the order of their submits."""
+        with self._lock:
+            return dict(self._jobs)
+
+    def accept(
+        self, kind: str, row: Row, body: Body, key: str, *, fault: Fault | None, rng: Rng
+    ) -> Job:
+        """Create a job.
+
+        Raises:
+            MediaRefusedError: When too many are in flight.
+        """
+        model, error = str(body["model"]), None
+        if fault and fault.kind == "job":
+            error = fault.code or _MODERATION, fault.message
+        with self._lock:
+            self._check_quota(row, model, key)
+            job = Job(
+                id=_new_id(kind, rng),
+                kind=kind,
+                model=model,
+                body=dict(body),
+                order=len(self._jobs),
+                row=row,
+                key=key,
+                seconds=row["seconds"] * rng.uniform(0.8, 1.2),
+                started=self.clock(),
+                submitted_at=self.now(),
+                error=error,
+                clock=self.clock,
+            )
+            self._jobs[job.id] = job
+            self._in_flight.setdefault((model, key), []).append(job)
+        if not error:
+            self.cost += price(row, body)
+        return job
+
+    def _check_quota(self, row: Row, model: str, key: str) -> None:
+        jobs = self._in_flight.get((model, key), ())
+        open_jobs = [job for job in jobs if job.progress < 100]
+        self._in_flight[model, key] = open_jobs
+        busy = len(open_jobs) + self._drawing[model, key]
+        if self.quotas and busy >= row["in_flight"]:
+            message = f"{busy} jobs are running, the limit is {row['in_flight']}."
+            raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
+
+    @contextmanager
+    def drawing(self, row: Row, model: str, key: str) -> Iterator[None]:
+        """Count a synchronous image as in flight while it is drawn."""
+        with self._lock:
+            self._check_quota(row, model, key)
+            self._drawing[model, key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._drawing[model, key] -= 1
+
+    def find(self, job_id: Any, model: Any) -> Job | None:
+        """Return a job of a model that is less than a day old."""
+        job = self._jobs.get(job_id) if isinstance(job_id, str) else None
+        if job is None or job.model != model:
+            return None
+        return job if self.now() - job.submitted_at < _JOB_LIFE else None
+
+    def link(self, base: str, file: SampleFile, life: float) -> str:
+        """Sign a link to a file, in the form of the service's storage."""
+        self.files.setdefault(file.name, file)
+        window = f"{int(self.now())};{int(self.now() + life)}"
+        escaped = quote(window, safe="")
+        return (
+            f"{base}/files/{file.name}?q-sign-algorithm=sha1&q-ak=AKIDemulator"
+            f"&q-sign-time={escaped}&q-key-time={escaped}&q-header-list=host&q-url-param-list="
+            f"&q-signature={self._sign(file.name, window)}"
+        )
+
+    def _sign(self, name: str, window: str) -> str:
+        text = f"{name}\n{window}".encode()
+        return hmac.new(f"emulator-{self.seed}".encode(), text, hashlib.sha1).hexdigest()
+
+    def open(self, name: str, query: Mapping[str, str]) -> SampleFile | str:
+        """Return the file of a link, or the storage's code for why not."""
+        window = query.get("q-sign-time", "")
+        if self._sign(name, window) != query.get("q-signature"):
+            return "SignatureDoesNotMatch"
+        if self.now() > int(window.partition(";")[2]):
+            return "AccessDenied"
+        return self.files.get(name, "NoSuchKey")
+
+
+def _new_id(kind: str, rng: Rng) -> str:
+    """Return an id in the form of the kind: dashed for images, 19 digits for the others.
+
+    Where the service's ids contain the time, these are random: same request, same id.
+    """
+    if kind == "image":
+        return f"1259388371-{int(rng.uniform(1.76e9, 1.79e9))}-{rng.uuid()}-0"
+    return str(1_400_000_000_000_000_000 + int(rng.uniform(0, 9e16)))
+
+
+def price(row: Row, body: Body) -> float:
+    """Estimate credits from the columns of `media_rules.toml`."""
+    rules = table("media_rules")
+    by_value = rules["prices"].get(body["model"], {})
+    base = next(
+        (costs[body[name]] for name, costs in by_value.items() if body.get(name) in costs),
+        row["credits"],
+    )
+    extras = rules["extras"].get(body["model"], {})
+    return float(base + sum(cost for name, cost in extras.items() if body.get(name)))

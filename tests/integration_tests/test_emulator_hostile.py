@@ -265,7 +265,7 @@ async def test_stopping_ends_open_streams_hanging_requests_and_black_holes_at_on
 
 def test_stopping_closes_a_connection_that_is_just_being_accepted():
     with Emulator() as hub:
-        hub._server._server._loop.call_soon_threadsafe(time.sleep, 0.2)
+        hub._server._loop.call_soon_threadsafe(time.sleep, 0.2)
         host, port = hub.url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)))
     client.close()

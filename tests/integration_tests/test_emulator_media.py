@@ -108,7 +108,7 @@ def test_a_video_is_one_object_and_plays(hub, client):
 
 def test_a_video_of_a_link_or_of_base64_shows_that_picture(hub, client):
     link = link_of(finished(hub, client, "image", IMAGE))
-    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize((784, 784))
+    drawn = Image.open(io.BytesIO(get(link).content)).convert("RGB").resize((778, 778))
     sent = base64.b64encode(get(link).content).decode()
     for image in ({"url": link}, {"base64": sent}, {"base64": "aGFsbG8=", "url": link}):
         raw = get(link_of(finished(hub, client, "video", VIDEO | {"image": image}))).content
@@ -302,12 +302,12 @@ def test_the_command_prints_its_address_and_serves():
     assert (answer.status_code, process.returncode) == (200, 0)
 
 
-def test_what_is_missing_is_named_with_the_extra_that_brings_it():
-    code = (
-        "import sys; sys.modules['uvicorn'] = None; from langchain_tokenhub.testing import Emulator"
-    )
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "PIL", "av"])
+def test_what_is_missing_is_named_with_the_extra_that_brings_it(module):
+    hide = f"import sys; sys.modules[{module!r}] = None"
+    code = f"{hide}; from langchain_tokenhub.testing import Emulator"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 'pip install "langchain-tokenhub[emulator]"' in done.stderr
+    assert f'needs {module}: pip install "langchain-tokenhub[emulator]"' in done.stderr
 
 
 def test_the_pytest_plugin_loads_nothing_heavy():

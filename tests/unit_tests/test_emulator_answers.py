@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from langchain_tokenhub.testing.chat_replies import Answer, compute_answer, fill, read_facts
+from langchain_tokenhub.testing.chat_replies import Answer, compute_answer, fill
 from langchain_tokenhub.testing.chat_validation import pieces
 from langchain_tokenhub.testing.tables import chat_model
 
@@ -182,7 +182,7 @@ def test_a_schema_that_holds_itself_comes_to_an_end():
 def test_a_schema_that_holds_itself_many_times_comes_to_an_end_soon():
     fields = {name: {"$ref": "#"} for name in "abcdefghij"}
     schema = {"type": "object", "properties": fields, "required": list(fields)}
-    assert len(json.dumps(fill(schema, read_facts("x")))) < 500_000
+    assert len(json.dumps(fill(schema, "x"))) < 500_000
 
 
 def test_optional_fields_are_left_out_unless_spoken_of():

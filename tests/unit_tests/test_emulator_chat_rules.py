@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from langchain_tokenhub.testing.chat_validation import check_chat
-from langchain_tokenhub.testing.errors import RefusedError, error_body, status_of
+from langchain_tokenhub.testing.errors import RefusedError
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -142,13 +142,13 @@ def test_a_model_that_is_not_there_is_400004(model):
 
 
 def test_in_the_guide_a_model_that_is_not_there_is_403():
-    body = error_body("guide", 403, "400004", "no such model", "r1")
-    assert body["error"]["code"] == "model_not_available"
-    assert status_of("guide", "400004") == 403
+    error = RefusedError("400004", "no such model")
+    assert error.body("guide", "r1")["error"]["code"] == "model_not_available"
+    assert error.status_in("guide") == 403
 
 
 def test_todays_body_names_the_request_and_speaks_chinese_too():
-    error = error_body("today", 401, "401002", "bad key", "r1")["error"]
+    error = RefusedError("401002", "bad key").body("today", "r1")["error"]
     assert error.keys() >= {"message", "message_zh", "code", "type", "request_id"}
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 
 import pytest
 from PIL import Image
 
-from langchain_tokenhub.testing.errors import RefusedError
-from langchain_tokenhub.testing.media_state import price
-from langchain_tokenhub.testing.media_validation import MediaRefusedError, check_media
+from langchain_tokenhub.testing.errors import MediaRefusedError, RefusedError
+from langchain_tokenhub.testing.media_validation import check_media
+from langchain_tokenhub.testing.state import price
 from langchain_tokenhub.testing.tables import table
 
 
@@ -19,6 +20,8 @@ def picture(side=600):
 
 
 PICTURE = picture()
+BMP_HEAD = struct.pack("<2s3I3I2H6I", b"BM", 54, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6)
+HUGE = base64.b64encode(BMP_HEAD).decode()
 URL = "https://example.com/x.png"
 SKETCH = {"prompt": "塔", "image_url": URL, "generate_type": "Sketch"}
 TOP = [{"view_type": "top", "view_image_base64": PICTURE}]
@@ -88,6 +91,8 @@ def test_what_the_service_takes_is_accepted(model, body):
         ("hy-video-1.5", {"prompt": "水", "image": URL}),
         ("hy-video-1.5", {"prompt": "水", "image": {"base64": f"data:image/png;base64,{PICTURE}"}}),
         ("hy-video-1.5", {"prompt": "水", "image": {"base64": base64.b64encode(b"x").decode()}}),
+        ("hy-video-1.5", {"prompt": "水", "image": {"base64": "图"}}),
+        ("hy-video-1.5", {"prompt": "水", "image": {"base64": HUGE}}),
         ("hy-video-1.5", {"prompt": "水", "image": {"url": "file:///etc/passwd"}}),
         ("hy-video-1.5", {"prompt": "水", "resolution": "1080p"}),
         ("yt-video-2.0", {"prompt": "水"}),
@@ -125,7 +130,7 @@ def test_a_model_that_is_not_served_on_the_path_is_refused(model, code):
 
 
 def test_a_refused_submit_has_an_empty_id():
-    body = MediaRefusedError("InvalidParameter.X", "no").body("r1")
+    body = MediaRefusedError("InvalidParameter.X", "no").body("today", "r1")
     assert (body["id"], body["status"], body["error"]["type"]) == ("", "failed", "api_error")
 
 

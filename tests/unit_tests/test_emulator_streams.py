@@ -6,11 +6,14 @@ from langchain_tokenhub.testing.chat_routes import Envelope, completion, frames
 from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 
 TALK = Answer("你好")
-CALLS = Answer(calls=(ToolCall("f", "{ }"), ToolCall("g", '{"a": 1}')), finish="tool_calls")
+CALLS = Answer(
+    calls=(ToolCall("f", "{ }", "call_0"), ToolCall("g", '{"a": 1}', "call_1")),
+    finish="tool_calls",
+)
 
 
 def envelope(era="today", **more):
-    return Envelope("id1", "hy3", 1, era, ("call_0", "call_1"), **more)
+    return Envelope("id1", "hy3", 1, era, **more)
 
 
 def chunks(answer, wrap, usage=None):
