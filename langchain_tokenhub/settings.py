@@ -27,7 +27,6 @@ from langchain_tokenhub.catalogue import SITE_NAMES, SiteName, site_hosts
 from langchain_tokenhub.errors import NO_KEY, AuthenticationError, InvalidRequestError, clean
 from langchain_tokenhub.transport.calls import Endpoint, Timeouts
 from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
-from langchain_tokenhub.transport.sync_bridge import run_sync
 
 if TYPE_CHECKING:
     import httpx
@@ -258,13 +257,13 @@ class ConnectionSettings(BaseModel):
         """Close idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import sync_pool
 
-        run_sync(sync_pool().close())
+        sync_pool().close()
 
     async def aclose(self) -> None:
         """Close the running loop's idle connections. Optional; a later call opens new ones."""
         from langchain_tokenhub.transport.http.pool import async_pool
 
-        await async_pool().close()
+        async_pool().close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable
+import socket
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -51,6 +54,26 @@ def hub(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("TOKENHUB_BASE_URL", emulator.url)
         monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
         yield emulator
+
+
+@pytest.fixture
+def refused_port():
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def silent_port():
+    """A port whose connections are never accepted: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.settimeout(0)
+            filler.connect_ex(listener.getsockname())
+        time.sleep(0.05)
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +126,6 @@ class ScriptedRuntime:
     def plain(self) -> ScriptedRuntime:
         return self
 
-    def trace(self, progress: Any) -> Callable[..., Any]:
-        return progress.note
-
     async def send(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)
         line = self.script.pop(0)
@@ -113,19 +133,9 @@ class ScriptedRuntime:
             raise line
         return line
 
-    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        for chunk in response.iter_raw():
-            yield chunk
-
-    async def close(self, response: httpx.Response) -> None:
-        response.close()
-
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.time += seconds
-
-    async def resolve(self, host: str) -> tuple[Any, ...]:
-        raise OSError(host)
 
     async def blocking(self, work: Callable[..., Any], *args: Any) -> Any:
         return work(*args)

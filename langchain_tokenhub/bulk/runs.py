@@ -25,8 +25,8 @@ from langchain_tokenhub.bulk.plan import make_plan
 from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
-from langchain_tokenhub.transport.http.threads import start_thread
 from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
+from langchain_tokenhub.transport.sync_bridge import start_thread
 
 if TYPE_CHECKING:
     from langchain_tokenhub.bulk.driver import Driver

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean, fault_in
 from langchain_tokenhub.transport.failover import Budget, Hosts
@@ -107,60 +107,51 @@ class SendState:
 
     is_cancelled = False
     """Whether the submit was interrupted: a request that has not begun must not be sent."""
-    body_sent = held_back = answered = False
-    """Whether the last byte was sent, part of the body is never sent, an answer has started."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self, target: tuple[str, int] | None = None) -> None:
         """Reset for another attempt, at `target` (host and port)."""
-        self._target = self._peer = target
-        self._tunnel = self.handed = self.traced = self.started = self.answered = False
-        self.body_sent = self.held_back = False
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether the request may have been sent: it started, or its transport reports nothing."""
-        return self.started or (self.handed and not self.traced)
-
-    @property
-    def by_proxy(self) -> bool:
-        """Whether the connection went to a proxy."""
-        return self._peer != self._target
+        self._target, self._is_tunnel = target, False
+        self.is_under_way = self.traced = self.is_by_proxy = False
+        """Whether the first byte may have been sent, the state is reported, a proxy is used."""
+        self.body_sent = self.held_back = self.answered = False
+        """Whether the last byte was sent, part of the body is never sent, an answer has started."""
 
     def mark_started(self) -> None:
         """Record that the first byte is about to be sent; raise if the submit was interrupted."""
-        self.traced = self.started = True
+        self.traced = self.is_under_way = True
         self._check_cancelled()
 
     def mark_handed_over(self) -> None:
         """Record that the caller's own client takes over; its transport may report nothing."""
-        self.handed = True
+        self.is_under_way = True
         self._check_cancelled()
 
     def _check_cancelled(self) -> None:
         # The state is set before `is_cancelled` is read, and `SyncRuntime.run_shielded` sets
         # `is_cancelled` before it reads the state, so that one of them notices the other.
         if self.is_cancelled:
-            self.started = self.handed = False
+            self.is_under_way = False
             raise SubmitCancelledError("interrupted before anything was sent")
 
     def note(self, name: str, info: dict[str, Any]) -> None:
         """Record one event of the HTTP library's trace."""
-        self.traced = True
+        if not self.traced:
+            self.traced, self.is_under_way = True, False
         match name.partition(".")[2]:
             case "connect_tcp.started":
-                self._peer = info["host"], info["port"]
+                self.is_by_proxy = (info["host"], info["port"]) != self._target
             case "send_request_headers.started":
                 # the CONNECT request that opens a proxy's tunnel is not the request itself
-                self._tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
-                if not self._tunnel:
+                self._is_tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+                if not self._is_tunnel:
                     self.mark_started()
             case "send_request_body.complete":
-                self.body_sent = not self._tunnel
+                self.body_sent = not self._is_tunnel
             case "receive_response_headers.complete":
-                self.answered = not self._tunnel
+                self.answered = not self._is_tunnel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,22 +180,19 @@ class Call:
     is_accepted: Callable[[Any], bool] = lambda _: False
     prefer: str | None = None
     deadline: float | None = None
-    send_state: SendState | None = None
+    send_state: SendState = field(default_factory=SendState, repr=False, compare=False)
     id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False, compare=False)
     """This package's id of the call, the same in every attempt."""
 
+    content: bytes | None = field(init=False, repr=False, compare=False)
+    """The body, encoded once: the same bytes in every attempt."""
+
     def __post_init__(self) -> None:
-        """Refuse a path that would change the host, which receives the key."""
+        """Refuse a path that would change the host, which receives the key; encode the body."""
         if not self.path.startswith("/"):
             raise InvalidRequestError(f"a path begins with a slash, unlike {self.path!r}")
-
-    @property
-    def content(self) -> bytes | None:
-        """The body encoded once, the same bytes in every attempt."""
-        # not `functools.cached_property`, which has one lock for all objects before Python 3.12
-        if "_content" not in self.__dict__:
-            self.__dict__["_content"] = None if self.body is None else _encode(self.body)
-        return cast("bytes | None", self.__dict__["_content"])
+        content = None if self.body is None else _encode(self.body)
+        object.__setattr__(self, "content", content)  # the class is frozen
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from pydantic_core import from_json
@@ -66,61 +67,48 @@ def parse_event(data: bytes) -> list[Any]:
     return values
 
 
-class Inflater:
-    """Decompresses gzip or deflate in steps of at most 1 MiB, so that limits hold for ZIP bombs."""
+def read_body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Return the body of a response, to be read as it arrives, decompressed.
 
-    def __init__(self, encoding: str) -> None:
-        names = {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}
-        if names - {"gzip", "x-gzip", "deflate"} or len(names) > 1:
-            raise ServerError(f"the answer has the unrequested encoding {clean(encoding, 60)!r}")
-        self._engine = zlib.decompressobj(_AUTO_HEADER) if names else None
-        self._has_begun = False
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `piece`."""
-        if self._engine is None:
-            yield piece
-            return
-        more = bool(piece)
-        while more:
-            self._has_begun = True
-            if self._engine.eof:  # gzip may have several members, and zeros after the last
-                piece = piece.lstrip(b"\0")
-                if not piece:
-                    return
-                self._engine = zlib.decompressobj(_AUTO_HEADER)
-            try:
-                plain = self._engine.decompress(piece, _STEP)
-            except zlib.error:
-                raise ServerError("the answer's compression is invalid") from None
-            if plain:
-                yield plain
-            piece = self._engine.unused_data or self._engine.unconsumed_tail
-            more = bool(piece) or (len(plain) == _STEP and not self._engine.eof)
-
-    def end(self) -> None:
-        """Check that the compressed data is complete.
-
-        Raises:
-            httpx.RemoteProtocolError: The data is incomplete.
-        """
-        if self._engine is not None and self._has_begun and not self._engine.eof:
-            raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
+    Raises:
+        httpx.HTTPError: The body was cut, or took too long.
+        ServerError: Its encoding is unknown or invalid.
+    """
+    chunks: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
+    encoding = response.headers.get("content-encoding", "")
+    return _inflate(chunks) if encoding and _is_compressed(encoding) else chunks
 
 
-def decompress(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
-    """Return the plain bytes of a body whose Content-Encoding is `encoding`, if it has one."""
-    return _inflate(chunks, Inflater(encoding)) if encoding else chunks
+def _is_compressed(encoding: str) -> bool:
+    names = {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}
+    if names - {"gzip", "x-gzip", "deflate"} or len(names) > 1:
+        raise ServerError(f"the answer has the unrequested encoding {clean(encoding, 60)!r}")
+    return bool(names)
 
 
-async def _inflate(
-    chunks: AsyncGenerator[bytes, None], inflater: Inflater
-) -> AsyncGenerator[bytes, None]:
+async def _inflate(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Decompress gzip or deflate in steps of at most 1 MiB, so that limits hold for ZIP bombs."""
+    engine, has_begun = zlib.decompressobj(_AUTO_HEADER), False
     async with aclosing(chunks):
         async for chunk in chunks:
-            for piece in inflater.feed(chunk):
-                yield piece
-        inflater.end()
+            piece, more = chunk, bool(chunk)
+            while more:
+                has_begun = True
+                if engine.eof:  # gzip may have several members, and zeros after the last
+                    piece = piece.lstrip(b"\0")
+                    if not piece:
+                        break
+                    engine = zlib.decompressobj(_AUTO_HEADER)
+                try:
+                    plain = engine.decompress(piece, _STEP)
+                except zlib.error:
+                    raise ServerError("the answer's compression is invalid") from None
+                if plain:
+                    yield plain
+                piece = engine.unused_data or engine.unconsumed_tail
+                more = bool(piece) or (len(plain) == _STEP and not engine.eof)
+    if has_begun and not engine.eof:
+        raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
 
 
 def limit_body(response: httpx.Response, seconds: float | None) -> bool:
@@ -135,20 +123,34 @@ def limit_body(response: httpx.Response, seconds: float | None) -> bool:
     return limit is not None
 
 
-async def read_error_body(
-    response: httpx.Response,
-    pieces: AsyncGenerator[bytes, None],
-    now: Callable[[], float],
-    left: float | None = None,
-) -> bytes:
-    """Return the beginning of an error body, as far as it arrives in time."""
-    seconds = min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS)
+async def read_in_time(
+    response: httpx.Response, seconds: float | None, now: Callable[[], float]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as `read_body` does, within `seconds`, of which None is no limit."""
+    until = math.inf if seconds is None else now() + seconds
     limit_body(response, seconds)
-    body, until = bytearray(), now() + seconds
-    with suppress(httpx.HTTPError, ServerError):
-        async with aclosing(pieces):
-            async for piece in pieces:
-                body += piece
-                if len(body) > MAX_ERROR_BODY_BYTES or now() > until:
-                    break
+    async with aclosing(read_body(response)) as pieces:
+        async for piece in pieces:
+            yield piece
+            if now() > until:
+                raise httpx.ReadTimeout("the answer was not complete in time")
+
+
+async def read_error_body(
+    response: httpx.Response, now: Callable[[], float], left: float | None = None
+) -> bytes:
+    """Return the beginning of an error body, as far as it arrives in time, and close the response.
+
+    Nothing is returned if its encoding is unknown.
+    """
+    seconds, body = min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS), bytearray()
+    try:
+        with suppress(httpx.HTTPError, ServerError):
+            async with aclosing(read_in_time(response, seconds, now)) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > MAX_ERROR_BODY_BYTES:
+                        break
+    finally:
+        await response.aclose()
     return bytes(body[:MAX_ERROR_BODY_BYTES])

@@ -26,20 +26,20 @@ from langchain_tokenhub.errors import (
     error_from,
 )
 from langchain_tokenhub.transport.calls import SendState, Timeouts
-from langchain_tokenhub.transport.decoding import decompress, read_error_body
+from langchain_tokenhub.transport.decoding import read_body, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.failover import ascii_name, is_loopback_host
 from langchain_tokenhub.transport.http.proxy import proxy_for
-from langchain_tokenhub.transport.runtime import Address, Runtime
+from langchain_tokenhub.transport.runtime import Runtime
 
 MAX_REDIRECTS = 5
-MAX_ADDRESSES = 4
-"""Addresses of a host that are tried one after another until one accepts the connection."""
 MIN_RATE = 2048
 """Minimum average bytes per second of a download in each `RATE_WINDOW`."""
 RATE_WINDOW = 60.0
 """Seconds."""
 TIMEOUTS = Timeouts(read=60.0)
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _HINT = "get a fresh link from the service; do not fetch this one with your key"
 _PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
 """Names that are never public: RFC 6761, RFC 6762, ICANN's resolution of 2024, RFC 8375."""
@@ -92,11 +92,13 @@ async def fetch(
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     runtime = runtime.plain()
     for _ in range(MAX_REDIRECTS + 1):
-        requests = await _check_link(runtime, url, allow_loopback=allow_loopback)
-        request, response = await _open(runtime, requests, headers)
+        target = _parse(url)
+        addresses = await _check_host(runtime, target, allow_loopback=allow_loopback)
+        host = target.netloc.decode("ascii")
+        response = await _open(runtime, target, headers, addresses)
         if not response.is_redirect:
-            return await _read_head(runtime, response, request)
-        await runtime.close(response)
+            return await _read_head(runtime, response, host)
+        await response.aclose()
         try:
             url = urljoin(url, response.headers.get("location", ""))
         except ValueError:
@@ -105,29 +107,41 @@ async def fetch(
     raise InvalidRequestError(f"a result's link redirects more than {MAX_REDIRECTS} times")
 
 
-async def _check_link(runtime: Runtime, url: str, *, allow_loopback: bool) -> list[httpx.Request]:
-    """Return requests for `url`, one for each checked address of its host."""
+def _parse(url: str) -> httpx.URL:
     try:
         target = httpx.URL(url)
-        name = ascii_name(target)
+        ascii_name(target)
     except (httpx.InvalidURL, UnicodeError):
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
+    return target
+
+
+async def _check_host(
+    runtime: Runtime, target: httpx.URL, *, allow_loopback: bool
+) -> tuple[str, ...]:
+    """Return the checked addresses to connect to; none for loopback, or if a proxy resolves."""
     if allow_loopback and is_loopback_host(target.host):
-        return [httpx.Request("GET", target)]
+        return ()
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
+    name = ascii_name(target)
     if _is_private(name):
         raise _not_public(name)
     if proxy_for("https", name):
-        # the proxy resolves the name, and decides what is allowed
-        return [httpx.Request("GET", target)]
+        return ()  # the proxy resolves the name, and decides what is allowed
     try:
-        addresses = await runtime.resolve(name)
+        addresses = await runtime.blocking(resolve, name)
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
-    if not addresses or not all(map(_is_public, addresses)):
+    if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
-    return [_pinned_request(target, address) for address in addresses[:MAX_ADDRESSES]]
+    return addresses
+
+
+def resolve(host: str) -> tuple[str, ...]:
+    """Return the addresses of `host`."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
 
 def _not_public(name: str) -> InvalidRequestError:
@@ -165,54 +179,38 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not is_special
 
 
-def _pinned_request(target: httpx.URL, address: Address) -> httpx.Request:
-    """Return a request to `address`: the name might resolve differently next time."""
-    return httpx.Request(
-        "GET",
-        target.copy_with(host=str(address)),
-        headers={"Host": target.netloc.decode("ascii")},
-        extensions={"sni_hostname": target.raw_host.decode("ascii")},
-    )
-
-
 async def _open(
-    runtime: Runtime, requests: list[httpx.Request], headers: dict[str, str]
-) -> tuple[httpx.Request, httpx.Response]:
-    """Send to the first address that accepts the connection."""
-    request, *others = requests
-    send_state = SendState()
-    request.headers.update(headers)
-    limits = {"timeout": TIMEOUTS.within(None), "head_timeout": TIMEOUTS.total}
-    request.extensions = {**request.extensions, **limits, "send_state": send_state}
+    runtime: Runtime, target: httpx.URL, headers: dict[str, str], addresses: tuple[str, ...]
+) -> httpx.Response:
+    extensions = {
+        "timeout": TIMEOUTS.within(None),
+        "head_timeout": TIMEOUTS.total,
+        "send_state": (send_state := SendState()),
+        "addresses": addresses,  # the name might resolve differently next time
+    }
+    request = httpx.Request("GET", target, headers=headers, extensions=extensions)
     try:
-        return request, await runtime.send(request)
+        return await runtime.send(request)
     except httpx.HTTPError as caught:
-        failure = _with_host(failure_to_send(caught, send_state), request)
-    if others and failure.phase == "not sent" and failure.is_retryable:
-        return await _open(runtime, others, headers)
-    raise failure
+        failure = failure_to_send(caught, send_state)
+    raise _with_host(failure, target.netloc.decode("ascii"))
 
 
-def _with_host(error: TokenHubError, request: httpx.Request) -> TokenHubError:
+def _with_host(error: TokenHubError, host: str) -> TokenHubError:
     """Return `error` with the name of the host; the rest of a link is secret."""
-    error.host = request.headers.get("host") or request.url.host
+    error.host = host
     return error
 
 
-async def _read_head(
-    runtime: Runtime, response: httpx.Response, request: httpx.Request
-) -> RemoteFile:
+async def _read_head(runtime: Runtime, response: httpx.Response, host: str) -> RemoteFile:
     status, headers = response.status_code, response.headers
     if not response.is_success:
-        try:
-            body = await read_error_body(response, runtime.chunks(response), runtime.now)
-        finally:
-            await runtime.close(response)
-        raise _with_host(error_from(status, headers, body), request)
+        body = await read_error_body(response, runtime.now)
+        raise _with_host(error_from(status, headers, body), host)
     length = headers.get("content-length", "")
     encoding = headers.get("content-encoding", "")  # the length is of the encoded bytes
     part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
-    pieces = _pieces(runtime, response, request, encoding)
+    pieces = _pieces(runtime, response, host)
     await anext(pieces)  # started, so that closing it closes the answer
     return RemoteFile(
         status=status,
@@ -227,14 +225,14 @@ async def _read_head(
 
 
 async def _pieces(
-    runtime: Runtime, response: httpx.Response, request: httpx.Request, encoding: str
+    runtime: Runtime, response: httpx.Response, host: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield an empty piece first, then the bytes."""
     rate = _Rate(runtime.now())
     try:
         yield b""
         rate.skip_to(runtime.now())
-        async with aclosing(decompress(runtime.chunks(response), encoding)) as pieces:
+        async with aclosing(read_body(response)) as pieces:
             async for piece in pieces:
                 rate.add(len(piece), runtime.now())
                 yield piece
@@ -246,8 +244,8 @@ async def _pieces(
     else:
         return
     finally:
-        await runtime.close(response)
-    raise _with_host(failure, request)
+        await response.aclose()
+    raise _with_host(failure, host)
 
 
 class _Rate:

@@ -78,7 +78,8 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
     if send_state.answered:
         return "answered"
     # what is in the socket's buffer may still be sent
-    may_leave = isinstance(failure, httpx.WriteTimeout) and not send_state.held_back
+    is_buffered = send_state.is_under_way and not send_state.held_back
+    may_leave = isinstance(failure, httpx.WriteTimeout) and is_buffered
     return "sent" if may_leave or send_state.body_sent or not send_state.traced else "not sent"
 
 
@@ -92,16 +93,16 @@ def map_invalid_request(failure: Exception) -> TokenHubError:
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
     """Return the error for a request without an answer."""
     if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
-        failure = httpx.RemoteProtocolError(
-            str(failure)
-        )  # h2 reports a server's violation like this
+        failure = httpx.RemoteProtocolError(str(failure))  # h2 calls the server's violation local
     error = map_error(failure, phase_of(failure, send_state))
     if _is_untrusted(failure):
         hint = "check the clock and SSL_CERT_FILE; a proxy may be intercepting the connection"
         return CertificateError(error.message, phase=error.phase, hint=hint)
     if isinstance(failure, (httpx.ConnectError, httpx.ConnectTimeout)):
-        error.host_unavailable = not send_state.by_proxy
-        error.hint = _PROXY_HINT if send_state.by_proxy else None
+        error.host_unavailable = not send_state.is_by_proxy
+    is_local = isinstance(failure, httpx.PoolTimeout)
+    if send_state.is_by_proxy and error.phase == "not sent" and not is_local:
+        error.hint = _PROXY_HINT
     return error
 
 

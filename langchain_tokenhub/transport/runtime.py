@@ -6,35 +6,30 @@ Callers are written once, as `async def`; with a `SyncRuntime` they never suspen
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
 import contextlib
 import contextvars
 import functools
-import ipaddress
 import os
-import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import httpx
 
 from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
-from langchain_tokenhub.transport.http.threads import start_thread
-from langchain_tokenhub.transport.sync_bridge import run_sync
+from langchain_tokenhub.transport.sync_bridge import run_sync, start_thread
 
 if TYPE_CHECKING:
     import httpx2
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_WORKERS = 16
 """Maximum threads of a process that poll and download for sync callers."""
@@ -60,15 +55,6 @@ class _Runtime:
         """Return a runtime without the caller's client, whose headers may hold a key."""
         return type(self)()
 
-    def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it arrives, still encoded."""
-        body: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
-        return body
-
-    async def close(self, response: httpx.Response) -> None:
-        """Release the connection, or close it if the body was not read to its end."""
-        await response.aclose()
-
 
 class SyncRuntime(_Runtime):
     """Waits by blocking the thread."""
@@ -83,10 +69,6 @@ class SyncRuntime(_Runtime):
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)  # noqa: ASYNC251 - this is the sync runtime
-
-    async def resolve(self, host: str) -> tuple[Address, ...]:
-        """Return the addresses of `host`."""
-        return _addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
     async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function, in async code on a thread."""
@@ -154,10 +136,6 @@ class AsyncRuntime(_Runtime):
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
         await asyncio.sleep(seconds)
-
-    async def resolve(self, host: str) -> tuple[Address, ...]:  # noqa: D102
-        loop = asyncio.get_running_loop()
-        return _addresses(await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
     async def blocking(  # noqa: D102
         self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -266,11 +244,3 @@ def _consume_exception(task: asyncio.Future[Any] | Future[Any]) -> None:
     """Retrieve an error that nothing awaits: asyncio logs those that are never retrieved."""
     if not task.cancelled():
         task.exception()
-
-
-def _addresses(found: list[Any]) -> tuple[Address, ...]:
-    names = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-    return tuple(ipaddress.ip_address(name) for name in names)
-
-
-atexit.register(lambda: run_sync(sync_pool().close()))  # including those through a proxy

@@ -52,7 +52,6 @@ class EventDecoder:
 
     def __init__(self, largest: int = MAX_EVENT_BYTES) -> None:
         self._largest = largest
-        self._head: bytes | None = b""  # what may be a BOM; None once that is settled
         self._after_cr = False
         self._tail: list[bytes] = []  # pieces of the incomplete line
         self._tail_size = 0
@@ -68,8 +67,6 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
-        if self._head is not None:
-            piece = self._without_bom(piece)
         if self._after_cr or b"\r" in piece:
             piece = self._normalize_line_ends(piece)
         events: list[Event] = []
@@ -130,14 +127,6 @@ class EventDecoder:
         problem = f"an event of the stream is larger than {self._largest} bytes"
         return ServerError(problem, phase="streaming")
 
-    def _without_bom(self, piece: bytes) -> bytes:
-        head = (self._head or b"") + piece
-        if len(head) < len(_BOM) and _BOM.startswith(head):
-            self._head = head
-            return b""
-        self._head = None
-        return head.removeprefix(_BOM)
-
     def _normalize_line_ends(self, piece: bytes) -> bytes:
         """Replace CRLF and CR by LF; the CRLF may be split between two pieces."""
         if piece:
@@ -147,6 +136,7 @@ class EventDecoder:
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
+        line = line.removeprefix(_BOM)
         if not line:
             self._dispatch(self._name, events)
             self._name = b""
@@ -292,9 +282,9 @@ class StreamReader:
         Raises:
             APITimeoutError: The stream continues, but has had no content for too long.
         """
-        values, has_content = self._values(self._decoder.feed(piece))
+        values = self._values(self._decoder.feed(piece))
         self._fed_at = self._now()
-        if has_content:
+        if any(map(self._has_content, values)):
             self._content_at, self._limit = self._fed_at, self._timeouts.content
         elif not self.is_stopped and self._fed_at - self._content_at > (self._limit or math.inf):
             raise self.timeout_error()
@@ -316,7 +306,7 @@ class StreamReader:
         """Return the last values, and set `failure` if the stream has no proper end."""
         if self.is_stopped:
             return []
-        values, _ = self._values(self._decoder.finish())
+        values = self._values(self._decoder.finish())
         if not self.is_stopped:
             where = " inside an event" if self._decoder.is_pending else ""
             problem = f"the stream ended{where} without `[DONE]`"
@@ -329,14 +319,12 @@ class StreamReader:
         Returns:
             As `seconds_left`.
         """
-        now = self._now()
-        self._content_at += now - self._fed_at
-        return None if self._limit is None else self._content_at + self._limit - now
+        self._content_at += self._now() - self._fed_at
+        return self.seconds_left()
 
-    def _values(self, events: list[Event]) -> tuple[Batch, bool]:
-        """Return the values of `events`, and whether any of them has content."""
+    def _values(self, events: list[Event]) -> Batch:
+        """Return the values of `events`, up to the end of the stream or an error."""
         values: Batch = []
-        has_content = False
         for name, data in events:
             value: Any = None
             try:
@@ -353,34 +341,32 @@ class StreamReader:
                 is_chunk_alone = False
             if is_chunk_alone:  # as nearly all are
                 values.append(value)
-                has_content = has_content or self._has_content(value)
-            elif self._read_other(name, data, value, values):
-                has_content = True
+            else:
+                self._read_other(name, data, value, values)
             if self.is_stopped:
                 break
-        return values, has_content
+        return values
 
-    def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> bool:
-        """Read an event that is not a plain chunk of text; return True if it has content."""
+    def _read_other(self, name: bytes, data: bytes, value: Any, values: Batch) -> None:
+        """Add the values of an event that is not a plain chunk of text."""
         if _is_done(data):
             self.is_stopped = True
-            return False
+            return
         if value is None and data.rstrip().endswith(_DONE):  # it follows JSON without a line end
-            has_content = self._read_other(name, data.rstrip().removesuffix(_DONE), None, values)
+            self._read_other(name, data.rstrip().removesuffix(_DONE), None, values)
             self.is_stopped = True
-            return has_content
+            return
         name = name.lower()
         if _is_heartbeat(data) or (name and name in _HEARTBEATS):
-            return False
+            return
         try:
             found = parse_event(data) if value is None else [value]
         except ServerError as error:
             text = data.decode("utf-8", "replace")
             self._fail(refusal(self._response, text) if name == b"error" else error)
-            return False
+            return
         if len(found) == 1 and isinstance(found[0], list):
             found = found[0]
-        has_content = False
         for one in found:
             is_error = name == b"error" or _is_error(one)
             if not is_error and not isinstance(one, dict):
@@ -388,11 +374,9 @@ class StreamReader:
                 self._fail(ServerError(f"a chunk of the stream is not a JSON object: {excerpt}"))
                 break
             values += without_error(one) if is_error else [one]
-            has_content = self._has_content(one) or has_content
             if is_error:
                 self._fail(refusal(self._response, one))
                 break
-        return has_content
 
     def _fail(self, error: TokenHubError) -> None:
         self.is_stopped, self.failure = True, error

@@ -1,12 +1,25 @@
-"""Run coroutines without an event loop: with a `SyncRuntime` they never suspend."""
+"""Run coroutines without an event loop, and blocking calls on threads.
+
+The coroutines never suspend, since they wait with a `SyncRuntime`.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+Tasks = SimpleQueue[Callable[[], None]]
+
+MAX_IDLE_THREADS = 16
+
+idle_threads: list[Tasks] = []
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
@@ -46,3 +59,42 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if hooks.firstiter is not None:
             sys.set_asyncgen_hooks(*hooks)
     raise RuntimeError(f"{work!r} awaited something other than its SyncRuntime")
+
+
+def start_thread(
+    work: Callable[[], T], ended: Future[T], discard: Callable[[T], object] = lambda _: None
+) -> None:
+    """Run `work` in this context on a daemon thread, and set `ended`.
+
+    Unlike those of a `ThreadPoolExecutor`, the threads do not hold up the end of the interpreter.
+    `discard` is called with the result if `ended` was cancelled meanwhile.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            with suppress(InvalidStateError):
+                ended.set_exception(error)
+            return
+        try:
+            ended.set_result(result)
+        except InvalidStateError:  # cancelled
+            context.run(discard, result)
+
+    try:
+        idle_threads.pop().put(run)
+    except IndexError:
+        threading.Thread(target=_run_all, args=(run,), daemon=True).start()
+
+
+def _run_all(run: Callable[[], None]) -> None:
+    tasks: Tasks = SimpleQueue()
+    run()
+    while len(idle_threads) < MAX_IDLE_THREADS:
+        idle_threads.append(tasks)
+        tasks.get()()

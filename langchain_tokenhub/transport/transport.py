@@ -8,14 +8,13 @@ import platform
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from langchain_tokenhub import telemetry
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import (
-    APITimeoutError,
     IncompleteStreamError,
     InvalidRequestError,
     ServerError,
@@ -28,16 +27,16 @@ from langchain_tokenhub.transport.calls import (
     Call,
     Endpoint,
     Events,
-    SendState,
     Timeouts,
     earliest,
 )
 from langchain_tokenhub.transport.decoding import (
     MAX_ANSWER_BYTES,
-    decompress,
     limit_body,
     parse,
+    read_body,
     read_error_body,
+    read_in_time,
 )
 from langchain_tokenhub.transport.error_mapping import (
     combine_failures,
@@ -64,24 +63,6 @@ MIN_SECRET_LENGTH = 8
 """Minimum characters of a user's header that errors redact; shorter values are plain words."""
 
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
-
-
-class OpenStream:
-    """A stream whose first values were read. Closing it releases its connection."""
-
-    def __init__(self, first: Batch, rest: AsyncGenerator[Batch, None]) -> None:
-        self._first = [first]
-        self._rest = rest
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Batch:
-        return self._first.pop() if self._first else await anext(self._rest)
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._rest.aclose()
 
 
 @dataclass
@@ -120,7 +101,7 @@ class Attempt:
         try:
             data = self._decode(response, await self._read_all(response))
         finally:
-            await self.runtime.close(response)
+            await response.aclose()
         pause = retry_after(response.headers)
         return self._answer(response.status_code, data, _request_id(response, data), pause)
 
@@ -149,16 +130,9 @@ class Attempt:
         """Open a stream and read its first event, so that a failure before it can be retried."""
         response = await self._send(stream=True)
         stream = self._stream(response)
-        try:
-            first = await anext(stream)
-        except StopAsyncIteration:
-            raise ServerError("the stream ended before its first event", phase="answered") from None
-        except BaseException:
-            await stream.aclose()
-            raise
-        opened = OpenStream(first, stream)
+        await anext(stream)
         pause = retry_after(response.headers)
-        return self._answer(response.status_code, opened, self._server_id, pause)
+        return self._answer(response.status_code, stream, self._server_id, pause)
 
     # -- the request ------------------------------------------------------------------------
 
@@ -167,14 +141,13 @@ class Attempt:
         own = self.call.timeouts
         # the user's timeouts, else those of their own client, else those of the call
         self._timeouts = own if own.chosen else Timeouts.of(self.runtime.timeout, own)
-        send_state = self.call.send_state or SendState()
-        request = self._request(send_state, stream=stream)
+        request = self._request(stream=stream)
         sent_at = self.runtime.now()
         try:
             response = await self.runtime.send(request)
         except httpx.HTTPError as caught:
             self._log(request, type(caught).__name__, sent_at)
-            failure = failure_to_send(caught, send_state)
+            failure = failure_to_send(caught, self.call.send_state)
         else:
             response.request = request
             self._server_id = _request_id(response, None)
@@ -190,19 +163,19 @@ class Attempt:
         line = "%s %s at %s: %s in %.0f ms"
         logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 
-    def _request(self, send_state: SendState, *, stream: bool) -> httpx.Request:
+    def _request(self, *, stream: bool) -> httpx.Request:
         call, timeouts = self.call, self._timeouts
         extensions = {
             "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
             "head_timeout": timeouts.first if stream else timeouts.total,
-            "send_state": send_state,
+            "send_state": call.send_state,
             "fresh": call.retry_class == "submit",
             "deadline": call.deadline,
         }
         method = "GET" if call.content is None else "POST"
         try:
             url, target = _target(self.origin + call.path)
-            send_state.renew(target)
+            call.send_state.renew(target)
             headers = self._headers(stream=stream)
             return httpx.Request(
                 method, url, headers=headers, content=call.content, extensions=extensions
@@ -212,7 +185,7 @@ class Attempt:
         raise failure
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
-        """Return the headers; the user's override this package's, except the key."""
+        """Return the headers; the user's override this package's, except type and key."""
         headers = {
             "accept": "text/event-stream" if stream else "application/json",
             "accept-encoding": "identity",  # the end of a cut gzip stream would go unnoticed
@@ -222,15 +195,12 @@ class Attempt:
         }
         if stream:
             headers["cache-control"] = "no-store"
-        own = {name.lower(): (name, value) for name, value in self.endpoint.headers.items()}
-        headers = {name: value for name, value in headers.items() if name not in own}
+        headers |= {name.lower(): value for name, value in self.endpoint.headers.items()}
         if self.call.content is not None:
-            own.pop("content-type", None)
             headers["content-type"] = "application/json"
-        own.pop("authorization", None)
         key, values = self.endpoint.key(), self.endpoint.headers.values()
         self._secrets = (key, *(value for value in values if len(value) >= MIN_SECRET_LENGTH))
-        return {**headers, **dict(own.values()), "authorization": f"Bearer {key}"}
+        return {**headers, "authorization": f"Bearer {key}"}
 
     def _left(self) -> float | None:
         deadline = self.call.deadline
@@ -238,39 +208,20 @@ class Attempt:
 
     # -- the answer -------------------------------------------------------------------------
 
-    def _body(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed bytes of the body."""
-        encoding = response.headers.get("content-encoding", "")
-        return decompress(self.runtime.chunks(response), encoding)
-
     async def _read_all(self, response: httpx.Response) -> bytes:
         """Return the body, within the limits of size and time."""
-        pieces: list[bytes] = []
-        size = 0
-        limit = earliest(self._timeouts.total, self._left())
-        until = None if limit is None else self.runtime.now() + limit
-        limit_body(response, limit)
+        body, seconds = bytearray(), earliest(self._timeouts.total, self._left())
         try:
-            async with aclosing(self._body(response)) as body:
-                async for piece in body:
-                    pieces.append(piece)
-                    size += len(piece)
-                    self._check_progress(size, until)
-            return b"".join(pieces)
+            async with aclosing(read_in_time(response, seconds, self.runtime.now)) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > MAX_ANSWER_BYTES:
+                        problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+                        raise ServerError(problem, phase="answered")
+            return bytes(body)
         except httpx.HTTPError as caught:
             failure = map_error(caught, "answered")
         raise failure
-
-    def _check_progress(self, size: int, until: float | None) -> None:
-        if size > MAX_ANSWER_BYTES:
-            problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-            raise ServerError(problem, phase="answered")
-        if until is not None and self.runtime.now() > until:
-            raise APITimeoutError(
-                f"the answer was not complete in time; {size} bytes arrived",
-                phase="answered",
-                hint="raise `timeout` if it may take that long",
-            )
 
     def _decode(self, response: httpx.Response, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` if the service sent events unrequested."""
@@ -301,17 +252,12 @@ class Attempt:
     async def _read_error(self, response: httpx.Response) -> TokenHubError:
         """Return the error for an answer that is not a 2xx."""
         status = response.status_code
-        try:
-            if response.is_redirect:
-                problem = f"the service redirects (HTTP {status}); redirects are not followed"
-                hint = "set `base_url` to the service's real address"
-                return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
-            pieces, now = self._body(response), self.runtime.now
-            body = await read_error_body(response, pieces, now, self._left())
-        except ServerError:
-            body = b""  # an unknown encoding; the status is enough
-        finally:
-            await self.runtime.close(response)
+        if response.is_redirect:
+            await response.aclose()
+            problem = f"the service redirects (HTTP {status}); redirects are not followed"
+            hint = "set `base_url` to the service's real address"
+            return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
+        body = await read_error_body(response, self.runtime.now, self._left())
         error = error_from(status, response.headers, body)
         error.retry_after = retry_after(response.headers)
         return error
@@ -319,6 +265,17 @@ class Attempt:
     # -- the stream -------------------------------------------------------------------------
 
     async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
+        """Yield nothing when the first values have arrived, and then all values."""
+        async with aclosing(self._batches(response)) as batches:
+            first = await anext(batches, None)
+            if first is None:
+                raise ServerError("the stream ended before its first event", phase="answered")
+            yield []
+            yield first
+            async for values in batches:
+                yield values
+
+    async def _batches(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
         """Yield values, and release the connection at the end or when closed."""
         failure: TokenHubError
         reader: StreamReader | None = None
@@ -326,7 +283,7 @@ class Attempt:
             if _is_stream(response):
                 reader = StreamReader(response, self._timeouts, self.runtime.now)
                 limit_body(response, reader.seconds_left())  # no piece may come at all
-                async with aclosing(self._body(response)) as pieces:
+                async with aclosing(read_body(response)) as pieces:
                     async for piece in pieces:
                         if values := reader.feed(piece):
                             yield values
@@ -350,7 +307,7 @@ class Attempt:
         else:
             return
         finally:
-            await self.runtime.close(response)
+            await response.aclose()
         raise self.annotate(failure)  # outside `except`: it must not refer to the library's error
 
     async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
@@ -431,8 +388,7 @@ class Transport:
                 raise outcome
             reason = type(failure).__name__
             logger.debug("%s: sent again in %.2f s after %s", call.path, seconds, reason)
-            if call.send_state is not None:
-                call.send_state.renew()  # an interruption need not wait for a refused attempt
+            call.send_state.renew()  # an interruption need not wait for a refused attempt
             await self.runtime.sleep(seconds)
             retries += 1
 

@@ -9,7 +9,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +16,9 @@ from typing import Any, Self
 import pytest
 
 from langchain_tokenhub.jobs import downloads, schedule
-from langchain_tokenhub.transport import retry, run_sync
-from langchain_tokenhub.transport.http import pool
+from langchain_tokenhub.transport import retry
+from langchain_tokenhub.transport.http import pool, sockets
+from tests.integration_tests.answers import close, garbage, half, reset, silence
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 """A certificate for localhost and its key, made for these tests alone."""
@@ -167,29 +167,7 @@ async def plain(connection: Connection, request: Request) -> None:
         await connection.json(WHOLE)
 
 
-async def hang(connection: Connection, _request: Request) -> None:
-    await connection.until_gone()
-
-
-async def close(connection: Connection, _request: Request) -> None:
-    connection.writer.close()
-
-
-async def reset(connection: Connection, _request: Request) -> None:
-    connection.reset()
-
-
-async def half(connection: Connection, _request: Request) -> None:
-    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
-    connection.writer.close()
-
-
-async def garbage(connection: Connection, _request: Request) -> None:
-    await connection.send(b"\x00\x01\x02 not http\r\n\r\n")
-    connection.writer.close()
-
-
-NO_ANSWER = {answer.__name__: answer for answer in (hang, close, reset, half, garbage)}
+NO_ANSWER = {answer.__name__: answer for answer in (silence, close, reset, half, garbage)}
 
 
 @pytest.fixture(params=NO_ANSWER.values(), ids=NO_ANSWER)
@@ -225,35 +203,33 @@ class RAW:
 
 @pytest.fixture(autouse=True)
 def _own_connections(monkeypatch):
-    """Begin with no idle connection and no proxy, and leave none behind."""
+    """Begin with no idle connection, TLS context and proxy, and leave none behind."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    run_sync(pool.sync_pool().close())
+    pool.sync_pool().close()
+    sockets.tls.cache_clear()
     yield
-    run_sync(pool.sync_pool().close())
+    pool.sync_pool().close()
+    sockets.tls.cache_clear()
 
 
 @pytest.fixture
-def black_hole():
-    """An address whose connections are never accepted: its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        address = listener.getsockname()
-        for _ in range(8):
-            filler = stack.enter_context(socket.socket())
-            filler.settimeout(0)
-            filler.connect_ex(address)
-        time.sleep(0.05)
-        yield f"http://127.0.0.1:{address[1]}"
+def trusted(monkeypatch):
+    """Trust the certificate of peers that use TLS."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
 
 
 @pytest.fixture
-def refused():
+def black_hole(silent_port):
+    """An address whose connections are never accepted."""
+    return f"http://127.0.0.1:{silent_port}"
+
+
+@pytest.fixture
+def refused(refused_port):
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{refused_port}"
 
 
 @pytest.fixture

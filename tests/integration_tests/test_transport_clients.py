@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import logging
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -23,17 +23,16 @@ from langchain_tokenhub import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
-from langchain_tokenhub.transport import (
-    AsyncRuntime,
-    Call,
-    SyncRuntime,
-    Timeouts,
-    Transport,
-    decoding,
-    run_sync,
+from langchain_tokenhub.transport import Timeouts, decoding
+from tests.conftest import sync
+from tests.integration_tests.answers import (
+    Client,
+    drip_chunk,
+    drip_head,
+    redirect,
+    silence,
+    submit,
 )
-from langchain_tokenhub.transport.http import sockets
-from tests.conftest import Budget, Endpoint, Hosts, sync
 
 
 async def plain(connection, request):
@@ -95,10 +94,6 @@ def test_the_callers_client_is_used_as_it_is_and_never_closed(own, model, peer):
     assert headers["authorization"].endswith("sk-canary-0123456789")
 
 
-async def silence(connection, request):
-    await connection.until_gone()
-
-
 @pytest.mark.parametrize("timeout", [None, 0.2], ids=["the client's timeout", "the model's"])
 def test_the_callers_client_has_its_own_timeout_unless_the_model_has_one(
     timeout, own, model, peers
@@ -116,23 +111,7 @@ def test_a_timeout_of_either_library_is_taken(http, model, peers, call):
         call(chat, "invoke", "q")
 
 
-async def drip(connection, request):
-    await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
-    while not connection.gone.is_set():
-        await connection.send(b"x")
-        await asyncio.sleep(0.05)
-
-
-async def drip_body(connection, request, status=b"200 OK", kind=b"application/json", begin=b""):
-    """Send a chunk whose size never ends: no piece of the body comes."""
-    head = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n%s1;"
-    await connection.send(head % (status, kind, begin))
-    while not connection.gone.is_set():
-        await connection.send(b"x")
-        await asyncio.sleep(0.05)
-
-
-@pytest.mark.parametrize(("answer", "said"), [(drip, "head"), (drip_body, "not complete")])
+@pytest.mark.parametrize(("answer", "said"), [(drip_head, "head"), (drip_chunk(), "not complete")])
 def test_an_answer_that_drips_to_the_callers_client_comes_to_an_end(
     answer, said, own, model, peers
 ):
@@ -142,18 +121,16 @@ def test_an_answer_that_drips_to_the_callers_client_comes_to_an_end(
 
 
 def test_an_error_whose_body_drips_is_raised_all_the_same(own, model, peers, monkeypatch):
-    async def refuse(connection, request):
-        await drip_body(connection, request, b"400 X")
-
     monkeypatch.setattr(decoding, "ERROR_BODY_SECONDS", 0.2)
+    make = functools.partial(model, base_url=peers(drip_chunk(b"400 X")).url)
     with pytest.raises(InvalidRequestError, match="HTTP 400"):
-        own.use(functools.partial(model, base_url=peers(refuse).url), "invoke")
+        own.use(make, "invoke")
 
 
 HI = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
 STREAMS = {
-    name: functools.partial(drip_body, kind=b"text/event-stream", begin=begin)
-    for name, begin in {"at once": b"", "after content": b"%x\r\n%s\r\n" % (len(HI), HI)}.items()
+    "at once": drip_chunk(kind=b"text/event-stream"),
+    "after content": drip_chunk(kind=b"text/event-stream", body=HI),
 }
 
 
@@ -181,7 +158,7 @@ def test_a_stream_that_drips_through_a_proxy_comes_to_an_end(
         call(distant(timeout=0.2, max_retries=0), "stream", "q")
 
 
-@pytest.mark.parametrize("answer", [drip, drip_body])
+@pytest.mark.parametrize("answer", [drip_head, drip_chunk()], ids=["head", "body"])
 def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
     with pytest.raises(APITimeoutError):
         call(model(base_url=peers(answer).url, timeout=0.2, max_retries=0), "invoke", "q")
@@ -189,7 +166,7 @@ def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
 
 def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
     with pytest.raises(SubmissionUnknownError, match="no answer in time"):
-        own.use(asking(peers(drip)), "ask")
+        own.use(submitting(peers(drip_head)), "submit")
 
 
 @pytest.mark.parametrize("http", [httpx, httpx2])
@@ -235,11 +212,7 @@ def test_a_stream_whose_end_never_comes_is_left_although_the_client_would_wait(
 
 def test_the_callers_client_follows_no_redirect_for_us(own, model, peers):
     thief = peers()
-
-    async def redirect(connection, request):
-        await connection.json({}, status=307, Location=thief.url)
-
-    make = functools.partial(model, base_url=peers(redirect).url)
+    make = functools.partial(model, base_url=peers(redirect(thief.url)).url)
     with pytest.raises(InvalidRequestError, match="redirects"):
         own.use(make, "invoke", follow_redirects=True)
     assert thief.connections == []
@@ -253,34 +226,29 @@ def test_a_transport_of_the_callers_without_sockets_works(own, model):
     assert found.content == "mock"
 
 
-class Asking:
+class Submitting(Client):
     """A submit over a caller's client, in two faces."""
 
-    call = Call(path="/x", body={}, retry_class="submit", timeouts=Timeouts(read=0.3))
+    def submit(self, _):
+        return self.ask(submit(timeouts=Timeouts(read=0.3)))
 
-    def __init__(self, *origins, http_client=None, http_async_client=None):
-        self.clients, hosts = (http_client, http_async_client), Hosts(origins)
-        self.endpoint = Endpoint(hosts=hosts, budget=Budget(), key=lambda: "sk", max_retries=0)
-
-    def ask(self, _):
-        return run_sync(Transport(self.endpoint, SyncRuntime(self.clients[0])).json(self.call))
-
-    async def aask(self, _):
-        return await Transport(self.endpoint, AsyncRuntime(self.clients[1])).json(self.call)
+    async def asubmit(self, _):
+        return await self.aask(submit(timeouts=Timeouts(read=0.3)))
 
 
-def asking(*peers):
-    return functools.partial(Asking, *[getattr(peer, "url", peer) for peer in peers])
+def submitting(*peers):
+    urls = [getattr(peer, "url", peer) for peer in peers]
+    return functools.partial(Submitting, *urls, max_retries=0)
 
 
 def test_a_connection_that_the_callers_client_cannot_make_was_not_sent(own, peer, refused):
-    assert own.use(asking(refused, peer), "ask")[0].attempts == 2
+    assert own.use(submitting(refused, peer), "submit")[0].attempts == 2
 
 
 def test_a_submit_over_the_callers_client_without_an_answer_is_one_post(no_answer, own, peers):
     primary, backup = peers(no_answer), peers()
     with pytest.raises(SubmissionUnknownError) as caught:
-        own.use(asking(primary, backup), "ask")
+        own.use(submitting(primary, backup), "submit")
     assert (len(primary.requests), len(backup.requests)) == (1, 0)
     assert caught.value.phase in {"sent", "answered"}
 
@@ -299,7 +267,7 @@ def test_a_stream_over_the_callers_client_that_is_cut_is_incomplete(own, model, 
 def test_a_certificate_that_the_callers_client_refuses_goes_to_no_backup(own, peers):
     secure, backup = peers(tls=True), peers()
     with pytest.raises(APIConnectionError, match="VERIFY_FAILED"):
-        own.use(asking(secure, backup), "ask")
+        own.use(submitting(secure, backup), "submit")
     assert backup.connections == []
 
 
@@ -362,12 +330,9 @@ def proxy(peers):
 
 
 @pytest.fixture
-def secure(peers, raw, monkeypatch):
+def secure(peers, trusted):
     """A TLS peer, its certificate trusted."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    sockets.tls.cache_clear()
-    yield peers(tls=True)
-    sockets.tls.cache_clear()
+    return peers(tls=True)
 
 
 @pytest.fixture
@@ -401,26 +366,118 @@ def test_no_proxy_is_honoured(bypass, distant, proxy, call, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("socks5://me:canary-password@127.0.0.1:1", "pip install"),
-        ("ftp://me:canary-password@127.0.0.1:1", "not of the type http"),
-    ],
-    ids=["SOCKS without its package", "no proxy at all"],
+    ("scheme", "said"), [("ftp", "not of the type http"), ("socks5", "check HTTPS_PROXY")]
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
-    address, said, distant, call, monkeypatch
+    scheme, said, distant, call, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, "socksio", None)  # whether or not it is installed here
-    monkeypatch.setenv("HTTPS_PROXY", address)
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://me:canary-password@127.0.0.1:1")
     with pytest.raises(APIConnectionError, match=said) as caught:
         call(distant(max_retries=0), "invoke", "q")
     assert "canary" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.phase == "not sent"
 
 
+class Socks:
+    """A SOCKS proxy that sends its answers in pieces, and takes one password or none."""
+
+    def __init__(self, password=None):
+        self.password, self.asked = password, []
+
+    async def __call__(self, reader, writer):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self.serve(reader, writer)
+        writer.transport.abort()
+
+    async def serve(self, reader, writer):
+        _, count = await reader.readexactly(2)
+        methods = await reader.readexactly(count)
+        method = 2 if self.password and 2 in methods else 255 if self.password else 0
+        await self.send(writer, b"\5", bytes([method]))
+        if method == 2:
+            _, size = await reader.readexactly(2)
+            user = await reader.readexactly(size)
+            password = await reader.readexactly((await reader.readexactly(1))[0])
+            await self.send(writer, b"\1", bytes([(user, password) != (b"me", self.password)]))
+        _, _, _, kind = await reader.readexactly(4)
+        address = await reader.readexactly(4 if kind == 1 else (await reader.readexactly(1))[0])
+        host = socket.inet_ntoa(address) if kind == 1 else address.decode()
+        port = int.from_bytes(await reader.readexactly(2))
+        self.asked.append(host)
+        server = await asyncio.open_connection(host, port)
+        await self.send(writer, b"\5\0\0", b"\3\4host\0\1")
+        await asyncio.gather(copy(reader, server[1]), copy(server[0], writer))
+
+    async def send(self, writer, *pieces):
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def socks(peer):
+    """Start a SOCKS proxy, and return its port."""
+
+    servers = []
+
+    def start(proxy):
+        starting = asyncio.start_server(proxy, "127.0.0.1", 0)
+        servers.append(asyncio.run_coroutine_threadsafe(starting, peer._loop).result())
+        return servers[-1].sockets[0].getsockname()[1]
+
+    yield start
+    for server in servers:
+        peer._loop.call_soon_threadsafe(server.close)
+
+
+@pytest.mark.parametrize("password", [None, b"p:w"], ids=["open", "with a password"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_tunnel_is_opened_through_a_socks_proxy(
+    password, host, *, socks, distant, secure, call, monkeypatch
+):
+    proxy = Socks(password)
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://me:p%3Aw@127.0.0.1:{socks(proxy)}")
+    chat = distant(base_url=secure.url.replace("localhost", host))
+    assert said(call(chat, "stream", "q")) == "hi"
+    assert proxy.asked == [host]
+
+
+@pytest.mark.parametrize("user", ["", "me:wrong@"])
+def test_a_socks_proxy_that_refuses_the_password_is_named(user, socks, distant, call, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://{user}127.0.0.1:{socks(Socks(b'pw'))}")
+    with pytest.raises(APIConnectionError, match="proxy refuses") as caught:
+        call(distant(max_retries=0), "invoke", "q")
+    assert caught.value.phase == "not sent"
+
+
+def test_a_proxy_may_use_tls_and_a_password_itself(peers, distant, secure, call, monkeypatch):
+    answer = Proxy()
+    proxy = peers(answer, tls=True)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://me:p%3Aw@"))
+    assert [said(call(distant(), "stream", "q" * 400_000)) for _ in range(2)] == ["hi", "hi"]
+    assert len(proxy.connections) == (1 if call is sync else 2)  # one a loop
+    token = base64.b64encode(b"me:p:w").decode()
+    assert proxy.requests[0].headers["proxy-authorization"] == f"Basic {token}"
+    assert "proxy-authorization" not in secure.requests[0].headers
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_proxy_that_closes_its_tunnel_at_once_is_not_the_hosts_fault(
+    tls, peers, distant, call, monkeypatch
+):
+    async def open_and_close(connection, request):
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        connection.writer.close()
+
+    monkeypatch.setenv("HTTPS_PROXY", peers(open_and_close, tls=tls).url)
+    begun = time.monotonic()
+    with pytest.raises(APIConnectionError) as caught:
+        call(distant(max_retries=0), "invoke", "q")
+    assert (caught.value.phase, caught.value.host_unavailable) == ("not sent", False)
+    assert time.monotonic() - begun < 4
+
+
 def test_what_answers_as_no_socks_proxy_does_is_told_as_such(distant, call, monkeypatch):
-    """httpcore 1.0.9 lets the error of its SOCKS package pass."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=say_http, args=(listener,))
         thread.start()
@@ -453,18 +510,14 @@ def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
     assert "authorization" not in proxy.requests[0].headers
 
 
-def test_a_signed_link_is_in_no_line_of_the_proxys_engine(
+def test_a_signed_link_through_a_proxy_is_in_no_log(
     distant, secure, proxy, call, *, caplog, monkeypatch
 ):
-    async def redirect(connection, request):
-        await connection.json({}, status=307, Location="https://a.test/?q-signature=canary")
-
-    secure.answer = redirect
+    secure.answer = redirect("https://a.test/?q-signature=canary")
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with caplog.at_level(logging.DEBUG), pytest.raises(InvalidRequestError, match="redirects"):
         call(distant(), "invoke", "q")
     assert "canary" not in caplog.text
-    assert "[redacted]" in caplog.text
 
 
 def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monkeypatch):
@@ -477,8 +530,7 @@ def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monke
     assert model.peer.connections == []
 
 
-async def never(connection, request):
-    await connection.until_gone()
+QUICK = Timeouts(connect=0.3, read=0.2, write=0.1)
 
 
 async def denies(connection, request):
@@ -487,38 +539,23 @@ async def denies(connection, request):
     )
 
 
-class Submit:
-    """A submit over connections of our own, in two faces."""
-
-    def __init__(self, url, timeouts, *, retries=0, seconds=None):
-        self.endpoint = Endpoint(
-            hosts=Hosts((url,)), budget=Budget(), key=lambda: "sk", max_retries=retries
-        )
-        deadline = None if seconds is None else time.monotonic() + seconds
-        self.call = Call(
-            path="/x", body={}, retry_class="submit", timeouts=timeouts, deadline=deadline
-        )
-
-    def ask(self):
-        return run_sync(Transport(self.endpoint, SyncRuntime()).json(self.call))
-
-    async def aask(self):
-        return await Transport(self.endpoint, AsyncRuntime()).json(self.call)
-
-
-@pytest.mark.parametrize("answer", [never, denies])
+@pytest.mark.parametrize("answer", [silence, denies])
 def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     answer, peers, secure, call, monkeypatch
 ):
     monkeypatch.setenv("HTTPS_PROXY", peers(answer).url)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
-        call(Submit(secure.url, Timeouts(connect=0.3, read=0.3), retries=1), "ask")
+        call(Client(secure.url, max_retries=1), "ask", submit(timeouts=QUICK))
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)
 
 
 @pytest.mark.parametrize(
     ("tunnel", "answer", "phase"),
-    [(drip, plain, "not sent"), (None, drip, "sent"), (None, drip_body, "answered")],
+    [
+        (drip_head, plain, "not sent"),
+        (None, drip_head, "sent"),
+        (None, drip_chunk(), "answered"),
+    ],
     ids=["the tunnel's head", "the answer's head", "the answer's body"],
 )
 def test_an_answer_that_drips_through_a_proxy_comes_to_an_end(
@@ -527,8 +564,8 @@ def test_an_answer_that_drips_through_a_proxy_comes_to_an_end(
     proxy = peers(tunnel) if tunnel else proxy
     secure.answer = answer
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    submit = Submit(secure.url, Timeouts(connect=0.1, read=0.2, write=0.1), seconds=1.0)
+    job = submit(timeouts=QUICK, deadline=time.monotonic() + 1.0)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
-        call(submit, "ask")
+        call(Client(secure.url, max_retries=0), "ask", job)
     assert caught.value.phase == phase
     assert proxy.connections[0].gone.wait(10)

@@ -18,34 +18,16 @@ from langchain_tokenhub import (
     ServerError,
     SubmissionUnknownError,
 )
-from langchain_tokenhub.transport import (
-    AsyncRuntime,
-    Call,
-    SyncRuntime,
-    Timeouts,
-    Transport,
-    run_sync,
-)
-from langchain_tokenhub.transport.http import connect, pool, sockets
+from langchain_tokenhub.transport import Call, Timeouts
+from langchain_tokenhub.transport.http import connect, pool
 from langchain_tokenhub.transport.http.sockets import AsyncStream
-from tests.conftest import Budget, Endpoint, Hosts
+from tests.integration_tests.answers import (
+    Client,
+    drip,
+    redirect,
+)
 
 QUICK = Timeouts(connect=0.3, connect_backed=0.3, read=0.3)
-
-
-class Client:
-    """A transport's two faces, for the `call` fixture."""
-
-    def __init__(self, *origins, max_retries=2):
-        self.endpoint = Endpoint(
-            hosts=Hosts(origins), budget=Budget(), key=lambda: "sk-test", max_retries=max_retries
-        )
-
-    def ask(self, call):
-        return run_sync(Transport(self.endpoint, SyncRuntime()).json(call))
-
-    async def aask(self, call):
-        return await Transport(self.endpoint, AsyncRuntime()).json(call)
 
 
 def a_call(retry_class="read", **details):
@@ -109,12 +91,8 @@ def test_a_read_that_is_cut_is_repeated(call, peers):
 def test_a_redirect_to_another_site_gets_neither_key_nor_body(call, peers):
     """openai 3.54.0, langchain-groq 1.1.3 and mistralai 3.7.0 carry the prompt there."""
     thief = peers()
-
-    async def redirect(connection, request):
-        await connection.json({}, status=307, Location=f"{thief.url}/v1/x")
-
     with pytest.raises(InvalidRequestError, match="redirects"):
-        call(Client(peers(redirect).url), "ask", a_call("submit"))
+        call(Client(peers(redirect(thief.url)).url), "ask", a_call("submit"))
     assert thief.connections == []
 
 
@@ -128,16 +106,9 @@ def test_a_redirect_to_another_site_gets_neither_key_nor_body(call, peers):
     ids=["a body", "a complaint", "a head"],
 )
 def test_an_answer_that_trickles_past_the_deadline_is_left(begun, call, peers):
-    async def trickle(connection, request):
-        await connection.send(begun)
-        while not connection.gone.is_set():
-            await connection.send(b" ")
-            await asyncio.sleep(0.02)
-
-    server, runtime = peers(trickle), SyncRuntime()
-    client = Client(server.url, max_retries=0)
+    server = peers(drip(begun, b" ", 0.02))
     with pytest.raises((APITimeoutError, ServerError)):
-        call(client, "ask", a_call(deadline=runtime.now() + 0.3))
+        call(Client(server.url, max_retries=0), "ask", a_call(deadline=time.monotonic() + 0.3))
     assert server.connections[0].gone.wait(5)
 
 
@@ -158,10 +129,10 @@ def test_a_machine_that_can_open_no_more_blames_no_host(call, peers, monkeypatch
     assert backup.connections == []
 
 
-async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers, raw, monkeypatch):
+async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(
+    peers, trusted, monkeypatch
+):
     """asyncio by itself waits up to 30 s for the server's farewell."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    sockets.tls.cache_clear()
     server, opened, done = peers(tls=True), [], threading.Event()
     made = AsyncStream.connection_made
 
@@ -175,7 +146,6 @@ async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers
     task = asyncio.ensure_future(Client(server.url).aask(a_call()))
     with pytest.raises(asyncio.CancelledError):
         await task
-    sockets.tls.cache_clear()
     await asyncio.sleep(0.05)
     handles = [socket.fileno() for socket in opened]
     done.set()
@@ -183,12 +153,8 @@ async def test_a_connect_that_is_cancelled_during_tls_leaves_no_connection(peers
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(
-    peers, raw, monkeypatch, tls
-):
+async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(peers, trusted, tls):
     """As when thousands of calls begin at once; with `asyncio.timeout` the connect times out."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    sockets.tls.cache_clear()
     server, backup = peers(tls=tls), peers()
     client = Client(server.url, backup.url)
     hurried = Timeouts(connect=0.1, connect_backed=0.1)
@@ -199,8 +165,7 @@ async def test_a_loop_that_is_held_up_while_it_connects_blames_no_host(
             await asyncio.sleep(0)
         time.sleep(0.12)  # noqa: ASYNC251 - somebody holds the loop up
         assert (await asking).attempts == 1
-        await pool.async_pool().close()
-    sockets.tls.cache_clear()
+        pool.async_pool().close()
     assert backup.connections == []
 
 
@@ -208,7 +173,6 @@ def test_certificates_that_cannot_be_read_are_told_and_blame_no_host(
     peers, call, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
-    sockets.tls.cache_clear()
     server, backup = peers(tls=True), peers()
     client = Client(server.url, backup.url)
     with pytest.raises(InvalidRequestError, match=r"nowhere\.pem.* cannot be read") as caught:

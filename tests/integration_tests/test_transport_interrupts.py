@@ -17,17 +17,8 @@ import pytest
 from starlette.responses import StreamingResponse
 
 from langchain_tokenhub import SubmissionUnknownError, TokenHubJobTool, TokenHubVideoTool
-from langchain_tokenhub.transport import (
-    AsyncRuntime,
-    Call,
-    SendState,
-    SyncRuntime,
-    Timeouts,
-    Transport,
-    run_sync,
-)
-from langchain_tokenhub.transport.http import threads
-from tests.conftest import Budget, Endpoint, Hosts
+from langchain_tokenhub.transport import SendState, Timeouts, run_sync, sync_bridge
+from tests.integration_tests.answers import Client, silence, submit
 
 SUBMIT = """
     import atexit
@@ -108,10 +99,7 @@ async def test_ctrl_c_waits_for_the_answer_of_a_submit_under_way(client, submitt
 
 @pytest.mark.parametrize("client", ["none", "own"])
 async def test_ctrl_c_waits_no_longer_than_its_grace(client, submitted):
-    async def never(connection, request):
-        await connection.until_gone()
-
-    process = await submitted(never, 0.1, client)
+    process = await submitted(silence, 0.1, client)
     process.send_signal(signal.SIGINT)
     out, _ = await asyncio.to_thread(ended, process)
     assert out.startswith("stopped ['the submit under way had no answer")
@@ -129,15 +117,13 @@ async def test_ctrl_c_while_waiting_to_repeat_a_refused_submit_is_honoured_at_on
     assert out == "stopped []"
 
 
-def transport_to(url):
-    endpoint = Endpoint(hosts=Hosts((url,)), budget=Budget(), key=lambda: "sk")
-    return Transport(endpoint, AsyncRuntime())
+async def shielded(transport, send_state, **details):
+    work = transport.json(submit(send_state=send_state, **details))
+    return await transport.runtime.run_shielded(work, send_state)
 
 
 async def run_shielded(url, send_state):
-    transport = transport_to(url)
-    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
-    return await transport.runtime.run_shielded(transport.json(call), send_state)
+    return await shielded(Client(url).asynchronous, send_state)
 
 
 async def test_a_cancelled_submit_is_finished_first(peers):
@@ -249,9 +235,6 @@ async def test_waiting_for_the_answer_does_not_keep_the_loop_busy(peers, monkeyp
 
 
 async def test_a_cancelled_submit_waits_no_longer_than_its_grace(peers, monkeypatch):
-    async def never(connection, request):
-        await connection.until_gone()
-
     notes = []
 
     async def submit(server):
@@ -263,7 +246,7 @@ async def test_a_cancelled_submit_waits_no_longer_than_its_grace(peers, monkeypa
 
     monkeypatch.setattr("langchain_tokenhub.transport.runtime.INTERRUPT_GRACE", 0.1)
     with anyio.move_on_after(0.1):
-        await submit(peers(never))
+        await submit(peers(silence))
     assert ["may have been charged" in note for note in notes] == [True]
 
 
@@ -280,21 +263,11 @@ async def test_a_submit_refused_while_its_caller_is_cancelled_is_not_sent_again(
 
 
 async def test_the_timeouts_of_the_callers_own_client_hold_for_a_submit(peers):
-    async def never(connection, request):
-        await connection.until_gone()
-
-    send_state = SendState()
     async with httpx.AsyncClient() as own:
-        endpoint = Endpoint(hosts=Hosts((peers(never).url,)), budget=Budget(), key=lambda: "sk")
-        transport = Transport(endpoint, AsyncRuntime(own))
+        transport = Client(peers(silence).url, http_async_client=own).asynchronous
         timeouts = Timeouts(read=0.2, chosen=True)
-        call = Call(
-            path="/", body={}, retry_class="submit", send_state=send_state, timeouts=timeouts
-        )
         with pytest.raises(SubmissionUnknownError):
-            await asyncio.wait_for(
-                transport.runtime.run_shielded(transport.json(call), send_state), 5
-            )
+            await asyncio.wait_for(shielded(transport, SendState(), timeouts=timeouts), 5)
 
 
 def test_a_cancelled_tools_job_is_logged_and_remembered(hub, caplog):
@@ -348,9 +321,7 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
 
     server, send_state, start = peers(job), SendState(), threading.Thread.start
     client = httpx.Client(transport=silent_about_itself(server.arrived)) if own else None
-    endpoint = Endpoint(hosts=Hosts((server.url,)), budget=Budget(), key=lambda: "sk")
-    transport = Transport(endpoint, SyncRuntime(client))
-    call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
+    transport = Client(server.url, http_client=client).sync
 
     def and_interrupt(thread):
         start(thread)
@@ -358,9 +329,9 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
             assert server.arrived.wait(5)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(threads, "idle_threads", [])
+    monkeypatch.setattr(sync_bridge, "idle_threads", [])
     monkeypatch.setattr(threading.Thread, "start", and_interrupt)
-    answer, stop = run_sync(transport.runtime.run_shielded(transport.json(call), send_state))
+    answer, stop = run_sync(shielded(transport, send_state))
     assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)
 
 
@@ -373,12 +344,8 @@ async def test_a_cancelled_submit_over_a_client_that_tells_nothing_is_finished_f
         return httpx.Response(200, json={"id": "job-1"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        endpoint = Endpoint(hosts=Hosts(("http://a.test",)), budget=Budget(), key=lambda: "sk")
-        transport = Transport(endpoint, AsyncRuntime(client))
-        call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
-        task = asyncio.ensure_future(
-            transport.runtime.run_shielded(transport.json(call), send_state)
-        )
+        transport = Client("http://a.test", http_async_client=client).asynchronous
+        task = asyncio.ensure_future(shielded(transport, send_state))
         await arrived.wait()
         task.cancel()
         answer, interruption = await task
@@ -393,7 +360,7 @@ async def test_a_submit_cancelled_before_its_first_byte_is_not_sent(black_hole):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not send_state.started
+    assert not send_state.is_under_way
 
 
 async def test_a_submit_that_fails_while_its_caller_is_cancelled_leaves_a_note(peers):

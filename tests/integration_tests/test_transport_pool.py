@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from langchain_tokenhub.transport import Call, SyncRuntime, Transport, run_sync
 from langchain_tokenhub.transport.http import pool, sockets
+from tests.integration_tests.answers import Client, silence, submit
 
 STORM = 2_000
 
@@ -119,20 +119,14 @@ def test_what_a_server_says_beyond_its_answer_answers_no_other_request(model, pe
     assert [call(model(), "invoke", "q").content for _ in range(3)] == ["hi"] * 3
 
 
-def submit(peer, runtime):
-    from tests.conftest import Budget, Endpoint, Hosts
-
-    endpoint = Endpoint(hosts=Hosts((peer.url,)), budget=Budget(), key=lambda: "sk-test")
-    return Transport(endpoint, runtime).json(Call(path="/v1/submit", body={}, retry_class="submit"))
-
-
 def test_a_paid_submit_takes_no_connection_that_the_server_may_be_closing(peer, monkeypatch):
     """Every client with a pool sends on it, and meets "disconnected without a response"."""
-    run_sync(submit(peer, SyncRuntime()))
-    run_sync(submit(peer, SyncRuntime()))
+    client = Client(peer.url)
+    client.ask(submit())
+    client.ask(submit())
     assert len(peer.connections) == 1
     monkeypatch.setattr(pool, "MAX_IDLE_SUBMIT", 0.0)
-    run_sync(submit(peer, SyncRuntime()))
+    client.ask(submit())
     assert len(peer.connections) == 2
 
 
@@ -237,11 +231,7 @@ async def test_a_cancelled_call_closes_its_connection_and_no_other(model, talker
 async def test_after_a_storm_of_cancellations_calls_work(model, peer):
     """httpx 0.28.1 (so langchain-mistralai 1.1.6) has no slot left: PoolTimeout."""
     answer = peer.answer
-
-    async def hang(connection, request):
-        await connection.until_gone()
-
-    peer.answer = hang
+    peer.answer = silence
     chat = model(max_retries=0)
 
     async def one(turns):
@@ -367,15 +357,6 @@ async def test_the_connections_of_a_loop_go_with_it(model):
 # -- TLS --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trusted(raw, monkeypatch):
-    """Trust the tests' certificate by SSL_CERT_FILE, in a TLS context of this test alone."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(raw.certificate))
-    sockets.tls.cache_clear()
-    yield
-    sockets.tls.cache_clear()
-
-
 def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, call):
     secure = peers(tls=True)
     chat = model(base_url=secure.url)
@@ -395,7 +376,6 @@ def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, 
     from langchain_tokenhub import APIConnectionError
 
     secure, backup = peers(tls=True), peers()
-    sockets.tls.cache_clear()
     chat = model(base_url=[secure.url, backup.url])
     with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
         call(chat, "invoke", "q")

@@ -13,6 +13,7 @@ from langchain_core.load import dumpd
 from langchain_tokenhub import TokenHubError
 from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.download import fetch
+from tests.integration_tests.answers import reset, silence
 
 CANARY = "sk-canary-0123456789"
 PROMPT = "a secret prompt"
@@ -27,14 +28,6 @@ async def unauthorized(connection, request):
         X_Echo=echo,
         X_Request_Id=echo,
     )
-
-
-async def cut(connection, request):
-    connection.reset()
-
-
-async def slow(connection, request):
-    await connection.until_gone()
 
 
 async def html(connection, request):
@@ -56,7 +49,7 @@ def chat(model, peer):
 
 
 @pytest.mark.parametrize("verb", ["invoke", "stream"])
-@pytest.mark.parametrize("answer", [unauthorized, cut, slow, html])
+@pytest.mark.parametrize("answer", [unauthorized, reset, silence, html])
 def test_the_key_and_the_prompt_are_in_no_log_and_no_error(answer, verb, chat, call, caplog):
     """Errors of langchain-openai 1.7.3 and langchain-mistralai 1.1.6 hold and pickle the key."""
     peer, chat = chat(answer)

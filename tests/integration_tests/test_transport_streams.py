@@ -22,6 +22,7 @@ from langchain_tokenhub import (
 )
 from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.download import fetch
+from tests.integration_tests.answers import drip, drip_head, half, silence
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -131,13 +132,7 @@ def test_a_stream_cut_before_its_first_event_is_asked_for_once_more(model, peer,
 def test_keep_alive_comments_do_not_count_as_an_answer(model, peer, raw, call):
     """In langchain-openai 1.7.3 and httpx 0.28.1 comments feed the read timeout."""
 
-    @answering(peer)
-    async def serve(connection, request):
-        await connection.send(raw.STREAM + CHUNKED)
-        while not connection.gone.is_set():
-            await connection.chunks(b": ping\n\n")
-            await asyncio.sleep(0.05)
-
+    peer.answer = drip(raw.STREAM + CHUNKED, b"8\r\n: ping\n\n\r\n")
     error = error_of(call, model(timeout=0.3, max_retries=0))
     assert isinstance(error, APITimeoutError)
     assert "no content" in str(error)
@@ -157,10 +152,7 @@ def test_a_stall_after_the_first_word_is_noticed(model, peer, raw, call):
 
 
 def test_no_answer_in_time_is_a_timeout(model, peer, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await connection.until_gone()
-
+    peer.answer = silence
     error = error_of(call, model(timeout=0.2), "invoke")
     assert isinstance(error, APITimeoutError)
     assert (error.phase, len(peer.requests)) == ("sent", 1)
@@ -261,51 +253,29 @@ def test_unasked_events_without_their_end_are_incomplete(model, peer, raw, call)
     assert (error.partial.content, len(peer.requests)) == ("你好", 1)
 
 
-async def drip(connection, data, seconds=0.05):
-    while not connection.gone.is_set():
-        await connection.send(data)
-        await asyncio.sleep(seconds)
+drip_body = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b" ")
+DRIPPING = pytest.mark.parametrize("dripping", [drip_head, drip_body], ids=["head", "body"])
 
 
-async def drips_its_head(connection):
-    await connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
-    await drip(connection, b"x")
-
-
-async def drips_its_body(connection):
-    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
-    await drip(connection, b" ")
-
-
-@pytest.mark.parametrize("dripping", [drips_its_head, drips_its_body])
+@DRIPPING
 @pytest.mark.parametrize("verb", ["invoke", "stream"])
 def test_an_answer_that_drips_comes_to_an_end(dripping, verb, model, peer, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await dripping(connection)
-
+    peer.answer = dripping
     error = error_of(call, model(timeout=0.2, max_retries=0), verb)
     assert isinstance(error, APITimeoutError)
     assert peer.connections[0].gone.wait(5)
 
 
 def test_empty_chunks_do_not_keep_a_stream_alive(model, peer, raw, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await connection.send(raw.STREAM + b"\r\n")
-        await drip(connection, raw.event())
-
+    peer.answer = drip(raw.STREAM + b"\r\n", raw.event())
     error = error_of(call, model(timeout=0.3, max_retries=0))
     assert isinstance(error, APITimeoutError)
     assert "no content" in str(error)
 
 
-@pytest.mark.parametrize("dripping", [drips_its_head, drips_its_body])
+@DRIPPING
 def test_a_submit_whose_answer_drips_is_unknown(dripping, peer, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await dripping(connection)
-
+    peer.answer = dripping
     tool = TokenHubVideoTool(base_url=peer.url, api_key="sk", timeout=0.2)
     with pytest.raises(SubmissionUnknownError):
         call(tool, "generate", prompt="猫")
@@ -313,10 +283,7 @@ def test_a_submit_whose_answer_drips_is_unknown(dripping, peer, call):
 
 
 def test_a_submit_ends_with_the_wait_of_its_caller(peer, call, monkeypatch):
-    @answering(peer)
-    async def serve(connection, request):
-        await drips_its_body(connection)
-
+    peer.answer = drip_body
     monkeypatch.setattr("langchain_tokenhub.jobs.service.INTERRUPT_GRACE", 0.2)
     tool = TokenHubVideoTool(base_url=peer.url, api_key="sk", wait_timeout=0.3)
     with pytest.raises(SubmissionUnknownError):
@@ -341,10 +308,7 @@ class Link:
 
 
 def test_a_download_that_drips_is_given_up(peer, call, monkeypatch):
-    @answering(peer)
-    async def serve(connection, request):
-        await drips_its_body(connection)
-
+    peer.answer = drip_body
     monkeypatch.setattr("langchain_tokenhub.transport.download.RATE_WINDOW", 0.3)
     with pytest.raises(APITimeoutError, match="bytes/s"):
         call(Link(f"{peer.url}/a.png"), "read")
@@ -400,11 +364,7 @@ def test_a_compressed_bomb_is_refused_before_it_bursts(model, peer, call, monkey
 
 
 def test_a_whole_answer_that_is_cut_is_no_stream_error(model, peer, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
-        connection.writer.close()
-
+    peer.answer = half
     error = error_of(call, model(max_retries=0), "invoke")
     assert type(error) is APIConnectionError
 

@@ -39,11 +39,11 @@ def runtime(*script):
     return ScriptedRuntime(*script)
 
 
-class Cut(httpx.SyncByteStream):
+class Cut(httpx.AsyncByteStream):
     def __init__(self, data):
         self.data = data
 
-    def __iter__(self):
+    async def __aiter__(self):
         yield self.data
         raise httpx.ReadError("cut")
 

@@ -222,7 +222,7 @@ def test_an_interrupted_submit_keeps_its_id(caplog):
     runtime = where.transport.runtime
 
     async def interrupted(work, progress):
-        progress.started = progress.is_cancelled = True
+        progress.is_under_way = progress.is_cancelled = True
         return await work, KeyboardInterrupt()
 
     runtime.run_shielded = interrupted
@@ -238,7 +238,7 @@ def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
     where = service(answer({"error": {"code": "401001"}}, status=401))
 
     async def interrupted(work, progress):
-        progress.started = progress.is_cancelled = True
+        progress.is_under_way = progress.is_cancelled = True
         with contextlib.suppress(errors.AuthenticationError):
             await work
         raise KeyboardInterrupt

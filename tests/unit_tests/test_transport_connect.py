@@ -23,27 +23,6 @@ def listener():
 
 
 @pytest.fixture
-def refused():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-@pytest.fixture
-def silent():
-    """A port whose connections are never taken: its backlog is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        address = server.getsockname()
-        fillers = [socket.socket() for _ in range(8)]
-        for filler in fillers:
-            filler.settimeout(0)
-            filler.connect_ex(address)
-        time.sleep(0.05)
-        yield address[1]
-        for filler in fillers:
-            filler.close()
-
-
-@pytest.fixture
 def named(monkeypatch):
     """Let a name stand for ports of loopback; both faces ask the same resolver."""
     resolve = socket.getaddrinfo
@@ -87,32 +66,32 @@ def test_an_address_needs_no_resolver(connecting, listener):
 
 
 @both
-def test_an_address_that_refuses_gives_way_to_the_next(connecting, named, listener, refused):
+def test_an_address_that_refuses_gives_way_to_the_next(connecting, named, listener, refused_port):
     port = listener.getsockname()[1]
-    with connecting(named(refused, port)) as sock:
+    with connecting(named(refused_port, port)) as sock:
         assert sock.getpeername()[1] == port
 
 
 @both
-def test_an_address_that_is_silent_gives_way_to_the_next(connecting, named, listener, silent):
+def test_an_address_that_is_silent_gives_way_to_the_next(connecting, named, listener, silent_port):
     """Python's own sync connection gives the first address the whole limit."""
     port = listener.getsockname()[1]
-    with connecting(named(silent, port)) as sock:
+    with connecting(named(silent_port, port)) as sock:
         assert sock.getpeername()[1] == port
 
 
 @both
-def test_the_last_failure_is_told_where_all_addresses_refuse(connecting, named, refused):
+def test_the_last_failure_is_told_where_all_addresses_refuse(connecting, named, refused_port):
     with pytest.raises(ConnectionRefusedError):
-        connecting(named(refused, refused))
+        connecting(named(refused_port, refused_port))
 
 
 @pytest.mark.parametrize("stream", [SyncStream, AsyncStream])
 def test_an_address_that_this_machine_cannot_use_hides_no_refusal(
-    stream, named, refused, monkeypatch
+    stream, named, refused_port, monkeypatch
 ):
     """As of IPv6 where it is switched off: the host is down all the same."""
-    target, resolve = named(refused), socket.getaddrinfo
+    target, resolve = named(refused_port), socket.getaddrinfo
     strange = (65000, socket.SOCK_STREAM, 6, "", ("::1", 1))
 
     def with_strange(*where, **how):
@@ -139,11 +118,26 @@ def test_an_address_of_an_unknown_family_gives_way_to_the_next(
 
 
 @both
-def test_the_limit_is_one_for_all_addresses(connecting, named, silent):
+def test_given_addresses_are_tried_one_after_another_and_nobody_is_asked(connecting, listener):
+    port = listener.getsockname()[1]
+    target = Target("hub.test", port, None, addresses=("127.0.0.2", "127.0.0.1"))
+    with connecting(target) as sock:
+        assert sock.getpeername() == ("127.0.0.1", port)
+
+
+@both
+def test_a_host_whose_addresses_are_given_is_never_resolved(connecting, named, listener):
+    target = named(listener.getsockname()[1])._replace(addresses=("no address",))
+    with pytest.raises(socket.gaierror):
+        connecting(target)
+
+
+@both
+def test_the_limit_is_one_for_all_addresses(connecting, named, silent_port):
     """Python's own sync connection has it anew for each."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        connecting(named(*[silent] * 8), 0.3)
+        connecting(named(*[silent_port] * 8), 0.3)
     assert time.monotonic() - begun < 2
 
 
@@ -185,19 +179,19 @@ def opened(monkeypatch):
 
 @both
 def test_the_sockets_of_other_addresses_are_closed(
-    connecting, named, listener, silent, refused, *, opened
+    connecting, named, listener, silent_port, refused_port, *, opened
 ):
-    with connecting(named(silent, refused, listener.getsockname()[1])) as sock:
+    with connecting(named(silent_port, refused_port, listener.getsockname()[1])) as sock:
         assert [other.fileno() for other in opened if other is not sock] == [-1, -1]
     assert len(opened) == 3
 
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_connect_that_is_cancelled_closes_all_sockets(
-    count, named, silent, opened, monkeypatch
+    count, named, silent_port, opened, monkeypatch
 ):
     monkeypatch.setattr(connect, "CONNECTION_ATTEMPT_DELAY", 0.001)
-    connecting = asyncio.ensure_future(connect_async(named(*[silent] * count)))
+    connecting = asyncio.ensure_future(connect_async(named(*[silent_port] * count)))
     for _ in range(5000):
         await asyncio.sleep(0.001)
         if len(opened) == count:

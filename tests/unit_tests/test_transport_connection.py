@@ -8,7 +8,8 @@ import pytest
 from langchain_tokenhub import APIConnectionError
 from langchain_tokenhub.transport import SendState, run_sync
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
-from langchain_tokenhub.transport.http.pool import DirectConnection
+from langchain_tokenhub.transport.http.connect import Target
+from langchain_tokenhub.transport.http.pool import Connection, ConnectionPool, encode_head
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -24,10 +25,6 @@ class Scripted:
         self.said, self.unsent, self.after = list(said), unsent, after
         self.writes = []
         self.closed = False
-
-    @classmethod
-    async def open(cls, target, limit):
-        raise AssertionError("the connection has a stream already")
 
     async def write(self, data, limit):
         if self.unsent is not None and len(self.writes) >= self.after:
@@ -46,16 +43,15 @@ class Scripted:
 
 def send(stream, content=b"body", send_state=None, headers=None):
     """Send over `stream`, and return the connection and the response."""
-    connection = DirectConnection(Scripted)
-    connection._stream = stream
+    connection = Connection(ConnectionPool(), Target("a.test", 80, None), stream)
     extensions = {"timeout": LIMITS, "send_state": send_state or SendState()}
     url = "http://a.test/x"
     request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
-    return connection, run_sync(connection.send(request))
+    return connection, run_sync(connection.send(request, encode_head(request)))
 
 
 async def body_of(connection):
-    return b"".join([piece async for piece in connection.body()])
+    return b"".join([piece async for piece in connection])
 
 
 def test_head_and_body_leave_in_one_write():
@@ -89,7 +85,11 @@ def test_a_write_that_failed_without_an_answer_is_the_failure():
     stream = Scripted(httpx.ReadError("cut too"), unsent=httpx.WriteError("cut"))
     with pytest.raises(httpx.WriteError):
         send(stream, b"x" * 3 * WRITE_SIZE, send_state)
-    assert (send_state.started, send_state.body_sent, send_state.answered) == (True, False, False)
+    assert (send_state.is_under_way, send_state.body_sent, send_state.answered) == (
+        True,
+        False,
+        False,
+    )
 
 
 def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
@@ -97,7 +97,7 @@ def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last
     stream = Scripted(ANSWER, unsent=httpx.WriteTimeout("full"))
     connection, answer = send(stream, b"x" * 3 * WRITE_SIZE)
     assert (answer.status, run_sync(body_of(connection))) == (200, b"hi")
-    assert run_sync(connection.release()) is False
+    assert connection.is_reusable is False
 
 
 def test_a_server_that_reads_no_more_and_says_nothing_is_a_timeout():
@@ -116,6 +116,15 @@ def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave
     assert phase_of(caught.value, send_state) == "sent"
 
 
+@pytest.mark.parametrize("kind", [httpx.WriteTimeout, httpx.ReadTimeout, httpx.ReadError])
+def test_a_request_that_waits_for_its_tunnel_was_not_sent(kind):
+    send_state = SendState()
+    send_state.is_by_proxy = send_state.traced = True
+    error = failure_to_send(kind("the proxy"), send_state)
+    assert (error.phase, error.host_unavailable) == ("not sent", False)
+    assert "HTTPS_PROXY" in str(error)
+
+
 def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
@@ -128,8 +137,12 @@ def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
 def test_the_send_state_records_how_far_a_request_came():
     send_state = SendState()
     send(Scripted(ANSWER), send_state=send_state)
-    assert (send_state.started, send_state.body_sent, send_state.answered) == (True, True, True)
-    assert not send_state.by_proxy
+    assert (send_state.is_under_way, send_state.body_sent, send_state.answered) == (
+        True,
+        True,
+        True,
+    )
+    assert not send_state.is_by_proxy
 
 
 @pytest.mark.parametrize(
@@ -158,19 +171,19 @@ def test_the_send_state_records_how_far_a_request_came():
 def test_a_connection_is_reused_if_the_response_allows_it(said, again):
     connection, answer = send(Scripted(*said))
     assert (answer.status, run_sync(body_of(connection))) == (200, b"hi")
-    assert run_sync(connection.release()) is again
+    assert connection.is_reusable is again
 
 
 def test_a_connection_is_not_reused_if_the_user_asked_to_close_it():
     """A server may do so without saying that it does."""
     connection, _ = send(Scripted(ANSWER), headers={"Connection": "Close"})
     assert run_sync(body_of(connection)) == b"hi"
-    assert run_sync(connection.release()) is False
+    assert connection.is_reusable is False
 
 
 def test_a_connection_that_is_left_early_is_not_reused():
     connection, _ = send(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
-    assert run_sync(connection.release()) is False
+    assert connection.is_reusable is False
 
 
 def test_a_limited_body_leaves_the_next_response_its_whole_timeout():
@@ -186,7 +199,8 @@ def test_a_limited_body_leaves_the_next_response_its_whole_timeout():
     stream.read = as_record
     connection.limit_body(0.1)
     assert run_sync(body_of(connection)) == b"hi"
-    run_sync(connection.send(httpx.Request("GET", "http://a.test/", extensions=extensions())))
+    request = httpx.Request("GET", "http://a.test/", extensions=extensions())
+    run_sync(connection.send(request, encode_head(request)))
     assert limits == [pytest.approx(0.1, abs=0.09), 5.0]
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_tokenhub.errors import InvalidRequestError, ServerError
-from langchain_tokenhub.transport import Call
-from langchain_tokenhub.transport.decoding import Inflater, parse, parse_event
+from langchain_tokenhub.transport import Call, iterate_sync
+from langchain_tokenhub.transport.decoding import parse, parse_event, read_body
 
 MIB = 1024 * 1024
 
@@ -66,9 +66,24 @@ def test_one_value_over_several_data_lines_is_one_value():
     assert parse_event(b'{"a":\n1}') == [{"a": 1}]
 
 
+class Body(httpx.AsyncByteStream):
+    """A body that arrives in pieces."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    async def __aiter__(self):
+        for piece in self.pieces:
+            yield piece
+
+
+def inflating(encoding, *pieces):
+    headers = {"content-encoding": encoding}
+    return iterate_sync(read_body(httpx.Response(200, headers=headers, stream=Body(pieces))))
+
+
 def inflated(encoding, *pieces):
-    inflater = Inflater(encoding)
-    return [plain for piece in pieces for plain in inflater.feed(piece)]
+    return list(inflating(encoding, *pieces))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +111,7 @@ def test_a_bomb_comes_in_small_steps():
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip, deflate", "gzip, deflate"])
 def test_an_encoding_nobody_asked_for_is_refused(encoding):
     with pytest.raises(ServerError, match="unrequested encoding"):
-        Inflater(encoding)
+        inflated(encoding)
 
 
 def test_all_members_of_a_gzip_file_are_undone_and_zeros_after_them_are_nothing():
@@ -108,17 +123,15 @@ def test_all_members_of_a_gzip_file_are_undone_and_zeros_after_them_are_nothing(
 
 
 def test_compression_that_is_cut_is_a_cut():
-    inflater = Inflater("gzip")
-    assert list(inflater.feed(gzip.compress(b"hello " * 100)[:-9]))
+    plain = inflating("gzip", gzip.compress(b"hello " * 100)[:-9])
+    assert next(plain)
     with pytest.raises(httpx.RemoteProtocolError, match="middle of its compression"):
-        inflater.end()
+        next(plain)
 
 
 @pytest.mark.parametrize("body", [b"", gzip.compress(b"")], ids=["no byte", "packed"])
 def test_an_empty_body_is_not_cut(body):
-    inflater = Inflater("gzip")
-    assert list(inflater.feed(body)) == []
-    inflater.end()
+    assert inflated("gzip", body) == []
 
 
 def test_broken_compression_is_a_typed_error():
@@ -128,7 +141,7 @@ def test_broken_compression_is_a_typed_error():
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_inflated_or_a_typed_error(data):
-    with contextlib.suppress(ServerError):
+    with contextlib.suppress(ServerError, httpx.RemoteProtocolError):
         inflated("gzip", data)
 
 
@@ -148,7 +161,7 @@ def test_the_bytes_of_a_request_are_made_once():
 @pytest.mark.parametrize("value", [math.nan, object(), {1, 2}])
 def test_what_json_cannot_say_is_refused_before_it_is_sent(value):
     with pytest.raises(InvalidRequestError, match="JSON"):
-        _ = Call(path="/", body={"a": value}).content
+        Call(path="/", body={"a": value})
 
 
 def test_a_path_cannot_change_the_host():

@@ -239,13 +239,13 @@ def test_a_repetition_renews_the_progress_so_that_an_interruption_need_not_wait(
     transport = scripted(answer(status=429), answer())
     seen = []
     transport.runtime.sleep = lambda seconds: _note(seen, send_state)
-    send_state.started = True
+    send_state.is_under_way = True
     ask(transport, "submit", send_state=send_state)
     assert seen == [False]
 
 
 async def _note(seen, send_state):
-    seen.append(send_state.started)
+    seen.append(send_state.is_under_way)
 
 
 # -- answers ----------------------------------------------------------------------------------
@@ -473,13 +473,13 @@ def test_nothing_is_repeated_after_the_first_event():
     assert error.elapsed is not None
 
 
-class Slow(httpx.SyncByteStream):
+class Slow(httpx.AsyncByteStream):
     """Comments, and a clock that goes on between them."""
 
     def __init__(self, pieces, seconds):
         self.pieces, self.seconds, self.runtime = pieces, seconds, None
 
-    def __iter__(self):
+    async def __aiter__(self):
         for piece in self.pieces:
             self.runtime.time += self.seconds
             yield piece

@@ -1,29 +1,35 @@
-"""Send requests through a caller's own client, of httpx or of httpx2.
+"""Send requests through a caller's own client, of httpx or of httpx2, within limits of time.
 
+These libraries limit each read but not their sum, so a response in small pieces might never end.
 Responses and errors are converted to httpx's types; httpx2 is not imported.
 """
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.transport.http.time_limits import (
-    AsyncReader,
-    AsyncTrace,
-    SyncReader,
-    Trace,
-    send_in_time,
-    send_in_time_async,
-)
+from langchain_tokenhub.transport.calls import MAX_TIMEOUT, SendState, SubmitCancelledError
+from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
+from langchain_tokenhub.transport.sync_bridge import start_thread
 
 if TYPE_CHECKING:
     import httpx2
+
+T = TypeVar("T")
+Trace = Callable[[str, dict[str, Any]], None]
+AsyncTrace = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 DEFAULT_TIMEOUT = httpx.Timeout(5.0).as_dict()
 """The default timeout of a client, which is too short for a reasoning model."""
@@ -43,85 +49,52 @@ class CallerClient:
         limits = self._client.timeout.as_dict()
         return None if limits == DEFAULT_TIMEOUT else httpx.Timeout(**limits)
 
-    def _build(self, request: httpx.Request, trace: Callable[..., Any]) -> Any:
-        """Return a request that also has the client's own headers and cookies."""
+    def _start(self, request: httpx.Request, trace: Trace | AsyncTrace) -> Any:
+        """Send a request with the client's own headers and cookies, without following redirects."""
         if self._client.is_closed:
             raise InvalidRequestError(
                 "the HTTP client that was passed is closed",
                 phase="not sent",
                 hint="pass an open one as http_client or http_async_client, or none",
             )
-        return self._client.build_request(
+        own = self._client.build_request(
             request.method,
             str(request.url),
             headers=request.headers.raw,
             content=request.content,
             extensions={"timeout": request.extensions["timeout"], "trace": trace},
         )
+        return self._client.send(own, stream=True, follow_redirects=False)
 
 
 class SyncCallerClient(CallerClient):
     """A caller's sync client."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request without following redirects."""
+        """Send a request."""
         request.extensions["send_state"].mark_handed_over()
-
-        def send(trace: Trace) -> Any:
-            own = self._build(request, trace)
-            return self._client.send(own, stream=True, follow_redirects=False)
-
         with _map_errors():
-            response = send_in_time(send, request)
-
-        async def close() -> None:
-            response.close()
-
-        return _convert(response, SyncReader(response.stream, response.extensions), close)
+            return _convert(send_in_time(partial(self._start, request), request), _SyncBody)
 
 
 class AsyncCallerClient(CallerClient):
     """A caller's async client."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request without following redirects."""
+        """Send a request."""
         request.extensions["send_state"].mark_handed_over()
-
-        async def send(trace: AsyncTrace) -> Any:
-            own = self._build(request, trace)
-            return await self._client.send(own, stream=True, follow_redirects=False)
-
         with _map_errors():
-            response = await send_in_time_async(send, request)
-        return _convert(response, AsyncReader(response.stream), response.aclose)
+            response = await _send_in_time_async(partial(self._start, request), request)
+            return _convert(response, _AsyncBody)
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of a response of the client."""
-
-    def __init__(
-        self, reader: SyncReader | AsyncReader, close: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._reader, self._close = reader, close
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _map_errors():
-            async with aclosing(self._reader.pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-    async def aclose(self) -> None:
-        await self._close()
-
-
-def _convert(
-    response: Any, reader: SyncReader | AsyncReader, close: Callable[[], Awaitable[None]]
-) -> httpx.Response:
+def _convert(response: Any, body_type: type[_SyncBody | _AsyncBody]) -> httpx.Response:
+    body = body_type(response)
     return httpx.Response(
         response.status_code,
         headers=response.headers.raw,
-        stream=_Body(reader, close),
-        extensions={"limit_body": reader.limit_body},
+        stream=body,
+        extensions={"limit_body": body.limit_body},
     )
 
 
@@ -138,3 +111,185 @@ def _map_errors() -> Iterator[None]:
         known = (getattr(httpx, name) for name in names if hasattr(httpx, name))
         kind = next(kind for kind in known if kind is not httpx.HTTPStatusError)
         raise kind(str(error)) from error
+
+
+# -- the head ---------------------------------------------------------------------------------
+
+
+def send_in_time(send: Callable[[Trace], T], request: httpx.Request) -> T:
+    """Return the response of `send`, called on another thread; a late response is closed.
+
+    Raises:
+        httpx.TimeoutException: The request was not sent, or the head not complete, in time.
+    """
+    send_state: SendState = request.extensions["send_state"]
+    until, head_seconds = time.monotonic() + _seconds_to_send(request), _seconds_for_head(request)
+    is_sent, ended, lock = False, Future[T](), threading.Lock()
+
+    def trace(name: str, info: dict[str, Any]) -> None:
+        nonlocal is_sent, until
+        with lock:
+            if ended.cancelled():
+                raise SubmitCancelledError("the request timed out")
+            send_state.note(name, info)
+        if send_state.body_sent and not is_sent:
+            is_sent, until = True, time.monotonic() + _seconds_for_head(request)
+
+    _start_thread(partial(send, trace), ended, lambda response: response.close())
+    try:
+        while not ended.done() and (left := until - time.monotonic()) > 0:
+            wait([ended], min(left, head_seconds))  # `until` is earlier once all is sent
+    finally:
+        with lock:  # from now on the thread begins no request and records nothing
+            ended.cancel()
+    if ended.cancelled():
+        raise _timeout_error(send_state)
+    return ended.result()
+
+
+async def _send_in_time_async(
+    send: Callable[[AsyncTrace], Awaitable[T]], request: httpx.Request
+) -> T:
+    """Return the response of `send`; raise as `send_in_time`."""
+    send_state: SendState = request.extensions["send_state"]
+    is_sent = False
+
+    async def trace(name: str, info: dict[str, Any]) -> None:
+        nonlocal is_sent
+        send_state.note(name, info)
+        if send_state.body_sent and not is_sent:
+            is_sent = True
+            timeout.reschedule(asyncio.get_running_loop().time() + _seconds_for_head(request))
+
+    try:
+        async with asyncio.timeout(_seconds_to_send(request)) as timeout:
+            return await send(trace)
+    except TimeoutError as error:
+        raise _timeout_error(send_state) from error
+
+
+def _start_thread(
+    work: Callable[[], T], ended: Future[T], discard: Callable[[Any], object] = lambda _: None
+) -> None:
+    try:
+        start_thread(work, ended, discard)
+    except RuntimeError as error:  # too many threads, or the interpreter ends
+        raise httpx.PoolTimeout(str(error)) from error
+
+
+def _seconds_to_send(request: httpx.Request) -> float:
+    """Return the seconds to send the request, with those for the head: a trace may be missing."""
+    limits, pieces = request.extensions["timeout"], 1 + len(request.content) // WRITE_SIZE
+    return _seconds_for_head(
+        request, limits["pool"], limits["connect"], *[limits["write"]] * pieces
+    )
+
+
+def _seconds_for_head(request: httpx.Request, *before: float | None) -> float:
+    """Return the seconds for the response's head, and `before` it, up to the call's deadline."""
+    parts = *before, request.extensions.get("head_timeout")
+    total = sum(MAX_TIMEOUT if part is None else part for part in parts)
+    deadline = request.extensions.get("deadline")
+    left = total if deadline is None else deadline - time.monotonic()
+    return min(total, left, threading.TIMEOUT_MAX)
+
+
+def _timeout_error(send_state: SendState) -> httpx.TimeoutException:
+    if send_state.body_sent or not send_state.traced:
+        return httpx.ReadTimeout("the answer's head was not complete in time")
+    if send_state.is_under_way:
+        return httpx.WriteTimeout("the request was not sent in time")
+    return httpx.ConnectTimeout("the connection was not ready in time")
+
+
+# -- the body ---------------------------------------------------------------------------------
+
+
+class _SyncBody(httpx.AsyncByteStream):
+    """A body; once its time is limited, another thread shuts the socket down at the deadline.
+
+    A body without a socket of its own (HTTP/2, a transport that is no network) has no limit here.
+    """
+
+    def __init__(self, response: Any) -> None:
+        self._response, self._socket = response, _own_socket(response.extensions)
+        self._deadline: float | None = None
+        self._is_late, self._ended, self._lock = False, threading.Event(), threading.Lock()
+
+    def limit_body(self, seconds: float) -> None:
+        """Limit the time for the rest of the body, in place of an earlier limit."""
+        is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
+        if is_first and self._socket is not None:
+            _start_thread(partial(self._shut_down_late, self._socket), Future[None]())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _map_errors():
+            try:
+                for piece in self._response.stream:
+                    yield piece
+            except Exception:
+                if not self._is_late:
+                    raise
+            finally:
+                with self._lock:  # from now on another request may use the socket
+                    self._ended.set()
+        if self._is_late:  # the socket's end may look like the body's
+            raise _body_too_late()
+
+    def _shut_down_late(self, own: socket.socket) -> None:
+        while not self._ended.wait((self._deadline or 0.0) - time.monotonic()):
+            with self._lock:
+                if self._ended.is_set() or (self._deadline or 0.0) > time.monotonic():
+                    continue
+                self._is_late = True
+                with suppress(OSError):  # of the base class: TLS may be reading on its thread
+                    socket.socket.shutdown(own, socket.SHUT_RDWR)
+                return
+
+    async def aclose(self) -> None:
+        self._response.close()
+
+
+def _own_socket(extensions: Mapping[str, Any]) -> socket.socket | None:
+    """Return the socket that carries nothing but this response, if there is one."""
+    stream = extensions.get("network_stream")
+    if stream is None or extensions.get("http_version") == b"HTTP/2":
+        return None
+    found = stream.get_extra_info("socket")
+    return found if isinstance(found, socket.socket) else None
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    """A body in an event loop."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._deadline: float | None = None
+
+    def limit_body(self, seconds: float) -> None:
+        """Limit the time for the rest of the body, in place of an earlier limit."""
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = aiter(self._response.stream)
+        try:
+            with _map_errors():
+                while (piece := await self._next(pieces)) is not None:
+                    yield piece
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await anext(pieces, None)
+        except TimeoutError:
+            raise _body_too_late() from None
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _body_too_late() -> httpx.ReadTimeout:
+    return httpx.ReadTimeout("the answer was not complete in time")

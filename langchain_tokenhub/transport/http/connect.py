@@ -9,8 +9,7 @@ import functools
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohappyeyeballs
 
@@ -29,19 +28,30 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """An item of what `getaddrinfo` returns."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What to connect to.
 
     Args:
         host: Name or address of the host.
         port: Its port.
         tls_name: Name that the certificate must have; None for plain text, on loopback only.
+        addresses: The addresses to connect to, if `host` must not be resolved.
     """
 
     host: str
     port: int
     tls_name: str | None
+    addresses: tuple[str, ...] = ()
+
+
+# fmt: off
+_OPTIONS = (
+    ("SOL_SOCKET", "SO_KEEPALIVE", 1), ("IPPROTO_TCP", "TCP_NODELAY", 1),
+    ("IPPROTO_TCP", "TCP_KEEPIDLE", 60), ("IPPROTO_TCP", "TCP_KEEPINTVL", 10),
+    ("IPPROTO_TCP", "TCP_KEEPCNT", 3), ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 120_000),
+)
+# fmt: on
+"""Options that detect a lost peer in a minute or two; not every system has all of them."""
 
 
 def connect_sync(target: Target, timeout: float | None) -> socket.socket:
@@ -54,7 +64,7 @@ def connect_sync(target: Target, timeout: float | None) -> socket.socket:
         TimeoutError: The last address did not accept the connection in time.
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _parse_address(target) or socket.getaddrinfo(
+    addresses = _known_addresses(target) or socket.getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -93,7 +103,7 @@ async def connect_async(target: Target) -> socket.socket:
     Raises:
         OSError: No address accepted the connection, or the host has none.
     """
-    addresses = _parse_address(target) or await asyncio.get_running_loop().getaddrinfo(
+    addresses = _known_addresses(target) or await asyncio.get_running_loop().getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
     if not addresses:
@@ -105,32 +115,25 @@ async def connect_async(target: Target) -> socket.socket:
     )
 
 
-def _parse_address(target: Target) -> Sequence[AddressInfo]:
-    """Return the address if the host is one, without a resolver and a thread."""
+def _known_addresses(target: Target) -> Sequence[AddressInfo]:
+    """Return the given addresses, or the host if it is one, without a resolver and a thread."""
+    parse = functools.partial(
+        socket.getaddrinfo, port=target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    if target.addresses:
+        return [found for address in target.addresses for found in parse(address)]
     with contextlib.suppress(socket.gaierror):
-        return socket.getaddrinfo(
-            target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
+        return parse(target.host)
     return ()
 
 
 def open_socket(address: AddressInfo) -> socket.socket:
     """Return a new socket for `address`, not yet connected."""
     sock = socket.socket(*address[:3])
-    for option in socket_options():
-        sock.setsockopt(*option)
+    for level, name, value in _OPTIONS:
+        if hasattr(socket, name):
+            sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
     return sock
-
-
-@functools.cache
-def socket_options() -> list[tuple[int, int, int]]:
-    """Return options that detect a lost peer in a minute or two, if the system has them."""
-    wanted = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-    known = [(getattr(socket, name, None), value) for name, value in wanted]
-    known.append((getattr(socket, "TCP_USER_TIMEOUT", None), 120_000))
-    tcp = [(socket.IPPROTO_TCP, name, value) for name, value in known if name is not None]
-    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return [nodelay, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp]
 
 
 @contextlib.asynccontextmanager

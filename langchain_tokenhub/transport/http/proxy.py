@@ -1,14 +1,19 @@
-"""The proxy of a request, from the environment and the system's settings."""
+"""The proxy of a request, from the environment and the system's settings, and its tunnel."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import ipaddress
 import os
 import time
 import urllib.request
-from importlib.util import find_spec
 
 import httpx
+
+from langchain_tokenhub.transport.http.connect import Target
+from langchain_tokenhub.transport.http.parser import ResponseParser
+from langchain_tokenhub.transport.http.sockets import Stream, time_left
 
 PROXY_TTL = 30.0
 """Seconds after which the system's settings are read again."""
@@ -23,29 +28,23 @@ _PROXY_VARIABLES = tuple(
 def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     """Return the proxy for `request`.
 
-    A pinned address uses none, nor does plain http: it is for loopback, and a proxy would see the
-    key.
+    A request to given addresses uses none. Nor does plain http: it is for loopback, and a proxy
+    would see the key.
 
     Raises:
         httpx.ProxyError: The proxy cannot be used. The message does not quote its address, which
             may hold a password.
     """
-    if "sni_hostname" in request.extensions or request.url.scheme == "http":
+    if request.extensions.get("addresses") or request.url.scheme == "http":
         return None
     address = proxy_for(request.url.scheme, request.url.raw_host.decode("ascii"))
     if not address:
         return None
     try:
-        proxy = httpx.Proxy(address)
+        return httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):
-        proxy = None
-    if proxy is None:
-        raise httpx.ProxyError(
-            "the proxy in the environment is not of the type http, https or socks5"
-        )
-    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise httpx.ProxyError("a SOCKS proxy needs a package: pip install 'httpx[socks]'")
-    return proxy
+        pass
+    raise httpx.ProxyError("the proxy in the environment is not of the type http, https or socks5")
 
 
 def proxy_for(scheme: str, host: str) -> str | None:
@@ -62,3 +61,94 @@ def _proxy_for(scheme: str, host: str, _variables: tuple[str | None, ...], _: in
     if not proxy or urllib.request.proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+async def open_tunnel(
+    stream_type: type[Stream], proxy: httpx.Proxy, target: Target, limit: float | None
+) -> Stream:
+    """Return a stream to `target` through `proxy`; each of the three steps may take `limit`.
+
+    Raises:
+        httpx.TransportError: A `ProxyError` if the proxy refuses.
+    """
+    url, host = proxy.url, proxy.url.raw_host.decode("ascii")
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme, 1080)
+    tls_name = host if url.scheme == "https" else None
+    stream = await stream_type.open(Target(host, port, tls_name), limit)
+    connect = _connect_http if url.scheme.startswith("http") else _connect_socks
+    try:
+        await connect(_Messages(stream, limit), target, proxy.raw_auth)
+        await stream.start_tls(target.tls_name or target.host, limit)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+class _Messages:
+    """Messages to a proxy and from it, which together may take `limit` seconds."""
+
+    def __init__(self, stream: Stream, limit: float | None) -> None:
+        self._stream, self._received = stream, b""
+        self._until = None if limit is None else time.monotonic() + limit
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(data, time_left(self._until))
+
+    async def read(self) -> bytes:
+        if data := await self._stream.read(time_left(self._until)):
+            return data
+        raise httpx.ProxyError("the proxy closed the connection")
+
+    async def read_exactly(self, size: int) -> bytes:
+        while len(self._received) < size:
+            self._received += await self.read()
+        data, self._received = self._received[:size], self._received[size:]
+        return data
+
+
+async def _connect_http(proxy: _Messages, target: Target, auth: tuple[bytes, bytes] | None) -> None:
+    """Open a tunnel with CONNECT (RFC 9110)."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    head = f"CONNECT {host}:{target.port} HTTP/1.1\r\nHost: {host}:{target.port}\r\n"
+    if auth:
+        head += f"Proxy-Authorization: Basic {base64.b64encode(b':'.join(auth)).decode()}\r\n"
+    await proxy.write(head.encode("ascii") + b"\r\n")
+    parser = ResponseParser()
+    while parser.head is None:
+        parser.feed(await proxy.read())
+    parser.close()
+    if not 200 <= parser.head.status < 300:
+        raise httpx.ProxyError(f"HTTP {parser.head.status}")
+
+
+async def _connect_socks(
+    proxy: _Messages, target: Target, auth: tuple[bytes, bytes] | None
+) -> None:
+    """Open a tunnel with SOCKS 5 (RFC 1928), which resolves the name itself."""
+    user, password = auth or (b"", b"")
+    if max(len(user), len(password)) > 255:
+        raise httpx.ProxyError("SOCKS has at most 255 bytes for a user and for a password")
+    await proxy.write(b"\5\2\0\2" if auth else b"\5\1\0")
+    version, method = await proxy.read_exactly(2)
+    if version != 5:
+        raise httpx.ProxyError("the proxy's answer is not SOCKS")
+    if method == 2:  # RFC 1929
+        await proxy.write(b"\1%c%s%c%s" % (len(user), user, len(password), password))
+        _, method = await proxy.read_exactly(2)
+    if method != 0:
+        raise httpx.ProxyError("the proxy refuses the user and password in its address, or none")
+    await proxy.write(b"\5\1\0" + _socks_address(target.host) + target.port.to_bytes(2))
+    _, status, _, kind = await proxy.read_exactly(4)
+    if status != 0:
+        raise httpx.ProxyError(f"the proxy cannot connect: SOCKS status {status}")
+    size = {1: 4, 4: 16}.get(kind) or (await proxy.read_exactly(1))[0]
+    await proxy.read_exactly(size + 2)
+
+
+def _socks_address(host: str) -> bytes:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return b"\3%c%s" % (len(host), host.encode("ascii"))
+    return (b"\1" if address.version == 4 else b"\4") + address.packed

@@ -14,9 +14,10 @@ import os
 import select
 import socket
 import ssl
+import time
 import weakref
-from collections.abc import Iterator
-from typing import Self, cast
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import ParamSpec, Self, TypeVar, cast
 
 import httpx
 
@@ -30,6 +31,9 @@ from langchain_tokenhub.transport.http.connect import (
     loop_timeout,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 WRITE_SIZE = 256 * 1024
 """Bytes of a large request that are written at once; each has the whole write timeout."""
 _READ_SIZE = 64 * 1024
@@ -41,19 +45,37 @@ class SyncStream:
     """A stream that blocks its thread. Limits are in seconds; None waits without limit."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self._socket: socket.socket | _TLSInTLS = sock
         self._timeout = sock.gettimeout()
         _open_streams[id(self)] = self
 
     @classmethod
     async def open(cls, target: Target, limit: float | None) -> Self:
         """Connect. `httpx.PoolTimeout` means that this machine can open no further connection."""
-        context = None if target.tls_name is None else tls()
+        if target.tls_name is not None:
+            tls()  # fails before it connects
         with _map_errors():
-            sock = connect_sync(target, limit)
-            if context is not None:
-                sock = _start_tls(context, sock, target)
-        return cls(sock)
+            stream = cls(connect_sync(target, limit))
+        if target.tls_name is not None:
+            await stream.start_tls(target.tls_name, stream._timeout)
+        return stream
+
+    async def start_tls(self, name: str, limit: float | None) -> None:
+        """Encrypt what follows; the certificate must be for `name`."""
+        with _map_errors():
+            try:
+                self._set_timeout(limit)
+                match self._socket:
+                    case ssl.SSLSocket() as outer:
+                        self._socket = _TLSInTLS(outer, name)
+                    case socket.socket() as plain:
+                        self._socket = tls().wrap_socket(
+                            plain, server_hostname=name, do_handshake_on_connect=False
+                        )
+                self._socket.do_handshake()
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def is_idle(self) -> bool:
@@ -107,24 +129,36 @@ class AsyncStream(asyncio.Protocol):
 
     @classmethod
     async def open(cls, target: Target, limit: float | None) -> Self:  # noqa: D102
-        loop = asyncio.get_running_loop()
-        stream, name = cls(loop), target.tls_name
-        context = None if name is None else tls()
+        stream = cls(asyncio.get_running_loop())
+        if target.tls_name is not None:
+            tls()
+        async with stream._connecting(limit):
+            stream._socket = sock = await connect_async(target)
+            await stream._loop.create_connection(lambda: stream, sock=sock)
+            if target.tls_name is not None:
+                await stream._encrypt(target.tls_name)
+        return stream
+
+    async def start_tls(self, name: str, limit: float | None) -> None:  # noqa: D102
+        async with self._connecting(limit):
+            await self._encrypt(name)
+
+    @contextlib.asynccontextmanager
+    async def _connecting(self, limit: float | None) -> AsyncIterator[None]:
         with _map_errors():
             try:
                 async with loop_timeout(limit):
-                    stream._socket = sock = await connect_async(target)
-                    await loop.create_connection(
-                        lambda: stream,
-                        sock=sock,
-                        ssl=context,
-                        server_hostname=name,
-                        ssl_handshake_timeout=None if context is None else MAX_TIMEOUT,
-                    )
+                    yield
             except BaseException:
-                stream.close()  # asyncio would wait up to 30 s for the server's close_notify
+                self.close()  # asyncio would wait up to 30 s for the server's close_notify
                 raise
-        return stream
+
+    async def _encrypt(self, name: str) -> None:
+        if self._is_ended or self._transport is None:  # asyncio would not notice it any more
+            raise ConnectionResetError("the server closed the connection")
+        self._transport = await self._loop.start_tls(
+            self._transport, self, tls(), server_hostname=name, ssl_handshake_timeout=MAX_TIMEOUT
+        )
 
     # -- called by the event loop ----------------------------------------------------------
 
@@ -255,6 +289,21 @@ class AsyncStream(asyncio.Protocol):
 
 Stream = SyncStream | AsyncStream
 
+
+def time_left(deadline: float | None, limit: float | None = None) -> float | None:
+    """Return the seconds for the next read or write: `limit`, or until the deadline if less.
+
+    Raises:
+        httpx.ReadTimeout: The deadline has passed.
+    """
+    if deadline is None:
+        return limit
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpx.ReadTimeout("the response was not complete before the deadline")
+    return left if limit is None or left < limit else limit
+
+
 _open_streams: weakref.WeakValueDictionary[int, SyncStream] = weakref.WeakValueDictionary()
 
 
@@ -270,17 +319,38 @@ def reset_after_fork() -> None:
     _open_streams.clear()
 
 
-def _start_tls(context: ssl.SSLContext, sock: socket.socket, target: Target) -> ssl.SSLSocket:
-    with contextlib.closing(sock):  # wrapping detaches it; then this does nothing
-        secure = context.wrap_socket(
-            sock, server_hostname=target.tls_name, do_handshake_on_connect=False
-        )
-    try:
-        secure.do_handshake()
-    except BaseException:
-        secure.close()
-        raise
-    return secure
+class _TLSInTLS:
+    """A TLS socket over another one, as to a proxy that itself uses TLS."""
+
+    def __init__(self, outer: ssl.SSLSocket, name: str) -> None:
+        self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._inner = tls().wrap_bio(self._received, self._to_send, server_hostname=name)
+        self.settimeout, self.fileno, self.close = outer.settimeout, outer.fileno, outer.close
+
+    def do_handshake(self) -> None:
+        self._run(self._inner.do_handshake)
+
+    def sendall(self, data: bytes | memoryview) -> None:
+        self._run(self._inner.write, data)
+
+    def recv(self, size: int) -> bytes:
+        try:
+            return self._run(self._inner.read, size)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""
+
+    def _run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `step` again until it has received what it needs."""
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                try:
+                    return step(*args, **kwargs)
+                finally:
+                    self._outer.sendall(self._to_send.read())
+            if data := self._outer.recv(_READ_SIZE):
+                self._received.write(data)
+            else:
+                self._received.write_eof()
 
 
 @contextlib.contextmanager
@@ -295,7 +365,7 @@ def _map_errors() -> Iterator[None]:
         raise (httpx.PoolTimeout if is_local else httpx.ConnectError)(str(error)) from error
 
 
-def _is_readable(sock: socket.socket) -> bool:
+def _is_readable(sock: socket.socket | _TLSInTLS) -> bool:
     """Return True if data, or the end, has arrived."""
     if hasattr(select, "poll"):  # `select` takes no descriptor above 1023
         poll = select.poll()

@@ -9,7 +9,7 @@ import pytest
 
 from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
 from langchain_tokenhub.transport.error_mapping import phase_of
-from langchain_tokenhub.transport.http.time_limits import send_in_time
+from langchain_tokenhub.transport.http.client import send_in_time
 
 HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
 
@@ -59,7 +59,7 @@ def test_a_request_that_was_left_is_not_begun_any_more():
         send_in_time(library, sent)
     with pytest.raises(SubmitCancelledError):
         library.trace(HEADERS, {})
-    assert not sent.extensions["send_state"].started
+    assert not sent.extensions["send_state"].is_under_way
 
 
 def test_the_time_for_the_head_begins_when_the_request_is_sent():
