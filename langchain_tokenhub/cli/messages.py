@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,9 @@ class _Row:
 def to_chinese(message: str) -> str:
     """Return a message in Chinese, as far as its parts are known."""
     text = _BILINGUAL.sub(r"\1", _mask(message), count=1)
-    return "\n".join(map(_translated, text.split("\n"))).translate(_UNMASKED)
+    with suppress(RecursionError):  # it joins hundreds of parts
+        text = "\n".join(map(_translated, text.split("\n")))
+    return text.translate(_UNMASKED)
 
 
 @functools.lru_cache(maxsize=1024)

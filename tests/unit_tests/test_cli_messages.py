@@ -159,3 +159,8 @@ def test_the_parts_of_a_message_are_translated_too():
 def test_what_the_service_or_a_user_wrote_stays():
     for text in ("HTTP 400 x: not a or b: c; d (e)", "'no such file; the file is empty'", "雨: 雪"):
         assert to_chinese(text) == text
+
+
+def test_a_message_that_joins_many_parts_stays_as_it_is():
+    message = "; ".join(["no file"] * 2000)
+    assert to_chinese(message) == message
