@@ -67,7 +67,7 @@ def trace_headers() -> dict[str, str]:
 
 @contextmanager
 def current_span(
-    name: str, attributes: Mapping[str, Any], *, parent: Callable[[], Context], begun: int
+    name: str, attributes: Mapping[str, Any], *, parent: Callable[[], Context], started_at: int
 ) -> Iterator[Span | None]:
     """Make a span current; None where the program has no OpenTelemetry.
 
@@ -75,7 +75,7 @@ def current_span(
         name: The span's name.
         attributes: What a sampler may read.
         parent: Returns the context of the parent.
-        begun: When it began, in nanoseconds since 1970.
+        started_at: When it began, in nanoseconds since 1970.
     """
     trace = sys.modules.get("opentelemetry.trace")
     span = None
@@ -86,7 +86,7 @@ def current_span(
                 context=parent(),
                 kind=trace.SpanKind.CLIENT,
                 attributes=attributes,
-                start_time=begun,
+                start_time=started_at,
             )
     if trace is None or span is None:
         yield None

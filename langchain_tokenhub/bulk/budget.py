@@ -1,8 +1,8 @@
 """What a run has submitted and what that is estimated to cost, in the ledger's database.
 
 A claim and the price of its submit are written in one transaction, and so are a claim that is
-removed and its refund: the sum counts each submit once, whatever becomes of the processes. No
-prompt and no key is stored. This module needs SQLAlchemy, the extra `bulk`.
+removed and its refund: the sum counts each submit once, whatever becomes of the processes. Neither
+prompts nor API keys are stored. This module needs SQLAlchemy, the extra `bulk`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 MICRO = 1_000_000
 """Amounts are stored in millionths of a yuan."""
-MOST = 2**62
-"""Of an amount: no budget."""
+UNLIMITED = 2**62
+"""Limit, in millionths of a yuan, that stands for no budget."""
 
 Table(
     "tokenhub_runs",
@@ -46,22 +46,22 @@ Table(
     Column("key", Text, primary_key=True),
     Column("error", Text, nullable=False),
 )
-_BEGIN = text("INSERT INTO tokenhub_runs VALUES (:run, 0) ON CONFLICT DO NOTHING")
+_INSERT_RUN = text("INSERT INTO tokenhub_runs VALUES (:run, 0) ON CONFLICT DO NOTHING")
 _SPEND = text(
     "UPDATE tokenhub_runs SET spent = spent + :cny WHERE run = :run AND spent + :cny <= :most"
 )
 _SUBMIT = text("INSERT INTO tokenhub_submits VALUES (:key, :token, :run, :cny)")
 _SUBMITTED = text("SELECT run, cny FROM tokenhub_submits WHERE key = :key AND token = :token")
-_REMOVE = text("DELETE FROM tokenhub_submits WHERE key = :key AND token = :token")
+_DELETE_SUBMIT = text("DELETE FROM tokenhub_submits WHERE key = :key AND token = :token")
 _REFUND = text("UPDATE tokenhub_runs SET spent = spent - :cny WHERE run = :run")
 _SPENT = text("SELECT spent FROM tokenhub_runs WHERE run = :run")
 _KEYS = text("SELECT key FROM tokenhub_submits WHERE run = :run")
 _IS_SUBMITTED = text("SELECT 1 FROM tokenhub_submits WHERE key = :key AND run = :run LIMIT 1")
-_FAIL = text(
+_UPSERT_FAILURE = text(
     "INSERT INTO tokenhub_failures VALUES (:run, :key, :error) "
     "ON CONFLICT (run, key) DO UPDATE SET error = :error"
 )
-_RETRY = text("DELETE FROM tokenhub_failures WHERE run = :run AND key = :key")
+_DELETE_FAILURE = text("DELETE FROM tokenhub_failures WHERE run = :run AND key = :key")
 _FAILURES = text("SELECT key, error FROM tokenhub_failures WHERE run = :run")
 
 
@@ -80,8 +80,7 @@ class RowBackend:
         self, backend: SqlBackend, run: str, key: str, cny: float, budget_cny: float | None
     ) -> None:
         self._backend = backend
-        self._key = key
-        self._most = MOST if budget_cny is None else _micro(budget_cny)
+        self._most = UNLIMITED if budget_cny is None else _micro(budget_cny)
         self._cny = _micro(cny)
         self._values = {"run": run, "key": key, "cny": self._cny, "most": self._most}
         self.get = backend.get
@@ -94,7 +93,7 @@ class RowBackend:
             BudgetExceededError: The budget does not allow the claim that `new` adds.
         """
 
-        def settle(connection: Connection) -> None:
+        def update_budget(connection: Connection) -> None:
             before, after = _tokens(old), _tokens(new)
             for token in after.keys() - before:
                 self._spend(connection, token)
@@ -103,7 +102,7 @@ class RowBackend:
                 for token in before.keys() - after:
                     _refund(connection, key, token)
 
-        return self._backend.replace(key, old, new, links, settle)
+        return self._backend.replace(key, old, new, links, update_budget)
 
     def _spend(self, connection: Connection, token: str) -> None:
         values = {**self._values, "token": token}
@@ -116,14 +115,14 @@ class RowBackend:
                 hint="raise the budget and run again",
             )
         connection.execute(_SUBMIT, values)
-        connection.execute(_RETRY, values)
+        connection.execute(_DELETE_FAILURE, values)
 
 
 def _refund(connection: Connection, key: str, token: str) -> None:
-    """Take back what a submit cost that was refused, or whose job failed."""
+    """Subtract the price of a submit that was refused, or whose job failed."""
     values = {"key": key, "token": token}
     if (row := connection.execute(_SUBMITTED, values).first()) is not None:
-        connection.execute(_REMOVE, values)
+        connection.execute(_DELETE_SUBMIT, values)
         connection.execute(_REFUND, {"run": row.run, "cny": row.cny})
 
 
@@ -154,7 +153,7 @@ class Budget:
         """Return the calls that the run has submitted, and those that failed, with the error."""
 
         def work(connection: Connection) -> tuple[set[str], dict[str, str]]:
-            connection.execute(_BEGIN, self._run)
+            connection.execute(_INSERT_RUN, self._run)
             failures = connection.execute(_FAILURES, self._run)
             return set(connection.scalars(_KEYS, self._run)), {f.key: f.error for f in failures}
 
@@ -164,13 +163,13 @@ class Budget:
         """Read what is spent."""
         await self._do(lambda _: None)
 
-    async def settle(self, key: str, error: str | None = None) -> bool:
-        """Return True if the run has paid for a call; record an error not to be repeated."""
+    async def record_end(self, key: str, error: str | None = None) -> bool:
+        """Record a call's error, if it is final; return True if the run has paid for the call."""
         values = {**self._run, "key": key, "error": error}
 
         def work(connection: Connection) -> bool:
             if error is not None:
-                connection.execute(_FAIL, values)
+                connection.execute(_UPSERT_FAILURE, values)
             return connection.scalar(_IS_SUBMITTED, values) is not None
 
         return await self._do(work)

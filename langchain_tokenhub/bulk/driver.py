@@ -1,8 +1,9 @@
-"""Drives a run: the one place that decides which row runs when, with which key, and for how much.
+"""Drives a run: the one place that decides which row runs when, and with which key.
 
 A row waits for the rows that it needs; then its key is computed and its record is read. A row that
 has a job is collected with the account that submitted it. The others run on any account that has
-room for their model, and after their estimate was reserved.
+room for their model. The executor reserves a row's estimate when it claims the call; a row that
+exceeds the budget is queued again after a refund.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from langchain_tokenhub.bulk.executors import (
     Result,
     Task,
     ToolSettings,
-    missing_key,
+    missing_key_error,
     tool_for,
 )
 from langchain_tokenhub.bulk.manifest import refuse
@@ -59,14 +60,14 @@ from langchain_tokenhub.transport import AsyncRuntime
 logger = logging.getLogger("langchain_tokenhub.bulk")
 
 PAUSES = (5.0, 20.0, 60.0)
-"""Seconds before a row with a passing trouble is repeated."""
-LOOKED_UP = 500
-"""Records that are read at one time."""
+"""Seconds before a row with a temporary error is repeated."""
+LOOKUP_BATCH_SIZE = 500
+"""Records that are read at once."""
 RUN_FILE = ".tokenhub-run"
 """Holds the run's id, which its submits are recorded under."""
-_CLOSING = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
+_ACCOUNT_ERRORS = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 """Errors after which an account gets no further row of a model."""
-_LOST = (JobNotFoundError, ResultExpiredError)
+_LOST_JOB_ERRORS = (JobNotFoundError, ResultExpiredError)
 """Errors of a job that was paid for and cannot be collected any more."""
 _Prepared: TypeAlias = tuple[Task, Entry | None] | TokenHubError
 _End: TypeAlias = tuple[Result, Entry | None]
@@ -80,7 +81,7 @@ class Driver:
 
     Args:
         rows: The rows, checked.
-        options: How; see `RunOptions`.
+        options: Options of the run; see `RunOptions`.
         tools: How tools are made.
         accounts: The keys.
         executor: Runs the rows.
@@ -130,13 +131,18 @@ class Driver:
         """Run all rows; `emit` gets each outcome.
 
         Raises:
-            InvalidRequestError: Rows are wrong, or the ledger cannot be used; nothing was sent.
+            InvalidRequestError: Rows are wrong (nothing was sent), or the ledger cannot be used
+                (jobs may have been submitted; run again).
         """
         self._emit = emit
         try:
             await self._open()
             await self._check()
-            await self._go()
+            try:
+                await self._run_all()
+            except InvalidRequestError as error:
+                error.phase = None  # jobs may have been submitted
+                raise
             self._end_rest()
         finally:
             await self._close()
@@ -160,7 +166,7 @@ class Driver:
         self.counts.spent = self._budget.spent
 
     async def _check(self) -> None:
-        """Read the files of all rows, and put those in line that need no other row."""
+        """Read the files of all rows, and queue those that need no other row."""
         faults: list[str] = []
         ready: list[tuple[Row, Task, TokenHubError | None]] = []
         for row in self.rows.values():
@@ -170,8 +176,8 @@ class Driver:
                 except TokenHubError as error:
                     faults.append(f"{row.place}: {error.message}")
         found: dict[str, Entry] = {}
-        for first in range(0, len(ready), LOOKED_UP):
-            keys = [task.key for _, task, _ in ready[first : first + LOOKED_UP]]
+        for first in range(0, len(ready), LOOKUP_BATCH_SIZE):
+            keys = [task.key for _, task, _ in ready[first : first + LOOKUP_BATCH_SIZE]]
             found |= await self._ledger.look_all(keys)
         for row, task, problem in ready:
             if problem and task.key not in found:
@@ -180,7 +186,7 @@ class Driver:
         for _, task, _ in ready:
             self._place(task, found.get(task.key))
 
-    async def _go(self) -> None:
+    async def _run_all(self) -> None:
         self._start()
         while self._tasks or not self._changes.empty():
             try:
@@ -246,14 +252,14 @@ class Driver:
             return error
         return problem if problem and entry is None else (task, entry)
 
-    def _prepared(self, row: Row, found: _Prepared) -> None:
+    def _on_prepared(self, row: Row, found: _Prepared) -> None:
         if isinstance(found, TokenHubError):
             self._end(row.id, "failed", found)
         else:
             self._place(*found)
 
     def _place(self, task: Task, entry: Entry | None) -> None:
-        """End a row that has ended before, or put it in line."""
+        """Report a row that ended before, or queue it."""
         job = entry.job if entry else None
         failed = self._failures.get(task.key)
         if job and is_saved(job):
@@ -262,24 +268,24 @@ class Driver:
             error = _failed_before(failed, job)
             self._end(task.id, "failed", error, self._cny(task), is_new=False)
         elif entry is None or self._is_submitted_again(task, entry):
-            replaced = entry.token if entry else None
-            self._line(replace(task, again=bool(entry), replaced=replaced))
+            replaced_token = entry.token if entry else None
+            self._enqueue(replace(task, again=bool(entry), replaced_token=replaced_token))
         elif entry.account not in self._accounts.hashes:
-            self._end(task.id, "failed", missing_key(entry.account, entry.job))
+            self._end(task.id, "failed", missing_key_error(entry.account, entry.job))
         else:
-            self._line(replace(task, account=entry.account))
+            self._enqueue(replace(task, account=entry.account))
 
-    def _line(self, task: Task) -> None:
+    def _enqueue(self, task: Task) -> None:
         self._queues.setdefault((task.account, task.model), deque()).append(task)
 
     def _is_submitted_again(self, task: Task, entry: Entry) -> bool:
         if entry.job is None:
             return self._options.get("again") == "unknown" and entry.is_abandoned
-        lost = {error.__name__ for error in _LOST}
+        lost = {error.__name__ for error in _LOST_JOB_ERRORS}
         return self._failures.get(task.key) in lost
 
     def _cny(self, task: Task) -> float | None:
-        """Return the estimate of a row, or 0 if this run did not submit it."""
+        """Return the estimate of a row, or 0 if no run in this folder submitted it."""
         return self.rows[task.id].cny if task.key in self._submitted else 0.0
 
     # --- rows that run ------------------------------------------------------------------------
@@ -291,8 +297,8 @@ class Driver:
                 while (task := self._next(account, model)) is not None:
                     self._running[account, model] += 1
                     self.counts.running += 1
-                    ended = functools.partial(self._ended, task, account)
-                    self._spawn(self._run(task, account), ended)
+                    then = functools.partial(self._on_task_end, task, account)
+                    self._spawn(self._run(task, account), then)
         self._end_closed()
 
     def _next(self, account: str, model: str) -> Task | None:
@@ -308,7 +314,7 @@ class Driver:
         return self._in_flight or self.rows[task.id].facts.max_in_flight
 
     def _end_closed(self) -> None:
-        """Fail the rows that no account takes any more."""
+        """Fail the rows whose model is closed on every account."""
         for (account, model), queue in self._queues.items():
             accounts = [account] if account else self._accounts.hashes
             closed = [self._closed[one, model] for one in accounts if (one, model) in self._closed]
@@ -316,40 +322,40 @@ class Driver:
                 self._end(queue.popleft().id, "failed", closed[0])
 
     def _spawn(self, work: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
-        def ended(task: asyncio.Task[Any]) -> None:
+        def on_end(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
             if not task.cancelled():
                 self._changes.put_nowait(lambda: then(task.result()))
 
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(ended)
+        task.add_done_callback(on_end)
 
     async def _run(self, task: Task, account: str) -> _End:
         """Run a row, and record what it cost and an error that is not to be repeated."""
         result = await self._run_repeatedly(replace(task, account=account))
         error = result if isinstance(result, TokenHubError) else None
-        if error is None and task.account:  # an earlier run submitted it
+        if error is None and task.account:  # an earlier invocation submitted it
             return result, None
         record = await self._ledger.record(task.key) if error else ()
-        is_final = isinstance(error, _LOST) if record else _is_final(error)
+        is_final = isinstance(error, _LOST_JOB_ERRORS) if record else _is_final(error)
         name = type(error).__name__ if is_final else None
-        change = set.add if await self._budget.settle(task.key, name) else set.discard
+        change = set.add if await self._budget.record_end(task.key, name) else set.discard
         change(self._submitted, task.key)
         return result, next(iter(record), None)
 
     async def _run_repeatedly(self, task: Task) -> Result:
-        """Run a row, and repeat it after a passing trouble: a ledger pays it once."""
+        """Run a row, and repeat it after a temporary error; with the ledger it is paid once."""
         for pause in PAUSES:
             result = await self._executor.run(task)
-            if not _is_passing(result):
+            if not _is_temporary(result):
                 return result
             logger.info("row %s is repeated in %g s", task.id, pause)
             await asyncio.sleep(pause)
             task = replace(task, again=task.again and result.job is None)
         return await self._executor.run(task)
 
-    def _ended(self, task: Task, account: str, end: _End) -> None:
+    def _on_task_end(self, task: Task, account: str, end: _End) -> None:
         self._running[account, task.model] -= 1
         self.counts.running -= 1
         match end:
@@ -362,14 +368,16 @@ class Driver:
             case _, Entry() as entry if _is_other(entry, account):
                 self._place(replace(task, again=False), entry)
             case TokenHubError() as error, entry:
-                self._failed(task, account, error, entry)
+                self._handle_failure(task, account, error, entry)
 
-    def _failed(self, task: Task, account: str, error: TokenHubError, entry: Entry | None) -> None:
-        if entry is None:  # money may have come back
+    def _handle_failure(
+        self, task: Task, account: str, error: TokenHubError, entry: Entry | None
+    ) -> None:
+        if entry is None:  # a refund may allow these rows
             for waiting, _ in self._over_budget:
-                self._line(waiting)
+                self._enqueue(waiting)
             self._over_budget.clear()
-        if entry is None and isinstance(error, _CLOSING):
+        if entry is None and isinstance(error, _ACCOUNT_ERRORS):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)
             return
@@ -409,9 +417,9 @@ class Driver:
         if result is not None and users:
             self._results[row_id] = result
         for row in users:
-            self._source_ended(row, row_id, is_done=result is not None)
+            self._on_source_end(row, row_id, is_done=result is not None)
 
-    def _source_ended(self, row: Row, source: str, *, is_done: bool) -> None:
+    def _on_source_end(self, row: Row, source: str, *, is_done: bool) -> None:
         missing = self._missing.get(row.id)
         if missing is None:  # it was skipped
             return
@@ -421,7 +429,7 @@ class Driver:
             error = _not_submitted(f"it needs row {source!r}, which is not done")
             self._changes.put_nowait(lambda: self._end(row.id, "skipped", error))
         elif not missing:
-            self._spawn(self._prepare(row), functools.partial(self._prepared, row))
+            self._spawn(self._prepare(row), functools.partial(self._on_prepared, row))
 
 
 def run_id(out: Path) -> str:
@@ -454,17 +462,17 @@ def is_saved(job: Job) -> bool:
     )
 
 
-def _is_passing(result: Result) -> bool:
+def _is_temporary(result: Result) -> bool:
     if isinstance(result, MediaResult):
         return any(file.path is None and file.url for file in result.files)
     return isinstance(result, RETRYABLE) and not isinstance(result, RuntimeError)
 
 
 def _is_final(error: TokenHubError | None) -> bool:
-    """Return True if the next run would fare no better."""
-    if error is None or isinstance(error, _CLOSING):
+    """Return True if the row would fail again in the next run."""
+    if error is None or isinstance(error, _ACCOUNT_ERRORS):
         return False
-    return error.phase != "not sent" and not _is_passing(error)
+    return error.phase != "not sent" and not _is_temporary(error)
 
 
 def _is_other(entry: Entry, account: str) -> bool:
@@ -474,7 +482,7 @@ def _is_other(entry: Entry, account: str) -> bool:
 
 def _failed_before(name: str, job: Job | None) -> TokenHubError:
     return CLASSES.get(name, TokenHubError)(
-        "it failed in an earlier run",
+        "it failed before",
         job=job,
         hint="the report says why; --retry-failed (retry_failed=True) runs it again",
     )

@@ -4,7 +4,7 @@ An executor gets a `Task`, which is plain data without a key, and returns a `Med
 `TokenHubError`. It calls the model's tool once: submit, wait and save are the tool's, and the
 ledger in `ToolSettings` makes a repeated task resume its job. So an executor may run a task again
 after a worker died. It finds the key by `Task.account` among the keys of its own machine
-(`Accounts.from_environment`).
+(`Accounts.load`).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Task:
         kind: The model's kind.
         params: Parameters; results of other rows are dumped.
         extra: Fields for the body, unchecked.
-        account: Hash of the key that pays; empty while any may.
+        account: Hash of the API key to submit with; empty if any may be used.
         again: Whether to submit although the ledger has an entry.
-        replaced: That entry's token; where it has another by then, nothing is submitted.
-        run: Id of the run that pays.
+        replaced_token: That entry's token; where it has another by then, nothing is submitted.
+        run: Id of the run to charge.
         cny: Estimated price of a submit.
         budget_cny: CNY that the run may spend; None is any amount.
     """
@@ -69,7 +69,7 @@ class Task:
     extra: Mapping[str, Any] | None
     account: str = ""
     again: bool = False
-    replaced: str | None = None
+    replaced_token: str | None = None
     run: str = ""
     cny: float = 0.0
     budget_cny: float | None = None
@@ -80,7 +80,11 @@ class Executor(Protocol):
     """Runs tasks, many at one time."""
 
     async def open(self) -> None:
-        """Prepare to run tasks; raise if that cannot be."""
+        """Prepare to run tasks.
+
+        Raises:
+            InvalidRequestError: Tasks cannot be run.
+        """
         ...
 
     async def run(self, task: Task) -> Result:
@@ -114,6 +118,9 @@ class Accounts:
 
     Args:
         keys: The keys; blank ones are left out.
+
+    Raises:
+        AuthenticationError: There is no key.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -127,11 +134,12 @@ class Accounts:
             )
 
     @classmethod
-    def from_environment(cls, keys_file: Path | None = None) -> Accounts:
+    def load(cls, keys_file: Path | None = None) -> Accounts:
         """Return the accounts of a file with one key per line, else those of the environment.
 
         Raises:
             OSError: The file cannot be read.
+            AuthenticationError: No key is found.
         """
         if keys_file is not None:
             lines = keys_file.read_text("utf-8-sig", errors="replace").splitlines()
@@ -142,7 +150,7 @@ class Accounts:
 
     @property
     def hashes(self) -> list[str]:
-        """The accounts."""
+        """The hashes of the keys, in the given order."""
         return list(self._keys)
 
     def key(self, account: str) -> SecretStr:
@@ -153,10 +161,10 @@ class Accounts:
         """
         if (key := self._keys.get(account)) is not None:
             return key
-        raise missing_key(account)
+        raise missing_key_error(account)
 
 
-def missing_key(account: str, job: JobRef | None = None) -> AuthenticationError:
+def missing_key_error(account: str, job: JobRef | None = None) -> AuthenticationError:
     """Return the error for a row that was submitted with a key that is not given."""
     return AuthenticationError(
         f"the key of account {account[:8]} is not given",
@@ -179,11 +187,11 @@ def tool_for(
     try:
         return TOOLS[kind](model=model, **fields)
     except ValidationError as problem:
-        raise wrong_option(problem) from None
+        raise option_error(problem) from None
 
 
-def wrong_option(problem: ValidationError) -> InvalidRequestError:
-    """Return the error for an option that cannot be; its value, perhaps a key, is not quoted."""
+def option_error(problem: ValidationError) -> InvalidRequestError:
+    """Return the error for an invalid option; its value, perhaps a key, is not quoted."""
     first = problem.errors(include_input=False, include_url=False)[0]
     return InvalidRequestError(f"{first['loc'][0]}: {first['msg']}", phase="not sent")
 
@@ -198,7 +206,7 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 phase="not sent",
                 hint="nothing was sent or charged; run again",
             )
-        request = replace(request, again=task.again, replaced=task.replaced)
+        request = replace(request, again=task.again, replaced_token=task.replaced_token)
         return await tool._run_row(request, _backend(tool, task))
     except TokenHubError as error:
         return error

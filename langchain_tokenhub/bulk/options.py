@@ -17,7 +17,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from langchain_tokenhub.bulk.executors import Accounts, Executor, wrong_option
+from langchain_tokenhub.bulk.executors import Accounts, Executor, option_error
 from langchain_tokenhub.bulk.plan import Cny, Prices
 from langchain_tokenhub.catalogue import SiteName
 from langchain_tokenhub.errors import InvalidRequestError
@@ -79,7 +79,7 @@ def checked_options(options: RunOptions) -> RunOptions:
     try:
         return TypeAdapter(RunOptions).validate_python(options)
     except ValidationError as problem:
-        raise wrong_option(problem) from None
+        raise option_error(problem) from None
 
 
 def accounts_of(options: RunOptions) -> Accounts:
@@ -88,7 +88,7 @@ def accounts_of(options: RunOptions) -> Accounts:
     if keys is not None:
         return Accounts(key if isinstance(key, str) else key.get_secret_value() for key in keys)
     try:
-        return Accounts.from_environment(file)
+        return Accounts.load(file)
     except OSError as problem:
         reason = f"keys_file: {str(file)!r}: {problem.strerror}"
     raise InvalidRequestError(reason, phase="not sent")

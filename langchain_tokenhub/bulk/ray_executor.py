@@ -169,7 +169,7 @@ async def _run(task: Task, settings: ToolSettings, keys_file: Path | None) -> Re
     if not is_shared and task.params.get("rsp_img_type") == "base64":
         return _refused("rsp_img_type='base64' needs the folder `out`", "share it")
     try:
-        accounts = Accounts.from_environment(keys_file)
+        accounts = Accounts.load(keys_file)
         tool = tool_for(settings, accounts, task.account, task.model, task.kind)
     except OSError as problem:
         return _refused(f"{keys_file}: {problem.strerror}", "put the keys there")

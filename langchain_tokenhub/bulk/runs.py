@@ -26,7 +26,7 @@ from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
-from langchain_tokenhub.transport.sync_bridge import start_thread
+from langchain_tokenhub.transport.sync_bridge import run_on_thread
 
 if TYPE_CHECKING:
     from langchain_tokenhub.bulk.driver import Driver
@@ -133,11 +133,11 @@ class AsyncRun(Counts):
 
 
 async def _outcomes(driver: Driver) -> AsyncGenerator[Outcome, None]:
-    ended: asyncio.Queue[Outcome | None] = asyncio.Queue()
-    task = asyncio.create_task(driver.run(ended.put_nowait))
-    task.add_done_callback(lambda _: ended.put_nowait(None))
+    outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+    task = asyncio.create_task(driver.run(outcomes.put_nowait))
+    task.add_done_callback(lambda _: outcomes.put_nowait(None))
     try:
-        while (outcome := await ended.get()) is not None:
+        while (outcome := await outcomes.get()) is not None:
             yield outcome
         await task
     finally:
@@ -169,7 +169,7 @@ class Run(Counts):
 def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
     outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
     cancel: Future[Callable[[], object]] = Future()
-    ended: Future[None] = Future()
+    future: Future[None] = Future()
 
     async def work() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -177,17 +177,17 @@ def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
         cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
         await driver.run(outcomes.put)
 
-    ended.add_done_callback(lambda _: outcomes.put(None))
-    start_thread(lambda: asyncio.run(work()), ended)
+    future.add_done_callback(lambda _: outcomes.put(None))
+    run_on_thread(lambda: asyncio.run(work()), future)
     try:
         while (outcome := _next(outcomes)) is not None:
             yield outcome
     finally:
-        if not ended.done():
+        if not future.done():
             with suppress(RuntimeError):  # the loop has just ended
                 cancel.result()()
-            concurrent.futures.wait([ended], INTERRUPT_GRACE + 2)
-    ended.result()
+            concurrent.futures.wait([future], INTERRUPT_GRACE + 2)
+    future.result()
 
 
 def _next(outcomes: SimpleQueue[Outcome | None]) -> Outcome | None:

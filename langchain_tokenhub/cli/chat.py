@@ -15,7 +15,7 @@ from langchain_tokenhub.cli.console import Console, Translator, join_words, read
 from langchain_tokenhub.cli.exit_codes import UsageError, report_error
 from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
 from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.files import HEAD, MEDIA_TYPES, media_type_of
+from langchain_tokenhub.jobs.files import HEAD, MEDIA_TYPES, file_type_of
 
 MODEL = os.environ.get("TOKENHUB_MODEL") or "hy3"
 """Default model."""
@@ -158,7 +158,7 @@ def _image_block(source: str) -> dict[str, Any]:
     if source.startswith(("http://", "https://", "data:")):
         return {"type": "image", "url": source}
     data = Path(source).expanduser().read_bytes()
-    mime_type = MEDIA_TYPES.get(media_type_of(data[:HEAD]) or "", "application/octet-stream")
+    mime_type = MEDIA_TYPES.get(file_type_of(data[:HEAD]) or "", "application/octet-stream")
     return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": mime_type}
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 _QUOTED = re.compile(r"""(?<![\w'"])(['"])(?:\\.|(?!\1)[^\\\n])*\1(?![\w'"])""")
 """A value in quotes."""
-_MASKED = {ord(char): 0xE000 + number for number, char in enumerate(" ;:,.(")}
+_MASK = {ord(char): 0xE000 + number for number, char in enumerate(" ;:,.(")}
 """Characters of quoted values that must not be read as punctuation of a message."""
-_UNMASKED = {private: char for char, private in _MASKED.items()}
+_UNMASK = {private: char for char, private in _MASK.items()}
 _BILINGUAL = re.compile(
     r"(.*?\bHTTP \d+ [^\s:]+: |)[^\n]*? / (?=[^\n/]*[\u3400-\u9fff])", re.DOTALL
 )
@@ -24,7 +24,7 @@ _LETTERS = re.compile("[A-Za-z]")
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Template:
     """A message whose values are left open."""
 
     literals: tuple[str, ...]
@@ -38,7 +38,7 @@ class _Row:
         found = self.pattern.fullmatch(text)
         return found and found.groups()
 
-    def filled(self, values: list[str]) -> str:
+    def fill(self, values: list[str]) -> str:
         """Return the Chinese text with `values`."""
         following = iter(values)
 
@@ -54,41 +54,41 @@ class _Row:
 def to_chinese(message: str) -> str:
     """Return a message in Chinese, as far as its parts are known."""
     text = _BILINGUAL.sub(r"\1", _mask(message), count=1)
-    with suppress(RecursionError):  # it joins hundreds of parts
-        text = "\n".join(map(_translated, text.split("\n")))
-    return text.translate(_UNMASKED)
+    with suppress(RecursionError):  # a message of hundreds of parts recurses too deeply
+        text = "\n".join(map(_translate, text.split("\n")))
+    return text.translate(_UNMASK)
 
 
 @functools.lru_cache(maxsize=1024)
-def _translated(text: str) -> str:
-    """Return the reading of `text` that leaves the fewest letters untranslated."""
+def _translate(text: str) -> str:
+    """Return the translation of `text` that leaves the fewest letters untranslated."""
     best, fewest = text, len(_LETTERS.findall(text))
-    for row in _rows():
-        if (values := row.values_in(text)) is None:
+    for template in _templates():
+        if (values := template.values_in(text)) is None:
             continue
-        parts = [_translated(value) for value in values]
+        parts = [_translate(value) for value in values]
         left = sum(len(_LETTERS.findall(part)) for part in parts)
         if left < fewest:
-            best, fewest = row.filled(parts), left
+            best, fewest = template.fill(parts), left
     return best
 
 
 @functools.cache
-def _rows() -> list[_Row]:
+def _templates() -> list[_Template]:
     """Return the ways to join messages, then the messages, the most exact first."""
     table = tomllib.loads(Path(__file__).with_name("messages_zh.toml").read_text("utf-8"))
-    joins = [_row(*texts) for texts in table.pop("joins").items()]
-    rows = [_row(*texts) for part in table.values() for texts in part.items()]
-    return joins + sorted(rows, key=lambda row: -sum(map(len, row.literals)))
+    joins = [_make_template(*texts) for texts in table.pop("joins").items()]
+    templates = [_make_template(*texts) for part in table.values() for texts in part.items()]
+    return joins + sorted(templates, key=lambda template: -sum(map(len, template.literals)))
 
 
-def _row(english: str, chinese: str) -> _Row:
+def _make_template(english: str, chinese: str) -> _Template:
     literals = _mask(english).split("{}")
-    # "or" and "to" occur between any other words
+    # a text as short as "or" would match inside any message
     slot = r"(\S*?)" if 0 < len(_LETTERS.findall(english)) < 4 else "(.*?)"
     pattern = re.compile(slot.join(map(re.escape, literals)))
-    return _Row(tuple(filter(None, literals)), pattern, _mask(chinese))
+    return _Template(tuple(filter(None, literals)), pattern, _mask(chinese))
 
 
 def _mask(text: str) -> str:
-    return _QUOTED.sub(lambda found: found.group().translate(_MASKED), text)
+    return _QUOTED.sub(lambda found: found.group().translate(_MASK), text)

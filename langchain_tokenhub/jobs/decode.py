@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import Fault, clean, fault_in
-from langchain_tokenhub.jobs.files import TYPES, media_type_of
+from langchain_tokenhub.jobs.files import TYPES, file_type_of
 from langchain_tokenhub.jobs.models import ENDED, Job, JobFault, MediaFile, Status
 from langchain_tokenhub.transport import Answer
 
@@ -241,7 +241,7 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
     declared = (_text(entry.get("type")) or "").lower().lstrip(".")
     suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
     known = next((name for name in (declared, suffix) if name in TYPES), None)
-    found = media_type_of(data) if data else None
+    found = file_type_of(data) if data else None
     return known or found or _DEFAULT_TYPES[facts.kind]
 
 

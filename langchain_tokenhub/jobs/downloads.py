@@ -28,9 +28,9 @@ from langchain_tokenhub.jobs.files import (
     TAIL,
     VIDEOS,
     create_part,
+    file_type_of,
     is_error_page,
     is_truncated,
-    media_type_of,
     move_to_free_name,
     unpack,
 )
@@ -116,7 +116,7 @@ async def save(
     part = await runtime.blocking(create_part, folder, stem)
     try:
         head = await _fill(runtime, source, part)
-        suffix = _suffix(source.type, media_type_of(head))
+        suffix = _suffix(source.type, file_type_of(head))
         path = await runtime.blocking(move_to_free_name, part, suffix)
     except BaseException:
         part.unlink(missing_ok=True)

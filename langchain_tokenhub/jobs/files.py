@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from langchain_tokenhub.errors import InvalidRequestError
 
 MAX_NAME_BYTES = 80
-"""Bytes of a stem. Linux allows 255 bytes a name, eCryptfs 143; suffix and number are added."""
+"""Bytes of the prompt in a stem, to which `_`, `-`, 12 characters of the job id, a number and the
+suffix may be added. Linux allows 255 bytes a name, eCryptfs 143."""
 MAX_UNPACKED_FILES = 1000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 MAX_GROWTH = 200
@@ -143,7 +144,7 @@ def unpack(archive: Path) -> tuple[Path, list[str]]:
     folder = _new_folder(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            return folder, _extract_all(opened, folder, _budget(archive, opened))
+            return folder, _extract_all(opened, folder, _max_unpacked_bytes(archive, opened))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -158,7 +159,7 @@ def _new_folder(archive: Path) -> Path:
     raise FileExistsError(f"no free name next to {archive.name!r}")
 
 
-def _budget(archive: Path, opened: zipfile.ZipFile) -> int:
+def _max_unpacked_bytes(archive: Path, opened: zipfile.ZipFile) -> int:
     """Return the number of bytes that may be unpacked."""
     if len(opened.infolist()) > MAX_UNPACKED_FILES:
         raise InvalidRequestError(f"the archive holds more than {MAX_UNPACKED_FILES} files")
@@ -231,7 +232,7 @@ TYPES = IMAGES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
 """File types of results and inputs."""
 
 HEAD = 64
-"""Bytes that `media_type_of` needs."""
+"""Bytes that `file_type_of` needs."""
 TAIL = 1024
 """Bytes that `is_truncated` needs: an archive may end with a comment."""
 
@@ -260,7 +261,7 @@ _KNOWN_BY_MAGIC = frozenset({"jpeg", *(name for _, _, name in _MAGIC)})
 _ENDS = {"png": b"IEND", "jpg": b"\xff\xd9", "zip": b"PK\x05\x06"}
 
 
-def media_type_of(head: bytes) -> str | None:
+def file_type_of(head: bytes) -> str | None:
     """Return the type of a file that begins with `head`, or None if it is unknown."""
     return next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
 
@@ -275,7 +276,7 @@ def is_error_page(head: bytes, declared: str) -> bool:
 
 def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
     """Return True if the end of a file is missing, as far as its format shows it."""
-    match media_type_of(head):
+    match file_type_of(head):
         case "glb":
             return size < int.from_bytes(head[8:12], "little")
         case str() as name if name in _ENDS:
@@ -287,7 +288,7 @@ def is_truncated(head: bytes, tail: bytes, size: int) -> bool:
 def image_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height in pixels for formats with a simple header, else None."""
     try:
-        match media_type_of(data[:HEAD]):
+        match file_type_of(data[:HEAD]):
             case "png":
                 return struct.unpack(">II", data[16:24])
             case "gif":

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
 from langchain_tokenhub.jobs.downloads import is_link_expired
-from langchain_tokenhub.jobs.files import HEAD, IMAGES, image_size, media_type_of
+from langchain_tokenhub.jobs.files import HEAD, IMAGES, file_type_of, image_size
 from langchain_tokenhub.jobs.history import JobHistory, source_of
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.params import (
@@ -413,7 +413,7 @@ def check(where: str, file: _File, field: FileField) -> None:
 def _fault_of(data: bytes, field: FileField) -> str | None:
     size, encoded = len(data), (len(data) + 2) // 3 * 4
     most, most_encoded = field.max_bytes_url, field.max_bytes_base64
-    found = media_type_of(data[:HEAD])
+    found = file_type_of(data[:HEAD])
     if not data:
         return "the file is empty"
     if field.shape == "url" and field.base64_field is None:

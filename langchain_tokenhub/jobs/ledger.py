@@ -97,12 +97,12 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _with_claim(record: Record, claim: Entry, replaced: str | None) -> Record:
+def _with_claim(record: Record, claim: Entry, replaced_token: str | None) -> Record:
     """Return a record with a claim, or the same if another call is in its way."""
     if not record:
         return (claim,)
     is_pending = any(entry.is_pending and not entry.is_abandoned for entry in record)
-    is_taken = replaced is not None and (is_pending or record[0].token != replaced)
+    is_taken = replaced_token is not None and (is_pending or record[0].token != replaced_token)
     return (*record, claim) if claim.again and not is_taken else record
 
 
@@ -182,11 +182,11 @@ class Ledger:
                 is accepted.
         """
         entry = self._entry(key, request, again=again)
-        replaced = request.replaced if request else None
+        replaced_token = request.replaced_token if request else None
         is_interrupted, is_claimed = threading.Event(), threading.Event()
 
         def add(record: Record) -> Record:
-            after = _with_claim(record, entry, replaced)
+            after = _with_claim(record, entry, replaced_token)
             is_claimed.set() if after is not record else is_claimed.clear()
             return after
 

@@ -149,7 +149,7 @@ def _write_to_graph(data: dict[str, Any]) -> None:
         tool_node.ToolRuntime.emit_output_delta(None, {"type": EVENT, **data})
 
 
-Outcome = TypeVar("Outcome", Job, MediaResult)
+T = TypeVar("T", Job, MediaResult)
 
 START_KNOWN_WITHIN = timedelta(seconds=60)
 """A start is known if the job was queued at most this long before it was seen in progress."""
@@ -171,7 +171,7 @@ class JobSpan:
         self.price: tuple[float, float] | None = None
         self._model = {"gen_ai.request.model": model, "tokenhub.job.kind": kind}
         self._events: dict[str, datetime] = {}
-        self._begun = datetime.now(UTC)
+        self._started_at = datetime.now(UTC)
         self._job = job
         self._queued_at = job and job.submitted_at
 
@@ -195,7 +195,7 @@ class JobSpan:
         elif job.status == "in_progress" and queued_at and now - queued_at <= START_KNOWN_WITHIN:
             self._events["started"] = now
 
-    def record_outcome(self, outcome: Outcome) -> Outcome:
+    def record_outcome(self, outcome: T) -> T:
         """Record the outcome of the call, and return it."""
         self.record_state(outcome if isinstance(outcome, Job) else outcome.job)
         if isinstance(outcome, MediaResult) and any(file.path for file in outcome.files):
@@ -206,8 +206,9 @@ class JobSpan:
     def open(self, operation: str) -> Iterator[Self]:
         """Make a span of the call, and publish what is known when it ends."""
         common = {"gen_ai.operation.name": operation, **telemetry.PROVIDER, **self._model}
-        name, begun = f"{operation} {common['gen_ai.request.model']}", _nanoseconds(self._begun)
-        with telemetry.current_span(name, common, parent=_parent, begun=begun) as span:
+        name = f"{operation} {common['gen_ai.request.model']}"
+        started_at = _nanoseconds(self._started_at)
+        with telemetry.current_span(name, common, parent=_parent, started_at=started_at) as span:
             failure: dict[str, Any] = {}
             try:
                 yield self

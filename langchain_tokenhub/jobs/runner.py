@@ -45,7 +45,7 @@ class JobRunner:
     Args:
         service: Model and transport.
         limiter: Counts the jobs in flight of this account and model.
-        most: Jobs in flight at most.
+        max_in_flight: Jobs in flight at most.
         wait: Seconds to wait for a job.
         history: The account's earlier jobs, and the ledger of its paid calls.
         reporter: Reports progress.
@@ -54,7 +54,7 @@ class JobRunner:
 
     service: Service
     limiter: JobLimiter
-    most: int
+    max_in_flight: int
     wait: float
     history: JobHistory
     reporter: Reporter
@@ -80,7 +80,7 @@ class JobRunner:
             while True:
                 try:
                     await self._check(request)
-                    async with self.limiter.slot(self._runtime, self.most, self.wait):
+                    async with self.limiter.slot(self._runtime, self.max_in_flight, self.wait):
                         job = await self._submit(request)
                         if wait or (job.ended and not _is_completed(job)):
                             job = await self.wait_until_ended(job)

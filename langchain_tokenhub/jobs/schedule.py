@@ -25,18 +25,18 @@ from dataclasses import dataclass
 from langchain_tokenhub.errors import RateLimitError
 from langchain_tokenhub.transport import Runtime
 
-SOONEST = 0.5
+MIN_POLL_DELAY = 0.5
 """Minimum seconds between two polls of a job."""
-LATEST = 10.0
-"""Maximum seconds between two polls of a job, at normal load."""
+MAX_POLL_DELAY = 10.0
+"""Maximum seconds between two polls of a job at normal load, and between two tries to submit."""
 POLL_COST = 0.004
 """Cost of a poll, relative to lateness."""
 OUTLIERS = 0.15
 """Share of jobs with unusual durations: early failures, stuck queues."""
-LONGEST = 1200.0
+MAX_OUTLIER_SECONDS = 1200.0
 """Seconds within which outliers end, spread evenly over the logarithm."""
 MAX_SEEN = 40
-"""Number of jobs after which new durations replace old ones."""
+"""Number of jobs after which each further duration is averaged in with a weight of 1/40."""
 MAX_POLLS = 16.0
 """Polls per second from one process to one site; the service accepts 20."""
 
@@ -75,7 +75,7 @@ class Prior:
             return 0.0
         spread = max(0.15, math.sqrt(self.variance * (1 + 1 / self.seen))) * (1 + 1 / self.seen)
         usual = 0.5 * (1 + math.erf((math.log(seconds) - self.mean) / spread / math.sqrt(2)))
-        unusual = min(1.0, max(0.0, math.log(seconds) / math.log(LONGEST)))
+        unusual = min(1.0, max(0.0, math.log(seconds) / math.log(MAX_OUTLIER_SECONDS)))
         return (1 - OUTLIERS) * usual + OUTLIERS * unusual
 
 
@@ -88,7 +88,7 @@ def poll_delay(prior: Prior, age: float, *, load: float = 1.0) -> float:
         load: Polls of this process relative to `MAX_POLLS`, at least 1.
     """
     cost = POLL_COST * load**2
-    shortest, longest = SOONEST * load, LATEST * load
+    shortest, longest = MIN_POLL_DELAY * load, MAX_POLL_DELAY * load
     done = prior.probability_ended(age)
 
     def is_worth_it(seconds: float) -> bool:
@@ -123,7 +123,7 @@ class PollRate:
 
 
 class DurationStats:
-    """The job durations of each model in this process, and its rate of polls."""
+    """The job durations of each model in this process, and the process's poll rates."""
 
     def __init__(self) -> None:
         self._priors: dict[str, Prior] = {}
@@ -134,16 +134,16 @@ class DurationStats:
         self._rates: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def of(self, model: str, typical: float) -> Prior:
+    def get(self, model: str, typical: float) -> Prior:
         """Return the distribution for `model`; `typical` is in seconds, before the first job."""
         return self._priors.get(model) or Prior.from_estimate(typical)
 
     def learn(self, model: str, typical: float, seconds: float) -> None:
         """Record the duration of a completed job."""
         with self._lock:
-            self._priors[model] = self.of(model, typical).learn(seconds)
+            self._priors[model] = self.get(model, typical).learn(seconds)
 
-    def load(self, site: str) -> float:
+    def relative_load(self, site: str) -> float:
         """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
         return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
 
@@ -179,49 +179,49 @@ class JobLimiter:
     """A semaphore whose waiters are served in order."""
 
     def __init__(self) -> None:
-        self.moves = 0
-        """Number of releases; a waiter gives up if it does not change."""
+        self.releases = 0
+        """Number of releases; a waiter times out if it does not change."""
         self._held = 0
         self._queue: deque[tuple[Future[None], int]] = deque()
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def slot(self, runtime: Runtime, most: int, wait: float) -> AsyncGenerator[None, None]:
+    async def slot(self, runtime: Runtime, limit: int, wait: float) -> AsyncGenerator[None, None]:
         """Hold one place of the limit.
 
         Args:
             runtime: Waits.
-            most: The limit for this holder.
+            limit: Number of holders at which this one waits.
             wait: Seconds to wait in a queue that does not move.
 
         Raises:
             RateLimitError: The queue did not move for `wait` seconds.
         """
-        ticket: Future[None] = Future()
+        waiter: Future[None] = Future()
         with self._lock:
-            self._queue.append((ticket, most))
+            self._queue.append((waiter, limit))
             self._admit()
         try:
-            moves = self.moves
-            while not ticket.done() and not await runtime.wait(ticket, wait):
-                if self.moves == moves:
+            releases = self.releases
+            while not waiter.done() and not await runtime.wait(waiter, wait):
+                if self.releases == releases:
                     raise _queue_error(wait)
-                moves = self.moves
+                releases = self.releases
             yield
         finally:
             with self._lock:
-                if not ticket.cancel():
+                if not waiter.cancel():
                     self._held -= 1
-                    self.moves += 1
+                    self.releases += 1
                 self._admit()
 
     def _admit(self) -> None:
-        """Admit the first waiters for whom there is a place."""
+        """Admit the first waiters while there is a place for them."""
         while self._queue and (self._queue[0][0].cancelled() or self._held < self._queue[0][1]):
-            ticket, _ = self._queue.popleft()
-            if ticket.set_running_or_notify_cancel():
+            waiter, _ = self._queue.popleft()
+            if waiter.set_running_or_notify_cancel():
                 self._held += 1
-                ticket.set_result(None)
+                waiter.set_result(None)
 
 
 def _queue_error(wait: float) -> RateLimitError:

@@ -49,9 +49,10 @@ logger = logging.getLogger("langchain_tokenhub.jobs")
 
 SUBMIT_TIMEOUTS = Timeouts(read=60.0, write=60.0)
 """A submit may carry megabytes of base64."""
-SYNC_TIMEOUTS = Timeouts(read=120.0)
+IMMEDIATE_TIMEOUTS = Timeouts(read=120.0)
 """For a model whose answer holds the image."""
-QUERY = Timeouts(read=15.0)
+QUERY_TIMEOUTS = Timeouts(read=15.0)
+"""Each attempt to read a job's state; a poll may have several."""
 POLL_SECONDS = 15.0
 """Maximum duration of one poll, retries included."""
 MAX_FAILING_SECONDS = 120.0
@@ -140,11 +141,11 @@ class Service:
     async def submit(
         self, body: Mapping[str, Any], *, deadline: float, hooks: SubmitHooks | None = None
     ) -> Job:
-        """Submit a job, and wait while the account is full.
+        """Submit a job; wait while the account is at its job limit.
 
         Args:
             body: The parameters as they are sent, without the model.
-            deadline: Monotonic seconds until which a full account is waited out.
+            deadline: Monotonic seconds until which the submit is retried at the job limit.
             hooks: Called at each step.
 
         Raises:
@@ -154,16 +155,17 @@ class Service:
         while True:
             try:
                 return await self._attempt(body, hooks, deadline)
-            except RateLimitError as full:
-                pause = schedule.add_jitter(max(seconds, full.retry_after or 0.0))
-                if not error_row(full.status, full.code).busy or runtime.now() + pause >= deadline:
+            except RateLimitError as error:
+                pause = schedule.add_jitter(max(seconds, error.retry_after or 0.0))
+                is_busy = error_row(error.status, error.code).busy
+                if not is_busy or runtime.now() + pause >= deadline:
                     raise
-                logger.debug("the account is full: again in %.1f s", pause)
+                logger.debug("the account is at its job limit: again in %.1f s", pause)
             await runtime.sleep(pause)
-            seconds = min(seconds * 1.5, schedule.LATEST)
+            seconds = min(seconds * 1.5, schedule.MAX_POLL_DELAY)
 
     async def _attempt(self, body: Mapping[str, Any], hooks: SubmitHooks, deadline: float) -> Job:
-        """Send one submit; once its first byte is out, an interruption waits for the job's id.
+        """Send one submit; once its first byte was sent, an interruption waits for the job's id.
 
         The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
         """
@@ -203,7 +205,7 @@ class Service:
             retry_class="submit",
             is_fault=functools.partial(refusal_in, at_once=at_once),
             is_accepted=is_accepted,
-            timeouts=Timeouts.of(self.timeout, SYNC_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
+            timeouts=Timeouts.of(self.timeout, IMMEDIATE_TIMEOUTS if at_once else SUBMIT_TIMEOUTS),
             deadline=deadline,
             send_state=send_state,
         )
@@ -262,7 +264,7 @@ class Service:
         call = Call(
             path=self.facts.query_path,
             body={"model": job.model, "id": job.id},
-            timeouts=Timeouts.of(self.timeout, QUERY),
+            timeouts=Timeouts.of(self.timeout, QUERY_TIMEOUTS),
             is_fault=lambda _: False,
             prefer=job.host,
             deadline=deadline,
@@ -324,12 +326,12 @@ class Watch:
         self._deadline = now + wait
         self._submitted = now - (age or 0.0)
         self._is_age_known = age is not None
-        self._is_new = age is not None and age < JUST_SUBMITTED_SECONDS
+        self._is_just_submitted = age is not None and age < JUST_SUBMITTED_SECONDS
         self._failing_since: float | None = None
         self._gap = 0.0
         self._rate = schedule.PollRate(service.site)
         self._next = now
-        if self._is_new:
+        if self._is_just_submitted:
             self._plan(None)
 
     @property
@@ -371,7 +373,7 @@ class Watch:
             return
         if retry_after is None:
             is_test = self._service.allow_loopback
-            load = 1.0 if is_test else schedule.shared.load(self._service.site)
+            load = 1.0 if is_test else schedule.shared.relative_load(self._service.site)
             retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
         self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
         schedule.shared.record_rate(self._rate, self._gap)
@@ -382,10 +384,10 @@ class Watch:
         if percent is not None and 5 <= percent < 100:
             total = max(0.1, self._age()) * 100 / percent
             return schedule.Prior(math.log(total), 0.25**2, schedule.MAX_SEEN)
-        return schedule.shared.of(self._service.model, self._service.typical)
+        return schedule.shared.get(self._service.model, self._service.typical)
 
     def _learn(self, seen: Job) -> None:
-        if seen.status == "completed" and self._is_new:
+        if seen.status == "completed" and self._is_just_submitted:
             seconds = self._age() - self._gap / 2
             schedule.shared.learn(self._service.model, self._service.typical, seconds)
 

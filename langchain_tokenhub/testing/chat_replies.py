@@ -33,11 +33,11 @@ def compute_answer(body: Body, row: Row) -> Answer:
     """Answer a checked request from its words, tools and schemas."""
     turn = read_turn(body["messages"])
     calls = tuple(_choose_calls(body, turn))
-    content = _before_calls(turn, calls) if calls else _text(body, row, turn)
+    content = _before_calls(turn, calls) if calls else _answer_text(body, row, turn)
     stops = body.get("stop") or []
     for stop in filter(None, [stops] if isinstance(stops, str) else stops):
         content = content.partition(stop)[0]
-    reasoning = _say(turn, "thinking", text=_short(turn.text)) if thinks(row, body) else ""
+    reasoning = _say(turn, "thinking", text=_truncate(turn.text)) if thinks(row, body) else ""
     answer = Answer(content, reasoning, calls, "tool_calls" if calls else "stop")
     limit = body.get("max_tokens") or body.get("max_completion_tokens")
     return _shorten(answer, limit) if limit and answer.tokens > limit else answer
@@ -87,8 +87,8 @@ def read_turn(messages: Sequence[Body]) -> Turn:
         system=" ".join(_text_of(m) for m in messages if m["role"] == "system"),
         text=_text_of(messages[start]),
         history="\n".join(_text_of(m) for m in reversed(messages) if m["role"] == "user"),
-        results=list(_results(messages[start:])),
-        earlier=list(_results(messages[:start])),
+        results=list(_read_results(messages[start:])),
+        earlier=list(_read_results(messages[:start])),
         has_media=_has_media(messages[start]),
     )
 
@@ -101,7 +101,7 @@ def _has_media(message: Body) -> bool:
     return any(part["type"] != "text" for part in parts_of(message))
 
 
-def _results(messages: Sequence[Body]) -> Iterator[ToolResult]:
+def _read_results(messages: Sequence[Body]) -> Iterator[ToolResult]:
     names, media = dict[str, str](), table("topics")["media"]
     for message in messages:
         names |= {c["id"]: c["function"]["name"] for c in message.get("tool_calls") or []}
@@ -117,7 +117,7 @@ def _find(patterns: Sequence[str], text: str) -> str:
     return next(filter(None, [*found.groups(), found.group()]), "") if found else ""
 
 
-def _places(text: str) -> list[str]:
+def _find_places(text: str) -> list[str]:
     """Return the places that a question is about."""
     for row in table("phrases")["place"]:
         if found := re.search(row["words"], text):
@@ -144,12 +144,12 @@ def _choose_calls(body: Body, turn: Turn) -> list[ToolCall]:
             if choice == "required" and not chosen:
                 done = {result.name for result in turn.results}
                 chosen = ([tool for tool in tools if tool["name"] not in done] or tools)[:1]
-    calls = [call for tool in chosen for call in _calls(turn, tool)]
+    calls = [call for tool in chosen for call in _make_calls(turn, tool)]
     return calls if body.get("parallel_tool_calls", True) else calls[:1]
 
 
 def _best_tools(turn: Turn, tools: list[Tool]) -> list[Tool]:
-    """Return the best tool of each topic that has not answered, images before all else."""
+    """Return the best tool of each topic that has not answered, of image tools only if any."""
     done = {key for result in turn.results for key in (result.name, result.topic) if key}
     best: dict[str, tuple[int, Tool]] = {}
     for tool in tools:
@@ -170,8 +170,8 @@ def _score(tool: Tool, text: str) -> int:
     if topic and not named and not on_topic:
         return 0
     words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}(?![a-z])", name)}
-    idle = table("topics")["words"]["idle"]
-    return named + on_topic + sum(w in text.lower() for w in words if len(w) > 3 and w not in idle)
+    words -= set(table("topics")["words"]["stop_words"])
+    return named + on_topic + sum(w in text.lower() for w in words if len(w) > 3)
 
 
 def _topic(tool: Tool) -> str:
@@ -187,7 +187,7 @@ def _topics_in(text: str) -> set[str]:
     return {row["name"] for row in table("topics")["topic"] if re.search(row["ask"], plain)}
 
 
-def _calls(turn: Turn, tool: Tool) -> list[ToolCall]:
+def _make_calls(turn: Turn, tool: Tool) -> list[ToolCall]:
     """Fill a tool's arguments; a tool for one place is called once for each place."""
     topic, schema = _topic(tool), tool.get("parameters") or {}
     text = _part_about(topic, turn.text)
@@ -195,14 +195,14 @@ def _calls(turn: Turn, tool: Tool) -> list[ToolCall]:
         _field(name).get("kind") == "place" and type_of(resolve(inner, schema)) == "string"
         for name, inner in schema.get("properties", {}).items()
     )
-    places = _places(turn.text) if takes_one_place else []
-    image = _image(turn, topic, text)
+    places = _find_places(turn.text) if takes_one_place else []
+    image = _find_image(turn, topic, text)
     made = [fill(schema, text, topic, image, place) for place in places or [""]]
     return [ToolCall(tool["name"], _json(arguments)) for arguments in made]
 
 
 def _part_about(topic: str, text: str) -> str:
-    """Return the clause of a long wish that asks for one kind of media, with the first name."""
+    """Return a request's clause for one kind of media, after the first quotation outside it."""
     clauses = [c.strip() for c in re.split(r"[，,；;。：:\n]|\b(?:and )?then\b", text)]
     clause = next((c for c in clauses if topic in _topics_in(c)), None)
     if topic not in table("topics")["media"]["kinds"] or clause is None or len(clauses) == 1:
@@ -211,7 +211,7 @@ def _part_about(topic: str, text: str) -> str:
     return "，".join([*names, re.sub(r"^(再|然后|并|最后|请|and |also )+", "", clause)])
 
 
-def _image(turn: Turn, topic: str, text: str) -> str:
+def _find_image(turn: Turn, topic: str, text: str) -> str:
     """Return the image that a call starts from: of this turn, or an earlier one referred to."""
     referred = re.search(table("topics")["media"]["reference"], text)
     results = [*(turn.earlier if referred else ()), *turn.results]
@@ -221,7 +221,7 @@ def _image(turn: Turn, topic: str, text: str) -> str:
 
 # -- values that fit a schema -------------------------------------------------------------------
 
-_MAX_PARTS = 100  # objects and lists of a value: a schema that holds itself would never end
+_MAX_PARTS = 100  # objects and lists of a value: a recursive schema would never end
 
 
 def fill(schema: Schema, text: str, topic: str = "", image: str = "", place: str = "") -> Body:
@@ -328,7 +328,7 @@ class _Filler:
             case {"kind": "image"}:
                 found = self.image or _find([_LINK], self.text)
             case {"kind": "place"}:
-                found = self.place or next(iter(_places(self.text)), "")
+                found = self.place or next(iter(_find_places(self.text)), "")
             case {"kind": "question"}:
                 found = self.text
             case row:
@@ -352,7 +352,7 @@ class _Filler:
 # -- texts --------------------------------------------------------------------------------------
 
 
-def _text(body: Body, row: Row, turn: Turn) -> str:
+def _answer_text(body: Body, row: Row, turn: Turn) -> str:
     asked: Body = body.get("response_format") or {"type": "text"}
     match asked["type"]:
         case "json_schema" if row["json_schema"] == "fills":
@@ -379,7 +379,7 @@ def _say(turn: Turn, key: str, **values: str) -> str:
     return str(table("phrases")["talk"][language][key]).format(**values)
 
 
-def _short(text: str) -> str:
+def _truncate(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:60] + "…"
 
@@ -399,7 +399,7 @@ def _replies(turn: Turn) -> Iterator[str]:
     if re.search(patterns["ask_name"], text) and (name := _find(patterns["name"], turn.history)):
         yield _say(turn, "named", name=name)
     yield from (_say(turn, row["say"]) for row in phrases["rule"] if re.search(row["words"], text))
-    yield _say(turn, "default", text=_short(text))
+    yield _say(turn, "default", text=_truncate(text))
 
 
 def _media_kind(turn: Turn, topic: str) -> str:
@@ -419,7 +419,7 @@ def _after_calls(turn: Turn) -> str:
         if kind := _media_kind(turn, result.topic):
             saved = re.findall(r" saved: ([^;]+?)(?= unpacked: |;|$)", result.text)
             names = ", ".join(re.split(r"[/\\]", path)[-1] for path in saved)
-            made = names or result.job or _short(result.text)
+            made = names or result.job or _truncate(result.text)
             items += _say(turn, "item", kind=kind, text=made)
     texts = "\n".join(result.text for result in turn.results)
     return _say(turn, "made") + items if items else _say(turn, "result", text=texts)

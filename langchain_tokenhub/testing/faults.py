@@ -1,4 +1,4 @@
-"""Failures that a test has ordered with `Emulator.fail`."""
+"""Faults that a test has injected with `Emulator.fail`."""
 
 from __future__ import annotations
 
@@ -54,27 +54,27 @@ class Fault:
 
 
 class Faults:
-    """The open orders, first come first served."""
+    """The injected faults, the oldest first."""
 
     def __init__(self) -> None:
-        self._orders: list[Fault] = []
+        self._faults: list[Fault] = []
         self._lock = threading.Lock()
 
-    def order(self, fault: Fault) -> None:
-        """Add an order."""
+    def inject(self, fault: Fault) -> None:
+        """Add a fault."""
         with self._lock:
-            self._orders += [fault] if fault.times > 0 else []
+            self._faults += [fault] if fault.times > 0 else []
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault for a request, if one is ordered."""
+        """Return the fault for a request, if one is injected."""
         with self._lock:
-            fault = next((order for order in self._orders if order.matches(method, path)), None)
+            fault = next((fault for fault in self._faults if fault.matches(method, path)), None)
             if fault:
                 fault.times -= 1
-                self._orders = [order for order in self._orders if order.times > 0]
+                self._faults = [fault for fault in self._faults if fault.times > 0]
             return fault
 
     def clear(self) -> None:
-        """Remove all orders."""
+        """Remove all faults."""
         with self._lock:
-            self._orders.clear()
+            self._faults.clear()

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.state import Hub, Received, Rng
+from langchain_tokenhub.testing.state import EmulatorState, ReceivedRequest, Rng
 from langchain_tokenhub.testing.tables import Body
 
 BODY_LIMIT = 100 << 20
@@ -33,14 +33,14 @@ class Exchange:
 
     Args:
         raw: The body; None if it was too large to keep.
-        fault: The failure that is ordered for it.
+        fault: The fault injected for it.
         rng: For its ids and all else that is random.
         key: The API key of an authorised request.
     """
 
-    hub: Hub
+    hub: EmulatorState
     request: Request
-    received: Received
+    received: ReceivedRequest
     raw: bytes | None
     fault: Fault | None
     rng: Rng
@@ -63,11 +63,11 @@ Handler = Callable[[Exchange], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(hub: Hub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
-    """Serve a path: record the request, wait, apply the ordered failure, and answer."""
+def endpoint(hub: EmulatorState, handler: Handler, *, needs_key: bool = True) -> Endpoint:
+    """Serve a path: record the request, wait, apply the injected fault, and answer."""
 
     async def serve(request: Request) -> Response:
-        if hub.unreachable:
+        if hub.is_unreachable:
             return await _wait_for_disconnect(request)
         try:
             x = await _receive(hub, request)
@@ -87,10 +87,12 @@ def endpoint(hub: Hub, handler: Handler, *, needs_key: bool = True) -> Endpoint:
 # -- requests -----------------------------------------------------------------------------------
 
 
-async def _receive(hub: Hub, request: Request) -> Exchange:
+async def _receive(hub: EmulatorState, request: Request) -> Exchange:
     raw = await _read(request)
     method, path, headers = request.method, request.url.path, dict(request.headers)
-    received = Received(method, path, request.url.query, headers, _parse(raw), at=hub.uptime())
+    received = ReceivedRequest(
+        method, path, request.url.query, headers, _parse(raw), at=hub.uptime()
+    )
     hub.requests.append(received)
     key = headers.get("authorization", "")
     rng = hub.rng_for(method.encode(), path.encode(), key.encode(), raw or b"")
@@ -130,7 +132,7 @@ def _authorise(x: Exchange) -> Exchange:
     scheme, _, key = x.request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
-    if not x.hub.accepts(key.strip()):
+    if not x.hub.is_valid_key(key.strip()):
         raise RefusedError("401002", "API Key does not exist or signature verification failed.")
     if x.raw is None:
         raise RefusedError("413001", f"The request body exceeds {BODY_LIMIT >> 20} MB.")
@@ -152,7 +154,7 @@ def json_response(data: Any, status: int = 200, headers: Headers | None = None) 
     return Response(to_json(data), status, headers, media_type="application/json")
 
 
-def refusal(hub: Hub, rng: Rng, error: RefusedError, raw: str | None = None) -> Response:
+def refusal(hub: EmulatorState, rng: Rng, error: RefusedError, raw: str | None = None) -> Response:
     """Answer with an error of the era, or with other text in its place."""
     status, wait = error.status_in(hub.era), error.retry_after
     headers = {} if wait is None else {"retry-after": str(wait)}
@@ -165,7 +167,7 @@ def refusal(hub: Hub, rng: Rng, error: RefusedError, raw: str | None = None) -> 
 
 
 async def _fail(x: Exchange) -> Response | None:
-    """Answer with the ordered failure; `None` where there is none or it is applied later."""
+    """Answer with the injected fault; `None` where there is none or it is applied later."""
     is_streamed = isinstance(x.received.body, dict) and x.received.body.get("stream")
     match x.fault:
         case Fault(kind="status") as fault:

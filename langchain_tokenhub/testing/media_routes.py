@@ -17,7 +17,7 @@ from langchain_tokenhub.testing.faults import Fault
 from langchain_tokenhub.testing.http import Exchange, hang_up, json_response
 from langchain_tokenhub.testing.media_validation import check_media
 from langchain_tokenhub.testing.sample_files import Source, file_of, formats_of, text_of
-from langchain_tokenhub.testing.state import Job, price
+from langchain_tokenhub.testing.state import Job, estimate_credits
 from langchain_tokenhub.testing.tables import Body, Row, table
 
 Json = dict[str, Any]
@@ -35,11 +35,11 @@ async def submit(x: Exchange) -> Response:
 async def lite(x: Exchange) -> Response:
     """Draw an image at once; it comes as base64 unless the body says otherwise."""
     request_id, row = x.rng.uuid(), _check(x, "lite")
-    with x.hub.drawing(row, x.body["model"], x.key):
+    with x.hub.count_drawing(row, x.body["model"], x.key):
         await x.hub.sleep(row["seconds"])
-    x.hub.cost += price(row, x.body)
+    x.hub.cost += estimate_credits(row, x.body)
     file = file_of("png", request_id, row, x.body, [])
-    entry = {"url": x.hub.link(x.base, file, row["link_seconds"])}
+    entry = {"url": x.hub.sign_link(x.base, file, row["link_seconds"])}
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
     answer = {"created": int(x.hub.now()), "request_id": request_id, "data": [entry]}
@@ -75,7 +75,7 @@ async def _unless_lost(x: Exchange, answer: Json) -> Response:
 
 
 def _check(x: Exchange, kind: str) -> Row:
-    """Check a submit, and apply the failure that is ordered for it."""
+    """Check a submit, and apply the fault injected for it."""
     match x.fault:
         case Fault(kind="refuse", code=code, message=message):
             raise MediaRefusedError(code or "InvalidParameter.InvalidParameter", message)
@@ -85,7 +85,7 @@ def _check(x: Exchange, kind: str) -> Row:
             row = check_media(kind, x.body, x.hub.models)
     for text in _texts(x.body):
         name = _own_file(x, text)
-        found = x.hub.open(name, dict(parse_qsl(urlsplit(text).query))) if name else None
+        found = x.hub.open_link(name, dict(parse_qsl(urlsplit(text).query))) if name else None
         if isinstance(found, str):  # an expired link, which the service could not fetch
             raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
     return row
@@ -111,7 +111,7 @@ def _data(x: Exchange, job: Job) -> Any:
 
     def link(kind: str) -> str:
         file = file_of(kind, job.id, job.row, job.body, sources)
-        return x.hub.link(x.base, file, job.row["link_seconds"])
+        return x.hub.sign_link(x.base, file, job.row["link_seconds"])
 
     match job.kind:
         case "image":
@@ -156,7 +156,7 @@ async def serve_file(x: Exchange) -> Response:
     asked = x.request.headers
     if "authorization" in asked:
         return _denied(400, "InvalidArgument", "Two ways of signing at once")
-    file = x.hub.open(x.request.path_params["name"], x.request.query_params)
+    file = x.hub.open_link(x.request.path_params["name"], x.request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
     raw = await asyncio.to_thread(file.make)

@@ -21,13 +21,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from langchain_tokenhub.testing import chat_routes, embedding_routes, media_routes
 from langchain_tokenhub.testing.errors import RefusedError
 from langchain_tokenhub.testing.http import Exchange, Handler, endpoint, refusal
-from langchain_tokenhub.testing.state import Hub
+from langchain_tokenhub.testing.state import EmulatorState
 
 _BACKLOG = 2048
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Emulator(Hub):
+class Emulator(EmulatorState):
     """A TokenHub on this machine: chat, embeddings, images, videos and 3D over real HTTP.
 
     Example:
@@ -80,7 +80,7 @@ class Emulator(Hub):
         """
         if self._server is None:
             self._server = Server(_build_app(self), self.host, self.port)
-            if self.unreachable:
+            if self.is_unreachable:
                 self._server.block()
         return self
 
@@ -92,7 +92,7 @@ class Emulator(Hub):
 
     def _set_unreachable(self, *, value: bool) -> None:
         """Stop or start to accept connections."""
-        if self._server and value != self.unreachable:
+        if self._server and value != self.is_unreachable:
             (self._server.block if value else self._server.unblock)()
         super()._set_unreachable(value=value)
 
@@ -112,7 +112,7 @@ class Emulator(Hub):
 # -- routes -------------------------------------------------------------------------------------
 
 
-def _build_app(hub: Hub) -> Starlette:
+def _build_app(hub: EmulatorState) -> Starlette:
     def route(method: str, path: str, handler: Handler, *, needs_key: bool = True) -> Route:
         return Route(path, endpoint(hub, handler, needs_key=needs_key), methods=[method])
 

@@ -1,4 +1,4 @@
-"""The emulator's state: what it received, its clock, jobs, ordered failures, scripted answers."""
+"""The emulator's state: what it received, its clock, jobs, injected faults, scripted answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from langchain_tokenhub.testing.tables import Body, Row, table
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed"]
 Latency = float | tuple[float, float]
-_WRONG = ("wrong", "sk-wrong")
+_INVALID_KEY_PREFIXES = ("wrong", "sk-wrong")
 _MINUTE = 60.0
 _JOB_LIFE = 86400.0
 _QUEUED_SHARE = 0.15
@@ -35,7 +35,7 @@ _MODERATION = "FailedOperation.ModerationFailed"
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     """A request as it arrived.
 
     Args:
@@ -52,7 +52,7 @@ class Received:
     at: float
 
 
-ReplyFunction: TypeAlias = "Callable[[Received], Reply]"
+ReplyFunction: TypeAlias = "Callable[[ReceivedRequest], Reply]"
 
 
 class Rng(random.Random):
@@ -64,7 +64,7 @@ class Rng(random.Random):
 
 
 @dataclass
-class Spent:
+class TokenUse:
     """The tokens of a request, counted against its minute."""
 
     at: float
@@ -77,9 +77,9 @@ class RateLimits:
 
     rpm: int | None
     tpm: int | None
-    _spent: dict[tuple[str, str], deque[Spent]] = field(default_factory=dict)
+    _spent: dict[tuple[str, str], deque[TokenUse]] = field(default_factory=dict)
 
-    def admit(self, key: str, model: str, now: float, tokens: int) -> Spent:
+    def admit(self, key: str, model: str, now: float, tokens: int) -> TokenUse:
         """Admit a request, whose tokens the caller raises once it is answered.
 
         Args:
@@ -89,7 +89,7 @@ class RateLimits:
             tokens: Tokens of the prompt.
 
         Raises:
-            RefusedError: 429002 or 429003, with the seconds until there is room.
+            RefusedError: 429002 or 429003, with the seconds until the oldest request expires.
         """
         spent = self._spent.setdefault((key, model), deque())
         while spent and spent[0].at <= now - _MINUTE:
@@ -103,7 +103,7 @@ class RateLimits:
             if limit is not None and total > limit:
                 text = f"The limit of {limit} {unit} per minute is reached for this key and model."
                 raise RefusedError(code, text, retry_after=math.ceil(wait))
-        spent.append(Spent(now, tokens))
+        spent.append(TokenUse(now, tokens))
         return spent[-1]
 
 
@@ -177,7 +177,7 @@ class Job:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Hub:
+class EmulatorState:
     """The state of the emulator; safe to use from any thread. `Emulator` explains the arguments.
 
     Attributes:
@@ -209,13 +209,13 @@ class Hub:
         if not isinstance(models, Collection) or not all(isinstance(i, str) and i for i in models):
             raise TypeError(f"models is a list of model ids, not {models!r}.")
         self.models = tuple(dict.fromkeys(models))
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self.streams = 0
         self.cost = 0.0
         self.files: dict[str, SampleFile] = {}
         self.faults = Faults()
         self.script = Script()
-        self.unreachable = False
+        self.is_unreachable = False
         self.cache = PrefixCache()
         self.rates = RateLimits(rpm, tpm)
         self._keys = frozenset([api_key] if isinstance(api_key, str) else api_key or ())
@@ -287,17 +287,17 @@ class Hub:
         if fault.kind == "black-hole":
             self._set_unreachable(value=True)
         else:
-            self.faults.order(fault)
+            self.faults.inject(fault)
 
     def recover(self) -> None:
-        """Remove ordered failures and scripted answers, and be reachable again."""
+        """Remove injected faults and scripted answers, and be reachable again."""
         self.faults.clear()
         self.script.clear()
         self._set_unreachable(value=False)
 
     def _set_unreachable(self, *, value: bool) -> None:
         """Change whether the host answers."""
-        self.unreachable = value
+        self.is_unreachable = value
 
     def advance(self, seconds: float) -> None:
         """Move the clock of jobs, links and rate limits forward."""
@@ -316,11 +316,11 @@ class Hub:
         """Return real seconds since the emulator was made."""
         return time.monotonic() - self._started
 
-    def accepts(self, key: str) -> bool:
-        """Return True if an API key is accepted."""
+    def is_valid_key(self, key: str) -> bool:
+        """Return True if an API key is valid."""
         if self._keys:
             return key in self._keys
-        return bool(key) and not key.startswith(_WRONG)
+        return bool(key) and not key.startswith(_INVALID_KEY_PREFIXES)
 
     def rng_for(self, *request: bytes) -> Rng:
         """Return random numbers that depend on the seed, the request and how often it came.
@@ -336,9 +336,9 @@ class Hub:
             return Rng(mark + b"%d" % self._asked[mark])
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, divided by the speed; below a millisecond only yield to other tasks.
+        """Wait `seconds / speed`, at speed 0 not at all; below a millisecond yield to other tasks.
 
-        Yielding is how a stream notices that its client has left.
+        Yielding lets a stream detect a disconnect.
         """
         real = seconds / self.speed if self.speed else 0
         await asyncio.sleep(real if real >= 0.001 else 0)
@@ -381,7 +381,7 @@ class Hub:
             self._jobs[job.id] = job
             self._in_flight.setdefault((model, key), []).append(job)
         if not error:
-            self.cost += price(row, body)
+            self.cost += estimate_credits(row, body)
         return job
 
     def _check_quota(self, row: Row, model: str, key: str) -> None:
@@ -394,7 +394,7 @@ class Hub:
             raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
 
     @contextmanager
-    def drawing(self, row: Row, model: str, key: str) -> Iterator[None]:
+    def count_drawing(self, row: Row, model: str, key: str) -> Iterator[None]:
         """Count a synchronous image as in flight while it is drawn."""
         with self._lock:
             self._check_quota(row, model, key)
@@ -412,7 +412,7 @@ class Hub:
             return None
         return job if self.now() - job.submitted_at < _JOB_LIFE else None
 
-    def link(self, base: str, file: SampleFile, life: float) -> str:
+    def sign_link(self, base: str, file: SampleFile, life: float) -> str:
         """Sign a link to a file, in the form of the service's storage."""
         self.files.setdefault(file.name, file)
         window = f"{int(self.now())};{int(self.now() + life)}"
@@ -427,7 +427,7 @@ class Hub:
         text = f"{name}\n{window}".encode()
         return hmac.new(f"emulator-{self.seed}".encode(), text, hashlib.sha1).hexdigest()
 
-    def open(self, name: str, query: Mapping[str, str]) -> SampleFile | str:
+    def open_link(self, name: str, query: Mapping[str, str]) -> SampleFile | str:
         """Return the file of a link, or the storage's code for why not."""
         window = query.get("q-sign-time", "")
         if self._sign(name, window) != query.get("q-signature"):
@@ -447,7 +447,7 @@ def _new_id(kind: str, rng: Rng) -> str:
     return str(1_400_000_000_000_000_000 + int(rng.uniform(0, 9e16)))
 
 
-def price(row: Row, body: Body) -> float:
+def estimate_credits(row: Row, body: Body) -> float:
     """Estimate credits from the columns of `media_rules.toml`."""
     rules = table("media_rules")
     by_value = rules["prices"].get(body["model"], {})

@@ -24,12 +24,12 @@ def encode_video(images: Sequence[Image.Image], fps: int) -> bytes:
         fps: Frames a second.
     """
     count, out = SECONDS * fps, io.BytesIO()
-    room = {"moov_size": str(4096 + 16 * count * len(images))}  # the index before the frames
-    with av.open(out, "w", format="mp4", options=room) as container:
+    options = {"moov_size": str(4096 + 16 * count * len(images))}  # the index before the frames
+    with av.open(out, "w", format="mp4", options=options) as container:
         stream = container.add_stream("libx264", fps, options=_ENCODER | {"g": str(count)})
         stream.width, stream.height = images[0].size
         view = _moving_view(images[0].size, fps)
-        for number, image in enumerate([*images, images[-1]]):  # the last ends the one before
+        for number, image in enumerate([*images, images[-1]]):  # the repeat sets the last duration
             frame = av.VideoFrame.from_bytes(image.convert("RGBA").tobytes(), *image.size)
             frame.pts, frame.time_base = number, Fraction(SECONDS)
             view.vpush(frame)

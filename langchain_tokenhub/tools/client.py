@@ -341,7 +341,11 @@ class MediaClient(MediaSettings):
         )
 
     def _ledger_key(self, call: Mapping[str, Any], row: str | None) -> str:
-        """Return the key of this call: the request, inside a graph with thread and tool call."""
+        """Return the key of this call in the ledger; an empty text without a ledger.
+
+        It is made of the request and the account, inside a graph also of thread and tool call; for
+        a row of many jobs, of the request and the row's id.
+        """
         if self.ledger is None:
             return ""
         if row is not None:
@@ -365,7 +369,7 @@ class MediaClient(MediaSettings):
         return JobRunner(
             service=service,
             limiter=shared_limiter(*self._owner(), service.model),
-            most=self.max_in_flight or service.facts.max_in_flight,
+            max_in_flight=self.max_in_flight or service.facts.max_in_flight,
             wait=effective_wait(wait, self.wait_timeout, service.facts.wait_timeout),
             history=self._history(transport),
             reporter=Reporter(

@@ -68,22 +68,22 @@ class JobSettings(ConnectionSettings):
     A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
     `postgresql+psycopg://user:password@host/name`; or a `BaseStore`. Folder and database claim a
     call atomically. A `BaseStore` cannot: two workers that start the same call at the same time
-    may both submit and pay. A pickle holds no password; `PGPASSWORD` and `~/.pgpass` may.
+    may both submit and pay. A pickle omits the password; set it in `PGPASSWORD` or `~/.pgpass`.
     """
 
-    def _account(self) -> str:
-        """Return the key of the next request; empty where there is none."""
+    def _key_or_empty(self) -> str:
+        """Return the API key of the next request; an empty text if there is none."""
         try:
             return self._key()
         except AuthenticationError:
             return ""
 
     def _account_hash(self) -> str:
-        return account_hash(key) if (key := self._account()) else ""
+        return account_hash(key) if (key := self._key_or_empty()) else ""
 
     def _owner(self) -> tuple[object, ...]:
         """Return what identifies the account in this process."""
-        return hash(self._account()), self._origins()
+        return hash(self._key_or_empty()), self._origins()
 
     def _ledger(self, transport: Transport, backend: LedgerBackend | None = None) -> Ledger | None:
         if self.ledger is None:

@@ -1,4 +1,4 @@
-"""Decode answers: JSON, and decompression in small steps. Pure."""
+"""Decode responses: JSON, decompression in small steps, and bodies within limits of time."""
 
 from __future__ import annotations
 
@@ -143,7 +143,8 @@ async def read_error_body(
 
     Nothing is returned if its encoding is unknown.
     """
-    seconds, body = min(ERROR_BODY_SECONDS, left or ERROR_BODY_SECONDS), bytearray()
+    seconds = ERROR_BODY_SECONDS if left is None else min(ERROR_BODY_SECONDS, left)
+    body = bytearray()
     try:
         with suppress(httpx.HTTPError, ServerError):
             async with aclosing(read_in_time(response, seconds, now)) as pieces:

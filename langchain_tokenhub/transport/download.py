@@ -29,7 +29,7 @@ from langchain_tokenhub.transport.calls import SendState, Timeouts
 from langchain_tokenhub.transport.decoding import read_body, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.failover import ascii_name, is_loopback_host
-from langchain_tokenhub.transport.http.proxy import proxy_for
+from langchain_tokenhub.transport.http.proxy import find_proxy_address
 from langchain_tokenhub.transport.runtime import Runtime
 
 MAX_REDIRECTS = 5
@@ -127,7 +127,7 @@ async def _check_host(
     name = ascii_name(target)
     if _is_private(name):
         raise _not_public(name)
-    if proxy_for("https", name):
+    if find_proxy_address("https", name):
         return ()  # the proxy resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)

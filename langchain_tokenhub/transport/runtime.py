@@ -23,7 +23,7 @@ import httpx
 from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
-from langchain_tokenhub.transport.sync_bridge import run_sync, start_thread
+from langchain_tokenhub.transport.sync_bridge import run_on_thread, run_sync
 
 if TYPE_CHECKING:
     import httpx2
@@ -102,11 +102,11 @@ class SyncRuntime(_Runtime):
         """
         if threading.current_thread() is not threading.main_thread():
             return run_sync(work), None  # Ctrl-C is raised in the main thread only
-        ended = Future[T]()
+        future = Future[T]()
         try:
             # inside the block: it may have sent everything before this thread runs again
-            start_thread(functools.partial(run_sync, work), ended)
-            concurrent.futures.wait([ended])
+            run_on_thread(functools.partial(run_sync, work), future)
+            concurrent.futures.wait([future])
         except BaseException as interruption:  # Ctrl-C, or what the caller's signal handler raises
             send_state.is_cancelled = True  # before `is_under_way` is read: see `SendState`
             if not send_state.is_under_way:
@@ -114,9 +114,9 @@ class SyncRuntime(_Runtime):
                 with contextlib.suppress(ValueError):
                     work.close()
                 raise
-            concurrent.futures.wait([ended], INTERRUPT_GRACE)
-            return _outcome(ended, interruption), interruption
-        return ended.result(), None
+            concurrent.futures.wait([future], INTERRUPT_GRACE)
+            return _outcome(future, interruption), interruption
+        return future.result(), None
 
 
 @functools.cache

@@ -15,11 +15,11 @@ from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
-Tasks = SimpleQueue[Callable[[], None]]
+TaskQueue = SimpleQueue[Callable[[], None]]
 
 MAX_IDLE_THREADS = 16
 
-idle_threads: list[Tasks] = []
+idle_threads: list[TaskQueue] = []
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
@@ -61,13 +61,13 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     raise RuntimeError(f"{work!r} awaited something other than its SyncRuntime")
 
 
-def start_thread(
-    work: Callable[[], T], ended: Future[T], discard: Callable[[T], object] = lambda _: None
+def run_on_thread(
+    work: Callable[[], T], future: Future[T], discard: Callable[[T], object] = lambda _: None
 ) -> None:
-    """Run `work` in this context on a daemon thread, and set `ended`.
+    """Run `work` in this context on a daemon thread, and set `future`.
 
     Unlike those of a `ThreadPoolExecutor`, the threads do not hold up the end of the interpreter.
-    `discard` is called with the result if `ended` was cancelled meanwhile.
+    `discard` is called with the result if `future` was cancelled meanwhile.
 
     Raises:
         RuntimeError: No thread can be started.
@@ -79,10 +79,10 @@ def start_thread(
             result = context.run(work)
         except BaseException as error:  # noqa: BLE001 - raised again by `result`
             with suppress(InvalidStateError):
-                ended.set_exception(error)
+                future.set_exception(error)
             return
         try:
-            ended.set_result(result)
+            future.set_result(result)
         except InvalidStateError:  # cancelled
             context.run(discard, result)
 
@@ -93,7 +93,7 @@ def start_thread(
 
 
 def _run_all(run: Callable[[], None]) -> None:
-    tasks: Tasks = SimpleQueue()
+    tasks: TaskQueue = SimpleQueue()
     run()
     while len(idle_threads) < MAX_IDLE_THREADS:
         idle_threads.append(tasks)

@@ -17,7 +17,7 @@ from langchain_tokenhub.bulk import driver, run
 from langchain_tokenhub.jobs import ledger, schedule
 
 ledger.OTHER_WORKER = 1.5
-schedule.SOONEST = 0.02
+schedule.MIN_POLL_DELAY = 0.02
 driver.PAUSES = (0.1, 0.2, 0.4)
 
 

@@ -208,10 +208,10 @@ def _own_connections(monkeypatch):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     pool.sync_pool().close()
-    sockets.tls.cache_clear()
+    sockets.tls_context.cache_clear()
     yield
     pool.sync_pool().close()
-    sockets.tls.cache_clear()
+    sockets.tls_context.cache_clear()
 
 
 @pytest.fixture

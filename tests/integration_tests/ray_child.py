@@ -17,7 +17,7 @@ from langchain_tokenhub.jobs import ledger, schedule
 def hurry() -> None:
     """Wait as is fit for jobs that end in less than a second."""
     ledger.OTHER_WORKER = 3.0
-    schedule.SOONEST = 0.05
+    schedule.MIN_POLL_DELAY = 0.05
     driver.PAUSES = (0.5, 1.0, 2.0)
 
 

@@ -21,10 +21,11 @@ from langchain_tokenhub import (
 )
 from langchain_tokenhub.bulk import arun, driver, run
 from langchain_tokenhub.bulk.budget import Budget, RowBackend
+from langchain_tokenhub.bulk.executors import Executor
 from langchain_tokenhub.jobs import ledger
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 KEYS = ["sk-canary-one", "sk-canary-two"]
@@ -453,9 +454,36 @@ def test_a_database_that_cannot_be_used_is_told_before_anything_is_sent(hub, tmp
     with pytest.raises(InvalidRequestError, match="not the URL of a database"):
         do([still("a")], tmp_path, ledger=str(tmp_path / "folder"))
     (tmp_path / "file.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(InvalidRequestError, match="ledger cannot be used"):
+    with pytest.raises(InvalidRequestError, match="ledger cannot be used") as caught:
         do([still("a")], tmp_path, ledger=f"sqlite:///{tmp_path / 'file.sqlite'}")
-    assert not hub.requests
+    assert (caught.value.phase, hub.requests) == ("not sent", [])
+
+
+class Breaking(Executor):
+    """Runs a row, after which a file is no database any more."""
+
+    def __init__(self, file, error):
+        self.file, self.error = file, error
+
+    async def open(self):
+        pass
+
+    async def run(self, task):
+        self.file.write_bytes(b"no database" * 100)
+        return self.error or MediaResult(job=Job(kind="image", model=task.model, id="1"), files=[])
+
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [None, RateLimitError("busy")])
+def test_an_error_of_the_ledger_after_a_submit_does_not_claim_that_nothing_was_sent(
+    error, hub, tmp_path, do
+):
+    executor = Breaking(tmp_path / "ledger.sqlite", error)
+    with pytest.raises(InvalidRequestError, match="ledger cannot be used") as caught:
+        do([still("a")], tmp_path, executor=executor)
+    assert (caught.value.phase, hub.requests) == (None, [])
 
 
 def test_wrong_settings_are_refused(hub, tmp_path, do):

@@ -226,6 +226,21 @@ def test_a_transport_of_the_callers_without_sockets_works(own, model):
     assert found.content == "mock"
 
 
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_stream_whose_time_cannot_be_limited_is_not_read_after_its_end(http, model):
+    """A sync body without a socket of its own (a mock, HTTP/2) might block for ever."""
+
+    def body():
+        yield from (HI, b"data: [DONE]\n\n")
+        raise AssertionError("read after the end")
+
+    def answer(_):
+        return http.Response(200, headers={"Content-Type": "text/event-stream"}, content=body())
+
+    with http.Client(transport=http.MockTransport(answer)) as client:
+        assert said(model(http_client=client).stream("q")) == "hi"
+
+
 class Submitting(Client):
     """A submit over a caller's client, in two faces."""
 

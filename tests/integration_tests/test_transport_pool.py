@@ -363,7 +363,7 @@ def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, c
     assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
     assert [streamed(chat) for _ in range(5)] == ["hi"] * 5
     assert len(secure.connections) <= 2  # one of the loop, one of the thread
-    assert sockets.tls() is sockets.tls()
+    assert sockets.tls_context() is sockets.tls_context()
 
 
 async def test_async_tls_streams_use_one_connection(model, peers, trusted):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from langchain_tokenhub.testing.errors import MediaRefusedError, RefusedError
 from langchain_tokenhub.testing.media_validation import check_media
-from langchain_tokenhub.testing.state import price
+from langchain_tokenhub.testing.state import estimate_credits
 from langchain_tokenhub.testing.tables import table
 
 
@@ -144,4 +144,4 @@ def test_a_refused_submit_has_an_empty_id():
 )
 def test_a_job_is_priced_by_its_fields(model, body, credits_):
     row = table("media_rules")["model"][model]
-    assert price(row, {"model": model, **body}) == credits_
+    assert estimate_credits(row, {"model": model, **body}) == credits_

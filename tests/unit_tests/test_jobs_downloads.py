@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.jobs.files import image_size, media_type_of, stem_of, unpack
+from langchain_tokenhub.jobs.files import file_type_of, image_size, stem_of, unpack
 from langchain_tokenhub.jobs.history import write_sidecar
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
 from langchain_tokenhub.transport import run_sync
@@ -350,7 +350,7 @@ def test_a_sidecar_says_what_the_file_is(tmp_path):
     ],
 )
 def test_a_type_is_known_by_its_first_bytes(head, name):
-    assert media_type_of(head) == name
+    assert file_type_of(head) == name
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])

@@ -14,8 +14,8 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.schedule import (
-    LATEST,
-    SOONEST,
+    MAX_POLL_DELAY,
+    MIN_POLL_DELAY,
     DurationStats,
     JobLimiter,
     PollRate,
@@ -52,7 +52,7 @@ def test_a_90_s_video_needs_at_most_20_requests_and_5_percent_lateness():
 @pytest.mark.parametrize("typical", [0.1, 12, 90, 180, 2000])
 @pytest.mark.parametrize("age", [0, 0.5, 10, 90, 1000, 100000])
 def test_a_pause_stays_within_its_limits(typical, age):
-    assert SOONEST <= poll_delay(Prior.from_estimate(typical), age) <= LATEST
+    assert MIN_POLL_DELAY <= poll_delay(Prior.from_estimate(typical), age) <= MAX_POLL_DELAY
 
 
 def test_early_failures_are_seen_early():
@@ -76,11 +76,11 @@ def test_polls_are_counted_by_site_until_their_job_ends():
     jobs = [PollRate("a") for _ in range(80)]
     for job in jobs:
         load.record_rate(job, 0.5)
-    assert load.load("a") == pytest.approx(10)
-    assert load.load("b") == 1
+    assert load.relative_load("a") == pytest.approx(10)
+    assert load.relative_load("b") == 1
     for job in jobs:
         load.record_rate(job, math.inf)
-    assert load.load("a") == 1
+    assert load.relative_load("a") == 1
 
 
 def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
@@ -89,7 +89,7 @@ def test_a_poll_that_returns_after_its_job_was_left_is_not_counted():
         job = PollRate("a")
         for seconds in (0.5, math.inf, 0.5):
             load.record_rate(job, seconds)
-    assert load.load("a") == 1
+    assert load.relative_load("a") == 1
 
 
 # --- jobs in flight -------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ held.wait()
 if os.fork() == 0:
     run_sync(enter(lambda: None))
     shared_recent_jobs("account").jobs()
-    print(schedule.shared.load("site"), flush=True)
+    print(schedule.shared.relative_load("site"), flush=True)
     os._exit(0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """

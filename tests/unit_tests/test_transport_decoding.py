@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_tokenhub.errors import InvalidRequestError, ServerError
-from langchain_tokenhub.transport import Call, iterate_sync
-from langchain_tokenhub.transport.decoding import parse, parse_event, read_body
+from langchain_tokenhub.transport import Call, iterate_sync, run_sync
+from langchain_tokenhub.transport.decoding import parse, parse_event, read_body, read_error_body
 
 MIB = 1024 * 1024
 
@@ -143,6 +143,13 @@ def test_broken_compression_is_a_typed_error():
 def test_any_bytes_are_inflated_or_a_typed_error(data):
     with contextlib.suppress(ServerError, httpx.RemoteProtocolError):
         inflated("gzip", data)
+
+
+def test_an_error_body_for_which_no_time_is_left_gets_none():
+    limits = []
+    response = httpx.Response(400, stream=Body([b"x"]), extensions={"limit_body": limits.append})
+    assert run_sync(read_error_body(response, lambda: 0.0, 0.0)) == b"x"
+    assert limits == [0.0]
 
 
 def test_a_request_is_written_as_utf_8():

@@ -22,7 +22,7 @@ import httpx
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.transport.calls import MAX_TIMEOUT, SendState, SubmitCancelledError
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
-from langchain_tokenhub.transport.sync_bridge import start_thread
+from langchain_tokenhub.transport.sync_bridge import run_on_thread
 
 if TYPE_CHECKING:
     import httpx2
@@ -36,7 +36,7 @@ DEFAULT_TIMEOUT = httpx.Timeout(5.0).as_dict()
 
 
 class CallerClient:
-    """What sync and async clients share."""
+    """Base class of a caller's sync and async clients."""
 
     def __init__(
         self, client: httpx.Client | httpx.AsyncClient | httpx2.Client | httpx2.AsyncClient
@@ -49,7 +49,7 @@ class CallerClient:
         limits = self._client.timeout.as_dict()
         return None if limits == DEFAULT_TIMEOUT else httpx.Timeout(**limits)
 
-    def _start(self, request: httpx.Request, trace: Trace | AsyncTrace) -> Any:
+    def _send(self, request: httpx.Request, trace: Trace | AsyncTrace) -> Any:
         """Send a request with the client's own headers and cookies, without following redirects."""
         if self._client.is_closed:
             raise InvalidRequestError(
@@ -74,7 +74,7 @@ class SyncCallerClient(CallerClient):
         """Send a request."""
         request.extensions["send_state"].mark_handed_over()
         with _map_errors():
-            return _convert(send_in_time(partial(self._start, request), request), _SyncBody)
+            return _convert(send_in_time(partial(self._send, request), request), _SyncBody)
 
 
 class AsyncCallerClient(CallerClient):
@@ -84,7 +84,7 @@ class AsyncCallerClient(CallerClient):
         """Send a request."""
         request.extensions["send_state"].mark_handed_over()
         with _map_errors():
-            response = await _send_in_time_async(partial(self._start, request), request)
+            response = await _send_in_time_async(partial(self._send, request), request)
             return _convert(response, _AsyncBody)
 
 
@@ -94,7 +94,7 @@ def _convert(response: Any, body_type: type[_SyncBody | _AsyncBody]) -> httpx.Re
         response.status_code,
         headers=response.headers.raw,
         stream=body,
-        extensions={"limit_body": body.limit_body},
+        extensions=body.extensions,
     )
 
 
@@ -123,28 +123,29 @@ def send_in_time(send: Callable[[Trace], T], request: httpx.Request) -> T:
         httpx.TimeoutException: The request was not sent, or the head not complete, in time.
     """
     send_state: SendState = request.extensions["send_state"]
-    until, head_seconds = time.monotonic() + _seconds_to_send(request), _seconds_for_head(request)
-    is_sent, ended, lock = False, Future[T](), threading.Lock()
+    until = time.monotonic() + _seconds_until_head(request)
+    head_seconds = _seconds_for_head(request)
+    is_sent, future, lock = False, Future[T](), threading.Lock()
 
     def trace(name: str, info: dict[str, Any]) -> None:
         nonlocal is_sent, until
         with lock:
-            if ended.cancelled():
+            if future.cancelled():
                 raise SubmitCancelledError("the request timed out")
             send_state.note(name, info)
         if send_state.body_sent and not is_sent:
             is_sent, until = True, time.monotonic() + _seconds_for_head(request)
 
-    _start_thread(partial(send, trace), ended, lambda response: response.close())
+    _run_on_thread(partial(send, trace), future, lambda response: response.close())
     try:
-        while not ended.done() and (left := until - time.monotonic()) > 0:
-            wait([ended], min(left, head_seconds))  # `until` is earlier once all is sent
+        while not future.done() and (left := until - time.monotonic()) > 0:
+            wait([future], min(left, head_seconds))  # `until` is earlier once all is sent
     finally:
         with lock:  # from now on the thread begins no request and records nothing
-            ended.cancel()
-    if ended.cancelled():
+            future.cancel()
+    if future.cancelled():
         raise _timeout_error(send_state)
-    return ended.result()
+    return future.result()
 
 
 async def _send_in_time_async(
@@ -162,23 +163,23 @@ async def _send_in_time_async(
             timeout.reschedule(asyncio.get_running_loop().time() + _seconds_for_head(request))
 
     try:
-        async with asyncio.timeout(_seconds_to_send(request)) as timeout:
+        async with asyncio.timeout(_seconds_until_head(request)) as timeout:
             return await send(trace)
     except TimeoutError as error:
         raise _timeout_error(send_state) from error
 
 
-def _start_thread(
-    work: Callable[[], T], ended: Future[T], discard: Callable[[Any], object] = lambda _: None
+def _run_on_thread(
+    work: Callable[[], T], future: Future[T], discard: Callable[[Any], object] = lambda _: None
 ) -> None:
     try:
-        start_thread(work, ended, discard)
+        run_on_thread(work, future, discard)
     except RuntimeError as error:  # too many threads, or the interpreter ends
         raise httpx.PoolTimeout(str(error)) from error
 
 
-def _seconds_to_send(request: httpx.Request) -> float:
-    """Return the seconds to send the request, with those for the head: a trace may be missing."""
+def _seconds_until_head(request: httpx.Request) -> float:
+    """Return the seconds until the head is complete, sending included: a trace may be missing."""
     limits, pieces = request.extensions["timeout"], 1 + len(request.content) // WRITE_SIZE
     return _seconds_for_head(
         request, limits["pool"], limits["connect"], *[limits["write"]] * pieces
@@ -214,13 +215,17 @@ class _SyncBody(httpx.AsyncByteStream):
     def __init__(self, response: Any) -> None:
         self._response, self._socket = response, _own_socket(response.extensions)
         self._deadline: float | None = None
-        self._is_late, self._ended, self._lock = False, threading.Event(), threading.Lock()
+        self._is_late, self._end_event, self._lock = False, threading.Event(), threading.Lock()
 
-    def limit_body(self, seconds: float) -> None:
-        """Limit the time for the rest of the body, in place of an earlier limit."""
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """How to limit the time for the rest of the body, if that is possible."""
+        return {} if self._socket is None else {"limit_body": partial(self._limit, self._socket)}
+
+    def _limit(self, own: socket.socket, seconds: float) -> None:
         is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
-        if is_first and self._socket is not None:
-            _start_thread(partial(self._shut_down_late, self._socket), Future[None]())
+        if is_first:
+            _run_on_thread(partial(self._shut_down_late, own), Future[None]())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _map_errors():
@@ -232,14 +237,14 @@ class _SyncBody(httpx.AsyncByteStream):
                     raise
             finally:
                 with self._lock:  # from now on another request may use the socket
-                    self._ended.set()
+                    self._end_event.set()
         if self._is_late:  # the socket's end may look like the body's
-            raise _body_too_late()
+            raise _body_timeout_error()
 
     def _shut_down_late(self, own: socket.socket) -> None:
-        while not self._ended.wait((self._deadline or 0.0) - time.monotonic()):
+        while not self._end_event.wait((self._deadline or 0.0) - time.monotonic()):
             with self._lock:
-                if self._ended.is_set() or (self._deadline or 0.0) > time.monotonic():
+                if self._end_event.is_set() or (self._deadline or 0.0) > time.monotonic():
                     continue
                 self._is_late = True
                 with suppress(OSError):  # of the base class: TLS may be reading on its thread
@@ -266,8 +271,12 @@ class _AsyncBody(httpx.AsyncByteStream):
         self._response = response
         self._deadline: float | None = None
 
-    def limit_body(self, seconds: float) -> None:
-        """Limit the time for the rest of the body, in place of an earlier limit."""
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """How to limit the time for the rest of the body."""
+        return {"limit_body": self._limit}
+
+    def _limit(self, seconds: float) -> None:
         self._deadline = asyncio.get_running_loop().time() + seconds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -285,11 +294,11 @@ class _AsyncBody(httpx.AsyncByteStream):
             async with asyncio.timeout_at(self._deadline):
                 return await anext(pieces, None)
         except TimeoutError:
-            raise _body_too_late() from None
+            raise _body_timeout_error() from None
 
     async def aclose(self) -> None:
         await self._response.aclose()
 
 
-def _body_too_late() -> httpx.ReadTimeout:
+def _body_timeout_error() -> httpx.ReadTimeout:
     return httpx.ReadTimeout("the answer was not complete in time")

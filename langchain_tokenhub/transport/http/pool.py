@@ -74,12 +74,14 @@ class Connection(httpx.AsyncByteStream):
         failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
         send_state.body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
-        # those to given addresses, of downloads, are used once
+        # connections to given addresses (downloads) are used once
         self._is_reusable = failure is None and not (closes or self.target.addresses)
         is_stuck = isinstance(failure, httpx.WriteTimeout)
         self._read_timeout = EARLY_RESPONSE_TIMEOUT if is_stuck else timeouts["read"]
-        deadline, in_time = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
-        self._deadline = earliest(deadline, None if in_time is None else time.monotonic() + in_time)
+        deadline, head_timeout = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
+        self._deadline = earliest(
+            deadline, None if head_timeout is None else time.monotonic() + head_timeout
+        )
         try:
             response = await self._read_head()
         except httpx.TransportError as error:

@@ -37,7 +37,7 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     """
     if request.extensions.get("addresses") or request.url.scheme == "http":
         return None
-    address = proxy_for(request.url.scheme, request.url.raw_host.decode("ascii"))
+    address = find_proxy_address(request.url.scheme, request.url.raw_host.decode("ascii"))
     if not address:
         return None
     try:
@@ -47,14 +47,16 @@ def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
     raise httpx.ProxyError("the proxy in the environment is not of the type http, https or socks5")
 
 
-def proxy_for(scheme: str, host: str) -> str | None:
+def find_proxy_address(scheme: str, host: str) -> str | None:
     """Return the address of the proxy for `host`, or None."""
     variables = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
-    return _proxy_for(scheme, host, variables, int(time.monotonic() // PROXY_TTL))
+    return _find_proxy_address(scheme, host, variables, int(time.monotonic() // PROXY_TTL))
 
 
 @functools.lru_cache(maxsize=256)
-def _proxy_for(scheme: str, host: str, _variables: tuple[str | None, ...], _: int) -> str | None:
+def _find_proxy_address(
+    scheme: str, host: str, _variables: tuple[str | None, ...], _: int
+) -> str | None:
     """Read the settings, which is slow; the further arguments are keys of the cache."""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")

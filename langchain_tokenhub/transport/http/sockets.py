@@ -53,7 +53,7 @@ class SyncStream:
     async def open(cls, target: Target, limit: float | None) -> Self:
         """Connect. `httpx.PoolTimeout` means that this machine can open no further connection."""
         if target.tls_name is not None:
-            tls()  # fails before it connects
+            tls_context()  # fails before it connects
         with _map_errors():
             stream = cls(connect_sync(target, limit))
         if target.tls_name is not None:
@@ -69,7 +69,7 @@ class SyncStream:
                     case ssl.SSLSocket() as outer:
                         self._socket = _TLSInTLS(outer, name)
                     case socket.socket() as plain:
-                        self._socket = tls().wrap_socket(
+                        self._socket = tls_context().wrap_socket(
                             plain, server_hostname=name, do_handshake_on_connect=False
                         )
                 self._socket.do_handshake()
@@ -131,8 +131,8 @@ class AsyncStream(asyncio.Protocol):
     async def open(cls, target: Target, limit: float | None) -> Self:  # noqa: D102
         stream = cls(asyncio.get_running_loop())
         if target.tls_name is not None:
-            tls()
-        async with stream._connecting(limit):
+            tls_context()
+        async with stream._connect_within(limit):
             stream._socket = sock = await connect_async(target)
             await stream._loop.create_connection(lambda: stream, sock=sock)
             if target.tls_name is not None:
@@ -140,11 +140,11 @@ class AsyncStream(asyncio.Protocol):
         return stream
 
     async def start_tls(self, name: str, limit: float | None) -> None:  # noqa: D102
-        async with self._connecting(limit):
+        async with self._connect_within(limit):
             await self._encrypt(name)
 
     @contextlib.asynccontextmanager
-    async def _connecting(self, limit: float | None) -> AsyncIterator[None]:
+    async def _connect_within(self, limit: float | None) -> AsyncIterator[None]:
         with _map_errors():
             try:
                 async with loop_timeout(limit):
@@ -156,8 +156,9 @@ class AsyncStream(asyncio.Protocol):
     async def _encrypt(self, name: str) -> None:
         if self._is_ended or self._transport is None:  # asyncio would not notice it any more
             raise ConnectionResetError("the server closed the connection")
+        tls = tls_context()
         self._transport = await self._loop.start_tls(
-            self._transport, self, tls(), server_hostname=name, ssl_handshake_timeout=MAX_TIMEOUT
+            self._transport, self, tls, server_hostname=name, ssl_handshake_timeout=MAX_TIMEOUT
         )
 
     # -- called by the event loop ----------------------------------------------------------
@@ -227,7 +228,7 @@ class AsyncStream(asyncio.Protocol):
         has_failed = transport.is_closing()  # the loop passes on the cause in its next iteration
         deadline = None if limit is None else self._loop.time() + limit
         while (self._is_write_paused or has_failed) and not self._is_ended:
-            if not await self._change(deadline):
+            if not await self._wait_for_change(deadline):
                 raise httpx.WriteTimeout("the server does not read")
         # if the connection was lost after all was written, `read` raises: the request was sent
         if self._is_write_paused or has_failed:
@@ -239,7 +240,8 @@ class AsyncStream(asyncio.Protocol):
                 raise httpx.ReadError(str(self._failure)) from self._failure
             if self._is_ended or self._transport is None:
                 return b""
-            if not await self._change(None if limit is None else self._loop.time() + limit):
+            deadline = None if limit is None else self._loop.time() + limit
+            if not await self._wait_for_change(deadline):
                 raise httpx.ReadTimeout("nothing arrived in time")
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
         self._buffer.clear()
@@ -249,7 +251,7 @@ class AsyncStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def _change(self, deadline: float | None) -> asyncio.Future[bool]:
+    def _wait_for_change(self, deadline: float | None) -> asyncio.Future[bool]:
         """Return a future that is True once the state changes, False at the deadline."""
         self._waiter, self._deadline = self._loop.create_future(), deadline
         if deadline is not None:
@@ -324,7 +326,7 @@ class _TLSInTLS:
 
     def __init__(self, outer: ssl.SSLSocket, name: str) -> None:
         self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._inner = tls().wrap_bio(self._received, self._to_send, server_hostname=name)
+        self._inner = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
         self.settimeout, self.fileno, self.close = outer.settimeout, outer.fileno, outer.close
 
     def do_handshake(self) -> None:
@@ -375,7 +377,7 @@ def _is_readable(sock: socket.socket | _TLSInTLS) -> bool:
 
 
 @functools.cache
-def tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Return the TLS context of this process; it respects `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
     Raises:
