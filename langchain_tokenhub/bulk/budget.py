@@ -7,13 +7,13 @@ prompts nor API keys are stored. This module needs SQLAlchemy, the extra `bulk`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
 from langchain_tokenhub.errors import BudgetExceededError, InvalidRequestError
+from langchain_tokenhub.jobs.ledger import Entry, entries_of
 from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
@@ -44,13 +44,16 @@ Table(
     METADATA,
     Column("run", Text, primary_key=True),
     Column("key", Text, primary_key=True),
+    Column("token", Text, nullable=False),  # of the ledger's entry; empty if there is none
     Column("error", Text, nullable=False),
 )
 _INSERT_RUN = text("INSERT INTO tokenhub_runs VALUES (:run, 0) ON CONFLICT DO NOTHING")
 _SPEND = text(
     "UPDATE tokenhub_runs SET spent = spent + :cny WHERE run = :run AND spent + :cny <= :most"
 )
-_SUBMIT = text("INSERT INTO tokenhub_submits VALUES (:key, :token, :run, :cny)")
+_INSERT_SUBMIT = text(
+    "INSERT INTO tokenhub_submits VALUES (:key, :token, :run, :cny) ON CONFLICT DO NOTHING"
+)
 _SUBMITTED = text("SELECT run, cny FROM tokenhub_submits WHERE key = :key AND token = :token")
 _DELETE_SUBMIT = text("DELETE FROM tokenhub_submits WHERE key = :key AND token = :token")
 _REFUND = text("UPDATE tokenhub_runs SET spent = spent - :cny WHERE run = :run")
@@ -58,11 +61,10 @@ _SPENT = text("SELECT spent FROM tokenhub_runs WHERE run = :run")
 _KEYS = text("SELECT key FROM tokenhub_submits WHERE run = :run")
 _IS_SUBMITTED = text("SELECT 1 FROM tokenhub_submits WHERE key = :key AND run = :run LIMIT 1")
 _UPSERT_FAILURE = text(
-    "INSERT INTO tokenhub_failures VALUES (:run, :key, :error) "
-    "ON CONFLICT (run, key) DO UPDATE SET error = :error"
+    "INSERT INTO tokenhub_failures VALUES (:run, :key, :token, :error) "
+    "ON CONFLICT (run, key) DO UPDATE SET token = :token, error = :error"
 )
-_DELETE_FAILURE = text("DELETE FROM tokenhub_failures WHERE run = :run AND key = :key")
-_FAILURES = text("SELECT key, error FROM tokenhub_failures WHERE run = :run")
+_FAILURES = text("SELECT key, token, error FROM tokenhub_failures WHERE run = :run")
 
 
 class RowBackend:
@@ -82,7 +84,12 @@ class RowBackend:
         self._backend = backend
         self._most = UNLIMITED if budget_cny is None else _micro(budget_cny)
         self._cny = _micro(cny)
-        self._values = {"run": run, "key": key, "cny": self._cny, "most": self._most}
+        self._values: dict[str, str | int] = {
+            "run": run,
+            "key": key,
+            "cny": self._cny,
+            "most": self._most,
+        }
         self.get = backend.get
         self.texts = backend.texts
 
@@ -94,28 +101,32 @@ class RowBackend:
         """
 
         def update_budget(connection: Connection) -> None:
-            before, after = _tokens(old), _tokens(new)
+            before, after = _by_token(old), _by_token(new)
             for token in after.keys() - before:
-                self._spend(connection, token)
+                self._spend(connection, after[token])
             # an accepted submit takes the place of others, which stay paid for
-            if not any(has_job and not before.get(token) for token, has_job in after.items()):
+            accepted = {token for token, entry in after.items() if entry.job}
+            if accepted <= {token for token, entry in before.items() if entry.job}:
                 for token in before.keys() - after:
                     _refund(connection, key, token)
 
         return self._backend.replace(key, old, new, links, update_budget)
 
-    def _spend(self, connection: Connection, token: str) -> None:
-        values = {**self._values, "token": token}
+    def _spend(self, connection: Connection, entry: Entry) -> None:
+        values = {**self._values, "token": entry.token}
+        if not entry.is_pending:  # it was submitted, whatever the budget
+            values["most"] = UNLIMITED
+        if connection.execute(_INSERT_SUBMIT, values).rowcount != 1:
+            return
+        connection.execute(_INSERT_RUN, values)
         if connection.execute(_SPEND, values).rowcount != 1:
-            spent, cny = connection.scalar(_SPENT, values) or 0, self._cny
+            spent = connection.scalar(_SPENT, values) or 0
             raise BudgetExceededError(
-                f"the budget of {_cny(self._most):g} CNY does not allow {_cny(cny):g} CNY more; "
-                f"{_cny(spent):g} CNY are spent",
+                f"the budget of {_cny(self._most):g} CNY does not allow {_cny(self._cny):g} CNY "
+                f"more; {_cny(spent):g} CNY are spent",
                 phase="not sent",
                 hint="raise the budget and run again",
             )
-        connection.execute(_SUBMIT, values)
-        connection.execute(_DELETE_FAILURE, values)
 
 
 def _refund(connection: Connection, key: str, token: str) -> None:
@@ -126,11 +137,8 @@ def _refund(connection: Connection, key: str, token: str) -> None:
         connection.execute(_REFUND, {"run": row.run, "cny": row.cny})
 
 
-def _tokens(record: str | None) -> Mapping[str, bool]:
-    """Return the tokens of a record's entries, and whether each has a job."""
-    first = json.loads(record) if record else None
-    entries = [first, *first["others"]] if first else []
-    return {entry["token"]: bool(entry["job"]) for entry in entries}
+def _by_token(record: str | None) -> Mapping[str, Entry]:
+    return {entry.token: entry for entry in entries_of(record)}
 
 
 class Budget:
@@ -149,13 +157,14 @@ class Budget:
         self.spent = 0.0
         """CNY of all submits at the last call, those of other processes too."""
 
-    async def open(self) -> tuple[set[str], dict[str, str]]:
-        """Return the calls that the run has submitted, and those that failed, with the error."""
+    async def open(self) -> tuple[set[str], dict[tuple[str, str], str]]:
+        """Return the calls that the run has submitted, and errors by key and entry."""
 
-        def work(connection: Connection) -> tuple[set[str], dict[str, str]]:
+        def work(connection: Connection) -> tuple[set[str], dict[tuple[str, str], str]]:
             connection.execute(_INSERT_RUN, self._run)
             failures = connection.execute(_FAILURES, self._run)
-            return set(connection.scalars(_KEYS, self._run)), {f.key: f.error for f in failures}
+            errors = {(one.key, one.token): one.error for one in failures}
+            return set(connection.scalars(_KEYS, self._run)), errors
 
         return await self._do(work)
 
@@ -163,9 +172,15 @@ class Budget:
         """Read what is spent."""
         await self._do(lambda _: None)
 
-    async def record_end(self, key: str, error: str | None = None) -> bool:
-        """Record a call's error, if it is final; return True if the run has paid for the call."""
-        values = {**self._run, "key": key, "error": error}
+    async def record_end(self, key: str, token: str, error: str | None) -> bool:
+        """Record how a call ended; return True if the run has paid for the call.
+
+        Args:
+            key: The call.
+            token: Token of the ledger's entry that the error is about; empty if it has none.
+            error: Class of an error that is not to be repeated.
+        """
+        values = {**self._run, "key": key, "token": token, "error": error}
 
         def work(connection: Connection) -> bool:
             if error is not None:

@@ -41,19 +41,17 @@ from langchain_tokenhub.errors import (
     AuthenticationError,
     BudgetExceededError,
     InvalidRequestError,
-    JobNotFoundError,
     ModelNotAvailableError,
     QuotaExhaustedError,
-    ResultExpiredError,
     SubmissionUnknownError,
     TokenHubError,
 )
 from langchain_tokenhub.gallery import write_gallery
 from langchain_tokenhub.jobs.files import create_part, move
-from langchain_tokenhub.jobs.ledger import Entry, Ledger
+from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult
-from langchain_tokenhub.jobs.runner import check_folder, result_of
+from langchain_tokenhub.jobs.runner import check_folder, is_lost, result_of
 from langchain_tokenhub.tools.media_tools import MediaTool
 from langchain_tokenhub.transport import AsyncRuntime
 
@@ -67,10 +65,8 @@ RUN_FILE = ".tokenhub-run"
 """Holds the run's id, which its submits are recorded under."""
 _ACCOUNT_ERRORS = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 """Errors after which an account gets no further row of a model."""
-_LOST_JOB_ERRORS = (JobNotFoundError, ResultExpiredError)
-"""Errors of a job that was paid for and cannot be collected any more."""
-_Prepared: TypeAlias = tuple[Task, Entry | None] | TokenHubError
-_End: TypeAlias = tuple[Result, Entry | None]
+_Prepared: TypeAlias = tuple[Task, Record] | TokenHubError
+_End: TypeAlias = tuple[Result, Record]
 """A row's result and, of an error, its record."""
 REFRESH = 2.0
 """Seconds without a change after which the amount that is spent is read."""
@@ -175,16 +171,16 @@ class Driver:
                     ready.append((row, *await self._task(row)))
                 except TokenHubError as error:
                     faults.append(f"{row.place}: {error.message}")
-        found: dict[str, Entry] = {}
+        found: dict[str, Record] = {}
         for first in range(0, len(ready), LOOKUP_BATCH_SIZE):
             keys = [task.key for _, task, _ in ready[first : first + LOOKUP_BATCH_SIZE]]
-            found |= await self._ledger.look_all(keys)
+            found |= await self._ledger.records(keys)
         for row, task, problem in ready:
-            if problem and task.key not in found:
+            if problem and not found[task.key]:
                 faults.append(f"{row.place}: {problem.message}")
         refuse(faults)
         for _, task, _ in ready:
-            self._place(task, found.get(task.key))
+            self._place(task, found[task.key])
 
     async def _run_all(self) -> None:
         self._start()
@@ -247,10 +243,10 @@ class Driver:
     async def _prepare(self, row: Row) -> _Prepared:
         try:
             task, problem = await self._task(row)
-            entry = await self._ledger.look(task.key)
+            record = await self._ledger.record(task.key)
         except TokenHubError as error:
             return error
-        return problem if problem and entry is None else (task, entry)
+        return problem if problem and not record else (task, record)
 
     def _on_prepared(self, row: Row, found: _Prepared) -> None:
         if isinstance(found, TokenHubError):
@@ -258,31 +254,40 @@ class Driver:
         else:
             self._place(*found)
 
-    def _place(self, task: Task, entry: Entry | None) -> None:
+    def _place(self, task: Task, record: Record) -> None:
         """Report a row that ended before, or queue it."""
+        entry = next(iter(record), None)
         job = entry.job if entry else None
-        failed = self._failures.get(task.key)
+        failed = self._failures.get((task.key, entry.token if entry else ""))
+        is_unknown = any(one.job is None for one in record)
         if job and is_saved(job):
             self._end(task.id, "done", result_of(job), self._cny(task))
-        elif failed and not self._options.get("retry_failed"):
+        elif failed and not is_unknown and not self._options.get("retry_failed"):
             error = _failed_before(failed, job)
             self._end(task.id, "failed", error, self._cny(task), is_new=False)
-        elif entry is None or self._is_submitted_again(task, entry):
-            replaced_token = entry.token if entry else None
-            self._enqueue(replace(task, again=bool(entry), replaced_token=replaced_token))
-        elif entry.account not in self._accounts.hashes:
+        elif entry is None or self._is_submitted_again(record, is_lost=failed is not None):
+            tokens = tuple(one.token for one in record)
+            self._enqueue(replace(task, again=bool(record), replaced=tokens))
+        else:
+            self._enqueue_collection(task, entry)
+
+    def _is_submitted_again(self, record: Record, *, is_lost: bool) -> bool:
+        """Return True if no entry has a job that can be collected, and the options allow it."""
+        unknown = [entry for entry in record if entry.job is None]
+        if not is_lost and len(unknown) < len(record):
+            return False
+        is_asked = not unknown or self._options.get("again") == "unknown"
+        return is_asked and all(entry.is_abandoned for entry in unknown)
+
+    def _enqueue_collection(self, task: Task, entry: Entry) -> None:
+        """Queue a row for the account that submitted it; nothing is submitted."""
+        if entry.account not in self._accounts.hashes:
             self._end(task.id, "failed", missing_key_error(entry.account, entry.job))
         else:
-            self._enqueue(replace(task, account=entry.account))
+            self._enqueue(replace(task, account=entry.account, again=False, replaced=()))
 
     def _enqueue(self, task: Task) -> None:
         self._queues.setdefault((task.account, task.model), deque()).append(task)
-
-    def _is_submitted_again(self, task: Task, entry: Entry) -> bool:
-        if entry.job is None:
-            return self._options.get("again") == "unknown" and entry.is_abandoned
-        lost = {error.__name__ for error in _LOST_JOB_ERRORS}
-        return self._failures.get(task.key) in lost
 
     def _cny(self, task: Task) -> float | None:
         """Return the estimate of a row, or 0 if no run in this folder submitted it."""
@@ -336,13 +341,13 @@ class Driver:
         result = await self._run_repeatedly(replace(task, account=account))
         error = result if isinstance(result, TokenHubError) else None
         if error is None and task.account:  # an earlier invocation submitted it
-            return result, None
+            return result, ()
         record = await self._ledger.record(task.key) if error else ()
-        is_final = isinstance(error, _LOST_JOB_ERRORS) if record else _is_final(error)
-        name = type(error).__name__ if is_final else None
-        change = set.add if await self._budget.record_end(task.key, name) else set.discard
+        token = record[0].token if record else ""
+        name = type(error).__name__ if error and _is_final(error, record, account) else None
+        change = set.add if await self._budget.record_end(task.key, token, name) else set.discard
         change(self._submitted, task.key)
-        return result, next(iter(record), None)
+        return result, record
 
     async def _run_repeatedly(self, task: Task) -> Result:
         """Run a row, and repeat it after a temporary error; with the ledger it is paid once."""
@@ -365,30 +370,30 @@ class Driver:
                 self._end(task.id, "done", result, self._cny(task))
                 if any(file.path is None for file in result.files):
                     self._halt(f"the files of row {task.id!r} could not be saved")
-            case _, Entry() as entry if _is_other(entry, account):
-                self._place(replace(task, again=False), entry)
-            case TokenHubError() as error, entry:
-                self._handle_failure(task, account, error, entry)
+            case TokenHubError(), (first, *_) if _is_of_other(first, task, account):
+                self._enqueue_collection(task, first)
+            case TokenHubError() as error, record:
+                self._handle_failure(task, account, error, record)
 
     def _handle_failure(
-        self, task: Task, account: str, error: TokenHubError, entry: Entry | None
+        self, task: Task, account: str, error: TokenHubError, record: Record
     ) -> None:
-        if entry is None:  # a refund may allow these rows
-            for waiting, _ in self._over_budget:
-                self._enqueue(waiting)
-            self._over_budget.clear()
-        if entry is None and isinstance(error, _ACCOUNT_ERRORS):
+        for waiting, _ in self._over_budget:  # a refund may allow these rows
+            self._enqueue(waiting)
+        self._over_budget.clear()
+        is_unsubmitted = all(entry.token in task.replaced for entry in record)
+        if is_unsubmitted and isinstance(error, _ACCOUNT_ERRORS):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)
             return
         state: State = "failed"
-        if isinstance(error, SubmissionUnknownError):
+        if any(entry.job is None for entry in record) or isinstance(error, SubmissionUnknownError):
             state = "unknown"
             error.hint = (
                 "see the console's usage; --again unknown (again='unknown') submits it again, "
                 "which is charged again"
             )
-        self._end(task.id, state, error, self._cny(task) if entry else 0.0)
+        self._end(task.id, state, error, self._cny(task) if record else 0.0)
         if self._options.get("on_error") == "stop":
             self._halt(f"row {task.id!r} failed")
 
@@ -468,16 +473,20 @@ def _is_temporary(result: Result) -> bool:
     return isinstance(result, RETRYABLE) and not isinstance(result, RuntimeError)
 
 
-def _is_final(error: TokenHubError | None) -> bool:
+def _is_final(error: TokenHubError, record: Record, account: str) -> bool:
     """Return True if the row would fail again in the next run."""
-    if error is None or isinstance(error, _ACCOUNT_ERRORS):
-        return False
-    return error.phase != "not sent" and not _is_temporary(error)
+    if record:  # it was submitted: only a job that is lost has failed
+        first, job = record[0], error.job
+        is_own = job is not None and first.job is not None and job.id == first.job.id
+        return is_lost(error) and is_own and first.account in {"", account}
+    is_closing = isinstance(error, _ACCOUNT_ERRORS)
+    return error.phase != "not sent" and not is_closing and not _is_temporary(error)
 
 
-def _is_other(entry: Entry, account: str) -> bool:
-    """Return True if another worker submitted it with another key."""
-    return entry.account not in {"", account}
+def _is_of_other(entry: Entry, task: Task, account: str) -> bool:
+    """Return True if another worker submitted a row with another key."""
+    is_new = entry.token not in task.replaced
+    return is_new and entry.job is not None and entry.account not in {"", account}
 
 
 def _failed_before(name: str, job: Job | None) -> TokenHubError:

@@ -55,7 +55,7 @@ class Task:
         extra: Fields for the body, unchecked.
         account: Hash of the API key to submit with; empty if any may be used.
         again: Whether to submit although the ledger has an entry.
-        replaced_token: That entry's token; where it has another by then, nothing is submitted.
+        replaced: Tokens of its entries; where it has others by then, nothing is submitted.
         run: Id of the run to charge.
         cny: Estimated price of a submit.
         budget_cny: CNY that the run may spend; None is any amount.
@@ -69,7 +69,7 @@ class Task:
     extra: Mapping[str, Any] | None
     account: str = ""
     again: bool = False
-    replaced_token: str | None = None
+    replaced: tuple[str, ...] = ()
     run: str = ""
     cny: float = 0.0
     budget_cny: float | None = None
@@ -206,7 +206,7 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 phase="not sent",
                 hint="nothing was sent or charged; run again",
             )
-        request = replace(request, again=task.again, replaced_token=task.replaced_token)
+        request = replace(request, again=task.again, replaced=task.replaced)
         return await tool._run_row(request, _backend(tool, task))
     except TokenHubError as error:
         return error

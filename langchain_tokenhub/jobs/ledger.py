@@ -37,6 +37,7 @@ T = TypeVar("T")
 Record: TypeAlias = "tuple[Entry, ...]"
 """The entries under one key; the first is the one that a repeated call resumes."""
 _Change: TypeAlias = Callable[[Record], Record]
+_Tokens: TypeAlias = tuple[str, ...] | None
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
@@ -97,13 +98,20 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _with_claim(record: Record, claim: Entry, replaced_token: str | None) -> Record:
-    """Return a record with a claim, or the same if another call is in its way."""
-    if not record:
-        return (claim,)
-    is_pending = any(entry.is_pending and not entry.is_abandoned for entry in record)
-    is_taken = replaced_token is not None and (is_pending or record[0].token != replaced_token)
-    return (*record, claim) if claim.again and not is_taken else record
+def _with_claim(record: Record, claim: Entry, replaced: _Tokens) -> Record:
+    """Return a record with a claim, or the same if another call prevents it."""
+    return record if _preventing(record, claim, replaced) else (*record, claim)
+
+
+def _preventing(record: Record, claim: Entry, replaced: _Tokens) -> Entry | None:
+    """Return the entry that prevents a claim, preferably one whose call is under way."""
+    if not record or (claim.again and replaced is None):
+        return None
+    if not claim.again or replaced is None:
+        return record[0]
+    pending = [entry for entry in record if entry.is_pending and not entry.is_abandoned]
+    others = [entry for entry in record if entry.token not in replaced]
+    return next(iter([*pending, *others]), None)
 
 
 def _with_outcome(record: Record, own: Entry) -> Record:
@@ -155,25 +163,20 @@ class Ledger:
     async def record(self, key: str) -> Record:
         """Return all that is known of a call."""
         self._texts[key] = text = await self._do(self._backend.get, key)
-        return _entries(text)
+        return entries_of(text)
 
     async def look(self, key: str) -> Entry | None:
         """Return the entry that a repeated call resumes."""
         return next(iter(await self.record(key)), None)
 
-    async def look_all(self, keys: Iterable[str]) -> dict[str, Entry]:
-        """Return the records of those calls that have one."""
-
-        def found() -> dict[str, Entry]:
-            records = {key: _entries(self._backend.get(key)) for key in keys}
-            return {key: record[0] for key, record in records.items() if record}
-
-        return await self._do(found)
+    async def records(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Return all that is known of some calls."""
+        return await self._do(lambda: {key: entries_of(self._backend.get(key)) for key in keys})
 
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False
     ) -> Entry | None:
-        """Record that a submit begins; return the record that prevents it, if any.
+        """Record that a submit begins; return the entry that prevents it, if any.
 
         Args:
             key: The call.
@@ -182,11 +185,11 @@ class Ledger:
                 is accepted.
         """
         entry = self._entry(key, request, again=again)
-        replaced_token = request.replaced_token if request else None
+        replaced = request.replaced if request else None
         is_interrupted, is_claimed = threading.Event(), threading.Event()
 
         def add(record: Record) -> Record:
-            after = _with_claim(record, entry, replaced_token)
+            after = _with_claim(record, entry, replaced)
             is_claimed.set() if after is not record else is_claimed.clear()
             return after
 
@@ -203,7 +206,7 @@ class Ledger:
             with suppress(TokenHubError):
                 await self._do(self._drop, key)
             raise
-        return None if is_claimed.is_set() else found[0]
+        return None if is_claimed.is_set() else _preventing(found, entry, replaced)
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; a failure only warns, because the job is paid for."""
@@ -262,7 +265,8 @@ class Ledger:
         found: Entry | None = entry
         while found and found.is_pending and (left := until - self._runtime.now()) > 0:
             await self._runtime.sleep(max(0.01, min(0.5, left)))
-            found = await self.look(key)
+            record = await self.record(key)
+            found = next((one for one in record if one.token == entry.token), None)
         if found is None or found.job is not None:
             return found.job if found else None
         unknown = SubmissionUnknownError(
@@ -353,7 +357,7 @@ def read_entries(backend: LedgerBackend) -> Iterator[Entry]:
     """Yield every entry but those of newer versions."""
     for text in backend.texts():
         with suppress(InvalidRequestError):
-            yield from _entries(text)
+            yield from entries_of(text)
 
 
 def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], bool]) -> None:
@@ -381,7 +385,7 @@ def change_record(
     for _ in range(MAX_RETRIES):
         is_read = key not in texts
         text = backend.get(key) if is_read else texts.pop(key)
-        before = _entries(text)
+        before = entries_of(text)
         after = change(before)
         if after == before:
             if is_read:
@@ -414,12 +418,13 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "at": entry.at.isoformat(),
         "token": entry.token,
         "again": entry.again,
+        "account": entry.account,
         "job": job.model_dump(mode="json", exclude={"raw_revised_prompt"}) if job else None,
         "asked": {"title": stem_of(request.label), "parameters": {}} if request else None,
     }
 
 
-def _entries(text: str | None) -> Record:
+def entries_of(text: str | None) -> Record:
     """Return the entries of a record.
 
     Truncated text is still being written, or its writer was killed. JSON of another shape is a
@@ -459,7 +464,7 @@ def _entry(fields: Any, key: str, account: str) -> Entry:
             lost=job is None and fields["state"] != "submitting",
             again=fields.get("again") is True,
             request=request_from_record(fields.get("asked"), key),
-            account=account,
+            account=str(fields.get("account") or account),
             key=key,
         )
     except (ValueError, KeyError, TypeError):

@@ -325,8 +325,8 @@ class JobRequest:
         label: The text that its files are named after.
         key: The call's key in the ledger.
         again: Whether to submit although the ledger has a job for the same call.
-        replaced_token: Token of the only ledger entry beside which it is submitted again; None
-            for any.
+        replaced: Tokens of the only ledger entries beside which it is submitted again; None is
+            any entries.
         problem: Why it cannot be sent; the job of an earlier call may still be resumed.
     """
 
@@ -334,7 +334,7 @@ class JobRequest:
     label: str = ""
     key: str = ""
     again: bool = False
-    replaced_token: str | None = None
+    replaced: tuple[str, ...] | None = None
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:

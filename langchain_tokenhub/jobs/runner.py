@@ -304,6 +304,12 @@ def _reason(problem: Exception) -> object:
     return problem if known else type(problem).__name__
 
 
+def is_lost(error: TokenHubError) -> bool:
+    """Return True if a paid job cannot be collected any more, also not later."""
+    is_missing = isinstance(error, JobNotFoundError | ResultExpiredError)
+    return is_missing and error.hint == _PAY_AGAIN
+
+
 def result_of(job: Job) -> MediaResult:
     """Return the result of a completed job."""
     return MediaResult(

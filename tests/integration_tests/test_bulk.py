@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import sys
 from collections import Counter
@@ -22,10 +23,11 @@ from langchain_tokenhub import (
 from langchain_tokenhub.bulk import arun, driver, run
 from langchain_tokenhub.bulk.budget import Budget, RowBackend
 from langchain_tokenhub.bulk.executors import Executor
-from langchain_tokenhub.jobs import ledger
+from langchain_tokenhub.jobs import ledger, service
 from langchain_tokenhub.jobs.ledger import Ledger
-from langchain_tokenhub.jobs.ledger_sql import SqlBackend
-from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult
+from langchain_tokenhub.testing import Emulator
 from langchain_tokenhub.transport import SyncRuntime, run_sync
 
 KEYS = ["sk-canary-one", "sk-canary-two"]
@@ -308,6 +310,153 @@ def test_a_failed_job_is_given_back_to_the_run_that_paid(hub, tmp_path, database
     for budget in budgets:
         run_sync(budget.refresh())
     assert [budget.spent for budget in budgets] == [0, 0]
+
+
+def lose_the_job(hub, do, out, **options):
+    """Submit a row whose job the service forgets."""
+    do([still("a")], out, wait_timeout=0.05, **options)
+    hub.advance(1000)
+    hub._jobs.clear()
+    found, _ = do([still("a")], out, wait_timeout=0.05, **options)
+    assert states(found) == {"a": "failed"}
+
+
+@pytest.fixture
+def slow_hub(hub, monkeypatch):
+    """An emulator whose jobs take longer than a test waits, until its clock is advanced."""
+    monkeypatch.setattr(service, "NEW_JOB_SECONDS", 0.0)
+    with Emulator(speed=1) as slow:
+        monkeypatch.setenv("TOKENHUB_BASE_URL", slow.url)
+        yield slow
+
+
+def test_a_row_whose_second_submit_is_lost_too_is_not_submitted_again(hub, tmp_path, do):
+    hub.fail("lost-answer", times=1000)
+    do([still("a")], tmp_path, api_keys=KEYS[:1])
+    found, shots = do([still("a")], tmp_path, api_keys=KEYS[::-1], again="unknown")
+    assert states(found) == {"a": "unknown"}
+    assert (len(submits(hub)), shots.spent) == (2, 2.4)
+
+
+def test_a_row_that_a_refused_key_would_submit_again_is_left_to_the_others(hub, tmp_path, do):
+    hub.fail("lost-answer")
+    do([still("a")], tmp_path, api_keys=KEYS[:1])
+    found, shots = do([still("a")], tmp_path, api_keys=["wrong-key", KEYS[0]], again="unknown")
+    assert states(found) == {"a": "done"}
+    assert (len(hub.jobs), shots.spent) == (2, 2.4)
+
+
+def test_a_driver_that_comes_second_with_another_key_collects_the_new_job(
+    slow_hub, tmp_path, do, monkeypatch
+):
+    lose_the_job(slow_hub, do, tmp_path, api_keys=KEYS[:1])
+    run_row, first = driver.Driver._run, []
+
+    async def come_second(self, task, account):
+        if not first:
+            first.append(account)
+            rows = ([still("a")], tmp_path)
+            await asyncio.to_thread(
+                by_run, *rows, wait_timeout=0.05, api_keys=KEYS[:1], retry_failed=True
+            )
+        return await run_row(self, task, account)
+
+    monkeypatch.setattr(driver.Driver, "_run", come_second)
+    do([still("a")], tmp_path, wait_timeout=0.05, api_keys=KEYS[::-1], retry_failed=True)
+    assert len(submits(slow_hub)) == 2
+    slow_hub.advance(1000)
+    for options in ({}, {"retry_failed": True}):
+        found, shots = do([still("a")], tmp_path, api_keys=KEYS, **options)
+        assert states(found) == {"a": "done"}
+    assert (len(submits(slow_hub)), shots.spent) == (2, 2.4)
+
+
+def test_a_job_of_another_key_is_no_failure(slow_hub, tmp_path, do, monkeypatch):
+    place = driver.Driver._place
+
+    def come_second(self, task, record):
+        monkeypatch.setattr(driver.Driver, "_place", place)
+        by_run([still("a")], tmp_path, wait_timeout=0.05, api_keys=KEYS[:1])
+        place(self, task, record)
+
+    monkeypatch.setattr(driver.Driver, "_place", come_second)
+    found, _ = do([still("a")], tmp_path, wait_timeout=0.05, api_keys=KEYS[1:])
+    assert isinstance(found["a"].error, AuthenticationError)
+    slow_hub.advance(1000)
+    assert states(do([still("a")], tmp_path, api_keys=KEYS)[0]) == {"a": "done"}
+    assert len(submits(slow_hub)) == 1
+
+
+def test_a_job_that_can_be_collected_later_is_not_submitted_again(hub, tmp_path, do):
+    found, _ = do([still("a")], tmp_path)
+    found["a"].result.files[0].path.unlink()
+    expire_links(tmp_path)
+    hub.fail("status", status=503, path="/v1/api/image/query", times=100)
+    assert states(do([still("a")], tmp_path, max_retries=0)[0]) == {"a": "failed"}
+    hub.recover()
+    assert states(do([still("a")], tmp_path, retry_failed=True)[0]) == {"a": "done"}
+    assert len(submits(hub)) == 1
+
+
+def expire_links(out):
+    with sqlite3.connect(out / "ledger.sqlite") as database:
+        records = database.execute("SELECT key, record FROM tokenhub_calls").fetchall()
+        for key, record in records:
+            expired = re.sub('("expires_at": )"[^"]*"', r'\1"2020-01-01T00:00:00Z"', record)
+            database.execute("UPDATE tokenhub_calls SET record = ? WHERE key = ?", (expired, key))
+    database.close()
+
+
+def test_an_unknown_submit_in_place_of_a_lost_job_stays_unknown(slow_hub, tmp_path, do):
+    lose_the_job(slow_hub, do, tmp_path)
+    slow_hub.fail("lost-answer")
+    for options in ({"retry_failed": True}, {}, {"retry_failed": True}):
+        found, _ = do([still("a")], tmp_path, wait_timeout=0.05, **options)
+        assert states(found) == {"a": "unknown"}
+    assert len(submits(slow_hub)) == 2
+
+
+def test_a_refused_row_makes_room_for_others_also_if_it_was_submitted_before(hub, tmp_path, do):
+    hub.fail("lost-answer")
+    do([still("a")], tmp_path)
+    hub.fail("refuse")
+    rows = [still("a"), still("b")]
+    found, shots = do(rows, tmp_path, again="unknown", budget_cny=2.4, in_flight=1)
+    assert states(found) == {"a": "unknown", "b": "done"}
+    assert shots.spent == 2.4
+
+
+def row_ledger(backend):
+    return Ledger(RowBackend(backend, "run", "key", 1.2, None), SyncRuntime())
+
+
+def test_only_one_of_several_repeats_of_an_unknown_submit_is_claimed(database):
+    backend = SqlBackend(database)
+    first, *others = (row_ledger(backend) for _ in range(4))
+    run_sync(first.claim("key"))
+    run_sync(first.mark_lost("key"))
+    planned = tuple(entry.token for entry in run_sync(first.record("key")))
+    request = JobRequest(body={}, key="key", replaced=planned)
+    claimed = []
+    for other in others:
+        is_claimed = run_sync(other.claim("key", request, again=True)) is None
+        if is_claimed:
+            run_sync(other.mark_lost("key"))
+        claimed.append(is_claimed)
+    assert claimed == [True, False, False]
+
+
+def test_a_job_is_recorded_although_its_claim_has_vanished(database):
+    backend = SqlBackend(database)
+    ledger_of_row, budget = row_ledger(backend), Budget(backend, SyncRuntime(), "run")
+    run_sync(budget.open())
+    run_sync(ledger_of_row.claim("key"))
+    backend.run(lambda connection: connection.execute(CALLS.delete()))
+    job = Job(kind="image", model="hy-image-v3.0", id="job-1")
+    run_sync(ledger_of_row.keep("key", job))
+    assert run_sync(ledger_of_row.look("key")).job == job
+    run_sync(budget.refresh())
+    assert budget.spent == 1.2
 
 
 @pytest.mark.soak  # waits of 20 s

@@ -15,7 +15,7 @@ from langchain_core.stores import InMemoryByteStore, InMemoryStore
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.files import stem_of
-from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, _entries
+from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, entries_of
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest
@@ -194,7 +194,7 @@ class Calls(RuleBasedStateMachine):
         assert set(left) <= {"k.json", ".lock", "ledger.db"}
 
     def record(self):
-        return _entries(self.backend.get("k"))
+        return entries_of(self.backend.get("k"))
 
     def act(self, call, verb, *args, may_replace=False):
         """Do something as `call`, and check that the other calls' entries are still there."""
@@ -300,7 +300,7 @@ def test_calls_that_change_a_record_at_once_lose_no_entry(tmp_path, place):
         thread.start()
     for thread in threads:
         thread.join()
-    first, *others = _entries(backend.get("k"))
+    first, *others = entries_of(backend.get("k"))
     assert first.job == JOB
     assert sum(entry.is_pending for entry in others) == len(others) == 6
 
