@@ -141,11 +141,12 @@ def test_rows_are_paid_once_although_a_worker_and_the_driver_are_killed(tmp_path
         ended = last_words(child(hub, tmp_path, postgres.url))
         unknown = {row for row, state in ended["states"].items() if state == "unknown"}
         assert set(ended["states"].values()) <= {"done", "unknown"}, ended
-        for row in rows:
-            assert submits(hub)[row["prompt"]] == 1
+        for row in rows:  # a row may be claimed and not yet sent when its worker is killed
+            paid = submits(hub)[row["prompt"]]
+            assert paid == 1 or (row["id"] in unknown and paid == 0)
         assert all(most <= MODELS[model] for (model, _), most in hub.most.items()), hub.most
         assert last_words(child(hub, tmp_path, postgres.url, "unknown"))["count"] == {"done": 18}
-        assert sum(submits(hub).values()) == len(rows) + len(unknown)
+        assert sum(submits(hub).values()) <= len(rows) + len(unknown)
     for file, text in logs(nodes):
         found = [word for word in (b"sk-canary", b"canary hy", PASSWORD.encode()) if word in text]
         assert not found, (file, found)
