@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -33,6 +34,8 @@ from langchain_tokenhub.transport.http.proxy import find_proxy_address
 from langchain_tokenhub.transport.runtime import Runtime
 
 MAX_REDIRECTS = 5
+MAX_ADDRESSES = 4
+"""Addresses of a host that are tried one after another until one answers."""
 MIN_RATE = 2048
 """Minimum average bytes per second of a download in each `RATE_WINDOW`."""
 RATE_WINDOW = 60.0
@@ -93,9 +96,9 @@ async def fetch(
     runtime = runtime.plain()
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        addresses = await _check_host(runtime, target, allow_loopback=allow_loopback)
+        routes = await _check_host(runtime, target, allow_loopback=allow_loopback)
         host = target.netloc.decode("ascii")
-        response = await _open(runtime, target, headers, addresses)
+        response = await _open(runtime, target, headers, routes)
         if not response.is_redirect:
             return await _read_head(runtime, response, host)
         await response.aclose()
@@ -118,24 +121,25 @@ def _parse(url: str) -> httpx.URL:
 
 async def _check_host(
     runtime: Runtime, target: httpx.URL, *, allow_loopback: bool
-) -> tuple[str, ...]:
-    """Return the checked addresses to connect to; none for loopback, or if a proxy resolves."""
+) -> list[dict[str, Any]]:
+    """Return the extensions of requests to the checked host, one for each address to try."""
     if allow_loopback and is_loopback_host(target.host):
-        return ()
+        return [{}]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
     name = ascii_name(target)
     if _is_private(name):
         raise _not_public(name)
-    if find_proxy_address("https", name):
-        return ()  # the proxy resolves the name, and decides what is allowed
+    if proxy := find_proxy_address("https", name):
+        return [{"proxy": proxy}]  # it resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
-    return addresses
+    # the name might resolve differently next time, and the settings have a proxy by then
+    return [{"proxy": None, "addresses": (found,)} for found in addresses[:MAX_ADDRESSES]]
 
 
 def resolve(host: str) -> tuple[str, ...]:
@@ -180,19 +184,23 @@ def _is_public(address: Address) -> bool:
 
 
 async def _open(
-    runtime: Runtime, target: httpx.URL, headers: dict[str, str], addresses: tuple[str, ...]
+    runtime: Runtime, target: httpx.URL, headers: dict[str, str], routes: list[dict[str, Any]]
 ) -> httpx.Response:
+    """Send by the first route on which a connection can be opened."""
+    route, *others = routes
     extensions = {
+        **route,
         "timeout": TIMEOUTS.within(None),
         "head_timeout": TIMEOUTS.total,
         "send_state": (send_state := SendState()),
-        "addresses": addresses,  # the name might resolve differently next time
     }
     request = httpx.Request("GET", target, headers=headers, extensions=extensions)
     try:
         return await runtime.send(request)
     except httpx.HTTPError as caught:
         failure = failure_to_send(caught, send_state)
+    if others and failure.phase == "not sent" and failure.is_retryable:
+        return await _open(runtime, target, headers, others)
     raise _with_host(failure, target.netloc.decode("ascii"))
 
 

@@ -62,7 +62,7 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_on_thread(
-    work: Callable[[], T], future: Future[T], discard: Callable[[T], object] = lambda _: None
+    work: Callable[[], T], future: Future[T], discard: Callable[[Any], object] = lambda _: None
 ) -> None:
     """Run `work` in this context on a daemon thread, and set `future`.
 

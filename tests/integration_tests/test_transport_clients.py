@@ -19,6 +19,7 @@ import pytest
 from langchain_tokenhub import (
     APIConnectionError,
     APITimeoutError,
+    CertificateError,
     IncompleteStreamError,
     InvalidRequestError,
     SubmissionUnknownError,
@@ -306,10 +307,15 @@ def test_an_error_that_a_hook_of_the_callers_raises_is_mapped(own, model, peer):
 
 
 class Proxy:
-    """A proxy's answer: it forwards plain requests and opens tunnels."""
+    """A proxy's answer: it forwards plain requests and opens tunnels to this machine.
 
-    def __init__(self):
-        self.asked = []
+    Args:
+        pause: Seconds before the tunnel is open, and again before it forwards.
+        drips: Returns whether what the server sends is forwarded byte by byte.
+    """
+
+    def __init__(self, pause=0.0, drips=lambda: False):
+        self.asked, self.pause, self.drips = [], pause, drips
 
     async def __call__(self, connection, request):
         self.asked.append((request.method, request.path))
@@ -319,20 +325,26 @@ class Proxy:
             await plain(connection, request)
 
     async def tunnel(self, connection, request):
-        host, port = request.path.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        _, port = request.path.split(":")
+        reader, writer = await asyncio.open_connection("localhost", int(port))
+        await asyncio.sleep(self.pause)
         await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.sleep(self.pause)
         try:
-            await asyncio.gather(copy(connection.reader, writer), copy(reader, connection.writer))
+            back = copy(reader, connection.writer, self.drips)
+            await asyncio.gather(copy(connection.reader, writer), back)
         finally:
             writer.transport.abort()
 
 
-async def copy(reader, writer):
+async def copy(reader, writer, drips=lambda: False):
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+            size = 1 if drips() else len(data)
+            for begin in range(0, len(data), size):
+                writer.write(data[begin : begin + size])
+                await writer.drain()
+                await asyncio.sleep(0.02 if drips() else 0)
     writer.close()
 
 
@@ -381,12 +393,18 @@ def test_no_proxy_is_honoured(bypass, distant, proxy, call, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "said"), [("ftp", "not of the type http"), ("socks5", "check HTTPS_PROXY")]
+    ("scheme", "host", "said"),
+    [
+        ("ftp", "127.0.0.1", "not a valid URL of the type http"),
+        ("http", "a..b", "not a valid URL"),
+        ("socks5", "h" * 64 + ".test", "not a valid URL"),
+        ("socks5", "127.0.0.1", "check HTTPS_PROXY"),
+    ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
-    scheme, said, distant, call, monkeypatch
+    scheme, host, said, *, distant, call, monkeypatch
 ):
-    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://me:canary-password@127.0.0.1:1")
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://me:canary-password@{host}:1")
     with pytest.raises(APIConnectionError, match=said) as caught:
         call(distant(max_retries=0), "invoke", "q")
     assert "canary" not in "".join(traceback.format_exception(caught.value))
@@ -462,6 +480,16 @@ def test_a_socks_proxy_that_refuses_the_password_is_named(user, socks, distant, 
     monkeypatch.setenv("HTTPS_PROXY", f"socks5://{user}127.0.0.1:{socks(Socks(b'pw'))}")
     with pytest.raises(APIConnectionError, match="proxy refuses") as caught:
         call(distant(max_retries=0), "invoke", "q")
+    assert caught.value.phase == "not sent"
+
+
+def test_a_host_that_is_too_long_for_socks_is_an_error_of_the_proxy(
+    socks, distant, call, monkeypatch
+):
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{socks(Socks())}")
+    host = ".".join(["a" * 60] * 5)
+    with pytest.raises(APIConnectionError, match="at most 255 bytes") as caught:
+        call(distant(base_url=f"https://{host}", max_retries=0), "invoke", "q")
     assert caught.value.phase == "not sent"
 
 
@@ -545,6 +573,38 @@ def test_a_dead_proxy_is_not_the_hosts_fault(model, secure, refused, call, monke
     assert model.peer.connections == []
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_certificate_for_another_host_is_refused_through_a_proxy(
+    tls, peers, distant, *, secure, call, caplog, monkeypatch
+):
+    """On CPython 3.11, TLS over TLS of asyncio raises a TypeError and logs it."""
+    proxy = peers(Proxy(), tls=tls)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    chat = distant(base_url=secure.url.replace("localhost", "hub.test"))
+    with pytest.raises(CertificateError, match=r"not valid for 'hub\.test'") as caught:
+        call(chat, "invoke", "q")
+    assert (caught.value.phase, caught.value.attempts) == ("not sent", 1)
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+def test_a_new_proxy_is_used_while_a_connection_through_the_old_one_is_idle(
+    distant, peers, monkeypatch
+):
+    old, new = peers(Proxy()), peers(Proxy())
+    for proxy in (old, new, old.url.replace("://", "://me:pw@"), old):
+        monkeypatch.setenv("HTTPS_PROXY", getattr(proxy, "url", proxy))
+        distant().invoke("q")
+    assert (len(old.connections), len(new.connections)) == (2, 1)
+
+
+async def test_a_new_proxy_is_used_in_the_same_loop(distant, peers, monkeypatch):
+    old, new = peers(Proxy()), peers(Proxy())
+    for proxy in (old, new, old.url.replace("://", "://me:pw@"), old):
+        monkeypatch.setenv("HTTPS_PROXY", getattr(proxy, "url", proxy))
+        await distant().ainvoke("q")
+    assert (len(old.connections), len(new.connections)) == (2, 1)
+
+
 QUICK = Timeouts(connect=0.3, read=0.2, write=0.1)
 
 
@@ -562,6 +622,60 @@ def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its phase is the claim
         call(Client(secure.url, max_retries=1), "ask", submit(timeouts=QUICK))
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_submit_whose_tunnel_is_open_after_its_deadline_is_not_sent(
+    tls, peers, secure, call, monkeypatch
+):
+    """Each step is in time, the sum of them is not."""
+    proxy = peers(Proxy(pause=0.4), tls=tls)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    job = submit(timeouts=Timeouts(connect=5.0), deadline=time.monotonic() + 0.6)
+    with pytest.raises(APITimeoutError) as caught:
+        call(Client(secure.url, max_retries=0), "ask", job)
+    assert (caught.value.phase, caught.value.host_unavailable) == ("not sent", False)
+    assert proxy.connections[0].gone.wait(10)
+    assert secure.requests == []
+
+
+def test_a_submit_whose_host_is_resolved_after_its_deadline_is_not_sent(peer, monkeypatch):
+    """A blocking resolver cannot be interrupted."""
+    resolve = socket.getaddrinfo
+
+    def resolve_late(host, port, *where, flags=0, **how):
+        if flags:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        time.sleep(0.2)
+        return resolve("127.0.0.1", port, *where, **how)
+
+    client = Client(peer.url.replace("127.0.0.1", "localhost"), max_retries=0)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_late)
+    with pytest.raises(APITimeoutError) as caught:
+        client.ask(submit(deadline=time.monotonic() + 0.1))
+    assert caught.value.phase == "not sent"
+    client.ask(submit())
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_handshake_that_drips_through_a_proxy_comes_to_an_end(
+    tls, peers, secure, call, monkeypatch
+):
+    monkeypatch.setenv("HTTPS_PROXY", peers(Proxy(drips=lambda: True), tls=tls).url)
+    with pytest.raises(APITimeoutError) as caught:
+        call(Client(secure.url, max_retries=0), "ask", submit(timeouts=QUICK))
+    assert caught.value.phase == "not sent"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_tls_records_that_drip_through_a_proxy_come_to_an_end(
+    tls, peers, secure, call, monkeypatch
+):
+    monkeypatch.setenv("HTTPS_PROXY", peers(Proxy(drips=secure.arrived.is_set), tls=tls).url)
+    job = submit(timeouts=Timeouts(connect=5.0, read=0.2))
+    with pytest.raises(SubmissionUnknownError, match="no answer in time"):
+        call(Client(secure.url, max_retries=0), "ask", job)
 
 
 @pytest.mark.parametrize(

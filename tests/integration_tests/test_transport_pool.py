@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
+import ssl
 import sys
 import threading
 
+import httpx
 import pytest
 
+from langchain_tokenhub.transport import run_sync
 from langchain_tokenhub.transport.http import pool, sockets
 from tests.integration_tests.answers import Client, silence, submit
 
@@ -380,3 +384,60 @@ def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, 
     with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
         call(chat, "invoke", "q")
     assert (caught.value.attempts, backup.connections) == (1, [])
+
+
+class Wire:
+    """A stream to a TLS server in memory."""
+
+    is_idle = True
+
+    def __init__(self, certificate):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        self.received, self.to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = context.wrap_bio(self.received, self.to_send, server_side=True)
+
+    async def write(self, data, limit):
+        self.received.write(data)
+
+    async def read(self, limit):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.server.do_handshake()
+        return self.to_send.read()
+
+    def close(self):
+        self.server = None
+
+
+@pytest.fixture
+def wire(raw, trusted):
+    made = Wire(raw.certificate)
+    made.stream = sockets.TLSStream(made, "localhost")
+    run_sync(made.stream.do_handshake(1.0))
+    run_sync(made.stream.write(b"hello", 1.0))
+    made.server.do_handshake()
+    assert made.server.read(10) == b"hello"
+    return made
+
+
+def test_a_record_that_arrived_with_the_answer_is_seen_as_data_of_an_idle_connection(wire):
+    wire.server.write(b"answer")
+    wire.server.write(b"stray")
+    assert run_sync(wire.stream.read(1.0)) == b"answer"
+    assert not wire.stream.is_idle
+    assert run_sync(wire.stream.read(1.0)) == b"stray"
+    assert wire.stream.is_idle
+
+
+@pytest.mark.parametrize("notifies", [True, False], ids=["close_notify", "none"])
+def test_the_end_of_a_stream_over_another_is_nothing(notifies, wire):
+    if notifies:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            wire.server.unwrap()
+    assert [run_sync(wire.stream.read(1.0)) for _ in range(2)] == [b"", b""]
+
+
+def test_a_record_that_is_broken_is_a_failed_read(wire):
+    wire.to_send.write(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    with pytest.raises(httpx.ReadError):
+        run_sync(wire.stream.read(1.0))

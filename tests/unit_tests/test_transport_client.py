@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import httpx
 import pytest
 
+from langchain_tokenhub.transport import run_sync, sync_bridge
 from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
 from langchain_tokenhub.transport.error_mapping import phase_of
-from langchain_tokenhub.transport.http.client import send_in_time
+from langchain_tokenhub.transport.http.client import SyncCallerClient, send_in_time
 
 HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
 
@@ -74,3 +76,29 @@ def test_an_error_of_the_library_is_raised_as_it_is():
 
     with pytest.raises(httpx.ReadError, match="reset"):
         send_in_time(fail, request())
+
+
+class Stream:
+    """What httpx says of the connection of a response."""
+
+    def __init__(self, own):
+        self.own = own
+
+    def get_extra_info(self, name):
+        return self.own
+
+
+def test_a_body_whose_time_cannot_be_limited_for_lack_of_threads_is_cut(monkeypatch):
+    """Its request was sent: "no connection" would be false."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with socket.socket() as own:
+        answer = httpx.Response(200, content=b"{}", extensions={"network_stream": Stream(own)})
+        client = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+        response = run_sync(SyncCallerClient(client).send(request(read=60.0, connect=60.0)))
+        monkeypatch.setattr(sync_bridge, "idle_threads", [])
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(httpx.ReadError, match="new thread"):
+            response.extensions["limit_body"](1.0)

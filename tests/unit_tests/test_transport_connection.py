@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import httpx
 import pytest
 
 from langchain_tokenhub import APIConnectionError
 from langchain_tokenhub.transport import SendState, run_sync
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
+from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.connect import Target
 from langchain_tokenhub.transport.http.pool import Connection, ConnectionPool, encode_head
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
@@ -41,10 +44,10 @@ class Scripted:
         self.closed = True
 
 
-def send(stream, content=b"body", send_state=None, headers=None):
+def send(stream, content=b"body", send_state=None, headers=None, deadline=None):
     """Send over `stream`, and return the connection and the response."""
     connection = Connection(ConnectionPool(), Target("a.test", 80, None), stream)
-    extensions = {"timeout": LIMITS, "send_state": send_state or SendState()}
+    extensions = {"timeout": LIMITS, "send_state": send_state or SendState(), "deadline": deadline}
     url = "http://a.test/x"
     request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
     return connection, run_sync(connection.send(request, encode_head(request)))
@@ -114,6 +117,23 @@ def test_the_last_piece_of_a_request_that_the_server_reads_no_more_may_yet_leave
     with pytest.raises(httpx.WriteTimeout) as caught:
         send(stream, b"x", send_state)
     assert phase_of(caught.value, send_state) == "sent"
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 2])
+def test_no_piece_is_begun_after_the_deadline(pieces, monkeypatch):
+    clock, send_state, stream = [0.0], SendState(), Scripted()
+    write = stream.write
+
+    async def take_a_second(data, limit):
+        clock[0] += 1.0
+        await write(data, limit)
+
+    stream.write = take_a_second
+    monkeypatch.setattr(sockets, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with pytest.raises(httpx.WriteTimeout) as caught:
+        send(stream, b"x" * 3 * WRITE_SIZE, send_state, deadline=pieces - 0.5)
+    assert len(stream.writes) == max(0, pieces)
+    assert phase_of(caught.value, send_state) == "not sent"
 
 
 @pytest.mark.parametrize("kind", [httpx.WriteTimeout, httpx.ReadTimeout, httpx.ReadError])

@@ -17,6 +17,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport import run_sync
 from langchain_tokenhub.transport.download import MAX_REDIRECTS, fetch, resolve
+from langchain_tokenhub.transport.http.proxy import proxy_of
 from tests.conftest import ScriptedRuntime
 
 LINK = "https://cos.test/a.png?q-sign-algorithm=sha1&q-signature=canary"
@@ -161,6 +162,28 @@ def test_a_certificate_that_is_refused_is_refused_once():
     assert len(runtime.sent) == 1
 
 
+def test_an_address_that_cannot_be_connected_to_gives_way_to_the_next():
+    runtime = Resolving(httpx.ConnectError("TLS"), httpx.ConnectTimeout("slow"), file())
+    runtime.names = {"cos.test": tuple(f"93.184.216.{last}" for last in (34, 35, 36))}
+    assert fetched(runtime)[1] == b"bytes"
+    tried = [request.extensions["addresses"] for request in runtime.sent]
+    assert tried == [("93.184.216.34",), ("93.184.216.35",), ("93.184.216.36",)]
+
+
+def test_at_most_four_addresses_are_tried():
+    runtime = Resolving(*[httpx.ConnectTimeout("slow")] * 9)
+    runtime.names = {"cos.test": tuple(f"93.184.216.{last}" for last in range(1, 10))}
+    assert isinstance(refusal(runtime), APITimeoutError)
+    assert len(runtime.sent) == 4
+
+
+def test_a_request_that_was_sent_is_sent_to_no_other_address():
+    runtime = Resolving(httpx.ReadError("cut"))
+    runtime.names = {"cos.test": ("93.184.216.34", "93.184.216.35")}
+    assert isinstance(refusal(runtime), APIConnectionError)
+    assert len(runtime.sent) == 1
+
+
 def test_loopback_is_allowed_where_the_api_is_there_too():
     assert fetched(Resolving(file()), "http://127.0.0.1:1/a", allow_loopback=True)[1] == b"bytes"
 
@@ -294,3 +317,14 @@ def test_behind_a_proxy_the_proxy_resolves(monkeypatch):
     runtime = named()
     fetched(runtime)
     assert runtime.sent[0].url.host == "cos.test"
+
+
+def test_a_proxy_that_is_set_or_unset_after_the_host_was_checked_changes_nothing(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:1")
+    proxied, direct = named(), Resolving(file())
+    fetched(proxied)
+    monkeypatch.setenv("HTTPS_PROXY", "")
+    fetched(direct)
+    assert proxy_of(proxied.sent[0]).url == "http://proxy.test:1"
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:1")
+    assert proxy_of(direct.sent[0]) is None

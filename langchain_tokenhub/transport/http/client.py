@@ -136,7 +136,10 @@ def send_in_time(send: Callable[[Trace], T], request: httpx.Request) -> T:
         if send_state.body_sent and not is_sent:
             is_sent, until = True, time.monotonic() + _seconds_for_head(request)
 
-    _run_on_thread(partial(send, trace), future, lambda response: response.close())
+    try:
+        run_on_thread(partial(send, trace), future, lambda response: response.close())
+    except RuntimeError as error:  # too many threads, or the interpreter ends
+        raise httpx.PoolTimeout(str(error)) from error
     try:
         while not future.done() and (left := until - time.monotonic()) > 0:
             wait([future], min(left, head_seconds))  # `until` is earlier once all is sent
@@ -167,15 +170,6 @@ async def _send_in_time_async(
             return await send(trace)
     except TimeoutError as error:
         raise _timeout_error(send_state) from error
-
-
-def _run_on_thread(
-    work: Callable[[], T], future: Future[T], discard: Callable[[Any], object] = lambda _: None
-) -> None:
-    try:
-        run_on_thread(work, future, discard)
-    except RuntimeError as error:  # too many threads, or the interpreter ends
-        raise httpx.PoolTimeout(str(error)) from error
 
 
 def _seconds_until_head(request: httpx.Request) -> float:
@@ -224,8 +218,12 @@ class _SyncBody(httpx.AsyncByteStream):
 
     def _limit(self, own: socket.socket, seconds: float) -> None:
         is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
-        if is_first:
-            _run_on_thread(partial(self._shut_down_late, own), Future[None]())
+        if not is_first:
+            return
+        try:
+            run_on_thread(partial(self._shut_down_late, own), Future[None]())
+        except RuntimeError as error:
+            raise httpx.ReadError(str(error)) from error
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _map_errors():

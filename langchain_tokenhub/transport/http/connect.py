@@ -9,9 +9,12 @@ import functools
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohappyeyeballs
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds until an async connection tries the next address as well (RFC 8305)."""
@@ -36,12 +39,14 @@ class Target(NamedTuple):
         port: Its port.
         tls_name: Name that the certificate must have; None for plain text, on loopback only.
         addresses: The addresses to connect to, if `host` must not be resolved.
+        proxy: The proxy to connect through, always with TLS.
     """
 
     host: str
     port: int
     tls_name: str | None
     addresses: tuple[str, ...] = ()
+    proxy: httpx.Proxy | None = None
 
 
 # fmt: off

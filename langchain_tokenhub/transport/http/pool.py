@@ -31,6 +31,7 @@ from langchain_tokenhub.transport.http.proxy import open_tunnel, proxy_of
 from langchain_tokenhub.transport.http.sockets import (
     WRITE_SIZE,
     AsyncStream,
+    SocketStream,
     Stream,
     SyncStream,
     time_left,
@@ -71,7 +72,7 @@ class Connection(httpx.AsyncByteStream):
         """Send a request with this `head`, and return its response's status and headers."""
         timeouts, send_state = request.extensions["timeout"], request.extensions["send_state"]
         send_state.mark_started()
-        failure = await _write(self._stream, head, request.content, timeouts["write"], send_state)
+        failure = await _write(self._stream, head, request)
         send_state.body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
         # connections to given addresses (downloads) are used once
@@ -155,25 +156,31 @@ def encode_head(request: httpx.Request) -> bytes:
 def _target(request: httpx.Request) -> Target:
     url = request.url
     host = url.raw_host.decode("ascii")
-    addresses = request.extensions.get("addresses", ())
+    addresses, proxy = request.extensions.get("addresses", ()), proxy_of(request)
     if url.scheme == "http":
         return Target(host, url.port or 80, None, addresses)
-    return Target(host, url.port or 443, host, addresses)
+    return Target(host, url.port or 443, host, addresses, proxy)
 
 
 async def _write(
-    stream: Stream, head: bytes, content: bytes, limit: float | None, send_state: SendState
+    stream: Stream, head: bytes, request: httpx.Request
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
     """Write a request in pieces; return the failure if not all of it was written.
 
-    A server may answer, and close, before it has read a large request.
+    A server may answer, and close, before it has read a large request. No piece is begun after the
+    deadline: opening the connection may have taken longer.
     """
+    content, send_state = request.content, request.extensions["send_state"]
+    limit, deadline = request.extensions["timeout"]["write"], request.extensions.get("deadline")
     first, rest = max(0, WRITE_SIZE - len(head)), memoryview(content)
     pieces = (rest[i : i + WRITE_SIZE] for i in range(first, len(content), WRITE_SIZE))
     parts: Sequence[bytes | memoryview] = [head + content[:first], *pieces]
     for number, part in enumerate(parts, 1):
         try:
-            await stream.write(part, limit)
+            await stream.write(part, time_left(deadline, limit))
+        except httpx.ReadTimeout:  # of `time_left`
+            send_state.held_back = True
+            return httpx.WriteTimeout("the request was not sent in time")
         except (httpx.WriteError, httpx.WriteTimeout) as failure:
             if number < len(parts):
                 send_state.held_back = True
@@ -184,7 +191,7 @@ async def _write(
 class ConnectionPool:
     """The connections of a process's threads. Each step on a deque is atomic in CPython."""
 
-    stream_type: type[Stream] = SyncStream
+    stream_type: type[SocketStream] = SyncStream
 
     def __init__(self) -> None:
         self._idle: dict[Target, deque[tuple[float, Connection]]] = {}
@@ -209,12 +216,12 @@ class ConnectionPool:
         )
 
     async def _open(self, target: Target, request: httpx.Request) -> Connection:
-        proxy, limit = proxy_of(request), request.extensions["timeout"]["connect"]
-        if proxy is None:
+        limit = request.extensions["timeout"]["connect"]
+        if target.proxy is None:
             return Connection(self, target, await self.stream_type.open(target, limit))
         send_state: SendState = request.extensions["send_state"]
         send_state.is_by_proxy = send_state.traced = True
-        tunnel = await open_tunnel(self.stream_type, proxy, target, limit)
+        tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit)
         return Connection(self, target, tunnel)
 
     def _take(self, target: Target, max_idle: float) -> Connection | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import ipaddress
 import os
@@ -11,9 +12,10 @@ import urllib.request
 
 import httpx
 
+from langchain_tokenhub.transport.failover import ascii_name
 from langchain_tokenhub.transport.http.connect import Target
 from langchain_tokenhub.transport.http.parser import ResponseParser
-from langchain_tokenhub.transport.http.sockets import Stream, time_left
+from langchain_tokenhub.transport.http.sockets import SocketStream, TLSStream, time_left
 
 PROXY_TTL = 30.0
 """Seconds after which the system's settings are read again."""
@@ -26,29 +28,38 @@ _PROXY_VARIABLES = tuple(
 
 
 def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
-    """Return the proxy for `request`.
-
-    A request to given addresses uses none. Nor does plain http: it is for loopback, and a proxy
-    would see the key.
+    """Return the proxy for `request`: the one that its extensions name, else the system's.
 
     Raises:
         httpx.ProxyError: The proxy cannot be used. The message does not quote its address, which
             may hold a password.
     """
-    if request.extensions.get("addresses") or request.url.scheme == "http":
-        return None
-    address = find_proxy_address(request.url.scheme, request.url.raw_host.decode("ascii"))
-    if not address:
-        return None
-    try:
-        return httpx.Proxy(address)
-    except (ValueError, httpx.InvalidURL):
-        pass
-    raise httpx.ProxyError("the proxy in the environment is not of the type http, https or socks5")
+    if "proxy" in request.extensions:
+        address = request.extensions["proxy"]
+    else:
+        address = find_proxy_address(request.url.scheme, request.url.raw_host.decode("ascii"))
+    return _parse(address) if address else None
+
+
+@functools.lru_cache(maxsize=256)
+def _parse(address: str) -> httpx.Proxy:
+    """Return one object for each address: pools compare proxies by identity."""
+    with contextlib.suppress(ValueError, httpx.InvalidURL):
+        proxy = httpx.Proxy(address)
+        ascii_name(proxy.url)
+        return proxy
+    raise httpx.ProxyError(
+        "the proxy in the environment is not a valid URL of the type http, https or socks5"
+    )
 
 
 def find_proxy_address(scheme: str, host: str) -> str | None:
-    """Return the address of the proxy for `host`, or None."""
+    """Return the address of the proxy for `host`, or None.
+
+    Plain http uses none: it is for loopback, and a proxy would see the key.
+    """
+    if scheme == "http":
+        return None
     variables = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
     return _find_proxy_address(scheme, host, variables, int(time.monotonic() // PROXY_TTL))
 
@@ -66,9 +77,9 @@ def _find_proxy_address(
 
 
 async def open_tunnel(
-    stream_type: type[Stream], proxy: httpx.Proxy, target: Target, limit: float | None
-) -> Stream:
-    """Return a stream to `target` through `proxy`; each of the three steps may take `limit`.
+    stream_type: type[SocketStream], proxy: httpx.Proxy, target: Target, limit: float | None
+) -> TLSStream:
+    """Return a stream to `target` through `proxy`, opened within `limit` seconds.
 
     Raises:
         httpx.TransportError: A `ProxyError` if the proxy refuses.
@@ -76,23 +87,27 @@ async def open_tunnel(
     url, host = proxy.url, proxy.url.raw_host.decode("ascii")
     port = url.port or {"http": 80, "https": 443}.get(url.scheme, 1080)
     tls_name = host if url.scheme == "https" else None
+    until = None if limit is None else time.monotonic() + limit
     stream = await stream_type.open(Target(host, port, tls_name), limit)
     connect = _connect_http if url.scheme.startswith("http") else _connect_socks
     try:
-        await connect(_Messages(stream, limit), target, proxy.raw_auth)
-        await stream.start_tls(target.tls_name or target.host, limit)
+        await connect(_Messages(stream, until), target, proxy.raw_auth)
+        tunnel = TLSStream(stream, target.tls_name or target.host)
+        await tunnel.do_handshake(time_left(until))
+    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+        stream.close()
+        raise httpx.ConnectTimeout("the connection was not ready in time") from error
     except BaseException:
         stream.close()
         raise
-    return stream
+    return tunnel
 
 
 class _Messages:
-    """Messages to a proxy and from it, which together may take `limit` seconds."""
+    """Messages to a proxy and from it, until the monotonic time `until`."""
 
-    def __init__(self, stream: Stream, limit: float | None) -> None:
-        self._stream, self._received = stream, b""
-        self._until = None if limit is None else time.monotonic() + limit
+    def __init__(self, stream: SocketStream, until: float | None) -> None:
+        self._stream, self._until, self._received = stream, until, b""
 
     async def write(self, data: bytes) -> None:
         await self._stream.write(data, time_left(self._until))
@@ -129,8 +144,8 @@ async def _connect_socks(
 ) -> None:
     """Open a tunnel with SOCKS 5 (RFC 1928), which resolves the name itself."""
     user, password = auth or (b"", b"")
-    if max(len(user), len(password)) > 255:
-        raise httpx.ProxyError("SOCKS has at most 255 bytes for a user and for a password")
+    if max(len(user), len(password), len(target.host)) > 255:
+        raise httpx.ProxyError("SOCKS has at most 255 bytes for a user, a password and a host")
     await proxy.write(b"\5\2\0\2" if auth else b"\5\1\0")
     version, method = await proxy.read_exactly(2)
     if version != 5:

@@ -1,7 +1,8 @@
 """Byte streams to a server: the only part of a connection that differs between sync and async.
 
 A sync stream is a blocking socket. An async stream is an asyncio protocol that stores data when it
-arrives, so that it can still be read after a write has failed.
+arrives, so that it can still be read after a write has failed. TLS through a proxy is the same code
+over either of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import ParamSpec, Self, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Self, TypeVar, cast
 
 import httpx
 
@@ -31,7 +32,6 @@ from langchain_tokenhub.transport.http.connect import (
     loop_timeout,
 )
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 WRITE_SIZE = 256 * 1024
@@ -45,7 +45,7 @@ class SyncStream:
     """A stream that blocks its thread. Limits are in seconds; None waits without limit."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket: socket.socket | _TLSInTLS = sock
+        self._socket = sock
         self._timeout = sock.gettimeout()
         _open_streams[id(self)] = self
 
@@ -56,26 +56,19 @@ class SyncStream:
             tls_context()  # fails before it connects
         with _map_errors():
             stream = cls(connect_sync(target, limit))
-        if target.tls_name is not None:
-            await stream.start_tls(target.tls_name, stream._timeout)
+            if target.tls_name is not None:
+                stream._encrypt(target.tls_name)
         return stream
 
-    async def start_tls(self, name: str, limit: float | None) -> None:
-        """Encrypt what follows; the certificate must be for `name`."""
-        with _map_errors():
-            try:
-                self._set_timeout(limit)
-                match self._socket:
-                    case ssl.SSLSocket() as outer:
-                        self._socket = _TLSInTLS(outer, name)
-                    case socket.socket() as plain:
-                        self._socket = tls_context().wrap_socket(
-                            plain, server_hostname=name, do_handshake_on_connect=False
-                        )
-                self._socket.do_handshake()
-            except BaseException:
-                self.close()
-                raise
+    def _encrypt(self, name: str) -> None:
+        try:
+            self._socket = encrypted = tls_context().wrap_socket(
+                self._socket, server_hostname=name, do_handshake_on_connect=False
+            )
+            encrypted.do_handshake()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_idle(self) -> bool:
@@ -132,26 +125,17 @@ class AsyncStream(asyncio.Protocol):
         stream = cls(asyncio.get_running_loop())
         if target.tls_name is not None:
             tls_context()
-        async with stream._connect_within(limit):
-            stream._socket = sock = await connect_async(target)
-            await stream._loop.create_connection(lambda: stream, sock=sock)
-            if target.tls_name is not None:
-                await stream._encrypt(target.tls_name)
-        return stream
-
-    async def start_tls(self, name: str, limit: float | None) -> None:  # noqa: D102
-        async with self._connect_within(limit):
-            await self._encrypt(name)
-
-    @contextlib.asynccontextmanager
-    async def _connect_within(self, limit: float | None) -> AsyncIterator[None]:
         with _map_errors():
             try:
                 async with loop_timeout(limit):
-                    yield
+                    stream._socket = sock = await connect_async(target)
+                    await stream._loop.create_connection(lambda: stream, sock=sock)
+                    if target.tls_name is not None:
+                        await stream._encrypt(target.tls_name)
             except BaseException:
-                self.close()  # asyncio would wait up to 30 s for the server's close_notify
+                stream.close()  # asyncio would wait up to 30 s for the server's close_notify
                 raise
+        return stream
 
     async def _encrypt(self, name: str) -> None:
         if self._is_ended or self._transport is None:  # asyncio would not notice it any more
@@ -289,7 +273,61 @@ class AsyncStream(asyncio.Protocol):
             self._socket.close()
 
 
-Stream = SyncStream | AsyncStream
+SocketStream = SyncStream | AsyncStream
+
+
+class TLSStream:
+    """TLS over another stream: to a server through a proxy, which may itself use TLS.
+
+    On CPython 3.11, `loop.start_tls` over TLS raises a TypeError if the handshake fails.
+    """
+
+    def __init__(self, outer: SocketStream, name: str) -> None:
+        self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
+        self.close = outer.close
+
+    async def do_handshake(self, limit: float | None) -> None:
+        """Encrypt what follows. The handshake's last message is sent with the first `write`."""
+        with _map_errors():
+            await self._run(self._tls.do_handshake, limit)
+
+    @property
+    def is_idle(self) -> bool:  # noqa: D102
+        return self._outer.is_idle and not self._received.pending and not self._tls.pending()
+
+    async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
+        try:
+            self._tls.write(data)
+        except OSError as error:
+            raise httpx.WriteError(str(error)) from error
+        await self._outer.write(self._to_send.read(), limit)
+
+    async def read(self, limit: float | None) -> bytes:  # noqa: D102
+        try:
+            return await self._run(functools.partial(self._tls.read, _READ_SIZE), limit)
+        except ssl.SSLEOFError:  # as `SSLSocket.recv` without a close_notify
+            return b""
+        except OSError as error:
+            raise httpx.ReadError(str(error)) from error
+
+    async def _run(self, step: Callable[[], T], limit: float | None) -> T:
+        """Call `step` again until it has received what it needs."""
+        until = None if limit is None else time.monotonic() + limit
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                pass
+            if data := self._to_send.read():
+                await self._outer.write(data, time_left(until))
+            if data := await self._outer.read(time_left(until)):
+                self._received.write(data)
+            else:
+                self._received.write_eof()
+
+
+Stream = SocketStream | TLSStream
 
 
 def time_left(deadline: float | None, limit: float | None = None) -> float | None:
@@ -302,7 +340,7 @@ def time_left(deadline: float | None, limit: float | None = None) -> float | Non
         return limit
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpx.ReadTimeout("the response was not complete before the deadline")
+        raise httpx.ReadTimeout("the answer was not complete in time")
     return left if limit is None or left < limit else limit
 
 
@@ -321,40 +359,6 @@ def reset_after_fork() -> None:
     _open_streams.clear()
 
 
-class _TLSInTLS:
-    """A TLS socket over another one, as to a proxy that itself uses TLS."""
-
-    def __init__(self, outer: ssl.SSLSocket, name: str) -> None:
-        self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._inner = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
-        self.settimeout, self.fileno, self.close = outer.settimeout, outer.fileno, outer.close
-
-    def do_handshake(self) -> None:
-        self._run(self._inner.do_handshake)
-
-    def sendall(self, data: bytes | memoryview) -> None:
-        self._run(self._inner.write, data)
-
-    def recv(self, size: int) -> bytes:
-        try:
-            return self._run(self._inner.read, size)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""
-
-    def _run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `step` again until it has received what it needs."""
-        while True:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                try:
-                    return step(*args, **kwargs)
-                finally:
-                    self._outer.sendall(self._to_send.read())
-            if data := self._outer.recv(_READ_SIZE):
-                self._received.write(data)
-            else:
-                self._received.write_eof()
-
-
 @contextlib.contextmanager
 def _map_errors() -> Iterator[None]:
     """Raise the system's errors while connecting as httpx's."""
@@ -367,7 +371,7 @@ def _map_errors() -> Iterator[None]:
         raise (httpx.PoolTimeout if is_local else httpx.ConnectError)(str(error)) from error
 
 
-def _is_readable(sock: socket.socket | _TLSInTLS) -> bool:
+def _is_readable(sock: socket.socket) -> bool:
     """Return True if data, or the end, has arrived."""
     if hasattr(select, "poll"):  # `select` takes no descriptor above 1023
         poll = select.poll()
