@@ -624,6 +624,15 @@ def test_a_submit_that_stays_in_the_proxys_tunnel_was_not_sent(
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 2)
 
 
+async def test_a_blocked_loop_does_not_use_up_the_time_for_a_tunnel(secure, peers, monkeypatch):
+    """As when thousands of calls start at once."""
+    proxy = peers(Proxy(pause=0.1))
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    asyncio.get_running_loop().call_later(0.05, time.sleep, 1.0)
+    job = submit(timeouts=Timeouts(connect=0.3))
+    assert (await Client(secure.url, max_retries=0).aask(job)).attempts == 1
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_submit_whose_tunnel_is_open_after_its_deadline_is_not_sent(
     tls, peers, secure, call, monkeypatch

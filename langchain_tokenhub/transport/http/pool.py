@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from langchain_tokenhub.transport import failover, sync_bridge
-from langchain_tokenhub.transport.calls import SendState, earliest
+from langchain_tokenhub.transport.calls import earliest
 from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, Target
 from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
@@ -219,9 +219,9 @@ class ConnectionPool:
         limit = request.extensions["timeout"]["connect"]
         if target.proxy is None:
             return Connection(self, target, await self.stream_type.open(target, limit))
-        send_state: SendState = request.extensions["send_state"]
+        deadline, send_state = request.extensions.get("deadline"), request.extensions["send_state"]
         send_state.is_by_proxy = send_state.traced = True
-        tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit)
+        tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit, deadline)
         return Connection(self, target, tunnel)
 
     def _take(self, target: Target, max_idle: float) -> Connection | None:

@@ -13,9 +13,14 @@ import urllib.request
 import httpx
 
 from langchain_tokenhub.transport.failover import ascii_name
-from langchain_tokenhub.transport.http.connect import Target
+from langchain_tokenhub.transport.http.connect import Target, loop_timeout
 from langchain_tokenhub.transport.http.parser import ResponseParser
-from langchain_tokenhub.transport.http.sockets import SocketStream, TLSStream, time_left
+from langchain_tokenhub.transport.http.sockets import (
+    AsyncStream,
+    SocketStream,
+    TLSStream,
+    time_left,
+)
 
 PROXY_TTL = 30.0
 """Seconds after which the system's settings are read again."""
@@ -77,26 +82,46 @@ def _find_proxy_address(
 
 
 async def open_tunnel(
-    stream_type: type[SocketStream], proxy: httpx.Proxy, target: Target, limit: float | None
+    stream_type: type[SocketStream],
+    proxy: httpx.Proxy,
+    target: Target,
+    limit: float | None,
+    deadline: float | None = None,
 ) -> TLSStream:
-    """Return a stream to `target` through `proxy`, opened within `limit` seconds.
+    """Return a stream to `target` through `proxy`.
+
+    The connection to the proxy may take `limit` seconds. All three steps, with the proxy's own
+    connection and TLS, may together take three times as long, but not beyond the deadline.
 
     Raises:
         httpx.TransportError: A `ProxyError` if the proxy refuses.
     """
+    is_async = stream_type is AsyncStream
+    try:
+        seconds = time_left(deadline, None if limit is None else 3 * limit)
+        until = None if seconds is None or is_async else time.monotonic() + seconds
+        async with loop_timeout(seconds if is_async else None):
+            return await _open_tunnel(stream_type, proxy, target, limit, until)
+    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
+        raise httpx.ConnectTimeout("the connection was not ready in time") from error
+
+
+async def _open_tunnel(
+    stream_type: type[SocketStream],
+    proxy: httpx.Proxy,
+    target: Target,
+    limit: float | None,
+    until: float | None,
+) -> TLSStream:
     url, host = proxy.url, proxy.url.raw_host.decode("ascii")
     port = url.port or {"http": 80, "https": 443}.get(url.scheme, 1080)
     tls_name = host if url.scheme == "https" else None
-    until = None if limit is None else time.monotonic() + limit
     stream = await stream_type.open(Target(host, port, tls_name), limit)
     connect = _connect_http if url.scheme.startswith("http") else _connect_socks
     try:
         await connect(_Messages(stream, until), target, proxy.raw_auth)
         tunnel = TLSStream(stream, target.tls_name or target.host)
         await tunnel.do_handshake(time_left(until))
-    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
-        stream.close()
-        raise httpx.ConnectTimeout("the connection was not ready in time") from error
     except BaseException:
         stream.close()
         raise
