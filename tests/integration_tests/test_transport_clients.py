@@ -418,9 +418,11 @@ class Socks:
         self.password, self.asked = password, []
 
     async def __call__(self, reader, writer):
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await self.serve(reader, writer)
-        writer.transport.abort()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self.serve(reader, writer)
+        finally:  # also if the test has ended
+            writer.transport.abort()
 
     async def serve(self, reader, writer):
         _, count = await reader.readexactly(2)
@@ -438,8 +440,11 @@ class Socks:
         port = int.from_bytes(await reader.readexactly(2))
         self.asked.append(host)
         server = await asyncio.open_connection(host, port)
-        await self.send(writer, b"\5\0\0", b"\3\4host\0\1")
-        await asyncio.gather(copy(reader, server[1]), copy(server[0], writer))
+        try:
+            await self.send(writer, b"\5\0\0", b"\3\4host\0\1")
+            await asyncio.gather(copy(reader, server[1]), copy(server[0], writer))
+        finally:
+            server[1].transport.abort()
 
     async def send(self, writer, *pieces):
         for piece in pieces:
