@@ -118,7 +118,9 @@ class RowBackend:
             values["most"] = UNLIMITED
         if connection.execute(_INSERT_SUBMIT, values).rowcount != 1:
             return
-        connection.execute(_INSERT_RUN, values)
+        if connection.execute(_SPEND, values).rowcount == 1:
+            return
+        connection.execute(_INSERT_RUN, values)  # the database may have been replaced
         if connection.execute(_SPEND, values).rowcount != 1:
             spent = connection.scalar(_SPENT, values) or 0
             raise BudgetExceededError(

@@ -156,10 +156,10 @@ def encode_head(request: httpx.Request) -> bytes:
 def _target(request: httpx.Request) -> Target:
     url = request.url
     host = url.raw_host.decode("ascii")
-    addresses, proxy = request.extensions.get("addresses", ()), proxy_of(request)
+    addresses = request.extensions.get("addresses", ())
     if url.scheme == "http":
         return Target(host, url.port or 80, None, addresses)
-    return Target(host, url.port or 443, host, addresses, proxy)
+    return Target(host, url.port or 443, host, addresses, proxy_of(request))
 
 
 async def _write(
