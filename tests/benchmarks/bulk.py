@@ -3,8 +3,9 @@
 python tests/benchmarks/bulk.py [--rows 10000] [--model hy-video-1.5] [--in-flight 64] [--ray]
 
 The emulator is a process of its own, and so is each client. Alone, a model with jobs is submitted
-and collected with `aresults`; one that answers at once with `agenerate`. Both save all files. The
-bulk client keeps its ledger and budget in SQLite. Printed as JSON, for lite and for a job model.
+and collected with `aresults`, which polls all jobs at one time; each, as many calls of `agenerate`
+run at one time as rows in bulk. All save the files. The bulk client keeps its ledger and budget in
+SQLite. Printed as JSON, for lite and for a job model.
 With `--ray`, another client runs the rows on a Ray that it starts; all of Ray's processes count.
 """
 
@@ -56,12 +57,12 @@ async def alone(asked: argparse.Namespace, out: Path) -> int:
 
     async def one(row: dict[str, str]) -> Any:
         async with room:
-            if facts.query_path is None:
+            if asked.each or facts.query_path is None:
                 return await tool.agenerate(prompt=row["prompt"])
             return await tool.asubmit(prompt=row["prompt"])
 
     found = await asyncio.gather(*map(one, rows(asked)))
-    if facts.query_path is not None:
+    if not asked.each and facts.query_path is not None:
         found = [outcome async for outcome in tool.aresults(found)]
     return sum(isinstance(outcome, MediaResult) for outcome in found)
 
@@ -80,10 +81,10 @@ def client(asked: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out, begun = Path(folder), time.monotonic()
         before = resource.getrusage(resource.RUSAGE_SELF)
-        done = asyncio.run(alone(asked, out)) if asked.alone else in_bulk(asked, out)
+        done = asyncio.run(alone(asked, out)) if asked.alone or asked.each else in_bulk(asked, out)
         used = resource.getrusage(resource.RUSAGE_SELF)
         again = time.process_time()
-        if not asked.alone and not asked.ray:
+        if not (asked.alone or asked.each or asked.ray):
             in_bulk(asked, out)
         again = time.process_time() - again
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
@@ -150,7 +151,9 @@ def measure(asked: argparse.Namespace, model: str) -> dict[str, Any]:
     environment = os.environ | {"TOKENHUB_BASE_URL": url, "TOKENHUB_API_KEY": "sk-bulk"}
     options = ["--rows", str(asked.rows), "--model", model, "--in-flight", str(asked.in_flight)]
     found = {}
-    clients = {"alone": ["--alone"], "bulk": []} | ({"ray": ["--ray"]} if asked.ray else {})
+    clients = {"alone": ["--alone"], "each": ["--each"], "bulk": []} | (
+        {"ray": ["--ray"]} if asked.ray else {}
+    )
     for name, more in clients.items():
         command = [sys.executable, __file__, "--client", *options, *more]
         path = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -163,8 +166,9 @@ def measure(asked: argparse.Namespace, model: str) -> dict[str, Any]:
             cpu = round(1000 * tree.cpu() / asked.rows, 2)
             found[name] |= {"cpu_ms_per_row": cpu, "peak_MB": round(tree.peak / 1024)}
     hub.communicate("")
-    added = found["bulk"]["cpu_ms_per_row"] - found["alone"]["cpu_ms_per_row"]
-    return {**found, "added_cpu_ms_per_row": round(added, 2)}
+    cpu = {name: one["cpu_ms_per_row"] for name, one in found.items()}
+    added = {name: round(cpu["bulk"] - cpu[name], 2) for name in ("alone", "each")}
+    return {**found, "added_cpu_ms_per_row": added}
 
 
 def main() -> None:
@@ -174,7 +178,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--ray", action="store_true", help="measure Ray too")
-    for hidden in ("--serve", "--client", "--alone"):
+    for hidden in ("--serve", "--client", "--alone", "--each"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
