@@ -29,6 +29,7 @@ and 499 without a code come from a gateway, which does not know what the service
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import random
 from collections.abc import Mapping
@@ -158,13 +159,15 @@ def _backoff(failure: Failure, retry_after: float | None, retries: int) -> float
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of an answer's `Retry-After`: milliseconds, seconds or an HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * scale
-        except ValueError:
+        if (text := headers.get(name)) is None:
             continue
-        return seconds if 0 <= seconds < float("inf") else None
+        with contextlib.suppress(ValueError):
+            seconds = float(text) * scale
+            return seconds if 0 <= seconds < float("inf") else None
+    if (text := headers.get("retry-after")) is None:
+        return None
     try:
-        then = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        then = email.utils.parsedate_to_datetime(text)
         then = then if then.tzinfo else then.replace(tzinfo=UTC)
         return max(0.0, (then - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError):
