@@ -345,8 +345,10 @@ class Driver:
         record = await self._ledger.record(task.key) if error else ()
         token = record[0].token if record else ""
         name = type(error).__name__ if error and _is_final(error, record, account) else None
-        change = set.add if await self._budget.record_end(task.key, token, name) else set.discard
-        change(self._submitted, task.key)
+        if await self._budget.record_end(task.key, token, name):
+            self._submitted.add(task.key)
+        else:
+            self._submitted.discard(task.key)
         return result, record
 
     async def _run_repeatedly(self, task: Task) -> Result:

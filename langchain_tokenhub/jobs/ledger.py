@@ -105,10 +105,12 @@ def _with_claim(record: Record, claim: Entry, replaced: _Tokens) -> Record:
 
 def _preventing(record: Record, claim: Entry, replaced: _Tokens) -> Entry | None:
     """Return the entry that prevents a claim, preferably one whose call is under way."""
-    if not record or (claim.again and replaced is None):
+    if not record:
         return None
-    if not claim.again or replaced is None:
+    if not claim.again:
         return record[0]
+    if replaced is None:
+        return None
     pending = [entry for entry in record if entry.is_pending and not entry.is_abandoned]
     others = [entry for entry in record if entry.token not in replaced]
     return next(iter([*pending, *others]), None)
@@ -299,15 +301,18 @@ class Ledger:
         files = [one for file in job.files for one in (file, file.preview) if one]
         links = {self._link_key(one.url): one.source for one in files if one.url and one.source}
         new = {link: source for link, source in links.items() if link not in self._links}
-        self._links |= new.keys()
-        await self._try(f"job {job.id} is not in the ledger", self._change, key, change, new)
+        problem_text = f"job {job.id} is not in the ledger"
+        if await self._try(problem_text, self._change, key, change, new):
+            self._links |= new.keys()
 
-    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> None:
-        """Call `function`, and only warn if it fails."""
+    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
+        """Call `function`, and only warn if it fails; return True if it succeeded."""
         try:
             await self._do(function, *args)
         except TokenHubError as problem:
             warn_user(f"{problem_text}: {problem.message}")
+            return False
+        return True
 
     async def _do(self, function: Callable[..., T], *args: Any) -> T:
         try:

@@ -63,6 +63,13 @@ class FolderBackend:
     def replace(  # noqa: D102
         self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS
     ) -> bool:
+        if not self._write(key, old, new):
+            return False
+        for link, source in links.items():
+            self._write(link, None, source)
+        return True
+
+    def _write(self, key: str, old: str | None, new: str | None) -> bool:
         file = self._file(key)
         with _part(file, new) as part:
             if old is None:
@@ -74,8 +81,6 @@ class FolderBackend:
                     file.unlink(missing_ok=True)
                 else:
                     part.replace(file)
-        for link, source in links.items():
-            self.replace(link, None, source)
         return True
 
     def texts(self) -> Iterator[str]:  # noqa: D102

@@ -306,6 +306,7 @@ def _reason(problem: Exception) -> object:
 
 def is_lost(error: TokenHubError) -> bool:
     """Return True if a paid job cannot be collected any more, also not later."""
+    # the hint tells it from links that may be fresh again, and is in a pickle of a worker's error
     is_missing = isinstance(error, JobNotFoundError | ResultExpiredError)
     return is_missing and error.hint == _PAY_AGAIN
 

@@ -18,7 +18,7 @@ from langchain_tokenhub.jobs.files import stem_of
 from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger, LedgerHooks, entries_of
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
-from langchain_tokenhub.jobs.models import Job, JobRequest
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile
 from langchain_tokenhub.transport import run_sync
 from tests.conftest import ScriptedRuntime
 
@@ -328,3 +328,9 @@ def test_an_entry_that_is_overtaken_between_reading_and_writing_is_read_again(le
     ledger._backend.replace = late
     run_sync(ledger.forget("k", JOB))
     assert run_sync(other.look("k")).is_pending
+
+
+def test_the_links_of_a_job_are_recorded_although_its_claim_has_vanished(ledger):
+    file = MediaFile(url="https://a.test/1.png", type="png")._of_job(JOB, 0)
+    run_sync(ledger.keep("k", JOB.model_copy(update={"files": [file]})))
+    assert run_sync(ledger.source_of("https://a.test/1.png")) == file.source
