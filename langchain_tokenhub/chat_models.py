@@ -455,8 +455,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         yield rest
 
     async def _complete(self, transport: Transport, *call: Any) -> ChatResult:
-        async with aclosing(self._answer(transport, *call, stream=False)) as parts:
-            received = [item async for items in parts for item in items]
+        parts = self._answer(transport, *call, stream=False)
+        received = [item async for items in parts for item in items]
         generation = ChatGeneration(message=response.message_of(received))
         return ChatResult(generations=[generation])
 

@@ -335,7 +335,7 @@ def fault_in(body: object) -> Fault | None:
     if not isinstance(body, Mapping):
         return None
     match body:
-        case {"choices": [Mapping() as choice, *_], "object": "chat.completion"} if (
+        case {"choices": [dict() as choice, *_], "object": "chat.completion"} if (
             FAULT_KEYS.isdisjoint(body)
         ):  # the usual answer
             return _fault_in_choice(choice, body)

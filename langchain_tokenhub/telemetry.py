@@ -41,13 +41,20 @@ _HISTOGRAMS: dict[str, tuple[str, str, list[float] | None]] = {
 }
 
 
-@contextmanager
-def log_errors() -> Iterator[None]:
-    """Log errors of telemetry: the call goes on."""
-    try:
-        yield
-    except Exception:
-        logger.warning("telemetry failed; the call goes on", exc_info=True)
+class _ErrorLog:
+    """Logs errors of telemetry: the call goes on."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if isinstance(error, Exception):
+            logger.warning("telemetry failed; the call goes on", exc_info=error)
+        return isinstance(error, Exception)
+
+
+LOG_ERRORS = _ErrorLog()
+"""Is entered for each step of telemetry."""
 
 
 def trace_headers() -> dict[str, str]:
@@ -56,8 +63,9 @@ def trace_headers() -> dict[str, str]:
     if trace is None:
         return {}
     headers: dict[str, str] = {}
-    with log_errors():
-        if trace.get_current_span().get_span_context().is_valid:
+    with LOG_ERRORS:
+        span = trace.get_current_span()
+        if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
             from opentelemetry.propagate import inject
 
             inject(headers)
@@ -80,7 +88,7 @@ def current_span(
     trace = sys.modules.get("opentelemetry.trace")
     span = None
     if trace is not None:
-        with log_errors():
+        with LOG_ERRORS:
             span = trace.get_tracer(SCOPE, __version__).start_span(
                 name,
                 context=parent(),
@@ -96,11 +104,11 @@ def current_span(
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             yield span
     except BaseException:
-        with log_errors():
+        with LOG_ERRORS:
             span.set_status(trace.StatusCode.ERROR)
         raise
     finally:
-        with log_errors():
+        with LOG_ERRORS:
             span.end()
 
 
@@ -109,7 +117,7 @@ def record(name: str, value: float | None, attributes: Mapping[str, Any]) -> Non
     metrics = sys.modules.get("opentelemetry.metrics")
     if metrics is None or value is None:
         return
-    with log_errors():
+    with LOG_ERRORS:
         _recorder(metrics.get_meter_provider(), name)(value, {**PROVIDER, **attributes})
 
 

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
 from langchain_tokenhub.transport.failover import Budget, Hosts
+from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
 from tests.postgres import Postgres, programs
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
@@ -106,6 +108,31 @@ def database(request: pytest.FixtureRequest, tmp_path):
     return request.getfixturevalue("postgres").url
 
 
+class ScriptedBody:
+    """The body of a response of httpx, whose time can be limited; `limits` is what was set."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.limits = stream, []
+
+    async def read(self):
+        async with aclosing(aiter(self._stream)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def limit(self, seconds: float) -> bool:
+        self.limits.append(seconds)
+        return True
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def unread(response: httpx.Response) -> HTTPResponse:
+    """Return a response of httpx as the transport gets it."""
+    headers = decode_headers(response.headers.raw)
+    return HTTPResponse(response.status_code, headers, ScriptedBody(response.stream))
+
+
 class ScriptedRuntime:
     """A wire that answers from a script; its clock only counts, nothing waits.
 
@@ -114,7 +141,7 @@ class ScriptedRuntime:
 
     def __init__(self, *script: httpx.Response | Exception) -> None:
         self.script = list(script)
-        self.sent: list[httpx.Request] = []
+        self.sent: list[HTTPRequest] = []
         self.slept: list[float] = []
         self.time = 1000.0
 
@@ -126,12 +153,12 @@ class ScriptedRuntime:
     def plain(self) -> ScriptedRuntime:
         return self
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
         self.sent.append(request)
         line = self.script.pop(0)
         if isinstance(line, Exception):
             raise line
-        return line
+        return unread(line)
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

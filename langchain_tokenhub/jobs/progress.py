@@ -216,7 +216,7 @@ class JobSpan:
                 failure = _failure_facts(error)
                 raise
             finally:
-                with telemetry.log_errors():
+                with telemetry.LOG_ERRORS:
                     self._publish(span, {**common, **self._facts(), **failure})
 
     def _facts(self) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import math
 import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from pydantic_core import from_json
 
 from langchain_tokenhub.errors import ServerError, clean
+from langchain_tokenhub.transport.http.messages import HTTPResponse
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of a JSON answer, which may hold images in base64."""
@@ -67,15 +68,14 @@ def parse_event(data: bytes) -> list[Any]:
     return values
 
 
-def read_body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+def read_body(response: HTTPResponse) -> AsyncGenerator[bytes, None]:
     """Return the body of a response, to be read as it arrives, decompressed.
 
     Raises:
         httpx.HTTPError: The body was cut, or took too long.
         ServerError: Its encoding is unknown or invalid.
     """
-    chunks: AsyncGenerator[bytes, None] = aiter(cast("Any", response.stream))
-    encoding = response.headers.get("content-encoding", "")
+    chunks, encoding = response.body.read(), response.headers.get("content-encoding", "")
     return _inflate(chunks) if encoding and _is_compressed(encoding) else chunks
 
 
@@ -111,33 +111,41 @@ async def _inflate(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
         raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
 
 
-def limit_body(response: httpx.Response, seconds: float | None) -> bool:
-    """Limit the time for the rest of a body, in place of an earlier limit; None sets none.
+async def read_whole(
+    response: HTTPResponse,
+    body: bytearray,
+    seconds: float | None,
+    now: Callable[[], float],
+    *,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> None:
+    """Add the body of a response to `body`, until it has more than `max_bytes`.
 
-    Returns:
-        False if the transport of the response cannot limit it.
+    Args:
+        response: The response.
+        body: Receives the bytes, also if an error is raised after some of them.
+        seconds: The time that the body may take; None sets no limit.
+        now: Returns monotonic seconds.
+        max_bytes: Bytes after which reading ends.
+
+    Raises:
+        httpx.HTTPError: The body was cut, or took too long.
+        ServerError: Its encoding is unknown or invalid.
     """
-    limit = response.extensions.get("limit_body")
-    if limit is not None and seconds is not None:
-        limit(seconds)
-    return limit is not None
-
-
-async def read_in_time(
-    response: httpx.Response, seconds: float | None, now: Callable[[], float]
-) -> AsyncGenerator[bytes, None]:
-    """Yield the body as `read_body` does, within `seconds`, of which None is no limit."""
     until = math.inf if seconds is None else now() + seconds
-    limit_body(response, seconds)
+    if seconds is not None:
+        response.body.limit(seconds)
     async with aclosing(read_body(response)) as pieces:
         async for piece in pieces:
-            yield piece
+            body += piece
+            if len(body) > max_bytes:
+                return
             if now() > until:
                 raise httpx.ReadTimeout("the answer was not complete in time")
 
 
 async def read_error_body(
-    response: httpx.Response, now: Callable[[], float], left: float | None = None
+    response: HTTPResponse, now: Callable[[], float], left: float | None = None
 ) -> bytes:
     """Return the beginning of an error body, as far as it arrives in time, and close the response.
 
@@ -147,11 +155,7 @@ async def read_error_body(
     body = bytearray()
     try:
         with suppress(httpx.HTTPError, ServerError):
-            async with aclosing(read_in_time(response, seconds, now)) as pieces:
-                async for piece in pieces:
-                    body += piece
-                    if len(body) > MAX_ERROR_BODY_BYTES:
-                        break
+            await read_whole(response, body, seconds, now, max_bytes=MAX_ERROR_BODY_BYTES)
     finally:
-        await response.aclose()
+        await response.body.aclose()
     return bytes(body[:MAX_ERROR_BODY_BYTES])

@@ -11,10 +11,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 import httpx
@@ -29,7 +29,13 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.transport.calls import SendState, Timeouts
 from langchain_tokenhub.transport.decoding import read_body, read_error_body
 from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
-from langchain_tokenhub.transport.failover import ascii_name, is_loopback_host
+from langchain_tokenhub.transport.failover import is_loopback_host
+from langchain_tokenhub.transport.http.messages import (
+    URL,
+    HTTPRequest,
+    HTTPResponse,
+    parse_url,
+)
 from langchain_tokenhub.transport.http.proxy import find_proxy_address
 from langchain_tokenhub.transport.runtime import Runtime
 
@@ -73,6 +79,11 @@ class RemoteFile:
     pieces: AsyncGenerator[bytes, None]
 
 
+class _Route(NamedTuple):
+    addresses: tuple[str, ...] = ()
+    proxy: str | None = None
+
+
 async def fetch(
     runtime: Runtime,
     url: str,
@@ -90,18 +101,17 @@ async def fetch(
         APITimeoutError: The download is slower than `MIN_RATE`.
         TokenHubError: As for other requests.
     """
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"accept-encoding": "identity"}
     if start and etag:
-        headers |= {"Range": f"bytes={start}-", "If-Range": etag}
+        headers |= {"range": f"bytes={start}-", "if-range": etag}
     runtime = runtime.plain()
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        routes = await _check_host(runtime, target, allow_loopback=allow_loopback)
-        host = target.netloc.decode("ascii")
+        routes = await _routes(runtime, target, allow_loopback=allow_loopback)
         response = await _open(runtime, target, headers, routes)
         if not response.is_redirect:
-            return await _read_head(runtime, response, host)
-        await response.aclose()
+            return await _read_head(runtime, response, target.netloc)
+        await response.body.aclose()
         try:
             url = urljoin(url, response.headers.get("location", ""))
         except ValueError:
@@ -110,28 +120,24 @@ async def fetch(
     raise InvalidRequestError(f"a result's link redirects more than {MAX_REDIRECTS} times")
 
 
-def _parse(url: str) -> httpx.URL:
+def _parse(url: str) -> URL:
     try:
-        target = httpx.URL(url)
-        ascii_name(target)
+        return parse_url(url)
     except (httpx.InvalidURL, UnicodeError):
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
-    return target
 
 
-async def _check_host(
-    runtime: Runtime, target: httpx.URL, *, allow_loopback: bool
-) -> list[dict[str, Any]]:
-    """Return the extensions of requests to the checked host, one for each address to try."""
+async def _routes(runtime: Runtime, target: URL, *, allow_loopback: bool) -> list[_Route]:
+    """Check the host, and return the ways to connect to it, to be tried one after another."""
     if allow_loopback and is_loopback_host(target.host):
-        return [{}]
+        return [_Route()]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
-    name = ascii_name(target)
+    name = target.host
     if _is_private(name):
         raise _not_public(name)
     if proxy := find_proxy_address("https", name):
-        return [{"proxy": proxy}]  # it resolves the name, and decides what is allowed
+        return [_Route(proxy=proxy)]  # it resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)
     except OSError:
@@ -139,7 +145,7 @@ async def _check_host(
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
     # the name might resolve differently next time, and the settings have a proxy by then
-    return [{"proxy": None, "addresses": (found,)} for found in addresses[:MAX_ADDRESSES]]
+    return [_Route(addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
 
 
 def resolve(host: str) -> tuple[str, ...]:
@@ -184,24 +190,27 @@ def _is_public(address: Address) -> bool:
 
 
 async def _open(
-    runtime: Runtime, target: httpx.URL, headers: dict[str, str], routes: list[dict[str, Any]]
-) -> httpx.Response:
+    runtime: Runtime, target: URL, headers: Mapping[str, str], routes: list[_Route]
+) -> HTTPResponse:
     """Send by the first route on which a connection can be opened."""
     route, *others = routes
-    extensions = {
-        **route,
-        "timeout": TIMEOUTS.within(None),
-        "head_timeout": TIMEOUTS.total,
-        "send_state": (send_state := SendState()),
-    }
-    request = httpx.Request("GET", target, headers=headers, extensions=extensions)
+    request = HTTPRequest(
+        "GET",
+        target,
+        headers,
+        TIMEOUTS.within(None),
+        TIMEOUTS.total,
+        SendState(),
+        addresses=route.addresses,
+        proxy=route.proxy,
+    )
     try:
         return await runtime.send(request)
     except httpx.HTTPError as caught:
-        failure = failure_to_send(caught, send_state)
+        failure = failure_to_send(caught, request.send_state)
     if others and failure.phase == "not sent" and failure.is_retryable:
         return await _open(runtime, target, headers, others)
-    raise _with_host(failure, target.netloc.decode("ascii"))
+    raise _with_host(failure, target.netloc)
 
 
 def _with_host(error: TokenHubError, host: str) -> TokenHubError:
@@ -210,8 +219,8 @@ def _with_host(error: TokenHubError, host: str) -> TokenHubError:
     return error
 
 
-async def _read_head(runtime: Runtime, response: httpx.Response, host: str) -> RemoteFile:
-    status, headers = response.status_code, response.headers
+async def _read_head(runtime: Runtime, response: HTTPResponse, host: str) -> RemoteFile:
+    status, headers = response.status, response.headers
     if not response.is_success:
         body = await read_error_body(response, runtime.now)
         raise _with_host(error_from(status, headers, body), host)
@@ -233,7 +242,7 @@ async def _read_head(runtime: Runtime, response: httpx.Response, host: str) -> R
 
 
 async def _pieces(
-    runtime: Runtime, response: httpx.Response, host: str
+    runtime: Runtime, response: HTTPResponse, host: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield an empty piece first, then the bytes."""
     rate = _Rate(runtime.now())
@@ -252,7 +261,7 @@ async def _pieces(
     else:
         return
     finally:
-        await response.aclose()
+        await response.body.aclose()
     raise _with_host(failure, host)
 
 

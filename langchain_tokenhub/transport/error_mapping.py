@@ -27,6 +27,7 @@ from langchain_tokenhub.errors import (
 )
 from langchain_tokenhub.transport.calls import Call, SendState
 from langchain_tokenhub.transport.failover import is_loopback_host
+from langchain_tokenhub.transport.http.messages import HTTPResponse
 from langchain_tokenhub.transport.retry import is_outcome_unknown, retry_after
 
 _REDACTED = "[redacted]"
@@ -161,10 +162,10 @@ def map_error(failure: httpx.HTTPError, phase: Phase) -> TokenHubError:
             return APIConnectionError(f"the connection was cut: {reason}", phase=phase)
 
 
-def refusal(response: httpx.Response, data: Any) -> TokenHubError:
+def refusal(response: HTTPResponse, data: Any) -> TokenHubError:
     """Return the error for an error body in a 2xx."""
     body = data if fault_in(data) else {"error": data if isinstance(data, Mapping) else str(data)}
-    error = error_from(response.status_code, response.headers, body)
+    error = error_from(response.status, response.headers, body)
     error.retry_after = retry_after(response.headers)
     return error
 

@@ -22,6 +22,7 @@ import httpx
 
 from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
+from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse
 from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
 from langchain_tokenhub.transport.sync_bridge import run_on_thread, run_sync
 
@@ -62,7 +63,7 @@ class SyncRuntime(_Runtime):
     def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
         self._client = None if client is None else SyncCallerClient(client)
 
-    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
+    def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:
         """Send, and return the answer with its body not yet read."""
         return (self._client or sync_pool()).send(request)
 
@@ -131,7 +132,7 @@ class AsyncRuntime(_Runtime):
     def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
         self._client = None if client is None else AsyncCallerClient(client)
 
-    def send(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:  # noqa: D102
+    def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:  # noqa: D102
         return (self._client or async_pool()).send(request)
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102

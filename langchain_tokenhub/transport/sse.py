@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpx
 from pydantic_core import from_json
 
 from langchain_tokenhub.errors import (
@@ -27,6 +26,7 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.transport.calls import Timeouts
 from langchain_tokenhub.transport.decoding import parse, parse_event
 from langchain_tokenhub.transport.error_mapping import refusal
+from langchain_tokenhub.transport.http.messages import HTTPResponse
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """Bytes of one event, which may hold an image in base64."""
@@ -265,7 +265,7 @@ class StreamReader:
     """Reads a stream's values, end and error, and limits the time without content."""
 
     def __init__(
-        self, response: httpx.Response, timeouts: Timeouts, now: Callable[[], float]
+        self, response: HTTPResponse, timeouts: Timeouts, now: Callable[[], float]
     ) -> None:
         self._response, self._timeouts, self._now = response, timeouts, now
         self._decoder = EventDecoder()
@@ -313,14 +313,15 @@ class StreamReader:
             self.failure = IncompleteStreamError(problem, phase="streaming")
         return values
 
-    def resume(self) -> float | None:
-        """Do not count the time since `feed` returned, which the reader of the values took.
-
-        Returns:
-            As `seconds_left`.
-        """
+    def resume(self) -> None:
+        """Do not count the time since `feed` returned, which the reader of the values took."""
         self._content_at += self._now() - self._fed_at
-        return self.seconds_left()
+        self.limit_body()
+
+    def limit_body(self) -> None:
+        """Limit the time for the rest of the body to that without content."""
+        if (seconds := self.seconds_left()) is not None:
+            self._response.body.limit(seconds)
 
     def _values(self, events: list[Event]) -> Batch:
         """Return the values of `events`, up to the end of the stream or an error."""

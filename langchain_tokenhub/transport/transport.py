@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import platform
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,11 +32,10 @@ from langchain_tokenhub.transport.calls import (
 )
 from langchain_tokenhub.transport.decoding import (
     MAX_ANSWER_BYTES,
-    limit_body,
     parse,
     read_body,
     read_error_body,
-    read_in_time,
+    read_whole,
 )
 from langchain_tokenhub.transport.error_mapping import (
     combine_failures,
@@ -49,7 +48,8 @@ from langchain_tokenhub.transport.error_mapping import (
     redact,
     refusal,
 )
-from langchain_tokenhub.transport.failover import ascii_name, host_name
+from langchain_tokenhub.transport.failover import host_name
+from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, parse_url
 from langchain_tokenhub.transport.retry import retry_after, retry_delay
 from langchain_tokenhub.transport.runtime import Runtime
 from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, without_error
@@ -65,6 +65,9 @@ MIN_SECRET_LENGTH = 8
 _USER_AGENT = f"langchain-tokenhub/{__version__} python/{platform.python_version()}"
 
 
+_TIMEOUTS = Timeouts()
+
+
 @dataclass
 class Attempt:
     """Attempt `number` to send `call` to `origin`; `started_at` is the start of the call."""
@@ -77,7 +80,7 @@ class Attempt:
     started_at: float
     _secrets: tuple[str, ...] = field(default=(), repr=False)
     _server_id: str | None = None
-    _timeouts: Timeouts = field(default_factory=Timeouts)
+    _timeouts: Timeouts = _TIMEOUTS
 
     def annotate(self, error: TokenHubError) -> TokenHubError:
         """Add the host, the ids and the time to `error`, and redact the key and headers."""
@@ -96,14 +99,12 @@ class Attempt:
         except TokenHubError as error:
             if (data := self._accepted_body(error)) is None:
                 raise
-            server_id = error.request_id or data.get("request_id")
-            return self._answer(error.status or 0, data, server_id, error.retry_after)
+            return self._answer(error.status or 0, data, error.retry_after)
         try:
             data = self._decode(response, await self._read_all(response))
         finally:
-            await response.aclose()
-        pause = retry_after(response.headers)
-        return self._answer(response.status_code, data, _request_id(response, data), pause)
+            await response.body.aclose()
+        return self._answer(response.status, data, retry_after(response.headers))
 
     def _accepted_body(self, error: TokenHubError) -> Any:
         """Return the body of an error if it shows that the call was accepted, else None."""
@@ -113,14 +114,13 @@ class Attempt:
             return None
         return data if self.call.is_accepted(data) else None
 
-    def _answer(
-        self, status: int, data: Any, request_id: str | None, pause: float | None
-    ) -> Answer:
+    def _answer(self, status: int, data: Any, pause: float | None) -> Answer:
+        own_id = data.get("request_id") if isinstance(data, dict) else None
         return Answer(
             data=data,
             status=status,
             host=host_name(self.origin),
-            request_id=request_id,
+            request_id=_clean_id(own_id) or self._server_id,
             client_request_id=self.call.id,
             attempts=self.number,
             retry_after=pause,
@@ -131,12 +131,11 @@ class Attempt:
         response = await self._send(stream=True)
         stream = self._stream(response)
         await anext(stream)
-        pause = retry_after(response.headers)
-        return self._answer(response.status_code, stream, self._server_id, pause)
+        return self._answer(response.status, stream, retry_after(response.headers))
 
     # -- the request ------------------------------------------------------------------------
 
-    async def _send(self, *, stream: bool) -> httpx.Response:
+    async def _send(self, *, stream: bool) -> HTTPResponse:
         """Return a 2xx answer whose body is not yet read."""
         own = self.call.timeouts
         # the user's timeouts, else those of their own client, else those of the call
@@ -149,39 +148,38 @@ class Attempt:
             self._log(request, type(caught).__name__, sent_at)
             failure = failure_to_send(caught, self.call.send_state)
         else:
-            response.request = request
-            self._server_id = _request_id(response, None)
-            self._log(request, f"{response.status_code}", sent_at)
+            self._server_id = _clean_id(response.headers.get("x-request-id"))
+            self._log(request, response.status, sent_at)
             if response.is_success:
                 return response
             failure = await self._read_error(response)
         # raised outside `except`: the library's error holds the request and with it the key
         raise failure
 
-    def _log(self, request: httpx.Request, outcome: str, sent_at: float) -> None:
+    def _log(self, request: HTTPRequest, outcome: object, sent_at: float) -> None:
         host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
         line = "%s %s at %s: %s in %.0f ms"
         logger.debug(line, request.method, self.call.path, host, outcome, milliseconds)
 
-    def _request(self, *, stream: bool) -> httpx.Request:
+    def _request(self, *, stream: bool) -> HTTPRequest:
         call, timeouts = self.call, self._timeouts
-        extensions = {
-            "timeout": timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
-            "head_timeout": timeouts.first if stream else timeouts.total,
-            "send_state": call.send_state,
-            "fresh": call.retry_class == "submit",
-            "deadline": call.deadline,
-        }
-        method = "GET" if call.content is None else "POST"
         try:
-            url, target = _target(self.origin + call.path)
-            call.send_state.renew(target)
-            headers = self._headers(stream=stream)
-            return httpx.Request(
-                method, url, headers=headers, content=call.content, extensions=extensions
-            )
+            url = _parse_url(self.origin + call.path)
         except (httpx.InvalidURL, UnicodeError) as caught:
             failure = map_invalid_request(caught)
+        else:
+            call.send_state.renew((url.host, url.port))
+            return HTTPRequest(
+                "GET" if call.content is None else "POST",
+                url,
+                self._headers(stream=stream),
+                timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
+                timeouts.first if stream else timeouts.total,
+                call.send_state,
+                call.content or b"",
+                call.deadline,
+                is_submit=call.retry_class == "submit",
+            )
         raise failure
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
@@ -208,24 +206,23 @@ class Attempt:
 
     # -- the answer -------------------------------------------------------------------------
 
-    async def _read_all(self, response: httpx.Response) -> bytes:
+    async def _read_all(self, response: HTTPResponse) -> bytes:
         """Return the body, within the limits of size and time."""
         body, seconds = bytearray(), earliest(self._timeouts.total, self._left())
         try:
-            async with aclosing(read_in_time(response, seconds, self.runtime.now)) as pieces:
-                async for piece in pieces:
-                    body += piece
-                    if len(body) > MAX_ANSWER_BYTES:
-                        problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-                        raise ServerError(problem, phase="answered")
-            return bytes(body)
+            await read_whole(response, body, seconds, self.runtime.now)
         except httpx.HTTPError as caught:
             failure = map_error(caught, "answered")
+        else:
+            if len(body) <= MAX_ANSWER_BYTES:
+                return bytes(body)
+            problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+            failure = ServerError(problem, phase="answered")
         raise failure
 
-    def _decode(self, response: httpx.Response, body: bytes) -> Any:
+    def _decode(self, response: HTTPResponse, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` if the service sent events unrequested."""
-        status = response.status_code
+        status = response.status
         try:
             data = parse(body)
         except ServerError as error:
@@ -249,11 +246,11 @@ class Attempt:
             return values[0]
         return Events(values=values, failure=failure and self.annotate(failure))
 
-    async def _read_error(self, response: httpx.Response) -> TokenHubError:
+    async def _read_error(self, response: HTTPResponse) -> TokenHubError:
         """Return the error for an answer that is not a 2xx."""
-        status = response.status_code
+        status = response.status
         if response.is_redirect:
-            await response.aclose()
+            await response.body.aclose()
             problem = f"the service redirects (HTTP {status}); redirects are not followed"
             hint = "set `base_url` to the service's real address"
             return InvalidRequestError(problem, status=status, hint=hint, phase="answered")
@@ -264,7 +261,7 @@ class Attempt:
 
     # -- the stream -------------------------------------------------------------------------
 
-    async def _stream(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
+    async def _stream(self, response: HTTPResponse) -> AsyncGenerator[Batch, None]:
         """Yield nothing when the first values have arrived, and then all values."""
         async with aclosing(self._batches(response)) as batches:
             first = await anext(batches, None)
@@ -275,19 +272,19 @@ class Attempt:
             async for values in batches:
                 yield values
 
-    async def _batches(self, response: httpx.Response) -> AsyncGenerator[Batch, None]:
+    async def _batches(self, response: HTTPResponse) -> AsyncGenerator[Batch, None]:
         """Yield values, and release the connection at the end or when closed."""
         failure: TokenHubError
         reader: StreamReader | None = None
         try:
             if _is_stream(response):
                 reader = StreamReader(response, self._timeouts, self.runtime.now)
-                limit_body(response, reader.seconds_left())  # no piece may come at all
+                reader.limit_body()  # no piece may come at all
                 async with aclosing(read_body(response)) as pieces:
                     async for piece in pieces:
                         if values := reader.feed(piece):
                             yield values
-                            limit_body(response, reader.resume())
+                            reader.resume()
                         if reader.is_stopped:
                             break
                     if values := reader.finish():
@@ -307,12 +304,12 @@ class Attempt:
         else:
             return
         finally:
-            await response.aclose()
+            await response.body.aclose()
         raise self.annotate(failure)  # outside `except`: it must not refer to the library's error
 
-    async def _drain(self, response: httpx.Response, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def _drain(self, response: HTTPResponse, pieces: AsyncGenerator[bytes, None]) -> None:
         """Read what follows `[DONE]`, so that the connection can be reused."""
-        if not limit_body(response, DRAIN_SECONDS):
+        if not response.body.limit(DRAIN_SECONDS):
             return
         size = 0
         try:
@@ -420,21 +417,14 @@ class Transport:
         return None
 
 
-@functools.lru_cache(maxsize=256)
-def _target(address: str) -> tuple[httpx.URL, tuple[str, int]]:
-    """Return the URL, and the host and port that a connection to it uses."""
-    url = httpx.URL(address)
-    port = url.port or (443 if url.scheme == "https" else 80)
-    return url, (ascii_name(url), port)
+_parse_url = functools.lru_cache(maxsize=256)(parse_url)
 
 
-def _is_stream(response: httpx.Response) -> bool:
+def _is_stream(response: HTTPResponse) -> bool:
     """Return True if the answer may be a stream of events, not a whole answer."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
 
 
-def _request_id(response: httpx.Response, data: Any) -> str | None:
-    """Return the service's id of the request."""
-    found = data.get("request_id") if isinstance(data, Mapping) else None
-    return clean(str(found or response.headers.get("x-request-id", "")), 200) or None
+def _clean_id(found: object) -> str | None:
+    return clean(str(found), 200) if found else None

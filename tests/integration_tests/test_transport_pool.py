@@ -136,6 +136,7 @@ def test_a_paid_submit_takes_no_connection_that_the_server_may_be_closing(peer, 
 
 def test_idle_connections_expire(model, peer, monkeypatch):
     monkeypatch.setattr(pool, "MAX_IDLE", 0.0)
+    monkeypatch.setattr(pool, "SWEEP_INTERVAL", 0.0)
     for _ in range(3):
         model().invoke("q")
     assert len(peer.connections) == 3

@@ -299,7 +299,7 @@ def test_a_query_is_one_request_with_model_and_id():
     where = service(answer(RUNNING))
     job = run_sync(where.query(JOB))
     assert (job.status, job.progress) == ("in_progress", 30)
-    assert where.transport.runtime.sent[0].read() == b'{"model":"hy-video-1.5","id":"143"}'
+    assert where.transport.runtime.sent[0].content == b'{"model":"hy-video-1.5","id":"143"}'
 
 
 def test_a_query_of_a_completed_job_with_files_asks_nobody():

@@ -12,6 +12,7 @@ from langchain_tokenhub.transport import run_sync, sync_bridge
 from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
 from langchain_tokenhub.transport.error_mapping import phase_of
 from langchain_tokenhub.transport.http.client import SyncCallerClient, send_in_time
+from langchain_tokenhub.transport.http.messages import HTTPRequest, parse_url
 
 HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
 
@@ -36,9 +37,10 @@ class Library:
 
 def request(**limits):
     timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.2) | limits
-    extensions = {"timeout": timeouts, "head_timeout": 0.01, "send_state": SendState()}
-    extensions["send_state"].mark_handed_over()
-    return httpx.Request("POST", "https://a.test", content=b"{}", extensions=extensions)
+    send_state = SendState()
+    send_state.mark_handed_over()
+    url = parse_url("https://a.test")
+    return HTTPRequest("POST", url, {}, timeouts, 0.01, send_state, content=b"{}")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_a_library_that_takes_too_long_is_left_and_its_response_closed(events, p
     library, sent = Library(*events), request()
     with pytest.raises(httpx.TimeoutException) as caught:
         send_in_time(library, sent)
-    assert phase_of(caught.value, sent.extensions["send_state"]) == phase
+    assert phase_of(caught.value, sent.send_state) == phase
     library.released.set()
     assert library.closed.wait(10)
 
@@ -61,7 +63,7 @@ def test_a_request_that_was_left_is_not_begun_any_more():
         send_in_time(library, sent)
     with pytest.raises(SubmitCancelledError):
         library.trace(HEADERS, {})
-    assert not sent.extensions["send_state"].is_under_way
+    assert not sent.send_state.is_under_way
 
 
 def test_the_time_for_the_head_begins_when_the_request_is_sent():
@@ -101,4 +103,4 @@ def test_a_body_whose_time_cannot_be_limited_for_lack_of_threads_is_cut(monkeypa
         monkeypatch.setattr(sync_bridge, "idle_threads", [])
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(httpx.ReadError, match="new thread"):
-            response.extensions["limit_body"](1.0)
+            response.body.limit(1.0)

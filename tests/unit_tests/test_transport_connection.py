@@ -12,6 +12,7 @@ from langchain_tokenhub.transport import SendState, run_sync
 from langchain_tokenhub.transport.error_mapping import failure_to_send, phase_of
 from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.connect import Target
+from langchain_tokenhub.transport.http.messages import HTTPRequest, parse_url
 from langchain_tokenhub.transport.http.pool import Connection, ConnectionPool, encode_head
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
 
@@ -47,21 +48,28 @@ class Scripted:
 def send(stream, content=b"body", send_state=None, headers=None, deadline=None):
     """Send over `stream`, and return the connection and the response."""
     connection = Connection(ConnectionPool(), Target("a.test", 80, None), stream)
-    extensions = {"timeout": LIMITS, "send_state": send_state or SendState(), "deadline": deadline}
-    url = "http://a.test/x"
-    request = httpx.Request("POST", url, headers=headers, content=content, extensions=extensions)
+    request = HTTPRequest(
+        "POST",
+        parse_url("http://a.test/x"),
+        headers or {},
+        LIMITS,
+        None,
+        send_state or SendState(),
+        content=content,
+        deadline=deadline,
+    )
     return connection, run_sync(connection.send(request, encode_head(request)))
 
 
 async def body_of(connection):
-    return b"".join([piece async for piece in connection])
+    return b"".join([piece async for piece in connection.read()])
 
 
 def test_head_and_body_leave_in_one_write():
     stream = Scripted(ANSWER)
     send(stream)
     ((written, limit),) = stream.writes
-    assert written.startswith(b"POST /x HTTP/1.1\r\nHost: a.test\r\n")
+    assert written.startswith(b"POST /x HTTP/1.1\r\nhost: a.test\r\n")
     assert written.endswith(b"\r\n\r\nbody")
     assert limit == 7.0
 
@@ -217,12 +225,8 @@ def test_a_limited_body_leaves_the_next_response_its_whole_timeout():
         return await read(limit)
 
     stream.read = as_record
-    connection.limit_body(0.1)
+    connection.limit(0.1)
     assert run_sync(body_of(connection)) == b"hi"
-    request = httpx.Request("GET", "http://a.test/", extensions=extensions())
+    request = HTTPRequest("GET", parse_url("http://a.test/"), {}, LIMITS, None, SendState())
     run_sync(connection.send(request, encode_head(request)))
     assert limits == [pytest.approx(0.1, abs=0.09), 5.0]
-
-
-def extensions():
-    return {"timeout": LIMITS, "send_state": SendState()}

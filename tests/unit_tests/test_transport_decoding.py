@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from langchain_tokenhub.errors import InvalidRequestError, ServerError
 from langchain_tokenhub.transport import Call, iterate_sync, run_sync
 from langchain_tokenhub.transport.decoding import parse, parse_event, read_body, read_error_body
+from tests.conftest import unread
 
 MIB = 1024 * 1024
 
@@ -79,7 +80,9 @@ class Body(httpx.AsyncByteStream):
 
 def inflating(encoding, *pieces):
     headers = {"content-encoding": encoding}
-    return iterate_sync(read_body(httpx.Response(200, headers=headers, stream=Body(pieces))))
+    return iterate_sync(
+        read_body(unread(httpx.Response(200, headers=headers, stream=Body(pieces))))
+    )
 
 
 def inflated(encoding, *pieces):
@@ -146,10 +149,9 @@ def test_any_bytes_are_inflated_or_a_typed_error(data):
 
 
 def test_an_error_body_for_which_no_time_is_left_gets_none():
-    limits = []
-    response = httpx.Response(400, stream=Body([b"x"]), extensions={"limit_body": limits.append})
+    response = unread(httpx.Response(400, stream=Body([b"x"])))
     assert run_sync(read_error_body(response, lambda: 0.0, 0.0)) == b"x"
-    assert limits == [0.0]
+    assert response.body.limits == [0.0]
 
 
 def test_a_request_is_written_as_utf_8():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from langchain_tokenhub.errors import ServerError
 from langchain_tokenhub.transport import Timeouts
 from langchain_tokenhub.transport.sse import EventDecoder, StreamReader
+from tests.conftest import unread
 
 
 def decoded(*pieces, largest=1 << 20):
@@ -121,7 +122,7 @@ def test_names_stay_with_their_frames_where_no_blank_line_parts_them():
 
 
 def read(stream):
-    reader = StreamReader(httpx.Response(200), Timeouts(), lambda: 0.0)
+    reader = StreamReader(unread(httpx.Response(200, content=b"")), Timeouts(), lambda: 0.0)
     return [*reader.feed(stream), *reader.finish()], reader.failure
 
 

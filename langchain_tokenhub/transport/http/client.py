@@ -1,7 +1,7 @@
 """Send requests through a caller's own client, of httpx or of httpx2, within limits of time.
 
 These libraries limit each read but not their sum, so a response in small pieces might never end.
-Responses and errors are converted to httpx's types; httpx2 is not imported.
+Errors are converted to httpx's; httpx2 is not imported.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.transport.calls import MAX_TIMEOUT, SendState, SubmitCancelledError
+from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
 from langchain_tokenhub.transport.sync_bridge import run_on_thread
 
@@ -49,7 +50,7 @@ class CallerClient:
         limits = self._client.timeout.as_dict()
         return None if limits == DEFAULT_TIMEOUT else httpx.Timeout(**limits)
 
-    def _send(self, request: httpx.Request, trace: Trace | AsyncTrace) -> Any:
+    def _send(self, request: HTTPRequest, trace: Trace | AsyncTrace) -> Any:
         """Send a request with the client's own headers and cookies, without following redirects."""
         if self._client.is_closed:
             raise InvalidRequestError(
@@ -59,10 +60,10 @@ class CallerClient:
             )
         own = self._client.build_request(
             request.method,
-            str(request.url),
-            headers=request.headers.raw,
+            request.url.text,
+            headers=request.headers,
             content=request.content,
-            extensions={"timeout": request.extensions["timeout"], "trace": trace},
+            extensions={"timeout": request.timeouts, "trace": trace},
         )
         return self._client.send(own, stream=True, follow_redirects=False)
 
@@ -70,9 +71,9 @@ class CallerClient:
 class SyncCallerClient(CallerClient):
     """A caller's sync client."""
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.extensions["send_state"].mark_handed_over()
+        request.send_state.mark_handed_over()
         with _map_errors():
             return _convert(send_in_time(partial(self._send, request), request), _SyncBody)
 
@@ -80,22 +81,17 @@ class SyncCallerClient(CallerClient):
 class AsyncCallerClient(CallerClient):
     """A caller's async client."""
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.extensions["send_state"].mark_handed_over()
+        request.send_state.mark_handed_over()
         with _map_errors():
             response = await _send_in_time_async(partial(self._send, request), request)
             return _convert(response, _AsyncBody)
 
 
-def _convert(response: Any, body_type: type[_SyncBody | _AsyncBody]) -> httpx.Response:
-    body = body_type(response)
-    return httpx.Response(
-        response.status_code,
-        headers=response.headers.raw,
-        stream=body,
-        extensions=body.extensions,
-    )
+def _convert(response: Any, body_type: type[_SyncBody | _AsyncBody]) -> HTTPResponse:
+    headers = decode_headers(response.headers.raw)
+    return HTTPResponse(response.status_code, headers, body_type(response))
 
 
 @contextmanager
@@ -103,6 +99,8 @@ def _map_errors() -> Iterator[None]:
     """Raise httpx2's errors as httpx's, which have the same names."""
     try:
         yield
+    except UnicodeEncodeError:
+        raise httpx.LocalProtocolError("the request is not valid HTTP") from None
     except Exception as error:
         base = getattr(sys.modules.get("httpx2"), "HTTPError", ())
         if not isinstance(error, base):
@@ -116,13 +114,13 @@ def _map_errors() -> Iterator[None]:
 # -- the head ---------------------------------------------------------------------------------
 
 
-def send_in_time(send: Callable[[Trace], T], request: httpx.Request) -> T:
+def send_in_time(send: Callable[[Trace], T], request: HTTPRequest) -> T:
     """Return the response of `send`, called on another thread; a late response is closed.
 
     Raises:
         httpx.TimeoutException: The request was not sent, or the head not complete, in time.
     """
-    send_state: SendState = request.extensions["send_state"]
+    send_state = request.send_state
     until = time.monotonic() + _seconds_until_head(request)
     head_seconds = _seconds_for_head(request)
     is_sent, future, lock = False, Future[T](), threading.Lock()
@@ -152,10 +150,10 @@ def send_in_time(send: Callable[[Trace], T], request: httpx.Request) -> T:
 
 
 async def _send_in_time_async(
-    send: Callable[[AsyncTrace], Awaitable[T]], request: httpx.Request
+    send: Callable[[AsyncTrace], Awaitable[T]], request: HTTPRequest
 ) -> T:
     """Return the response of `send`; raise as `send_in_time`."""
-    send_state: SendState = request.extensions["send_state"]
+    send_state = request.send_state
     is_sent = False
 
     async def trace(name: str, info: dict[str, Any]) -> None:
@@ -172,20 +170,19 @@ async def _send_in_time_async(
         raise _timeout_error(send_state) from error
 
 
-def _seconds_until_head(request: httpx.Request) -> float:
+def _seconds_until_head(request: HTTPRequest) -> float:
     """Return the seconds until the head is complete, sending included: a trace may be missing."""
-    limits, pieces = request.extensions["timeout"], 1 + len(request.content) // WRITE_SIZE
+    limits, pieces = request.timeouts, 1 + len(request.content) // WRITE_SIZE
     return _seconds_for_head(
         request, limits["pool"], limits["connect"], *[limits["write"]] * pieces
     )
 
 
-def _seconds_for_head(request: httpx.Request, *before: float | None) -> float:
+def _seconds_for_head(request: HTTPRequest, *before: float | None) -> float:
     """Return the seconds for the response's head, and `before` it, up to the call's deadline."""
-    parts = *before, request.extensions.get("head_timeout")
+    parts = *before, request.head_timeout
     total = sum(MAX_TIMEOUT if part is None else part for part in parts)
-    deadline = request.extensions.get("deadline")
-    left = total if deadline is None else deadline - time.monotonic()
+    left = total if request.deadline is None else request.deadline - time.monotonic()
     return min(total, left, threading.TIMEOUT_MAX)
 
 
@@ -200,7 +197,7 @@ def _timeout_error(send_state: SendState) -> httpx.TimeoutException:
 # -- the body ---------------------------------------------------------------------------------
 
 
-class _SyncBody(httpx.AsyncByteStream):
+class _SyncBody:
     """A body; once its time is limited, another thread shuts the socket down at the deadline.
 
     A body without a socket of its own (HTTP/2, a transport that is no network) has no limit here.
@@ -211,21 +208,18 @@ class _SyncBody(httpx.AsyncByteStream):
         self._deadline: float | None = None
         self._is_late, self._end_event, self._lock = False, threading.Event(), threading.Lock()
 
-    @property
-    def extensions(self) -> dict[str, Any]:
-        """How to limit the time for the rest of the body, if that is possible."""
-        return {} if self._socket is None else {"limit_body": partial(self._limit, self._socket)}
-
-    def _limit(self, own: socket.socket, seconds: float) -> None:
+    def limit(self, seconds: float) -> bool:
+        if self._socket is None:
+            return False
         is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
-        if not is_first:
-            return
-        try:
-            run_on_thread(partial(self._shut_down_late, own), Future[None]())
-        except RuntimeError as error:
-            raise httpx.ReadError(str(error)) from error
+        if is_first:
+            try:
+                run_on_thread(partial(self._shut_down_late, self._socket), Future[None]())
+            except RuntimeError as error:
+                raise httpx.ReadError(str(error)) from error
+        return True
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         with _map_errors():
             try:
                 for piece in self._response.stream:
@@ -262,22 +256,18 @@ def _own_socket(extensions: Mapping[str, Any]) -> socket.socket | None:
     return found if isinstance(found, socket.socket) else None
 
 
-class _AsyncBody(httpx.AsyncByteStream):
+class _AsyncBody:
     """A body in an event loop."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
         self._deadline: float | None = None
 
-    @property
-    def extensions(self) -> dict[str, Any]:
-        """How to limit the time for the rest of the body."""
-        return {"limit_body": self._limit}
-
-    def _limit(self, seconds: float) -> None:
+    def limit(self, seconds: float) -> bool:
         self._deadline = asyncio.get_running_loop().time() + seconds
+        return True
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         pieces = aiter(self._response.stream)
         try:
             with _map_errors():

@@ -26,6 +26,7 @@ from langchain_tokenhub.transport import failover, sync_bridge
 from langchain_tokenhub.transport.calls import earliest
 from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, Target
+from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
 from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.proxy import open_tunnel, proxy_of
 from langchain_tokenhub.transport.http.sockets import (
@@ -46,12 +47,15 @@ close idle connections after 5 s and more."""
 MAX_IDLE_CONNECTIONS = 128
 """Idle connections per origin; the oldest beyond it are closed."""
 
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_VALUE = rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
-_REQUEST_HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:%s: %s\r\n)+" % (_NAME, _VALUE))
+SWEEP_INTERVAL = 1.0
+"""Seconds between two looks for idle connections that are too old."""
+
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VALUE = r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
+_REQUEST_HEAD = re.compile(rf"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:{_NAME}: {_VALUE}\r\n)+", re.ASCII)
 
 
-class Connection(httpx.AsyncByteStream):
+class Connection:
     """A connection to a server, perhaps through a proxy, and the body of its latest response."""
 
     def __init__(self, pool: ConnectionPool, target: Target, stream: Stream) -> None:
@@ -68,9 +72,9 @@ class Connection(httpx.AsyncByteStream):
         """Whether an idle connection is closed, by either side, or has unexpected data."""
         return not self._stream.is_idle
 
-    async def send(self, request: httpx.Request, head: bytes) -> ResponseHead:
+    async def send(self, request: HTTPRequest, head: bytes) -> ResponseHead:
         """Send a request with this `head`, and return its response's status and headers."""
-        timeouts, send_state = request.extensions["timeout"], request.extensions["send_state"]
+        send_state = request.send_state
         send_state.mark_started()
         failure = await _write(self._stream, head, request)
         send_state.body_sent = failure is None
@@ -78,17 +82,15 @@ class Connection(httpx.AsyncByteStream):
         # connections to given addresses (downloads) are used once
         self._is_reusable = failure is None and not (closes or self.target.addresses)
         is_stuck = isinstance(failure, httpx.WriteTimeout)
-        self._read_timeout = EARLY_RESPONSE_TIMEOUT if is_stuck else timeouts["read"]
-        deadline, head_timeout = (request.extensions.get(n) for n in ("deadline", "head_timeout"))
-        self._deadline = earliest(
-            deadline, None if head_timeout is None else time.monotonic() + head_timeout
-        )
+        self._read_timeout = EARLY_RESPONSE_TIMEOUT if is_stuck else request.timeouts["read"]
+        limit = None if request.head_timeout is None else time.monotonic() + request.head_timeout
+        self._deadline = earliest(request.deadline, limit)
         try:
             response = await self._read_head()
         except httpx.TransportError as error:
             raise failure or error from None
         send_state.answered = True
-        self._deadline = deadline  # the time for the body is limited by its reader
+        self._deadline = request.deadline  # the time for the body is limited by its reader
         return response
 
     async def _read_head(self) -> ResponseHead:
@@ -106,7 +108,7 @@ class Connection(httpx.AsyncByteStream):
     def _read(self) -> Coroutine[Any, Any, bytes]:
         return self._stream.read(time_left(self._deadline, self._read_timeout))
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's body as it arrives."""
         parser = self._parser
         if self._first_bytes:
@@ -118,9 +120,10 @@ class Connection(httpx.AsyncByteStream):
             elif body := parser.feed(data):
                 yield body
 
-    def limit_body(self, seconds: float) -> None:
+    def limit(self, seconds: float) -> bool:
         """Limit the time for the rest of this response's body, in place of an earlier limit."""
         self._deadline = time.monotonic() + seconds
+        return True
 
     @property
     def is_reusable(self) -> bool:
@@ -138,46 +141,45 @@ class Connection(httpx.AsyncByteStream):
         self._stream.close()
 
 
-def encode_head(request: httpx.Request) -> bytes:
+def encode_head(request: HTTPRequest) -> bytes:
     """Return the request line and headers as bytes.
 
     Raises:
         httpx.LocalProtocolError: They are not valid HTTP. The message quotes nothing of them.
     """
-    line = b"%s %s HTTP/1.1\r\n" % (request.method.encode("ascii"), request.url.raw_path)
-    headers = request.headers.raw
-    head = line + b"".join([b"%s: %s\r\n" % header for header in headers])
+    lines = [f"{request.method} {request.url.path} HTTP/1.1", f"host: {request.url.netloc}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.method == "POST":
+        lines.append(f"content-length: {len(request.content)}")
+    head = "\r\n".join(lines) + "\r\n"
     # a value that contains a whole further header line would match
-    if head.count(b"\n") != len(headers) + 1 or _REQUEST_HEAD.fullmatch(head) is None:
+    if head.count("\n") != len(lines) or _REQUEST_HEAD.fullmatch(head) is None:
         raise httpx.LocalProtocolError("the request is not valid HTTP")
-    return head + b"\r\n"
+    return head.encode("ascii") + b"\r\n"
 
 
-def _target(request: httpx.Request) -> Target:
+def _target(request: HTTPRequest) -> Target:
     url = request.url
-    host = url.raw_host.decode("ascii")
-    addresses = request.extensions.get("addresses", ())
     if url.scheme == "http":
-        return Target(host, url.port or 80, None, addresses)
-    return Target(host, url.port or 443, host, addresses, proxy_of(request))
+        return Target(url.host, url.port, None, request.addresses)
+    return Target(url.host, url.port, url.host, request.addresses, proxy_of(request))
 
 
 async def _write(
-    stream: Stream, head: bytes, request: httpx.Request
+    stream: Stream, head: bytes, request: HTTPRequest
 ) -> httpx.WriteError | httpx.WriteTimeout | None:
     """Write a request in pieces; return the failure if not all of it was written.
 
     A server may answer, and close, before it has read a large request. No piece is begun after the
     deadline: opening the connection may have taken longer.
     """
-    content, send_state = request.content, request.extensions["send_state"]
-    limit, deadline = request.extensions["timeout"]["write"], request.extensions.get("deadline")
+    content, send_state = request.content, request.send_state
     first, rest = max(0, WRITE_SIZE - len(head)), memoryview(content)
     pieces = (rest[i : i + WRITE_SIZE] for i in range(first, len(content), WRITE_SIZE))
     parts: Sequence[bytes | memoryview] = [head + content[:first], *pieces]
     for number, part in enumerate(parts, 1):
         try:
-            await stream.write(part, time_left(deadline, limit))
+            await stream.write(part, time_left(request.deadline, request.timeouts["write"]))
         except httpx.ReadTimeout:  # of `time_left`
             send_state.held_back = True
             return httpx.WriteTimeout("the request was not sent in time")
@@ -196,32 +198,27 @@ class ConnectionPool:
     def __init__(self) -> None:
         self._idle: dict[Target, deque[tuple[float, Connection]]] = {}
         """Connections and since when they are idle, the oldest first."""
+        self._sweep_at = 0.0
         self._is_closed = False
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the response's stream is an async one, for sync callers too."""
-        max_idle = MAX_IDLE_SUBMIT if request.extensions.get("fresh") else MAX_IDLE
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
+        """Send a request."""
+        max_idle = MAX_IDLE_SUBMIT if request.is_submit else MAX_IDLE
         head, target = encode_head(request), _target(request)
         connection = self._take(target, max_idle) or await self._open(target, request)
         try:
-            response = await connection.send(request, head)
+            status, headers = await connection.send(request, head)
         except BaseException:
             connection.close()
             raise
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=connection,
-            extensions={"limit_body": connection.limit_body},
-        )
+        return HTTPResponse(status, decode_headers(headers), connection)
 
-    async def _open(self, target: Target, request: httpx.Request) -> Connection:
-        limit = request.extensions["timeout"]["connect"]
+    async def _open(self, target: Target, request: HTTPRequest) -> Connection:
+        limit = request.timeouts["connect"]
         if target.proxy is None:
             return Connection(self, target, await self.stream_type.open(target, limit))
-        deadline, send_state = request.extensions.get("deadline"), request.extensions["send_state"]
-        send_state.is_by_proxy = send_state.traced = True
-        tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit, deadline)
+        request.send_state.is_by_proxy = request.send_state.traced = True
+        tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit, request.deadline)
         return Connection(self, target, tunnel)
 
     def _take(self, target: Target, max_idle: float) -> Connection | None:
@@ -245,9 +242,11 @@ class ConnectionPool:
         if self._is_closed or not connection.is_reusable:
             connection.close()
             return
-        now = time.monotonic()
-        self._idle.setdefault(connection.target, deque()).append((now, connection))
-        self._close_expired(now, MAX_IDLE_CONNECTIONS)
+        now, idle = time.monotonic(), self._idle.setdefault(connection.target, deque())
+        idle.append((now, connection))
+        if now >= self._sweep_at or len(idle) > MAX_IDLE_CONNECTIONS:
+            self._sweep_at = now + SWEEP_INTERVAL
+            self._close_expired(now, MAX_IDLE_CONNECTIONS)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -267,7 +266,7 @@ class LoopConnectionPool(ConnectionPool):
     stream_type = AsyncStream
     _finalizer: AsyncGenerator[None, None] | None = None
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
         if self._finalizer is None:
             self._finalizer = self._close_with_loop()

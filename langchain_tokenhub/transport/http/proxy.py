@@ -14,6 +14,7 @@ import httpx
 
 from langchain_tokenhub.transport.failover import ascii_name
 from langchain_tokenhub.transport.http.connect import Target, loop_timeout
+from langchain_tokenhub.transport.http.messages import HTTPRequest
 from langchain_tokenhub.transport.http.parser import ResponseParser
 from langchain_tokenhub.transport.http.sockets import (
     AsyncStream,
@@ -32,17 +33,16 @@ _PROXY_VARIABLES = tuple(
 )
 
 
-def proxy_of(request: httpx.Request) -> httpx.Proxy | None:
-    """Return the proxy for `request`: the one that its extensions name, else the system's.
+def proxy_of(request: HTTPRequest) -> httpx.Proxy | None:
+    """Return the proxy for `request`: its own, or the system's unless its addresses are given.
 
     Raises:
         httpx.ProxyError: The proxy cannot be used. The message does not quote its address, which
             may hold a password.
     """
-    if "proxy" in request.extensions:
-        address = request.extensions["proxy"]
-    else:
-        address = find_proxy_address(request.url.scheme, request.url.raw_host.decode("ascii"))
+    address = request.proxy
+    if address is None and not request.addresses:
+        address = find_proxy_address(request.url.scheme, request.url.host)
     return _parse(address) if address else None
 
 

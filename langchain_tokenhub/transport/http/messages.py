@@ -1,0 +1,134 @@
+"""An HTTP request and its response, as the transport and its connections exchange them.
+
+httpx's own objects cost more than the request itself, and have no types for the limits of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from langchain_tokenhub.transport.calls import SendState
+from langchain_tokenhub.transport.failover import ascii_name
+
+
+class URL(NamedTuple):
+    """The parts of a URL.
+
+    Args:
+        text: The whole URL.
+        scheme: `http` or `https`.
+        host: Its name for a resolver, or its address.
+        port: Its port, also if it is the scheme's default.
+        netloc: The value of the `Host` header.
+        path: Path and query, percent-encoded.
+    """
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    netloc: str
+    path: str
+
+
+def parse_url(text: str) -> URL:
+    """Return a URL in parts.
+
+    Raises:
+        httpx.InvalidURL: The text is not a URL.
+        UnicodeError: No resolver accepts the name of the host.
+    """
+    url = httpx.URL(text)
+    host, netloc, path = ascii_name(url), url.netloc.decode("ascii"), url.raw_path.decode("ascii")
+    port = url.port or (80 if url.scheme == "http" else 443)
+    return URL(str(url), url.scheme, host, port, netloc, path)
+
+
+class HTTPRequest(NamedTuple):
+    """A request. `Host` and `Content-Length` are added when it is sent.
+
+    Args:
+        method: `GET` or `POST`.
+        url: Where it is sent.
+        headers: Their values by name.
+        timeouts: Seconds to `connect`, and for each `read`, `write` and wait for the `pool`.
+        head_timeout: Seconds until the response's head is complete, once the request was sent.
+        send_state: Records how much was sent.
+        content: The body.
+        deadline: Monotonic seconds at which everything ends.
+        is_submit: Whether it is paid: it is sent on a fresh connection only.
+        addresses: The addresses to connect to, if the host must not be resolved.
+        proxy: URL of the proxy; None uses that of the system, but none for given addresses.
+    """
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    timeouts: Mapping[str, float | None]
+    head_timeout: float | None
+    send_state: SendState
+    content: bytes = b""
+    deadline: float | None = None
+    is_submit: bool = False
+    addresses: tuple[str, ...] = ()
+    proxy: str | None = None
+
+
+class Body(Protocol):
+    """The body of a response, which is read once and then closed."""
+
+    def read(self) -> AsyncGenerator[bytes, None]:
+        """Return the bytes as they arrive."""
+        ...
+
+    def limit(self, seconds: float) -> bool:
+        """Limit the time for the rest, in place of an earlier limit.
+
+        Returns:
+            False if that is not possible.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End the response, read or not."""
+        ...
+
+
+class HTTPResponse(NamedTuple):
+    """A response whose body has not been read.
+
+    Args:
+        status: HTTP status.
+        headers: Their values by name in lower case; those of equal names are joined.
+        body: The body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: Body
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is a 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the status is a 3xx."""
+        return 300 <= self.status < 400
+
+
+def decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers as text, by name in lower case; the values of equal names are joined."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
