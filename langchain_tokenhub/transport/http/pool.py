@@ -198,7 +198,7 @@ class ConnectionPool:
     def __init__(self) -> None:
         self._idle: dict[Target, deque[tuple[float, Connection]]] = {}
         """Connections and since when they are idle, the oldest first."""
-        self._sweep_at = 0.0
+        self._swept_at = 0.0
         self._is_closed = False
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
@@ -244,8 +244,8 @@ class ConnectionPool:
             return
         now, idle = time.monotonic(), self._idle.setdefault(connection.target, deque())
         idle.append((now, connection))
-        if now >= self._sweep_at or len(idle) > MAX_IDLE_CONNECTIONS:
-            self._sweep_at = now + SWEEP_INTERVAL
+        if now - self._swept_at >= SWEEP_INTERVAL or len(idle) > MAX_IDLE_CONNECTIONS:
+            self._swept_at = now
             self._close_expired(now, MAX_IDLE_CONNECTIONS)
 
     def close(self) -> None:
