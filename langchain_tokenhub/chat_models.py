@@ -338,8 +338,8 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     def _settings(self) -> dict[str, Any]:
         """Return the model's id and the body's fields that the caller set."""
-        given = {name: getattr(self, name) for name in request.SETTINGS}
-        known = {name: value for name, value in given.items() if value not in (None, [])}
+        given = ((name, getattr(self, name)) for name in request.SETTINGS)
+        known = {name: value for name, value in given if value is not None and value != []}
         return {"model": self.model, **known, **self.model_kwargs, **(self.extra_body or {})}
 
     def _call(

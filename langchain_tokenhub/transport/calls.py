@@ -195,10 +195,12 @@ class Call:
         object.__setattr__(self, "content", content)  # the class is frozen
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
+        return _ENCODER.encode(body).encode()
     except UnicodeEncodeError:
         # a lone surrogate cannot be encoded as UTF-8; JSON has an escape for it
         return json.dumps(body, separators=(",", ":")).encode()

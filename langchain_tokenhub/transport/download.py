@@ -11,10 +11,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import urljoin
 
 import httpx
@@ -79,11 +78,6 @@ class RemoteFile:
     pieces: AsyncGenerator[bytes, None]
 
 
-class _Route(NamedTuple):
-    addresses: tuple[str, ...] = ()
-    proxy: str | None = None
-
-
 async def fetch(
     runtime: Runtime,
     url: str,
@@ -107,8 +101,10 @@ async def fetch(
     runtime = runtime.plain()
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        routes = await _routes(runtime, target, allow_loopback=allow_loopback)
-        response = await _open(runtime, target, headers, routes)
+        limits = TIMEOUTS.within(None), TIMEOUTS.total
+        request = HTTPRequest("GET", target, headers, *limits, SendState())
+        routes = await _routes(runtime, request, allow_loopback=allow_loopback)
+        response = await _open(runtime, routes)
         if not response.is_redirect:
             return await _read_head(runtime, response, target.netloc)
         await response.body.aclose()
@@ -127,17 +123,20 @@ def _parse(url: str) -> URL:
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
 
 
-async def _routes(runtime: Runtime, target: URL, *, allow_loopback: bool) -> list[_Route]:
-    """Check the host, and return the ways to connect to it, to be tried one after another."""
+async def _routes(
+    runtime: Runtime, request: HTTPRequest, *, allow_loopback: bool
+) -> list[HTTPRequest]:
+    """Check the host, and return the request for each way to connect to it."""
+    target = request.url
     if allow_loopback and is_loopback_host(target.host):
-        return [_Route()]
+        return [request]
     if target.scheme != "https" or not target.host:
         raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
     name = target.host
     if _is_private(name):
         raise _not_public(name)
     if proxy := find_proxy_address("https", name):
-        return [_Route(proxy=proxy)]  # it resolves the name, and decides what is allowed
+        return [request._replace(proxy=proxy)]  # it resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)
     except OSError:
@@ -145,7 +144,7 @@ async def _routes(runtime: Runtime, target: URL, *, allow_loopback: bool) -> lis
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
     # the name might resolve differently next time, and the settings have a proxy by then
-    return [_Route(addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
+    return [request._replace(addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
 
 
 def resolve(host: str) -> tuple[str, ...]:
@@ -189,28 +188,17 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not is_special
 
 
-async def _open(
-    runtime: Runtime, target: URL, headers: Mapping[str, str], routes: list[_Route]
-) -> HTTPResponse:
+async def _open(runtime: Runtime, routes: list[HTTPRequest]) -> HTTPResponse:
     """Send by the first route on which a connection can be opened."""
-    route, *others = routes
-    request = HTTPRequest(
-        "GET",
-        target,
-        headers,
-        TIMEOUTS.within(None),
-        TIMEOUTS.total,
-        SendState(),
-        addresses=route.addresses,
-        proxy=route.proxy,
-    )
+    first, *others = routes
+    request = first._replace(send_state=SendState())
     try:
         return await runtime.send(request)
     except httpx.HTTPError as caught:
         failure = failure_to_send(caught, request.send_state)
     if others and failure.phase == "not sent" and failure.is_retryable:
-        return await _open(runtime, target, headers, others)
-    raise _with_host(failure, target.netloc)
+        return await _open(runtime, others)
+    raise _with_host(failure, request.url.netloc)
 
 
 def _with_host(error: TokenHubError, host: str) -> TokenHubError:

@@ -33,6 +33,10 @@ class URL(NamedTuple):
     netloc: str
     path: str
 
+    def __repr__(self) -> str:
+        """Return the host: the query of a signed link is secret."""
+        return f"<URL {self.scheme}://{self.netloc}>"
+
 
 def parse_url(text: str) -> URL:
     """Return a URL in parts.
@@ -76,6 +80,10 @@ class HTTPRequest(NamedTuple):
     addresses: tuple[str, ...] = ()
     proxy: str | None = None
 
+    def __repr__(self) -> str:
+        """Return the method and host: the rest holds the key and the prompt."""
+        return f"<HTTPRequest {self.method} {self.url}>"
+
 
 class Body(Protocol):
     """The body of a response, which is read once and then closed."""
@@ -109,6 +117,10 @@ class HTTPResponse(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: Body
+
+    def __repr__(self) -> str:
+        """Return the status: a header may hold a cookie or a signed link."""
+        return f"<HTTPResponse {self.status}>"
 
     @property
     def is_success(self) -> bool:
