@@ -9,7 +9,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub._version import __version__
@@ -41,11 +41,8 @@ _HISTOGRAMS: dict[str, tuple[str, str, list[float] | None]] = {
 }
 
 
-class _ErrorLog:
+class _ErrorLog(AbstractContextManager[None]):
     """Logs errors of telemetry: the call goes on."""
-
-    def __enter__(self) -> None:
-        pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if isinstance(error, Exception):
