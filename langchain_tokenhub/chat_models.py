@@ -369,6 +369,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             InvalidRequestError: A call cannot change one of them, or its value is wrong.
         """
         given = request.read_kwargs(kwargs)
+        request.warn_of_misspelling(given)
         changed = {k: given[k] for k in request.CONNECTION if given.get(k) is not None}
         if not changed:
             return transport, given

@@ -7,8 +7,9 @@ accepted value and a warning.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any
 
@@ -52,6 +53,13 @@ _OPTIONS = _OF_CALLS | {
 """Keywords of a call that are not fields of the body."""
 _NOT_SENT = FIXED | _OF_CALLS | ALIASES.keys()
 """Names of this package's fields, which are never sent in a body."""
+_KNOWN = frozenset({*SETTINGS, *ALIASES, *_OPTIONS, *FIXED}) | {
+    *("model", "tools", "tool_choice", "strict", "parallel_tool_calls", "response_format"),
+    *("max_completion_tokens", "stream_options"),
+}
+"""Keywords that a misspelt one is compared with; others are sent too."""
+_SIMILARITY = 0.87
+"""Similarity from which a name is taken for a misspelt one: `max_token`, but not `top_k`."""
 _SECRET_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie"})
 _THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
 _UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
@@ -85,6 +93,15 @@ def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
                 hint="pass it to ChatTokenHub(default_headers=…)",
             )
     return read
+
+
+def warn_of_misspelling(names: Iterable[str]) -> None:
+    """Warn of each of a call's keywords that seems to be another one, misspelt."""
+    for name in names:
+        if name not in _KNOWN and (
+            near := difflib.get_close_matches(name, _KNOWN, n=1, cutoff=_SIMILARITY)
+        ):
+            warn_user(f"{name!r} is sent, but is not a known parameter; did you mean {near[0]!r}?")
 
 
 def _mapping(kwargs: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -214,3 +214,21 @@ def test_events_take_the_fields_of_a_call_too(service):
     assert service.bodies[-1]["stop"] == ["。"]
     with pytest.raises(InvalidRequestError, match="api_key"):
         list(model.stream_events([HumanMessage("hi")], version="v3", api_key=SECRET))
+
+
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("temprature", "temperature"), ("max_token", "max_tokens"), ("request_timeouts", "timeout")],
+)
+def test_a_misspelt_keyword_of_a_call_is_sent_with_one_warning(service, call, verb, name, meant):
+    with pytest.warns(UserWarning, match=f"did you mean .*{meant}") as warned:
+        call(service(ANSWER).model(), verb, "q", **{name: 1})
+    assert len(warned) == 1
+    assert service.bodies[0][name] == 1
+
+
+@pytest.mark.parametrize("name", ["top_k", "min_p", "user", "repetition_penalty"])
+def test_a_keyword_that_only_the_service_may_know_is_sent_without_a_warning(service, call, name):
+    call(service(ANSWER).model(), "invoke", "q", **{name: 1})
+    assert service.bodies[0][name] == 1

@@ -19,7 +19,14 @@ ELSEWHERE = {
     *("_deepagents.py", "_lazy.py", "__init__.py", "telemetry.py", "retry.py"),
 }
 OTHER = {
-    *("request ID {}", "tokenhub: {}", "tokenhub: {}{}", "tokenhub {}", "Value error, "),
+    *(
+        "host: {}",
+        "request ID {}",
+        "tokenhub: {}",
+        "tokenhub: {}{}",
+        "tokenhub {}",
+        "Value error, ",
+    ),
     *("{}{} of {}; {}", "{what}; {advice}", " or "),  # joins, which the table has more exactly
     # for language models, and for MCP's clients
     *("see the next message", "(media that you cannot see)", "(no result)"),
