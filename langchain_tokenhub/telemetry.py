@@ -30,6 +30,11 @@ QUEUE_SECONDS = "tokenhub.job.queue.duration"
 RUN_SECONDS = "tokenhub.job.run.duration"
 COST = "tokenhub.job.estimated_cost"
 
+_NOT_FORWARDED = frozenset(
+    {"baggage"}  # it is meant for the program's own services
+    | {"authorization", "host", "content-length", "transfer-encoding", "connection"}
+)
+"""Headers that a propagator cannot set."""
 _COUNTERS = {
     JOBS: ("{job}", "Jobs that were seen to end, by their state"),
     COST: ("CNY", "Estimated price of the submitted jobs, the upper end"),
@@ -55,19 +60,25 @@ LOG_ERRORS = _ErrorLog()
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers that name the current span, without its baggage."""
+    """Return the headers that name the current span, without those that are not the span's."""
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return {}
     headers: dict[str, str] = {}
+    if trace is None:
+        return headers
     with LOG_ERRORS:
         span = trace.get_current_span()
         if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
             from opentelemetry.propagate import inject
 
-            inject(headers)
-    headers.pop("baggage", None)  # it is meant for the program's own services
+            carrier: dict[str, str] = {}
+            inject(carrier)
+            sendable = {k.lower(): v for k, v in carrier.items() if _is_sendable(k + v)}
+            headers = {k: v for k, v in sendable.items() if k not in _NOT_FORWARDED}
     return headers
+
+
+def _is_sendable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 @contextmanager

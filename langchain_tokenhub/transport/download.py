@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
 import httpx
@@ -136,7 +136,7 @@ async def _routes(
     if _is_private(name):
         raise _not_public(name)
     if proxy := find_proxy_address("https", name):
-        return [request._replace(proxy=proxy)]  # it resolves the name, and decides what is allowed
+        return [replace(request, proxy=proxy)]  # it resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)
     except OSError:
@@ -144,7 +144,7 @@ async def _routes(
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
     # the name might resolve differently next time, and the settings have a proxy by then
-    return [request._replace(addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
+    return [replace(request, addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
 
 
 def resolve(host: str) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def _is_public(address: Address) -> bool:
 async def _open(runtime: Runtime, routes: list[HTTPRequest]) -> HTTPResponse:
     """Send by the first route on which a connection can be opened."""
     first, *others = routes
-    request = first._replace(send_state=SendState())
+    request = replace(first, send_state=SendState())
     try:
         return await runtime.send(request)
     except httpx.HTTPError as caught:
@@ -214,6 +214,7 @@ async def _read_head(runtime: Runtime, response: HTTPResponse, host: str) -> Rem
         raise _with_host(error_from(status, headers, body), host)
     length = headers.get("content-length", "")
     encoding = headers.get("content-encoding", "")  # the length is of the encoded bytes
+    etag = headers.get("etag", "")
     part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
     pieces = _pieces(runtime, response, host)
     await anext(pieces)  # started, so that closing it closes the answer
@@ -221,7 +222,7 @@ async def _read_head(runtime: Runtime, response: HTTPResponse, host: str) -> Rem
         status=status,
         start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,
-        etag=None if encoding else headers.get("etag"),
+        etag=etag if etag.isascii() and etag.isprintable() and not encoding else None,
         media_type=headers.get("content-type", ""),
         # the MD5 of a part is the part's own
         md5=None if encoding or status != 200 else headers.get("content-md5"),

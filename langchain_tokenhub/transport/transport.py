@@ -99,6 +99,7 @@ class Attempt:
         except TokenHubError as error:
             if (data := self._accepted_body(error)) is None:
                 raise
+            self._server_id = error.request_id
             return self._answer(error.status or 0, data, error.retry_after)
         try:
             data = self._decode(response, await self._read_all(response))

@@ -13,7 +13,8 @@ from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
 from langsmith import Client
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInference
-from opentelemetry import baggage, context, metrics, trace
+from opentelemetry import baggage, context, metrics, propagate, trace
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -285,6 +286,33 @@ def test_the_callers_own_traceparent_wins(provider, hub, call):
     with trace.get_tracer("app").start_as_current_span("outer"):
         call(ChatTokenHub(model="hy3", default_headers={"Traceparent": own}), "invoke", "hi")
     assert hub.requests[0].headers["traceparent"] == own
+
+
+class Propagator(TextMapPropagator):
+    """A propagator that sets more than the span."""
+
+    fields = frozenset()
+
+    def extract(self, carrier, context=None, getter=None):
+        return context
+
+    def inject(self, carrier, context=None, setter=None):
+        carrier |= {"X-Trace": "1", "X-User": "José", "Host": "b.test", "Content-Length": "3"}
+        carrier |= {
+            "Transfer-Encoding": "chunked",
+            "Authorization": "Basic x",
+            "X-B": "a\r\nX-C: d",
+        }
+
+
+def test_a_propagator_changes_neither_the_request_nor_its_key(provider, hub, call, monkeypatch):
+    monkeypatch.setattr(propagate, "inject", Propagator().inject)
+    with trace.get_tracer("app").start_as_current_span("outer"):
+        call(ChatTokenHub(model="hy3"), "invoke", "hi")
+    (request,) = hub.requests
+    assert request.headers["x-trace"] == "1"
+    assert request.headers["authorization"].startswith("Bearer ")
+    assert not {"x-user", "x-b", "x-c", "transfer-encoding"} & set(request.headers)
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import httpx
 import pytest
@@ -88,6 +89,29 @@ class Stream:
 
     def get_extra_info(self, name):
         return self.own
+
+
+def wait_until_idle():
+    for _ in range(1000):
+        if sync_bridge.idle_threads:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the thread does not end")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_thread_that_limits_a_body_ends_with_it(is_late, monkeypatch):
+    monkeypatch.setattr(sync_bridge, "idle_threads", [])
+    with socket.socket() as own:
+        answer = httpx.Response(200, content=b"{}", extensions={"network_stream": Stream(own)})
+        client = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+        sent = request(read=60.0, connect=60.0)
+        response = run_sync(SyncCallerClient(client).send(sent))
+        wait_until_idle()  # the thread that sent
+        response.body.limit(60.0)
+        assert not sync_bridge.idle_threads
+        response.body.limit(0.01) if is_late else run_sync(response.body.aclose())
+        wait_until_idle()
 
 
 def test_a_body_whose_time_cannot_be_limited_for_lack_of_threads_is_cut(monkeypatch):

@@ -209,6 +209,14 @@ def test_a_connection_is_not_reused_if_the_user_asked_to_close_it():
     assert connection.is_reusable is False
 
 
+def test_a_response_that_is_closed_twice_releases_its_connection_once():
+    connection, _ = send(Scripted(ANSWER))
+    run_sync(body_of(connection))
+    run_sync(connection.aclose())
+    run_sync(connection.aclose())
+    assert [len(idle) for idle in connection._pool._idle.values()] == [1]
+
+
 def test_a_connection_that_is_left_early_is_not_reused():
     connection, _ = send(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"))
     assert connection.is_reusable is False

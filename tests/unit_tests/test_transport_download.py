@@ -72,6 +72,12 @@ def test_a_file_is_its_bytes():
     assert (data, found.size, found.etag, found.media_type) == (b"bytes", 5, '"1"', "image/png")
 
 
+@pytest.mark.parametrize("etag", ['"é"'.encode(), b'"a\x01"'], ids=["not ASCII", "control"])
+def test_a_version_that_cannot_be_sent_is_none(etag):
+    found, _ = fetched(Resolving(file(etag=etag)))
+    assert found.etag is None
+
+
 def test_the_connection_goes_to_the_address_that_was_looked_at():
     runtime = Resolving(file())
     fetched(runtime)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import httpx
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from langchain_tokenhub.transport import run_sync
 from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.http.client import SyncCallerClient
 from langchain_tokenhub.transport.http.messages import (
+    URL,
     HTTPRequest,
     HTTPResponse,
     decode_headers,
@@ -25,20 +28,20 @@ def request(**headers):
     return HTTPRequest("POST", url, headers, LIMITS, 5.0, SendState(), content=b"canary prompt")
 
 
-def test_no_repr_shows_key_prompt_or_signature():
-    values = [request(authorization="canary"), HTTPResponse(200, {"set-cookie": "canary"}, None)]
-    assert "canary" not in repr([*values, values[0].url])
+def test_no_report_of_local_variables_shows_key_prompt_or_signature():
+    """Sentry's expands sequences and mappings, and takes the `repr` of everything else."""
+    asked = request(authorization="canary")
+    values = [asked, asked.url, HTTPResponse(200, {"set-cookie": "canary"}, None)]
+    assert "canary" not in repr(values)
+    assert not any(isinstance(value, Sequence | Mapping) for value in values)
 
 
 def test_a_url_has_the_parts_that_a_connection_needs():
-    assert parse_url("https://例子.测试/a b?c=d#e")[1:] == (
-        "https",
-        "xn--fsqu00a.xn--0zwm56d",
-        443,
-        "xn--fsqu00a.xn--0zwm56d",
-        "/a%20b?c=d",
-    )
-    assert parse_url("http://[::1]:8080")[1:] == ("http", "::1", 8080, "[::1]:8080", "/")
+    name = "xn--fsqu00a.xn--0zwm56d"
+    url = parse_url("https://例子.测试/a b?c=d#e")
+    assert url == URL(url.text, "https", name, 443, name, "/a%20b?c=d")
+    url = parse_url("http://[::1]:8080")
+    assert url == URL(url.text, "http", "::1", 8080, "[::1]:8080", "/")
 
 
 def test_equal_headers_are_joined():
@@ -57,3 +60,17 @@ def test_a_header_that_is_not_ascii_is_not_sent_through_a_callers_client(name):
     client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
     with pytest.raises(httpx.LocalProtocolError):
         run_sync(SyncCallerClient(client).send(request(**{name: "ä"})))
+
+
+def test_the_users_host_replaces_that_of_the_address_and_the_length_is_ours():
+    headers = request(**{"host": "gateway.test", "content-length": "3"}).all_headers()
+    assert headers == {"host": "gateway.test", "content-length": "13"}
+
+
+def test_an_encoding_error_of_the_callers_transport_is_no_proof_that_nothing_was_sent():
+    def answer(_):
+        return "é".encode("ascii")
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    with pytest.raises(UnicodeEncodeError):
+        run_sync(SyncCallerClient(client).send(request()))

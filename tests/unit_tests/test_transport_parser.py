@@ -71,19 +71,19 @@ def request(**headers):
 def test_a_head_is_what_h11_would_have_written():
     asked = request(authorization="Bearer sk", x_team="a b")
     judge = h11.Connection(h11.CLIENT)
-    headers = {"host": "a.test", **asked.headers, "content-length": "2"}
-    expected = judge.send(
-        h11.Request(method="POST", target="/v1/x?y=1", headers=[*headers.items()])
-    )
+    headers = [*asked.all_headers().items()]
+    expected = judge.send(h11.Request(method="POST", target="/v1/x?y=1", headers=headers))
     assert encode_head(asked) == expected
 
 
-@pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\nb", "a\x00", "a\x7f", "sk-key\n", " a", "a "])
+@pytest.mark.parametrize(
+    "value", ["a\r\nX-B: c", "a\nb", "a\x00", "a\x7f", "sk-key\n", " a", "a ", "sk-key é", "\ud800"]
+)
 def test_a_header_that_would_be_two_or_none_is_not_sent_and_not_quoted(value):
     with pytest.raises(httpx.LocalProtocolError) as caught:
         encode_head(request(x_a=value))
-    assert "X-B" not in str(caught.value)
-    assert "sk-key" not in str(caught.value)
+    assert "X-B" not in repr(caught.value)
+    assert "sk-key" not in repr(caught.value)
 
 
 @pytest.mark.parametrize("name", ["X A", "X:A", "X\r\nA", "", "Ä"])

@@ -58,13 +58,16 @@ class CallerClient:
                 phase="not sent",
                 hint="pass an open one as http_client or http_async_client, or none",
             )
-        own = self._client.build_request(
-            request.method,
-            request.url.text,
-            headers=request.headers,
-            content=request.content,
-            extensions={"timeout": request.timeouts, "trace": trace},
-        )
+        try:
+            own = self._client.build_request(
+                request.method,
+                request.url.text,
+                headers=request.all_headers(),
+                content=request.content,
+                extensions={"timeout": request.timeouts, "trace": trace},
+            )
+        except UnicodeEncodeError:
+            raise httpx.LocalProtocolError("the request is not valid HTTP") from None
         return self._client.send(own, stream=True, follow_redirects=False)
 
 
@@ -99,8 +102,6 @@ def _map_errors() -> Iterator[None]:
     """Raise httpx2's errors as httpx's, which have the same names."""
     try:
         yield
-    except UnicodeEncodeError:
-        raise httpx.LocalProtocolError("the request is not valid HTTP") from None
     except Exception as error:
         base = getattr(sys.modules.get("httpx2"), "HTTPError", ())
         if not isinstance(error, base):
@@ -206,13 +207,16 @@ class _SyncBody:
     def __init__(self, response: Any) -> None:
         self._response, self._socket = response, _own_socket(response.extensions)
         self._deadline: float | None = None
-        self._is_late, self._end_event, self._lock = False, threading.Event(), threading.Lock()
+        self._is_late, self._is_ended, self._changed = False, False, threading.Condition()
 
     def limit(self, seconds: float) -> bool:
         if self._socket is None:
             return False
-        is_first, self._deadline = self._deadline is None, time.monotonic() + seconds
-        if is_first:
+        with self._changed:
+            before, self._deadline = self._deadline, time.monotonic() + seconds
+            if before is not None and self._deadline < before:
+                self._changed.notify()
+        if before is None:
             try:
                 run_on_thread(partial(self._shut_down_late, self._socket), Future[None]())
             except RuntimeError as error:
@@ -228,22 +232,27 @@ class _SyncBody:
                 if not self._is_late:
                     raise
             finally:
-                with self._lock:  # from now on another request may use the socket
-                    self._end_event.set()
+                self._end()
         if self._is_late:  # the socket's end may look like the body's
             raise _body_timeout_error()
 
     def _shut_down_late(self, own: socket.socket) -> None:
-        while not self._end_event.wait((self._deadline or 0.0) - time.monotonic()):
-            with self._lock:
-                if self._end_event.is_set() or (self._deadline or 0.0) > time.monotonic():
-                    continue
+        with self._changed:
+            while not self._is_ended and (left := (self._deadline or 0.0) - time.monotonic()) > 0:
+                self._changed.wait(left)
+            if not self._is_ended:
                 self._is_late = True
                 with suppress(OSError):  # of the base class: TLS may be reading on its thread
                     socket.socket.shutdown(own, socket.SHUT_RDWR)
-                return
+
+    def _end(self) -> None:
+        """From now on another request may use the socket."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify()
 
     async def aclose(self) -> None:
+        self._end()
         self._response.close()
 
 

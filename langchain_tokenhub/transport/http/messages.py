@@ -1,12 +1,14 @@
 """An HTTP request and its response, as the transport and its connections exchange them.
 
-httpx's own objects cost more than the request itself, and have no types for the limits of time.
+httpx's own objects are slow to create, and have no types for the limits of time. The values are no
+tuples and have no fields in their `repr`, as reports of errors show the local variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 
@@ -14,7 +16,8 @@ from langchain_tokenhub.transport.calls import SendState
 from langchain_tokenhub.transport.failover import ascii_name
 
 
-class URL(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class URL:
     """The parts of a URL.
 
     Args:
@@ -51,13 +54,14 @@ def parse_url(text: str) -> URL:
     return URL(str(url), url.scheme, host, port, netloc, path)
 
 
-class HTTPRequest(NamedTuple):
-    """A request. `Host` and `Content-Length` are added when it is sent.
+@dataclass(frozen=True, slots=True, repr=False)
+class HTTPRequest:
+    """A request.
 
     Args:
         method: `GET` or `POST`.
         url: Where it is sent.
-        headers: Their values by name.
+        headers: Their values by name in lower case, without those that `all_headers` adds.
         timeouts: Seconds to `connect`, and for each `read`, `write` and wait for the `pool`.
         head_timeout: Seconds until the response's head is complete, once the request was sent.
         send_state: Records how much was sent.
@@ -84,6 +88,11 @@ class HTTPRequest(NamedTuple):
         """Return the method and host: the rest holds the key and the prompt."""
         return f"<HTTPRequest {self.method} {self.url}>"
 
+    def all_headers(self) -> dict[str, str]:
+        """Return the headers with `host`, and `content-length` of a POST."""
+        length = {"content-length": str(len(self.content))} if self.method == "POST" else {}
+        return {"host": self.url.netloc, **self.headers, **length}
+
 
 class Body(Protocol):
     """The body of a response, which is read once and then closed."""
@@ -105,7 +114,8 @@ class Body(Protocol):
         ...
 
 
-class HTTPResponse(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class HTTPResponse:
     """A response whose body has not been read.
 
     Args:

@@ -51,8 +51,8 @@ SWEEP_INTERVAL = 1.0
 """Seconds between two looks for idle connections that are too old."""
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_VALUE = r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
-_REQUEST_HEAD = re.compile(rf"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:{_NAME}: {_VALUE}\r\n)+", re.ASCII)
+_VALUE = r"(?:[!-~](?:[\t -~]*[!-~])?)?"
+_REQUEST_HEAD = re.compile(rf"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:{_NAME}: {_VALUE}\r\n)+")
 
 
 class Connection:
@@ -132,7 +132,12 @@ class Connection:
 
     async def aclose(self) -> None:
         """End the response, read or not."""
-        self._pool.release(self)
+        if self._parser is not None:
+            self._pool.release(self)
+
+    def forget_response(self) -> None:
+        """Forget the response: a second `aclose` must not release the connection again."""
+        self._parser = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -147,10 +152,8 @@ def encode_head(request: HTTPRequest) -> bytes:
     Raises:
         httpx.LocalProtocolError: They are not valid HTTP. The message quotes nothing of them.
     """
-    lines = [f"{request.method} {request.url.path} HTTP/1.1", f"host: {request.url.netloc}"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    if request.method == "POST":
-        lines.append(f"content-length: {len(request.content)}")
+    lines = [f"{request.method} {request.url.path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in request.all_headers().items()]
     head = "\r\n".join(lines) + "\r\n"
     # a value that contains a whole further header line would match
     if head.count("\n") != len(lines) or _REQUEST_HEAD.fullmatch(head) is None:
@@ -242,6 +245,7 @@ class ConnectionPool:
         if self._is_closed or not connection.is_reusable:
             connection.close()
             return
+        connection.forget_response()
         now, idle = time.monotonic(), self._idle.setdefault(connection.target, deque())
         idle.append((now, connection))
         if now - self._swept_at >= SWEEP_INTERVAL or len(idle) > MAX_IDLE_CONNECTIONS:
