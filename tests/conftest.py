@@ -82,21 +82,19 @@ def silent_port():
 def _server():
     if (found := programs()) is None:
         pytest.skip("needs PostgreSQL")
-    from langchain_tokenhub.jobs import ledger_sql
-
     server = Postgres(found)
     yield server
-    ledger_sql._engine(ledger_sql._parse_url(server.url), os.getpid()).dispose()
     server.close()
 
 
 @pytest.fixture
 def postgres(_server: Postgres):
     """A PostgreSQL server that a test may stop; its table is empty."""
-    from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
+    from langchain_tokenhub.jobs import ledger_sql
 
-    SqlBackend(_server.url).run(METADATA.drop_all)
+    ledger_sql.SqlBackend(_server.url).run(ledger_sql.METADATA.drop_all)
     yield _server
+    ledger_sql._engine(ledger_sql._parse_url(_server.url), os.getpid()).dispose()
     _server.start()
 
 

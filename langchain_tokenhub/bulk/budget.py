@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
-from langchain_tokenhub.errors import BudgetExceededError, InvalidRequestError
+from langchain_tokenhub.errors import BudgetExceededError
 from langchain_tokenhub.jobs.ledger import Entry, entries_of
+from langchain_tokenhub.jobs.ledger_backends import call_backend
 from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
@@ -91,6 +92,7 @@ class RowBackend:
             "most": self._most,
         }
         self.get = backend.get
+        self.start = backend.start
         self.texts = backend.texts
 
     def replace(self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS) -> bool:
@@ -195,18 +197,11 @@ class Budget:
         def both(connection: Connection) -> tuple[T, int]:
             return work(connection), connection.scalar(_SPENT, self._run) or 0
 
-        try:
-            result, spent = await self._runtime.blocking(self._backend.run, both)
-        except OSError as problem:
-            reason = problem.strerror
-        else:
-            self.spent = _cny(spent)
-            return result
-        raise InvalidRequestError(
-            f"the ledger cannot be used: {reason}",
-            phase="not sent",
-            hint="see that the database can be reached, then run again: nothing is paid twice",
+        result, spent = await call_backend(
+            self._runtime, self._backend, lambda: self._backend.run(both)
         )
+        self.spent = _cny(spent)
+        return result
 
 
 def _micro(cny: float) -> int:

@@ -59,8 +59,6 @@ logger = logging.getLogger("langchain_tokenhub.bulk")
 
 PAUSES = (5.0, 20.0, 60.0)
 """Seconds before a row with a temporary error is repeated."""
-LOOKUP_BATCH_SIZE = 500
-"""Records that are read at once."""
 RUN_FILE = ".tokenhub-run"
 """Holds the run's id, which its submits are recorded under."""
 _ACCOUNT_ERRORS = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
@@ -171,10 +169,7 @@ class Driver:
                     ready.append((row, *await self._task(row)))
                 except TokenHubError as error:
                     faults.append(f"{row.place}: {error.message}")
-        found: dict[str, Record] = {}
-        for first in range(0, len(ready), LOOKUP_BATCH_SIZE):
-            keys = [task.key for _, task, _ in ready[first : first + LOOKUP_BATCH_SIZE]]
-            found |= await self._ledger.records(keys)
+        found = await self._ledger.records([task.key for _, task, _ in ready])
         for row, task, problem in ready:
             if problem and not found[task.key]:
                 faults.append(f"{row.place}: {problem.message}")

@@ -26,7 +26,6 @@ from langchain_tokenhub.errors import (
     JobRef,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.ledger_keys import account_hash
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.settings import KEY_VARIABLES
@@ -207,19 +206,16 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 hint="nothing was sent or charged; run again",
             )
         request = replace(request, again=task.again, replaced=task.replaced)
-        return await tool._run_row(request, _backend(tool, task))
+        from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
+
+        backend = cast("SqlBackend", tool.ledger)
+        rows = RowBackend(backend, task.run, task.key, task.cny, task.budget_cny)
+        return await tool._run_row(request, rows)
     except TokenHubError as error:
         return error
     except Exception as problem:
         logger.exception("row %s failed", task.id)
         return TokenHubError(f"unexpected {type(problem).__name__}; see the log")
-
-
-def _backend(tool: MediaTool, task: Task) -> LedgerBackend:
-    from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
-
-    backend = cast("SqlBackend", tool.ledger)
-    return RowBackend(backend, task.run, task.key, task.cny, task.budget_cny)
 
 
 class LocalExecutor(Executor):

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias, TypeVar
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.files import stem_of
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, call_backend
 from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links, digest_of, strip_signature
 from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
 from langchain_tokenhub.jobs.service import SubmitHooks
@@ -98,11 +98,6 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _with_claim(record: Record, claim: Entry, replaced: _Tokens) -> Record:
-    """Return a record with a claim, or the same if another call prevents it."""
-    return record if _preventing(record, claim, replaced) else (*record, claim)
-
-
 def _preventing(record: Record, claim: Entry, replaced: _Tokens) -> Entry | None:
     """Return the entry that prevents a claim, preferably one whose call is under way."""
     if not record:
@@ -159,13 +154,11 @@ class Ledger:
         self._runtime = runtime
         self._account = account
         self._token = secrets.token_hex(8)
-        self._texts: dict[str, str | None] = {}
         self._links: set[str] = set()
 
     async def record(self, key: str) -> Record:
         """Return all that is known of a call."""
-        self._texts[key] = text = await self._do(self._backend.get, key)
-        return entries_of(text)
+        return entries_of(await self._do(self._backend.get, key))
 
     async def look(self, key: str) -> Entry | None:
         """Return the entry that a repeated call resumes."""
@@ -188,27 +181,29 @@ class Ledger:
         """
         entry = self._entry(key, request, again=again)
         replaced = request.replaced if request else None
-        is_interrupted, is_claimed = threading.Event(), threading.Event()
+        is_interrupted = threading.Event()
+        other: Entry | None = None
 
         def add(record: Record) -> Record:
-            after = _with_claim(record, entry, replaced)
-            is_claimed.set() if after is not record else is_claimed.clear()
-            return after
+            nonlocal other
+            # the first attempt may have succeeded before its connection was lost
+            is_added = any((one.token, one.at) == (entry.token, entry.at) for one in record)
+            other = None if is_added else _preventing(record, entry, replaced)
+            return record if is_added or other else (*record, entry)
 
-        def claim() -> Record:
-            found = self._change(key, add)
+        def claim() -> None:
+            self._change(key, add)
             if is_interrupted.is_set():  # nobody waits for this thread any more
                 self._drop(key)
-            return found
 
         try:
-            found = await self._do(claim)
+            await self._do(claim)
         except (CancelledError, KeyboardInterrupt, SystemExit):
             is_interrupted.set()
             with suppress(TokenHubError):
                 await self._do(self._drop, key)
             raise
-        return None if is_claimed.is_set() else _preventing(found, entry, replaced)
+        return other
 
     async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
         """Record the job of a call; a failure only warns, because the job is paid for."""
@@ -285,7 +280,7 @@ class Ledger:
         return Entry(at=datetime.now(UTC), request=request, **fields)
 
     def _change(self, key: str, change: _Change, links: Links = NO_LINKS) -> Record:
-        return change_record(self._backend, key, change, self._texts, links)
+        return change_record(self._backend, key, change, links)
 
     def _drop(self, key: str) -> None:
         """Remove this call's claim."""
@@ -315,17 +310,7 @@ class Ledger:
         return True
 
     async def _do(self, function: Callable[..., T], *args: Any) -> T:
-        try:
-            return await self._runtime.blocking(functools.partial(function, *args))
-        except TokenHubError:
-            raise
-        except Exception as problem:  # noqa: BLE001 - a user's store may raise anything
-            reason = getattr(problem, "strerror", None) or type(problem).__name__
-        raise InvalidRequestError(
-            f"the ledger cannot be used: {reason}",
-            phase="not sent",
-            hint="repair the folder, database or store given as `ledger`",
-        )
+        return await call_backend(self._runtime, self._backend, function, *args)
 
 
 class LedgerHooks(SubmitHooks):
@@ -371,11 +356,7 @@ def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], boo
 
 
 def change_record(
-    backend: LedgerBackend,
-    key: str,
-    change: _Change,
-    texts: dict[str, str | None] | None = None,
-    links: Links = NO_LINKS,
+    backend: LedgerBackend, key: str, change: _Change, links: Links = NO_LINKS
 ) -> Record:
     """Replace a record by what `change` makes of it; return what it was before.
 
@@ -383,20 +364,13 @@ def change_record(
         backend: Where it is.
         key: The call.
         change: The change.
-        texts: Records as they were last read or written, which are not read again.
         links: Records of links to create with it.
     """
-    texts = {} if texts is None else texts
     for _ in range(MAX_RETRIES):
-        is_read = key not in texts
-        text = backend.get(key) if is_read else texts.pop(key)
+        text = backend.get(key)
         before = entries_of(text)
         after = change(before)
-        if after == before:
-            if is_read:
-                return before
-        elif backend.replace(key, text, new := _text(key, after), links):
-            texts[key] = new
+        if after == before or backend.replace(key, text, _text(key, after), links):
             return before
     raise TimeoutError(0, "other workers keep changing this entry")
 
@@ -411,7 +385,7 @@ def _text(key: str, record: Record) -> str | None:
         **_fields(record[0]),
         "others": [_fields(entry) for entry in record[1:]],
     }
-    text = json.dumps(whole, ensure_ascii=False, indent=1, default=str)
+    text = json.dumps(whole, ensure_ascii=False, default=str)
     # a lone surrogate has no UTF-8; with a backslash it is a JSON escape
     return text.encode(errors="backslashreplace").decode()
 
@@ -441,10 +415,15 @@ def entries_of(text: str | None) -> Record:
     if text is None:
         return ()
     try:
-        whole = json.loads(text)
+        return _parsed(text)
     except (ValueError, RecursionError):
         return (Entry(at=datetime.now(UTC)),)
-    match whole:
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Record:
+    """Return the entries of a whole record, which are written once and read several times."""
+    match whole := json.loads(text):
         case {"schema": int() as schema} if schema > _SCHEMA:
             raise InvalidRequestError(
                 "the ledger's entry of this call was written by a newer version",

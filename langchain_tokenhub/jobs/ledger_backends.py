@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from langchain_core.stores import BaseStore
 
-from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.errors import InvalidRequestError, TokenHubError
 from langchain_tokenhub.jobs.files import move
 from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
+from langchain_tokenhub.transport import AsyncRuntime, Runtime
+
+T = TypeVar("T")
 
 MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
@@ -197,6 +203,31 @@ else:
 
     def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+async def call_backend(
+    runtime: Runtime, backend: object, function: Callable[..., T], *args: Any
+) -> T:
+    """Call a function that uses a backend; in async code on a thread, of the backend if it has any.
+
+    Raises:
+        InvalidRequestError: The backend cannot be used.
+    """
+    start = getattr(backend, "start", None)
+    try:
+        if start is None or not isinstance(runtime, AsyncRuntime):
+            return await runtime.blocking(function, *args)
+        future: Future[T] = start(functools.partial(function, *args))
+        return await asyncio.wrap_future(future)
+    except TokenHubError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - a user's store may raise anything
+        reason = getattr(problem, "strerror", None) or type(problem).__name__
+    raise InvalidRequestError(
+        f"the ledger cannot be used: {reason}",
+        phase="not sent",
+        hint="repair the ledger's folder, database or store, and run again: nothing is paid twice",
+    )
 
 
 def backend_for(location: str | Path | BaseStore[str, Any] | LedgerBackend) -> LedgerBackend:

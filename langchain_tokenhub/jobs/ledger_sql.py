@@ -6,10 +6,13 @@ import errno
 import functools
 import os
 import re
+import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -32,16 +35,21 @@ CALLS = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("record", sa.Text, nullable=False),
 )
+_READ = sa.text("SELECT record FROM tokenhub_calls WHERE key = :key")
 _CLAIM = sa.text(
     "INSERT INTO tokenhub_calls (key, record) VALUES (:key, :new) ON CONFLICT DO NOTHING"
 )
 _CHANGE = sa.text("UPDATE tokenhub_calls SET record = :new WHERE key = :key AND record = :old")
 _REMOVE = sa.text("DELETE FROM tokenhub_calls WHERE key = :key AND record = :old")
+_LIMIT_IDLE = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+"""Frees the locks of a process that lost its network; a server may notice that after hours only."""
 _SHOWN = re.compile(
     "Connection refused|timeout expired|password authentication failed|no password supplied"
     "|does not exist|starting up|shutting down|too many clients"
 )
 """Parts of drivers' messages that are shown; the rest may hold secrets."""
+_open = threading.local()
+"""`connection`: the transaction in which a thread of a database runs calls."""
 _HIDDEN = re.compile("password|secret|timeout")
 """Names of a URL's parameters that are neither shown nor pickled."""
 
@@ -73,8 +81,8 @@ class SqlBackend:
         return self
 
     def get(self, key: str) -> str | None:  # noqa: D102
-        query = sa.select(CALLS.c.record).where(CALLS.c.key == key)
-        return self.run(lambda connection: connection.scalar(query))
+        record: str | None = self.run(lambda connection: connection.scalar(_READ, {"key": key}))
+        return record
 
     def replace(
         self,
@@ -89,10 +97,10 @@ class SqlBackend:
             return True
         statement = _CLAIM if old is None else _REMOVE if new is None else _CHANGE
         known = {name: value for name, value in (("old", old), ("new", new)) if value is not None}
-        attempts = []
 
         def change(connection: sa.Connection) -> bool:
-            attempts.append(key)
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(_LIMIT_IDLE)
             if connection.execute(statement, {"key": key, **known}).rowcount != 1:
                 return False
             for link, source in links.items():
@@ -100,8 +108,7 @@ class SqlBackend:
             also(connection)
             return True
 
-        # the first attempt may have changed the record before its connection was lost
-        return self.run(change) or (len(attempts) > 1 and self.get(key) == new)
+        return self.run(change)
 
     def texts(self) -> list[str]:  # noqa: D102
         query = sa.select(CALLS.c.record).where(CALLS.c.key.not_like("links/%"))
@@ -116,6 +123,8 @@ class SqlBackend:
         Raises:
             OSError: The database cannot be used.
         """
+        if (connection := getattr(_open, "connection", None)) is not None:
+            return work(connection)
         engine = _engine(self._url, os.getpid())
         try:
             try:
@@ -126,6 +135,45 @@ class SqlBackend:
         except exc.SQLAlchemyError as problem:
             reason = _reason(problem)
         raise OSError(errno.EIO, f"{_without_password(self._url)}: {reason}")
+
+    def start(self, call: Callable[[], T]) -> Future[T]:
+        """Call a function that uses these records on a thread of the database.
+
+        Of SQLite, calls that wait at the same time share a transaction, and one commit. If one of
+        them fails, each is repeated in a transaction of its own: a call may run more than once.
+        """
+        future = Future[T]()
+        future.set_running_or_notify_cancel()  # it cannot be cancelled
+        waiting, threads = _threads(self._url, os.getpid())
+        waiting.append((call, future))
+        threads.submit(self._run_waiting, waiting)
+        return future
+
+    def _run_waiting(self, waiting: deque[_Call]) -> None:
+        count = len(waiting) if self._url.drivername == "sqlite" else 1
+        if count:  # an earlier run may have taken all
+            self._run_together([waiting.popleft() for _ in range(count)])
+
+    def _run_together(self, calls: list[_Call]) -> None:
+        try:
+            results = self.run(functools.partial(_run_all, calls))
+        except Exception as problem:  # noqa: BLE001 - it is raised where the call is awaited
+            if len(calls) == 1:
+                calls[0][1].set_exception(problem)
+            else:
+                for call in calls:
+                    self._run_together([call])
+        else:
+            for (_, future), result in zip(calls, results, strict=True):
+                future.set_result(result)
+
+
+def _run_all(calls: list[_Call], connection: sa.Connection) -> list[Any]:
+    _open.connection = connection
+    try:
+        return [call() for call, _ in calls]
+    finally:
+        del _open.connection
 
 
 def _parse_url(url: str) -> sa.URL:
@@ -148,6 +196,16 @@ def _parse_url(url: str) -> sa.URL:
         phase="not sent",
         hint="use sqlite:///path/to/file.db or postgresql+psycopg://user:password@host/name",
     )
+
+
+_Call: TypeAlias = tuple[Callable[[], Any], Future[Any]]
+
+
+@functools.cache
+def _threads(url: sa.URL, _process: int) -> tuple[deque[_Call], ThreadPoolExecutor]:
+    """Return the calls that wait for a database, and the threads that run them."""
+    size = 1 if url.drivername == "sqlite" else 12  # SQLAlchemy's connections at most
+    return deque(), ThreadPoolExecutor(size, thread_name_prefix="tokenhub-ledger")
 
 
 @functools.cache
@@ -183,8 +241,8 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
 
 def _create_tables(engine: sa.Engine) -> None:
     raced = (exc.IntegrityError, exc.InternalError, exc.ProgrammingError)
-    with suppress(*raced), engine.begin() as connection:  # another process may create them too
-        for table in METADATA.sorted_tables:
+    for table in METADATA.sorted_tables:
+        with suppress(*raced), engine.begin() as connection:  # another process may create it too
             connection.execute(CreateTable(table, if_not_exists=True))
 
 

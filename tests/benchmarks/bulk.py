@@ -29,9 +29,16 @@ MODELS = ("hy-image-lite", "hy-video-1.5")
 
 
 def serve() -> None:
-    """Run the emulator until standard input ends."""
-    from langchain_tokenhub.testing import Emulator
+    """Run the emulator until standard input ends.
 
+    It makes one file of each kind: making a video a job would take the processor from the client.
+    """
+    from langchain_tokenhub.testing import Emulator, sample_files
+
+    render, made = sample_files._render, dict[str, bytes]()
+    sample_files._render = lambda kind, *scene: (
+        made.get(kind) or made.setdefault(kind, render(kind, *scene))
+    )
     with Emulator(speed=200, quotas=False) as hub:
         print(hub.url, flush=True)
         sys.stdin.read()

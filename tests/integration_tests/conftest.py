@@ -251,3 +251,25 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "add_jitter", lambda seconds: min(seconds, 0.02))
     monkeypatch.setattr(retry, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(downloads, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def lossy(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Lose the connection to a ledger's database after each commit; returns what was repeated."""
+    from sqlalchemy import exc
+
+    from langchain_tokenhub.jobs import ledger_sql
+
+    transact = ledger_sql._transact
+    lost: list[object] = []
+
+    def losing(engine: Any, work: Any) -> Any:
+        is_repeated = work in lost
+        lost.append(work)
+        done = transact(engine, work)
+        if is_repeated:
+            return done
+        raise exc.OperationalError("", {}, Exception("cut"))
+
+    monkeypatch.setattr(ledger_sql, "_transact", losing)
+    return lost

@@ -217,6 +217,14 @@ def test_the_budget_is_never_passed(hub, tmp_path, do):
     assert len(hub.jobs) == 6
 
 
+def test_a_commit_whose_answer_is_lost_spends_once(hub, tmp_path, do, lossy):
+    found, shots = do([still("a"), still("b"), lite("c")], tmp_path, budget_cny=5.0)
+    assert {one.state for one in found.values()} == {"done"}
+    assert len(submits(hub)) == 3
+    assert shots.spent == pytest.approx(sum(one.cny for one in found.values()))
+    assert lossy
+
+
 def test_money_of_a_failed_row_goes_to_another(hub, tmp_path, do):
     hub.fail("job")
     found, _ = do([still("a"), still("b"), still("c")], tmp_path, budget_cny=2.4)

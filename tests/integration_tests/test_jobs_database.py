@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.jobs.ledger_backends import backend_for
@@ -121,6 +122,15 @@ def test_a_server_that_is_away_is_told_before_money_is_spent(hub, call, postgres
 
 
 @pytest.mark.needs_postgres
+def test_a_process_that_loses_its_network_in_a_transaction_holds_no_lock_for_long(postgres):
+    limits = []
+    ask = text("SHOW idle_in_transaction_session_timeout")
+    also = lambda connection: limits.append(connection.scalar(ask))  # noqa: E731 - short
+    assert SqlBackend(postgres.url).replace("key", None, "{}", also=also)
+    assert limits == ["30s"]
+
+
+@pytest.mark.needs_postgres
 def test_a_wrong_password_is_told_and_not_shown(hub, call, postgres):
     error = refused(call, TokenHubVideoTool(ledger=postgres.url.replace(PASSWORD, "db-canary")))
     assert "password authentication failed" in str(error)
@@ -194,29 +204,13 @@ def test_a_file_that_is_no_database_is_told_before_money_is_spent(hub, call, tmp
 
 
 def test_a_change_that_was_made_before_its_connection_was_lost_is_known_as_made(
-    tmp_path, monkeypatch
+    hub, call, tmp_path, lossy
 ):
-    from sqlalchemy import exc
-
-    from langchain_tokenhub.jobs import ledger_sql
-
-    backend = backend_for(f"sqlite:///{tmp_path}/ledger.db")
-    assert backend.get("k") is None
-    transact, lost = ledger_sql._transact, []
-
-    def losing(engine, work):
-        done = transact(engine, work)
-        if done is True and not lost:
-            lost.append(1)
-            raise exc.OperationalError("", {}, Exception("cut"))
-        return done
-
-    monkeypatch.setattr(ledger_sql, "_transact", losing)
-    for old, new in ((None, "a"), ("a", "b"), ("b", None)):
-        lost.clear()
-        assert backend.replace("k", old, new)
-        assert backend.get("k") == new
-        assert lost
+    tool = TokenHubVideoTool(ledger=f"sqlite:///{tmp_path}/ledger.db")
+    made = call(tool, "generate", prompt="猫")
+    assert call(tool, "generate", prompt="猫").job.id == made.job.id
+    assert submits(hub) == 1
+    assert len(lossy) > 3
 
 
 # --- when the tool is made ------------------------------------------------------------------------
