@@ -92,7 +92,7 @@ class RowBackend:
             "most": self._most,
         }
         self.get = backend.get
-        self.start = backend.start
+        self.start_call = backend.start_call
         self.texts = backend.texts
 
     def replace(self, key: str, old: str | None, new: str | None, links: Links = NO_LINKS) -> bool:

@@ -279,7 +279,7 @@ class Driver:
         if entry.account not in self._accounts.hashes:
             self._end(task.id, "failed", missing_key_error(entry.account, entry.job))
         else:
-            self._enqueue(replace(task, account=entry.account, again=False, replaced=()))
+            self._enqueue(replace(task, account=entry.account, again=False, replaced=None))
 
     def _enqueue(self, task: Task) -> None:
         self._queues.setdefault((task.account, task.model), deque()).append(task)
@@ -378,7 +378,7 @@ class Driver:
         for waiting, _ in self._over_budget:  # a refund may allow these rows
             self._enqueue(waiting)
         self._over_budget.clear()
-        is_unsubmitted = all(entry.token in task.replaced for entry in record)
+        is_unsubmitted = all(entry.token in (task.replaced or ()) for entry in record)
         if is_unsubmitted and isinstance(error, _ACCOUNT_ERRORS):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)
@@ -482,7 +482,7 @@ def _is_final(error: TokenHubError, record: Record, account: str) -> bool:
 
 def _is_of_other(entry: Entry, task: Task, account: str) -> bool:
     """Return True if another worker submitted a row with another key."""
-    is_new = entry.token not in task.replaced
+    is_new = entry.token not in (task.replaced or ())
     return is_new and entry.job is not None and entry.account not in {"", account}
 
 

@@ -54,7 +54,8 @@ class Task:
         extra: Fields for the body, unchecked.
         account: Hash of the API key to submit with; empty if any may be used.
         again: Whether to submit although the ledger has an entry.
-        replaced: Tokens of its entries; where it has others by then, nothing is submitted.
+        replaced: Tokens of its entries; where it has others by then, nothing is submitted. None if
+            it has a job, which is collected.
         run: Id of the run to charge.
         cny: Estimated price of a submit.
         budget_cny: CNY that the run may spend; None is any amount.
@@ -68,7 +69,7 @@ class Task:
     extra: Mapping[str, Any] | None
     account: str = ""
     again: bool = False
-    replaced: tuple[str, ...] = ()
+    replaced: tuple[str, ...] | None = ()
     run: str = ""
     cny: float = 0.0
     budget_cny: float | None = None

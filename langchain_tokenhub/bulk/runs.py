@@ -124,8 +124,12 @@ class AsyncRun(Counts):
         driver.counts = self
         self._outcomes = _outcomes(driver)
 
-    def __aiter__(self) -> AsyncIterator[Outcome]:
-        return self._outcomes
+    async def __aiter__(self) -> AsyncIterator[Outcome]:
+        try:
+            async for outcome in self._outcomes:
+                yield outcome
+        finally:  # also after `break`: the rows do not end with the last reference to this run
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Submit nothing new; what is under way ends its submit."""
@@ -159,7 +163,10 @@ class Run(Counts):
         self._outcomes = _iterate(driver)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return self._outcomes
+        try:
+            yield from self._outcomes
+        finally:  # also after `break`: the rows do not end with the last reference to this run
+            self.close()
 
     def close(self) -> None:
         """Submit nothing new; what is under way ends its submit."""

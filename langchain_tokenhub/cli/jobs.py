@@ -162,4 +162,6 @@ def _timestamp(job: Job) -> float:
 
 def _entries(folder: Path) -> list[Entry]:
     """Return the entries of a folder's ledger; other files have no key."""
-    return [entry for entry in read_entries(FolderBackend(ledger_path(folder))) if entry.key]
+    return [
+        entry for entry in read_entries(FolderBackend(ledger_path(folder)).texts()) if entry.key
+    ]

@@ -18,7 +18,7 @@ import json
 import secrets
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +43,8 @@ OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
 MAX_RETRIES = 1000
 """Attempts of a change while other workers change the same record."""
+LOOKUP_BATCH_SIZE = 500
+"""Records that are read at once; other calls wait for them."""
 _SCHEMA = 1
 
 
@@ -164,9 +166,14 @@ class Ledger:
         """Return the entry that a repeated call resumes."""
         return next(iter(await self.record(key)), None)
 
-    async def records(self, keys: Iterable[str]) -> dict[str, Record]:
+    async def records(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return all that is known of some calls."""
-        return await self._do(lambda: {key: entries_of(self._backend.get(key)) for key in keys})
+        found: dict[str, Record] = {}
+        for first in range(0, len(keys), LOOKUP_BATCH_SIZE):
+            batch = keys[first : first + LOOKUP_BATCH_SIZE]
+            texts = await self._do(lambda batch=batch: [*map(self._backend.get, batch)])
+            found |= zip(batch, map(entries_of, texts), strict=True)
+        return found
 
     async def claim(
         self, key: str, request: JobRequest | None = None, *, again: bool = False
@@ -232,7 +239,7 @@ class Ledger:
 
     async def known_jobs(self) -> list[tuple[Job, JobRequest | None]]:
         """Return the account's jobs and their requests, the newest first."""
-        entries = await self._do(lambda: list(read_entries(self._backend)))
+        entries = read_entries(await self._do(lambda: list(self._backend.texts())))
         own = (entry for entry in entries if entry.account in {"", self._account})
         newest_first = sorted(own, key=lambda entry: entry.at, reverse=True)
         return [(entry.job, entry.request) for entry in newest_first if entry.job is not None]
@@ -343,9 +350,9 @@ class LedgerHooks(SubmitHooks):
         await self._ledger.drop_claim(self._request.key)
 
 
-def read_entries(backend: LedgerBackend) -> Iterator[Entry]:
-    """Yield every entry but those of newer versions."""
-    for text in backend.texts():
+def read_entries(texts: Iterable[str]) -> Iterator[Entry]:
+    """Yield every entry of records but those of newer versions."""
+    for text in texts:
         with suppress(InvalidRequestError):
             yield from entries_of(text)
 
@@ -415,9 +422,14 @@ def entries_of(text: str | None) -> Record:
     if text is None:
         return ()
     try:
-        return _parsed(text)
+        entries = _parsed(text)
     except (ValueError, RecursionError):
         return (Entry(at=datetime.now(UTC)),)
+    return tuple(replace(entry, job=entry.job and _copy(entry.job)) for entry in entries)
+
+
+def _copy(job: Job) -> Job:
+    return job.model_copy(update={"files": list(job.files)})
 
 
 @functools.lru_cache(maxsize=256)

@@ -208,16 +208,18 @@ else:
 async def call_backend(
     runtime: Runtime, backend: object, function: Callable[..., T], *args: Any
 ) -> T:
-    """Call a function that uses a backend; in async code on a thread, of the backend if it has any.
+    """Call a function that uses a backend; in async code on a thread, perhaps the backend's.
 
     Raises:
         InvalidRequestError: The backend cannot be used.
     """
-    start = getattr(backend, "start", None)
+    start = getattr(backend, "start_call", None)
     try:
-        if start is None or not isinstance(runtime, AsyncRuntime):
+        future: Future[T] | None = None
+        if start is not None and isinstance(runtime, AsyncRuntime):
+            future = start(functools.partial(function, *args))
+        if future is None:
             return await runtime.blocking(function, *args)
-        future: Future[T] = start(functools.partial(function, *args))
         return await asyncio.wrap_future(future)
     except TokenHubError:
         raise
@@ -226,7 +228,7 @@ async def call_backend(
     raise InvalidRequestError(
         f"the ledger cannot be used: {reason}",
         phase="not sent",
-        hint="repair the ledger's folder, database or store, and run again: nothing is paid twice",
+        hint="repair the folder, database or store, but do not remove it: it holds what is paid",
     )
 
 

@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -48,8 +47,6 @@ _SHOWN = re.compile(
     "|does not exist|starting up|shutting down|too many clients"
 )
 """Parts of drivers' messages that are shown; the rest may hold secrets."""
-_open = threading.local()
-"""`connection`: the transaction in which a thread of a database runs calls."""
 _HIDDEN = re.compile("password|secret|timeout")
 """Names of a URL's parameters that are neither shown nor pickled."""
 
@@ -69,6 +66,7 @@ class SqlBackend:
 
     def __init__(self, url: str) -> None:
         self._url = _parse_url(url)
+        self._is_sqlite = self._url.drivername == "sqlite"
         _engine(self._url, os.getpid())
 
     def __repr__(self) -> str:
@@ -99,8 +97,6 @@ class SqlBackend:
         known = {name: value for name, value in (("old", old), ("new", new)) if value is not None}
 
         def change(connection: sa.Connection) -> bool:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(_LIMIT_IDLE)
             if connection.execute(statement, {"key": key, **known}).rowcount != 1:
                 return False
             for link, source in links.items():
@@ -123,9 +119,11 @@ class SqlBackend:
         Raises:
             OSError: The database cannot be used.
         """
-        if (connection := getattr(_open, "connection", None)) is not None:
+        process = os.getpid()
+        shared = _group(self._url, process).open if self._is_sqlite else None
+        if (connection := getattr(shared, "connection", None)) is not None:
             return work(connection)
-        engine = _engine(self._url, os.getpid())
+        engine = _engine(self._url, process)
         try:
             try:
                 return _transact(engine, work)
@@ -136,44 +134,73 @@ class SqlBackend:
             reason = _reason(problem)
         raise OSError(errno.EIO, f"{_without_password(self._url)}: {reason}")
 
-    def start(self, call: Callable[[], T]) -> Future[T]:
-        """Call a function that uses these records on a thread of the database.
+    def start_call(self, call: Callable[[], T]) -> Future[T] | None:
+        """Call a function that uses these records on a thread; None if they are not SQLite's.
 
-        Of SQLite, calls that wait at the same time share a transaction, and one commit. If one of
-        them fails, each is repeated in a transaction of its own: a call may run more than once.
+        Calls that wait at the same time share a transaction, and one commit. If one of them fails,
+        each is repeated in a transaction of its own: a call may run more than once.
         """
+        return _group(self._url, os.getpid()).start(self, call) if self._is_sqlite else None
+
+
+class _Group:
+    """The calls that wait for an SQLite database, and the transaction that they share."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.open = threading.local()
+        """`connection`: the transaction in which a thread runs calls."""
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._waiting: list[_Call] = []
+        self._is_running = False
+
+    def start(self, backend: SqlBackend, call: Callable[[], T]) -> Future[T]:
+        """Queue a call, and run what waits on a thread."""
         future = Future[T]()
         future.set_running_or_notify_cancel()  # it cannot be cancelled
-        waiting, threads = _threads(self._url, os.getpid())
-        waiting.append((call, future))
-        threads.submit(self._run_waiting, waiting)
+        with self._lock:
+            if not self._is_running:
+                self._threads.submit(self._run_waiting, backend)  # raises at the interpreter's end
+                self._is_running = True
+            self._waiting.append((call, future))
         return future
 
-    def _run_waiting(self, waiting: deque[_Call]) -> None:
-        count = len(waiting) if self._url.drivername == "sqlite" else 1
-        if count:  # an earlier run may have taken all
-            self._run_together([waiting.popleft() for _ in range(count)])
+    def _run_waiting(self, backend: SqlBackend) -> None:
+        while True:
+            with self._lock:
+                calls, self._waiting = self._waiting, []
+                self._is_running = bool(calls)
+            if not calls:
+                return
+            self._run_together(backend, calls)
 
-    def _run_together(self, calls: list[_Call]) -> None:
+    def _run_together(self, backend: SqlBackend, calls: list[_Call]) -> None:
+        problem = self._run(backend, calls)
+        failures, is_alone = 0, len(calls) == 1
+        for one in calls if problem else ():  # outside of `except`: errors refer to no other call
+            # after two in a row the database is away, and each would wait for it
+            if not is_alone and failures < 2:
+                problem = self._run(backend, [one])
+                failures = failures + 1 if isinstance(problem, OSError) else 0
+            if problem:
+                one[1].set_exception(problem)
+
+    def _run(self, backend: SqlBackend, calls: list[_Call]) -> BaseException | None:
+        """Run calls in one transaction; return the error of those that failed."""
         try:
-            results = self.run(functools.partial(_run_all, calls))
-        except Exception as problem:  # noqa: BLE001 - it is raised where the call is awaited
-            if len(calls) == 1:
-                calls[0][1].set_exception(problem)
-            else:
-                for call in calls:
-                    self._run_together([call])
-        else:
-            for (_, future), result in zip(calls, results, strict=True):
-                future.set_result(result)
+            results = backend.run(functools.partial(self._call_all, calls))
+        except BaseException as problem:  # noqa: BLE001 - it is raised where the call is awaited
+            return problem
+        for (_, future), result in zip(calls, results, strict=True):
+            future.set_result(result)
+        return None
 
-
-def _run_all(calls: list[_Call], connection: sa.Connection) -> list[Any]:
-    _open.connection = connection
-    try:
-        return [call() for call, _ in calls]
-    finally:
-        del _open.connection
+    def _call_all(self, calls: list[_Call], connection: sa.Connection) -> list[Any]:
+        self.open.connection = connection
+        try:
+            return [call() for call, _ in calls]
+        finally:
+            del self.open.connection
 
 
 def _parse_url(url: str) -> sa.URL:
@@ -202,10 +229,15 @@ _Call: TypeAlias = tuple[Callable[[], Any], Future[Any]]
 
 
 @functools.cache
-def _threads(url: sa.URL, _process: int) -> tuple[deque[_Call], ThreadPoolExecutor]:
-    """Return the calls that wait for a database, and the threads that run them."""
-    size = 1 if url.drivername == "sqlite" else 12  # SQLAlchemy's connections at most
-    return deque(), ThreadPoolExecutor(size, thread_name_prefix="tokenhub-ledger")
+def _threads(_process: int) -> ThreadPoolExecutor:
+    """Return the threads for all SQLite databases; Python waits for them at its end."""
+    return ThreadPoolExecutor(12, thread_name_prefix="tokenhub-ledger")
+
+
+@functools.cache
+def _group(_url: sa.URL, process: int) -> _Group:
+    """Return the calls that wait for a database in a process."""
+    return _Group(_threads(process))
 
 
 @functools.cache
@@ -213,6 +245,7 @@ def _engine(url: sa.URL, _process: int) -> sa.Engine:
     """Return the engine of a process; after a fork, connections of the parent are not used."""
     sqlite = url.drivername == "sqlite"
     options: dict[str, Any] = {"pool_size": 2, "connect_args": {"prepare_threshold": None}}
+    options["isolation_level"] = "READ COMMITTED"  # where the server's default is stricter
     if sqlite:  # threads share one connection: waiting inside SQLite takes longer
         options = {"pool_size": 1, "max_overflow": 0, "connect_args": {"timeout": BUSY_TIMEOUT}}
     engine = sa.create_engine(url, hide_parameters=True, **options)
@@ -233,6 +266,8 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     with engine.connect() as connection:
         try:
             with connection.begin():
+                if engine.dialect.name == "postgresql":
+                    connection.exec_driver_sql(_LIMIT_IDLE)
                 return work(connection)
         except exc.DBAPIError:
             connection.invalidate()  # its file may have been replaced

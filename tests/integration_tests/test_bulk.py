@@ -23,7 +23,7 @@ from langchain_tokenhub import (
 from langchain_tokenhub.bulk import arun, driver, run
 from langchain_tokenhub.bulk.budget import Budget, RowBackend
 from langchain_tokenhub.bulk.executors import Executor
-from langchain_tokenhub.jobs import ledger, service
+from langchain_tokenhub.jobs import ledger, runner, service
 from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult
@@ -223,6 +223,23 @@ def test_a_commit_whose_answer_is_lost_spends_once(hub, tmp_path, do, lossy):
     assert len(submits(hub)) == 3
     assert shots.spent == pytest.approx(sum(one.cny for one in found.values()))
     assert lossy
+
+
+def test_a_paid_row_is_collected_although_nothing_could_be_submitted(
+    hub, tmp_path, do, monkeypatch
+):
+    hub.speed = 0
+    found, _ = do([still("a")], tmp_path, wait_timeout=0.2)
+    assert (states(found), len(hub.jobs)) == ({"a": "failed"}, 1)
+    hub.speed = 1000
+    hub.advance(1000)
+
+    def refuse(_):
+        raise InvalidRequestError("read-only", phase="not sent")
+
+    monkeypatch.setattr(runner, "check_folder", refuse)
+    found, _ = do([still("a")], tmp_path)
+    assert (states(found), len(hub.jobs)) == ({"a": "done"}, 1)
 
 
 def test_money_of_a_failed_row_goes_to_another(hub, tmp_path, do):
@@ -527,20 +544,33 @@ def test_a_run_stops_after_an_error_where_that_is_asked(hub, tmp_path, do):
     assert set(states(found).values()) == {"done"}
 
 
-def test_a_caller_that_leaves_ends_the_run_and_another_goes_on(hub, tmp_path):
-    rows = [still(str(n)) for n in range(8)]
-    shots = run(rows, out=tmp_path)
-    next(iter(shots))
-    shots.close()
-    assert len(hub.jobs) < 8
+def leave_run(rows, out):
+    shots = run(rows, out=out)
+    for _ in shots:
+        break
+    return shots
 
+
+def leave_arun(rows, out):
     async def leave():
-        shots = arun(rows, out=tmp_path)
+        shots = arun(rows, out=out)
         async for _ in shots:
             break
-        await shots.aclose()
+        for _ in range(100):  # asyncio closes the iterator in its next iterations
+            await asyncio.sleep(0.01)
+            if not asyncio.all_tasks() - {asyncio.current_task()}:
+                return shots
+        raise AssertionError("the rows still run")
 
-    asyncio.run(leave())
+    return asyncio.run(leave())
+
+
+@pytest.mark.parametrize("leave", [leave_run, leave_arun])
+def test_a_caller_that_breaks_ends_the_run_and_another_goes_on(hub, tmp_path, leave):
+    """Although it still holds the run."""
+    rows = [still(str(n)) for n in range(8)]
+    shots = leave(rows, tmp_path)
+    assert (len(hub.jobs) < 8, shots.done) == (True, 1)
     found, _ = by_run(rows, tmp_path)
     assert set(states(found).values()) == {"done"}
     assert len(submits(hub)) == 8

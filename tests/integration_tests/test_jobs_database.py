@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
+import functools
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.jobs import ledger_sql
+from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.ledger_backends import backend_for
 from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.tools import TokenHubToolkit, TokenHubVideoTool
+from langchain_tokenhub.transport import AsyncRuntime
 from tests.postgres import PASSWORD
 
 SECRET = "postgresql://me:{0}@127.0.0.1:1/x?sslpassword={0}".format("db-canary")
@@ -105,6 +113,98 @@ def test_a_relative_file_stays_the_same_when_the_process_changes_its_folder(
     monkeypatch.chdir("/")
     call(tool, "generate", prompt="猫")
     assert (tmp_path / "ledger.db").is_file()
+
+
+# --- calls at once --------------------------------------------------------------------------------
+
+
+def start(backend, *calls):
+    """Start calls that wait for each other, and return their futures."""
+    ready = threading.Event()
+    first = backend.start_call(ready.wait)
+    futures = [backend.start_call(call) for call in calls]
+    ready.set()
+    assert first.result(10)
+    return futures
+
+
+def test_a_call_that_fails_rolls_no_other_one_back(tmp_path):
+    backend = SqlBackend(f"sqlite:///{tmp_path}/ledger.db")
+
+    def fail():
+        backend.replace("b", None, "b")
+        raise ValueError("b")
+
+    put = functools.partial
+    calls = put(backend.replace, "a", None, "a"), fail, put(backend.replace, "c", None, "c"), fail
+    first, second, third, fourth = start(backend, *calls)
+    assert (first.result(10), third.result(10)) == (True, True)
+    errors = [second.exception(10), fourth.exception(10)]
+    assert [str(error) for error in errors] == ["b", "b"]
+    assert errors[0].__context__ is errors[1].__context__ is None
+    assert [backend.get(key) for key in "abc"] == ["a", None, "c"]
+
+
+def test_a_call_that_cannot_be_started_is_not_run_later(tmp_path, monkeypatch):
+    backend = SqlBackend(f"sqlite:///{tmp_path}/ledger.db")
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    group = ledger_sql._Group(threads)
+    monkeypatch.setattr(ledger_sql, "_group", lambda *_: group)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        backend.start_call(functools.partial(backend.replace, "a", None, "a"))
+    group._threads = ThreadPoolExecutor(1)
+    assert backend.start_call(lambda: backend.get("a")).result(10) is None
+
+
+def test_a_call_of_a_group_uses_its_own_database(tmp_path):
+    one, two = (SqlBackend(f"sqlite:///{tmp_path}/{name}.db") for name in ("one", "two"))
+
+    def both():
+        return one.replace("a", None, "1") and two.replace("a", None, "2")
+
+    assert one.start_call(both).result(10)
+    assert (one.get("a"), two.get("a")) == ("1", "2")
+
+
+def test_a_database_that_is_away_is_waited_for_a_few_times_only(tmp_path, monkeypatch):
+    ready, attempts = threading.Event(), []
+
+    def fail(_, work):
+        ready.wait(10)
+        attempts.append(work)
+        raise OSError(0, "database is locked")
+
+    backend = SqlBackend(f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setattr(SqlBackend, "run", fail)
+    futures = [backend.start_call(object) for _ in range(20)]
+    ready.set()
+    assert all(isinstance(future.exception(10), OSError) for future in futures)
+    assert len(attempts) <= 4  # the first call; all others; two of them
+
+
+async def _cancelled_claim(database):
+    keeper = Ledger(backend_for(database), AsyncRuntime())
+    claim = asyncio.create_task(keeper.claim("key"))
+    await asyncio.sleep(0.1)
+    claim.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await claim
+    return await keeper.record("key")
+
+
+def test_a_claim_that_is_cancelled_during_its_commit_is_removed(database):
+    engine = ledger_sql._engine(ledger_sql._parse_url(database), os.getpid())
+    backend_for(database).replace("other", None, "{}")
+
+    def wait(_):
+        time.sleep(0.3)
+
+    event.listen(engine, "commit", wait)
+    try:
+        assert asyncio.run(_cancelled_claim(database)) == ()
+    finally:
+        event.remove(engine, "commit", wait)
 
 
 # --- a server that is away ------------------------------------------------------------------------
