@@ -556,7 +556,7 @@ def leave_arun(rows, out):
         shots = arun(rows, out=out)
         async for _ in shots:
             break
-        for _ in range(100):  # asyncio closes the iterator in its next iterations
+        for _ in range(1000):  # asyncio closes the iterator in its next iterations
             await asyncio.sleep(0.01)
             if not asyncio.all_tasks() - {asyncio.current_task()}:
                 return shots
