@@ -182,7 +182,3 @@ def test_an_example_is_short(script):
 
 def test_both_readmes_begin_with_the_same_two_commands():
     assert blocks(READMES[0])[:2] == blocks(READMES[1])[:2]
-
-
-def test_both_readmes_hold_the_same_python():
-    assert blocks(READMES[0], "python") == blocks(READMES[1], "python")
