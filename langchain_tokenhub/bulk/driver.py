@@ -279,7 +279,8 @@ class Driver:
         if entry.account not in self._accounts.hashes:
             self._end(task.id, "failed", missing_key_error(entry.account, entry.job))
         else:
-            self._enqueue(replace(task, account=entry.account, again=False, replaced=None))
+            task = replace(task, account=entry.account, again=False, replaced=(), is_collected=True)
+            self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
         self._queues.setdefault((task.account, task.model), deque()).append(task)
@@ -354,7 +355,8 @@ class Driver:
                 return result
             logger.info("row %s is repeated in %g s", task.id, pause)
             await asyncio.sleep(pause)
-            task = replace(task, again=task.again and result.job is None)
+            if result.job is not None:
+                task = replace(task, again=False, is_collected=True)
         return await self._executor.run(task)
 
     def _on_task_end(self, task: Task, account: str, end: _End) -> None:
@@ -378,7 +380,7 @@ class Driver:
         for waiting, _ in self._over_budget:  # a refund may allow these rows
             self._enqueue(waiting)
         self._over_budget.clear()
-        is_unsubmitted = all(entry.token in (task.replaced or ()) for entry in record)
+        is_unsubmitted = all(entry.token in task.replaced for entry in record)
         if is_unsubmitted and isinstance(error, _ACCOUNT_ERRORS):
             self._closed[account, task.model] = error
             self._queues.setdefault(("", task.model), deque()).appendleft(task)
@@ -482,7 +484,7 @@ def _is_final(error: TokenHubError, record: Record, account: str) -> bool:
 
 def _is_of_other(entry: Entry, task: Task, account: str) -> bool:
     """Return True if another worker submitted a row with another key."""
-    is_new = entry.token not in (task.replaced or ())
+    is_new = entry.token not in task.replaced
     return is_new and entry.job is not None and entry.account not in {"", account}
 
 

@@ -54,8 +54,8 @@ class Task:
         extra: Fields for the body, unchecked.
         account: Hash of the API key to submit with; empty if any may be used.
         again: Whether to submit although the ledger has an entry.
-        replaced: Tokens of its entries; where it has others by then, nothing is submitted. None if
-            it has a job, which is collected.
+        replaced: Tokens of its entries; where it has others by then, nothing is submitted.
+        is_collected: Whether it has a job, which is collected.
         run: Id of the run to charge.
         cny: Estimated price of a submit.
         budget_cny: CNY that the run may spend; None is any amount.
@@ -69,7 +69,8 @@ class Task:
     extra: Mapping[str, Any] | None
     account: str = ""
     again: bool = False
-    replaced: tuple[str, ...] | None = ()
+    replaced: tuple[str, ...] = ()
+    is_collected: bool = False
     run: str = ""
     cny: float = 0.0
     budget_cny: float | None = None
@@ -206,7 +207,12 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
                 phase="not sent",
                 hint="nothing was sent or charged; run again",
             )
-        request = replace(request, again=task.again, replaced=task.replaced)
+        request = replace(
+            request,
+            again=task.again,
+            replaced=task.replaced,
+            is_looked_up=not task.is_collected,
+        )
         from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
 
         backend = cast("SqlBackend", tool.ledger)

@@ -327,6 +327,8 @@ class JobRequest:
         again: Whether to submit although the ledger has a job for the same call.
         replaced: Tokens of the only ledger entries beside which it is submitted again; None is
             any entries.
+        is_looked_up: Whether the caller knows that it is to be submitted; the claim may still find
+            that another worker has submitted it.
         problem: Why it cannot be sent; the job of an earlier call may still be resumed.
     """
 
@@ -335,6 +337,7 @@ class JobRequest:
     key: str = ""
     again: bool = False
     replaced: tuple[str, ...] | None = None
+    is_looked_up: bool = False
     problem: TokenHubError | None = None
 
     def as_record(self) -> dict[str, Any]:

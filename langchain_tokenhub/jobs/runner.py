@@ -138,14 +138,11 @@ class JobRunner:
     async def _check(self, request: JobRequest) -> None:
         """Check, before queueing, that the call is to be submitted and its files can be saved.
 
-        A row of many jobs that can be sent is not looked up again: its claim does.
-
         Raises:
             KnownCallError: The call is in the ledger.
             TokenHubError: It cannot be sent.
         """
-        is_claim_enough = request.again or (request.replaced is not None and not request.problem)
-        ledger = None if is_claim_enough else self.history.ledger
+        ledger = None if request.again or request.is_looked_up else self.history.ledger
         if ledger is not None and (entry := await ledger.look(request.key)):
             raise KnownCallError(entry)
         if request.problem is not None:

@@ -529,6 +529,22 @@ def test_nothing_more_is_submitted_while_files_cannot_be_saved(hub, tmp_path, do
     assert len(hub.jobs) == 9
 
 
+def test_a_disk_that_fills_up_after_a_submit_loses_no_job(hub, tmp_path, do, monkeypatch):
+    check, checked = runner.check_folder, []
+
+    def check_once(folder):
+        checked.append(folder)
+        if len(checked) > 1:
+            raise InvalidRequestError("save_to: no space left", phase="not sent")
+        check(folder)
+
+    monkeypatch.setattr(runner, "check_folder", check_once)
+    hub.fail("status", status=500, path="/files", times=1000)
+    found, _ = do([still("a")], tmp_path, max_retries=0)
+    assert (states(found), len(hub.jobs)) == ({"a": "done"}, 1)
+    assert found["a"].result.job.id in hub.jobs
+
+
 def test_an_unknown_row_says_how_it_is_submitted_again(hub, tmp_path, do):
     hub.fail("lost-answer")
     for _ in range(2):
