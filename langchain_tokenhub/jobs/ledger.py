@@ -422,20 +422,10 @@ def entries_of(text: str | None) -> Record:
     if text is None:
         return ()
     try:
-        entries = _parsed(text)
+        whole = json.loads(text)
     except (ValueError, RecursionError):
         return (Entry(at=datetime.now(UTC)),)
-    return tuple(replace(entry, job=entry.job and _copy(entry.job)) for entry in entries)
-
-
-def _copy(job: Job) -> Job:
-    return job.model_copy(update={"files": list(job.files)})
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed(text: str) -> Record:
-    """Return the entries of a whole record, which are written once and read several times."""
-    match whole := json.loads(text):
+    match whole:
         case {"schema": int() as schema} if schema > _SCHEMA:
             raise InvalidRequestError(
                 "the ledger's entry of this call was written by a newer version",
