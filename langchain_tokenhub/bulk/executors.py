@@ -199,6 +199,8 @@ def option_error(problem: ValidationError) -> InvalidRequestError:
 
 async def run_task(tool: MediaTool, task: Task) -> Result:
     """Run a task with its tool; whatever goes wrong is returned."""
+    from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
+
     try:
         request = await tool._plan_row(task.id, task.params, task.extra)
         if request.key != task.key:
@@ -213,8 +215,6 @@ async def run_task(tool: MediaTool, task: Task) -> Result:
             replaced=task.replaced,
             is_looked_up=not task.is_collected,
         )
-        from langchain_tokenhub.bulk.budget import RowBackend  # it needs SQLAlchemy
-
         backend = cast("SqlBackend", tool.ledger)
         rows = RowBackend(backend, task.run, task.key, task.cny, task.budget_cny)
         return await tool._run_row(request, rows)

@@ -101,8 +101,14 @@ async def fetch(
     runtime = runtime.plain()
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        limits = TIMEOUTS.within(None), TIMEOUTS.total
-        request = HTTPRequest("GET", target, headers, *limits, SendState())
+        request = HTTPRequest(
+            method="GET",
+            url=target,
+            headers=headers,
+            timeouts=TIMEOUTS.within(None),
+            head_timeout=TIMEOUTS.total,
+            send_state=SendState(),
+        )
         routes = await _routes(runtime, request, allow_loopback=allow_loopback)
         response = await _open(runtime, routes)
         if not response.is_redirect:

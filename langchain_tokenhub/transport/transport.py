@@ -171,14 +171,14 @@ class Attempt:
         else:
             call.send_state.renew((url.host, url.port))
             return HTTPRequest(
-                "GET" if call.content is None else "POST",
-                url,
-                self._headers(stream=stream),
-                timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
-                timeouts.first if stream else timeouts.total,
-                call.send_state,
-                call.content or b"",
-                call.deadline,
+                method="GET" if call.content is None else "POST",
+                url=url,
+                headers=self._headers(stream=stream),
+                timeouts=timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
+                head_timeout=timeouts.first if stream else timeouts.total,
+                send_state=call.send_state,
+                content=call.content or b"",
+                deadline=call.deadline,
                 is_submit=call.retry_class == "submit",
             )
         raise failure
