@@ -16,6 +16,7 @@ beside the pages of each language.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -74,6 +75,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
 def pages(language: Language) -> dict[str, Path]:
     """Return a language's pages by their path in the site."""
     shared = {name: HERE / name for name in SHARED if (HERE / name).exists()}
+    shared["changelog.md"] = ROOT / "CHANGELOG.md"
     own = (HERE / language).rglob("*.md")
     return shared | {path.relative_to(HERE / language).as_posix(): path for path in sorted(own)}
 
@@ -113,7 +115,7 @@ def llms(*, built: bool = False) -> str:
         there = pages(language)
         for place in ordered(language):
             title, first = _head(there[place].read_text("utf-8"))
-            link = there[place].relative_to(HERE).as_posix()
+            link = Path(os.path.relpath(there[place], HERE)).as_posix()
             if built:
                 link = f"{language}/{re.sub(r'(index)?[.]md$', '', place)}".rstrip("/") + "/"
             lines.append(f"- [{title}]({link}): {first}")
