@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         SubmissionUnknownError,
         TokenHubError,
     )
-    from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+    from langchain_tokenhub.jobs.media_file import MediaFile
+    from langchain_tokenhub.jobs.models import Job, MediaResult
     from langchain_tokenhub.tools import (
         TokenHub3DTool,
         Tokenhub3DTool,
@@ -67,7 +68,8 @@ _MODULES = {
     "chat.response": "ListedModel",
     "chat_models": "ChatTokenHub",
     "embeddings": "TokenHubEmbeddings",
-    "jobs.models": "Job MediaFile MediaResult",
+    "jobs.media_file": "MediaFile",
+    "jobs.models": "Job MediaResult",
     "tools": "TokenHub3DTool TokenHubImageTool TokenHubJobTool TokenHubToolkit TokenHubVideoTool "
     "Tokenhub3DTool approve_above",
 }

@@ -34,7 +34,8 @@ from pydantic import PrivateAttr
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import estimate_price, media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.media_file import MediaFile
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.tools.job_tool import TokenHubJobTool, job_text
 from langchain_tokenhub.tools.llm_text import error_text
 from langchain_tokenhub.tools.media_tools import MediaTool

@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.files import tail_of
 from langchain_tokenhub.jobs.ledger import Ledger
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, request_from_record
+from langchain_tokenhub.jobs.media_file import MediaFile
+from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record, revised_text
 from langchain_tokenhub.transport import Runtime
 
 MAX_JOBS = 10_000

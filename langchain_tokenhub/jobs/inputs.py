@@ -27,10 +27,10 @@ from urllib.request import url2pathname
 from pydantic import BaseModel, ValidationError
 
 from langchain_tokenhub.errors import InvalidRequestError, JobRef, ResultExpiredError, TokenHubError
-from langchain_tokenhub.jobs.downloads import is_link_expired
 from langchain_tokenhub.jobs.files import HEAD, IMAGES, file_type_of, image_size
 from langchain_tokenhub.jobs.history import JobHistory, source_of
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.media_file import MediaFile, is_link_expired
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
@@ -285,7 +285,7 @@ class Reader:
                 data=await file.model_copy(update={"url": None})._read(self.history.runtime)
             )
         fresh = await self._find_fresh(file, file._job) if file._job else None
-        if fresh is not None and not await is_link_expired(self.history.runtime, fresh._source()):
+        if fresh is not None and not await is_link_expired(self.history.runtime, fresh):
             return _File(url=fresh.url or "")
         try:
             return _File(data=await file._read(self.history.runtime))
@@ -299,7 +299,7 @@ class Reader:
         """Return True if the file's link is valid; links of unknown jobs are not requested."""
         if not file.url or file.expired():
             return False
-        return file._job is None or not await is_link_expired(self.history.runtime, file._source())
+        return file._job is None or not await is_link_expired(self.history.runtime, file)
 
     async def _find_fresh(self, file: MediaFile, job: JobRef) -> MediaFile | None:
         """Return the same file with a fresh link, if the service still knows its job."""

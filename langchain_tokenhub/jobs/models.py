@@ -1,35 +1,39 @@
-"""Job, MediaFile and MediaResult: values without keys that survive JSON."""
+"""Jobs and their results: values without keys that survive JSON, and how answers become them.
+
+Pure. Every known spelling of an answer is accepted, as results are paid for.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import html
+import logging
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.errors import InvalidRequestError, JobRef, TokenHubError
-from langchain_tokenhub.jobs import downloads, render
-from langchain_tokenhub.jobs.files import TYPES, stem_of
-from langchain_tokenhub.params import strip_query
-from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
-from langchain_tokenhub.transport.failover import is_loopback_host
+from langchain_tokenhub.catalogue import MediaKind, error_row
+from langchain_tokenhub.errors import (
+    Fault,
+    InvalidRequestError,
+    JobRef,
+    TokenHubError,
+    clean,
+    fault_in,
+)
+from langchain_tokenhub.jobs.files import TYPES, file_type_of
+from langchain_tokenhub.jobs.media_file import MediaFile, Time
+from langchain_tokenhub.transport import Answer
 
-Time = Annotated[datetime, AfterValidator(lambda t: t if t.tzinfo else t.replace(tzinfo=UTC))]
-"""A time with a zone, UTC if none is given: times without a zone cannot be compared with it."""
+logger = logging.getLogger("langchain_tokenhub.jobs")
+
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
@@ -41,169 +45,6 @@ class JobFault(TypedDict):
 
     code: str | None
     message: str
-
-
-class MediaFile(BaseModel):
-    """One file of a result: a link that expires, or a saved path.
-
-    Args:
-        url: The service's link; None when the bytes came inside the answer.
-        type: File type: `png`, `mp4`, `glb`, `obj` …
-        preview_url: Link to a preview image of a 3D model.
-        expires_at: When the links expire.
-        path: Where the file was saved.
-        unpacked: Folder of an OBJ that came as a ZIP.
-        preview_path: Where the preview image was saved; two files may share it.
-        source: Identifies the file as `<job id>#<index>`; unlike a link it does not change.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    url: str | None = None
-    type: str
-    preview_url: str | None = None
-    expires_at: Time | None = None
-    path: Path | None = None
-    unpacked: Path | None = None
-    preview_path: Path | None = None
-    source: str | None = None
-
-    _data: bytes | None = PrivateAttr(default=None)
-    _allow_loopback: bool = PrivateAttr(default=False)
-    _job: JobRef | None = PrivateAttr(default=None)
-
-    @classmethod
-    def _from_bytes(cls, data: bytes, **fields: Any) -> Self:
-        """Return a file whose bytes came inside the answer."""
-        file = cls(**fields)
-        file._data = data
-        return file
-
-    def _of_job(self, job: JobRef, index: int) -> MediaFile:
-        """Return the same file as number `index` of a job, unless its job is known already.
-
-        The job's host decides whether links may lead to loopback.
-        """
-        file = self if self.source else self.model_copy(update={"source": f"{job.id}#{index}"})
-        file._job = file._job or JobRef(kind=job.kind, model=job.model, id=job.id, host=job.host)
-        host = job.host or ""
-        file._allow_loopback |= is_loopback_host(host.rpartition(":")[0] or host)
-        return file
-
-    def _without_bytes(self) -> MediaFile:
-        """Return the same file without the bytes, which JSON does not hold."""
-        file = self.model_copy()
-        file._data = None
-        return file
-
-    def _source(self) -> downloads.Source:
-        return downloads.Source(
-            url=self.url,
-            data=self._data,
-            path=self.path,
-            type=self.type,
-            job=self._job,
-            allow_loopback=self._allow_loopback,
-        )
-
-    @property
-    def preview(self) -> MediaFile | None:
-        """The preview image of a 3D model as a file of its own."""
-        path = self.preview_path
-        if self.preview_url is None and path is None:
-            return None
-        preview = MediaFile(
-            type=path.suffix.lstrip(".") if path else "png",
-            url=self.preview_url,
-            path=path,
-            expires_at=self.expires_at,
-            source=self.source and f"{self.source} preview",
-        )
-        preview._job, preview._allow_loopback = self._job, self._allow_loopback
-        return preview
-
-    def expired(self, now: datetime | None = None) -> bool:
-        """Return True if the links have expired, or the file host has refused the link."""
-        if self.url is not None and downloads.is_known_expired(self.url):
-            return True
-        return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
-
-    def read(self) -> bytes:
-        """Return the bytes: from the answer, the saved file or the link.
-
-        Raises:
-            ResultExpiredError: The link has expired; `tool.result(job)` returns a fresh one.
-        """
-        return run_sync(self._read(SyncRuntime()))
-
-    async def aread(self) -> bytes:
-        """As `read`."""
-        return await self._read(AsyncRuntime())
-
-    def save(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
-        """Save the file; an existing file is never overwritten.
-
-        Args:
-            to: Folder, or file name with a suffix.
-            name: File name without suffix, inside a folder.
-
-        Returns:
-            The file with its `path`.
-
-        Raises:
-            ResultExpiredError: The link has expired; `tool.result(job)` returns a fresh one.
-        """
-        return run_sync(self._save(SyncRuntime(), to, name))
-
-    async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
-        """As `save`."""
-        return await self._save(AsyncRuntime(), to, name)
-
-    async def _read(self, runtime: Runtime) -> bytes:
-        return await downloads.read(runtime, self._source())
-
-    async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
-        target = Path(to)
-        is_file_name = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
-        if is_file_name and not await runtime.blocking(target.is_dir):
-            return await self._save_as(runtime, target.parent, target.stem)
-        return await self._save_as(runtime, target, stem_of(name or "tokenhub"))
-
-    async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
-        path, unpacked = await downloads.save(runtime, self._source(), folder, stem)
-        return self.model_copy(update={"path": path, "unpacked": unpacked})
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        if self._data is not None and self.path is None:
-            warn_user("bytes that came inside the answer are not dumped; save() the file first")
-        return dict(handler(self))
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in self.__dict__.items():
-            if value is not None and name != "source":  # a link's query gives access to the file
-                yield name, strip_query(value) if isinstance(value, str) else value
-
-    def _text(self) -> str:
-        """Return where the file is, for a language model."""
-        saved = f" saved: {self.path}" if self.path else ""
-        unpacked = f" unpacked: {self.unpacked}" if self.unpacked else ""
-        link = f" url: {self.url}" if self.url and not saved else ""
-        expires = ""
-        if link and self.expires_at:
-            expires = f" (link expires {self.expires_at.astimezone().isoformat(' ', 'minutes')})"
-        lost = "" if saved or link else " (not kept: set save_to)"
-        return f"{self.type}{saved}{unpacked}{link}{expires}{lost}"
-
-    def _repr_html_(self) -> str:
-        preview = self.preview._shown() if self.preview else None
-        return render.file_html(self._shown(), preview)
-
-    def _shown(self) -> downloads.Source:
-        return replace(self._source(), url=None) if self.expired() else self._source()
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
 class Job(JobRef):
@@ -364,3 +205,285 @@ def _without_base64(value: Any) -> Any:
             return f"({len(value)} characters of base64)"
         case _:
             return value
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+# documented values, and others that clients have reported
+_WORDS: dict[Status, str] = {
+    "queued": "queued pending wait waiting submitted",
+    "in_progress": "in_progress processing running run",
+    "completed": "completed succeeded success done finished",
+    "failed": "failed fail error banned expired",
+    "cancelled": "cancelled canceled",
+}
+_STATUS: dict[str, Status] = {w: status for status, words in _WORDS.items() for w in words.split()}
+_URLS = ("url", "model_url", "image_url", "video_url")
+_PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
+_BASE64 = ("b64_json", "base64", "image_base64", "image")
+_PLACES = ("data", "output", "result", "result_files", "videos", "images")
+_DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
+_WITHOUT_FILES = frozenset({"failed", "cancelled"})
+_unknown_words: set[str] = set()
+
+
+def decode_submit(
+    answer: Answer, facts: MediaKind, model: str, *, submitted_at: datetime, now: datetime
+) -> Job | None:
+    """Return the job in the answer to a submit, or None if the answer has no id.
+
+    An id means that the job was accepted, whatever else the answer holds. An answer with files
+    (hy-image-lite) is a completed job whose id is that of the request.
+    """
+    data = answer.data
+    if not isinstance(data, Mapping):
+        return None
+    status = _status(data, "queued")
+    files = [] if status in _WITHOUT_FILES else decode_files(data, facts, now)
+    job_id = _job_id(data) or ((answer.request_id or answer.client_request_id) if files else None)
+    if not job_id:
+        return None
+    created_at = _time(data.get("created_at"))
+    job = Job(
+        kind=facts.kind, model=model, id=job_id, submitted_at=submitted_at, created_at=created_at
+    )
+    return _update(job, answer, "completed" if files else status, files, now)
+
+
+def decode_query(job: Job, answer: Answer, facts: MediaKind, *, now: datetime) -> Job:
+    """Return `job` updated from the answer to a query."""
+    data = answer.data
+    if not isinstance(data, Mapping):
+        return job
+    files = decode_files(data, facts, now)
+    implied: Status = "failed" if reports_failure(data) else "unknown"
+    status = _status(data, "completed" if files else implied)
+    return _update(job, answer, status, files if status == "completed" else [], now)
+
+
+def _update(job: Job, answer: Answer, status: Status, files: list[MediaFile], now: datetime) -> Job:
+    data = answer.data
+    return Job(
+        **{
+            **job.model_dump(exclude={"files"}),
+            "status": status,
+            "host": job.host or answer.host,
+            "request_id": job.request_id or answer.request_id,
+            "completed_at": _completed_at(job, data, now) if status in ENDED else None,
+            "progress": _percent(data.get("progress")),
+            "error": _fault(data) if status == "failed" else None,
+            "files": files,
+            "raw_revised_prompt": _revised_prompt(data) or job.raw_revised_prompt,
+            "service_status": _word(data) or job.service_status,
+        }
+    )
+
+
+def _completed_at(job: Job, data: Mapping[str, Any], now: datetime) -> datetime:
+    """Return when a job ended, by the clock of its `submitted_at`.
+
+    The duration is measured by the service's clock and by this machine's, since the two may
+    differ; the shorter is right, as a poll sees the end late.
+    """
+    if job.ended and job.completed_at is not None:
+        return job.completed_at  # queried again for fresh links
+    completed = _time(data.get("completed_at"))
+    if job.submitted_at is None:
+        return completed or now
+    durations = [now - job.submitted_at]
+    if completed and job.created_at:
+        durations.append(completed - job.created_at)
+    possible = [duration for duration in durations if duration >= timedelta(0)]
+    return job.submitted_at + min(possible) if possible else now
+
+
+def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
+    """Return why a submit was refused, or None if it was accepted or no reason is given.
+
+    If the model answers `at_once`, an answer with files needs no job id.
+    """
+    if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
+        return None
+    fault = fault_in(data)
+    if fault is None or not (fault.code or fault.message).strip("0 "):
+        return None
+    return fault
+
+
+def is_accepted(data: Any) -> bool:
+    """Return True if an answer names a job that was not refused, whatever its HTTP status is."""
+    if not isinstance(data, Mapping) or not _job_id(data):
+        return False
+    return _status(data, "unknown") not in {"unknown", *_WITHOUT_FILES}
+
+
+def refusal_text(data: Any) -> str | None:
+    """Return the text of a refused submit without an error body; None if it has an id."""
+    if not isinstance(data, Mapping) or _job_id(data):
+        return None
+    job_id = data.get("id")
+    empty = job_id is not None and not str(job_id).strip("0- ")
+    is_refused = empty or _status(data, "queued") in _WITHOUT_FILES
+    return _fault(data)["message"] or "no reason was given" if is_refused else None
+
+
+def _job_id(data: Mapping[str, Any]) -> str | None:
+    """Return the id of an accepted job; an empty id, or one of zeros, means a refusal."""
+    match data.get("id"):
+        case bool():
+            return None
+        case str() | int() as value if str(value).strip("0- "):
+            return str(value).strip()
+        case _:
+            return None
+
+
+def _has_files(data: Mapping[str, Any]) -> bool:
+    return any(_first(e, _URLS) or _decode_base64(_first(e, _BASE64)) for e in _entries(data))
+
+
+def reports_failure(data: Any) -> bool:
+    """Return True if an answer reports a failed job, rather than a failed query."""
+    if not isinstance(data, Mapping):
+        return False
+    fault = fault_in(data)
+    row = error_row(None, fault.code) if fault and fault.code else None
+    match row and row.name:
+        case "ContentBlockedError" | "JobFailedError":
+            return True
+        case "JobNotFoundError":
+            return False
+        case _:
+            return _status(data, "unknown") in {"failed", "cancelled"}
+
+
+def decode_files(data: Mapping[str, Any], facts: MediaKind, now: datetime) -> list[MediaFile]:
+    """Return the files of an answer, in its order."""
+    return [file for entry in _entries(data) if (file := _file(entry, facts, now))]
+
+
+def revised_text(raw: str | None) -> str | None:
+    """Return the service's rewriting of a prompt without reasoning and markup."""
+    if not raw:
+        return None
+    before, _, answer = raw.partition("<answer>")
+    return _without_markup(before) or _without_markup(answer)
+
+
+def _without_markup(text: str) -> str | None:
+    caption = text.rpartition("<recaption>")[2]
+    caption = re.sub(r"<think>.*?</think>", "", caption, flags=re.DOTALL)
+    return re.sub(r"</?[a-z][a-z0-9_]*>", "", caption).strip() or None
+
+
+def _word(data: Mapping[str, Any]) -> str | None:
+    """Return the service's own word for the status."""
+    word = _text(data.get("status"))
+    return clean(word, 40) if word else None
+
+
+def _status(data: Mapping[str, Any], default: Status) -> Status:
+    word = _word(data)
+    if word is None:
+        return default
+    known = _STATUS.get(word.strip().lower())
+    if known is None and word not in _unknown_words:
+        _unknown_words.add(word)
+        logger.warning("unknown job status %r; the job is still polled", word)
+    return known or "unknown"
+
+
+def _fault(data: Mapping[str, Any]) -> JobFault:
+    fault = fault_in(data)
+    message = fault.message if fault else _text(data.get("message")) or "no reason was given"
+    return {"code": fault.code if fault else None, "message": clean(message)}
+
+
+def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    place = next((data[name] for name in _PLACES if data.get(name)), None)
+    for entry in place if isinstance(place, list) else [place]:
+        match entry:
+            case str() if re.match(r"https?://", entry):
+                yield {"url": entry}
+            case str() if entry:
+                yield {"base64": entry}
+            case Mapping():
+                yield entry
+
+
+def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFile | None:
+    url = _first(entry, _URLS)
+    data = None if url else _decode_base64(_first(entry, _BASE64))
+    if url is None and data is None:
+        return None
+    fields = {
+        "url": url,
+        "type": _type(entry, url, data, facts),
+        "preview_url": _first(entry, _PREVIEWS),
+        "expires_at": (_signature_expiry(url) or now + timedelta(seconds=facts.link_life))
+        if url
+        else None,
+    }
+    return MediaFile(**fields) if data is None else MediaFile._from_bytes(data, **fields)
+
+
+def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
+    declared = (_text(entry.get("type")) or "").lower().lstrip(".")
+    suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
+    known = next((name for name in (declared, suffix) if name in TYPES), None)
+    found = file_type_of(data) if data else None
+    return known or found or _DEFAULT_TYPES[facts.kind]
+
+
+def _signature_expiry(url: str | None) -> datetime | None:
+    """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
+    query = {
+        name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
+    }
+    if span := re.fullmatch(r"\d+;(\d+)", query.get("q-sign-time", "")):
+        return _time(span[1])
+    if "x-amz-date" in query and query.get("x-amz-expires", "").isdecimal():
+        try:
+            since = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return since + timedelta(seconds=int(query["x-amz-expires"]))
+    return _time(query.get("expires"))
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        seconds = float(value)
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _percent(value: Any) -> int | None:
+    try:
+        return max(0, min(100, round(float(value))))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _decode_base64(text: str | None) -> bytes | None:
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _revised_prompt(data: Mapping[str, Any]) -> str | None:
+    texts = (_text(entry.get("revised_prompt")) for entry in _entries(data))
+    return next((text for text in texts if text), None)
+
+
+def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    found = (entry.get(name) for name in names)
+    return next((value for value in found if isinstance(value, str) and value), None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -22,7 +22,8 @@ from langchain_core.runnables.config import ensure_config, get_callback_manager_
 from langchain_tokenhub import telemetry
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.live_lines import Bar
-from langchain_tokenhub.jobs.models import ENDED, Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.media_file import MediaFile
+from langchain_tokenhub.jobs.models import ENDED, Job, MediaResult
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

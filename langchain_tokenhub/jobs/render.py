@@ -8,10 +8,10 @@ import io
 import logging
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from langchain_tokenhub.jobs.downloads import Source
 from langchain_tokenhub.jobs.files import IMAGES, MEDIA_TYPES, VIDEOS
 
 logger = logging.getLogger("langchain_tokenhub.jobs")
@@ -26,7 +26,17 @@ _BROWSER_IMAGES = IMAGES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
-def file_html(file: Source, preview: Source | None) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """A file to show: its bytes, the saved file, or a link that has not expired."""
+
+    type: str
+    path: Path | None
+    data: bytes | None
+    url: str | None
+
+
+def file_html(file: Shown, preview: Shown | None) -> str:
     """Return an image, a video player, a 3D viewer, or a link below the preview image."""
     source = html.escape(_source(file) or "", quote=True)
     name = html.escape(str(file.path) if file.path else file.type)
@@ -44,11 +54,11 @@ def file_html(file: Source, preview: Source | None) -> str:
     return f"{shown}<div>{link}</div>"
 
 
-def _name(file: Source) -> str:
+def _name(file: Shown) -> str:
     return html.escape(file.path.name if file.path else f"tokenhub.{file.type}", quote=True)
 
 
-def _source(file: Source) -> str | None:
+def _source(file: Shown) -> str | None:
     """Return a data URL for a small file, else its path below this folder, else its link.
 
     A notebook serves only files below its own folder.
@@ -63,7 +73,7 @@ def _source(file: Source) -> str | None:
     return file.url if (file.url or "").startswith(("https://", "http://")) else None
 
 
-def _bytes(file: Source, most: int) -> bytes | None:
+def _bytes(file: Shown, most: int) -> bytes | None:
     """Return the local bytes, if there are at most `most`."""
     if file.data is not None:
         return file.data if len(file.data) <= most else None
@@ -73,7 +83,7 @@ def _bytes(file: Source, most: int) -> bytes | None:
     return None
 
 
-def _page(file: Source) -> str | None:
+def _page(file: Shown) -> str | None:
     """Return a viewer page if trimesh is installed and the model is local."""
     data = _bytes(file, MAX_MESH) if file.type == "glb" else None
     return viewer_page(data) if data is not None else None

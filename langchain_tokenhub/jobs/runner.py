@@ -17,11 +17,11 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.decode import revised_text
 from langchain_tokenhub.jobs.files import stem_of
 from langchain_tokenhub.jobs.history import JobHistory, sidecar_job, write_job_sidecar
 from langchain_tokenhub.jobs.ledger import KnownCallError, LedgerHooks
-from langchain_tokenhub.jobs.models import Job, JobRequest, MediaFile, MediaResult
+from langchain_tokenhub.jobs.media_file import MediaFile
+from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, revised_text
 from langchain_tokenhub.jobs.progress import Reporter
 from langchain_tokenhub.jobs.schedule import JobLimiter
 from langchain_tokenhub.jobs.service import (

@@ -32,7 +32,8 @@ from langchain_tokenhub.errors import (
     hint_text,
 )
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.decode import (
+from langchain_tokenhub.jobs.models import (
+    Job,
     decode_query,
     decode_submit,
     is_accepted,
@@ -40,7 +41,6 @@ from langchain_tokenhub.jobs.decode import (
     refusal_text,
     reports_failure,
 )
-from langchain_tokenhub.jobs.models import Job
 from langchain_tokenhub.transport import Answer, Call, SendState, Timeouts, Transport
 from langchain_tokenhub.transport.error_mapping import redact
 from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE

@@ -30,7 +30,8 @@ from langchain_tokenhub.errors import (
     AuthenticationError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
+from langchain_tokenhub.jobs.media_file import MediaFile
+from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
 from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from langchain_tokenhub.jobs import downloads, schedule
+from langchain_tokenhub.jobs import media_file, schedule
 from langchain_tokenhub.transport import retry
 from langchain_tokenhub.transport.http import pool, sockets
 from tests.integration_tests.answers import close, garbage, half, reset, silence
@@ -250,7 +250,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll and try again soon; unit tests cover how long the pauses are."""
     monkeypatch.setattr(schedule, "add_jitter", lambda seconds: min(seconds, 0.02))
     monkeypatch.setattr(retry, "MAX_BACKOFF", 0.02)
-    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.setattr(media_file, "PAUSE", 0.01)
 
 
 @pytest.fixture

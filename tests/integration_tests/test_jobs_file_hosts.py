@@ -13,9 +13,9 @@ import threading
 
 import pytest
 
-from langchain_tokenhub import Tokenhub3DTool, TokenHubVideoTool, errors
-from langchain_tokenhub.jobs import downloads
-from langchain_tokenhub.jobs.models import Job, MediaFile
+from langchain_tokenhub import Job, MediaFile, Tokenhub3DTool, TokenHubVideoTool, errors
+from langchain_tokenhub.errors import JobRef
+from langchain_tokenhub.jobs import media_file
 
 GLB = b"glTF\x02\x00\x00\x00" + (300_012).to_bytes(4, "little") + bytes(range(250)) * 1200
 HALF = len(GLB) // 2
@@ -23,7 +23,7 @@ HALF = len(GLB) // 2
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(downloads, "PAUSE", 0.0)
+    monkeypatch.setattr(media_file, "PAUSE", 0.0)
 
 
 class FileHost:
@@ -66,11 +66,15 @@ class FileHost:
         return "\r\n".join([*lines, "", ""]).encode()
 
 
-def saved(peer, call, folder, host, kind="glb"):
-    peer.answer = host
+def file_of(peer, answer, kind="glb"):
+    """Return a file of a job whose API is on loopback."""
+    peer.answer = answer
     file = MediaFile(url=f"{peer.url}/f?q-signature=s", type=kind)
-    file._allow_loopback = True
-    return call(file, "save", folder)
+    return file._of_job(JobRef(kind="3d", model="m", id="1", host="127.0.0.1:1"), 0)
+
+
+def saved(peer, call, folder, host, kind="glb"):
+    return call(file_of(peer, host, kind), "save", folder)
 
 
 def test_a_cut_download_goes_on_where_it_was(peer, call, tmp_path):
@@ -91,7 +95,7 @@ def test_a_download_that_gets_no_further_is_given_up(peer, call, tmp_path):
     host = FileHost(cuts=99, no_ranges=True)
     with pytest.raises(errors.APIConnectionError):
         saved(peer, call, tmp_path, host)
-    assert len(host.ranges) == downloads.MAX_STALLED_TRIES
+    assert len(host.ranges) == media_file.MAX_STALLED_TRIES
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +184,7 @@ def test_a_file_packed_unasked_is_saved_plain(peer, call, tmp_path):
 
 @pytest.mark.parametrize("length", [True, False])
 def test_a_file_that_is_too_large_is_given_up(peer, call, tmp_path, monkeypatch, length):
-    monkeypatch.setattr(downloads, "MAX_BYTES", HALF)
+    monkeypatch.setattr(media_file, "MAX_BYTES", HALF)
     with pytest.raises(errors.InvalidRequestError, match="larger"):
         saved(peer, call, tmp_path, FileHost(cuts=0, no_length=not length))
     assert list(tmp_path.iterdir()) == []
@@ -201,9 +205,7 @@ def test_words_instead_of_a_file_are_a_dead_link(peer, call, tmp_path, page):
 
 
 def test_many_saves_at_once_of_one_name_keep_every_file(peer, tmp_path):
-    peer.answer = FileHost(cuts=0)
-    file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file._allow_loopback = True
+    file = file_of(peer, FileHost(cuts=0))
     names = []
 
     def work(name):
@@ -239,10 +241,7 @@ async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
         loop.call_soon_threadsafe(begun.set)
         await connection.until_gone()
 
-    peer.answer = endless
-    file = MediaFile(url=f"{peer.url}/f", type="glb")
-    file._allow_loopback = True
-    task = asyncio.create_task(file.asave(tmp_path))
+    task = asyncio.create_task(file_of(peer, endless).asave(tmp_path))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -253,11 +252,12 @@ async def test_a_cancelled_save_leaves_nothing(peer, tmp_path):
 KILLED = """
 import os, sys
 from langchain_tokenhub import MediaFile
-from langchain_tokenhub.jobs import downloads
+from langchain_tokenhub.errors import JobRef
+from langchain_tokenhub.jobs import media_file
 
-downloads._flush = lambda _: os.kill(os.getpid(), 9)
+media_file._flush = lambda _: os.kill(os.getpid(), 9)
 file = MediaFile(url=sys.argv[1], type="glb")
-file._allow_loopback = True
+file = file._of_job(JobRef(kind="3d", model="m", id="1", host="127.0.0.1:1"), 0)
 file.save(sys.argv[2], name="chair")
 """
 
@@ -299,15 +299,14 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
 
 
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "MAX_STALLED_TRIES", 1)
-    saving = downloads.save
+    saving = MediaFile._save_as
 
-    async def poor(runtime, file, folder, stem):
+    async def poor(file, runtime, folder, stem):
         if stem.endswith(".preview"):
             raise ZeroDivisionError
-        return await saving(runtime, file, folder, stem)
+        return await saving(file, runtime, folder, stem)
 
-    monkeypatch.setattr(downloads, "save", poor)
+    monkeypatch.setattr(MediaFile, "_save_as", poor)
     with pytest.warns(UserWarning, match="the preview was not saved: ZeroDivisionError"):
         result = chair(call, tmp_path)
     assert all(file.path and file.preview_path is None for file in result.files)

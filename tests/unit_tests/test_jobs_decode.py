@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs.decode import decode_query, decode_submit, revised_text
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.models import Job, decode_query, decode_submit, revised_text
 from langchain_tokenhub.transport import Answer
 
 NOW = datetime(2026, 4, 3, 9, tzinfo=UTC)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from langchain_tokenhub import errors
+from langchain_tokenhub.errors import JobRef
 from langchain_tokenhub.jobs.files import file_type_of, image_size, stem_of, unpack
 from langchain_tokenhub.jobs.history import write_sidecar
 from langchain_tokenhub.jobs.models import Job, MediaFile, MediaResult
@@ -23,10 +24,14 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (7).to_bytes(4) + (9).to_by
 GLB = b"glTF\x02\x00\x00\x00" + b"x" * 200
 
 
-def allow_loopback(**fields):
+def linked(**fields):
+    """Return a file of a job whose API is on loopback."""
     file = MediaFile(**{"url": "http://127.0.0.1:1/f?q=1", "type": "png", **fields})
-    file._allow_loopback = True
-    return file
+    return file._of_job(JobRef(kind="image", model="m", id="1", host="127.0.0.1:1"), 0)
+
+
+def save(w, folder, stem="cat", **fields):
+    return run_sync(linked(**fields)._save_as(w, folder, stem))
 
 
 def body(data, status=200, **headers):
@@ -79,7 +84,7 @@ def test_a_name_ends_with_the_jobs_id():
 
 
 def test_a_file_is_saved_byte_for_byte(tmp_path):
-    saved = run_sync(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat"))
+    saved = save(runtime(body(PNG)), tmp_path)
     assert saved.path == tmp_path / "cat.png"
     assert saved.path.read_bytes() == PNG
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
@@ -98,17 +103,14 @@ def disk(request, monkeypatch):
 
 @pytest.mark.usefixtures("disk")
 def test_nothing_is_overwritten(tmp_path):
-    names = [
-        run_sync(allow_loopback()._save_as(runtime(body(PNG)), tmp_path, "cat")).path.name
-        for _ in range(3)
-    ]
+    names = [save(runtime(body(PNG)), tmp_path).path.name for _ in range(3)]
     assert names == ["cat.png", "cat-2.png", "cat-3.png"]
 
 
 def test_a_cut_download_goes_on_where_it_was(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(PNG[:10]))
     w = runtime(first, body(PNG[10:], 206, etag='"v1"', content_range="bytes 10-31/32"))
-    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert save(w, tmp_path).path.read_bytes() == PNG
     assert w.sent[1].headers["range"] == "bytes=10-"
     assert w.sent[1].headers["if-range"] == '"v1"'
 
@@ -116,7 +118,7 @@ def test_a_cut_download_goes_on_where_it_was(tmp_path):
 def test_a_host_that_cannot_continue_is_asked_for_all_of_it(tmp_path):
     first = httpx.Response(200, headers={"etag": '"v1"'}, stream=Cut(b"\x89PNG old"))
     w = runtime(first, body(PNG, 200, etag='"v2"'))
-    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert save(w, tmp_path).path.read_bytes() == PNG
 
 
 def told(data):
@@ -134,29 +136,27 @@ def in_two(data, whole=PNG):
 @pytest.mark.parametrize("script", [[body(PNG, **told(PNG))], in_two(PNG[10:])])
 def test_a_file_that_has_its_hosts_checksums_is_fetched_once(tmp_path, script):
     w = runtime(*script)
-    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert save(w, tmp_path).path.read_bytes() == PNG
     assert w.script == []
 
 
 @pytest.mark.parametrize("script", [[body(PNG, **told(b"other"))], in_two(PNG[11:] + b"!")])
 def test_a_file_that_has_not_is_fetched_once_more(tmp_path, script):
     w = runtime(*script, body(PNG, **told(PNG)))
-    assert run_sync(allow_loopback()._save_as(w, tmp_path, "cat")).path.read_bytes() == PNG
+    assert save(w, tmp_path).path.read_bytes() == PNG
     assert w.script == []
 
 
 def test_a_file_that_has_not_twice_is_kept_with_a_warning(tmp_path):
     w = runtime(*[body(PNG, **told(b"other")) for _ in range(2)])
     with pytest.warns(UserWarning, match="MD5"):
-        saved = run_sync(allow_loopback()._save_as(w, tmp_path, "cat"))
+        saved = save(w, tmp_path)
     assert saved.path.read_bytes() == PNG
 
 
 def test_a_failed_download_leaves_no_file(tmp_path):
     with pytest.raises(errors.APIConnectionError):
-        run_sync(
-            allow_loopback()._save_as(runtime(*[httpx.ConnectError("no")] * 9), tmp_path, "cat")
-        )
+        save(runtime(*[httpx.ConnectError("no")] * 9), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,14 +166,12 @@ def test_a_failed_download_leaves_no_file(tmp_path):
 )
 def test_a_dead_link_is_an_expired_result(tmp_path, reply):
     with pytest.raises(errors.ResultExpiredError):
-        run_sync(allow_loopback()._save_as(runtime(reply), tmp_path, "cat"))
+        save(runtime(reply), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_named_by_what_it_is(tmp_path):
-    saved = run_sync(
-        allow_loopback()._save_as(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), tmp_path, "cat")
-    )
+    saved = save(runtime(body(b"\xff\xd8\xff\xe0" + b"x" * 99)), tmp_path)
     assert saved.path.name == "cat.jpg"
 
 
@@ -187,7 +185,7 @@ def zipped(**files):
 
 def test_an_obj_that_is_a_zip_is_kept_and_unpacked_beside(tmp_path):
     data = zipped(**{"model.obj": "v 0 0 0", "tex__skin.png": "x"})
-    saved = run_sync(allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair"))
+    saved = save(runtime(body(data)), tmp_path, "chair", type="obj")
     assert saved.path.name == "chair.zip"
     assert saved.path.read_bytes() == data
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -231,9 +229,7 @@ def odd_archive():
 def test_odd_members_cost_a_warning_and_the_rest_is_unpacked(tmp_path):
     data = odd_archive()
     with pytest.warns(UserWarning, match="unpacked in part"):
-        saved = run_sync(
-            allow_loopback(type="obj")._save_as(runtime(body(data)), tmp_path, "chair")
-        )
+        saved = save(runtime(body(data)), tmp_path, "chair", type="obj")
     assert saved.path.read_bytes() == data
     assert [path.name for path in saved.unpacked.rglob("*")] == ["model.obj"]
     assert (saved.unpacked / "model.obj").read_text() == "v 0 0 0"
@@ -249,11 +245,7 @@ def test_an_archive_that_grows_without_measure_is_given_up(tmp_path, monkeypatch
 
 def test_a_bad_archive_costs_a_warning_and_nothing_else(tmp_path):
     with pytest.warns(UserWarning, match="not unpacked"):
-        saved = run_sync(
-            allow_loopback(type="obj")._save_as(
-                runtime(body(b"PK\x03\x04 broken")), tmp_path, "chair"
-            )
-        )
+        saved = save(runtime(body(b"PK\x03\x04 broken")), tmp_path, "chair", type="obj")
     assert saved.path.exists()
     assert saved.unpacked is None
 
@@ -280,9 +272,11 @@ def test_a_folder_may_have_a_dot(tmp_path, call, folder):
     assert saved.path == tmp_path / folder / "tokenhub.png"
 
 
-def test_a_saved_file_is_read_from_disk(tmp_path, call):
+def test_a_saved_file_is_read_and_copied_from_disk(tmp_path, call):
     (tmp_path / "a.png").write_bytes(PNG)
-    assert call(MediaFile(type="png", path=tmp_path / "a.png"), "read") == PNG
+    file = MediaFile(type="png", path=tmp_path / "a.png", url="https://dead.invalid/a.png")
+    assert call(file, "read") == PNG
+    assert call(file, "save", tmp_path / "copies").path.read_bytes() == PNG
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda file: pickle.loads(pickle.dumps(file))])
@@ -316,14 +310,6 @@ def test_a_result_names_the_saved_file_in_place_of_its_link():
     file = MediaFile(type="mp4", path="out/a.mp4", **link)
     job = Job(kind="video", model="hy-video-1.5", id="143", status="completed", files=[file])
     assert str(MediaResult(job=job, files=[file])).endswith("completed: mp4 saved: out/a.mp4")
-
-
-def test_a_notebook_shows_picture_and_player():
-    picture = MediaFile._from_bytes(PNG, type="png")._repr_mimebundle_()
-    video = MediaFile(url='https://x.test/a.mp4?"><script>', type="mp4")._repr_html_()
-    assert picture["text/html"].startswith('<img src="data:image/png;base64,')
-    assert "<video" in video
-    assert "<script>" not in video
 
 
 def test_a_sidecar_says_what_the_file_is(tmp_path):

@@ -11,8 +11,7 @@ import pytest
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.decode import decode_query, decode_submit
-from langchain_tokenhub.jobs.models import Job
+from langchain_tokenhub.jobs.models import Job, decode_query, decode_submit
 from langchain_tokenhub.jobs.service import Service, poll_until_ended
 from langchain_tokenhub.transport import Answer, run_sync
 from tests.conftest import answer, scripted
