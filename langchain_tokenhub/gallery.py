@@ -20,13 +20,12 @@ from langchain_tokenhub._version import __version__
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.files import IMAGES, VIDEOS
 from langchain_tokenhub.jobs.history import Sidecar, read_sidecar
-from langchain_tokenhub.jobs.render import VIEWABLE, viewer_page
+from langchain_tokenhub.jobs.render import BROWSER_IMAGES, VIEWABLE, viewer_page
 from langchain_tokenhub.params import Language, strip_query
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="langchain-tokenhub'
 """Marks pages written by this package; other pages are not replaced."""
-_BROWSER_IMAGES = IMAGES - {"tiff"}
 _MAX_VIEWED = 200 * 1024**2
 """Bytes up to which a 3D model gets a viewer page."""
 _CUBE = (
@@ -167,7 +166,7 @@ def _stage(folder: Path, files: list[Sidecar]) -> str:
         # the time makes browsers show a frame before the video is played
         source = f'preload="metadata" playsinline src="{_link(folder, video.path)}#t=0.1"'
         return f'<div class="stage"><video controls {source}></video></div>'
-    images = [_image(folder, file.path) for file in files if file.saved.type in _BROWSER_IMAGES]
+    images = [_image(folder, file.path) for file in files if file.saved.type in BROWSER_IMAGES]
     if images:
         strip = f'<div class="strip">{"".join(images[1:])}</div>' if images[1:] else ""
         return f'<div class="stage">{images[0]}</div>{strip}'
@@ -238,7 +237,7 @@ def _value(value: Any) -> str:
 
 
 def _link(folder: Path, path: Path) -> str:
-    return html.escape(quote(path.relative_to(folder).as_posix()), quote=True)
+    return html.escape(quote(path.relative_to(folder).as_posix()))
 
 
 def _time(moment: datetime) -> str:

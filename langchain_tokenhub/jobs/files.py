@@ -23,7 +23,6 @@ MAX_UNPACKED_FILES = 1000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 MAX_GROWTH = 200
 """Compression ratio allowed beyond the first 100 MB; meshes as text compress about tenfold."""
-_CHUNK = 1024 * 1024
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
@@ -144,7 +143,8 @@ def unpack(archive: Path) -> tuple[Path, list[str]]:
     folder = _new_folder(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            return folder, _extract_all(opened, folder, _max_unpacked_bytes(archive, opened))
+            _check_size(opened, archive.stat().st_size)
+            return folder, _extract_all(opened, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -159,14 +159,16 @@ def _new_folder(archive: Path) -> Path:
     raise FileExistsError(f"no free name next to {archive.name!r}")
 
 
-def _max_unpacked_bytes(archive: Path, opened: zipfile.ZipFile) -> int:
-    """Return the number of bytes that may be unpacked."""
+def _check_size(opened: zipfile.ZipFile, packed: int) -> None:
+    """Raise if the archive is too large; of a member no more is read than its header states."""
     if len(opened.infolist()) > MAX_UNPACKED_FILES:
         raise InvalidRequestError(f"the archive holds more than {MAX_UNPACKED_FILES} files")
-    return min(MAX_UNPACKED_BYTES, 100 * 1024**2 + archive.stat().st_size * MAX_GROWTH)
+    unpacked = sum(member.file_size for member in opened.infolist())
+    if unpacked > min(MAX_UNPACKED_BYTES, 100 * 1024**2 + packed * MAX_GROWTH):
+        raise InvalidRequestError("the archive exceeds the limit for unpacked bytes")
 
 
-def _extract_all(opened: zipfile.ZipFile, folder: Path, budget: int) -> list[str]:
+def _extract_all(opened: zipfile.ZipFile, folder: Path) -> list[str]:
     skipped = []
     for member in opened.infolist():
         text = member.filename.replace("\\", "/")
@@ -178,7 +180,8 @@ def _extract_all(opened: zipfile.ZipFile, folder: Path, budget: int) -> list[str
             target = folder.joinpath(*name.parts)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                budget -= _extract(opened, member, target, budget)
+                with opened.open(member) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink)
             except (FileExistsError, NotADirectoryError):
                 reason = "occurs twice"
         if reason is not None:
@@ -194,18 +197,6 @@ def _unsafe(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
     if outside or (member.external_attr >> 28) == 0xA:  # a symbolic link
         return "leads outside"
     return None if all(map(_is_portable, name.parts)) else "is not a portable file name"
-
-
-def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, budget: int) -> int:
-    """Write one member and return its size; the sizes in the archive's index are not trusted."""
-    size = 0
-    with opened.open(member) as source, target.open("xb") as sink:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            if size > budget:
-                raise InvalidRequestError("the archive exceeds the limit for unpacked bytes")
-            sink.write(chunk)
-    return size
 
 
 # --- types ----------------------------------------------------------------------------------------
@@ -227,8 +218,7 @@ MEDIA_TYPES = {
 }
 IMAGES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tiff"})
 VIDEOS = frozenset({"mp4", "webm", "mov"})
-MESHES = frozenset({"glb", "gltf", "obj", "fbx", "stl", "usdz"})
-TYPES = IMAGES | VIDEOS | MESHES | {"zip", "mp3", "wav"}
+TYPES = IMAGES | VIDEOS | {"glb", "gltf", "obj", "fbx", "stl", "usdz", "zip", "mp3", "wav"}
 """File types of results and inputs."""
 
 HEAD = 64

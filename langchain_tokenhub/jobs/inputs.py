@@ -53,14 +53,12 @@ _MAX_READ = 64 * 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """A file as it is sent: its bytes, else its link.
-
-    `source` is the file's `MediaFile.source`, if it came from a job, whatever its link.
-    """
+    """A file as it is sent: its bytes, else its link."""
 
     url: str = ""
     data: bytes | None = None
     source: str | None = None
+    """Its `MediaFile.source`, if it came from a job, whatever its link."""
 
     @property
     def identity(self) -> str:
@@ -71,12 +69,10 @@ class _File:
 
     @property
     def text(self) -> str:
-        """Its link, or its bytes in base64."""
         return self.url if self.data is None else base64.b64encode(self.data).decode()
 
     @property
     def as_object(self) -> dict[str, str]:
-        """The shape `{"url"}` or `{"base64"}`."""
         return {"url" if self.data is None else "base64": self.text}
 
 
@@ -114,7 +110,7 @@ class Reader:
                 sent[name], call[name] = map(list, zip(*parts, strict=True))
         if params.most_bytes:
             with self._defer_problems():
-                check_body(sent, params.most_bytes)
+                _check_body(sent, params.most_bytes)
         return sent, call | self.identities
 
     @contextmanager
@@ -138,7 +134,7 @@ class Reader:
         for name, field in fields.items():
             if field.base64_field and (text := values.get(field.base64_field)):
                 file = _File(data=_decode_unpadded(text))
-                check(where + field.base64_field, file, field)
+                _check(where + field.base64_field, file, field)
                 self.identities[where + name] = file.identity
             if (value := values.get(name)) is not None:
                 sent |= await self._field(where + name, name, value, field)
@@ -160,7 +156,7 @@ class Reader:
         file = await self._find(where, value, field)
         self.identities[where] = file.identity
         with self._defer_problems():
-            check(where, file, field)
+            _check(where, file, field)
         return file
 
     async def _find(self, where: str, value: Any, field: FileField) -> _File:
@@ -172,7 +168,7 @@ class Reader:
             case Mapping():
                 return await self._from_block(where, value, field)
             case _ if self.folders is not None:
-                raise refusal(where, value, "a string is needed")
+                raise _refusal(where, value, "a string is needed")
             case _:
                 return await self._from_code(where, value, field)
 
@@ -182,7 +178,7 @@ class Reader:
             case bytes() | bytearray() | memoryview():
                 return _File(data=bytes(value))
             case os.PathLike():
-                return await self._load(where, str(value), lambda: _read(Path(value)))
+                return await self._from_path(where, Path(value))
             case MediaFile():
                 return await self._from_files(where, [value], field)
             case MediaResult():
@@ -194,29 +190,33 @@ class Reader:
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(where, artifact, field)
             case _ if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
-                return await self._load(where, None, lambda: _as_png(value))
+                return _File(data=await self._load(where, None, lambda: _as_png(value)))
             case _ if callable(getattr(value, "read", None)):
-                return await self._load(where, None, value.read)
+                return _File(data=await self._load(where, None, value.read))
             case _ if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
-                raise refusal(where, value, "convert the array with PIL.Image.fromarray(array)")
+                raise _refusal(where, value, "convert the array with PIL.Image.fromarray(array)")
             case _:
-                raise refusal(where, value, _ACCEPTED)
+                raise _refusal(where, value, _ACCEPTED)
 
-    async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> _File:
+    async def _from_path(self, where: str, path: Path) -> _File:
+        blocking = self.history.runtime.blocking
+        path = await blocking(path.expanduser)
+        data = await self._load(where, str(path), lambda: _read(path))
+        return _File(data=data, source=await blocking(source_of, path, data))
+
+    async def _load(self, where: str, shown: str | None, read: Callable[[], Any]) -> bytes:
         """Read a file, an image or an open file."""
         try:
             data = await self.history.runtime.blocking(read)
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
         else:
-            if isinstance(data, _File):
-                return data
             if isinstance(data, bytes | bytearray | memoryview):
-                return _File(data=bytes(data))
+                return bytes(data)
             if isinstance(data, Coroutine):
                 data.close()
             reason = f"reading returns {type(data).__name__}, bytes are needed"
-        raise refusal(where, shown, f"the file cannot be read: {reason}")
+        raise _refusal(where, shown, f"the file cannot be read: {reason}")
 
     async def _from_text(self, where: str, text: str, field: FileField) -> _File:
         text = text.strip()
@@ -229,12 +229,12 @@ class Reader:
         if _JOB_ID.fullmatch(text) and (job := await self.history.find(text)):
             return await self._from_files(where, job.files, field)
         if path := await self.history.runtime.blocking(_path, text, self.folders):
-            return await self._load(where, str(path), lambda: _read(path))
+            return await self._from_path(where, path)
         if self.folders is None and len(text) > 64:
             with suppress(InvalidRequestError):
                 return _File(data=_decode_base64(where, text))
         advice = _ACCEPTED if self.folders is None else _ACCEPTED_FROM_MODEL
-        raise refusal(where, text, f"no such file; {advice}")
+        raise _refusal(where, text, f"no such file; {advice}")
 
     async def _from_block(self, where: str, block: Mapping[str, Any], field: FileField) -> _File:
         """Resolve a LangChain image block, or the service's own shape."""
@@ -246,19 +246,18 @@ class Reader:
             case {"base64": str() as text} | {"data": str() as text}:
                 return _File(data=_decode_base64(where, _DATA_URL.sub("", text)))
             case _:
-                raise refusal(where, block, _ACCEPTED)
+                raise _refusal(where, block, _ACCEPTED)
 
     async def _from_files(self, where: str, files: list[MediaFile], field: FileField) -> _File:
         """Resolve the first file of an earlier result that fits, or its preview."""
         fitting = [file for file in files if file.type in field.formats]
+        if IMAGES & set(field.formats):
+            fitting += [preview for file in files if (preview := file.preview)]
         if fitting:
             return await self._from_file(where, fitting[0])
-        previews = [preview for file in files if (preview := file.preview)]
-        if previews and IMAGES & set(field.formats):
-            return await self._from_file(where, previews[0])
         found = ", ".join(file.type for file in files) or "no file yet"
         needed = ", ".join(field.formats)
-        raise refusal(where, None, f"the earlier job has {found}; {needed} is needed")
+        raise _refusal(where, None, f"the earlier job has {found}; {needed} is needed")
 
     async def _from_file(self, where: str, file: MediaFile) -> _File:
         """Resolve a file of an earlier result, whose link may have expired."""
@@ -280,10 +279,9 @@ class Reader:
         """
         if await self._has_valid_link(file):
             return _File(url=file.url or "")
-        with suppress(InvalidRequestError, OSError):
-            return _File(
-                data=await file.model_copy(update={"url": None})._read(self.history.runtime)
-            )
+        with suppress(OSError):
+            if (data := await file._local_bytes(self.history.runtime)) is not None:
+                return _File(data=data)
         fresh = await self._find_fresh(file, file._job) if file._job else None
         if fresh is not None and not await is_link_expired(self.history.runtime, fresh):
             return _File(url=fresh.url or "")
@@ -293,7 +291,7 @@ class Reader:
             expired.hint = "it was not saved, and no fresh link works; generate it again"
             if file._job is not None:
                 raise
-        raise refusal(where, None, "its link has expired and it was not saved; generate it again")
+        raise _refusal(where, None, "its link has expired and it was not saved; generate it again")
 
     async def _has_valid_link(self, file: MediaFile) -> bool:
         """Return True if the file's link is valid; links of unknown jobs are not requested."""
@@ -354,15 +352,13 @@ def _path_of_uri(uri: str) -> str:
     return ""
 
 
-def _read(path: Path) -> _File:
-    path = path.expanduser()
+def _read(path: Path) -> bytes:
     facts = path.stat()
     if facts.st_size > _MAX_READ:
         raise OSError(0, f"it is larger than {_MAX_READ // 1024**2} MB")
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
         raise OSError(0, "it is not a regular file")  # a device may be endless
-    data = path.read_bytes()
-    return _File(data=data, source=source_of(path, data))
+    return path.read_bytes()
 
 
 def _dumped_files(value: Mapping[str, Any]) -> list[MediaFile]:
@@ -390,24 +386,21 @@ def _as_png(image: Any) -> bytes:
 
 def _decode_unpadded(text: str) -> bytes:
     """Return the bytes of validated base64, whose padding may be missing."""
-    try:
-        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
-    except binascii.Error:
-        return b""
+    with suppress(binascii.Error):
+        return base64.b64decode(text + "==")
+    return b""
 
 
 def _decode_base64(where: str, text: str) -> bytes:
-    try:
+    with suppress(ValueError):
         return base64.b64decode(re.sub(r"\s+", "", text), validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise refusal(where, None, _ACCEPTED)
+    raise _refusal(where, None, _ACCEPTED)
 
 
-def check(where: str, file: _File, field: FileField) -> None:
+def _check(where: str, file: _File, field: FileField) -> None:
     """Raise for bytes that the service would refuse; it fetches links itself."""
     if file.data is not None and (fault := _fault_of(file.data, field)):
-        raise refusal(where, None, fault)
+        raise _refusal(where, None, fault)
 
 
 def _fault_of(data: bytes, field: FileField) -> str | None:
@@ -441,19 +434,19 @@ def _fault_of_size(width: int, height: int, field: FileField) -> str | None:
     return None
 
 
-def check_body(body: Mapping[str, Any], most: int) -> None:
+def _check_body(body: Mapping[str, Any], most: int) -> None:
     """Raise for a request that is too large as a whole."""
     size = len(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     if size > most:
         what = f"the request has {_megabytes(size)}, at most {_megabytes(most, 0)}"
-        raise refusal("image_base64", None, f"{what}; make the image smaller or pass a link")
+        raise _refusal("image_base64", None, f"{what}; make the image smaller or pass a link")
 
 
 def _megabytes(size: int, digits: int = 1) -> str:
     return f"{size / 1024**2:.{digits}f} MB"
 
 
-def refusal(where: str, value: Any, advice: str) -> InvalidRequestError:
+def _refusal(where: str, value: Any, advice: str) -> InvalidRequestError:
     """Return an error with the field, the shortened value and what to do."""
     is_shown = value is not None and not isinstance(value, BaseModel)
     what = f"{short_repr(value)}: " if is_shown else ""

@@ -105,8 +105,8 @@ class MediaFile(BaseModel):
     _job: JobRef | None = PrivateAttr(default=None)
 
     @classmethod
-    def _from_bytes(cls, data: bytes, **fields: Any) -> Self:
-        """Return a file whose bytes came inside the answer."""
+    def _from_bytes(cls, data: bytes | None, **fields: Any) -> Self:
+        """Return a file with the bytes that came inside the answer, if any did."""
         file = cls(**fields)
         file._data = data
         return file
@@ -402,7 +402,6 @@ class _Download:
 
 
 def _is_on_loopback(job: JobRef) -> bool:
-    """Return True if the job's API is on loopback, so that its links may be, too."""
     host = job.host or ""
     return is_loopback_host(host.rpartition(":")[0] or host)
 

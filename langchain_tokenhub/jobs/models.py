@@ -6,11 +6,11 @@ Pure. Every known spelling of an answer is accepted, as results are paid for.
 from __future__ import annotations
 
 import base64
-import binascii
 import html
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -35,9 +35,7 @@ from langchain_tokenhub.transport import Answer
 logger = logging.getLogger("langchain_tokenhub.jobs")
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "unknown"]
-
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
-"""Final states."""
 
 
 class JobFault(TypedDict):
@@ -153,10 +151,6 @@ def id_of(job: object) -> str:
     raise InvalidRequestError(f"job_id: {what}", phase="not sent", hint="nothing was sent")
 
 
-MAX_RECORDED = 2000
-"""Maximum characters of a recorded parameter; longer ones are files."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
     """A job to submit.
@@ -201,7 +195,7 @@ def _without_base64(value: Any) -> Any:
             return {name: _without_base64(inner) for name, inner in value.items()}
         case list() | tuple():
             return [_without_base64(inner) for inner in value]
-        case str() if len(value) > MAX_RECORDED and " " not in value[:200]:
+        case str() if len(value) > 2000 and " " not in value[:200]:
             return f"({len(value)} characters of base64)"
         case _:
             return value
@@ -302,19 +296,16 @@ def refusal_in(data: Any, *, at_once: bool) -> Fault | None:
 
     If the model answers `at_once`, an answer with files needs no job id.
     """
-    if not isinstance(data, Mapping) or _job_id(data) or (at_once and _has_files(data)):
-        return None
     fault = fault_in(data)
     if fault is None or not (fault.code or fault.message).strip("0 "):
         return None
-    return fault
+    return None if _job_id(data) or (at_once and _has_files(data)) else fault
 
 
 def is_accepted(data: Any) -> bool:
     """Return True if an answer names a job that was not refused, whatever its HTTP status is."""
-    if not isinstance(data, Mapping) or not _job_id(data):
-        return False
-    return _status(data, "unknown") not in {"unknown", *_WITHOUT_FILES}
+    has_id = _job_id(data) is not None
+    return has_id and _status(data, "unknown") not in {"unknown", *_WITHOUT_FILES}
 
 
 def refusal_text(data: Any) -> str | None:
@@ -327,25 +318,23 @@ def refusal_text(data: Any) -> str | None:
     return _fault(data)["message"] or "no reason was given" if is_refused else None
 
 
-def _job_id(data: Mapping[str, Any]) -> str | None:
+def _job_id(data: Any) -> str | None:
     """Return the id of an accepted job; an empty id, or one of zeros, means a refusal."""
-    match data.get("id"):
-        case bool():
+    match data:
+        case {"id": bool()}:
             return None
-        case str() | int() as value if str(value).strip("0- "):
+        case {"id": str() | int() as value} if str(value).strip("0- "):
             return str(value).strip()
         case _:
             return None
 
 
 def _has_files(data: Mapping[str, Any]) -> bool:
-    return any(_first(e, _URLS) or _decode_base64(_first(e, _BASE64)) for e in _entries(data))
+    return any(_first(e, _URLS) or _decode_base64(_first(e, _BASE64) or "") for e in _entries(data))
 
 
-def reports_failure(data: Any) -> bool:
+def reports_failure(data: Mapping[str, Any]) -> bool:
     """Return True if an answer reports a failed job, rather than a failed query."""
-    if not isinstance(data, Mapping):
-        return False
     fault = fault_in(data)
     row = error_row(None, fault.code) if fault and fault.code else None
     match row and row.name:
@@ -377,7 +366,6 @@ def _without_markup(text: str) -> str | None:
 
 
 def _word(data: Mapping[str, Any]) -> str | None:
-    """Return the service's own word for the status."""
     word = _text(data.get("status"))
     return clean(word, 40) if word else None
 
@@ -413,18 +401,17 @@ def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFile | None:
     url = _first(entry, _URLS)
-    data = None if url else _decode_base64(_first(entry, _BASE64))
-    if url is None and data is None:
+    data = None if url else _decode_base64(_first(entry, _BASE64) or "")
+    if not url and not data:
         return None
-    fields = {
-        "url": url,
-        "type": _type(entry, url, data, facts),
-        "preview_url": _first(entry, _PREVIEWS),
-        "expires_at": (_signature_expiry(url) or now + timedelta(seconds=facts.link_life))
-        if url
-        else None,
-    }
-    return MediaFile(**fields) if data is None else MediaFile._from_bytes(data, **fields)
+    expiry = _signature_expiry(url) or now + timedelta(seconds=facts.link_life)
+    return MediaFile._from_bytes(
+        data,
+        url=url,
+        type=_type(entry, url, data, facts),
+        preview_url=_first(entry, _PREVIEWS),
+        expires_at=expiry if url else None,
+    )
 
 
 def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
@@ -436,18 +423,12 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
 
 
 def _signature_expiry(url: str | None) -> datetime | None:
-    """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
+    """Return when a signed link expires, by COS's `q-sign-time` or by `Expires`."""
     query = {
         name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
     }
     if span := re.fullmatch(r"\d+;(\d+)", query.get("q-sign-time", "")):
         return _time(span[1])
-    if "x-amz-date" in query and query.get("x-amz-expires", "").isdecimal():
-        try:
-            since = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        except ValueError:
-            return None
-        return since + timedelta(seconds=int(query["x-amz-expires"]))
     return _time(query.get("expires"))
 
 
@@ -466,13 +447,10 @@ def _percent(value: Any) -> int | None:
         return None
 
 
-def _decode_base64(text: str | None) -> bytes | None:
-    if not text:
-        return None
-    try:
+def _decode_base64(text: str) -> bytes | None:
+    with suppress(ValueError):
         return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
+    return None
 
 
 def _revised_prompt(data: Mapping[str, Any]) -> str | None:

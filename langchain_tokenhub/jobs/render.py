@@ -22,7 +22,7 @@ MAX_MESH = 8 * 1024**2
 """Bytes up to which a 3D model is embedded with its viewer."""
 VIEWABLE = frozenset({"glb", "obj", "stl"})
 """File types that trimesh reads by itself."""
-_BROWSER_IMAGES = IMAGES - {"tiff"}
+BROWSER_IMAGES = IMAGES - {"tiff"}
 _SIZE = 'style="max-width:100%;max-height:480px"'
 
 
@@ -38,24 +38,21 @@ class Shown:
 
 def file_html(file: Shown, preview: Shown | None) -> str:
     """Return an image, a video player, a 3D viewer, or a link below the preview image."""
-    source = html.escape(_source(file) or "", quote=True)
+    source = html.escape(_source(file) or "")
     name = html.escape(str(file.path) if file.path else file.type)
-    if page := _page(file):
-        inside = html.escape(page, quote=True)
+    mesh = _bytes(file, MAX_MESH) if file.type == "glb" else None
+    if mesh is not None and (page := viewer_page(mesh)):
         frame = 'width="100%" height="480" style="border:0"'
-        return f'<iframe srcdoc="{inside}" {frame}></iframe>'
-    if source and file.type in _BROWSER_IMAGES:
+        return f'<iframe srcdoc="{html.escape(page)}" {frame}></iframe>'
+    if source and file.type in BROWSER_IMAGES:
         return f'<img src="{source}" alt="{name}" {_SIZE}>'
     if source and file.type in VIDEOS:
         return f'<video src="{source}" controls preload="metadata" {_SIZE}></video>'
-    link = f'<a href="{source}" download="{_name(file)}">{name}</a>' if source else name
-    image = html.escape((preview and _source(preview)) or "", quote=True)
+    given = html.escape(file.path.name if file.path else f"tokenhub.{file.type}")
+    link = f'<a href="{source}" download="{given}">{name}</a>' if source else name
+    image = html.escape((preview and _source(preview)) or "")
     shown = f'<img src="{image}" alt="" {_SIZE}>' if image else ""
     return f"{shown}<div>{link}</div>"
-
-
-def _name(file: Shown) -> str:
-    return html.escape(file.path.name if file.path else f"tokenhub.{file.type}", quote=True)
 
 
 def _source(file: Shown) -> str | None:
@@ -81,12 +78,6 @@ def _bytes(file: Shown, most: int) -> bytes | None:
         if file.path is not None and file.path.stat().st_size <= most:
             return file.path.read_bytes()
     return None
-
-
-def _page(file: Shown) -> str | None:
-    """Return a viewer page if trimesh is installed and the model is local."""
-    data = _bytes(file, MAX_MESH) if file.type == "glb" else None
-    return viewer_page(data) if data is not None else None
 
 
 def viewer_page(model: Path | bytes, kind: str = "glb") -> str | None:
