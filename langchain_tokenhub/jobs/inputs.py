@@ -34,7 +34,6 @@ from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,
-    ParamObject,
     encode_params,
     file_fields,
     short_repr,
@@ -99,15 +98,7 @@ class Reader:
 
         The latter hold the identity of each file in place of its link, which may change.
         """
-        values = encode_params(params)
-        sent, call = await self._with_files(values, params)
-        for name, value in params:
-            if isinstance(value, list) and value and isinstance(value[0], ParamObject):
-                parts = [
-                    await self._with_files(inner, part, f"{name}[{number}].")
-                    for number, (part, inner) in enumerate(zip(value, values[name], strict=True))
-                ]
-                sent[name], call[name] = map(list, zip(*parts, strict=True))
+        sent, call = await self._encode(params, encode_params(params))
         if params.most_bytes:
             with self._defer_problems():
                 _check_body(sent, params.most_bytes)
@@ -123,22 +114,29 @@ class Reader:
                 raise
             self.problems.append(problem)
 
-    async def _with_files(
-        self, values: dict[str, Any], params: BaseModel, where: str = ""
+    async def _encode(
+        self, params: BaseModel, values: dict[str, Any], where: str = ""
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return `values` with encoded files, and those that are not files."""
         fields = file_fields(type(params))
-        names = {*fields, *(field.base64_field for field in fields.values())}
-        others = {name: value for name, value in values.items() if name not in names}
-        sent = {name: value for name, value in values.items() if name not in fields}
-        for name, field in fields.items():
-            if field.base64_field and (text := values.get(field.base64_field)):
-                file = _File(data=_decode_unpadded(text))
-                _check(where + field.base64_field, file, field)
-                self.identities[where + name] = file.identity
-            if (value := values.get(name)) is not None:
+        by_base64 = {field.base64_field: name for name, field in fields.items()}
+        sent: dict[str, Any] = {}
+        call: dict[str, Any] = {}
+        for name, value in values.items():
+            if field := fields.get(name):
                 sent |= await self._field(where + name, name, value, field)
-        return sent, others
+            elif link_name := by_base64.get(name):
+                file = _File(data=_decode_unpadded(value))
+                _check(where + name, file, fields[link_name])
+                self.identities.setdefault(where + link_name, file.identity)
+                sent.setdefault(name, value)
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                objects = enumerate(zip(getattr(params, name), value, strict=True))
+                parts = [await self._encode(*pair, f"{name}[{n}].") for n, pair in objects]
+                sent[name], call[name] = map(list, zip(*parts, strict=True))
+            else:
+                sent[name] = call[name] = value
+        return sent, call
 
     async def _field(self, where: str, name: str, value: Any, field: FileField) -> dict[str, Any]:
         if field.many:
@@ -165,8 +163,12 @@ class Reader:
                 return await self._from_text(where, value, field)
             case Mapping() if self.folders is None and (files := _dumped_files(value)):
                 return await self._from_files(where, files, field)
-            case Mapping():
-                return await self._from_block(where, value, field)
+            case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
+                return await self._from_text(where, text, field)
+            case {"url": str() as text}:
+                return await self._from_text(where, text, field)
+            case {"base64": str() as text} | {"data": str() as text}:
+                return _File(data=_decode_base64(where, _DATA_URL.sub("", text)))
             case _ if self.folders is not None:
                 raise _refusal(where, value, "a string is needed")
             case _:
@@ -235,18 +237,6 @@ class Reader:
                 return _File(data=_decode_base64(where, text))
         advice = _ACCEPTED if self.folders is None else _ACCEPTED_FROM_MODEL
         raise _refusal(where, text, f"no such file; {advice}")
-
-    async def _from_block(self, where: str, block: Mapping[str, Any], field: FileField) -> _File:
-        """Resolve a LangChain image block, or the service's own shape."""
-        match block:
-            case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
-                return await self._from_text(where, text, field)
-            case {"url": str() as text}:
-                return await self._from_text(where, text, field)
-            case {"base64": str() as text} | {"data": str() as text}:
-                return _File(data=_decode_base64(where, _DATA_URL.sub("", text)))
-            case _:
-                raise _refusal(where, block, _ACCEPTED)
 
     async def _from_files(self, where: str, files: list[MediaFile], field: FileField) -> _File:
         """Resolve the first file of an earlier result that fits, or its preview."""
