@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
@@ -17,8 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from langchain_tokenhub._version import __version__
-from langchain_tokenhub.errors import TokenHubError
-from langchain_tokenhub.jobs.files import IMAGES, VIDEOS
+from langchain_tokenhub.jobs.files import VIDEOS
 from langchain_tokenhub.jobs.history import Sidecar, read_sidecar
 from langchain_tokenhub.jobs.render import BROWSER_IMAGES, VIEWABLE, viewer_page
 from langchain_tokenhub.params import Language, strip_query
@@ -81,20 +79,6 @@ def write_gallery(
     return page, len(jobs)
 
 
-def fetch_previews(folder: str | Path) -> int:
-    """Save the preview images of 3D models before their links expire; return their number."""
-    count = 0
-    for shown in find_saved_files(Path(folder)):
-        preview = shown.saved.preview
-        is_model = shown.saved.type not in IMAGES | VIDEOS
-        if not preview or not is_model or shown.saved.expired() or _preview(shown):
-            continue
-        with suppress(TokenHubError, OSError):  # the page also works without a preview
-            preview.save(shown.path.with_name(f"{shown.path.stem}.preview.png"))
-            count += 1
-    return count
-
-
 def find_saved_files(folder: Path) -> Iterator[Sidecar]:
     """Yield the saved files of a folder and its subfolders, the newest first."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*.json")))
@@ -115,13 +99,6 @@ def _sibling(file: Sidecar, name: Any) -> Path | None:
     is_name = isinstance(name, str) and Path(name).name == name != ".."
     path = file.path.with_name(name) if is_name else None
     return path if path and path.exists() else None
-
-
-def _preview(file: Sidecar) -> Path | None:
-    """Return the saved preview image of a 3D model."""
-    endings = [f"{file.path.stem}.preview.{kind}" for kind in ("png", "jpg", "webp")]
-    names = [file.facts.get("preview"), *endings]
-    return next(filter(None, (_sibling(file, name) for name in names)), None)
 
 
 def _parameters(file: Sidecar) -> Mapping[str, Any]:
@@ -181,7 +158,8 @@ def _image(folder: Path, path: Path, target: Path | None = None) -> str:
 
 def _model(folder: Path, files: list[Sidecar]) -> str:
     """Return a 3D model's preview with a link to its viewer."""
-    preview = next((preview for file in files if (preview := _preview(file))), None)
+    previews = (_sibling(file, file.facts.get("preview")) for file in files)
+    preview = next(filter(None, previews), None)
     viewer = next(filter(None, map(_viewer, files)), None)
     image = _image(folder, preview, viewer) if preview else f'<div class="none">{_CUBE}</div>'
     if viewer is None:

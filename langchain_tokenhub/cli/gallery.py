@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langchain_tokenhub.cli.console import Console
 from langchain_tokenhub.cli.parser import FOLDER, Parser, add_output
-from langchain_tokenhub.gallery import fetch_previews, write_gallery
+from langchain_tokenhub.gallery import write_gallery
 
 
 def add_gallery(parser: Parser) -> None:
@@ -17,7 +17,6 @@ def add_gallery(parser: Parser) -> None:
     text = translate("folder", default=f"./{FOLDER}")
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, metavar="FOLDER", help=text)
     parser.add_argument("--title", metavar="TEXT", help=translate("title"))
-    parser.add_argument("--offline", action="store_true", help=translate("offline"))
     parser.add_argument("--force", action="store_true", help=translate("force"))
     parser.add_argument("--open", action="store_true", help=translate("open"))
     add_output(parser)
@@ -26,8 +25,6 @@ def add_gallery(parser: Parser) -> None:
 
 def write_page(options: argparse.Namespace, console: Console) -> int:
     """Write the page, and open it if asked."""
-    if not options.offline:
-        fetch_previews(options.folder)
     page, count = write_gallery(
         options.folder,
         title=options.title,

@@ -215,12 +215,6 @@ def test_a_sidecar_names_no_preview_elsewhere(tmp_path, name):
     assert all(link.startswith("a.") for link in links(page_of(tmp_path / "in")))
 
 
-def test_a_preview_that_was_fetched_is_shown(tmp_path):
-    save(tmp_path, "a.glb", kind="3d")
-    (tmp_path / "a.preview.png").write_bytes(b"x")
-    assert "a.preview.png" in links(page_of(tmp_path))
-
-
 def test_an_unpacked_model_is_linked(tmp_path):
     save(tmp_path, "a.zip", kind="3d", type="obj", unpacked="a")
     (tmp_path / "a").mkdir()
