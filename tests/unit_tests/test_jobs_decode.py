@@ -32,28 +32,18 @@ def submitted(data, facts=VIDEO):
 
 
 @pytest.mark.parametrize(
-    ("word", "status"),
+    ("status", "words"),
     [
-        ("queued", "queued"),
-        ("WAIT", "queued"),
-        ("pending", "queued"),
-        ("submitted", "queued"),
-        ("in_progress", "in_progress"),
-        ("RUN", "in_progress"),
-        ("processing", "in_progress"),
-        ("failed", "failed"),
-        ("banned", "failed"),
-        ("expired", "failed"),
-        ("canceled", "cancelled"),
+        ("queued", "queued WAIT pending submitted"),
+        ("in_progress", "in_progress RUN processing"),
+        ("completed", "completed DONE succeeded success finished"),
+        ("failed", "failed banned expired"),
+        ("cancelled", "canceled"),
     ],
 )
-def test_a_state_is_known_by_any_of_its_words(word, status):
-    assert seen({"status": word}).status == status
-
-
-@pytest.mark.parametrize("word", ["completed", "DONE", "succeeded", "success", "finished"])
-def test_completion_is_known_by_any_of_its_words(word):
-    assert seen({"status": word, "data": {"url": "https://x.test/a"}}).status == "completed"
+def test_a_state_is_known_by_any_of_its_words(status, words):
+    for word in words.split():
+        assert seen({"status": word, "data": {"url": "https://x.test/a"}}).status == status
 
 
 @pytest.mark.parametrize(
@@ -172,9 +162,3 @@ def test_a_revised_prompt_loses_thoughts_and_marks(raw, text):
 def test_a_job_survives_json():
     job = seen({"status": "completed", "data": {"url": "https://x.test/a?sign=1"}})
     assert Job.model_validate_json(job.model_dump_json()) == job
-
-
-def test_a_jobs_repr_cuts_the_query_of_its_links():
-    job = seen({"status": "completed", "data": {"url": "https://x.test/a?q-signature=secret"}})
-    assert "secret" not in repr(job)
-    assert "secret" in job.files[0].url
