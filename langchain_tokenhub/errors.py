@@ -10,21 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.exceptions import (
-    ContextOverflowError,
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelError,
-    ModelInvalidRequestError,
-    ModelNotFoundError,
-    ModelPermissionDeniedError,
-    ModelRateLimitError,
-    ModelTimeoutError,
-)
+from langchain_core import exceptions as core
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_tokenhub import catalogue
@@ -105,7 +95,7 @@ class Response:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TokenHubError(ModelError):
+class TokenHubError(core.ModelError):
     """A call to TokenHub failed.
 
     `args[0]` is `str(error)`, so that a job's id and the next step survive result backends that
@@ -178,27 +168,27 @@ class TokenHubError(ModelError):
         return f"{type(self).__name__}({str(self)!r})"
 
 
-class AuthenticationError(TokenHubError, ModelAuthenticationError, RuntimeError):
+class AuthenticationError(TokenHubError, core.ModelAuthenticationError, RuntimeError):
     """The key is missing, wrong, expired or belongs to another site (HTTP 401)."""
 
 
-class PermissionDeniedError(TokenHubError, ModelPermissionDeniedError, RuntimeError):
+class PermissionDeniedError(TokenHubError, core.ModelPermissionDeniedError, RuntimeError):
     """The key or account may not do this (HTTP 403)."""
 
 
-class QuotaExhaustedError(TokenHubError, ModelPermissionDeniedError, RuntimeError):
+class QuotaExhaustedError(TokenHubError, core.ModelPermissionDeniedError, RuntimeError):
     """The package is used up or the account is in arrears; waiting does not help."""
 
 
-class ModelNotAvailableError(TokenHubError, ModelNotFoundError, RuntimeError):
+class ModelNotAvailableError(TokenHubError, core.ModelNotFoundError, RuntimeError):
     """The model or service id is unknown, retired, or not opened in the console."""
 
 
-class InvalidRequestError(TokenHubError, ModelInvalidRequestError, RuntimeError):
+class InvalidRequestError(TokenHubError, core.ModelInvalidRequestError, RuntimeError):
     """The request is invalid: refused by the service, or by a check before sending."""
 
 
-class ContextLengthError(InvalidRequestError, ContextOverflowError):
+class ContextLengthError(InvalidRequestError, core.ContextOverflowError):
     """The input does not fit the model's context (code 400003)."""
 
 
@@ -214,15 +204,15 @@ class ContentBlockedError(TokenHubError, RuntimeError):
     """The safety policy refused input or output (HTTP 451 and moderation codes)."""
 
 
-class RateLimitError(TokenHubError, ModelRateLimitError):
+class RateLimitError(TokenHubError, core.ModelRateLimitError):
     """Too many requests, tokens or concurrent jobs (HTTP 429); `retry_after` is in seconds."""
 
 
-class ServerError(TokenHubError, ModelAPIError):
+class ServerError(TokenHubError, core.ModelAPIError):
     """The service failed (HTTP 5xx) or sent an unreadable answer."""
 
 
-class APIConnectionError(TokenHubError, ModelConnectionError):
+class APIConnectionError(TokenHubError, core.ModelConnectionError):
     """The service could not be reached, or the connection was cut."""
 
 
@@ -232,7 +222,7 @@ class CertificateError(APIConnectionError, RuntimeError):
     is_retryable = False
 
 
-class APITimeoutError(TokenHubError, ModelTimeoutError):
+class APITimeoutError(TokenHubError, core.ModelTimeoutError):
     """No answer in time, or a stream stalled."""
 
 
@@ -386,11 +376,7 @@ def error_from(
 
     The rows of `error_codes.toml` decide by status and code; the body's `type` is not used.
     """
-    if isinstance(body, bytes):
-        text = body.decode("utf-8", "replace")
-        parsed = _parse(text)
-    else:
-        text, parsed = json.dumps(body, ensure_ascii=False, default=str), body
+    text, parsed = _read_body(body)
     fault = fault_in(parsed) or Fault(None, clean(text.strip(), 200) or "no body")
     row = catalogue.error_row(_status_of(status, fault.code), fault.code, fault.message)
     words = ": ".join(part for part in (fault.code, fault.message) if part)
@@ -417,8 +403,11 @@ def hint_text(row: catalogue.ErrorRow) -> str | None:
     return " / ".join(part for part in (row.hint, row.hint_zh) if part) or None
 
 
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None
+def _read_body(body: bytes | Mapping[str, Any]) -> tuple[str, object]:
+    """Return a body as text and as parsed JSON, which is None if it is not JSON."""
+    if not isinstance(body, bytes):
+        return json.dumps(body, ensure_ascii=False, default=str), body
+    text = body.decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        return text, json.loads(text, strict=False)
+    return text, None

@@ -35,21 +35,7 @@ from langchain_tokenhub.errors import (
     ResultExpiredError,
     TokenHubError,
 )
-from langchain_tokenhub.jobs import render
-from langchain_tokenhub.jobs.files import (
-    HEAD,
-    IMAGES,
-    TAIL,
-    TYPES,
-    VIDEOS,
-    create_part,
-    file_type_of,
-    is_error_page,
-    is_truncated,
-    move_to_free_name,
-    stem_of,
-    unpack,
-)
+from langchain_tokenhub.jobs import files, render
 from langchain_tokenhub.params import strip_query
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
 from langchain_tokenhub.transport.download import RemoteFile, fetch
@@ -65,7 +51,7 @@ MAX_TRIES = 50
 """Attempts in total."""
 PAUSE = 0.5
 """Seconds before the second attempt; each further pause is this much longer."""
-_RECOGNISABLE = IMAGES | VIDEOS | {"glb"}
+_RECOGNISABLE = files.IMAGES | files.VIDEOS | {"glb"}
 """Types that the first bytes always show."""
 _ZIPPED = frozenset({"zip", "usdz"})
 """Types whose first bytes are those of a ZIP."""
@@ -192,20 +178,20 @@ class MediaFile(BaseModel):
 
     async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
         target = Path(to)
-        is_file_name = target.suffix.lstrip(".").lower() in TYPES  # "v1.2" is a folder
+        is_file_name = target.suffix.lstrip(".").lower() in files.TYPES  # "v1.2" is a folder
         if is_file_name and not await runtime.blocking(target.is_dir):
             return await self._save_as(runtime, target.parent, target.stem)
-        return await self._save_as(runtime, target, stem_of(name or "tokenhub"))
+        return await self._save_as(runtime, target, files.stem_of(name or "tokenhub"))
 
     async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
         """Save the file in `folder` as `stem` and its suffix.
 
         A number is added to a name that exists. An OBJ that is a ZIP is also unpacked next to it.
         """
-        part = await runtime.blocking(create_part, folder, stem)
+        part = await runtime.blocking(files.create_part, folder, stem)
         try:
-            suffix = _suffix(self.type, file_type_of(await self._write(runtime, part)))
-            path = await runtime.blocking(move_to_free_name, part, suffix)
+            suffix = _suffix(self.type, files.file_type_of(await self._write(runtime, part)))
+            path = await runtime.blocking(files.move_to_free_name, part, suffix)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -237,14 +223,15 @@ class MediaFile(BaseModel):
 
     def _text(self) -> str:
         """Return where the file is, for a language model."""
-        saved = f" saved: {self.path}" if self.path else ""
-        unpacked = f" unpacked: {self.unpacked}" if self.unpacked else ""
-        link = f" url: {self.url}" if self.url and not saved else ""
-        expires = ""
-        if link and self.expires_at:
-            expires = f" (link expires {self.expires_at.astimezone().isoformat(' ', 'minutes')})"
-        lost = "" if saved or link else " (not kept: set save_to)"
-        return f"{self.type}{saved}{unpacked}{link}{expires}{lost}"
+        where = " (not kept: set save_to)"
+        if self.path:
+            where = f" saved: {self.path}"
+            where += f" unpacked: {self.unpacked}" if self.unpacked else ""
+        elif self.url:
+            where = f" url: {self.url}"
+            if self.expires_at:
+                where += f" (link expires {self.expires_at.astimezone().isoformat(' ', 'minutes')})"
+        return f"{self.type}{where}"
 
     def _repr_html_(self) -> str:
         preview = self.preview._shown() if self.preview else None
@@ -285,8 +272,8 @@ class _Download:
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        self.head = (self.head + data[:HEAD])[:HEAD]
-        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
+        self.head = (self.head + data[: files.HEAD])[: files.HEAD]
+        self.tail = (self.tail + data[-files.TAIL :])[-files.TAIL :]
         self.target.write(data)
 
     async def run(self) -> None:
@@ -313,7 +300,7 @@ class _Download:
         async with aclosing((await self._fetch()).pieces) as pieces:
             async for piece in pieces:
                 self.write(piece)
-                if self.size >= HEAD:
+                if self.size >= files.HEAD:
                     break
         self._check_content()
 
@@ -374,14 +361,14 @@ class _Download:
             self.write(bytes(buffered))  # kept after a cut, and continued
         is_cut = self.size < expected
         if remote.size is None:
-            is_cut = is_truncated(self.head, self.tail, self.size)
+            is_cut = files.is_truncated(self.head, self.tail, self.size)
         if is_cut:
             raise APIConnectionError(f"the file ended after {self.size} of {expected or '?'} bytes")
 
     def _check_content(self) -> None:
         if self.size == 0:
             raise APIConnectionError("the file is empty")
-        if is_error_page(self.head, self.file.type):
+        if files.is_error_page(self.head, self.file.type):
             raise _expired_error(self.file, "the file host sent an error page")
         _expired_links.discard(hash(self.file.url))
 
@@ -432,7 +419,7 @@ def _suffix(declared: str, found: str | None) -> str:
         )
     if found is None or found == declared or declared in _ZIPPED:
         return declared
-    same_kind = {declared, found} <= IMAGES or {declared, found} <= VIDEOS
+    same_kind = {declared, found} <= files.IMAGES or {declared, found} <= files.VIDEOS
     if not same_kind and found != "zip":
         warn_user(f"a file declared as {declared} is {found}; it was saved as {found}")
     return found
@@ -440,7 +427,7 @@ def _suffix(declared: str, found: str | None) -> str:
 
 async def _unpack(runtime: Runtime, path: Path) -> Path | None:
     try:
-        folder, skipped = await runtime.blocking(unpack, path)
+        folder, skipped = await runtime.blocking(files.unpack, path)
     except Exception as problem:  # noqa: BLE001 - whatever an archive raises, it is saved
         reason = str(problem) or type(problem).__name__
         warn_user(f"{path.name} was saved and not unpacked: {reason}")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -216,6 +216,8 @@ _URLS = ("url", "model_url", "image_url", "video_url")
 _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
 _PLACES = ("data", "output", "result", "result_files", "videos", "images")
+_EXPIRY = re.compile(r"[?&](?:q-sign-time=\d+(?:;|%3B)|expires=)(\d+)", re.IGNORECASE)
+"""When a signed link expires: the end of COS's `q-sign-time`, or `Expires`."""
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
 _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
@@ -404,7 +406,8 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
     data = None if url else _decode_base64(_first(entry, _BASE64) or "")
     if not url and not data:
         return None
-    expiry = _signature_expiry(url) or now + timedelta(seconds=facts.link_life)
+    signed = _EXPIRY.search(url or "")
+    expiry = _time(signed and signed[1]) or now + timedelta(seconds=facts.link_life)
     return MediaFile._from_bytes(
         data,
         url=url,
@@ -420,16 +423,6 @@ def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: 
     known = next((name for name in (declared, suffix) if name in TYPES), None)
     found = file_type_of(data) if data else None
     return known or found or _DEFAULT_TYPES[facts.kind]
-
-
-def _signature_expiry(url: str | None) -> datetime | None:
-    """Return when a signed link expires, by COS's `q-sign-time` or by `Expires`."""
-    query = {
-        name.lower(): values[0] for name, values in parse_qs(urlsplit(url or "").query).items()
-    }
-    if span := re.fullmatch(r"\d+;(\d+)", query.get("q-sign-time", "")):
-        return _time(span[1])
-    return _time(query.get("expires"))
 
 
 def _time(value: Any) -> datetime | None:
