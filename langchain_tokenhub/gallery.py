@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
@@ -70,7 +70,7 @@ def write_gallery(
             17, "this page was not written by tokenhub (--force replaces it)", str(page)
         )
     jobs: dict[tuple[str, str], list[Sidecar]] = {}
-    for file in find_saved_files(folder):
+    for file in _find_saved_files(folder):
         jobs.setdefault((file.job.model, file.job.id), []).append(file)
     title = title or folder.resolve().name or "TokenHub"
     part = page.with_name(f".{PAGE}.part")
@@ -79,12 +79,12 @@ def write_gallery(
     return page, len(jobs)
 
 
-def find_saved_files(folder: Path) -> Iterator[Sidecar]:
-    """Yield the saved files of a folder and its subfolders, the newest first."""
+def _find_saved_files(folder: Path) -> list[Sidecar]:
+    """Return the saved files of a folder and its subfolders, the newest first."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*.json")))
     visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
     found = [file for path in visible if (file := _find_saved(folder / path))]
-    yield from sorted(found, key=lambda file: str(file.facts.get("saved_at") or ""), reverse=True)
+    return sorted(found, key=lambda file: str(file.facts.get("saved_at") or ""), reverse=True)
 
 
 def _find_saved(sidecar: Path) -> Sidecar | None:
@@ -95,7 +95,7 @@ def _find_saved(sidecar: Path) -> Sidecar | None:
 
 
 def _sibling(file: Sidecar, name: Any) -> Path | None:
-    """Return the file or folder of that name in the same folder, if there is one."""
+    """Return the file or folder of that name next to a file, if there is one."""
     is_name = isinstance(name, str) and Path(name).name == name != ".."
     path = file.path.with_name(name) if is_name else None
     return path if path and path.exists() else None

@@ -36,12 +36,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 
 
 def stem_of(text: str, job_id: str | None = None) -> str:
-    """Return a file name without suffix, made from a prompt and the job's id.
-
-    Args:
-        text: The prompt; truncated to `MAX_NAME_BYTES` at a character.
-        job_id: Its end distinguishes two results of one prompt.
-    """
+    """Return a file name without suffix, made from a prompt and the end of the job's id."""
     plain = unicodedata.normalize("NFC", text)
     plain = re.sub(r"[\s_]+|[^\w.\-]", "_", plain, flags=re.ASCII if plain.isascii() else 0)
     short = re.sub(r"_+", "_", plain).encode("utf-8", "ignore")[:MAX_NAME_BYTES]
@@ -107,11 +102,7 @@ def move_to_free_name(part: Path, suffix: str) -> Path:
 
 
 def move(part: Path, target: Path) -> Path:
-    """Move a file to a name that is not in use, atomically.
-
-    Raises:
-        FileExistsError: The name is in use.
-    """
+    """Move a file, atomically, or raise `FileExistsError` if the name is in use."""
     try:
         os.link(part, target)
     except FileExistsError:
@@ -131,14 +122,9 @@ def move(part: Path, target: Path) -> Path:
 
 
 def unpack(archive: Path) -> tuple[Path, list[str]]:
-    """Unpack a ZIP into a new folder next to it, without members that have no safe name.
+    """Unpack a ZIP into a new folder; return the folder, and why members are missing.
 
-    Returns:
-        The folder, and why members are missing.
-
-    Raises:
-        InvalidRequestError: No member can be unpacked, or the archive exceeds a limit.
-        Exception: Whatever `zipfile` raises for a broken archive.
+    `zipfile` may raise anything for a broken archive.
     """
     folder = _new_folder(archive)
     try:

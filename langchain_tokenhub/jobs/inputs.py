@@ -262,18 +262,14 @@ class Reader:
         return await ledger.source_of(link) if ledger else None
 
     async def _resolve_earlier(self, where: str, file: MediaFile) -> _File:
-        """Return the link or the bytes of an earlier file; an expired link is refreshed once.
-
-        Raises:
-            ResultExpiredError: The link has expired, and so has the fresh one.
-        """
+        """Return the link or the bytes of an earlier file; an expired link is refreshed once."""
         if await self._has_valid_link(file):
             return _File(url=file.url or "")
         with suppress(OSError):
             if (data := await file._local_bytes(self.history.runtime)) is not None:
                 return _File(data=data)
         fresh = await self._find_fresh(file, file._job) if file._job else None
-        if fresh is not None and not await is_link_expired(self.history.runtime, fresh):
+        if fresh is not None and await self._has_valid_link(fresh):
             return _File(url=fresh.url or "")
         try:
             return _File(data=await file._read(self.history.runtime))
@@ -437,7 +433,6 @@ def _megabytes(size: int, digits: int = 1) -> str:
 
 
 def _refusal(where: str, value: Any, advice: str) -> InvalidRequestError:
-    """Return an error with the field, the shortened value and what to do."""
     is_shown = value is not None and not isinstance(value, BaseModel)
     what = f"{short_repr(value)}: " if is_shown else ""
     return InvalidRequestError(f"{where}: {what}{advice}", phase="not sent")

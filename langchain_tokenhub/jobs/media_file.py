@@ -125,11 +125,11 @@ class MediaFile(BaseModel):
         preview._job = self._job
         return preview
 
-    def expired(self, now: datetime | None = None) -> bool:
+    def expired(self) -> bool:
         """Return True if the links have expired, or the file host has refused the link."""
         if hash(self.url) in _expired_links:
             return True
-        return self.expires_at is not None and self.expires_at <= (now or datetime.now(UTC))
+        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
 
     def read(self) -> bytes:
         """Return the bytes: from the answer, the saved file or the link.

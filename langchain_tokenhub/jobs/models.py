@@ -153,27 +153,19 @@ def id_of(job: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """A job to submit.
-
-    Args:
-        body: The parameters as sent.
-        label: The text that its files are named after.
-        key: The call's key in the ledger.
-        again: Whether to submit although the ledger has a job for the same call.
-        replaced: Tokens of the only ledger entries beside which it is submitted again; None is
-            any entries.
-        is_looked_up: Whether the caller knows that it is to be submitted; the claim may still find
-            that another worker has submitted it.
-        problem: Why it cannot be sent; the job of an earlier call may still be resumed.
-    """
+    """A job to submit: the parameters as sent, the text that its files are named after, the key."""
 
     body: Mapping[str, Any]
     label: str = ""
     key: str = ""
     again: bool = False
+    """Whether to submit although the ledger has a job for the same call."""
     replaced: tuple[str, ...] | None = None
+    """Tokens of the only ledger entries beside which it is submitted again; None is any."""
     is_looked_up: bool = False
+    """Whether the caller knows that it is to be submitted, unless another worker is faster."""
     problem: TokenHubError | None = None
+    """Why it cannot be sent; the job of an earlier call may still be resumed."""
 
     def as_record(self) -> dict[str, Any]:
         """Return the request as it is recorded: without the files in the parameters."""

@@ -83,9 +83,7 @@ def _bytes(file: Shown, most: int) -> bytes | None:
 def viewer_page(model: Path | bytes, kind: str = "glb") -> str | None:
     """Return a self-contained page, or None if trimesh is missing or cannot read the model.
 
-    Args:
-        model: The file, so that textures next to it are found; or its bytes.
-        kind: File type of the bytes.
+    Of a file, rather than its bytes, the textures next to it are found.
     """
     try:
         import trimesh
