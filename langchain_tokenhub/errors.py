@@ -38,7 +38,8 @@ _SECRETS = re.compile(
 )
 """Keys, credentials in URLs, and queries. Each alternative matches in linear time."""
 _SIGNED = re.compile(r"sign|token|q-ak|q-key-time|credential|expires|key=", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line separators, and half characters, which cannot be printed."""
 _UNSAFE_HEADERS = frozenset({"set-cookie", "authorization", "proxy-authorization", "cookie"})
 
 

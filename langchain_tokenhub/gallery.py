@@ -74,7 +74,7 @@ def write_gallery(
         jobs.setdefault((file.job.model, file.job.id), []).append(file)
     title = title or folder.resolve().name or "TokenHub"
     part = page.with_name(f".{PAGE}.part")
-    part.write_text(_page(folder, list(jobs.values()), title, language), "utf-8")
+    part.write_text(_page(folder, list(jobs.values()), title, language), "utf-8", "replace")
     part.replace(page)
     return page, len(jobs)
 

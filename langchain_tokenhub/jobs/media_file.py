@@ -143,12 +143,11 @@ class MediaFile(BaseModel):
         """As `read`."""
         return await self._read(AsyncRuntime())
 
-    def save(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
+    def save(self, to: str | Path = ".") -> MediaFile:
         """Save the file; an existing file is never overwritten.
 
         Args:
             to: Folder, or file name with a suffix.
-            name: File name without suffix, inside a folder.
 
         Returns:
             The file with its `path`.
@@ -156,11 +155,11 @@ class MediaFile(BaseModel):
         Raises:
             ResultExpiredError: The link has expired; `tool.result(job)` returns a fresh one.
         """
-        return run_sync(self._save(SyncRuntime(), to, name))
+        return run_sync(self._save(SyncRuntime(), Path(to)))
 
-    async def asave(self, to: str | Path = ".", *, name: str | None = None) -> MediaFile:
+    async def asave(self, to: str | Path = ".") -> MediaFile:
         """As `save`."""
-        return await self._save(AsyncRuntime(), to, name)
+        return await self._save(AsyncRuntime(), Path(to))
 
     async def _read(self, runtime: Runtime) -> bytes:
         if (data := await self._local_bytes(runtime)) is not None:
@@ -176,12 +175,11 @@ class MediaFile(BaseModel):
             return await runtime.blocking(path.read_bytes)
         return self._data
 
-    async def _save(self, runtime: Runtime, to: str | Path, name: str | None) -> MediaFile:
-        target = Path(to)
-        is_file_name = target.suffix.lstrip(".").lower() in files.TYPES  # "v1.2" is a folder
-        if is_file_name and not await runtime.blocking(target.is_dir):
-            return await self._save_as(runtime, target.parent, target.stem)
-        return await self._save_as(runtime, target, files.stem_of(name or "tokenhub"))
+    async def _save(self, runtime: Runtime, to: Path) -> MediaFile:
+        is_file_name = to.suffix.lstrip(".").lower() in files.TYPES  # "v1.2" is a folder
+        if is_file_name and not await runtime.blocking(to.is_dir):
+            return await self._save_as(runtime, to.parent, to.stem)
+        return await self._save_as(runtime, to, "tokenhub")
 
     async def _save_as(self, runtime: Runtime, folder: Path, stem: str) -> MediaFile:
         """Save the file in `folder` as `stem` and its suffix.

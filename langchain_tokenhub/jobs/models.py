@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -376,9 +375,8 @@ def _status(data: Mapping[str, Any], default: Status) -> Status:
 
 
 def _fault(data: Mapping[str, Any]) -> JobFault:
-    fault = fault_in(data)
-    message = fault.message if fault else _text(data.get("message")) or "no reason was given"
-    return {"code": fault.code if fault else None, "message": clean(message)}
+    fault = fault_in(data) or Fault(None, _text(data.get("message")) or "no reason was given")
+    return {"code": _text(fault.code), "message": clean(fault.message)}
 
 
 def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -411,7 +409,7 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
 
 def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:
     declared = (_text(entry.get("type")) or "").lower().lstrip(".")
-    suffix = urlsplit(url).path.rpartition(".")[2].lower() if url else ""
+    suffix = re.split(r"[?#]", url or "")[0].rpartition(".")[2].lower()
     known = next((name for name in (declared, suffix) if name in TYPES), None)
     found = file_type_of(data) if data else None
     return known or found or _DEFAULT_TYPES[facts.kind]
@@ -445,8 +443,11 @@ def _revised_prompt(data: Mapping[str, Any]) -> str | None:
 
 def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     found = (entry.get(name) for name in names)
-    return next((value for value in found if isinstance(value, str) and value), None)
+    return next((_text(value) for value in found if isinstance(value, str) and value), None)
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    """Return a value as text without half characters, which have no UTF-8."""
+    if value is None:
+        return None
+    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -258,7 +258,7 @@ from langchain_tokenhub.jobs import media_file
 media_file._flush = lambda _: os.kill(os.getpid(), 9)
 file = MediaFile(url=sys.argv[1], type="glb")
 file = file._of_job(JobRef(kind="3d", model="m", id="1", host="127.0.0.1:1"), 0)
-file.save(sys.argv[2], name="chair")
+file.save(sys.argv[2])
 """
 
 

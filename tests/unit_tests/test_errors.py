@@ -195,6 +195,7 @@ def test_an_honest_query_stays():
 
 def test_control_characters_are_escaped():
     assert clean("a\x1b[31m\nb\u2028c\x9b") == "a\\x1b[31m\\nb\\u2028c\\x9b"
+    assert clean("半个\ud83d") == "半个\\ud83d"
 
 
 def test_server_text_is_cut_to_two_kilobytes():

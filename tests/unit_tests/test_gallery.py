@@ -79,7 +79,8 @@ def test_no_signature_reaches_the_page(tmp_path):
 
 @pytest.mark.parametrize("field", ["prompt", "resolution", "<b>"])
 def test_other_peoples_text_is_escaped(tmp_path, field):
-    save(tmp_path, parameters={field: "<script>alert(1)</script>"}, revised_prompt="<img onerror>")
+    revised = "<img onerror> \ud83d"
+    save(tmp_path, parameters={field: "<script>alert(1)</script>"}, revised_prompt=revised)
     text = page_of(tmp_path, title="<i>&")
     assert "<script>alert" not in text
     assert "<img onerror" not in text

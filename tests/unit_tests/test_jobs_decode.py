@@ -159,6 +159,14 @@ def test_a_revised_prompt_loses_thoughts_and_marks(raw, text):
     assert revised_text(raw) == text
 
 
-def test_a_job_survives_json():
-    job = seen({"status": "completed", "data": {"url": "https://x.test/a?sign=1"}})
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"status": "completed", "data": {"url": "https://x.test/a?sign=1"}},
+        {"status": "completed", "data": {"url": "https://[x/a", "revised_prompt": "半个\ud83d"}},
+        {"status": "failed\ud83d", "error": {"code": "c\ud83d", "message": "半个\ud83d"}},
+    ],
+)
+def test_a_job_survives_json_whatever_is_in_its_answer(data):
+    job = seen(data)
     assert Job.model_validate_json(job.model_dump_json()) == job
