@@ -267,8 +267,6 @@ def image_size(data: bytes) -> tuple[int, int] | None:
         match file_type_of(data[:HEAD]):
             case "png":
                 return struct.unpack(">II", data[16:24])
-            case "gif":
-                return struct.unpack("<HH", data[6:10])
             case "bmp":
                 width, height = struct.unpack("<ii", data[18:26])
                 return width, abs(height)
