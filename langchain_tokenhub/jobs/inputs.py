@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pydantic import BaseModel, ValidationError
@@ -44,7 +43,8 @@ Refresh = Callable[[JobRef], Awaitable[Job]]
 
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
-_FILE_URI = re.compile(r"file:/", re.IGNORECASE)
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*)", re.IGNORECASE)
+"""A file of this machine, and its path."""
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
 _MAX_READ = 64 * 1024**2
 """Bytes above which a file is refused unread."""
@@ -303,7 +303,7 @@ _ACCEPTED_FROM_MODEL = (
 
 def is_path(text: str) -> bool:
     """Return True if a text for plain code can only be a file's path."""
-    if _LINK.fullmatch(text) or _DATA_URL.match(text) or _FILE_URI.match(text):
+    if _LINK.fullmatch(text) or _DATA_URL.match(text) or text[:6].lower() == "file:/":
         return False
     if len(text) > 64:
         with suppress(InvalidRequestError):
@@ -313,11 +313,11 @@ def is_path(text: str) -> bool:
 
 def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
     """Return the path of the file that `text` names, if it exists and may be read."""
-    if _FILE_URI.match(text):
-        text = _path_of_uri(text)
-    if not text or len(text) > 4096 or "\x00" in text:
+    if len(text) > 4096:
         return None
     with suppress(OSError, ValueError, RuntimeError):
+        if uri := _FILE_URI.fullmatch(text):
+            text = url2pathname(uri[1])
         if folders is None:
             path = Path(text).expanduser()
             return path if path.is_file() else None
@@ -327,15 +327,6 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
                 if path.is_relative_to(allowed) and path.is_file():
                     return path
     return None
-
-
-def _path_of_uri(uri: str) -> str:
-    """Return the path of a `file:` URI of this machine, else an empty string."""
-    with suppress(ValueError):
-        parts = urlsplit(uri)
-        if parts.netloc.lower() in {"", "localhost"} and not parts.query and not parts.fragment:
-            return url2pathname(parts.path)
-    return ""
 
 
 def _read(path: Path) -> bytes:
@@ -348,15 +339,13 @@ def _read(path: Path) -> bytes:
 
 
 def _dumped_files(value: Mapping[str, Any]) -> list[MediaFile]:
-    """Return the files of a dumped result, job or file: a tool's artifact, a sidecar."""
+    """Return the files of a result, a job or a file as JSON, which a tool's artifact is."""
     with suppress(ValidationError):
         match value:
-            case {"job": Mapping() as job, "files": list() as files}:
-                return MediaResult.model_validate({"job": job, "files": files}).files
+            case {"job": Mapping(), "files": list()}:
+                return MediaResult.model_validate(value).files
             case {"id": _, "kind": _, "files": list()}:
                 return Job.model_validate(value).files
-            case {"files": list() as files}:
-                return [MediaFile.model_validate(file) for file in files]
             case {"type": _, "url": _, "preview_url": _}:
                 return [MediaFile.model_validate(value)]
     return []
