@@ -53,13 +53,19 @@ def files_in(folder):
 
 
 def test_a_full_disk_under_the_ledger_is_told_before_money_is_spent(hub, call, tmp_path, disk):
-    tool = TokenHubVideoTool(ledger=tmp_path)
     disk.full = True
     for verb in ("generate", "submit"):
         with pytest.raises(errors.InvalidRequestError, match="ledger cannot be used") as caught:
-            call(tool, verb, prompt="猫")
+            call(TokenHubVideoTool(ledger=tmp_path), verb, prompt="猫")
         assert caught.value.phase == "not sent"
     assert hub.requests == []
+
+
+def test_a_disk_that_was_full_leaves_no_call_that_may_have_been_charged(hub, call, tmp_path, disk):
+    tool = TokenHubVideoTool(ledger=tmp_path)
+    disk.full = True
+    with pytest.raises(errors.InvalidRequestError):
+        call(tool, "generate", prompt="猫")
     assert files_in(tmp_path) == []
     disk.full = False
     assert call(tool, "generate", prompt="猫").files
@@ -115,10 +121,10 @@ def test_a_full_disk_under_the_results_costs_none(hub, call, tmp_path, disk, mod
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("folder", [pytest.param(READ_ONLY, marks=needs_proc), "a\0b"])
-def test_a_folder_for_results_that_cannot_be_is_told_before_money_is_spent(hub, call, folder):
+@needs_proc
+def test_a_read_only_folder_for_results_is_told_before_money_is_spent(hub, call):
     with pytest.raises(errors.InvalidRequestError, match="save_to: no file can be written"):
-        call(TokenHubImageTool(save_to=folder), "generate", prompt="猫")
+        call(TokenHubImageTool(save_to=READ_ONLY), "generate", prompt="猫")
     assert hub.requests == []
 
 
@@ -320,3 +326,9 @@ def test_bytes_that_came_once_and_were_not_kept_are_told(hub, call, tmp_path, mo
         call(tool, "generate", **asked)
     assert "again=True" in caught.value.hint
     assert len(hub.requests) == 1
+
+
+def test_a_name_that_no_folder_can_have_is_told_before_money_is_spent(hub, call):
+    with pytest.raises(errors.InvalidRequestError, match="save_to: no file can be written"):
+        call(TokenHubImageTool(save_to="a\0b"), "generate", prompt="猫")
+    assert hub.requests == []
