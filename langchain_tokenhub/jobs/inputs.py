@@ -183,11 +183,10 @@ class Reader:
                 return await self._from_path(where, Path(value))
             case MediaFile():
                 return await self._from_files(where, [value], field)
-            case MediaResult():
+            case MediaResult() | Job(files=[_, *_]):
                 return await self._from_files(where, value.files, field)
             case JobRef():
-                known = value if isinstance(value, Job) and value.files else None
-                known = known or await self.history.find(value.id)
+                known = await self.history.find(value.id)
                 return await self._from_files(where, known.files if known else [], field)
             case _ if isinstance(artifact := getattr(value, "artifact", None), Mapping):
                 return await self._find(where, artifact, field)

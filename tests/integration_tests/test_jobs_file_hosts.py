@@ -58,11 +58,11 @@ class FileHost:
 
     def _head(self, start, etag):
         length = len(self.data) - start
-        told = f"bytes {start + self.behaviour.get('lie', 0)}-{len(self.data) - 1}/{len(self.data)}"
+        part = f"bytes {start + self.behaviour.get('lie', 0)}-{len(self.data) - 1}/{len(self.data)}"
         lines = ["HTTP/1.1 206 X" if start else "HTTP/1.1 200 X", "Connection: close"]
         lines += [f"ETag: {etag}"] if etag else []
         lines += [] if self.behaviour.get("no_length") else [f"Content-Length: {length}"]
-        lines += [f"Content-Range: {told}"] if start else []
+        lines += [f"Content-Range: {part}"] if start else []
         return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -165,8 +165,8 @@ def _whole(kind):
         case "glb":
             return GLB
         case "zip":
-            with zipfile.ZipFile(buffer, "w") as history:
-                history.writestr("a.obj", "v 0 0 0\n" * 1000)
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.writestr("a.obj", "v 0 0 0\n" * 1000)
         case _:
             names = {"png": "PNG", "jpg": "JPEG"}
             Image.effect_noise((200, 200), 50).save(buffer, format=names[kind])
@@ -301,12 +301,12 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
     saving = MediaFile._save_as
 
-    async def poor(file, runtime, folder, stem):
+    async def failing(file, runtime, folder, stem):
         if stem.endswith(".preview"):
             raise ZeroDivisionError
         return await saving(file, runtime, folder, stem)
 
-    monkeypatch.setattr(MediaFile, "_save_as", poor)
+    monkeypatch.setattr(MediaFile, "_save_as", failing)
     with pytest.warns(UserWarning, match="the preview was not saved: ZeroDivisionError"):
         result = chair(call, tmp_path)
     assert all(file.path and file.preview_path is None for file in result.files)
