@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -207,8 +208,6 @@ _URLS = ("url", "model_url", "image_url", "video_url")
 _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
 _PLACES = ("data", "output", "result", "result_files", "videos", "images")
-_EXPIRY = re.compile(r"[?&](?:q-sign-time=\d+(?:;|%3B)|expires=)(\d+)", re.IGNORECASE)
-"""When a signed link expires: the end of COS's `q-sign-time`, or `Expires`."""
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
 _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
@@ -396,8 +395,7 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
     data = None if url else _decode_base64(_first(entry, _BASE64) or "")
     if not url and not data:
         return None
-    signed = _EXPIRY.search(url or "")
-    expiry = _time(signed and signed[1]) or now + timedelta(seconds=facts.link_life)
+    expiry = _signature_expiry(url or "") or now + timedelta(seconds=facts.link_life)
     return MediaFile._from_bytes(
         data,
         url=url,
@@ -405,6 +403,16 @@ def _file(entry: Mapping[str, Any], facts: MediaKind, now: datetime) -> MediaFil
         preview_url=_first(entry, _PREVIEWS),
         expires_at=expiry if url else None,
     )
+
+
+def _signature_expiry(url: str) -> datetime | None:
+    """Return when a signed link expires: COS `q-sign-time`, S3 `X-Amz-*`, or `Expires`."""
+    query = {name.lower(): value for name, value in parse_qsl(url.partition("?")[2])}
+    if life := query.get("x-amz-expires"):
+        with suppress(ValueError, OverflowError):
+            signed_at = datetime.strptime(query.get("x-amz-date", ""), "%Y%m%dT%H%M%S%z")
+            return signed_at + timedelta(seconds=int(life))
+    return _time(query.get("q-sign-time", query.get("expires", "")).rpartition(";")[2])
 
 
 def _type(entry: Mapping[str, Any], url: str | None, data: bytes | None, facts: MediaKind) -> str:

@@ -112,6 +112,7 @@ def test_bytes_inside_an_answer_are_kept_and_known_by_their_first(data):
     [
         ("https://x.test/a?q-sign-time=1775206800%3B1775207000", 1775207000),
         ("https://x.test/a?Expires=1775207100", 1775207100),
+        ("https://x.test/a?X-Amz-Date=20260403T090000Z&X-Amz-Expires=60", 1775206860),
     ],
 )
 def test_a_links_end_is_read_from_its_signature(url, seconds):
