@@ -17,9 +17,8 @@ from langchain_tokenhub.catalogue import (
     media_model,
 )
 from langchain_tokenhub.params import FileField, MediaParams, description, params_class, validators
-from langchain_tokenhub.params.base import LogoParam
-from langchain_tokenhub.params.models import ViewImage, ViewImage31
-from langchain_tokenhub.params.validators import MB
+from langchain_tokenhub.params.base import MB
+from langchain_tokenhub.params.models import LogoParam, ViewImage, ViewImage31
 
 
 def parameters(language: Language, model: str) -> str:

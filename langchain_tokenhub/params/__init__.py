@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from langchain_tokenhub.params.base import (
+    FileField,
     Language,
     MediaParams,
     ParamObject,
@@ -10,9 +11,10 @@ from langchain_tokenhub.params.base import (
     encode_params,
     explain,
     file_fields,
+    short_repr,
+    strip_query,
 )
 from langchain_tokenhub.params.models import params_class, schema_class
-from langchain_tokenhub.params.validators import FileField, short_repr, strip_query
 
 __all__ = ["FileField", "Language", "MediaParams", "ParamObject", "description", "encode_params"]
 __all__ += ["explain", "file_fields", "params_class", "schema_class", "short_repr", "strip_query"]

@@ -1,38 +1,74 @@
 """The parameter class of each media model, and its schema with descriptions.
 
-A class without `model` has the common parameters of its kind, for models that are not listed.
+These classes are the table of parameters. Sources: the guide (2026-04-03); the docstrings of the
+official SDKs aiart, vclm and ai3d; the product pages named beside each class. A class without
+`model` has the common parameters of its kind, for models that are not listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import ConfigDict
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.catalogue import FxTemplate, Kind, fx_template
 from langchain_tokenhub.params.base import (
-    HideNull,
-    Language,
-    Logo,
-    LogoAdd,
-    MediaParams,
-    ParamObject,
-    ResumedJob,
-    localize,
-)
-from langchain_tokenhub.params.validators import (
     MB,
     Base64,
     Boolean,
     Choice,
     FileField,
     Integer,
+    JobId,
+    Language,
+    MediaParams,
+    ParamObject,
     PixelSize,
     String,
+    localize,
     param_error,
 )
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import core_schema
+
+# --- for several models ---------------------------------------------------------------------------
+
+
+class HideNull:
+    """Omits the alternative null from an optional object's JSON schema."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        shown: dict[str, Any] = handler(schema)["anyOf"][0]
+        return shown
+
+
+class LogoRect(ParamObject):
+    """Position of the mark in pixels; negative x and y count from the right and bottom (video)."""
+
+    x: Annotated[int | None, Integer()] = None
+    y: Annotated[int | None, Integer()] = None
+    width: Annotated[int | None, Integer(1)] = None
+    height: Annotated[int | None, Integer(1)] = None
+
+
+class LogoParam(ParamObject):
+    """A custom mark; `logo_url` wins over `logo_image`."""
+
+    logo_url: Annotated[str | None, String()] = None
+    logo_image: Annotated[str | None, Base64(10 * MB)] = None
+    logo_rect: Annotated[LogoRect | None, HideNull()] = None
+
+
+# Generated content must carry a mark in mainland China (GB 45438-2025): on by default.
+LogoAdd = Annotated[int | None, Choice((0, 1))]
+Logo = Annotated[LogoParam | None, HideNull()]
+ResumedJob = Annotated[str | None, JobId()]
 
 # --- images ---------------------------------------------------------------------------------------
 
@@ -214,7 +250,7 @@ def _check_count(template: FxTemplate, count: int) -> None:
     wanted = f"{least}" if least == most else f"{least} to {most}"
     what = f"images: {count} given, template {template.id} needs {wanted}"
     if template.images_known:
-        raise param_error("images", what, "change their number")
+        raise param_error(what, "change their number")
     warn_user(f"{what} as far as known")
 
 
@@ -237,8 +273,7 @@ class YtVideoHumanactor(MediaParams):
     def _check_rules(self) -> None:
         given = self.given("image_url", "image_base64")
         if not given:
-            what = "image_url, image_base64: none given, one is needed"
-            raise param_error("face", what, "pass one")
+            raise param_error("image_url, image_base64: none given, one is needed", "pass one")
         if len(given) > 1:
             warn_user("image_base64 has no effect together with image_url; leave one out")
 
@@ -321,7 +356,7 @@ class Hy3D(MediaParams):
         if len(given) != 1:
             what = f"{', '.join(_SOURCES)}: {len(given)} given, exactly one is needed"
             advice = f"keep one of {', '.join(given)}" if given else "pass one"
-            raise param_error("exactly_one", what, advice)
+            raise param_error(what, advice)
 
 
 class Hy3DPro(Hy3D, Generic[_V]):
@@ -343,14 +378,14 @@ class Hy3DPro(Hy3D, Generic[_V]):
 def _check_views(params: MediaParams, views: Sequence[_View]) -> None:
     if params.given("prompt") or not params.given("image_url", "image_base64"):
         what = "multi_view_images needs a front image and no prompt"
-        raise param_error("views", what, "pass image_url and leave prompt out")
+        raise param_error(what, "pass image_url and leave prompt out")
     types = [view.view_type for view in views]
     if not types or len(set(types)) < len(types):
         what = f"multi_view_images: {', '.join(types) or 'empty'}, each view_type once"
-        raise param_error("views", what, "change the list")
+        raise param_error(what, "change the list")
     if any(view.view_image_url is None and view.view_image_base64 is None for view in views):
         what = "multi_view_images: a view without an image"
-        raise param_error("views", what, "pass view_image_url or view_image_base64")
+        raise param_error(what, "pass view_image_url or view_image_base64")
 
 
 class Hy3D30(Hy3DPro[ViewImage]):
@@ -368,7 +403,7 @@ class Hy3D30(Hy3DPro[ViewImage]):
         super()._check_rules()
         if self.polygon_type and self.generate_type != "LowPoly":
             what = "polygon_type is only accepted with generate_type=LowPoly"
-            raise param_error("polygon", what, "set generate_type, or leave polygon_type out")
+            raise param_error(what, "set generate_type, or leave polygon_type out")
         if self.face_count and self.generate_type == "LowPoly":
             warn_user("face_count has no effect with LowPoly; leave it out")
 
@@ -377,11 +412,9 @@ class Hy3D30(Hy3DPro[ViewImage]):
         if self.generate_type != "Sketch":
             super()._check_sources()
         elif not self.given(*_SOURCES):
-            what = f"{', '.join(_SOURCES)}: none given"
-            raise param_error("sketch", what, "pass an image, a text or both")
+            raise param_error(f"{', '.join(_SOURCES)}: none given", "pass an image, a text or both")
         elif len(self.given("image_url", "image_base64")) > 1:
-            what = "image_url, image_base64: 2 given, one is needed"
-            raise param_error("sketch", what, "leave one out")
+            raise param_error("image_url, image_base64: 2 given, one is needed", "leave one out")
 
 
 class Hy3D31(Hy3DPro[ViewImage31]):
@@ -409,7 +442,7 @@ class Hy3DExpress(Hy3D):
         super()._check_rules()
         if self.enable_geometry and self.result_format == "OBJ":
             what = "result_format OBJ is refused with enable_geometry"
-            raise param_error("geometry", what, "choose another format or leave it out for GLB")
+            raise param_error(what, "choose another format or leave it out for GLB")
 
 
 class ThreeDParams(MediaParams):

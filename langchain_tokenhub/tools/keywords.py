@@ -14,8 +14,7 @@ from langchain_tokenhub.catalogue import Kind
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
 from langchain_tokenhub.jobs.progress import Progress
 from langchain_tokenhub.params import Language
-from langchain_tokenhub.params.base import LogoParam
-from langchain_tokenhub.params.models import FxExtraParam, ViewImage, ViewImage31
+from langchain_tokenhub.params.models import FxExtraParam, LogoParam, ViewImage, ViewImage31
 from langchain_tokenhub.settings import ConnectionOptions
 from langchain_tokenhub.tools.budget import Budget
 

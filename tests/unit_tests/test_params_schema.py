@@ -16,8 +16,7 @@ from langchain_tokenhub.params import (
     params_class,
     schema_class,
 )
-from langchain_tokenhub.params.base import LogoParam
-from langchain_tokenhub.params.models import ViewImage
+from langchain_tokenhub.params.models import LogoParam, ViewImage
 
 VIEWS = ["left", "right", "back", "top", "bottom", "left_front", "right_front"]
 # the service's parameters, prompt first; ours, job_id, last
