@@ -16,7 +16,7 @@ from langchain_tokenhub.catalogue import (
     fx_templates,
     media_model,
 )
-from langchain_tokenhub.params import FileField, MediaParams, description, params_class, validators
+from langchain_tokenhub.params import FileField, MediaParams, base, description, params_class
 from langchain_tokenhub.params.base import MB
 from langchain_tokenhub.params.models import LogoParam, ViewImage, ViewImage31
 
@@ -39,7 +39,7 @@ def _parameter(language: Language, cls: type[MediaParams], name: str) -> tuple[s
 
 
 def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
-    found = [item for item in field.metadata if isinstance(item, validators.Validator)]
+    found = [item for item in field.metadata if isinstance(item, base.Validator)]
     if found:
         yield from _check(language, found[0])
         return
@@ -58,9 +58,7 @@ def _limits(language: Language, field: FieldInfo) -> Iterator[str]:
 
 def _views(language: Language, annotation: str) -> Iterator[str]:
     view = ViewImage31 if ViewImage31.__name__ in annotation else ViewImage
-    words = next(
-        i for i in view.model_fields["view_type"].metadata if isinstance(i, validators.Choice)
-    )
+    words = next(i for i in view.model_fields["view_type"].metadata if isinstance(i, base.Choice))
     yield pick(
         language,
         f"list of objects: `view_type` ({code(language, words.values)}), `view_image_url` or "
@@ -70,29 +68,29 @@ def _views(language: Language, annotation: str) -> Iterator[str]:
     )
 
 
-def _check(language: Language, check: validators.Validator) -> Iterator[str]:
+def _check(language: Language, check: base.Validator) -> Iterator[str]:
     match check:
-        case validators.String(most=most):
+        case base.String(most=most):
             yield pick(language, "text", "文本")
             if most:
                 yield pick(language, f"1 to {most} characters", f"1–{most} 个字符")
-        case validators.Integer(least=least, most=None):
+        case base.Integer(least=least, most=None):
             yield pick(language, f"integer from {least}", f"不小于 {least} 的整数")
-        case validators.Integer(least=least, most=most):
+        case base.Integer(least=least, most=most):
             yield pick(language, f"integer {least} to {most}", f"{least}–{most} 的整数")
-        case validators.Choice(values=values):
+        case base.Choice(values=values):
             yield code(language, values)
-        case validators.Boolean():
+        case base.Boolean():
             yield "`true`, `false`"
-        case validators.PixelSize():
+        case base.PixelSize():
             yield from _size(language, check)
-        case validators.Base64(most_bytes=most):
+        case base.Base64(most_bytes=most):
             yield pick(
                 language,
                 f"base64 text of at most {most // MB} MB",
                 f"base64 文本，不超过 {most // MB} MB",
             )
-        case validators.JobId():
+        case base.JobId():
             yield pick(language, "job ID", "任务 ID")
         case FileField():
             yield from _file(language, check)
@@ -100,7 +98,7 @@ def _check(language: Language, check: validators.Validator) -> Iterator[str]:
             raise TypeError(f"{type(check).__name__}: describe it in docs/media_tables.py")
 
 
-def _size(language: Language, size: validators.PixelSize) -> Iterator[str]:
+def _size(language: Language, size: base.PixelSize) -> Iterator[str]:
     yield pick(language, "`width:height` in pixels", "`宽:高`，单位像素")
     if size.most:
         yield pick(language, f"each {size.least} to {size.most}", f"各 {size.least}–{size.most}")

@@ -36,10 +36,10 @@ from langchain_tokenhub.catalogue import estimate_price, media_models
 from langchain_tokenhub.errors import InvalidRequestError, JobTimeoutError, TokenHubError
 from langchain_tokenhub.jobs.media_file import MediaFile
 from langchain_tokenhub.jobs.models import Job, MediaResult
+from langchain_tokenhub.tools.client import JobSettings
 from langchain_tokenhub.tools.job_tool import TokenHubJobTool, job_text
 from langchain_tokenhub.tools.llm_text import error_text
 from langchain_tokenhub.tools.media_tools import MediaTool
-from langchain_tokenhub.tools.settings import JobSettings
 from langchain_tokenhub.tools.toolkit import TokenHubToolkit
 
 WAIT = 45.0

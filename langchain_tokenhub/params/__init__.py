@@ -11,10 +11,12 @@ from langchain_tokenhub.params.base import (
     encode_params,
     explain,
     file_fields,
+    has_files,
     short_repr,
     strip_query,
 )
 from langchain_tokenhub.params.models import params_class, schema_class
 
 __all__ = ["FileField", "Language", "MediaParams", "ParamObject", "description", "encode_params"]
-__all__ += ["explain", "file_fields", "params_class", "schema_class", "short_repr", "strip_query"]
+__all__ += ["explain", "file_fields", "has_files", "params_class", "schema_class", "short_repr"]
+__all__ += ["strip_query"]

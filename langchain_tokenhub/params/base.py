@@ -107,7 +107,8 @@ class String(Validator):
         if self.most is not None and len(text) > self.most:
             raise param_error(f"{len(text)} characters, at most {self.most}", "shorten it")
         if self.warn_above is not None and len(text) > self.warn_above:
-            warn_user(f"{len(text)} characters; the service may refuse more than {self.warn_above}")
+            limit = f"the service may refuse more than {self.warn_above}"
+            warn_user(f"{len(text)} characters; {limit}")
         return text
 
     def _json_schema(self) -> dict[str, Any]:
@@ -417,6 +418,16 @@ def file_fields(cls: type[BaseModel]) -> dict[str, FileField]:
         for item in field.metadata
         if isinstance(item, FileField)
     }
+
+
+def has_files(params: BaseModel) -> bool:
+    """Return True if a file is given, also inside the objects of a list."""
+    fields = file_fields(type(params))
+    names = {*fields, *(field.base64_field for field in fields.values())}
+    given = {name: value for name, value in params if value is not None}
+    lists = [value for value in given.values() if isinstance(value, list)]
+    parts = [part for found in lists for part in found if isinstance(part, ParamObject)]
+    return bool(names & given.keys()) or any(map(has_files, parts))
 
 
 @functools.cache

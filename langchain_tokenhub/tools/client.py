@@ -1,8 +1,9 @@
-"""A media model as plain methods: submit, watch, collect."""
+"""A media model as plain methods: submit, watch, collect; and the settings that the tools share."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -11,31 +12,152 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables.config import ensure_config
-from pydantic import BeforeValidator, Field, ValidationError
+from langchain_core.stores import BaseStore
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SkipValidation,
+    ValidationError,
+)
 
 from langchain_tokenhub._warnings import suppress_warnings
 from langchain_tokenhub.catalogue import Kind, MediaKind, estimate_price, media_kind, media_model
-from langchain_tokenhub.errors import InvalidRequestError, JobRef
+from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, JobRef
 from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
-from langchain_tokenhub.jobs.history import JobHistory
+from langchain_tokenhub.jobs.history import JobHistory, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend
-from langchain_tokenhub.jobs.ledger_keys import key_of
+from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, backend_for
+from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
-from langchain_tokenhub.jobs.progress import JobSpan, Reporter
+from langchain_tokenhub.jobs.progress import JobSpan, Progress, Reporter
 from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
 from langchain_tokenhub.jobs.schedule import shared_limiter
 from langchain_tokenhub.jobs.service import Service, attach_job, poll_until_ended
-from langchain_tokenhub.params import MediaParams, explain, params_class
-from langchain_tokenhub.tools.settings import Folder, MediaSettings
+from langchain_tokenhub.params import MediaParams, encode_params, explain, has_files, params_class
+from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.transport import AsyncRuntime, Transport, iterate_sync, run_sync
 
 call_id: ContextVar[str | None] = ContextVar("tokenhub_tool_call_id", default=None)
 """Id of the tool call that runs; an injected argument would forbid plain calls."""
 
-
 Extra = Mapping[str, Any] | None
 ModelId = Annotated[str, BeforeValidator(lambda model: str(model).strip().lower())]
+
+
+def make_absolute(location: Any) -> Any:
+    """Return a path that does not depend on the process's current folder."""
+    if not isinstance(location, str | os.PathLike):
+        return location
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - links stay links
+
+
+def normalize_ledger(location: Any) -> Any:
+    """Return a folder as an absolute path, and a database's URL as its backend.
+
+    Raises:
+        ValueError: It is neither of these, nor a store.
+        InvalidRequestError: The database cannot be used.
+    """
+    match location:
+        case str() if "://" in location:
+            return backend_for(location)
+        case str() | os.PathLike():
+            return make_absolute(location)
+        case None | BaseStore() | LedgerBackend():
+            return location
+        case _:
+            raise ValueError("ledger is neither a folder, nor a database's URL, nor a BaseStore")
+
+
+Folder = Annotated[Path, AfterValidator(make_absolute)]
+LedgerLocation = Annotated[
+    SkipValidation[str | Path | BaseStore[str, Any] | LedgerBackend | None],
+    AfterValidator(normalize_ledger),
+    Field(default=None, exclude=True),
+]
+
+
+class JobOptions(ConnectionOptions, total=False):
+    """Constructor keywords of `JobSettings`."""
+
+    wait_timeout: float | None
+    save_to: str | Path | None
+    ledger: str | Path | BaseStore[str, Any] | LedgerBackend | None
+
+
+class JobSettings(ConnectionSettings):
+    """How to wait for jobs, and where to store their files and records."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+
+    wait_timeout: PositiveFloat | None = None
+    """Seconds to wait for a job, above 0; None is the model's default."""
+    save_to: Folder | None = None
+    """Folder where files are saved before their links expire, each with a JSON sidecar."""
+    ledger: LedgerLocation = None
+    """Where calls are recorded to make them repeatable: the same call resumes its job.
+
+    A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
+    `postgresql+psycopg://user:password@host/name`; or a `BaseStore`. Folder and database claim a
+    call atomically. A `BaseStore` cannot: two workers that start the same call at the same time
+    may both submit and pay. A pickle omits the password; set it in `PGPASSWORD` or `~/.pgpass`.
+    """
+
+    def _key_or_empty(self) -> str:
+        """Return the API key of the next request; an empty text if there is none."""
+        try:
+            return self._key()
+        except AuthenticationError:
+            return ""
+
+    def _account_hash(self) -> str:
+        return account_hash(key) if (key := self._key_or_empty()) else ""
+
+    def _owner(self) -> tuple[object, ...]:
+        """Return what identifies the account in this process."""
+        return hash(self._key_or_empty()), self._origins()
+
+    def _ledger(self, transport: Transport, backend: LedgerBackend | None = None) -> Ledger | None:
+        if self.ledger is None:
+            return None
+        backend = backend or backend_for(self.ledger)
+        return Ledger(backend, transport.runtime, self._account_hash())
+
+    def _folders(self) -> tuple[Path, ...]:
+        """Return the folders whose files and sidecars belong to this object."""
+        return (self.save_to,) if self.save_to else ()
+
+    def _history(self, transport: Transport) -> JobHistory:
+        return JobHistory(
+            runtime=transport.runtime,
+            recent=shared_recent_jobs(*self._owner()),
+            ledger=self._ledger(transport),
+            folders=self._folders(),
+        )
+
+
+class MediaOptions(JobOptions, total=False):
+    """Constructor keywords of `MediaSettings`."""
+
+    progress: Progress
+    max_in_flight: int | None
+    allow_local_files: Sequence[str | Path]
+
+
+class MediaSettings(JobSettings):
+    """How the image, video and 3D tools submit jobs."""
+
+    progress: SkipValidation[Progress] = Field(default=None, exclude=True)
+    """True for a progress bar, or a function that takes a `Job`."""
+    max_in_flight: PositiveInt | None = None
+    """Jobs at once per account and model in this process; None is the catalogue's default."""
+    allow_local_files: Sequence[Folder] = ()
+    """Folders from which a language model may send files."""
 
 
 class MediaClient(MediaSettings):
@@ -274,14 +396,15 @@ class MediaClient(MediaSettings):
         if text is None:
             return params
         fields = params_class(self.model, self.kind).model_fields
-        if "prompt" in fields and "prompt" not in params:
-            return {"prompt": text, **params}
-        is_twice = "prompt" in fields
-        raise InvalidRequestError(
-            "prompt: given twice" if is_twice else f"{self.model} has no prompt",
-            hint="give it once" if is_twice else f"its fields: {', '.join(fields)}",
-            phase="not sent",
-        )
+        if "prompt" not in fields:
+            raise InvalidRequestError(
+                f"{self.model} has no prompt",
+                hint=f"its fields: {', '.join(fields)}",
+                phase="not sent",
+            )
+        if "prompt" in params:
+            raise InvalidRequestError("prompt: given twice", hint="give it once", phase="not sent")
+        return {"prompt": text, **params}
 
     def _check_params(self, params: Mapping[str, Any]) -> MediaParams:
         """Return the parameters as the model's class, or raise `InvalidRequestError`."""
@@ -324,12 +447,12 @@ class MediaClient(MediaSettings):
     ) -> JobRequest:
         if price := estimate_price(self.model, dict(checked)):
             runner.reporter.span.price = price.low, price.high
-        reader = Reader(
-            history=runner.history,
-            refresh=functools.partial(self._query_links, runner.service.transport),
-            folders=self._readable() if by_model else None,
-        )
-        sent, call = await reader.read(checked)
+        sent = call = encode_params(checked)
+        problem = None
+        if has_files(checked):
+            reader = self._reader(runner, by_model=by_model)
+            sent, call = await reader.read(checked)
+            problem = next(iter(reader.problems), None)
         body = {**sent, **(extra or {})}
         label = body.get("prompt") or body.get("template") or self._facts().tool_name
         return JobRequest(
@@ -337,7 +460,15 @@ class MediaClient(MediaSettings):
             label=str(label),
             key=self._ledger_key({**call, **(extra or {})}, row),
             again=again,
-            problem=next(iter(reader.problems), None),
+            problem=problem,
+        )
+
+    def _reader(self, runner: JobRunner, *, by_model: bool) -> Reader:
+        """Return the reader of file inputs; a language model may name files in folders alone."""
+        return Reader(
+            history=runner.history,
+            refresh=functools.partial(self._query_links, runner.service.transport),
+            folders=(*self.allow_local_files, *self._folders()) if by_model else None,
         )
 
     def _ledger_key(self, call: Mapping[str, Any], row: str | None) -> str:
@@ -413,6 +544,3 @@ class MediaClient(MediaSettings):
 
     def _folders(self) -> tuple[Path, ...]:
         return (*super()._folders(), *self.shared_folders)
-
-    def _readable(self) -> tuple[Path, ...]:
-        return (*self.allow_local_files, *self._folders())

@@ -10,9 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.tools.keywords import JobToolOptions
-from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin
-from langchain_tokenhub.tools.settings import JobSettings
+from langchain_tokenhub.tools.client import JobOptions, JobSettings
+from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool, ToolErrorMixin, ToolOptions
 from langchain_tokenhub.transport import Transport, run_sync
 
 MAX_LISTED = 20
@@ -35,6 +34,10 @@ class JobQuestion(BaseModel):
         default=None,
         description="Model of a job submitted elsewhere. 在别处提交的任务所用的模型。",
     )
+
+
+class JobToolOptions(JobOptions, ToolOptions, total=False):
+    """Constructor keywords of `TokenHubJobTool`."""
 
 
 class TokenHubJobTool(JobSettings, ToolErrorMixin):

@@ -7,8 +7,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
 
+from langchain_core.callbacks import Callbacks
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import ArgsSchema, BaseTool
@@ -33,18 +35,9 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs.media_file import MediaFile
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import Language, schema_class
+from langchain_tokenhub.params.models import FxExtraParam, LogoParam, ViewImage, ViewImage31
 from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
-from langchain_tokenhub.tools.client import MediaClient, ModelId, call_id
-from langchain_tokenhub.tools.keywords import (
-    ImageGenerate,
-    ImageKeywords,
-    ImageToolOptions,
-    MediaToolOptions,
-    ThreeDGenerate,
-    ThreeDKeywords,
-    VideoGenerate,
-    VideoKeywords,
-)
+from langchain_tokenhub.tools.client import MediaClient, MediaOptions, ModelId, call_id
 from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
 from langchain_tokenhub.transport import Runtime, Transport, run_sync
 
@@ -109,6 +102,32 @@ class ToolErrorMixin(BaseTool):
                 "charged": charged(error),
             },
         )
+
+
+class ToolOptions(TypedDict, total=False):
+    """Constructor keywords of LangChain's `BaseTool`."""
+
+    name: str
+    description: str
+    args_schema: ArgsSchema | None
+    return_direct: bool
+    verbose: bool
+    callbacks: Callbacks
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    handle_tool_error: bool | str | Callable[..., Any] | None
+    handle_validation_error: bool | str | Callable[..., Any] | None
+    response_format: Literal["content", "content_and_artifact"]
+    extras: dict[str, Any] | None
+
+
+class MediaToolOptions(MediaOptions, ToolOptions, total=False):
+    """Constructor keywords of the image, video and 3D tools."""
+
+    model: str
+    language: Language
+    shared_folders: Sequence[str | Path]
+    shared_budget: Budget | None
 
 
 class MediaTool(MediaClient, ToolErrorMixin):
@@ -189,6 +208,48 @@ class MediaTool(MediaClient, ToolErrorMixin):
         super().__setstate__(state)
         if self._has_own_schema:
             self.args_schema = self._own_schema()
+
+
+FileInput: TypeAlias = Any
+"""A link, data URL, path, job ID, bytes, PIL image, or the result of another tool."""
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What `submit` takes beside the parameters of a model."""
+
+    extra: Mapping[str, Any] | None
+    again: bool
+
+
+class GenerateOptions(TypedDict, total=False):
+    """What `generate` takes beside the keywords of `submit`."""
+
+    wait_timeout: float | None
+
+
+class ImageToolOptions(MediaToolOptions, total=False):
+    """Constructor keywords of the image tool."""
+
+    show_result: bool
+
+
+class ImageKeywords(SubmitOptions, total=False):
+    """Keywords of the image tool's `submit`: the parameters of its models, and the options."""
+
+    prompt: str | None
+    negative_prompt: str | None
+    images: FileInput | Sequence[FileInput] | None
+    resolution: str | None
+    seed: int | None
+    revise: int | None
+    logo_add: int | None
+    logo_param: LogoParam | Mapping[str, Any] | None
+    rsp_img_type: str | None
+    job_id: str | int | None
+
+
+class ImageGenerate(ImageKeywords, GenerateOptions):
+    """Keywords of the image tool's `generate`."""
 
 
 class TokenHubImageTool(MediaTool):
@@ -275,6 +336,30 @@ def _scale(data: bytes) -> bytes:
     return out.getvalue()
 
 
+class VideoKeywords(SubmitOptions, total=False):
+    """Keywords of the video tool's `submit`."""
+
+    prompt: str | None
+    image: FileInput | None
+    images: FileInput | Sequence[FileInput] | None
+    image_url: FileInput | None
+    image_base64: str | None
+    audio_url: FileInput | None
+    template: str | None
+    resolution: str | None
+    fps: int | None
+    frame_rate: int | None
+    bgm: bool | None
+    logo_add: int | None
+    logo_param: LogoParam | Mapping[str, Any] | None
+    extra_param: FxExtraParam | Mapping[str, Any] | None
+    job_id: str | int | None
+
+
+class VideoGenerate(VideoKeywords, GenerateOptions):
+    """Keywords of the video tool's `generate`."""
+
+
 class TokenHubVideoTool(MediaTool):
     """Videos: `hy-video-1.5`, `yt-video-2.0`, `yt-video-fx` or `yt-video-humanactor`.
 
@@ -305,6 +390,26 @@ class TokenHubVideoTool(MediaTool):
         async def asubmit(
             self, text: str | None = None, /, **params: Unpack[VideoKeywords]
         ) -> Job: ...
+
+
+class ThreeDKeywords(SubmitOptions, total=False):
+    """Keywords of the 3D tool's `submit`."""
+
+    prompt: str | None
+    image_url: FileInput | None
+    image_base64: str | None
+    multi_view_images: Sequence[ViewImage | ViewImage31 | Mapping[str, Any]] | None
+    enable_pbr: bool | None
+    enable_geometry: bool | None
+    face_count: int | None
+    generate_type: str | None
+    polygon_type: str | None
+    result_format: str | None
+    job_id: str | int | None
+
+
+class ThreeDGenerate(ThreeDKeywords, GenerateOptions):
+    """Keywords of the 3D tool's `generate`."""
 
 
 class Tokenhub3DTool(MediaTool):

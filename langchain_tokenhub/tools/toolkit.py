@@ -12,9 +12,13 @@ from pydantic import AfterValidator, Field
 from langchain_tokenhub.catalogue import Kind, estimate_price, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.budget import Budget
-from langchain_tokenhub.tools.keywords import ToolkitOptions
+from langchain_tokenhub.tools.client import (
+    MediaOptions,
+    MediaSettings,
+    make_absolute,
+    normalize_ledger,
+)
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
-from langchain_tokenhub.tools.settings import MediaSettings, make_absolute, normalize_ledger
 
 
 def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
@@ -31,6 +35,15 @@ def _folder(name: str, value: Any) -> Any:
             return [make_absolute(folder) for folder in value]
         case _:
             return value
+
+
+class ToolkitOptions(MediaOptions, total=False):
+    """Constructor keywords of `TokenHubToolkit`."""
+
+    models: Mapping[str, Kind] | Sequence[str]
+    language: Language
+    options: Mapping[Kind, Mapping[str, Any]]
+    budget_cny: float | None
 
 
 class TokenHubToolkit(MediaSettings, BaseToolkit):

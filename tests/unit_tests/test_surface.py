@@ -38,16 +38,16 @@ from langchain_tokenhub.tools import (
     TokenHubToolkit,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.tools.keywords import (
+from langchain_tokenhub.tools.job_tool import JobToolOptions
+from langchain_tokenhub.tools.media_tools import (
     ImageKeywords,
     ImageToolOptions,
-    JobToolOptions,
     MediaToolOptions,
     SubmitOptions,
     ThreeDKeywords,
-    ToolkitOptions,
     VideoKeywords,
 )
+from langchain_tokenhub.tools.toolkit import ToolkitOptions
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "en" / "api.md"
 KEYWORDS = {
