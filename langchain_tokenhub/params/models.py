@@ -8,7 +8,8 @@ official SDKs aiart, vclm and ai3d; the product pages named beside each class. A
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict
 
@@ -151,14 +152,7 @@ _HY_IMAGE = FileField(
     side_max=5000,
     ratio_max=4.0,
 )
-_YT_IMAGE = FileField(
-    shape="url_or_base64_object",
-    formats=_FRAME_FORMATS,
-    max_bytes_url=8 * MB,
-    side_min=50,
-    side_max=5000,
-    ratio_max=4.0,
-)
+_YT_IMAGE = replace(_HY_IMAGE, max_bytes_url=8 * MB, max_bytes_base64=None)
 _FX_IMAGES = FileField(
     shape="object_list",
     formats=_FRAME_FORMATS,
@@ -336,7 +330,6 @@ class ViewImage31(_View):
     ]
 
 
-_V = TypeVar("_V", bound=_View)
 _ImageBase64 = Annotated[str | None, Base64(8 * MB)]
 _ResultFormat = Annotated[str | None, Choice(("STL", "USDZ", "FBX"))]
 
@@ -359,10 +352,10 @@ class Hy3D(MediaParams):
             raise param_error(what, advice)
 
 
-class Hy3DPro(Hy3D, Generic[_V]):
+class Hy3DPro(Hy3D):
     """The further fields of 3.0 and 3.1."""
 
-    multi_view_images: Annotated[list[_V] | None, HideNull()] = None
+    multi_view_images: Annotated[list[Any] | None, HideNull()] = None
     enable_pbr: Annotated[bool | None, Boolean()] = None
     face_count: Annotated[int | None, Integer(3000, 1_500_000)] = None
     generate_type: Annotated[str | None, Choice(("Normal", "Geometry"))] = None
@@ -388,11 +381,12 @@ def _check_views(params: MediaParams, views: Sequence[_View]) -> None:
         raise param_error(what, "pass view_image_url or view_image_base64")
 
 
-class Hy3D30(Hy3DPro[ViewImage]):
+class Hy3D30(Hy3DPro):
     """hy-3d-3.0 (ai3d SubmitHunyuanTo3DProJob, 1823/137181)."""
 
     model: ClassVar[str] = "hy-3d-3.0"
 
+    multi_view_images: Annotated[list[ViewImage] | None, HideNull()] = None
     # the page prints lower case, which the service refuses: PascalCase is sent for any spelling
     generate_type: Annotated[str | None, Choice(("Normal", "LowPoly", "Geometry", "Sketch"))] = None
     polygon_type: Annotated[str | None, Choice(("triangle", "quadrilateral"))] = None
@@ -417,11 +411,12 @@ class Hy3D30(Hy3DPro[ViewImage]):
             raise param_error("image_url, image_base64: 2 given, one is needed", "leave one out")
 
 
-class Hy3D31(Hy3DPro[ViewImage31]):
+class Hy3D31(Hy3DPro):
     """hy-3d-3.1: better shape and texture, seven further views (ai3d, 1823/137181, 1804/126189)."""
 
     model: ClassVar[str] = "hy-3d-3.1"
 
+    multi_view_images: Annotated[list[ViewImage31] | None, HideNull()] = None
     result_format: _ResultFormat = None
     job_id: ResumedJob = None
 
