@@ -29,7 +29,7 @@ from mcp_types import (
     TextContent,
     ToolAnnotations,
 )
-from pydantic import PrivateAttr
+from pydantic import Field, SkipValidation
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import estimate_price, media_models
@@ -131,45 +131,41 @@ class _OneToken(TokenVerifier):
 class _SubmitTool(Tool):
     """Submits a job of one model."""
 
-    _tool: MediaTool = PrivateAttr()
-    _approve_above: float | None = PrivateAttr(default=None)
+    media_tool: SkipValidation[MediaTool] = Field(exclude=True, repr=False)
+    approve_above: float | None = Field(exclude=True)
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         # unlike `asubmit`, this reads files of the allowed folders only
-        check, submit = self._tool._check_params, self._tool._submit  # noqa: SLF001 - same package
+        check, submit = self.media_tool._check_params, self.media_tool._submit  # noqa: SLF001 - same package
         try:
             check(arguments)
             question = self._question(arguments)
             if question and (unapproved := await _ask_approval(question, arguments)):
                 return unapproved
-            transport = self._tool._async()  # noqa: SLF001 - same package
-            job = await submit(transport, arguments, None, again=False, by_model=True)
-            return _result(job)
+            transport = self.media_tool._async()  # noqa: SLF001 - same package
+            return _result(await submit(transport, arguments, None, again=False, by_model=True))
         except TokenHubError as error:
             return _failure(error)
 
     def _question(self, arguments: Mapping[str, Any]) -> str | None:
         """Return the question for the user, or None if the call needs no approval."""
-        if self._approve_above is None:
+        price = estimate_price(self.media_tool.model, arguments)
+        if self.approve_above is None or (price and price.high <= self.approve_above):
             return None
-        price = estimate_price(self._tool.model, arguments)
-        if price and price.high <= self._approve_above:
-            return None
-        return f"{self._tool.model}: {price or 'price not known'}. Submit it?"
+        return f"{self.media_tool.model}: {price or 'price not known'}. Submit it?"
 
 
 def _submit_tool(tool: MediaTool, approve_above: float | None) -> _SubmitTool:
     schema: dict[str, Any] = tool.get_input_jsonschema()
     schema.get("properties", {}).pop("job_id", None)
-    submit_tool = _SubmitTool(
+    return _SubmitTool(
         name=tool.name,
         description=f"{tool.description} Returns at once: call tokenhub_wait with the job ID.",
         parameters=schema,
         annotations=_PAID,
+        media_tool=tool,
+        approve_above=approve_above,
     )
-    submit_tool._tool = tool  # noqa: SLF001 - of this module
-    submit_tool._approve_above = approve_above  # noqa: SLF001 - of this module
-    return submit_tool
 
 
 async def _ask_approval(question: str, arguments: Mapping[str, Any]) -> ToolResult | None:

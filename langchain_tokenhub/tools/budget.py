@@ -39,16 +39,9 @@ class Budget:
         params: Mapping[str, Any],
         tool_call_id: str | None,
     ) -> None:
-        """Refuse a call whose estimated price exceeds what is left.
+        """Raise `BudgetExceededError` for a call whose estimated price exceeds what is left.
 
-        Args:
-            messages: The thread so far; it ends with the calls of this turn.
-            model: Model id of the call.
-            params: Its parameters.
-            tool_call_id: Its id; calls after it in the same turn do not count.
-
-        Raises:
-            BudgetExceededError: The price exceeds what is left; the message has the amounts.
+        The last of `messages` has the calls of this turn; those after `tool_call_id` do not count.
         """
         spent = self._spent([*messages], tool_call_id)
         price, left = _price(model, params), self.cny - spent

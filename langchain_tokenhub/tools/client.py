@@ -75,11 +75,7 @@ def normalize_ledger(location: Any) -> Any:
 
 
 Folder = Annotated[Path, AfterValidator(make_absolute)]
-LedgerLocation = Annotated[
-    SkipValidation[str | Path | BaseStore[str, Any] | LedgerBackend | None],
-    AfterValidator(normalize_ledger),
-    Field(default=None, exclude=True),
-]
+AnyLedger = str | Path | BaseStore[str, Any] | LedgerBackend | None
 
 
 class JobOptions(ConnectionOptions, total=False):
@@ -87,7 +83,7 @@ class JobOptions(ConnectionOptions, total=False):
 
     wait_timeout: float | None
     save_to: str | Path | None
-    ledger: str | Path | BaseStore[str, Any] | LedgerBackend | None
+    ledger: AnyLedger
 
 
 class JobSettings(ConnectionSettings):
@@ -99,7 +95,9 @@ class JobSettings(ConnectionSettings):
     """Seconds to wait for a job, above 0; None is the model's default."""
     save_to: Folder | None = None
     """Folder where files are saved before their links expire, each with a JSON sidecar."""
-    ledger: LedgerLocation = None
+    ledger: Annotated[SkipValidation[AnyLedger], AfterValidator(normalize_ledger)] = Field(
+        default=None, exclude=True
+    )
     """Where calls are recorded to make them repeatable: the same call resumes its job.
 
     A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
@@ -122,23 +120,16 @@ class JobSettings(ConnectionSettings):
         """Return what identifies the account in this process."""
         return hash(self._key_or_empty()), self._origins()
 
-    def _ledger(self, transport: Transport, backend: LedgerBackend | None = None) -> Ledger | None:
-        if self.ledger is None:
-            return None
-        backend = backend or backend_for(self.ledger)
-        return Ledger(backend, transport.runtime, self._account_hash())
-
     def _folders(self) -> tuple[Path, ...]:
         """Return the folders whose files and sidecars belong to this object."""
         return (self.save_to,) if self.save_to else ()
 
     def _history(self, transport: Transport) -> JobHistory:
-        return JobHistory(
-            runtime=transport.runtime,
-            recent=shared_recent_jobs(*self._owner()),
-            ledger=self._ledger(transport),
-            folders=self._folders(),
-        )
+        runtime, ledger = transport.runtime, None
+        if self.ledger is not None:
+            ledger = Ledger(backend_for(self.ledger), runtime, self._account_hash())
+        recent = shared_recent_jobs(*self._owner())
+        return JobHistory(runtime=runtime, recent=recent, ledger=ledger, folders=self._folders())
 
 
 class MediaOptions(JobOptions, total=False):
@@ -416,11 +407,7 @@ class MediaClient(MediaSettings):
         raise InvalidRequestError(problem, phase="not sent", hint="nothing was sent or charged")
 
     async def _plan_row(self, row: str, params: Mapping[str, Any], extra: Extra) -> JobRequest:
-        """Return the request of a row of many jobs, without sending it.
-
-        Its files are named after the row, and its key is without an account, because several
-        accounts share the rows.
-        """
+        """Return the request of a row of many jobs; its files are named after the row."""
         runner = self._runner(self._async(), None)
         with suppress_warnings():  # they were shown when the rows were checked
             checked = self._check_params(params)
@@ -429,11 +416,8 @@ class MediaClient(MediaSettings):
 
     async def _run_row(self, request: JobRequest, backend: LedgerBackend) -> MediaResult:
         """Run a row that was planned, with its own view of the ledger's records."""
-        transport = self._async()
-        runner = self._runner(transport, None)
-        history = replace(runner.history, ledger=self._ledger(transport, backend))
-        runner = replace(runner, history=history)
-        return await runner.generate(request)
+        tool = self.model_copy(update={"ledger": backend})
+        return await tool._runner(tool._async(), None).generate(request)  # noqa: SLF001 - a copy
 
     async def _request(
         self,
@@ -474,8 +458,8 @@ class MediaClient(MediaSettings):
     def _ledger_key(self, call: Mapping[str, Any], row: str | None) -> str:
         """Return the key of this call in the ledger; an empty text without a ledger.
 
-        It is made of the request and the account, inside a graph also of thread and tool call; for
-        a row of many jobs, of the request and the row's id.
+        Inside a graph, thread and tool call belong to it. Several accounts may share the rows of
+        many jobs, so a row's id replaces the account.
         """
         if self.ledger is None:
             return ""

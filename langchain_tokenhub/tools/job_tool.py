@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from langchain_core.tools import ArgsSchema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from langchain_tokenhub.catalogue import media_model
 from langchain_tokenhub.errors import InvalidRequestError
@@ -20,19 +20,18 @@ MAX_LISTED = 20
 class JobQuestion(BaseModel):
     """The input of `TokenHubJobTool`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     action: Literal["list", "look", "collect"] = Field(
         default="look",
         description="list: known jobs; look: the state of one; collect: wait for its files. "
         "list 列出任务；look 查看状态；collect 等待并取回结果。不产生新的费用。",
     )
-    job_id: Annotated[
-        str | None, BeforeValidator(lambda value: str(value) if value is not None else None)
-    ] = Field(default=None, description="ID of the job; not for list. 任务 ID（list 不需要）。")
+    job_id: str | None = Field(
+        default=None, description="ID of the job; not for list. 任务 ID（list 不需要）。"
+    )
     model: str | None = Field(
-        default=None,
-        description="Model of a job submitted elsewhere. 在别处提交的任务所用的模型。",
+        default=None, description="Model of a job submitted elsewhere. 在别处提交的任务所用的模型。"
     )
 
 

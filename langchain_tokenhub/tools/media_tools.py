@@ -281,8 +281,10 @@ class TokenHubImageTool(MediaTool):
     async def _content(self, transport: Transport, result: MediaResult) -> Content:
         if not self.show_result:
             return str(result)
-        blocks = await _image_blocks(transport.runtime, result.files)
-        return [{"type": "text", "text": str(result)}, *blocks]
+        content: list[str | dict[str, Any]] = [{"type": "text", "text": str(result)}]
+        for file in result.files:
+            content += await _image_block(transport.runtime, file)
+        return content
 
     if TYPE_CHECKING:
 
@@ -303,24 +305,15 @@ class TokenHubImageTool(MediaTool):
         ) -> Job: ...
 
 
-async def _image_blocks(runtime: Runtime, files: Sequence[MediaFile]) -> list[dict[str, Any]]:
-    """Return an image block for each file; one that cannot be read is omitted with a warning."""
-    found = [await _block(runtime, file) for file in files]
-    return [block for block in found if block is not None]
-
-
-async def _block(runtime: Runtime, file: MediaFile) -> dict[str, Any] | None:
+async def _image_block(runtime: Runtime, file: MediaFile) -> list[dict[str, Any]]:
+    """Return the block of an image; of one that cannot be read none, with a warning."""
     try:
-        data = await file._read(runtime)
-        small = await runtime.blocking(_scale, data)
+        small = await runtime.blocking(_scale, await file._read(runtime))
     except Exception as problem:  # noqa: BLE001 - the image is paid for, whatever Pillow raises
         warn_user(f"an image of the result is not shown to the model: {type(problem).__name__}")
-        return None
-    return {
-        "type": "image",
-        "base64": base64.b64encode(small).decode(),
-        "mime_type": "image/jpeg",
-    }
+        return []
+    encoded = base64.b64encode(small).decode()
+    return [{"type": "image", "base64": encoded, "mime_type": "image/jpeg"}]
 
 
 def _scale(data: bytes) -> bytes:
