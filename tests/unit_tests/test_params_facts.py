@@ -11,10 +11,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ValidationError
 
 from langchain_tokenhub import Tokenhub3DTool, TokenHubImageTool, TokenHubVideoTool
 from langchain_tokenhub.catalogue import fx_template
+from langchain_tokenhub.params import encode_params, explain
 
 FACTS = json.loads(Path(__file__).parents[1].joinpath("data/media_facts.json").read_text("utf-8"))
 LINK = "https://example.com/a.png"
@@ -44,8 +46,8 @@ def schema_of(model, language="zh"):
     return tool(model=model, language=language, api_key="sk-test").args_schema
 
 
-def takes(model, name, value):
-    """Say whether `model` takes a value, everything that it needs besides being there."""
+def is_accepted(model, name, value):
+    """Return whether `model` accepts a value: it is sent unchanged, or refused by its name."""
     needed = {key for key, fact in FACTS[model]["parameters"].items() if fact.get("required")}
     if model == "yt-video-humanactor":
         needed |= {"image_url"}
@@ -56,14 +58,21 @@ def takes(model, name, value):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            schema_of(model).model_validate(given)
-        except ValidationError:
-            return False
+            params = schema_of(model).model_validate(given)
+        except ValidationError as error:
+            refused = explain(error, model=model)
+        else:
+            refused = None
+    assert refused is None or refused.startswith(name)
+    if refused:
+        return False
+    sent = encode_params(params).get(name, [])
+    assert (sent, type(sent)) == (value, type(value))
     return True
 
 
 def edges(fact, name):
-    """Yield values at the limits of a parameter, and whether they are taken."""
+    """Yield values at the limits of a parameter, and whether they are accepted."""
     if "max_length" in fact:
         most = fact["max_length"]
         for letter in "猫🐱a":
@@ -93,31 +102,32 @@ def edges(fact, name):
         yield from (([view], False) for view in views[fact["max"] :])
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize("model", FACTS)
-def test_a_model_has_its_parameters_and_no_other(model):
-    ours = set(schema_of(model).model_fields) - {"job_id"}
-    assert ours == set(FACTS[model]["parameters"])
+def test_a_schema_has_the_services_parameters_prompt_first_and_job_id_last(model, language):
+    tool = TOOLS[model.split("-")[1]](model=model, language=language, api_key="sk-test")
+    shown = convert_to_openai_tool(tool)["function"]["parameters"]
+    facts = FACTS[model]["parameters"]
+    resumed = ["job_id"] if model != "hy-image-lite" else []
+    assert list(shown["properties"]) == sorted(facts, key=lambda name: name != "prompt") + resumed
+    required = [name for name, fact in facts.items() if fact.get("required")]
+    assert shown.get("required", []) == required
+    fields = schema_of(model, language).model_fields
+    assert all(field.default is None for name, field in fields.items() if name not in required)
 
 
 @pytest.mark.parametrize("model", FACTS)
-def test_a_parameter_is_required_where_the_service_requires_it(model):
-    fields = schema_of(model).model_fields
-    for name, fact in FACTS[model]["parameters"].items():
-        assert fields[name].is_required() is fact.get("required", False), name
-
-
-@pytest.mark.parametrize("model", FACTS)
-def test_a_parameter_takes_its_limits_and_nothing_beyond(model):
+def test_a_parameter_accepts_its_limits_and_nothing_beyond(model):
     for name, fact in FACTS[model]["parameters"].items():
         for value, fits in edges(fact, name):
-            assert takes(model, name, value) is fits, (name, str(value)[:60])
+            assert is_accepted(model, name, value) is fits, (name, str(value)[:60])
 
 
 @pytest.mark.parametrize("model", FACTS)
-def test_a_parameter_takes_no_other_type(model):
+def test_a_parameter_accepts_no_other_type(model):
     for name, fact in FACTS[model]["parameters"].items():
         for value in WRONG[fact["type"]]:
-            assert not takes(model, name, value), (name, value)
+            assert not is_accepted(model, name, value), (name, value)
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -133,7 +143,7 @@ def test_a_default_stands_in_the_description(model, language):
     "model", [model for model, facts in FACTS.items() if "resolutions" in facts]
 )
 def test_every_recommended_size_is_taken(model):
-    assert all(takes(model, "resolution", size) for size in FACTS[model]["resolutions"])
+    assert all(is_accepted(model, "resolution", size) for size in FACTS[model]["resolutions"])
 
 
 TEMPLATES = FACTS["yt-video-fx"]["templates"]
