@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -21,10 +21,7 @@ from langchain_tokenhub.tools import (
     TokenHubToolkit,
     TokenHubVideoTool,
 )
-
-
-def tool_call(name="tokenhub_video", number=1, **args):
-    return {"type": "tool_call", "id": f"c{number}", "name": name, "args": args}
+from tests.integration_tests.agents import answers, tool_call
 
 
 def graph(*tools, checkpointer=None):
@@ -36,10 +33,6 @@ def graph(*tools, checkpointer=None):
 
 def asked(*calls):
     return {"messages": [HumanMessage("画"), AIMessage("", tool_calls=[*calls])]}
-
-
-def answers(state):
-    return [one for one in state["messages"] if isinstance(one, ToolMessage)]
 
 
 def test_content_is_a_plain_string_and_the_artifact_a_plain_dict(hub, call):
@@ -164,16 +157,10 @@ def streamed(tool, face, mode):
 
 
 @pytest.mark.parametrize("face", ["stream", "astream"])
-def test_progress_reaches_langgraphs_custom_stream(hub, face):
-    found = streamed(TokenHubVideoTool(), face, "custom")
-    assert found[-1]["type"] == "tokenhub_job"
-    assert found[-1]["status"] == "completed"
-
-
-@pytest.mark.parametrize("face", ["stream", "astream"])
 def test_events_name_the_call_the_usual_seconds_and_at_the_end_the_files(hub, tmp_path, face):
     found = streamed(Tokenhub3DTool(save_to=tmp_path), face, "custom")
-    assert {data["tool_call_id"] for data in found} == {"c1"}
+    assert {(data["type"], data["tool_call_id"]) for data in found} == {("tokenhub_job", "c1")}
+    assert found[-1]["status"] == "completed"
     assert all(data["expected_seconds"] > 0 for data in found)
     assert [data for data in found if "files" in data] == found[-1:]
     assert all(Path(file["path"]).is_file() for file in found[-1]["files"])

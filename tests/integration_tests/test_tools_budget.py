@@ -8,28 +8,19 @@ import pickle
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from PIL import Image
 from pydantic import ValidationError
 
 from langchain_tokenhub import ChatTokenHub, TokenHubImageTool, TokenHubToolkit, approve_above
-
-THREAD = {"configurable": {"thread_id": "1"}}
-PRICE = 1.2  # of one hy-image-v3.0, at most
-
-
-def image_call(number, **args):
-    return {
-        "name": "tokenhub_image",
-        "args": {"prompt": f"图 {number}", **args},
-        "id": f"c{number}",
-    }
+from tests.integration_tests.agents import THREAD, answers, tool_call
 
 
 def turn(*numbers):
-    return AIMessage("", tool_calls=[image_call(number) for number in numbers])
+    calls = [tool_call("tokenhub_image", number, prompt=f"图 {number}") for number in numbers]
+    return AIMessage("", tool_calls=calls)
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def ask(hub, call, tmp_path):
         )
         hub.reply([*turns, "好了"])
         state = call(agent, "invoke", {"messages": [HumanMessage("画")]}, THREAD)
-        return [message for message in state["messages"] if isinstance(message, ToolMessage)]
+        return answers(state)
 
     return make_and_ask
 
@@ -60,8 +51,8 @@ def test_a_call_above_what_is_left_is_refused_with_spent_left_and_price(ask, hub
 
 
 def test_parallel_calls_of_a_turn_count_in_their_order(ask, hub):
-    answers = ask(2.5, turn(1, 2, 3))
-    assert [answer.status for answer in answers] == ["success", "success", "error"]
+    found = ask(2.5, turn(1, 2, 3))
+    assert [answer.status for answer in found] == ["success", "success", "error"]
     assert len(hub.jobs) == 2
 
 
@@ -82,7 +73,7 @@ def test_a_failed_call_is_not_counted(ask, hub):
 
 
 def test_a_call_that_the_schema_refuses_is_not_counted(ask, hub):
-    bad = AIMessage("", tool_calls=[image_call(1, resolution="9:9")])
+    bad = AIMessage("", tool_calls=[tool_call("tokenhub_image", prompt="图", resolution="9:9")])
     refused, good = ask(1.5, bad, turn(2))
     assert (refused.status, good.status) == ("error", "success")
     assert len(hub.jobs) == 1
@@ -101,8 +92,7 @@ def test_a_call_that_a_person_rejects_is_not_counted(hub, call):
     for decision in ("reject", "approve"):
         resume = Command(resume={"decisions": [{"type": decision}]})
         state = call(agent, "invoke", resume, THREAD)
-    answers = [one.status for one in state["messages"] if isinstance(one, ToolMessage)]
-    assert answers == ["error", "success"]
+    assert [answer.status for answer in answers(state)] == ["error", "success"]
     assert len(hub.jobs) == 1
 
 
@@ -150,14 +140,14 @@ def test_an_image_that_cannot_be_read_leaves_the_text(hub, call):
     tool = TokenHubImageTool(show_result=True)
     hub.fail("reset", path="/files", times=20)
     with pytest.warns(UserWarning, match="is not shown"):
-        answer = call(tool, "invoke", {"type": "tool_call", **image_call(1)})
+        answer = call(tool, "invoke", tool_call("tokenhub_image", prompt="图"))
     assert [block["type"] for block in answer.content] == ["text"]
 
 
-def test_an_image_that_pillow_refuses_to_open_leaves_the_text(hub, call, monkeypatch):
+def test_an_image_that_pillow_refuses_to_open_leaves_the_text(hub, call, tmp_path, monkeypatch):
+    TokenHubImageTool(save_to=tmp_path).generate(prompt="图")  # the emulator draws it with Pillow
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow calls more a bomb
+    tool = TokenHubImageTool(show_result=True)
     with pytest.warns(UserWarning, match="DecompressionBombError"):
-        answer = call(
-            TokenHubImageTool(show_result=True), "invoke", {"type": "tool_call", **image_call(1)}
-        )
+        answer = call(tool, "invoke", tool_call("tokenhub_image", prompt="图"))
     assert [block["type"] for block in answer.content] == ["text"]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from langchain.agents import create_agent
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
@@ -19,10 +15,7 @@ from langchain_tokenhub.tools import (
     TokenHubVideoTool,
     approve_above,
 )
-
-
-def tool_call(**args):
-    return {"type": "tool_call", "id": "c1", "name": "tokenhub_video", "args": args}
+from tests.integration_tests.agents import THREAD, agent_of, answers, tool_call
 
 
 def test_a_job_is_looked_at_and_collected_without_paying(hub, call, tmp_path):
@@ -60,9 +53,8 @@ def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
     assert job.id in call(TokenHubJobTool(), "invoke", {"job_id": job.id, "model": "hy-3d-3.0"})
 
 
-@pytest.mark.parametrize(
-    ("model", "params", "low", "high"),
-    [
+def test_a_price_is_estimated_from_the_parameters():
+    for model, params, low, high in (
         ("hy-video-1.5", {}, 1.8, 1.8),
         ("yt-video-2.0", {"resolution": "480p"}, 2.4, 2.4),
         ("yt-video-2.0", {}, 2.4, 6.0),
@@ -70,47 +62,27 @@ def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
         ("yt-video-humanactor", {"resolution": "720p"}, 2.4, 72.0),
         ("hy-3d-3.0", {"generate_type": "LowPoly", "enable_pbr": True}, 4.2, 4.2),
         ("hy-3d-3.0", {"job_id": "1"}, 0.0, 0.0),
-    ],
-)
-def test_a_price_is_estimated_from_the_parameters(model, params, low, high):
-    price = estimate_price(model, params)
-    assert (price.low, price.high) == (low, high)
-
-
-def test_an_unknown_model_has_no_price():
+    ):
+        price = estimate_price(model, params)
+        assert (price.low, price.high) == (low, high)
     assert estimate_price("ep-1", {}) is None
 
 
-class Calling(GenericFakeChatModel):
-    def bind_tools(self, tools, **_):
-        return self
+def agent(cny, *calls, tools=None):
+    tools = tools or [TokenHubVideoTool(), TokenHubImageTool()]
+    asked = [tool_call(name, number, **args) for number, (name, args) in enumerate(calls)]
+    return agent_of(tools, asked, "好了", middleware=[approve_above(cny, tools)])
 
 
-def agent(cny, **args):
-    tools = [TokenHubVideoTool(), TokenHubImageTool()]
-    made = AIMessage("", tool_calls=[{"id": "c1", "name": "tokenhub_video", "args": args}])
-    model = Calling(messages=iter([made, AIMessage("好了")]))
-    return create_agent(
-        model, tools, middleware=[approve_above(cny, tools)], checkpointer=InMemorySaver()
+def questions(made):
+    asked = made.invoke({"messages": [("user", "画")]}, THREAD)
+    return asked["__interrupt__"][0].value["action_requests"]
+
+
+def test_a_cheap_call_is_made_without_a_question(hub):
+    done = agent(2, ("tokenhub_video", {"prompt": "猫"})).invoke(
+        {"messages": [("user", "画")]}, THREAD
     )
-
-
-CONFIG = {"configurable": {"thread_id": "1"}}
-
-
-def test_a_dear_call_is_asked_about_with_its_price(hub):
-    made = agent(1, prompt="猫")
-    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
-    (request,) = asked["__interrupt__"][0].value["action_requests"]
-    assert "about 1.8 CNY" in request["description"]
-    assert not hub.jobs
-    done = made.invoke(Command(resume={"decisions": [{"type": "approve"}]}), CONFIG)
-    assert done["messages"][-1].content == "好了"
-    assert len(hub.jobs) == 1
-
-
-def test_a_cheap_call_is_not_asked_about(hub):
-    done = agent(2, prompt="猫").invoke({"messages": [("user", "画")]}, CONFIG)
     assert done["messages"][-1].content == "好了"
     assert len(hub.jobs) == 1
 
@@ -150,8 +122,8 @@ def test_a_blank_job_id_beside_a_prompt_asks_for_a_new_job(hub, call, blank):
 
 @pytest.mark.parametrize("blank", BLANKS)
 def test_a_blank_job_id_is_no_way_around_approval(hub, blank):
-    asked = agent(1, prompt="猫", job_id=blank).invoke({"messages": [("user", "画")]}, CONFIG)
-    assert "about 1.8 CNY" in asked["__interrupt__"][0].value["action_requests"][0]["description"]
+    (question,) = questions(agent(1, ("tokenhub_video", {"prompt": "猫", "job_id": blank})))
+    assert "about 1.8 CNY" in question["description"]
     assert not hub.jobs
 
 
@@ -173,38 +145,24 @@ def test_the_job_tool_refuses_a_blank_job_id(hub, call, blank):
 # --- approval -------------------------------------------------------------------------------------
 
 
-def approving(cny, *calls, tools=None):
-    tools = tools or [TokenHubVideoTool(), TokenHubImageTool()]
-    asked = [{"id": f"c{n}", "name": name, "args": args} for n, (name, args) in enumerate(calls)]
-    model = Calling(messages=iter([AIMessage("", tool_calls=asked), AIMessage("好了")]))
-    return create_agent(
-        model, tools, middleware=[approve_above(cny, tools)], checkpointer=InMemorySaver()
-    )
-
-
 def answered(made, *decisions):
-    return made.invoke(Command(resume={"decisions": [*decisions]}), CONFIG)
-
-
-def contents(state):
-    return [one for one in state["messages"] if isinstance(one, ToolMessage)]
+    return made.invoke(Command(resume={"decisions": [*decisions]}), THREAD)
 
 
 def test_parallel_dear_calls_are_one_question_each_and_cheap_ones_none(hub):
     video, image = "tokenhub_video", "tokenhub_image"
-    made = approving(
+    made = agent(
         1.5, (video, {"prompt": "一"}), (image, {"prompt": "二"}), (video, {"prompt": "三"})
     )
-    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
-    questions = asked["__interrupt__"][0].value["action_requests"]
-    assert [question["args"]["prompt"] for question in questions] == ["一", "三"]
-    assert all("about 1.8 CNY" in question["description"] for question in questions)
+    asked = questions(made)
+    assert [question["args"]["prompt"] for question in asked] == ["一", "三"]
+    assert all("about 1.8 CNY" in question["description"] for question in asked)
     done = answered(made, {"type": "approve"}, {"type": "reject", "message": "太贵了"})
     assert sorted(r.body["prompt"] for r in hub.requests if r.path.endswith("/submit")) == [
         "一",
         "二",
     ]
-    assert {one.tool_call_id: one.status for one in contents(done)} == {
+    assert {one.tool_call_id: one.status for one in answers(done)} == {
         "c0": "success",
         "c1": "success",
         "c2": "error",
@@ -212,8 +170,8 @@ def test_parallel_dear_calls_are_one_question_each_and_cheap_ones_none(hub):
 
 
 def test_an_edited_call_is_made_as_it_was_edited(hub):
-    made = approving(1, ("tokenhub_video", {"prompt": "一千只猫"}))
-    made.invoke({"messages": [("user", "画")]}, CONFIG)
+    made = agent(1, ("tokenhub_video", {"prompt": "一千只猫"}))
+    questions(made)
     edited = {"name": "tokenhub_video", "args": {"prompt": "一只猫"}}
     answered(made, {"type": "edit", "edited_action": edited})
     assert [job.body["prompt"] for job in hub.jobs.values()] == ["一只猫"]
@@ -225,18 +183,15 @@ def test_an_edited_call_is_made_as_it_was_edited(hub):
 )
 def test_a_price_that_is_not_known_is_asked_about_or_put_at_its_highest(hub, model, args):
     tool = TokenHubVideoTool(model=model, name="video")
-    made = approving(1, ("video", args), tools=[tool])
-    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
-    (question,) = asked["__interrupt__"][0].value["action_requests"]
+    (question,) = questions(agent(1, ("video", args), tools=[tool]))
     assert "price not known" in question["description"] or "about" in question["description"]
     assert not hub.jobs
 
 
 @pytest.mark.parametrize("args", [{}, {"prompt": None}, {"prompt": 7, "resolution": ["720p"]}])
 def test_nonsense_from_a_model_does_not_break_the_question(hub, args):
-    made = approving(1, ("tokenhub_video", args))
-    asked = made.invoke({"messages": [("user", "画")]}, CONFIG)
-    assert "about 1.8 CNY" in asked["__interrupt__"][0].value["action_requests"][0]["description"]
+    (question,) = questions(agent(1, ("tokenhub_video", args)))
+    assert "about 1.8 CNY" in question["description"]
 
 
 def test_every_listed_price_names_its_source_and_date():

@@ -10,8 +10,7 @@ from typing import Any, TypedDict
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ToolRetryMiddleware
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
@@ -26,20 +25,12 @@ from langchain_tokenhub import (
     TokenHubVideoTool,
     approve_above,
 )
-
-THREAD = {"configurable": {"thread_id": "film"}}
-
-
-class Calling(GenericFakeChatModel):
-    """A model that calls tools as it was told to."""
-
-    def bind_tools(self, tools, **_):
-        return self
+from tests.integration_tests.agents import THREAD, CallingModel, answers
 
 
 def model(*turns):
     """Say each turn: a text, or a list of calls `(name, arguments)`."""
-    return Calling(messages=iter([_message(n, turn) for n, turn in enumerate(turns)]))
+    return CallingModel(messages=iter([_message(n, turn) for n, turn in enumerate(turns)]))
 
 
 def _message(turn, said):
@@ -51,10 +42,6 @@ def _message(turn, said):
 
 def calls(*named):
     return [*enumerate(named)]
-
-
-def answers(state):
-    return [message for message in state["messages"] if isinstance(message, ToolMessage)]
 
 
 def submits(hub):
@@ -99,9 +86,8 @@ def test_a_graph_parks_between_submit_and_result(hub):
 
 
 def test_parallel_tool_calls_park_and_are_resumed_one_by_one(hub, tmp_path):
-    video = TokenHubVideoTool(
-        ledger=tmp_path
-    )  # a parked tool begins anew: the ledger knows its job
+    # a parked tool begins anew: the ledger knows its job
+    video = TokenHubVideoTool(ledger=tmp_path)
 
     @tool
     def film(prompt: str) -> str:
@@ -206,16 +192,6 @@ def test_tool_retry_middleware_does_not_repeat_a_wait_that_was_too_short(hub, ca
     (message,) = answers(call(agent, "invoke", {"messages": [("user", "拍")]}))
     assert "nothing is charged again" in message.content
     assert submits(hub) == 1
-
-
-def test_one_failing_call_leaves_the_others_their_results_under_retry(hub, call):
-    hub.fail("lost-answer")
-    retry = ToolRetryMiddleware(max_retries=3, initial_delay=0)
-    said = model(calls(*[("tokenhub_video", {"prompt": f"猫{n}"}) for n in range(4)]), "好了")
-    agent = create_agent(said, [TokenHubVideoTool()], middleware=[retry])
-    found = answers(call(agent, "invoke", {"messages": [("user", "拍")]}))
-    assert sorted(one.status for one in found) == ["error", "success", "success", "success"]
-    assert submits(hub) == 4
 
 
 def test_with_retry_and_a_ledger_waits_on_and_pays_once(hub, call, tmp_path):
