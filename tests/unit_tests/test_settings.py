@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from langchain_tokenhub.catalogue import SITE_NAMES
 from langchain_tokenhub.errors import AuthenticationError
-from langchain_tokenhub.settings import ConnectionSettings, origin_of
+from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport import Timeouts
 
 CANARY = "sk-canary-0123456789"
@@ -75,12 +75,6 @@ def test_the_site_comes_from_the_environment(monkeypatch):
     assert ConnectionSettings().site == "overseas"
 
 
-def test_an_unknown_site_is_refused(monkeypatch):
-    monkeypatch.setenv("TOKENHUB_SITE", "moon")
-    with pytest.raises(ValidationError, match="mainland"):
-        ConnectionSettings()
-
-
 @pytest.mark.parametrize(
     ("given", "origins"),
     [
@@ -127,10 +121,6 @@ def test_the_base_url_comes_from_the_environment(monkeypatch):
 def test_an_address_where_the_key_would_be_in_danger_is_refused(address):
     with pytest.raises(ValidationError, match="base_url"):
         ConnectionSettings(base_url=address)
-
-
-def test_origin_of_is_what_the_service_is_asked_at():
-    assert origin_of("https://h.test/v1") == "https://h.test"
 
 
 def test_the_timeout_has_langchains_alias():
