@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -76,6 +75,7 @@ def normalize_ledger(location: Any) -> Any:
 
 Folder = Annotated[Path, AfterValidator(make_absolute)]
 AnyLedger = str | Path | BaseStore[str, Any] | LedgerBackend | None
+LedgerLocation = Annotated[SkipValidation[AnyLedger], AfterValidator(normalize_ledger)]
 
 
 class JobOptions(ConnectionOptions, total=False):
@@ -95,9 +95,7 @@ class JobSettings(ConnectionSettings):
     """Seconds to wait for a job, above 0; None is the model's default."""
     save_to: Folder | None = None
     """Folder where files are saved before their links expire, each with a JSON sidecar."""
-    ledger: Annotated[SkipValidation[AnyLedger], AfterValidator(normalize_ledger)] = Field(
-        default=None, exclude=True
-    )
+    ledger: LedgerLocation = Field(default=None, exclude=True)
     """Where calls are recorded to make them repeatable: the same call resumes its job.
 
     A folder; the URL of a database (extra `bulk`), `sqlite:///file` or
@@ -375,7 +373,8 @@ class MediaClient(MediaSettings):
         by_id = {id_of(job): job for job in ([jobs] if isinstance(jobs, str | JobRef) else jobs)}
         history = self._history(transport)
         known = [await history.latest(await self._job(history, job)) for job in by_id.values()]
-        found = wait_for_all(known, lambda job: self._runner(transport, wait, job, show_bar=False))
+        tool = self if self.progress is not True else self.model_copy(update={"progress": None})
+        found = wait_for_all(known, functools.partial(tool._runner, transport, wait))  # noqa: SLF001
         async with aclosing(found):
             async for outcome in found:
                 yield outcome
@@ -411,8 +410,7 @@ class MediaClient(MediaSettings):
         runner = self._runner(self._async(), None)
         with suppress_warnings():  # they were shown when the rows were checked
             checked = self._check_params(params)
-        request = await self._request(runner, checked, extra, again=False, by_model=False, row=row)
-        return replace(request, label=row)
+        return await self._request(runner, checked, extra, again=False, by_model=False, row=row)
 
     async def _run_row(self, request: JobRequest, backend: LedgerBackend) -> MediaResult:
         """Run a row that was planned, with its own view of the ledger's records."""
@@ -438,7 +436,7 @@ class MediaClient(MediaSettings):
             sent, call = await reader.read(checked)
             problem = next(iter(reader.problems), None)
         body = {**sent, **(extra or {})}
-        label = body.get("prompt") or body.get("template") or self._facts().tool_name
+        label = row or body.get("prompt") or body.get("template") or self._facts().tool_name
         return JobRequest(
             body=body,
             label=str(label),
@@ -471,15 +469,9 @@ class MediaClient(MediaSettings):
         return key_of(self.model, self._origins(), call, self._account_hash(), *scope)
 
     def _runner(
-        self,
-        transport: Transport,
-        wait: float | None,
-        job: Job | None = None,
-        *,
-        show_bar: bool = True,
+        self, transport: Transport, wait: float | None, job: Job | None = None
     ) -> JobRunner:
         service = self._service(transport, job)
-        listener = None if self.progress is True and not show_bar else self.progress
         span = JobSpan(service.model, self.kind, job)
         return JobRunner(
             service=service,
@@ -489,7 +481,7 @@ class MediaClient(MediaSettings):
             history=self._history(transport),
             reporter=Reporter(
                 is_async=isinstance(transport.runtime, AsyncRuntime),
-                listener=listener,
+                listener=self.progress,
                 expected=service.typical,
                 span=span,
                 tool_call_id=call_id.get(),

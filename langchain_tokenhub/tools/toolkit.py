@@ -7,34 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import AfterValidator, Field
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from langchain_tokenhub.catalogue import Kind, estimate_price, media_model, similar_media_model
 from langchain_tokenhub.params import Language
 from langchain_tokenhub.tools.budget import Budget
-from langchain_tokenhub.tools.client import (
-    MediaOptions,
-    MediaSettings,
-    make_absolute,
-    normalize_ledger,
-)
+from langchain_tokenhub.tools.client import Folder, LedgerLocation, MediaOptions, MediaSettings
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool
 
 
-def _with_absolute_folders(options: Mapping[Kind, Mapping[str, Any]]) -> dict[Kind, dict[str, Any]]:
-    return {kind: {name: _folder(name, v) for name, v in options[kind].items()} for kind in options}
+@with_config(ConfigDict(arbitrary_types_allowed=True, extra="allow"))
+class KindOptions(TypedDict, total=False):
+    """Fields for the tools of one kind; the tools check those that are not paths."""
 
-
-def _folder(name: str, value: Any) -> Any:
-    match name:
-        case "save_to":
-            return make_absolute(value)
-        case "ledger":
-            return normalize_ledger(value)
-        case "allow_local_files" if isinstance(value, list | tuple):
-            return [make_absolute(folder) for folder in value]
-        case _:
-            return value
+    save_to: Folder | None
+    ledger: LedgerLocation
+    allow_local_files: Sequence[Folder]
 
 
 class ToolkitOptions(MediaOptions, total=False):
@@ -59,9 +48,7 @@ class TokenHubToolkit(MediaSettings, BaseToolkit):
     """Model ids; or a mapping from id to kind, if some are not listed."""
     language: Language = "zh"
     """Language of the descriptions that a language model reads."""
-    options: Annotated[Mapping[Kind, Mapping[str, Any]], AfterValidator(_with_absolute_folders)] = (
-        Field(default_factory=dict)
-    )
+    options: Mapping[Kind, KindOptions] = Field(default_factory=dict)
     """Fields for the tools of one kind, such as `{"video": {"wait_timeout": 600}}`."""
 
     budget_cny: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

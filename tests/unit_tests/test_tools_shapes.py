@@ -149,10 +149,9 @@ def test_a_toolkits_tools_have_names_of_their_own():
 
 
 def test_a_toolkit_takes_unlisted_models_by_kind_and_options_by_kind():
-    kit = TokenHubToolkit(
-        api_key=KEY, models={"ep-1": "video"}, options={"video": {"wait_timeout": 7}}
-    )
-    assert [(made.model, made.wait_timeout) for made in kit.get_tools()] == [("ep-1", 7)]
+    options = {"video": {"wait_timeout": 7, "ledger": "jobs"}}
+    (made,) = TokenHubToolkit(api_key=KEY, models={"ep-1": "video"}, options=options).get_tools()
+    assert (made.model, made.wait_timeout, made.ledger) == ("ep-1", 7, Path("jobs").absolute())
 
 
 def test_a_toolkit_asks_for_the_kind_of_an_unlisted_model():
