@@ -23,8 +23,8 @@ def test_a_deep_agent_is_told_that_jobs_cost_money(tmp_path):
         [PYTHON, script, tmp_path], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["answer"] == "你好"
-    assert SUFFIX in told["sent"]["messages"][0]["content"]
-    names = {tool["function"]["name"] for tool in told["sent"]["tools"]}
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["answer"] == "你好"
+    assert SUFFIX in found["sent"]["messages"][0]["content"]
+    names = {tool["function"]["name"] for tool in found["sent"]["tools"]}
     assert {"tokenhub_image", "tokenhub_video", "tokenhub_3d"} <= names

@@ -96,10 +96,10 @@ def test_langchains_adapters_submit_and_collect_over_http(environment, hub):
             [python, script, url, TOKEN], capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert {"tokenhub_image", "tokenhub_wait", "tokenhub_look"} <= set(told["tools"])
-    assert list(hub.jobs) == [told["job"]]
-    assert "completed" in told["collected"]
+    found = json.loads(done.stdout)
+    assert {"tokenhub_image", "tokenhub_wait", "tokenhub_look"} <= set(found["tools"])
+    assert list(hub.jobs) == [found["job"]]
+    assert "completed" in found["collected"]
 
 
 def test_http_without_the_token_is_unauthorized(environment):

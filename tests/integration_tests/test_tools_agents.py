@@ -185,7 +185,7 @@ def test_progress_reaches_langgraphs_stream_of_tools(hub, face):
     assert deltas[-1]["files"]
 
 
-def test_a_progress_function_sees_the_job_and_cannot_harm_it(hub, call, caplog):
+def test_a_progress_function_sees_the_job_and_its_error_does_not_stop_it(hub, call, caplog):
     seen = []
 
     def listen(job):
@@ -233,7 +233,7 @@ def test_no_secret_reaches_a_message(hub, call):
 def test_a_pair_without_effect_is_warned_of_once(hub, call, asked):
     params = {"prompt": "椅子", "generate_type": "LowPoly", "face_count": 5000}
     tool = Tokenhub3DTool()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         match asked:
             case "invoke":
@@ -242,6 +242,6 @@ def test_a_pair_without_effect_is_warned_of_once(hub, call, asked):
                 call(tool, "invoke", tool_call(tool.name, **params))
             case _:
                 call(tool, "generate", **params)
-    assert [str(one.message) for one in told] == [
+    assert [str(one.message) for one in caught] == [
         "face_count has no effect with LowPoly; leave it out"
     ]

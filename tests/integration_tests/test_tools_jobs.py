@@ -45,7 +45,7 @@ def test_a_ledger_lists_jobs_of_another_process(hub, call, tmp_path, monkeypatch
     assert listed.startswith(f"job {job.id}")
 
 
-def test_a_job_that_nobody_knows_needs_its_model(hub, call, monkeypatch):
+def test_a_job_that_is_not_known_needs_its_model(hub, call, monkeypatch):
     job = Tokenhub3DTool().submit(prompt="椅子")
     monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
     with pytest.raises(errors.InvalidRequestError, match="give its model"):
@@ -127,7 +127,7 @@ def test_a_blank_job_id_is_no_way_around_approval(hub, blank):
     assert not hub.jobs
 
 
-def test_a_job_id_that_nobody_knows_is_no_reason_to_wait(hub, call):
+def test_a_job_id_that_is_not_known_is_not_waited_for(hub, call):
     message = call(TokenHubVideoTool(), "invoke", tool_call(job_id="null", prompt="猫"))
     assert "JobNotFoundError" in message.content
     assert "go on waiting" not in message.content
@@ -149,7 +149,7 @@ def answered(made, *decisions):
     return made.invoke(Command(resume={"decisions": [*decisions]}), THREAD)
 
 
-def test_parallel_dear_calls_are_one_question_each_and_cheap_ones_none(hub):
+def test_parallel_calls_above_the_limit_are_one_question_each(hub):
     video, image = "tokenhub_video", "tokenhub_image"
     made = agent(
         1.5, (video, {"prompt": "一"}), (image, {"prompt": "二"}), (video, {"prompt": "三"})
@@ -189,7 +189,7 @@ def test_a_price_that_is_not_known_is_asked_about_or_put_at_its_highest(hub, mod
 
 
 @pytest.mark.parametrize("args", [{}, {"prompt": None}, {"prompt": 7, "resolution": ["720p"]}])
-def test_nonsense_from_a_model_does_not_break_the_question(hub, args):
+def test_wrong_arguments_of_a_model_do_not_break_the_question(hub, args):
     (question,) = questions(agent(1, ("tokenhub_video", args)))
     assert "about 1.8 CNY" in question["description"]
 

@@ -70,8 +70,8 @@ def test_a_sentence_names_field_value_limit_and_next_step():
 
 
 def test_each_problem_has_a_line():
-    told = explain(failure("hy-image-lite", seed=-1, logo_add=3), model="hy-image-lite")
-    assert [line.split(":")[0] for line in told.splitlines()] == ["prompt", "seed", "logo_add"]
+    text = explain(failure("hy-image-lite", seed=-1, logo_add=3), model="hy-image-lite")
+    assert [line.split(":")[0] for line in text.splitlines()] == ["prompt", "seed", "logo_add"]
 
 
 def test_a_prompt_is_not_in_an_error():
@@ -83,16 +83,16 @@ def test_a_prompt_is_not_in_an_error():
 
 def test_a_good_prompt_does_not_appear_beside_anothers_error():
     error = failure("hy-3d-3.0", prompt="秘密", image_url=SIGNED)
-    told = explain(error, model="hy-3d-3.0") + str(error) + repr(error)
-    assert "秘密" not in told
-    assert "SECRET" not in told
+    text = explain(error, model="hy-3d-3.0") + str(error) + repr(error)
+    assert "秘密" not in text
+    assert "SECRET" not in text
 
 
 def test_a_link_is_cut_to_host_and_path():
     error = failure("hy-video-1.5", prompt="猫", resolution=SIGNED)
-    told = explain(error, model="hy-video-1.5") + str(error)
-    assert "https://bucket.cos.example.com/a/b.png" in told
-    assert "SECRET" not in told
+    text = explain(error, model="hy-video-1.5") + str(error)
+    assert "https://bucket.cos.example.com/a/b.png" in text
+    assert "SECRET" not in text
 
 
 def test_a_repr_names_the_fields_and_keeps_their_values():

@@ -132,7 +132,7 @@ def test_a_parameter_accepts_no_other_type(model):
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize("model", FACTS)
-def test_a_default_stands_in_the_description(model, language):
+def test_a_default_is_in_the_description(model, language):
     fields = schema_of(model, language).model_fields
     for name, fact in FACTS[model]["parameters"].items():
         if "default" in fact and name != "rsp_img_type":  # ours is the link, as the guide asks
@@ -142,7 +142,7 @@ def test_a_default_stands_in_the_description(model, language):
 @pytest.mark.parametrize(
     "model", [model for model, facts in FACTS.items() if "resolutions" in facts]
 )
-def test_every_recommended_size_is_taken(model):
+def test_every_recommended_size_is_accepted(model):
     assert all(is_accepted(model, "resolution", size) for size in FACTS[model]["resolutions"])
 
 
@@ -153,26 +153,26 @@ def test_there_are_141_templates_and_any_other_passes():
     assert len(TEMPLATES) == 141
     for template in (*TEMPLATES, "tomorrows-effect", "明日特效", "HUG"):
         fact = TEMPLATES.get(template, {"images": [1, 1]})
-        assert _template(template, fact["images"][0]) == "taken"
+        assert _template(template, fact["images"][0]) == "accepted"
 
 
-def test_a_template_takes_its_number_of_pictures():
+def test_a_template_accepts_its_number_of_images():
     for template, fact in TEMPLATES.items():
         least, most = fact["images"]
         other = "refused" if fact["known"] else "warned"
         for count in range(1, 11):
-            expected = "taken" if least <= count <= most else other
+            expected = "accepted" if least <= count <= most else other
             assert _template(template, count) == expected, (template, count)
 
 
 def _template(template, count):
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             schema_of("yt-video-fx")(template=template, images=[LINK] * count)
         except ValidationError:
             return "refused"
-    return "warned" if told else "taken"
+    return "warned" if caught else "accepted"
 
 
 def test_a_template_has_its_name_and_price():

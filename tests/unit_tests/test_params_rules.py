@@ -53,7 +53,7 @@ def test_a_sketch_takes_an_image_a_text_or_both_and_no_two_images():
 
 
 @pytest.mark.parametrize("model", PRO)
-def test_every_view_of_a_model_is_taken_once(model):
+def test_every_view_of_a_model_is_accepted_once(model):
     views = [view(name) for name in VIEWS[model]]
     params = params_class(model)(image_url=LINK, multi_view_images=views)
     assert encode_params(params)["multi_view_images"] == views
@@ -68,13 +68,13 @@ def test_views_are_refused_twice_and_as_an_empty_list(model):
 
 @pytest.mark.parametrize("name", ["top", "bottom", "left_front", "right_front"])
 def test_four_views_are_3_1_only(name):
-    told = refusal("hy-3d-3.0", image_url=LINK, multi_view_images=[view(name)])
-    assert told.startswith(
+    refused = refusal("hy-3d-3.0", image_url=LINK, multi_view_images=[view(name)])
+    assert refused.startswith(
         f"multi_view_images.0.view_type: '{name}', one of left, right, back is needed"
     )
 
 
-def test_a_view_of_3_1_cannot_slip_into_3_0():
+def test_a_view_of_3_1_is_refused_by_3_0():
     newer = params_class("hy-3d-3.1")(image_url=LINK, multi_view_images=[view("top")])
     assert refusal("hy-3d-3.0", image_url=LINK, multi_view_images=newer.multi_view_images)
 
@@ -89,8 +89,8 @@ def test_views_need_a_front_image_and_no_prompt():
 
 @pytest.mark.parametrize("model", PRO)
 def test_a_view_needs_a_picture(model):
-    told = refusal(model, image_url=LINK, multi_view_images=[{"view_type": "left"}])
-    assert "a view without an image" in told
+    refused = refusal(model, image_url=LINK, multi_view_images=[{"view_type": "left"}])
+    assert "a view without an image" in refused
     params_class(model)(
         image_url=LINK, multi_view_images=[{"view_type": "left", "view_image_base64": PHOTO}]
     )
@@ -121,8 +121,8 @@ def test_no_pbr_with_geometry_is_accepted(model):
 
 
 def test_express_refuses_obj_without_texture():
-    told = refusal("hy-3d-express", image_url=LINK, enable_geometry=True, result_format="obj")
-    assert "OBJ is refused with enable_geometry" in told
+    refused = refusal("hy-3d-express", image_url=LINK, enable_geometry=True, result_format="obj")
+    assert "OBJ is refused with enable_geometry" in refused
     for geometry, format_ in ((True, None), (True, "GLB"), (False, "OBJ")):
         sent("hy-3d-express", image_url=LINK, enable_geometry=geometry, result_format=format_)
 
@@ -166,8 +166,8 @@ def test_humanactor_warns_about_two_pictures():
     [("hug", 3, "1 to 2"), ("ridefly", 1, "2"), ("onestory", 1, "2 to 10"), ("fuzzy", 2, "1")],
 )
 def test_an_effect_refuses_another_number_of_pictures(template, count, wanted):
-    told = refusal("yt-video-fx", template=template, images=[LINK] * count)
-    assert f"images: {count} given, template {template} needs {wanted} (yt-video-fx)" in told
+    refused = refusal("yt-video-fx", template=template, images=[LINK] * count)
+    assert f"images: {count} given, template {template} needs {wanted} (yt-video-fx)" in refused
 
 
 def test_a_number_only_assumed_warns():

@@ -88,7 +88,7 @@ def test_a_file_is_a_string_to_a_language_model(model):
         ("hy-3d-express", "enable_pbr", {"type": "boolean"}),
     ],
 )
-def test_limits_stand_in_the_schema(model, name, part):
+def test_limits_are_in_the_schema(model, name, part):
     assert seen(model, "zh")["properties"][name].items() >= part.items()
 
 
@@ -105,11 +105,11 @@ def test_the_schema_class_is_built_once_and_is_the_parameter_class(model, langua
     assert issubclass(cls, params_class(model))
 
 
-def test_a_tool_keeps_parts_and_files_as_they_are():
+def test_a_tool_does_not_dump_objects():
     tool = Shell(args_schema=schema_class("hy-video-1.5", "zh"))
-    told = tool.invoke({"prompt": " 猫 ", "logo_param": {"logo_url": "https://a.cn/b.png"}})
-    assert told["prompt"] == "猫"
-    assert isinstance(told["logo_param"], LogoParam)
+    found = tool.invoke({"prompt": " 猫 ", "logo_param": {"logo_url": "https://a.cn/b.png"}})
+    assert found["prompt"] == "猫"
+    assert isinstance(found["logo_param"], LogoParam)
 
 
 def test_a_tool_may_be_called_with_a_job_id_alone():

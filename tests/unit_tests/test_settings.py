@@ -118,7 +118,7 @@ def test_the_base_url_comes_from_the_environment(monkeypatch):
         [],
     ],
 )
-def test_an_address_where_the_key_would_be_in_danger_is_refused(address):
+def test_an_address_that_would_expose_the_key_is_refused(address):
     with pytest.raises(ValidationError, match="base_url"):
         ConnectionSettings(base_url=address)
 
@@ -163,7 +163,7 @@ def test_httpx_timeout_is_taken_as_it_is(http):
     assert found.within(None, backed=True) == {"connect": 20, "read": 9, "write": 9, "pool": 30.0}
 
 
-def test_a_backup_shortens_the_patience_for_a_connection():
+def test_a_backup_shortens_the_wait_for_a_connection():
     assert Timeouts().within(None, backed=True)["connect"] == 3.0
     assert Timeouts().within(None)["connect"] == 5.0
 

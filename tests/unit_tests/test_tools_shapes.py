@@ -124,7 +124,7 @@ def test_a_bare_string_to_a_tool_without_a_prompt_is_refused_with_its_fields(cal
 
 
 @pytest.mark.parametrize("verb", ["generate", "submit"])
-def test_a_prompt_by_position_is_taken_by_tools_that_have_one(call, verb):
+def test_a_prompt_by_position_is_accepted_by_tools_that_have_one(call, verb):
     closed = {"base_url": "http://127.0.0.1:9", "max_retries": 0}
     with pytest.raises(errors.APIConnectionError):  # sent
         call(tool(**closed), verb, "雪")
@@ -148,7 +148,7 @@ def test_a_toolkits_tools_have_names_of_their_own():
     assert [made.name for made in tools] == ["tokenhub_3d", "tokenhub_hy_3d_3_1"]
 
 
-def test_a_toolkit_takes_unlisted_models_by_kind_and_options_by_kind():
+def test_a_toolkit_accepts_unlisted_models_by_kind_and_options_by_kind():
     options = {"video": {"wait_timeout": 7, "ledger": "jobs"}}
     (made,) = TokenHubToolkit(api_key=KEY, models={"ep-1": "video"}, options=options).get_tools()
     assert (made.model, made.wait_timeout, made.ledger) == ("ep-1", 7, Path("jobs").absolute())
