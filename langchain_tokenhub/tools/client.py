@@ -346,16 +346,14 @@ class MediaClient(MediaSettings):
         return seen
 
     async def _watch(self, transport: Transport, job: JobRef | str) -> AsyncGenerator[Job, None]:
-        history = self._history(transport)
-        known = await self._job(history, job)
-        service = self._service(transport, known)
-        wait = effective_wait(self.wait_timeout, service.facts.wait_timeout)
+        known = await self._job(self._history(transport), job)
+        runner = self._runner(transport, None, known)
         shown: tuple[Any, ...] | None = None
-        async with aclosing(poll_until_ended(service, known, wait=wait)) as states:
+        async with aclosing(poll_until_ended(runner.service, known, wait=runner.wait)) as states:
             async for state in states:
                 if (now := (state.status, state.progress)) != shown:
                     shown = now
-                    history.keep(state)
+                    runner.history.keep(state)
                     yield state
 
     async def _result(
