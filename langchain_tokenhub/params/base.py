@@ -14,14 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
 from langchain_tokenhub._warnings import warn_user
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+    from pydantic.functional_validators import ModelWrapValidatorHandler  # older than in pydantic
 
 Language = Literal["zh", "en"]
 
