@@ -135,15 +135,15 @@ class _SubmitTool(Tool):
     approve_above: float | None = Field(exclude=True)
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        # unlike `asubmit`, this reads files of the allowed folders only
-        check, submit = self.media_tool._check_params, self.media_tool._submit  # noqa: SLF001 - same package
+        tool = self.media_tool
         try:
-            check(arguments)
+            params = tool._check_params(arguments)  # noqa: SLF001 - same package
             question = self._question(arguments)
             if question and (unapproved := await _ask_approval(question, arguments)):
                 return unapproved
-            transport = self.media_tool._async()  # noqa: SLF001 - same package
-            return _result(await submit(transport, arguments, None, again=False, by_model=True))
+            submit, transport = tool._submit, tool._async()  # noqa: SLF001 - same package
+            # unlike `asubmit`, this reads files of the allowed folders only
+            return _result(await submit(transport, params, None, again=False, by_model=True))
         except TokenHubError as error:
             return _failure(error)
 

@@ -191,8 +191,8 @@ class MediaClient(MediaSettings):
         Raises:
             TokenHubError: The call failed; `job` of the error is the job, if one was submitted.
         """
-        params = self._with_prompt(text, params)
-        return run_sync(self._generate(self._sync(), params, extra, again=again, wait=wait_timeout))
+        given = self._check_params(self._with_prompt(text, params))
+        return run_sync(self._generate(self._sync(), given, extra, again=again, wait=wait_timeout))
 
     async def agenerate(
         self,
@@ -205,8 +205,8 @@ class MediaClient(MediaSettings):
         **params: Any,
     ) -> MediaResult:
         """As `generate`."""
-        params = self._with_prompt(text, params)
-        return await self._generate(self._async(), params, extra, again=again, wait=wait_timeout)
+        given = self._check_params(self._with_prompt(text, params))
+        return await self._generate(self._async(), given, extra, again=again, wait=wait_timeout)
 
     def submit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
@@ -222,15 +222,15 @@ class MediaClient(MediaSettings):
         Raises:
             SubmissionUnknownError: The submit may have been charged, and no job is known.
         """
-        params = self._with_prompt(text, params)
-        return run_sync(self._submit(self._sync(), params, extra, again=again))
+        given = self._check_params(self._with_prompt(text, params))
+        return run_sync(self._submit(self._sync(), given, extra, again=again))
 
     async def asubmit(
         self, text: str | None = None, /, *, extra: Extra = None, again: bool = False, **params: Any
     ) -> Job:
         """As `submit`."""
-        params = self._with_prompt(text, params)
-        return await self._submit(self._async(), params, extra, again=again)
+        given = self._check_params(self._with_prompt(text, params))
+        return await self._submit(self._async(), given, extra, again=again)
 
     def query(self, job: JobRef | str) -> Job:
         """Query a job once and return its state.
@@ -302,15 +302,14 @@ class MediaClient(MediaSettings):
     async def _generate(
         self,
         transport: Transport,
-        params: Mapping[str, Any],
+        params: MediaParams,
         extra: Extra,
         *,
         again: bool = False,
         wait: float | None = None,
         by_model: bool = False,
     ) -> MediaResult:
-        checked = self._check_params(params)
-        job_id = getattr(checked, "job_id", None)
+        job_id = getattr(params, "job_id", None)
         if job_id and (extra or again):
             raise InvalidRequestError(
                 "job_id: that job is submitted already, and accepts neither extra nor again; "
@@ -319,23 +318,22 @@ class MediaClient(MediaSettings):
         if job_id:
             return await self._result(transport, job_id, wait)
         runner = self._runner(transport, wait)
-        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        request = await self._request(runner, params, extra, again=again, by_model=by_model)
         return await runner.generate(request)
 
     async def _submit(
         self,
         transport: Transport,
-        params: Mapping[str, Any],
+        params: MediaParams,
         extra: Extra,
         *,
         again: bool,
         by_model: bool = False,
     ) -> Job:
-        checked = self._check_params(params)
-        if getattr(checked, "job_id", None):
+        if getattr(params, "job_id", None):
             raise InvalidRequestError("job_id: that job is submitted already; call result(job_id)")
         runner = self._runner(transport, None)
-        request = await self._request(runner, checked, extra, again=again, by_model=by_model)
+        request = await self._request(runner, params, extra, again=again, by_model=by_model)
         return await runner.submit(request)
 
     async def _query(self, transport: Transport, job: JobRef | str) -> Job:
@@ -418,20 +416,20 @@ class MediaClient(MediaSettings):
     async def _request(
         self,
         runner: JobRunner,
-        checked: MediaParams,
+        params: MediaParams,
         extra: Extra,
         *,
         again: bool,
         by_model: bool,
         row: str | None = None,
     ) -> JobRequest:
-        if price := estimate_price(self.model, dict(checked)):
+        if price := estimate_price(self.model, dict(params)):
             runner.reporter.span.price = price.low, price.high
-        sent = call = encode_params(checked)
+        sent = call = encode_params(params)
         problem = None
-        if has_files(checked):
+        if has_files(params):
             reader = self._reader(runner, by_model=by_model)
-            sent, call = await reader.read(checked)
+            sent, call = await reader.read(params)
             problem = next(iter(reader.problems), None)
         body = {**sent, **(extra or {})}
         label = row or body.get("prompt") or body.get("template") or self._facts().tool_name

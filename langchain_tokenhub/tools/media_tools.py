@@ -187,7 +187,8 @@ class MediaTool(MediaClient, ToolErrorMixin):
             self.shared_budget.check(messages, self.model, params, call_id.get())
         # LangChain has validated the same parameters with our schema
         with suppress_warnings() if self._has_own_schema else nullcontext():
-            result = await self._generate(transport, params, None, by_model=True)
+            checked = self._check_params(params)
+        result = await self._generate(transport, checked, None, by_model=True)
         return await self._content(transport, result), result.model_dump(mode="json")
 
     async def _content(

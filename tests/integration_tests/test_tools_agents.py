@@ -245,3 +245,9 @@ def test_a_pair_without_effect_is_warned_of_once(hub, call, asked):
     assert [str(one.message) for one in caught] == [
         "face_count has no effect with LowPoly; leave it out"
     ]
+
+
+def test_a_file_that_is_not_saved_is_warned_of_in_a_tool_call_too(hub, call, tmp_path):
+    hub.fail("reset", path="/files", times=20)
+    with pytest.warns(UserWarning, match="was not saved"):
+        call(TokenHubVideoTool(save_to=tmp_path), "invoke", tool_call(prompt="猫"))
