@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.catalogue.toml import rows
 
 if TYPE_CHECKING:
@@ -89,8 +88,6 @@ class String(Validator):
     """Text without surrounding space, limited in characters (code points)."""
 
     most: int | None = None
-    warn_above: int | None = None
-    """Longer texts are sent with a warning, because sources disagree on the limit."""
 
     def _validate(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -100,9 +97,6 @@ class String(Validator):
             raise param_error("empty text", "write it, or leave the field out")
         if self.most is not None and len(text) > self.most:
             raise param_error(f"{len(text)} characters, at most {self.most}", "shorten it")
-        if self.warn_above is not None and len(text) > self.warn_above:
-            limit = f"the service may refuse more than {self.warn_above}"
-            warn_user(f"{len(text)} characters; {limit}")
         return text
 
     def _json_schema(self) -> dict[str, Any]:

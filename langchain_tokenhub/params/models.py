@@ -426,8 +426,6 @@ class Hy3DExpress(Hy3D):
 
     model: ClassVar[str] = "hy-3d-express"
 
-    # the TokenHub page takes 1024 characters, the SDK names 200
-    prompt: Annotated[str | None, String(1024, warn_above=200)] = None
     result_format: Annotated[str | None, Choice(("OBJ", "GLB", "STL", "USDZ", "FBX", "MP4"))] = None
     enable_pbr: Annotated[bool | None, Boolean()] = None
     enable_geometry: Annotated[bool | None, Boolean()] = None
@@ -435,6 +433,9 @@ class Hy3DExpress(Hy3D):
 
     def _check_rules(self) -> None:
         super()._check_rules()
+        # the TokenHub page takes 1024 characters, the SDK names 200
+        if (length := len(self.prompt or "")) > 200:
+            warn_user(f"{length} characters; the service may refuse more than 200")
         if self.enable_geometry and self.result_format == "OBJ":
             what = "result_format OBJ is refused with enable_geometry"
             raise param_error(what, "choose another format or leave it out for GLB")
