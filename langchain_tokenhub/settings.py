@@ -70,21 +70,22 @@ def origin_of(address: str) -> str:
     Raises:
         ValueError: The URL is not an http(s) address, or is http to a host other than loopback.
     """
-    parts = urlsplit(address.strip())
-    if parts.username or parts.password:
-        raise ValueError("base_url holds a user name or password; pass the key as `api_key`")
+    shown = clean(re.split(r"[?#]", address)[0])
     try:
+        parts = urlsplit(address.strip())
         _, host = parts.port, parts.hostname or ""
         if host.isascii():  # httpx checks other names with newer tables than the codec's
             host.encode("idna").decode("idna")
     except ValueError:
-        host = ""
+        parts, host = urlsplit(""), ""
+    if parts.username or parts.password:
+        raise ValueError("base_url holds a user name or password; pass the key as `api_key`")
     if not host or parts.scheme not in {"http", "https"}:
-        raise ValueError(f"base_url {address!r} is not an http(s) address like https://host")
+        raise ValueError(f"base_url {shown!r} is not an http(s) address like https://host")
     if parts.scheme == "http" and not is_loopback_host(host):
-        raise ValueError(f"base_url {address!r} is not https; plain http is for loopback only")
+        raise ValueError(f"base_url {shown!r} is not https; plain http is for loopback only")
     if parts.query or parts.fragment:
-        raise ValueError(f"base_url {address!r} has a query or fragment")
+        raise ValueError(f"base_url {shown!r} has a query or fragment")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
 

@@ -123,6 +123,18 @@ def test_an_address_that_would_expose_the_key_is_refused(address):
         ConnectionSettings(base_url=address)
 
 
+def test_a_secret_in_a_refused_address_is_not_shown():
+    for address in (
+        *(f"https://h.test?key={CANARY}", f"http://h.test/v1?key={CANARY}", f"ftp://h?{CANARY}"),
+        *("https://h.test?token=s3cret-canary", "https://h.test#s3cret-canary", CANARY),
+        *("https://[h?s3cret-canary", "https://user:s3cret-canary@h.test"),
+        "https://user:s3cret-canary@h.test:port",
+    ):
+        with pytest.raises(ValidationError, match="base_url") as caught:
+            ConnectionSettings(base_url=address)
+        assert "canary" not in str(caught.value)
+
+
 def test_the_timeout_has_langchains_alias():
     settings = ConnectionSettings(request_timeout=7)
     assert (settings.timeout, settings.request_timeout) == (7, 7)
