@@ -116,12 +116,13 @@ def _key_from_environment() -> SecretStr | None:
 
 def _check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     for name, value in (headers or {}).items():
+        shown = clean(name, 40)
         if not ((name + value).isascii() and (name + value).isprintable()):
-            raise ValueError(f"default_headers: {name!r} is not plain ASCII on one line")
+            raise ValueError(f"default_headers: {shown!r} is not plain ASCII on one line")
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"default_headers: {name!r} is not a header name")
+            raise ValueError(f"default_headers: {shown!r} is not a header name")
         if name.lower() in _FRAMING:
-            raise ValueError(f"default_headers: {name!r} is set by the HTTP client; leave it out")
+            raise ValueError(f"default_headers: {shown!r} is set by the HTTP client; leave it out")
     return headers
 
 

@@ -184,9 +184,12 @@ def test_no_limit_is_longer_than_what_is_left_of_the_call():
     assert set(Timeouts(read=None).within(0.5).values()) == {0.5}
 
 
-@pytest.mark.parametrize("headers", [{"X-A": "s3cret密"}, {"X-A": "s3cret\r\nX-B: b"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-A": "s3cret密"}, {"X-A": "s3cret\r\nX-B: b"}, {"Authorization: Bearer s3cret": ""}],
+)
 def test_headers_that_cannot_be_sent_are_refused_without_being_shown(headers):
-    with pytest.raises(ValidationError, match="plain ASCII") as caught:
+    with pytest.raises(ValidationError, match="default_headers") as caught:
         ConnectionSettings(default_headers=headers)
     assert "s3cret" not in str(caught.value)
 
