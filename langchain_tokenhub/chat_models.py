@@ -37,7 +37,7 @@ from langchain_tokenhub.chat.tools import (
 from langchain_tokenhub.errors import IncompleteStreamError, InvalidRequestError, TokenHubError
 from langchain_tokenhub.settings import ConnectionSettings
 from langchain_tokenhub.transport.calls import Call, Events, Timeouts
-from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
+from langchain_tokenhub.transport.runtime import iterate_sync, run_sync
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import _ChatModelBinding

@@ -19,7 +19,7 @@ from langchain_tokenhub.catalogue import EmbeddingModel, embedding_model, embedd
 from langchain_tokenhub.errors import InvalidRequestError, ServerError, clean
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings
 from langchain_tokenhub.transport.calls import Answer, Call, Timeouts
-from langchain_tokenhub.transport.sync_bridge import run_sync
+from langchain_tokenhub.transport.runtime import run_sync
 
 if TYPE_CHECKING:
     from langchain_tokenhub.transport import Runtime, Transport

@@ -25,8 +25,8 @@ from pydantic_core import PydanticCustomError
 
 from langchain_tokenhub.catalogue import SITE_NAMES, SiteName, site_hosts
 from langchain_tokenhub.errors import NO_KEY, AuthenticationError, InvalidRequestError, clean
-from langchain_tokenhub.transport.calls import Endpoint, Timeouts
-from langchain_tokenhub.transport.failover import is_loopback_host, shared_budget, shared_hosts
+from langchain_tokenhub.transport.calls import Endpoint, Timeouts, is_loopback_host
+from langchain_tokenhub.transport.retry import shared_budget, shared_hosts
 
 if TYPE_CHECKING:
     import httpx
@@ -246,14 +246,14 @@ class ConnectionSettings(BaseModel):
     # imported inside the methods, so that only the first call loads httpx
 
     def _sync(self) -> Transport:
-        from langchain_tokenhub.transport import SyncRuntime, Transport
+        from langchain_tokenhub.transport import Transport
 
-        return Transport(self._endpoint(), SyncRuntime(self.http_client))
+        return Transport.sync(self._endpoint(), self.http_client)
 
     def _async(self) -> Transport:
-        from langchain_tokenhub.transport import AsyncRuntime, Transport
+        from langchain_tokenhub.transport import Transport
 
-        return Transport(self._endpoint(), AsyncRuntime(self.http_async_client))
+        return Transport.asynchronous(self._endpoint(), self.http_async_client)
 
     def close(self) -> None:
         """Close idle connections. Optional; a later call opens new ones."""

@@ -72,13 +72,13 @@ def trace_headers() -> dict[str, str]:
 
             carrier: dict[str, str] = {}
             inject(carrier)
-            sendable = {k.lower(): v for k, v in carrier.items() if _is_sendable(k + v)}
-            headers = {k: v for k, v in sendable.items() if k not in _NOT_FORWARDED}
+            headers = {k.lower(): v for k, v in carrier.items() if _is_sendable(k.lower(), v)}
     return headers
 
 
-def _is_sendable(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+def _is_sendable(name: str, value: str) -> bool:
+    text = name + value
+    return name not in _NOT_FORWARDED and text.isascii() and text.isprintable()
 
 
 @contextmanager

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import settings
 
 from langchain_tokenhub.transport import Endpoint, Transport
-from langchain_tokenhub.transport.failover import Budget, Hosts
-from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
+from langchain_tokenhub.transport.calls import HTTPRequest, HTTPResponse
+from langchain_tokenhub.transport.decoding import decode_headers
+from langchain_tokenhub.transport.retry import Budget, Hosts
 from tests.postgres import Postgres, programs
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault

@@ -25,8 +25,7 @@ from langchain_tokenhub.bulk.plan import make_plan
 from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
-from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
-from langchain_tokenhub.transport.sync_bridge import run_on_thread
+from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE, run_on_thread
 
 if TYPE_CHECKING:
     from langchain_tokenhub.bulk.driver import Driver

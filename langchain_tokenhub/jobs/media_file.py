@@ -38,8 +38,8 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.jobs import files, render
 from langchain_tokenhub.params import strip_query
 from langchain_tokenhub.transport import AsyncRuntime, Runtime, SyncRuntime, run_sync
+from langchain_tokenhub.transport.calls import is_loopback_host
 from langchain_tokenhub.transport.download import RemoteFile, fetch
-from langchain_tokenhub.transport.failover import is_loopback_host
 
 MAX_BYTES = 2 * 1024**3
 """Bytes of one file."""

@@ -21,16 +21,20 @@ if TYPE_CHECKING:
         SendState,
         Timeouts,
     )
-    from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
-    from langchain_tokenhub.transport.sync_bridge import iterate_sync, run_sync
+    from langchain_tokenhub.transport.runtime import (
+        AsyncRuntime,
+        Runtime,
+        SyncRuntime,
+        iterate_sync,
+        run_sync,
+    )
     from langchain_tokenhub.transport.transport import Transport
 
 __all__ = ["Answer", "AsyncRuntime", "Call", "Endpoint", "Events", "Runtime", "SendState"]
 __all__ += ["SyncRuntime", "Timeouts", "Transport", "iterate_sync", "run_sync"]
 
 _MODULES = {
-    "runtime": "AsyncRuntime Runtime SyncRuntime",
-    "sync_bridge": "iterate_sync run_sync",
+    "runtime": "AsyncRuntime Runtime SyncRuntime iterate_sync run_sync",
     "transport": "Transport",
 }
 __getattr__ = loader(__name__, __all__, "calls", _MODULES)

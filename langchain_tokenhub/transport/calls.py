@@ -1,16 +1,20 @@
-"""The values that a caller passes to the transport and gets back, and the state of a request."""
+"""The values that the transport receives and returns, and those that its connections exchange.
+
+The latter are our own: httpx's are slow to create, and have no types for the limits of time. They
+are no tuples and have no fields in their `repr`, as reports of errors show the local variables.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_tokenhub.errors import InvalidRequestError, TokenHubError, clean, fault_in
-from langchain_tokenhub.transport.failover import Budget, Hosts
-from langchain_tokenhub.transport.retry import RetryClass
+from langchain_tokenhub.transport.retry import Budget, Hosts, RetryClass
 
 if TYPE_CHECKING:
     import httpx
@@ -119,17 +123,13 @@ class SendState:
         self.body_sent = self.held_back = self.answered = False
         """Whether the last byte was sent, part of the body is never sent, an answer has started."""
 
-    def mark_started(self) -> None:
-        """Record that the first byte is about to be sent; raise if the submit was interrupted."""
-        self.traced = self.is_under_way = True
-        self._check_cancelled()
+    def mark_started(self, *, traced: bool = True) -> None:
+        """Record that the first byte is about to be sent; raise if the submit was interrupted.
 
-    def mark_handed_over(self) -> None:
-        """Record that the caller's own client takes over; its transport may report nothing."""
-        self.is_under_way = True
-        self._check_cancelled()
-
-    def _check_cancelled(self) -> None:
+        Args:
+            traced: Whether the state is reported; a caller's own client may report nothing.
+        """
+        self.traced, self.is_under_way = traced, True
         # The state is set before `is_cancelled` is read, and `SyncRuntime.run_shielded` sets
         # `is_cancelled` before it reads the state, so that one of them notices the other.
         if self.is_cancelled:
@@ -270,3 +270,154 @@ class Endpoint:
     key: Callable[[], str] = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_retries: int = 2
+
+
+# -- one request and its response --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class URL:
+    """The parts of a URL.
+
+    Args:
+        text: The whole URL.
+        scheme: `http` or `https`.
+        host: Its name for a resolver, or its address.
+        port: Its port, also if it is the scheme's default.
+        netloc: The value of the `Host` header.
+        path: Path and query, percent-encoded.
+    """
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    netloc: str
+    path: str
+
+    def __repr__(self) -> str:
+        """Return the host: the query of a signed link is secret."""
+        return f"<URL {self.scheme}://{self.netloc}>"
+
+
+def parse_url(text: str) -> URL:
+    """Return a URL in parts.
+
+    Raises:
+        httpx.InvalidURL: The text is not a URL.
+        UnicodeError: No resolver accepts the name of the host.
+    """
+    import httpx
+
+    url = httpx.URL(text)
+    host, netloc, path = ascii_name(url), url.netloc.decode("ascii"), url.raw_path.decode("ascii")
+    port = url.port or (80 if url.scheme == "http" else 443)
+    return URL(str(url), url.scheme, host, port, netloc, path)
+
+
+def ascii_name(url: httpx.URL) -> str:
+    """Return the host in `url` in the form for a resolver.
+
+    Raises:
+        UnicodeError: No resolver accepts the name: a label is empty or too long, or bad Punycode.
+    """
+    name = url.raw_host.decode("ascii") if url.host else ""  # reading `host` decodes Punycode
+    name.encode("idna")
+    return name
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return True if `host` names this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HTTPRequest:
+    """A request.
+
+    Args:
+        method: `GET` or `POST`.
+        url: Where it is sent.
+        headers: Their values by name in lower case, without those that `all_headers` adds.
+        timeouts: Seconds to `connect`, and for each `read`, `write` and wait for the `pool`.
+        head_timeout: Seconds until the response's head is complete, once the request was sent.
+        send_state: Records how much was sent.
+        content: The body.
+        deadline: Monotonic seconds at which everything ends.
+        is_submit: Whether it is paid: it is sent on a fresh connection only.
+        addresses: The addresses to connect to, if the host must not be resolved.
+        proxy: URL of the proxy; None uses that of the system, but none for given addresses.
+    """
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    timeouts: Mapping[str, float | None]
+    head_timeout: float | None
+    send_state: SendState
+    content: bytes = b""
+    deadline: float | None = None
+    is_submit: bool = False
+    addresses: tuple[str, ...] = ()
+    proxy: str | None = None
+
+    def __repr__(self) -> str:
+        """Return the method and host: the rest holds the key and the prompt."""
+        return f"<HTTPRequest {self.method} {self.url}>"
+
+    def all_headers(self) -> dict[str, str]:
+        """Return the headers with `host`, and `content-length` of a POST."""
+        length = {"content-length": str(len(self.content))} if self.method == "POST" else {}
+        return {"host": self.url.netloc, **self.headers, **length}
+
+
+class Body(Protocol):
+    """The body of a response, which is read once and then closed."""
+
+    def read(self) -> AsyncGenerator[bytes, None]:
+        """Return the bytes as they arrive."""
+        ...
+
+    def limit(self, seconds: float) -> bool:
+        """Limit the time for the rest, in place of an earlier limit.
+
+        Returns:
+            False if that is not possible.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End the response, read or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HTTPResponse:
+    """A response whose body has not been read.
+
+    Args:
+        status: HTTP status.
+        headers: Their values by name in lower case; those of equal names are joined.
+        body: The body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: Body
+
+    def __repr__(self) -> str:
+        """Return the status: a header may hold a cookie or a signed link."""
+        return f"<HTTPResponse {self.status}>"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is a 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the status is a 3xx."""
+        return 300 <= self.status < 400

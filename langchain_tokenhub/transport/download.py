@@ -25,22 +25,23 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
 )
-from langchain_tokenhub.transport.calls import SendState, Timeouts
-from langchain_tokenhub.transport.decoding import read_body, read_error_body
-from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
-from langchain_tokenhub.transport.failover import is_loopback_host
-from langchain_tokenhub.transport.http.messages import (
+from langchain_tokenhub.transport.calls import (
     URL,
     HTTPRequest,
     HTTPResponse,
+    SendState,
+    Timeouts,
+    is_loopback_host,
     parse_url,
 )
+from langchain_tokenhub.transport.decoding import read_body, read_error_body
+from langchain_tokenhub.transport.error_mapping import failure_to_send, map_error
 from langchain_tokenhub.transport.http.proxy import find_proxy_address
 from langchain_tokenhub.transport.runtime import Runtime
 
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4
-"""Addresses of a host that are tried one after another until one answers."""
+"""Addresses of a host that are tried until one accepts the connection."""
 MIN_RATE = 2048
 """Minimum average bytes per second of a download in each `RATE_WINDOW`."""
 RATE_WINDOW = 60.0
@@ -60,20 +61,16 @@ class RemoteFile:
     """A file that is being downloaded.
 
     Args:
-        status: 200, or 206 when the file is continued.
         start: Offset of the first byte in the file; None if a 206 does not state it.
         size: Remaining bytes, if the server states them.
         etag: Version of the file, to continue it.
-        media_type: Content type from the server.
         md5: MD5 of the whole file in base64, if the host sends it.
         pieces: The bytes; closed by their reader.
     """
 
-    status: int
     start: int | None
     size: int | None
     etag: str | None
-    media_type: str
     md5: str | None
     pieces: AsyncGenerator[bytes, None]
 
@@ -109,8 +106,8 @@ async def fetch(
             head_timeout=TIMEOUTS.total,
             send_state=SendState(),
         )
-        routes = await _routes(runtime, request, allow_loopback=allow_loopback)
-        response = await _open(runtime, routes)
+        request = await _check_host(runtime, request, allow_loopback=allow_loopback)
+        response = await _open(runtime, request)
         if not response.is_redirect:
             return await _read_head(runtime, response, target.netloc)
         await response.body.aclose()
@@ -129,20 +126,19 @@ def _parse(url: str) -> URL:
         raise InvalidRequestError("a result's link is not a URL", hint=_HINT) from None
 
 
-async def _routes(
+async def _check_host(
     runtime: Runtime, request: HTTPRequest, *, allow_loopback: bool
-) -> list[HTTPRequest]:
-    """Check the host, and return the request for each way to connect to it."""
-    target = request.url
-    if allow_loopback and is_loopback_host(target.host):
-        return [request]
-    if target.scheme != "https" or not target.host:
-        raise InvalidRequestError(f"a result's link is {target.scheme!r}, not https", hint=_HINT)
-    name = target.host
+) -> HTTPRequest:
+    """Return `request` with the addresses that were checked, or the proxy that checks them."""
+    scheme, name = request.url.scheme, request.url.host
+    if allow_loopback and is_loopback_host(name):
+        return request
+    if scheme != "https" or not name:
+        raise InvalidRequestError(f"a result's link is {scheme!r}, not https", hint=_HINT)
     if _is_private(name):
         raise _not_public(name)
     if proxy := find_proxy_address("https", name):
-        return [replace(request, proxy=proxy)]  # it resolves the name, and decides what is allowed
+        return replace(request, proxy=proxy)  # it resolves the name, and decides what is allowed
     try:
         addresses = await runtime.blocking(resolve, name)
     except OSError:
@@ -150,7 +146,7 @@ async def _routes(
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
         raise _not_public(name)
     # the name might resolve differently next time, and the settings have a proxy by then
-    return [replace(request, addresses=(found,)) for found in addresses[:MAX_ADDRESSES]]
+    return replace(request, addresses=addresses[:MAX_ADDRESSES])
 
 
 def resolve(host: str) -> tuple[str, ...]:
@@ -194,16 +190,11 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not is_special
 
 
-async def _open(runtime: Runtime, routes: list[HTTPRequest]) -> HTTPResponse:
-    """Send by the first route on which a connection can be opened."""
-    first, *others = routes
-    request = replace(first, send_state=SendState())
+async def _open(runtime: Runtime, request: HTTPRequest) -> HTTPResponse:
     try:
         return await runtime.send(request)
     except httpx.HTTPError as caught:
         failure = failure_to_send(caught, request.send_state)
-    if others and failure.phase == "not sent" and failure.is_retryable:
-        return await _open(runtime, others)
     raise _with_host(failure, request.url.netloc)
 
 
@@ -225,11 +216,9 @@ async def _read_head(runtime: Runtime, response: HTTPResponse, host: str) -> Rem
     pieces = _pieces(runtime, response, host)
     await anext(pieces)  # started, so that closing it closes the answer
     return RemoteFile(
-        status=status,
         start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,
         etag=etag if etag.isascii() and etag.isprintable() and not encoding else None,
-        media_type=headers.get("content-type", ""),
         # the MD5 of a part is the part's own
         md5=None if encoding or status != 200 else headers.get("content-md5"),
         pieces=pieces,

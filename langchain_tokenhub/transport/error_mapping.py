@@ -25,9 +25,7 @@ from langchain_tokenhub.errors import (
     error_from,
     fault_in,
 )
-from langchain_tokenhub.transport.calls import Call, SendState
-from langchain_tokenhub.transport.failover import is_loopback_host
-from langchain_tokenhub.transport.http.messages import HTTPResponse
+from langchain_tokenhub.transport.calls import Call, HTTPResponse, SendState, is_loopback_host
 from langchain_tokenhub.transport.retry import is_outcome_unknown, retry_after
 
 _REDACTED = "[redacted]"

@@ -1,6 +1,7 @@
 """How to wait: by blocking the thread, or by suspending the task.
 
-Callers are written once, as `async def`; with a `SyncRuntime` they never suspend.
+Callers are written once, as `async def`. With a `SyncRuntime` they never suspend, and `run_sync`
+runs them without an event loop.
 """
 
 from __future__ import annotations
@@ -14,34 +15,48 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from concurrent.futures import Future, InvalidStateError
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast
 
-import httpx
-
-from langchain_tokenhub.transport.calls import SendState
-from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
-from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse
-from langchain_tokenhub.transport.http.pool import async_pool, sync_pool
-from langchain_tokenhub.transport.sync_bridge import run_on_thread, run_sync
+from langchain_tokenhub.transport.calls import HTTPRequest, HTTPResponse, SendState
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpx
 
 P = ParamSpec("P")
 T = TypeVar("T")
+TaskQueue = SimpleQueue[Callable[[], None]]
 
 MAX_WORKERS = 16
 """Maximum threads of a process that poll and download for sync callers."""
 INTERRUPT_GRACE = 10.0
 """Seconds that an interrupted submit may take to receive its job id."""
+MAX_IDLE_THREADS = 16
+"""Threads that are kept for further blocking calls."""
+
+idle_threads: list[TaskQueue] = []
+
+
+class Client(Protocol):
+    """A caller's own client; see `transport/http/client.py`."""
+
+    @property
+    def timeout(self) -> httpx.Timeout | None:
+        """The client's timeout; None if the caller did not set one."""
+        ...
+
+    def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:
+        """Send a request."""
+        ...
 
 
 class _Runtime:
     """What the runtimes share: the caller's own client, if there is one, and the clock."""
 
-    _client: SyncCallerClient | AsyncCallerClient | None
+    def __init__(self, client: Client | None = None) -> None:
+        self._client = client
 
     @property
     def timeout(self) -> httpx.Timeout | None:
@@ -60,11 +75,10 @@ class _Runtime:
 class SyncRuntime(_Runtime):
     """Waits by blocking the thread."""
 
-    def __init__(self, client: httpx.Client | httpx2.Client | None = None) -> None:
-        self._client = None if client is None else SyncCallerClient(client)
-
     def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:
         """Send, and return the answer with its body not yet read."""
+        from langchain_tokenhub.transport.http.pool import sync_pool  # loads httpx
+
         return (self._client or sync_pool()).send(request)
 
     async def sleep(self, seconds: float) -> None:
@@ -129,10 +143,9 @@ def _executor(_process: int) -> concurrent.futures.ThreadPoolExecutor:
 class AsyncRuntime(_Runtime):
     """Waits by suspending the task."""
 
-    def __init__(self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None) -> None:
-        self._client = None if client is None else AsyncCallerClient(client)
-
     def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:  # noqa: D102
+        from langchain_tokenhub.transport.http.pool import async_pool
+
         return (self._client or async_pool()).send(request)
 
     async def sleep(self, seconds: float) -> None:  # noqa: D102
@@ -245,3 +258,88 @@ def _consume_exception(task: asyncio.Future[Any] | Future[Any]) -> None:
     """Retrieve an error that nothing awaits: asyncio logs those that are never retrieved."""
     if not task.cancelled():
         task.exception()
+
+
+# -- coroutines without an event loop, and blocking calls on threads ---------------------------
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end on this thread, without an event loop."""
+    try:
+        return _run(lambda: work)
+    finally:
+        work.close()
+
+
+def iterate_sync(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+    """Iterate over `stream` on this thread, without an event loop, and close it at the end."""
+    try:
+        while True:
+            yield _run(stream.__anext__)
+    except StopAsyncIteration:
+        return
+    finally:
+        run_sync(stream.aclose())
+
+
+def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run the coroutine that `start` returns to its end.
+
+    A loop may be running on this thread (a notebook, or a coroutine that calls a sync method). Its
+    hooks are removed meanwhile: at its end it would close these generators while they are in use.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    if hooks.firstiter is not None:
+        sys.set_asyncgen_hooks(None, None)
+    try:
+        work = start()
+        work.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    finally:
+        if hooks.firstiter is not None:
+            sys.set_asyncgen_hooks(*hooks)
+    raise RuntimeError(f"{work!r} awaited something other than its SyncRuntime")
+
+
+def run_on_thread(
+    work: Callable[[], T], future: Future[T], discard: Callable[[Any], object] = lambda _: None
+) -> None:
+    """Run `work` in this context on a daemon thread, and set `future`.
+
+    Unlike those of a `ThreadPoolExecutor`, the threads do not hold up the end of the interpreter.
+    `discard` is called with the result if `future` was cancelled meanwhile.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(error)
+            return
+        try:
+            future.set_result(result)
+        except InvalidStateError:  # cancelled
+            context.run(discard, result)
+
+    try:
+        idle_threads.pop().put(run)
+    except IndexError:
+        threading.Thread(target=_run_all, args=(run,), daemon=True).start()
+
+
+def _run_all(run: Callable[[], None]) -> None:
+    tasks: TaskQueue = SimpleQueue()
+    run()
+    while len(idle_threads) < MAX_IDLE_THREADS:
+        idle_threads.append(tasks)
+        tasks.get()()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=idle_threads.clear)

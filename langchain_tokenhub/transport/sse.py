@@ -23,10 +23,9 @@ from langchain_tokenhub.errors import (
     clean,
     fault_in,
 )
-from langchain_tokenhub.transport.calls import Timeouts
+from langchain_tokenhub.transport.calls import HTTPResponse, Timeouts
 from langchain_tokenhub.transport.decoding import parse, parse_event
 from langchain_tokenhub.transport.error_mapping import refusal
-from langchain_tokenhub.transport.http.messages import HTTPResponse
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """Bytes of one event, which may hold an image in base64."""
@@ -139,13 +138,10 @@ class EventDecoder:
         line = line.removeprefix(_BOM)
         if not line:
             self._dispatch(self._name, events)
-            self._name = b""
-        elif line.startswith(b"data:"):
-            self._add_data(line[6:] if line[5:6] == b" " else line[5:], len(line), events)
+        elif line.startswith(b"data:") or line == b"data":
+            self._add_data(line[5:].removeprefix(b" "), len(line), events)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
-        elif line == b"data":
-            self._add_data(b"", len(line), events)
         elif self._is_bare or (not self._data and line.lstrip().startswith(b"{")):
             self._add_data(line, len(line), events, is_bare=True)
         # comments, `id`, `retry` and unknown fields are ignored
@@ -158,7 +154,6 @@ class EventDecoder:
         if is_first and self._has_whole_value():
             self._is_line_parted = True
             self._dispatch(self._name_before_data, events)
-            self._name = b"" if self._name == self._name_before_data else self._name
         if not self._data:
             self._name_before_data = self._name
         self._is_bare = is_bare
@@ -166,12 +161,12 @@ class EventDecoder:
         self._data_size += size + 1
         if self._is_line_parted and len(self._data) == 1 and self._has_whole_value():
             self._dispatch(self._name, events)
-            self._name = b""
 
     def _dispatch(self, name: bytes, events: list[Event]) -> None:
         if self._data:
             events.append((name, self._join_data()))
             self._data, self._data_size, self._is_bare = [], 0, False
+        self._name = b"" if self._name == name else self._name
 
     def _join_data(self) -> bytes:
         return self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

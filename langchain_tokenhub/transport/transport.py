@@ -8,7 +8,7 @@ import platform
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -27,8 +27,11 @@ from langchain_tokenhub.transport.calls import (
     Call,
     Endpoint,
     Events,
+    HTTPRequest,
+    HTTPResponse,
     Timeouts,
     earliest,
+    parse_url,
 )
 from langchain_tokenhub.transport.decoding import (
     MAX_ANSWER_BYTES,
@@ -48,11 +51,13 @@ from langchain_tokenhub.transport.error_mapping import (
     redact,
     refusal,
 )
-from langchain_tokenhub.transport.failover import host_name
-from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, parse_url
-from langchain_tokenhub.transport.retry import retry_after, retry_delay
-from langchain_tokenhub.transport.runtime import Runtime
+from langchain_tokenhub.transport.http.client import AsyncCallerClient, SyncCallerClient
+from langchain_tokenhub.transport.retry import host_name, retry_after, retry_delay
+from langchain_tokenhub.transport.runtime import AsyncRuntime, Runtime, SyncRuntime
 from langchain_tokenhub.transport.sse import Batch, StreamReader, is_chunk, without_error
+
+if TYPE_CHECKING:
+    import httpx2
 
 logger = logging.getLogger("langchain_tokenhub.transport")
 
@@ -83,7 +88,8 @@ class Attempt:
     _timeouts: Timeouts = _TIMEOUTS
 
     def annotate(self, error: TokenHubError) -> TokenHubError:
-        """Add the host, the ids and the time to `error`, and redact the key and headers."""
+        """Add the host, the ids and the time to `error`, and remove the key and headers."""
+        error.__cause__ = error.__context__ = None  # the library's error holds the request
         error.host = error.host or host_name(self.origin)
         error.hint = hint_for(error, self.call, self.origin) or error.hint
         error.request_id = error.request_id or self._server_id
@@ -147,15 +153,12 @@ class Attempt:
             response = await self.runtime.send(request)
         except httpx.HTTPError as caught:
             self._log(request, type(caught).__name__, sent_at)
-            failure = failure_to_send(caught, self.call.send_state)
-        else:
-            self._server_id = _clean_id(response.headers.get("x-request-id"))
-            self._log(request, response.status, sent_at)
-            if response.is_success:
-                return response
-            failure = await self._read_error(response)
-        # raised outside `except`: the library's error holds the request and with it the key
-        raise failure
+            raise failure_to_send(caught, self.call.send_state) from None
+        self._server_id = _clean_id(response.headers.get("x-request-id"))
+        self._log(request, response.status, sent_at)
+        if not response.is_success:
+            raise await self._read_error(response)
+        return response
 
     def _log(self, request: HTTPRequest, outcome: object, sent_at: float) -> None:
         host, milliseconds = host_name(self.origin), (self.runtime.now() - sent_at) * 1000
@@ -167,21 +170,19 @@ class Attempt:
         try:
             url = _parse_url(self.origin + call.path)
         except (httpx.InvalidURL, UnicodeError) as caught:
-            failure = map_invalid_request(caught)
-        else:
-            call.send_state.renew((url.host, url.port))
-            return HTTPRequest(
-                method="GET" if call.content is None else "POST",
-                url=url,
-                headers=self._headers(stream=stream),
-                timeouts=timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
-                head_timeout=timeouts.first if stream else timeouts.total,
-                send_state=call.send_state,
-                content=call.content or b"",
-                deadline=call.deadline,
-                is_submit=call.retry_class == "submit",
-            )
-        raise failure
+            raise map_invalid_request(caught) from None
+        call.send_state.renew((url.host, url.port))
+        return HTTPRequest(
+            method="GET" if call.content is None else "POST",
+            url=url,
+            headers=self._headers(stream=stream),
+            timeouts=timeouts.within(self._left(), backed=len(self.endpoint.hosts.origins) > 1),
+            head_timeout=timeouts.first if stream else timeouts.total,
+            send_state=call.send_state,
+            content=call.content or b"",
+            deadline=call.deadline,
+            is_submit=call.retry_class == "submit",
+        )
 
     def _headers(self, *, stream: bool) -> dict[str, str]:
         """Return the headers; the user's override this package's, except type and key."""
@@ -213,13 +214,11 @@ class Attempt:
         try:
             await read_whole(response, body, seconds, self.runtime.now)
         except httpx.HTTPError as caught:
-            failure = map_error(caught, "answered")
-        else:
-            if len(body) <= MAX_ANSWER_BYTES:
-                return bytes(body)
+            raise map_error(caught, "answered") from None
+        if len(body) > MAX_ANSWER_BYTES:
             problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-            failure = ServerError(problem, phase="answered")
-        raise failure
+            raise ServerError(problem, phase="answered")
+        return bytes(body)
 
     def _decode(self, response: HTTPResponse, body: bytes) -> Any:
         """Return the JSON value of a body, or `Events` if the service sent events unrequested."""
@@ -334,6 +333,18 @@ class Transport:
 
     endpoint: Endpoint
     runtime: Runtime
+
+    @classmethod
+    def sync(cls, endpoint: Endpoint, client: httpx.Client | httpx2.Client | None = None) -> Self:
+        """Return a transport that blocks the thread; a caller's own `client` sends for it."""
+        return cls(endpoint, SyncRuntime(None if client is None else SyncCallerClient(client)))
+
+    @classmethod
+    def asynchronous(
+        cls, endpoint: Endpoint, client: httpx.AsyncClient | httpx2.AsyncClient | None = None
+    ) -> Self:
+        """Return a transport that suspends the task; a caller's own `client` sends for it."""
+        return cls(endpoint, AsyncRuntime(None if client is None else AsyncCallerClient(client)))
 
     def json(self, call: Call) -> Coroutine[Any, Any, Answer]:
         """Return the answer to `call`, to be awaited.

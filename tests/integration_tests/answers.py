@@ -13,6 +13,7 @@ from langchain_tokenhub.transport import (
     Transport,
     run_sync,
 )
+from langchain_tokenhub.transport.download import fetch
 from tests.conftest import Budget, Endpoint, Hosts
 
 
@@ -82,14 +83,31 @@ class Client:
         endpoint = Endpoint(
             hosts=Hosts(origins), budget=Budget(), key=lambda: "sk-test", max_retries=max_retries
         )
-        self.sync = Transport(endpoint, SyncRuntime(http_client))
-        self.asynchronous = Transport(endpoint, AsyncRuntime(http_async_client))
+        self.sync = Transport.sync(endpoint, http_client)
+        self.asynchronous = Transport.asynchronous(endpoint, http_async_client)
 
     def ask(self, call: Call) -> Answer:
         return run_sync(self.sync.json(call))
 
     async def aask(self, call: Call) -> Answer:
         return await self.asynchronous.json(call)
+
+
+class Link:
+    """A file on loopback."""
+
+    def __init__(self, url):
+        self.url = url
+
+    async def _bytes(self, runtime):
+        fetched = await fetch(runtime, self.url, allow_loopback=True)
+        return b"".join([piece async for piece in fetched.pieces])
+
+    def read(self):
+        return run_sync(self._bytes(SyncRuntime()))
+
+    async def aread(self):
+        return await self._bytes(AsyncRuntime())
 
 
 def submit(**details: Any) -> Call:

@@ -142,27 +142,15 @@ def test_a_stream_that_drips_to_the_callers_client_comes_to_an_end(answer, own, 
         own.use(make, "stream")
 
 
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "through a proxy"])
 @pytest.mark.parametrize("answer", STREAMS.values(), ids=STREAMS)
-def test_a_stream_that_drips_comes_to_an_end(answer, model, peers, call):
-    chat = model(base_url=peers(answer).url, timeout=0.2, max_retries=0)
-    with pytest.raises(APITimeoutError, match=r"no content for 0\.2 s"):
-        call(chat, "stream", "q")
-
-
-@pytest.mark.parametrize("answer", STREAMS.values(), ids=STREAMS)
-def test_a_stream_that_drips_through_a_proxy_comes_to_an_end(
-    answer, *, distant, secure, proxy, call, monkeypatch
+def test_a_stream_that_drips_comes_to_an_end(
+    answer, is_proxied, *, distant, secure, proxy, call, monkeypatch
 ):
     secure.answer = answer
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url if is_proxied else "")
     with pytest.raises(APITimeoutError, match=r"no content for 0\.2 s"):
         call(distant(timeout=0.2, max_retries=0), "stream", "q")
-
-
-@pytest.mark.parametrize("answer", [drip_head, drip_chunk()], ids=["head", "body"])
-def test_an_answer_that_drips_comes_to_an_end(answer, model, peers, call):
-    with pytest.raises(APITimeoutError):
-        call(model(base_url=peers(answer).url, timeout=0.2, max_retries=0), "invoke", "q")
 
 
 def test_a_submit_whose_answers_head_drips_to_the_callers_client_is_unknown(own, peers):
@@ -369,12 +357,16 @@ def distant(model, secure):
     return functools.partial(model, base_url=secure.url)
 
 
-@pytest.mark.parametrize("said", ["HTTPS_PROXY=", "HTTPS_PROXY=http://", "ALL_PROXY=http://"])
-def test_the_environments_proxy_is_used(said, distant, proxy, call, monkeypatch):
-    variable, _, scheme = said.partition("=")
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY=", "HTTPS_PROXY=http://", "ALL_PROXY=http://"])
+def test_the_environments_proxy_is_used_and_sees_no_key(
+    variable, distant, proxy, call, monkeypatch
+):
+    variable, _, scheme = variable.partition("=")
     monkeypatch.setenv(variable, scheme + proxy.url.removeprefix("http://"))
     assert call(distant(), "invoke", "q").content == "hi"
-    assert [method for method, _ in proxy.asked] == ["CONNECT"]
+    assert said(call(distant(), "stream", "q")) == "hi"
+    assert {method for method, _ in proxy.asked} == {"CONNECT"}
+    assert "authorization" not in proxy.requests[0].headers
 
 
 def test_no_proxy_sees_a_request_to_loopback_with_its_key(model, proxy, call, monkeypatch):
@@ -544,21 +536,6 @@ def say_http(listener):
         connection.sendall(b"HTTP/1.1 400 nope\r\n\r\n")
 
 
-def test_a_tunnel_is_opened_through_the_proxy(model, secure, proxy, call, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    chat = model(base_url=secure.url)
-    assert call(chat, "invoke", "q").content == "hi"
-    assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
-    assert {method for method, _ in proxy.asked} == {"CONNECT"}
-    assert len(secure.requests) == 2
-
-
-def test_the_proxy_sees_no_key_of_a_tunnel(model, secure, proxy, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    model(base_url=secure.url).invoke("q")
-    assert "authorization" not in proxy.requests[0].headers
-
-
 def test_a_signed_link_through_a_proxy_is_in_no_log(
     distant, secure, proxy, call, *, caplog, monkeypatch
 ):
@@ -593,21 +570,23 @@ def test_a_certificate_for_another_host_is_refused_through_a_proxy(
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
+async def ask_by_each(proxies, chat, monkeypatch):
+    for proxy in proxies:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        await chat.ainvoke("q")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
 def test_a_new_proxy_is_used_while_a_connection_through_the_old_one_is_idle(
-    distant, peers, monkeypatch
+    is_async, distant, peers, monkeypatch
 ):
     old, new = peers(Proxy()), peers(Proxy())
-    for proxy in (old, new, old.url.replace("://", "://me:pw@"), old):
-        monkeypatch.setenv("HTTPS_PROXY", getattr(proxy, "url", proxy))
+    proxies = [old.url, new.url, old.url.replace("://", "://me:pw@"), old.url]
+    if is_async:
+        asyncio.run(ask_by_each(proxies, distant(), monkeypatch))
+    for proxy in () if is_async else proxies:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
         distant().invoke("q")
-    assert (len(old.connections), len(new.connections)) == (2, 1)
-
-
-async def test_a_new_proxy_is_used_in_the_same_loop(distant, peers, monkeypatch):
-    old, new = peers(Proxy()), peers(Proxy())
-    for proxy in (old, new, old.url.replace("://", "://me:pw@"), old):
-        monkeypatch.setenv("HTTPS_PROXY", getattr(proxy, "url", proxy))
-        await distant().ainvoke("q")
     assert (len(old.connections), len(new.connections)) == (2, 1)
 
 

@@ -17,7 +17,7 @@ import pytest
 from starlette.responses import StreamingResponse
 
 from langchain_tokenhub import SubmissionUnknownError, TokenHubJobTool, TokenHubVideoTool
-from langchain_tokenhub.transport import SendState, Timeouts, run_sync, sync_bridge
+from langchain_tokenhub.transport import SendState, Timeouts, run_sync, runtime
 from tests.integration_tests.answers import Client, silence, submit
 
 SUBMIT = """
@@ -25,15 +25,15 @@ SUBMIT = """
     import sys
     import httpx
     from langchain_tokenhub.transport import *
-    from langchain_tokenhub.transport.failover import Hosts
-    from langchain_tokenhub.transport.failover import Budget
+    from langchain_tokenhub.transport.retry import Hosts
+    from langchain_tokenhub.transport.retry import Budget
     endpoint = Endpoint(hosts=Hosts((sys.argv[1],)), budget=Budget(), key=lambda: "sk")
     send_state = SendState()
     call = Call(path="/submit", body={}, retry_class="submit", send_state=send_state)
     client = httpx.Client() if "own" in sys.argv else None
     if client:
         atexit.register(client.close)
-    transport = Transport(endpoint, SyncRuntime(client))
+    transport = Transport.sync(endpoint, client)
 """
 WAIT = """
     from langchain_tokenhub.transport import runtime
@@ -126,22 +126,6 @@ async def run_shielded(url, send_state):
     return await shielded(Client(url).asynchronous, send_state)
 
 
-async def test_a_cancelled_submit_is_finished_first(peers):
-    """openai 3.54.0, fal_client 1.0.3, replicate 1.0.7, runwayml 5.24.0 lose the paid job."""
-
-    async def soon(connection, request):
-        await asyncio.sleep(0.2)
-        await connection.json({"id": "job-1"})
-
-    server, send_state = peers(soon), SendState()
-    task = asyncio.ensure_future(run_shielded(server.url, send_state))
-    await asyncio.to_thread(server.arrived.wait, 5)
-    task.cancel()
-    answer, interruption = await task
-    assert answer.data == {"id": "job-1"}
-    assert isinstance(interruption, asyncio.CancelledError)
-
-
 async def late_job(connection, request):
     await asyncio.sleep(0.3)
     await connection.json({"id": "job-1"})
@@ -156,6 +140,14 @@ async def kept(server, found):
 
 async def sent(server):
     await asyncio.to_thread(server.arrived.wait, 5)
+
+
+async def by_cancelling(server, found):
+    task = asyncio.ensure_future(kept(server, found))
+    await sent(server)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def by_an_anyio_group(server, found):
@@ -213,13 +205,21 @@ async def by_a_client_that_left(server, found):
 
 
 WAYS = [
-    *(by_an_anyio_group, by_move_on_after, by_fail_after, by_wait_for, by_two_timeouts),
+    *(
+        by_cancelling,
+        by_an_anyio_group,
+        by_move_on_after,
+        by_fail_after,
+        by_wait_for,
+        by_two_timeouts,
+    ),
     *(by_a_task_group, by_a_client_that_left),
 ]
 
 
 @pytest.mark.parametrize("interrupt", WAYS)
 async def test_whoever_cancels_a_submit_under_way_its_answer_is_awaited(interrupt, peers):
+    """openai 3.54.0, fal_client 1.0.3, replicate 1.0.7, runwayml 5.24.0 lose the paid job."""
     found = []
     await interrupt(peers(late_job), found)
     assert found == ["job-1"]
@@ -287,12 +287,7 @@ def test_a_cancelled_tools_job_is_logged_and_remembered(hub, caplog):
 
 def test_a_loop_that_ends_waits_for_a_submit_under_way(peers):
     """`asyncio.run` cancels every task, a shielded one too."""
-
-    async def soon(connection, request):
-        await asyncio.sleep(0.2)
-        await connection.json({"id": "job-1"})
-
-    server = peers(soon)
+    server = peers(late_job)
 
     async def main():
         submit = asyncio.ensure_future(run_shielded(server.url, SendState()))
@@ -329,7 +324,7 @@ def test_ctrl_c_while_the_thread_of_a_submit_begins_waits_for_its_answer(peers, 
             assert server.arrived.wait(5)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_bridge, "idle_threads", [])
+    monkeypatch.setattr(runtime, "idle_threads", [])
     monkeypatch.setattr(threading.Thread, "start", and_interrupt)
     answer, stop = run_sync(shielded(transport, send_state))
     assert (answer.data, type(stop)) == ({"id": "job-1"}, KeyboardInterrupt)
@@ -458,11 +453,3 @@ def test_a_loop_ends_clean_although_streams_are_half_read(run, peers, raw, monke
         assert err == ""
     for server in servers:
         assert all(connection.gone.wait(5) for connection in server.connections)
-
-
-def test_importing_the_package_opens_nothing(peer):
-    code = (
-        "import sys, langchain_tokenhub; print([m for m in ('httpx', 'ssl') if m in sys.modules])"
-    )
-    out, err = ended(python(code))
-    assert ("httpx" in out, err) == (False, "")

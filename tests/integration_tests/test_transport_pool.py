@@ -29,17 +29,28 @@ async def astreamed(model):
     return "".join([chunk.content async for chunk in model.astream("q")])
 
 
+def sync(model, count):
+    return [streamed(model()) for _ in range(count)]
+
+
+def asynchronous(model, count):
+    async def main():
+        return [await astreamed(model()) for _ in range(count)]
+
+    return asyncio.run(main())
+
+
+both = pytest.mark.parametrize("streams", [sync, asynchronous])
+"""Streams one after another, in one thread or one loop."""
+
+
 # -- reuse ------------------------------------------------------------------------------------
 
 
-def test_twenty_sync_streams_use_one_connection(model, peer):
+@both
+def test_twenty_streams_use_one_connection(streams, model, peer):
     """openai 3.54.0, langchain-openai 1.7.3 and mistralai 3.7.0 open twenty."""
-    assert [streamed(model()) for _ in range(20)] == ["hi"] * 20
-    assert len(peer.connections) == 1
-
-
-async def test_twenty_async_streams_use_one_connection(model, peer):
-    assert [await astreamed(model()) for _ in range(20)] == ["hi"] * 20
+    assert streams(model, 20) == ["hi"] * 20
     assert len(peer.connections) == 1
 
 
@@ -75,25 +86,15 @@ def test_a_stream_whose_end_never_comes_is_left_after_its_last_word(model, peer,
     assert peer.connections[0].gone.wait(5)
 
 
-def test_the_short_timeout_of_a_streams_end_is_taken_back(model, peer, raw):
+@both
+def test_the_short_timeout_of_a_streams_end_is_taken_back(streams, model, peer, raw):
     async def serve(connection, request):
         if len(peer.requests) > 1:
             await asyncio.sleep(0.25)  # longer than the end of a stream may take
         await connection.stream(raw.event("hi", "stop"), raw.DONE)
 
     peer.answer = serve
-    assert [streamed(model(max_retries=0)) for _ in range(2)] == ["hi", "hi"]
-    assert len(peer.connections) == 1
-
-
-async def test_the_short_timeout_is_taken_back_in_async_too(model, peer, raw):
-    async def serve(connection, request):
-        if len(peer.requests) > 1:
-            await asyncio.sleep(0.25)
-        await connection.stream(raw.event("hi", "stop"), raw.DONE)
-
-    peer.answer = serve
-    assert [await astreamed(model(max_retries=0)) for _ in range(2)] == ["hi", "hi"]
+    assert streams(lambda: model(max_retries=0), 2) == ["hi", "hi"]
     assert len(peer.connections) == 1
 
 
@@ -294,22 +295,17 @@ def test_threads_share_a_model(model):
 
 def test_loops_that_begin_in_many_threads_disturb_nobody(model):
     chat, before = model(), sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        found = in_threads(lambda: [asyncio.run(chat.ainvoke("q")).content for _ in range(15)])
-    finally:
-        sys.setswitchinterval(before)
-    assert found == [["hi"] * 15] * 8
-
-
-def test_several_loops_at_once_share_a_model(model):
-    chat = model()
 
     async def many():
-        found = await asyncio.gather(*[chat.ainvoke("q") for _ in range(10)])
+        found = await asyncio.gather(*[chat.ainvoke("q") for _ in range(5)])
         return [message.content for message in found]
 
-    assert in_threads(lambda: asyncio.run(many())) == [["hi"] * 10] * 8
+    sys.setswitchinterval(1e-6)
+    try:
+        found = in_threads(lambda: [asyncio.run(many()) for _ in range(5)])
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [[["hi"] * 5] * 5] * 8
 
 
 def test_sync_calls_work_inside_a_running_loop(model):
@@ -362,19 +358,12 @@ async def test_the_connections_of_a_loop_go_with_it(model):
 # -- TLS --------------------------------------------------------------------------------------
 
 
-def test_tls_streams_use_one_connection_and_one_context(model, peers, trusted, call):
+@both
+def test_tls_streams_use_one_connection_and_one_context(streams, model, peers, trusted):
     secure = peers(tls=True)
-    chat = model(base_url=secure.url)
-    assert "".join(chunk.content for chunk in call(chat, "stream", "q")) == "hi"
-    assert [streamed(chat) for _ in range(5)] == ["hi"] * 5
-    assert len(secure.connections) <= 2  # one of the loop, one of the thread
-    assert sockets.tls_context() is sockets.tls_context()
-
-
-async def test_async_tls_streams_use_one_connection(model, peers, trusted):
-    secure = peers(tls=True)
-    assert [await astreamed(model(base_url=secure.url)) for _ in range(5)] == ["hi"] * 5
+    assert streams(lambda: model(base_url=secure.url), 5) == ["hi"] * 5
     assert len(secure.connections) == 1
+    assert sockets.tls_context() is sockets.tls_context()
 
 
 def test_an_untrusted_certificate_is_refused_without_a_second_try(model, peers, call):
@@ -413,20 +402,17 @@ class Wire:
 @pytest.fixture
 def wire(raw, trusted):
     made = Wire(raw.certificate)
-    made.stream = sockets.TLSStream(made, "localhost")
-    run_sync(made.stream.do_handshake(1.0))
+    made.stream = run_sync(sockets.TLSStream.open(made, "localhost", 1.0))
     run_sync(made.stream.write(b"hello", 1.0))
     made.server.do_handshake()
     assert made.server.read(10) == b"hello"
     return made
 
 
-def test_a_record_that_arrived_with_the_answer_is_seen_as_data_of_an_idle_connection(wire):
+def test_records_that_arrived_together_are_read_together(wire):
     wire.server.write(b"answer")
     wire.server.write(b"stray")
-    assert run_sync(wire.stream.read(1.0)) == b"answer"
-    assert not wire.stream.is_idle
-    assert run_sync(wire.stream.read(1.0)) == b"stray"
+    assert run_sync(wire.stream.read(1.0)) == b"answerstray"
     assert wire.stream.is_idle
 
 
@@ -439,6 +425,7 @@ def test_the_end_of_a_stream_over_another_is_nothing(notifies, wire):
 
 
 def test_a_record_that_is_broken_is_a_failed_read(wire):
+    wire.server.write(b"answer")
     wire.to_send.write(b"\x17\x03\x03\x00\x20" + b"x" * 32)
     with pytest.raises(httpx.ReadError):
         run_sync(wire.stream.read(1.0))

@@ -20,9 +20,15 @@ from langchain_tokenhub import (
     SubmissionUnknownError,
     TokenHubVideoTool,
 )
-from langchain_tokenhub.transport import AsyncRuntime, SyncRuntime, run_sync
-from langchain_tokenhub.transport.download import fetch
-from tests.integration_tests.answers import drip, drip_head, half, silence
+from tests.integration_tests.answers import (
+    Link,
+    close,
+    drip,
+    drip_chunk,
+    drip_head,
+    half,
+    silence,
+)
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -95,23 +101,13 @@ def test_a_cut_stream_is_an_error_with_what_was_said(cut, model, peer, raw, call
     assert (error.phase, len(peer.requests)) == ("streaming", 1)
 
 
-def test_a_stream_cut_after_its_finish_reason_is_whole(model, peer, raw, call):
+@pytest.mark.parametrize("then", [close, silence])
+def test_a_stream_without_done_after_its_finish_reason_is_whole(then, model, peer, raw, call):
     @answering(peer)
     async def serve(connection, request):
         await connection.send(raw.STREAM + CHUNKED)
         await connection.chunks(raw.event("hi"), raw.event(finish="stop"))
-        connection.writer.close()
-
-    chunks = call(model(), "stream", "q")
-    assert "".join(chunk.content for chunk in chunks) == "hi"
-
-
-def test_a_stream_that_falls_silent_after_its_finish_reason_is_whole(model, peer, raw, call):
-    @answering(peer)
-    async def serve(connection, request):
-        await connection.send(raw.STREAM + CHUNKED)
-        await connection.chunks(raw.event("hi"), raw.event(finish="stop"))
-        await connection.until_gone()
+        await then(connection, request)
 
     chunks = call(model(timeout=0.2), "stream", "q")
     assert "".join(chunk.content for chunk in chunks) == "hi"
@@ -254,7 +250,9 @@ def test_unasked_events_without_their_end_are_incomplete(model, peer, raw, call)
 
 
 drip_body = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b" ")
-DRIPPING = pytest.mark.parametrize("dripping", [drip_head, drip_body], ids=["head", "body"])
+DRIPPING = pytest.mark.parametrize(
+    "dripping", [drip_head, drip_body, drip_chunk()], ids=["head", "body", "chunk"]
+)
 
 
 @DRIPPING
@@ -288,23 +286,6 @@ def test_a_submit_ends_with_the_wait_of_its_caller(peer, call, monkeypatch):
     tool = TokenHubVideoTool(base_url=peer.url, api_key="sk", wait_timeout=0.3)
     with pytest.raises(SubmissionUnknownError):
         call(tool, "generate", prompt="猫")
-
-
-class Link:
-    """A file on loopback."""
-
-    def __init__(self, url):
-        self.url = url
-
-    async def _bytes(self, runtime):
-        fetched = await fetch(runtime, self.url, allow_loopback=True)
-        return b"".join([piece async for piece in fetched.pieces])
-
-    def read(self):
-        return run_sync(self._bytes(SyncRuntime()))
-
-    async def aread(self):
-        return await self._bytes(AsyncRuntime())
 
 
 def test_a_download_that_drips_is_given_up(peer, call, monkeypatch):

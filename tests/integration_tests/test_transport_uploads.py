@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 
 import httpx
@@ -22,7 +23,7 @@ PICTURE = [
 
 
 @contextlib.contextmanager
-def complaining(then):
+def complaining(then, tls=None):
     """Serve with a complaint after the first bytes, and go on as `then` does."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -30,6 +31,10 @@ def complaining(then):
             with contextlib.suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connection = (
+                        tls.wrap_socket(connection, server_side=True) if tls else connection
+                    )
                     with connection:
                         connection.recv(65536)
                         connection.sendall(HEAD % len(COMPLAINT) + COMPLAINT)
@@ -37,7 +42,8 @@ def complaining(then):
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        port = listener.getsockname()[1]
+        yield f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
         listener.shutdown(socket.SHUT_RDWR)
     thread.join()
 
@@ -55,8 +61,13 @@ def test_an_answer_that_comes_before_the_request_was_read_is_heard(model, call):
             assert (caught.value.status, caught.value.attempts) == (413, 1)
 
 
-def test_an_answer_of_a_server_that_leaves_at_once_is_heard(model, call):
-    with complaining(lambda _: None) as url, pytest.raises(InvalidRequestError) as caught:
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+def test_an_answer_of_a_server_that_leaves_at_once_is_heard(is_tls, model, call, raw, trusted):
+    """asyncio's TLS drops it."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if is_tls else None
+    if tls:
+        tls.load_cert_chain(raw.certificate)
+    with complaining(lambda _: None, tls) as url, pytest.raises(InvalidRequestError) as caught:
         call(model(base_url=url), "invoke", PICTURE)
     assert (caught.value.status, caught.value.attempts) == (413, 1)
 

@@ -9,11 +9,15 @@ import time
 import httpx
 import pytest
 
-from langchain_tokenhub.transport import run_sync, sync_bridge
-from langchain_tokenhub.transport.calls import SendState, SubmitCancelledError
+from langchain_tokenhub.transport import run_sync, runtime
+from langchain_tokenhub.transport.calls import (
+    HTTPRequest,
+    SendState,
+    SubmitCancelledError,
+    parse_url,
+)
 from langchain_tokenhub.transport.error_mapping import phase_of
 from langchain_tokenhub.transport.http.client import SyncCallerClient, send_in_time
-from langchain_tokenhub.transport.http.messages import HTTPRequest, parse_url
 
 HEADERS, BODY = "http11.send_request_headers.started", "http11.send_request_body.complete"
 
@@ -39,7 +43,7 @@ class Library:
 def request(**limits):
     timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.2) | limits
     send_state = SendState()
-    send_state.mark_handed_over()
+    send_state.mark_started(traced=False)
     url = parse_url("https://a.test")
     return HTTPRequest("POST", url, {}, timeouts, 0.01, send_state, content=b"{}")
 
@@ -93,7 +97,7 @@ class Stream:
 
 def wait_until_idle():
     for _ in range(1000):
-        if sync_bridge.idle_threads:
+        if runtime.idle_threads:
             return
         time.sleep(0.01)
     raise AssertionError("the thread does not end")
@@ -101,7 +105,7 @@ def wait_until_idle():
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_the_thread_that_limits_a_body_ends_with_it(is_late, monkeypatch):
-    monkeypatch.setattr(sync_bridge, "idle_threads", [])
+    monkeypatch.setattr(runtime, "idle_threads", [])
     with socket.socket() as own:
         answer = httpx.Response(200, content=b"{}", extensions={"network_stream": Stream(own)})
         client = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
@@ -109,7 +113,7 @@ def test_the_thread_that_limits_a_body_ends_with_it(is_late, monkeypatch):
         response = run_sync(SyncCallerClient(client).send(sent))
         wait_until_idle()  # the thread that sent
         response.body.limit(60.0)
-        assert not sync_bridge.idle_threads
+        assert not runtime.idle_threads
         response.body.limit(0.01) if is_late else run_sync(response.body.aclose())
         wait_until_idle()
 
@@ -124,7 +128,7 @@ def test_a_body_whose_time_cannot_be_limited_for_lack_of_threads_is_cut(monkeypa
         answer = httpx.Response(200, content=b"{}", extensions={"network_stream": Stream(own)})
         client = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
         response = run_sync(SyncCallerClient(client).send(request(read=60.0, connect=60.0)))
-        monkeypatch.setattr(sync_bridge, "idle_threads", [])
+        monkeypatch.setattr(runtime, "idle_threads", [])
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(httpx.ReadError, match="new thread"):
             response.body.limit(1.0)

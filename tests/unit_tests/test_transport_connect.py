@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from types import SimpleNamespace
 
 import httpx
@@ -130,15 +129,6 @@ def test_a_host_whose_addresses_are_given_is_never_resolved(connecting, named, l
     target = named(listener.getsockname()[1])._replace(addresses=("no address",))
     with pytest.raises(socket.gaierror):
         connecting(target)
-
-
-@both
-def test_the_limit_is_one_for_all_addresses(connecting, named, silent_port):
-    """Python's own sync connection has it anew for each."""
-    begun = time.monotonic()
-    with pytest.raises(TimeoutError):
-        connecting(named(*[silent_port] * 8), 0.3)
-    assert time.monotonic() - begun < 2
 
 
 def test_a_sync_address_has_its_part_of_the_time_that_is_left(named, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.transport.failover import (
+from langchain_tokenhub.transport.retry import (
     BASE_COOLDOWN,
     FAILURE_WINDOW,
     MAX_COOLDOWN,
@@ -21,10 +21,6 @@ LATER = BASE_COOLDOWN * 1.2 + 1
 @pytest.fixture
 def hosts():
     return Hosts((A, B))
-
-
-def test_the_primary_is_asked_first(hosts):
-    assert hosts.order(0.0) == (A, B)
 
 
 def test_a_single_host_is_always_asked():

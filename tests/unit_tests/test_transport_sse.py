@@ -55,13 +55,8 @@ ROWS = {
 
 @pytest.mark.parametrize(("stream", "expected"), ROWS.values(), ids=ROWS)
 def test_each_row(stream, expected):
-    assert [data for _, data in decoded(stream)] == expected
-
-
-@pytest.mark.parametrize(("stream", "expected"), ROWS.values(), ids=ROWS)
-def test_each_row_byte_by_byte(stream, expected):
-    pieces = [stream[i : i + 1] for i in range(len(stream))]
-    assert [data for _, data in decoded(*pieces)] == expected
+    for pieces in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
+        assert [data for _, data in decoded(*pieces)] == expected
 
 
 @pytest.mark.parametrize("end", [b"\r\r", b"\n\r\n", b"\r\n\r", b"\n\n"])

@@ -20,10 +20,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.transport.calls import MAX_TIMEOUT, SendState, SubmitCancelledError
-from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
+from langchain_tokenhub.transport.calls import (
+    MAX_TIMEOUT,
+    Body,
+    HTTPRequest,
+    HTTPResponse,
+    SendState,
+    SubmitCancelledError,
+)
+from langchain_tokenhub.transport.decoding import decode_headers
 from langchain_tokenhub.transport.http.sockets import WRITE_SIZE
-from langchain_tokenhub.transport.sync_bridge import run_on_thread
+from langchain_tokenhub.transport.runtime import run_on_thread
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,6 +41,8 @@ AsyncTrace = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 DEFAULT_TIMEOUT = httpx.Timeout(5.0).as_dict()
 """The default timeout of a client, which is too short for a reasoning model."""
+_SENT = ".send_request_body.complete"
+"""End of the name of the event that the whole request was sent."""
 
 
 class CallerClient:
@@ -76,9 +85,10 @@ class SyncCallerClient(CallerClient):
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.send_state.mark_handed_over()
+        request.send_state.mark_started(traced=False)
         with _map_errors():
-            return _convert(send_in_time(partial(self._send, request), request), _SyncBody)
+            response = send_in_time(partial(self._send, request), request)
+        return _convert(response, _SyncBody(response))
 
 
 class AsyncCallerClient(CallerClient):
@@ -86,15 +96,14 @@ class AsyncCallerClient(CallerClient):
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.send_state.mark_handed_over()
+        request.send_state.mark_started(traced=False)
         with _map_errors():
             response = await _send_in_time_async(partial(self._send, request), request)
-            return _convert(response, _AsyncBody)
+        return _convert(response, _AsyncBody(response))
 
 
-def _convert(response: Any, body_type: type[_SyncBody | _AsyncBody]) -> HTTPResponse:
-    headers = decode_headers(response.headers.raw)
-    return HTTPResponse(response.status_code, headers, body_type(response))
+def _convert(response: Any, body: Body) -> HTTPResponse:
+    return HTTPResponse(response.status_code, decode_headers(response.headers.raw), body)
 
 
 @contextmanager
@@ -123,17 +132,17 @@ def send_in_time(send: Callable[[Trace], T], request: HTTPRequest) -> T:
     """
     send_state = request.send_state
     until = time.monotonic() + _seconds_until_head(request)
-    head_seconds = _seconds_for_head(request)
-    is_sent, future, lock = False, Future[T](), threading.Lock()
+    head_seconds = _seconds_until_head(request, is_sent=True)
+    future, lock = Future[T](), threading.Lock()
 
     def trace(name: str, info: dict[str, Any]) -> None:
-        nonlocal is_sent, until
+        nonlocal until
         with lock:
             if future.cancelled():
                 raise SubmitCancelledError("the request timed out")
             send_state.note(name, info)
-        if send_state.body_sent and not is_sent:
-            is_sent, until = True, time.monotonic() + _seconds_for_head(request)
+        if name.endswith(_SENT) and send_state.body_sent:
+            until = time.monotonic() + _seconds_until_head(request, is_sent=True)
 
     try:
         run_on_thread(partial(send, trace), future, lambda response: response.close())
@@ -155,14 +164,12 @@ async def _send_in_time_async(
 ) -> T:
     """Return the response of `send`; raise as `send_in_time`."""
     send_state = request.send_state
-    is_sent = False
 
     async def trace(name: str, info: dict[str, Any]) -> None:
-        nonlocal is_sent
         send_state.note(name, info)
-        if send_state.body_sent and not is_sent:
-            is_sent = True
-            timeout.reschedule(asyncio.get_running_loop().time() + _seconds_for_head(request))
+        if name.endswith(_SENT) and send_state.body_sent:
+            seconds = _seconds_until_head(request, is_sent=True)
+            timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
     try:
         async with asyncio.timeout(_seconds_until_head(request)) as timeout:
@@ -171,17 +178,12 @@ async def _send_in_time_async(
         raise _timeout_error(send_state) from error
 
 
-def _seconds_until_head(request: HTTPRequest) -> float:
+def _seconds_until_head(request: HTTPRequest, *, is_sent: bool = False) -> float:
     """Return the seconds until the head is complete, sending included: a trace may be missing."""
-    limits, pieces = request.timeouts, 1 + len(request.content) // WRITE_SIZE
-    return _seconds_for_head(
-        request, limits["pool"], limits["connect"], *[limits["write"]] * pieces
-    )
-
-
-def _seconds_for_head(request: HTTPRequest, *before: float | None) -> float:
-    """Return the seconds for the response's head, and `before` it, up to the call's deadline."""
-    parts = *before, request.head_timeout
+    limits, parts = request.timeouts, [request.head_timeout]
+    if not is_sent:
+        pieces = 1 + len(request.content) // WRITE_SIZE
+        parts += [limits["pool"], limits["connect"], *[limits["write"]] * pieces]
     total = sum(MAX_TIMEOUT if part is None else part for part in parts)
     left = total if request.deadline is None else request.deadline - time.monotonic()
     return min(total, left, threading.TIMEOUT_MAX)

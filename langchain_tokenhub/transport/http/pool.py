@@ -22,12 +22,10 @@ from typing import Any
 
 import httpx
 
-from langchain_tokenhub.transport import failover, sync_bridge
-from langchain_tokenhub.transport.calls import earliest
+from langchain_tokenhub.transport.calls import HTTPRequest, HTTPResponse, earliest
+from langchain_tokenhub.transport.decoding import ResponseParser, decode_headers
 from langchain_tokenhub.transport.http import sockets
 from langchain_tokenhub.transport.http.connect import MAX_IDLE, Target
-from langchain_tokenhub.transport.http.messages import HTTPRequest, HTTPResponse, decode_headers
-from langchain_tokenhub.transport.http.parser import ResponseHead, ResponseParser
 from langchain_tokenhub.transport.http.proxy import open_tunnel, proxy_of
 from langchain_tokenhub.transport.http.sockets import (
     WRITE_SIZE,
@@ -72,8 +70,8 @@ class Connection:
         """Whether an idle connection is closed, by either side, or has unexpected data."""
         return not self._stream.is_idle
 
-    async def send(self, request: HTTPRequest, head: bytes) -> ResponseHead:
-        """Send a request with this `head`, and return its response's status and headers."""
+    async def send(self, request: HTTPRequest, head: bytes) -> HTTPResponse:
+        """Send a request with this `head`."""
         send_state = request.send_state
         send_state.mark_started()
         failure = await _write(self._stream, head, request)
@@ -86,24 +84,20 @@ class Connection:
         limit = None if request.head_timeout is None else time.monotonic() + request.head_timeout
         self._deadline = earliest(request.deadline, limit)
         try:
-            response = await self._read_head()
+            parser = await self._read_head()
         except httpx.TransportError as error:
             raise failure or error from None
         send_state.answered = True
         self._deadline = request.deadline  # the time for the body is limited by its reader
-        return response
+        return HTTPResponse(parser.status, decode_headers(parser.headers), self)
 
-    async def _read_head(self) -> ResponseHead:
-        self._parser = None
+    async def _read_head(self) -> ResponseParser:
         data = await self._read()
         parser = self._parser = ResponseParser()  # not earlier: requests in flight stay small
-        while True:
-            if not data:
-                parser.end()
-            self._first_bytes = parser.feed(data)
-            if parser.head is not None:
-                return parser.head
-            data = await self._read()
+        self._first_bytes = parser.feed(data)
+        while not parser.status:
+            self._first_bytes = parser.feed(await self._read())
+        return parser
 
     def _read(self) -> Coroutine[Any, Any, bytes]:
         return self._stream.read(time_left(self._deadline, self._read_timeout))
@@ -114,10 +108,7 @@ class Connection:
         if self._first_bytes:
             yield self._first_bytes
         while parser is not None and not parser.is_complete:
-            data = await self._read()
-            if not data:
-                parser.end()
-            elif body := parser.feed(data):
+            if body := parser.feed(await self._read()):
                 yield body
 
     def limit(self, seconds: float) -> bool:
@@ -131,13 +122,12 @@ class Connection:
         return self._is_reusable and self._parser is not None and self._parser.is_reusable
 
     async def aclose(self) -> None:
-        """End the response, read or not."""
-        if self._parser is not None:
-            self._pool.release(self)
-
-    def forget_response(self) -> None:
-        """Forget the response: a second `aclose` must not release the connection again."""
-        self._parser = None
+        """Return the connection to the pool if it can carry another request; else close it."""
+        if self.is_reusable:
+            self._parser = None  # a second `aclose` must not return it again
+            self._pool.add(self)
+        elif self._parser is not None:
+            self.close()
 
     def close(self) -> None:
         """Close the connection."""
@@ -210,14 +200,15 @@ class ConnectionPool:
         head, target = encode_head(request), _target(request)
         connection = self._take(target, max_idle) or await self._open(target, request)
         try:
-            status, headers = await connection.send(request, head)
+            return await connection.send(request, head)
         except BaseException:
             connection.close()
             raise
-        return HTTPResponse(status, decode_headers(headers), connection)
 
     async def _open(self, target: Target, request: HTTPRequest) -> Connection:
         limit = request.timeouts["connect"]
+        if target.tls_name is not None:
+            sockets.tls_context()  # fails before it connects
         if target.proxy is None:
             return Connection(self, target, await self.stream_type.open(target, limit))
         request.send_state.is_by_proxy = request.send_state.traced = True
@@ -240,12 +231,11 @@ class ConnectionPool:
             connection.close()
         return None
 
-    def release(self, connection: Connection) -> None:
-        """Return a connection to the pool if it can carry another request; else close it."""
-        if self._is_closed or not connection.is_reusable:
+    def add(self, connection: Connection) -> None:
+        """Add an idle connection."""
+        if self._is_closed:
             connection.close()
             return
-        connection.forget_response()
         now, idle = time.monotonic(), self._idle.setdefault(connection.target, deque())
         idle.append((now, connection))
         if now - self._swept_at >= SWEEP_INTERVAL or len(idle) > MAX_IDLE_CONNECTIONS:
@@ -316,9 +306,6 @@ def _reset_after_fork() -> None:
     global _sync, _by_loop
     _inherited.append((_sync, _by_loop))
     _sync, _by_loop = ConnectionPool(), weakref.WeakKeyDictionary()
-    failover.reset_after_fork()
-    sockets.reset_after_fork()
-    sync_bridge.idle_threads.clear()
 
 
 if hasattr(os, "register_at_fork"):

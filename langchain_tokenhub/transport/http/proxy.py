@@ -12,13 +12,13 @@ import urllib.request
 
 import httpx
 
-from langchain_tokenhub.transport.failover import ascii_name
+from langchain_tokenhub.transport.calls import HTTPRequest, ascii_name
+from langchain_tokenhub.transport.decoding import ResponseParser
 from langchain_tokenhub.transport.http.connect import Target, loop_timeout
-from langchain_tokenhub.transport.http.messages import HTTPRequest
-from langchain_tokenhub.transport.http.parser import ResponseParser
 from langchain_tokenhub.transport.http.sockets import (
     AsyncStream,
     SocketStream,
+    Stream,
     TLSStream,
     time_left,
 )
@@ -86,7 +86,7 @@ async def open_tunnel(
     proxy: httpx.Proxy,
     target: Target,
     limit: float | None,
-    deadline: float | None = None,
+    deadline: float | None,
 ) -> TLSStream:
     """Return a stream to `target` through `proxy`.
 
@@ -120,18 +120,16 @@ async def _open_tunnel(
     connect = _connect_http if url.scheme.startswith("http") else _connect_socks
     try:
         await connect(_Messages(stream, until), target, proxy.raw_auth)
-        tunnel = TLSStream(stream, target.tls_name or target.host)
-        await tunnel.do_handshake(time_left(until))
+        return await TLSStream.open(stream, target.tls_name or target.host, time_left(until))
     except BaseException:
         stream.close()
         raise
-    return tunnel
 
 
 class _Messages:
     """Messages to a proxy and from it, until the monotonic time `until`."""
 
-    def __init__(self, stream: SocketStream, until: float | None) -> None:
+    def __init__(self, stream: Stream, until: float | None) -> None:
         self._stream, self._until, self._received = stream, until, b""
 
     async def write(self, data: bytes) -> None:
@@ -157,11 +155,11 @@ async def _connect_http(proxy: _Messages, target: Target, auth: tuple[bytes, byt
         head += f"Proxy-Authorization: Basic {base64.b64encode(b':'.join(auth)).decode()}\r\n"
     await proxy.write(head.encode("ascii") + b"\r\n")
     parser = ResponseParser()
-    while parser.head is None:
+    while not parser.status:
         parser.feed(await proxy.read())
     parser.close()
-    if not 200 <= parser.head.status < 300:
-        raise httpx.ProxyError(f"HTTP {parser.head.status}")
+    if not 200 <= parser.status < 300:
+        raise httpx.ProxyError(f"HTTP {parser.status}")
 
 
 async def _connect_socks(

@@ -1,8 +1,8 @@
 """Byte streams to a server: the only part of a connection that differs between sync and async.
 
 A sync stream is a blocking socket. An async stream is an asyncio protocol that stores data when it
-arrives, so that it can still be read after a write has failed. TLS through a proxy is the same code
-over either of them.
+arrives, so that it can still be read after a write has failed. TLS is the same code over either of
+them, and over itself where a proxy uses TLS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Self, TypeVar, cast
 import httpx
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.transport.calls import MAX_TIMEOUT
 from langchain_tokenhub.transport.http.connect import (
     LOCAL_ERRORS,
     Target,
@@ -50,25 +49,13 @@ class SyncStream:
         _open_streams[id(self)] = self
 
     @classmethod
-    async def open(cls, target: Target, limit: float | None) -> Self:
+    async def open(cls, target: Target, limit: float | None) -> Stream:
         """Connect. `httpx.PoolTimeout` means that this machine can open no further connection."""
-        if target.tls_name is not None:
-            tls_context()  # fails before it connects
         with _map_errors():
             stream = cls(connect_sync(target, limit))
-            if target.tls_name is not None:
-                stream._encrypt(target.tls_name)
-        return stream
-
-    def _encrypt(self, name: str) -> None:
-        try:
-            self._socket = encrypted = tls_context().wrap_socket(
-                self._socket, server_hostname=name, do_handshake_on_connect=False
-            )
-            encrypted.do_handshake()
-        except BaseException:
-            self.close()
-            raise
+        if target.tls_name is None:
+            return stream
+        return await TLSStream.open(stream, target.tls_name, stream._timeout)
 
     @property
     def is_idle(self) -> bool:
@@ -112,38 +99,27 @@ class AsyncStream(asyncio.Protocol):
         self._loop = loop
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
-        self._buffer: list[bytes] = []
-        self._size = 0
-        self._is_read_paused = self._is_write_paused = self._is_ended = False
+        self._buffer = bytearray()
+        self._is_write_paused = self._is_ended = False
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def open(cls, target: Target, limit: float | None) -> Self:  # noqa: D102
+    async def open(cls, target: Target, limit: float | None) -> Stream:  # noqa: D102
         stream = cls(asyncio.get_running_loop())
-        if target.tls_name is not None:
-            tls_context()
         with _map_errors():
             try:
                 async with loop_timeout(limit):
                     stream._socket = sock = await connect_async(target)
                     await stream._loop.create_connection(lambda: stream, sock=sock)
-                    if target.tls_name is not None:
-                        await stream._encrypt(target.tls_name)
+                    if target.tls_name is None:
+                        return stream
+                    return await TLSStream.open(stream, target.tls_name, None)
             except BaseException:
-                stream.close()  # asyncio would wait up to 30 s for the server's close_notify
+                stream.close()
                 raise
-        return stream
-
-    async def _encrypt(self, name: str) -> None:
-        if self._is_ended or self._transport is None:  # asyncio would not notice it any more
-            raise ConnectionResetError("the server closed the connection")
-        tls = tls_context()
-        self._transport = await self._loop.start_tls(
-            self._transport, self, tls, server_hostname=name, ssl_handshake_timeout=MAX_TIMEOUT
-        )
 
     # -- called by the event loop ----------------------------------------------------------
 
@@ -153,10 +129,8 @@ class AsyncStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Store data, and pause reading if there is too much."""
-        self._buffer.append(data)
-        self._size += len(data)
-        if self._size > _MAX_BUFFER and not self._is_read_paused and self._transport is not None:
-            self._is_read_paused = True
+        self._buffer += data
+        if len(self._buffer) > _MAX_BUFFER and self._transport is not None:
             self._transport.pause_reading()
         self._wake()
 
@@ -174,12 +148,8 @@ class AsyncStream(asyncio.Protocol):
 
     def _read_rest(self) -> None:
         """Read data that the server sent before it closed; asyncio drops it when a write fails."""
-        transport = self._transport
-        if transport is None or self._socket is None or transport.get_extra_info("ssl_object"):
-            return
         with contextlib.suppress(OSError):
-            data = self._socket.recv(_MAX_BUFFER)
-            self._buffer += [data] if data else []
+            self._buffer += self._socket.recv(_MAX_BUFFER) if self._socket is not None else b""
 
     def pause_writing(self) -> None:
         """Record that the server reads too slowly."""
@@ -227,11 +197,9 @@ class AsyncStream(asyncio.Protocol):
             deadline = None if limit is None else self._loop.time() + limit
             if not await self._wait_for_change(deadline):
                 raise httpx.ReadTimeout("nothing arrived in time")
-        data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
+        data = bytes(self._buffer)
         self._buffer.clear()
-        self._size = 0
-        if self._is_read_paused and self._transport is not None:
-            self._is_read_paused = False
+        if len(data) > _MAX_BUFFER and self._transport is not None:
             self._transport.resume_reading()
         return data
 
@@ -277,20 +245,28 @@ SocketStream = SyncStream | AsyncStream
 
 
 class TLSStream:
-    """TLS over another stream: to a server through a proxy, which may itself use TLS.
+    """TLS over another stream, which may use TLS itself: to a server through a proxy.
 
-    On CPython 3.11, `loop.start_tls` over TLS raises a TypeError if the handshake fails.
+    asyncio's TLS drops an answer that came before the request was sent, and raises a TypeError on
+    CPython 3.11 if a handshake over TLS fails.
     """
 
-    def __init__(self, outer: SocketStream, name: str) -> None:
+    def __init__(self, outer: Stream, name: str) -> None:
         self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
-        self.close = outer.close
 
-    async def do_handshake(self, limit: float | None) -> None:
-        """Encrypt what follows. The handshake's last message is sent with the first `write`."""
-        with _map_errors():
-            await self._run(self._tls.do_handshake, limit)
+    @classmethod
+    async def open(cls, outer: Stream, name: str, limit: float | None) -> Self:
+        """Encrypt what follows; `outer` is closed if that fails."""
+        try:
+            stream = cls(outer, name)
+            with _map_errors():
+                await stream._run(stream._tls.do_handshake, limit)
+                await outer.write(stream._to_send.read(), limit)
+        except BaseException:
+            outer.close()
+            raise
+        return stream
 
     @property
     def is_idle(self) -> bool:  # noqa: D102
@@ -305,11 +281,19 @@ class TLSStream:
 
     async def read(self, limit: float | None) -> bytes:  # noqa: D102
         try:
-            return await self._run(functools.partial(self._tls.read, _READ_SIZE), limit)
+            return await self._run(self._decrypt, limit)
         except ssl.SSLEOFError:  # as `SSLSocket.recv` without a close_notify
             return b""
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
+
+    def _decrypt(self) -> bytes:
+        """Return the content of the records received: OpenSSL reads one at a time."""
+        data = self._tls.read(_READ_SIZE)
+        with contextlib.suppress(ssl.SSLWantReadError):  # a part of a record
+            while data and self._received.pending:
+                data += self._tls.read(_READ_SIZE)
+        return data
 
     async def _run(self, step: Callable[[], T], limit: float | None) -> T:
         """Call `step` again until it has received what it needs."""
@@ -325,6 +309,9 @@ class TLSStream:
                 self._received.write(data)
             else:
                 self._received.write_eof()
+
+    def close(self) -> None:  # noqa: D102
+        self._outer.close()
 
 
 Stream = SocketStream | TLSStream
@@ -346,6 +333,9 @@ def time_left(deadline: float | None, limit: float | None = None) -> float | Non
 
 _open_streams: weakref.WeakValueDictionary[int, SyncStream] = weakref.WeakValueDictionary()
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_streams.clear)
+
 
 @atexit.register
 def _close_all() -> None:
@@ -354,18 +344,15 @@ def _close_all() -> None:
             stream.close()
 
 
-def reset_after_fork() -> None:
-    """Forget the parent's streams in a forked child."""
-    _open_streams.clear()
-
-
 @contextlib.contextmanager
 def _map_errors() -> Iterator[None]:
-    """Raise the system's errors while connecting as httpx's."""
+    """Raise errors while connecting as httpx's errors of connecting."""
     try:
         yield
-    except TimeoutError as error:
+    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise httpx.ConnectTimeout(str(error)) from error
+    except (httpx.ReadError, httpx.WriteError) as error:
+        raise httpx.ConnectError(str(error)) from error
     except OSError as error:
         is_local = error.errno in LOCAL_ERRORS
         raise (httpx.PoolTimeout if is_local else httpx.ConnectError)(str(error)) from error

@@ -87,7 +87,7 @@ def fork(subject: type[Chat]) -> Seen:
 
 @fault(
     "20 sync streams in a row use 1 connection",
-    "test_twenty_sync_streams_use_one_connection",
+    "test_twenty_streams_use_one_connection",
     *EVERYONE,
 )
 def twenty_streams(subject: type[Chat]) -> Seen:

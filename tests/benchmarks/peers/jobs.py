@@ -74,7 +74,7 @@ async def _cancelled(maker: Maker, server: Server) -> str:
 
 @fault(
     "cancelling a paid submit keeps the job's id",
-    "test_a_cancelled_submit_is_finished_first",
+    "test_whoever_cancels_a_submit_under_way_its_answer_is_awaited",
     *SUBMITTERS,
 )
 def cancelled_submit(subject: type[Maker]) -> Seen:

@@ -1,7 +1,8 @@
-"""Requests and responses between the transport and its connections."""
+"""Calls, and the requests and responses between the transport and its connections."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import httpx
@@ -9,16 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokenhub.transport import run_sync
-from langchain_tokenhub.transport.calls import SendState
+from langchain_tokenhub.errors import InvalidRequestError
+from langchain_tokenhub.transport import Call, run_sync
+from langchain_tokenhub.transport.calls import URL, HTTPRequest, HTTPResponse, SendState, parse_url
+from langchain_tokenhub.transport.decoding import decode_headers
 from langchain_tokenhub.transport.http.client import SyncCallerClient
-from langchain_tokenhub.transport.http.messages import (
-    URL,
-    HTTPRequest,
-    HTTPResponse,
-    decode_headers,
-    parse_url,
-)
 
 LIMITS = dict.fromkeys(("connect", "read", "write", "pool"), 5.0)
 
@@ -74,3 +70,31 @@ def test_an_encoding_error_of_the_callers_transport_is_no_proof_that_nothing_was
     client = httpx.Client(transport=httpx.MockTransport(answer))
     with pytest.raises(UnicodeEncodeError):
         run_sync(SyncCallerClient(client).send(request()))
+
+
+def test_a_request_is_written_as_utf_8():
+    assert Call(path="/", body={"a": "你好"}).content == '{"a":"你好"}'.encode()
+
+
+def test_half_an_emoji_is_sent_as_its_escape():
+    assert Call(path="/", body={"a": "\ud83d"}).content == rb'{"a":"\ud83d"}'
+
+
+def test_the_bytes_of_a_request_are_made_once():
+    call = Call(path="/", body={"a": 1})
+    assert call.content is call.content
+
+
+@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}])
+def test_what_json_cannot_say_is_refused_before_it_is_sent(value):
+    with pytest.raises(InvalidRequestError, match="JSON"):
+        Call(path="/", body={"a": value})
+
+
+def test_a_path_cannot_change_the_host():
+    with pytest.raises(InvalidRequestError, match="slash"):
+        Call(path=".evil.test/v1")
+
+
+def test_a_call_shows_no_prompt():
+    assert "secret prompt" not in repr(Call(path="/", body={"prompt": "secret prompt"}))
