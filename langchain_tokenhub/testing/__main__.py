@@ -1,7 +1,4 @@
-"""`python -m langchain_tokenhub.testing`: run the emulator.
-
-`tokenhub emulator` shares its options.
-"""
+"""`python -m langchain_tokenhub.testing`, which shares its options with `tokenhub emulator`."""
 
 from __future__ import annotations
 
@@ -67,11 +64,7 @@ def add_options(parser: argparse.ArgumentParser, help_of: Callable[[str], str]) 
 
 
 def make_emulator(options: argparse.Namespace) -> Emulator:
-    """Create the emulator that the options describe.
-
-    Raises:
-        ImportError: The extra `emulator` is not installed.
-    """
+    """Create the emulator that the options describe."""
     from langchain_tokenhub.testing import Emulator
 
     return Emulator(**{name: getattr(options, name) for name in _SETTINGS})
@@ -84,11 +77,7 @@ def exports(options: argparse.Namespace, url: str) -> str:
 
 
 def serve(hub: Emulator, announce: Callable[[str], None]) -> None:
-    """Run an emulator until Ctrl-C; `announce` is called with its address.
-
-    Raises:
-        OSError: The port is in use.
-    """
+    """Run an emulator until Ctrl-C; `announce` is called with its address."""
     with suppress(KeyboardInterrupt), hub:
         announce(hub.url)
         threading.Event().wait()

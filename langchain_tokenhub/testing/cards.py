@@ -50,25 +50,14 @@ def png(image: Image.Image, prompt: str = "") -> bytes:
 
 
 def open_image(raw: bytes) -> Image.Image:
-    """Decode an image.
-
-    Raises:
-        UNREADABLE: The bytes are not an image.
-    """
+    """Decode an image, or raise one of UNREADABLE."""
     return Image.open(io.BytesIO(raw)).convert("RGB")
 
 
 def draw_card(
     text: str, caption: str, size: Size, reference: Image.Image | None = None
 ) -> Image.Image:
-    """Draw a card: the text large, the caption below.
-
-    Args:
-        text: The prompt.
-        caption: Model, size and seed.
-        size: Width and height in pixels.
-        reference: A reference image, which is shown above the text.
-    """
+    """Draw a card: a reference image above the text, the caption below."""
     colours, (width, height) = _palette(text), size
     left, top, small = width * _MARGIN, height * _MARGIN, max(7, round(min(size) / 30))
     image, head = _draw_background(text, colours, size), top + 2.5 * small
@@ -176,7 +165,6 @@ def _fonts() -> list[Font]:
 
 @lru_cache(maxsize=10_000)
 def _has(font: Font, character: str) -> bool:
-    """Return True if a font has a glyph for a character."""
     glyphs = []
     for drawn in (character, "\U0010fffe"):
         image = Image.new("L", (32, 32))

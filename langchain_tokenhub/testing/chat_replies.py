@@ -67,13 +67,12 @@ class ToolResult(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The user's last question, and the tools' results since then and before."""
+    """The user's last question, and the tools' results since then."""
 
     system: str
     text: str
     history: str
     results: list[ToolResult]
-    earlier: list[ToolResult]
     has_media: bool
 
 
@@ -88,7 +87,6 @@ def read_turn(messages: Sequence[Body]) -> Turn:
         text=_text_of(messages[start]),
         history="\n".join(_text_of(m) for m in reversed(messages) if m["role"] == "user"),
         results=list(_read_results(messages[start:])),
-        earlier=list(_read_results(messages[:start])),
         has_media=_has_media(messages[start]),
     )
 
@@ -118,7 +116,6 @@ def _find(patterns: Sequence[str], text: str) -> str:
 
 
 def _find_places(text: str) -> list[str]:
-    """Return the places that a question is about."""
     for row in table("phrases")["place"]:
         if found := re.search(row["words"], text):
             return [name for name in re.split(row["and"], found.group(1)) if name]
@@ -212,11 +209,10 @@ def _part_about(topic: str, text: str) -> str:
 
 
 def _find_image(turn: Turn, topic: str, text: str) -> str:
-    """Return the image that a call starts from: of this turn, or an earlier one referred to."""
-    referred = re.search(table("topics")["media"]["reference"], text)
-    results = [*(turn.earlier if referred else ()), *turn.results]
-    images = [r.job for r in results if r.job and r.topic == "image"]
-    return images[-1] if images and (referred or topic == "video") else ""
+    """Return the image of this turn that a call starts from: a video, or what refers to it."""
+    images = [result.job for result in turn.results if result.job and result.topic == "image"]
+    is_used = topic == "video" or re.search(table("topics")["media"]["reference"], text)
+    return images[-1] if images and is_used else ""
 
 
 # -- values that fit a schema -------------------------------------------------------------------
@@ -305,8 +301,9 @@ class _Filler:
     def _make_array(self, name: str, schema: Schema) -> list[Any]:
         self.parts += 1
         items = resolve(schema.get("items") or {}, self.root)
-        facts: dict[str, deque[Any]] = dict.fromkeys(("integer", "number"), self.numbers)
-        given = len((facts | {"string": self.quotes}).get(type_of(items), "1"))
+        quotes, numbers = len(self.quotes), len(self.numbers)
+        counts = {"string": quotes, "integer": numbers, "number": numbers}
+        given = counts.get(type_of(items), 1)
         low = max(1, int(schema.get("minItems", 1)))
         length = min(max(low, given), int(schema.get("maxItems", max(low, 4))))
         return [self.make(name, items) for _ in range(length) if self.parts <= _MAX_PARTS]

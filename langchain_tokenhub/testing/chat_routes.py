@@ -1,13 +1,16 @@
-"""POST /v1/chat/completions and GET /v1/models."""
+"""POST /v1/chat/completions, POST /v1/embeddings and GET /v1/models."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
+from zlib import crc32
 
 from starlette.responses import Response, StreamingResponse
 
@@ -15,14 +18,21 @@ from langchain_tokenhub.testing.chat_replies import compute_answer
 from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 from langchain_tokenhub.testing.chat_validation import (
     check_chat,
+    check_embeddings,
     count_tokens,
+    message_tokens,
     pieces,
-    prompt_tokens,
 )
-from langchain_tokenhub.testing.errors import Era
-from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.http import FOREVER, Exchange, drip, json_response, to_json
-from langchain_tokenhub.testing.tables import chat_model, served_models
+from langchain_tokenhub.testing.errors import Era, Fault
+from langchain_tokenhub.testing.http import (
+    Exchange,
+    close_connection,
+    drip,
+    json_response,
+    to_json,
+    wait_for_disconnect,
+)
+from langchain_tokenhub.testing.tables import Body, chat_model, served_models
 
 Json = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
@@ -47,9 +57,8 @@ async def models(x: Exchange) -> Response:
 
 async def chat(x: Exchange) -> Response:
     """Answer a chat request, whole or as a stream."""
-    row = check_chat(x.body, x.hub.era, x.hub.models)
-    prompt = prompt_tokens(x.body)
-    spent = x.hub.rates.admit(x.key, x.body["model"], x.hub.now(), prompt)
+    row, prompt = check_chat(x.body, x.hub.era, x.hub.models)
+    spent = x.hub.admit_chat(x.key, x.body["model"], prompt)
     answer = await x.hub.script.next_answer(x.received) or compute_answer(x.body, row)
     spent.tokens += answer.tokens
     calls = tuple(replace(c, id=c.id or f"call_{x.rng.uuid()[:13]}") for c in answer.calls)
@@ -57,16 +66,32 @@ async def chat(x: Exchange) -> Response:
     envelope = Envelope(
         x.rng.uuid(), x.body["model"], int(x.hub.now()), x.hub.era, row["repeats_calls"]
     )
-    usage = count_usage(answer, prompt, x.hub.cache.count(x.body), x.hub.era)
+    usage = _count_usage(answer, prompt, _count_cached(x.body, x.hub.conversations), x.hub.era)
     if not x.body.get("stream"):
         await x.hub.sleep(_TOKEN_SECONDS * answer.tokens)
         return json_response(completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
-    return StreamingResponse(_send_events(x, events), headers={"content-type": "text/event-stream"})
+    match x.fault:
+        case Fault(kind="drip", seconds=seconds):
+            sent = drip(b"".join(events), seconds)
+        case fault:
+            sent = _send_events(x, events, fault)
+    return StreamingResponse(sent, headers={"content-type": "text/event-stream"})
 
 
-def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
+def _count_cached(body: Body, conversations: set[int]) -> int:
+    """Return the tokens of the longest beginning asked before, and record this conversation."""
+    mark, known, total = hash(body["model"]), 0, 0
+    for message in body["messages"]:
+        mark = hash((mark, json.dumps(message, sort_keys=True)))
+        total += message_tokens(message)
+        known = total if mark in conversations else known
+        conversations.add(mark)
+    return known
+
+
+def _count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     """Return the usage: that of a scripted answer, else what is counted.
 
     The guide writes `cached_token` without an s.
@@ -86,33 +111,22 @@ def count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     }
 
 
-async def _send_events(x: Exchange, events: list[bytes]) -> AsyncIterator[bytes]:
-    """Send a stream, and count it while it is open."""
-    match x.fault:
-        case Fault(kind="drip", seconds=seconds):
-            sent = drip(b"".join(events), seconds)
-        case fault:
-            sent = _pace(x, events, fault)
-    x.hub.streams += 1
-    try:
-        async with aclosing(sent):
-            async for event in sent:
-                yield event
-    finally:
-        x.hub.streams -= 1
-
-
-async def _pace(
+async def _send_events(
     x: Exchange, events: list[bytes], fault: Fault | None
 ) -> AsyncGenerator[bytes, None]:
-    for number, event in enumerate(events):
-        if fault and fault.after in (number, number - len(events)):
-            async for extra in _fail(x, fault, event):
-                yield extra
-            if fault.kind == "error-in-200":
-                return
-        yield event
-        await x.hub.sleep(_TOKEN_SECONDS)
+    """Send a stream token by token, and count it while it is open."""
+    x.hub.streams += 1
+    try:
+        for number, event in enumerate(events):
+            if fault and fault.after in (number, number - len(events)):
+                async for extra in _fail(x, fault, event):
+                    yield extra
+                if fault.kind == "error-in-200":
+                    return
+            yield event
+            await x.hub.sleep(_TOKEN_SECONDS)
+    finally:
+        x.hub.streams -= 1
 
 
 async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]:
@@ -123,18 +137,15 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
         case "duplicate":
             yield event
         case "error-in-200":
-            yield frame(fault.error().body(x.hub.era, x.rng.uuid()))
+            yield frame(x.error_body(fault.error()))
         case "keep-alive":
             while True:
                 yield b": keep-alive\n\n"
                 await asyncio.sleep(0.02)
         case "cut":
-            x.request.state.transport.close()
-            await asyncio.sleep(FOREVER)
+            await close_connection(x.request)
         case "stall":
-            await asyncio.sleep(FOREVER)
-        case _:
-            return
+            await wait_for_disconnect(x.request)
 
 
 # -- JSON and events ----------------------------------------------------------------------------
@@ -142,11 +153,7 @@ async def _fail(x: Exchange, fault: Fault, event: bytes) -> AsyncIterator[bytes]
 
 @dataclass(frozen=True)
 class Envelope:
-    """What surrounds an answer.
-
-    Args:
-        repeats_calls: Whether every delta of a tool call repeats its id and has an empty name.
-    """
+    """What surrounds an answer; `repeats_calls` is a column of `models.toml`."""
 
     id: str
     model: str
@@ -219,3 +226,31 @@ def _deltas(answer: Answer, envelope: Envelope) -> Iterator[Json]:
                 whole = _call(replace(answer.calls[at], name="", arguments=piece))
                 delta = whole if envelope.repeats_calls else {"function": {"arguments": piece}}
                 yield {"tool_calls": [{"index": at, **delta}]}
+
+
+# -- embeddings ---------------------------------------------------------------------------------
+
+
+async def embeddings(x: Exchange) -> Response:
+    """Answer with a vector for each text."""
+    size, texts = check_embeddings(x.body, x.hub.models), x.body["input"]
+    texts = [texts] if isinstance(texts, str) else texts
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector_of(text, size)}
+        for index, text in enumerate(texts)
+    ]
+    tokens = sum(map(count_tokens, texts))
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return json_response({"object": "list", "model": x.body["model"], "data": data, "usage": usage})
+
+
+@lru_cache(maxsize=1024)
+def vector_of(text: str, size: int) -> list[float]:
+    """Return counts of a text's runs of 1 to 3 characters, hashed into a vector of length 1."""
+    vector = [0.0] * size
+    plain = text.lower()
+    for run in (plain[at : at + n] for n in (1, 2, 3) for at in range(len(plain) - n + 1)):
+        place = crc32(run.encode(errors="replace"))
+        vector[place % size] += 1 if place & 1 << 31 else -1
+    length = math.hypot(*vector)
+    return [number / length for number in vector]

@@ -59,11 +59,7 @@ class Script:
         self._lock = threading.Lock()
 
     def add(self, reply: Any) -> None:
-        """Add a reply, a list of replies and functions, or the function for all requests.
-
-        Raises:
-            TypeError: It is of another type; nothing is added.
-        """
+        """Add a reply, a list of replies and functions, or the function for all requests."""
         is_list = isinstance(reply, Sequence) and not isinstance(reply, str)
         if is_list and not reply:
             raise TypeError("The list of replies is empty.")
@@ -81,11 +77,7 @@ class Script:
             self._function = None
 
     async def next_answer(self, request: Any) -> Answer | None:
-        """Return the next answer, or None if none is scripted.
-
-        Raises:
-            RefusedError: 500001 if a function fails; it is called again for the next request.
-        """
+        """Return the next answer, or None; a function that fails stays the next."""
         with self._lock:
             entry = self._queue.popleft() if self._queue else self._function
         if not callable(entry):
@@ -133,11 +125,7 @@ class _Reply(BaseModel):
 
 
 def read_reply(reply: Any) -> Answer:
-    """Read a text, an `AIMessage`, or a dict in the form of the service's messages.
-
-    Raises:
-        TypeError: It is of another type or form; the text names the fault.
-    """
+    """Read a text, an `AIMessage`, or a dict in the form of the service's messages."""
     if isinstance(reply, str):
         return Answer(reply)
     fields = reply if isinstance(reply, Mapping) else _message_fields(reply)

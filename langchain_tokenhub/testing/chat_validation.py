@@ -1,4 +1,4 @@
-"""Which chat requests are accepted. Pure: a body in, a refusal or the model's row out."""
+"""Which requests for chat and embeddings are accepted. Pure: a body in, facts or a refusal out."""
 
 from __future__ import annotations
 
@@ -10,29 +10,40 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_tokenhub.testing.errors import Era, bad, check_model
-from langchain_tokenhub.testing.tables import Body, Row, chat_model, thinks
+from langchain_tokenhub.testing.tables import Body, Row, chat_model, table, thinks
 
 
-def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> Row:
-    """Check a whole request, and return the row of its model.
-
-    Raises:
-        RefusedError: The first field that is wrong.
-    """
+def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> tuple[Row, int]:
+    """Return the row of the model and the tokens of the prompt, or refuse what is wrong."""
     row = chat_model(check_model(body.get("model"), "chat", added))
+    _check_shape(_Chat, body)
+    _check_order(body["messages"])
+    prompt = _prompt_tokens(body)
+    _check_capabilities(body, row, prompt)
+    if era == "today":
+        _check_family(body, row)
+    return row, prompt
+
+
+def check_embeddings(body: Body, added: Collection[str] = ()) -> int:
+    """Return how many numbers a vector has, or refuse the first field that is wrong."""
+    model = check_model(body.get("model"), "embedding", added)
+    _check_shape(_Embeddings, body)
+    size: int = table("models")["embeddings"].get(model, 1024)
+    if body.get("dimensions") not in (None, size):
+        raise bad("'dimensions' is fixed by the model.")
+    return size
+
+
+def _check_shape(shape: type[BaseModel], body: Body) -> None:
     try:
-        _Chat.model_validate({k: v for k, v in body.items() if v is not None})
+        shape.model_validate({k: v for k, v in body.items() if v is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         name, *path = first["loc"] or ("body",)
         position = "".join(f"[{step}]" for step in path if isinstance(step, int))
         text = f"Invalid value for parameter '{name}{position}': {first['msg']}."
         raise bad(text) from error
-    _check_order(body["messages"])
-    _check_capabilities(body, row)
-    if era == "today":
-        _check_family(body, row)
-    return row
 
 
 # -- shapes -------------------------------------------------------------------------------------
@@ -235,6 +246,16 @@ class _Chat(_Open):
         return self
 
 
+_Text = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class _Embeddings(_Open):
+    """A request for embeddings; the service recommends at most 128 texts."""
+
+    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=128)]
+    encoding_format: Literal["float"] = "float"
+
+
 # -- tokens -------------------------------------------------------------------------------------
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
@@ -254,7 +275,7 @@ def count_tokens(text: str) -> int:
     return sum(1 for _ in _PIECE.finditer(text))
 
 
-def prompt_tokens(body: Body) -> int:
+def _prompt_tokens(body: Body) -> int:
     """Count the tokens of messages and tools."""
     tools = json.dumps(body["tools"], ensure_ascii=False) if body.get("tools") else ""
     return count_tokens(tools) + sum(message_tokens(message) for message in body["messages"])
@@ -312,13 +333,13 @@ def _refuse_unanswered(open_calls: set[str], where: str) -> None:
         raise bad(f"{where}: no tool message answers {', '.join(sorted(open_calls))}.")
 
 
-def _check_capabilities(body: Body, row: Row) -> None:
+def _check_capabilities(body: Body, row: Row, prompt: int) -> None:
     if body.get("tools") and not row["tools"]:
         raise bad(f"{row['id']} does not support tools.", code="400005")
     parts = [part for message in body["messages"] for part in parts_of(message)]
     if not row["images"] and any(part["type"] != "text" for part in parts):
         raise bad(f"{row['id']} only takes text.", code="400005")
-    if prompt_tokens(body) > row["max_input"]:
+    if prompt > row["max_input"]:
         raise bad(f"The input exceeds the limit of {row['max_input']} tokens.", code="400003")
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
-from langchain_tokenhub.testing.errors import MediaRefusedError
-from langchain_tokenhub.testing.faults import Fault
-from langchain_tokenhub.testing.http import Exchange, hang_up, json_response
+from langchain_tokenhub.testing.errors import MediaRefusedError, RefusedError
+from langchain_tokenhub.testing.http import Exchange, json_response
 from langchain_tokenhub.testing.media_validation import check_media
 from langchain_tokenhub.testing.sample_files import Source, file_of, formats_of, text_of
 from langchain_tokenhub.testing.state import Job, estimate_credits
@@ -27,14 +27,16 @@ _IMAGE_FIELDS = ("image", "image_url", "image_base64")
 async def submit(x: Exchange) -> Response:
     """Accept a job."""
     kind = _kind(x)
-    job = x.hub.accept(kind, _check(x, kind), x.body, x.key, fault=x.fault, rng=x.rng)
+    job = x.hub.accept(kind, _check(x, kind), x.body, x.key, error=_job_error(x), rng=x.rng)
     answer = {"id": job.id, "request_id": x.rng.uuid(), "object": job.row["object"]}
-    return await _unless_lost(x, answer | {"created_at": int(x.hub.now()), "status": "queued"})
+    return json_response(answer | {"created_at": int(x.hub.now()), "status": "queued"})
 
 
 async def lite(x: Exchange) -> Response:
     """Draw an image at once; it comes as base64 unless the body says otherwise."""
     request_id, row = x.rng.uuid(), _check(x, "lite")
+    if error := _job_error(x):
+        raise error
     with x.hub.count_drawing(row, x.body["model"], x.key):
         await x.hub.sleep(row["seconds"])
     x.hub.cost += estimate_credits(row, x.body)
@@ -43,14 +45,14 @@ async def lite(x: Exchange) -> Response:
     if x.body.get("rsp_img_type", "base64") == "base64":
         entry = {"b64_json": base64.b64encode(await asyncio.to_thread(file.make)).decode()}
     answer = {"created": int(x.hub.now()), "request_id": request_id, "data": [entry]}
-    return await _unless_lost(x, answer)
+    return json_response(answer)
 
 
 async def query(x: Exchange) -> Response:
     """Return the state of a job; the answer has no id, and its time is the time of the answer."""
-    job = x.hub.find(x.body.get("id"), x.body.get("model"))
+    job, asked = x.hub.find(x.body.get("id")), (_kind(x), x.body.get("model"), x.key)
     answer: Json = {"request_id": x.rng.uuid()}
-    if job is None or job.kind != _kind(x) or job.key != x.key:
+    if job is None or (job.kind, job.model, job.key) != asked:
         error = {"message": "The job does not exist or has expired.", "type": "api_error"}
         return json_response({"error": error | {"code": "FailedOperation.JobNotFound"}, **answer})
     status, now = job.status, int(x.hub.now())
@@ -58,51 +60,28 @@ async def query(x: Exchange) -> Response:
     if job.kind == "video":
         answer["progress"] = job.progress
     if status == "failed" and job.error:
-        answer["error"] = dict(zip(("code", "message"), job.error, strict=True))
+        answer["error"] = {"code": job.error.code, "message": job.error.message}
     if status == "completed":
         answer |= {"completed_at": now, "data": _data(x, job)}
     return json_response(answer)
 
 
 def _kind(x: Exchange) -> str:
-    return x.request.url.path.split("/")[3]
+    return x.received.path.split("/")[3]
 
 
-async def _unless_lost(x: Exchange, answer: Json) -> Response:
-    if x.fault and x.fault.kind == "lost-answer":
-        return await hang_up(x.request)
-    return json_response(answer)
+def _job_error(x: Exchange) -> RefusedError | None:
+    return x.fault.error() if x.fault and x.fault.kind == "job" else None
 
 
 def _check(x: Exchange, kind: str) -> Row:
-    """Check a submit, and apply the fault injected for it."""
-    match x.fault:
-        case Fault(kind="refuse", code=code, message=message):
-            raise MediaRefusedError(code or "InvalidParameter.InvalidParameter", message)
-        case Fault(kind="job", code=code, message=message) if kind == "lite":
-            raise MediaRefusedError(code or "FailedOperation.ModerationFailed", message)
-        case _:
-            row = check_media(kind, x.body, x.hub.models)
-    for text in _texts(x.body):
-        name = _own_file(x, text)
-        found = x.hub.open_link(name, dict(parse_qsl(urlsplit(text).query))) if name else None
+    row = check_media(kind, x.body, x.hub.models)
+    own_link = rf'"{re.escape(x.base)}/files/([^"?]*)\??([^"]*)"'
+    for name, query in re.findall(own_link, json.dumps(x.body)):
+        found = x.hub.open_link(name, dict(parse_qsl(query)))
         if isinstance(found, str):  # an expired link, which the service could not fetch
             raise MediaRefusedError("FailedOperation.ImageDownloadError", found)
     return row
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
-
-
-def _own_file(x: Exchange, text: str) -> str:
-    """Return the name of the file that a link of this emulator leads to, or an empty text."""
-    own = text.startswith(f"{x.base}/files/")
-    return urlsplit(text).path.rsplit("/", 1)[1] if own else ""
 
 
 def _data(x: Exchange, job: Job) -> Any:
@@ -134,7 +113,8 @@ def _sent_images(x: Exchange, body: Body) -> Iterator[Source]:
     for one in sent:
         text = (one.get("url") or one.get("base64")) if isinstance(one, dict) else one
         if isinstance(text, str):
-            yield x.hub.files.get(_own_file(x, text), text)
+            name = text.removeprefix(f"{x.base}/files/").partition("?")[0]
+            yield x.hub.files.get(name, text)
 
 
 def _revise(prompt: str) -> str:
@@ -148,7 +128,7 @@ def _revise(prompt: str) -> str:
 
 # -- links to files -----------------------------------------------------------------------------
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 async def serve_file(x: Exchange) -> Response:
@@ -156,7 +136,7 @@ async def serve_file(x: Exchange) -> Response:
     asked = x.request.headers
     if "authorization" in asked:
         return _denied(400, "InvalidArgument", "Two ways of signing at once")
-    file = x.hub.open_link(x.request.path_params["name"], x.request.query_params)
+    file = x.hub.open_link(x.received.path.removeprefix("/files/"), x.request.query_params)
     if isinstance(file, str):
         return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
     raw = await asyncio.to_thread(file.make)
@@ -166,7 +146,12 @@ async def serve_file(x: Exchange) -> Response:
     part = _RANGE.fullmatch(asked.get("range", ""))
     if not part or asked.get("if-range", tag) != tag:
         return Response(raw, headers=headers)
-    return _partial(raw, part.group(1), part.group(2), headers)
+    start, end = int(part[1]), int(part[2] or len(raw)) + 1
+    if start >= min(end, len(raw)):
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{len(raw)}"})
+    shown = raw[start:end]
+    span = f"bytes {start}-{start + len(shown) - 1}/{len(raw)}"
+    return Response(shown, 206, headers | {"content-range": span})
 
 
 def _denied(status: int, code: str, message: str) -> Response:
@@ -175,14 +160,3 @@ def _denied(status: int, code: str, message: str) -> Response:
         f"<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n</Error>\n"
     )
     return Response(text, status, media_type="application/xml")
-
-
-def _partial(raw: bytes, first: str, last: str, headers: dict[str, str]) -> Response:
-    """Answer a range; without a first byte it is the end of the file."""
-    size = len(raw)
-    start = int(first) if first else max(0, size - int(last or 0))
-    end = min(int(last), size - 1) if first and last else size - 1
-    if start > end:
-        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
-    shown = headers | {"content-range": f"bytes {start}-{end}/{size}"}
-    return Response(raw[start : end + 1], 206, shown)

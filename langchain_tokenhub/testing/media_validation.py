@@ -16,26 +16,20 @@ from langchain_tokenhub.testing.errors import MediaRefusedError, check_model
 from langchain_tokenhub.testing.tables import Body, Row, table
 
 FieldCheck = Callable[[str, Any, Row], None]
+_INVALID = "InvalidParameter.InvalidParameter"
 
 
 def check_media(kind: str, body: Body, added: Collection[str] = ()) -> Row:
-    """Check a submit and return the row of its model.
-
-    Raises:
-        RefusedError: The model is not served as this kind.
-        MediaRefusedError: The first field that is wrong.
-    """
+    """Return the row of a submit's model, or refuse the first field that is wrong."""
     model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise MediaRefusedError("MissingParameter", "model is required")
+    _require(isinstance(model, str) and model, "model is required", "MissingParameter")
     check_model(model, kind, added)
     row: Row = table("media_rules")["model"].get(model, {})
     if row.get("kind") != kind:
         return dict(table("media_rules")["other"][kind])
     _check_fields(body, row["fields"])
     for holds, message in map(_RULES.__getitem__, row["rules"]):
-        if not holds(body):
-            raise invalid_value(message)
+        _require(holds(body), message)
     return row
 
 
@@ -43,16 +37,15 @@ def _check_fields(body: Body, fields: Mapping[str, Row]) -> None:
     for name in body.keys() - fields.keys() - {"model"}:
         raise MediaRefusedError("InvalidParameter.UnknownParameter", f"unknown parameter {name}")
     for name, field in fields.items():
-        value = body.get(name)
+        value, is_required = body.get(name), field.get("required", False)
+        _require(value is not None or not is_required, f"{name} is required", "MissingParameter")
         if value is not None:
             _TYPES[field["type"]](name, value, field)
-        elif field.get("required"):
-            raise MediaRefusedError("MissingParameter", f"{name} is required")
 
 
-def invalid_value(message: str) -> MediaRefusedError:
-    """Return the refusal of a wrong value."""
-    return MediaRefusedError("InvalidParameter.InvalidParameter", message)
+def _require(holds: object, message: str, code: str = _INVALID) -> None:
+    if not holds:
+        raise MediaRefusedError(code, message)
 
 
 # -- types of fields ----------------------------------------------------------------------------
@@ -63,27 +56,22 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def _string(name: str, value: Any, field: Row) -> None:
-    if not isinstance(value, str):
-        raise invalid_value(f"{name} must be a string")
+    _require(isinstance(value, str), f"{name} must be a string")
     length, limit = len(value.strip()), field.get("max", 1_000_000)
-    if not length:
-        raise MediaRefusedError("InvalidParameterValue.TextEmpty", f"{name} is empty")
-    if length > limit:
-        text = f"{name} has {length} characters, the limit is {limit}"
-        raise MediaRefusedError("InvalidParameterValue.TextLengthExceed", text)
+    _require(length, f"{name} is empty", "InvalidParameterValue.TextEmpty")
+    text = f"{name} has {length} characters, the limit is {limit}"
+    _require(length <= limit, text, "InvalidParameterValue.TextLengthExceed")
     _check_words(name, value.upper() if field.get("any_case") else value, field)
 
 
 def _check_words(name: str, value: Any, field: Row) -> None:
-    words = field.get("words")
-    if words is not None and value not in words:
-        raise invalid_value(f"{name} only supports {', '.join(map(str, words))}")
+    words = field.get("words", [value])
+    _require(value in words, f"{name} only supports {', '.join(map(str, words))}")
 
 
 def _exact(kind: type, expected: str) -> FieldCheck:
     def check(name: str, value: Any, _: Row) -> None:
-        if type(value) is not kind:
-            raise invalid_value(f"{name} must be {expected}")
+        _require(type(value) is kind, f"{name} must be {expected}")
 
     return check
 
@@ -100,14 +88,12 @@ def _integer(name: str, value: Any, field: Row) -> None:
 
 def _check_bounds(name: str, value: int, field: Row) -> None:
     low, high = field.get("low", value), field.get("high", value)
-    if not low <= value <= high:
-        raise invalid_value(f"{name} must be within {low}..{high}")
+    _require(low <= value <= high, f"{name} must be within {low}..{high}")
 
 
 def _each(check: FieldCheck) -> FieldCheck:
     def check_all(name: str, value: Any, field: Row) -> None:
-        if not isinstance(value, list):
-            raise invalid_value(f"{name} must be a list")
+        _require(isinstance(value, list), f"{name} must be a list")
         _check_bounds(f"the number of {name}", len(value), field)
         for at, one in enumerate(value):
             check(f"{name}[{at}]", one, field)
@@ -116,44 +102,42 @@ def _each(check: FieldCheck) -> FieldCheck:
 
 
 def _link(name: str, value: Any, _: Row) -> None:
-    if not isinstance(value, str) or not _LINK.fullmatch(value):
-        raise MediaRefusedError("InvalidParameterValue.UrlIllegal", f"{name} is not a valid URL")
+    is_link = isinstance(value, str) and _LINK.fullmatch(value)
+    _require(is_link, f"{name} is not a valid URL", "InvalidParameterValue.UrlIllegal")
 
 
 def _image(name: str, value: Any, field: Row) -> None:
     """Check a link, raw base64 or a data URL."""
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         _link(name, value, field)
-        return
-    data = _DATA.fullmatch(value) if isinstance(value, str) else None
-    _base64(name, data.group(1) if data else value, field)
+    else:
+        data = _DATA.fullmatch(value) if isinstance(value, str) else None
+        _base64(name, data.group(1) if data else value, field)
 
 
 def _base64(name: str, value: Any, field: Row) -> None:
     """Check raw base64 of an image; a `data:` prefix is not allowed."""
-    if not isinstance(value, str) or not value:
-        raise invalid_value(f"{name} is required")
+    _require(isinstance(value, str) and value, f"{name} is required")
+    text, limit = f"{name}: over {field['bytes']} bytes as base64", field["bytes"]
+    _require(len(value) <= limit, text, "InvalidParameterValue.InvalidImageSize")
     try:
         raw = base64.b64decode(value, validate=True)
-        if len(value) > field["bytes"]:
-            text = f"{name}: over {field['bytes']} bytes as base64"
-            raise MediaRefusedError("InvalidParameterValue.InvalidImageSize", text)
         with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
             sides = image.size
     except UNREADABLE as error:
         text = f"{name} cannot be decoded"
         raise MediaRefusedError("FailedOperation.ImageDecodeFailed", text) from error
     low, high = field["side"]
-    if not low <= min(sides) <= max(sides) <= high:
-        text = f"{name}: sides must be within {low}..{high} pixels"
-        raise MediaRefusedError("InvalidParameterValue.InvalidImageResolution", text)
+    text = f"{name}: sides must be within {low}..{high} pixels"
+    is_within = low <= min(sides) <= max(sides) <= high
+    _require(is_within, text, "InvalidParameterValue.InvalidImageResolution")
 
 
 def _file(name: str, value: Any, field: Row) -> None:
     """Check an object with a url or raw base64; the url wins."""
     _object(name, value, field)
-    if value.keys() - {"url", "base64"} or not value:
-        raise invalid_value(f"{name} must be an object with url or base64")
+    is_known = value and not value.keys() - {"url", "base64"}
+    _require(is_known, f"{name} must be an object with url or base64")
     if value.get("url") is not None:
         _link(f"{name}.url", value["url"], field)
     else:
@@ -162,8 +146,8 @@ def _file(name: str, value: Any, field: Row) -> None:
 
 def _view(name: str, value: Any, field: Row) -> None:
     _object(name, value, field)
-    if value.keys() - {"view_type", "view_image_url", "view_image_base64"}:
-        raise invalid_value(f"{name} has unknown fields")
+    known = {"view_type", "view_image_url", "view_image_base64"}
+    _require(not value.keys() - known, f"{name} has unknown fields")
     _check_words(f"{name}.view_type", value.get("view_type"), field)
     if value.get("view_image_url") is not None:
         _link(f"{name}.view_image_url", value["view_image_url"], field)
@@ -176,8 +160,8 @@ def _logo(name: str, value: Any, field: Row) -> None:
     rect = value.get("logo_rect", {})
     is_known = not value.keys() - {"logo_url", "logo_image", "logo_rect"}
     is_whole = isinstance(rect, dict) and all(type(v) is int for v in rect.values())
-    if not (is_known and is_whole) or rect.keys() - {"x", "y", "width", "height"}:
-        raise MediaRefusedError("InvalidParameterValue.LogoParamErr", f"{name} is wrong")
+    is_right = is_known and is_whole and not rect.keys() - {"x", "y", "width", "height"}
+    _require(is_right, f"{name} is wrong", "InvalidParameterValue.LogoParamErr")
 
 
 _TYPES: dict[str, FieldCheck] = {
@@ -202,7 +186,7 @@ def size_of(text: str) -> tuple[int, int]:
     """Read a resolution, width and height with a colon between them."""
     match = re.fullmatch(r"(\d{2,4}):(\d{2,4})", text)
     if not match:
-        raise invalid_value("resolution must look like 1024:1024")
+        raise MediaRefusedError(_INVALID, "resolution must look like 1024:1024")
     return int(match.group(1)), int(match.group(2))
 
 
@@ -228,9 +212,8 @@ def _sources(body: Body, *names: str) -> int:
 
 
 def _needs_image(body: Body) -> bool:
-    if _sources(body):
-        return True
-    raise MediaRefusedError("MissingParameter", "image_url or image_base64 is required")
+    _require(_sources(body), "image_url or image_base64 is required", "MissingParameter")
+    return True
 
 
 def _views_fit(body: Body) -> bool:

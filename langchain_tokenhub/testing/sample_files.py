@@ -1,22 +1,38 @@
-"""The files of finished jobs: what each shows, and its bytes. Pure."""
+"""The files of finished jobs: what each shows, and its bytes. Pure.
+
+A video is a view that moves over each image and comes back. A 3D model is a cube with an image on
+its sides; its points and faces are in the folder `data`.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
+import struct
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache, partial
+from string import Template
 
-from PIL import Image, ImageOps
+import av
+from av.filter import Graph
+from PIL import Image, ImageEnhance, ImageOps
 
-from langchain_tokenhub.testing import cards, cubes
-from langchain_tokenhub.testing.cards import Size
+from langchain_tokenhub.testing.cards import (
+    UNREADABLE,
+    Size,
+    draw_card,
+    open_image,
+    png,
+    show_image,
+)
 from langchain_tokenhub.testing.errors import MediaRefusedError
 from langchain_tokenhub.testing.media_validation import size_of
-from langchain_tokenhub.testing.tables import Body, Row
-from langchain_tokenhub.testing.videos import encode_video
+from langchain_tokenhub.testing.tables import Body, Row, blob
 
 _TEXTURE = (512, 512)
 _MAX_SIDE = 4096
@@ -27,13 +43,7 @@ _WHITE = (235, 235, 235)
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A file of a job.
-
-    Args:
-        type: `png`, `mp4`, `glb`, `obj` ...
-        name: Its name in a link; images have no ending there.
-        make: Makes the bytes.
-    """
+    """A file of a job: its type (`png`, `glb` ...), its name in a link, and how it is made."""
 
     type: str
     name: str
@@ -57,15 +67,7 @@ class _Scene:
 
 
 def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Source]) -> SampleFile:
-    """Return a file of a job.
-
-    Args:
-        kind: `png`, `mp4`, `preview` or a format of a 3D model.
-        job_id: The id of the job, from which the file's name is made.
-        row: The row of the model.
-        body: The submit.
-        sources: The images that were sent.
-    """
+    """Return a file of a job: `png`, `mp4`, `preview` or a format of a 3D model."""
     name = hashlib.sha256(f"{job_id}/{kind}".encode()).hexdigest()[:32]
     ending = {"png": "", "preview": "", "obj": ".zip"}.get(kind, f".{kind}")
     shown = "turntable" if kind == "mp4" and row["object"] == "3d_job" else kind
@@ -114,8 +116,8 @@ def _read_image(source: Source) -> bytes:
             raw = base64.b64decode(source.rpartition(",")[2], validate=True)
         else:
             raw = source.make()
-        cards.open_image(raw)
-    except cards.UNREADABLE:
+        open_image(raw)
+    except UNREADABLE:
         return b""
     return raw
 
@@ -136,7 +138,7 @@ def _size_of(row: Row, body: Body, images: Sequence[bytes]) -> Size:
 
 def _video_size(lines: int, images: Sequence[bytes]) -> Size:
     """Return the size of a video of the first image's shape, else 16:9, by its short side."""
-    width, height = cards.open_image(images[0]).size if images else (16, 9)
+    width, height = open_image(images[0]).size if images else (16, 9)
     ratio = min(max(width / height, 1 / _MAX_RATIO), _MAX_RATIO)
     wide, high = lines * max(ratio, 1), lines * max(1 / ratio, 1)
     return 2 * round(wide / 2), 2 * round(high / 2)
@@ -152,29 +154,126 @@ def _caption(row: Row, body: Body, size: Size) -> str:
 
 @lru_cache(maxsize=64)
 def _render(kind: str, scene: _Scene) -> bytes:
-    images = map(cards.open_image, scene.images)
+    images = map(open_image, scene.images)
     match kind:
         case "png":
-            image = cards.draw_card(scene.text, scene.caption, scene.size, next(images, None))
-            return cards.png(image, scene.text)
+            image = draw_card(scene.text, scene.caption, scene.size, next(images, None))
+            return png(image, scene.text)
         case "mp4":
-            shown = [cards.show_image(image, scene.caption, scene.size) for image in images]
-            card = shown or [cards.draw_card(scene.text, scene.caption, scene.size)]
-            return encode_video(card, scene.fps)
+            shown = [show_image(image, scene.caption, scene.size) for image in images]
+            return encode_video(
+                shown or [draw_card(scene.text, scene.caption, scene.size)], scene.fps
+            )
         case "turntable":
-            return encode_video([cards.open_image(_render("preview", scene))], scene.fps)
+            return encode_video([open_image(_render("preview", scene))], scene.fps)
         case "preview":
-            return cubes.draw_preview(_texture(scene))
+            return draw_preview(_texture(scene))
         case _:
-            return cubes.encode_model(kind, _texture(scene))
+            return encode_model(kind, png(_texture(scene)))
 
 
-def _texture(scene: _Scene) -> bytes:
+def _texture(scene: _Scene) -> Image.Image:
     """Return what the sides of a cube show: nothing, the whole image that was sent, or a card."""
     if scene.white:
-        image = Image.new("RGB", _TEXTURE, _WHITE)
-    elif scene.images:
-        image = ImageOps.pad(cards.open_image(scene.images[0]), _TEXTURE, color=_WHITE)
-    else:
-        image = cards.draw_card(scene.text, scene.caption, _TEXTURE)
-    return cards.png(image)
+        return Image.new("RGB", _TEXTURE, _WHITE)
+    if scene.images:
+        return ImageOps.pad(open_image(scene.images[0]), _TEXTURE, color=_WHITE)
+    return draw_card(scene.text, scene.caption, _TEXTURE)
+
+
+# -- videos -------------------------------------------------------------------------------------
+
+_SECONDS = 3
+_ENLARGED = 1.08
+"""How much larger an image is than the view."""
+_ENCODER = {"preset": "ultrafast", "crf": "22", "threads": "1", "colorspace": "smpte170m"}
+
+
+def encode_video(images: Sequence[Image.Image], fps: int) -> bytes:
+    """Encode an MP4 with three seconds of each image; their common width and height are even."""
+    count, out = _SECONDS * fps, io.BytesIO()
+    options = {"moov_size": str(4096 + 16 * count * len(images))}  # the index before the frames
+    with av.open(out, "w", format="mp4", options=options) as container:
+        stream = container.add_stream("libx264", fps, options=_ENCODER | {"g": str(count)})
+        stream.width, stream.height = images[0].size
+        view = _moving_view(images[0].size, fps)
+        for number, image in enumerate([*images, images[-1]]):  # the repeat sets the last duration
+            frame = av.VideoFrame.from_bytes(image.convert("RGBA").tobytes(), *image.size)
+            frame.pts, frame.time_base = number, Fraction(_SECONDS)
+            view.vpush(frame)
+        for _ in range(count * len(images)):
+            container.mux(stream.encode(view.vpull()))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def _moving_view(size: Size, fps: int) -> Graph:
+    """Return filters that turn each image into three seconds of a view on it."""
+    width, height = size
+    share = f"(1-cos(2*PI*n/{_SECONDS * fps}))/2"
+    graph = Graph()
+    filters = {
+        "buffer": f"video_size={width}x{height}:pix_fmt=rgba:time_base={_SECONDS}",
+        "scale": f"ceil(iw*{_ENLARGED}/2)*2:ceil(ih*{_ENLARGED}/2)*2:flags=lanczos",
+        "format": "yuv420p",
+        "fps": str(fps),
+        "crop": f"{width}:{height}:(iw-ow)*{share}:(ih-oh)*{share}",
+        "buffersink": None,
+    }
+    graph.link_nodes(*(graph.add(name, options) for name, options in filters.items())).configure()
+    return graph
+
+
+# -- 3D models ----------------------------------------------------------------------------------
+
+_PREVIEW = 512
+_PAPER = (247, 243, 232)
+_SIDES = (
+    ((0.12, 0.30), (0.38, 0.20), (0.0, 0.42), 0.85),
+    ((0.50, 0.50), (0.38, -0.20), (0.0, 0.42), 0.65),
+    ((0.12, 0.30), (0.38, -0.20), (0.38, 0.20), 1.0),
+)
+"""Left, right and top side of the preview: a corner, two edges, and the brightness."""
+
+
+def draw_preview(texture: Image.Image) -> bytes:
+    """Draw a cube with an image on its sides as PNG, seen from above."""
+    image = Image.new("RGB", (_PREVIEW, _PREVIEW), _PAPER)
+    for (x, y), (ax, ay), (dx, dy), light in _SIDES:
+        scale = texture.width / (ax * dy - ay * dx)
+        rows = (dy * scale, -dx * scale), (-ay * scale, ax * scale)
+        to_side = [v for p, q in rows for v in (p / _PREVIEW, q / _PREVIEW, -p * x - q * y)]
+        side = ImageEnhance.Brightness(texture).enhance(light).convert("RGBA")
+        seen = side.transform(image.size, Image.Transform.AFFINE, to_side, Image.Resampling.BICUBIC)
+        image.paste(seen, mask=seen)
+    return png(image)
+
+
+def encode_model(kind: str, texture: bytes) -> bytes:
+    """Return a cube in one of the formats, with a PNG on its sides where the format holds it."""
+    match kind:
+        case "glb":
+            return _glb(texture)
+        case "obj":
+            return _obj(texture)
+        case _:
+            return blob(f"cube.{kind}")
+
+
+def _glb(texture: bytes) -> bytes:
+    binary = blob("cube.bin") + texture + bytes(-len(texture) % 4)
+    gltf = Template(blob("cube.gltf").decode())
+    text = gltf.substitute(image=len(texture), buffer=len(binary)).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(binary), len(text), b"JSON")
+    return head + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
+def _obj(texture: bytes) -> bytes:
+    """Write a ZIP of OBJ, MTL and the image, as the service does; its bytes hold no time."""
+    out = io.BytesIO()
+    members = {"model.obj": blob("cube.obj"), "model.mtl": blob("cube.mtl"), "texture.png": texture}
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return out.getvalue()

@@ -1,28 +1,28 @@
-"""The emulator that users start: its settings, its routes, and the server on its own thread."""
+"""The emulator that users start, its routes, and the server on its own thread."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from langchain_tokenhub.testing import chat_routes, embedding_routes, media_routes
-from langchain_tokenhub.testing.errors import RefusedError
-from langchain_tokenhub.testing.http import Exchange, Handler, endpoint, refusal
-from langchain_tokenhub.testing.state import EmulatorState
+from langchain_tokenhub.testing import chat_routes, media_routes
+from langchain_tokenhub.testing.chat_script import Reply
+from langchain_tokenhub.testing.errors import Fault, FaultKind, RefusedError
+from langchain_tokenhub.testing.http import Exchange, Handler, authorise, respond
+from langchain_tokenhub.testing.state import EmulatorState, ReceivedRequest
 
+ReplyFunction: TypeAlias = "Callable[[ReceivedRequest], Reply]"
 _BACKLOG = 2048
 
 
@@ -51,6 +51,12 @@ class Emulator(EmulatorState):
         latency: Real seconds before every answer, or the range of them.
         era: "today" for the service as it is known to answer, "guide" for the errors and
             spellings of the guide of 2026-04-03.
+
+    Attributes:
+        requests: The received requests, in order.
+        jobs: The accepted jobs by id.
+        cost: Estimated credits of the accepted jobs; failed ones are free.
+        streams: The number of open chat streams.
 
     Raises:
         ValueError: A setting is out of range.
@@ -90,11 +96,82 @@ class Emulator(EmulatorState):
             self._server.stop()
             self._server = None
 
-    def _set_unreachable(self, *, value: bool) -> None:
-        """Stop or start to accept connections."""
-        if self._server and value != self.is_unreachable:
-            (self._server.block if value else self._server.unblock)()
-        super()._set_unreachable(value=value)
+    def reply(self, reply: Reply | Sequence[Reply | ReplyFunction] | ReplyFunction) -> None:
+        """Script the next answers of chat models; without a script answers are computed.
+
+        Args:
+            reply: A text, an `AIMessage` (with `tool_calls`, `reasoning_content` in
+                `additional_kwargs`, `usage_metadata` as you like) or a dict in the form of the
+                service's messages answers one request. A list answers one request with each
+                entry. A function is given the request (see `requests`) and returns a text, an
+                `AIMessage` or a dict: it answers every request that nothing else is scripted
+                for, in a list one request; what it raises is answered with HTTP 500. `recover`
+                removes what is left.
+
+        Raises:
+            TypeError: The reply is of another type.
+        """
+        self.script.add(reply)
+
+    def fail(
+        self,
+        kind: FaultKind = "status",
+        *,
+        status: int | None = None,
+        code: str = "",
+        message: str = "made by the emulator on request",
+        retry_after: float | str | None = None,
+        body: str | None = None,
+        after: int = 0,
+        seconds: float = 1.0,
+        times: int = 1,
+        path: str | None = None,
+    ) -> None:
+        """Make the next requests fail in a chosen way.
+
+        Args:
+            kind: `status` (an HTTP error), `reset` (the connection is reset without an answer),
+                `hang` (never answered), `drip` (the answer comes in tiny pieces), `garbage` (200
+                with HTML), `error-in-200`; in a chat stream `cut` (closed after some events),
+                `stall` (silence), `keep-alive` (comments only), `bad-sse` (a frame that is no
+                JSON), `duplicate` (a frame comes twice); for media `job` (the next job fails),
+                `refuse` (the submit is refused inside HTTP 200), `lost-answer` (the job is made,
+                the answer never comes). `black-hole` is not for single requests: until `recover`
+                the host is unreachable, and connecting to it times out.
+            status: HTTP status, else that of the code, else 500.
+            code: Code of the error.
+            message: Text of the error.
+            retry_after: The header, seconds or a date.
+            body: Sent in place of a JSON error.
+            after: Events of a stream (counted from the end where negative) or bytes of a file
+                before the failure.
+            seconds: Duration of a drip.
+            times: Number of requests.
+            path: Only for paths that begin with it.
+
+        Raises:
+            ValueError: The kind is unknown.
+        """
+        fault = Fault(kind, status, code, message, retry_after, body, after, seconds, times, path)
+        if fault.kind != "black-hole":
+            self.faults.inject(fault)
+        elif not self.is_unreachable:
+            self.is_unreachable = True
+            if self._server is not None:
+                self._server.block()
+
+    def recover(self) -> None:
+        """Remove injected faults and scripted answers, and be reachable again."""
+        self.faults.clear()
+        self.script.clear()
+        was_unreachable, self.is_unreachable = self.is_unreachable, False
+        if was_unreachable and self._server is not None:
+            self._server.unblock()
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of jobs, links and rate limits forward."""
+        with self._lock:
+            self._advanced += seconds
 
     def __enter__(self) -> Self:
         return self.start()
@@ -112,37 +189,37 @@ class Emulator(EmulatorState):
 # -- routes -------------------------------------------------------------------------------------
 
 
-def _build_app(hub: EmulatorState) -> Starlette:
-    def route(method: str, path: str, handler: Handler, *, needs_key: bool = True) -> Route:
-        return Route(path, endpoint(hub, handler, needs_key=needs_key), methods=[method])
+_GET, _POST = ("GET", "HEAD"), ("POST",)
+_KINDS = ("image", "video", "3d")
+_ROUTES: dict[str, tuple[tuple[str, ...], Handler]] = {
+    "/v1/chat/completions": (_POST, chat_routes.chat),
+    "/v1/models": (_GET, chat_routes.models),
+    "/v1/embeddings": (_POST, chat_routes.embeddings),
+    "/v1/api/image/lite": (_POST, media_routes.lite),
+    **{f"/v1/api/{kind}/submit": (_POST, media_routes.submit) for kind in _KINDS},
+    **{f"/v1/api/{kind}/query": (_POST, media_routes.query) for kind in _KINDS},
+    "/files/": (_GET, media_routes.serve_file),
+}
 
-    async def not_found(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 404
 
-        async def refuse(_: Exchange) -> Response:
-            raise RefusedError(f"{status}001", "No such path or method.")
+def _build_app(hub: EmulatorState) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await respond(hub, _route, Request(scope, receive))
+        await response(scope, receive, send)
 
-        return await endpoint(hub, refuse, needs_key=False)(request)
-
-    async def crashed(_: Request, error: Exception) -> Response:
-        failure = RefusedError("500001", f"The emulator itself failed: {error!r}")
-        return refusal(hub, hub.rng_for(b"crashed"), failure)
-
-    kinds = ("image", "video", "3d")
-    routes = [
-        route("POST", "/v1/chat/completions", chat_routes.chat),
-        route("GET", "/v1/models", chat_routes.models),
-        route("POST", "/v1/embeddings", embedding_routes.embeddings),
-        route("POST", "/v1/api/image/lite", media_routes.lite),
-        *(route("POST", f"/v1/api/{kind}/submit", media_routes.submit) for kind in kinds),
-        *(route("POST", f"/v1/api/{kind}/query", media_routes.query) for kind in kinds),
-        route("GET", "/files/{name}", media_routes.serve_file, needs_key=False),
-    ]
-    app = Starlette(
-        routes=routes, exception_handlers={404: not_found, 405: not_found, Exception: crashed}
-    )
-    app.router.redirect_slashes = False
     return app
+
+
+async def _route(x: Exchange) -> Response:
+    """Answer a request by its path; links to files need no key."""
+    path = x.received.path
+    is_file = path.startswith("/files/")
+    methods, handler = _ROUTES.get("/files/" if is_file else path, ((), None))
+    if handler is None or x.received.method not in methods:
+        raise RefusedError("405001" if methods else "404001", "No such path or method.")
+    if not is_file:
+        authorise(x)
+    return await handler(x)
 
 
 # -- server -------------------------------------------------------------------------------------
@@ -151,7 +228,7 @@ def _build_app(hub: EmulatorState) -> Starlette:
 class Server(uvicorn.Server):
     """A server on a thread. It stops on an event, and drops connections instead of waiting."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -166,6 +243,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # connections inherit it; else each answer waits 40 ms for its headers to be acknowledged
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._listener.getsockname()[1]}"
         self._fillers: list[socket.socket] = []
@@ -254,8 +333,4 @@ class _Protocol(H11Protocol):
         transport: asyncio.Transport,  # type: ignore[override]  # narrowed by the base class too
     ) -> None:
         super().connection_made(transport)
-        # asyncio only does so itself where the listening socket names its protocol; without it
-        # every answer waits 40 ms for an acknowledgement of its headers
-        client = transport.get_extra_info("socket")
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}

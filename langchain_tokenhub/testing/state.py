@@ -1,37 +1,32 @@
-"""The emulator's state: what it received, its clock, jobs, injected faults, scripted answers."""
+"""The emulator's state: what it received, its clock, rate limits, jobs and links."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import hmac
-import json
 import math
 import random
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from langchain_tokenhub.testing.chat_script import Reply, Script
-from langchain_tokenhub.testing.chat_validation import message_tokens
-from langchain_tokenhub.testing.errors import Era, MediaRefusedError, RefusedError
-from langchain_tokenhub.testing.faults import Fault, FaultKind, Faults
+from langchain_tokenhub.testing.chat_script import Script
+from langchain_tokenhub.testing.errors import Era, Faults, MediaRefusedError, RefusedError
 from langchain_tokenhub.testing.sample_files import SampleFile
 from langchain_tokenhub.testing.tables import Body, Row, table
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed"]
 Latency = float | tuple[float, float]
-_INVALID_KEY_PREFIXES = ("wrong", "sk-wrong")
 _MINUTE = 60.0
 _JOB_LIFE = 86400.0
 _QUEUED_SHARE = 0.15
-_MODERATION = "FailedOperation.ModerationFailed"
 
 
 @dataclass(frozen=True)
@@ -52,9 +47,6 @@ class ReceivedRequest:
     at: float
 
 
-ReplyFunction: TypeAlias = "Callable[[ReceivedRequest], Reply]"
-
-
 class Rng(random.Random):
     """The random numbers of one request."""
 
@@ -65,83 +57,21 @@ class Rng(random.Random):
 
 @dataclass
 class TokenUse:
-    """The tokens of a request, counted against its minute."""
+    """A chat request that is counted against its minute."""
 
     at: float
     tokens: int
 
 
-@dataclass
-class RateLimits:
-    """Requests (RPM) and tokens (TPM) a minute, per key and model; `None` is no limit."""
-
-    rpm: int | None
-    tpm: int | None
-    _spent: dict[tuple[str, str], deque[TokenUse]] = field(default_factory=dict)
-
-    def admit(self, key: str, model: str, now: float, tokens: int) -> TokenUse:
-        """Admit a request, whose tokens the caller raises once it is answered.
-
-        Args:
-            key: The API key.
-            model: The model id.
-            now: Seconds on the emulator's wall clock.
-            tokens: Tokens of the prompt.
-
-        Raises:
-            RefusedError: 429002 or 429003, with the seconds until the oldest request expires.
-        """
-        spent = self._spent.setdefault((key, model), deque())
-        while spent and spent[0].at <= now - _MINUTE:
-            spent.popleft()
-        wait = spent[0].at + _MINUTE - now if spent else _MINUTE
-        used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
-        for code, unit, limit, total in (
-            ("429002", "requests", self.rpm, len(spent) + 1),
-            ("429003", "tokens", self.tpm, used),
-        ):
-            if limit is not None and total > limit:
-                text = f"The limit of {limit} {unit} per minute is reached for this key and model."
-                raise RefusedError(code, text, retry_after=math.ceil(wait))
-        spent.append(TokenUse(now, tokens))
-        return spent[-1]
-
-
-class PrefixCache:
-    """The beginnings of conversations that were asked before."""
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-
-    def count(self, body: Body) -> int:
-        """Return the tokens of the longest known beginning, and record this conversation."""
-        digest, known, total, marks = hashlib.sha1(usedforsecurity=False), 0, 0, []
-        digest.update(str(body["model"]).encode(errors="replace"))
-        for message in body["messages"]:
-            digest.update(json.dumps(message, sort_keys=True).encode())
-            marks.append(digest.digest())
-            total += message_tokens(message)
-            known = total if marks[-1] in self._seen else known
-        self._seen.update(marks)
-        return known
-
-
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job.
+    """A job; `started` and `seconds` are on the job clock, `submitted_at` on the wall clock.
 
     Args:
-        id: Its id.
         kind: `image`, `video` or `3d`.
-        model: The id of its model.
         body: The submit.
-        order: Its number among all jobs.
         row: The row of its model.
-        key: The API key of the submit.
-        seconds: Duration of the work on the job clock.
-        started: Time of the submit on the job clock.
-        submitted_at: Time of the submit on the wall clock.
-        error: Code and message, if it is to fail.
+        error: With which it is to fail, if it is.
         clock: Returns the time on the job clock.
     """
 
@@ -149,13 +79,12 @@ class Job:
     kind: str
     model: str
     body: Body
-    order: int
     row: Row = field(repr=False)
     key: str = field(repr=False)
     seconds: float
     started: float
     submitted_at: float
-    error: tuple[str, str] | None
+    error: RefusedError | None
     clock: Callable[[], float] = field(repr=False)
 
     @property
@@ -178,27 +107,19 @@ class Job:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EmulatorState:
-    """The state of the emulator; safe to use from any thread. `Emulator` explains the arguments.
-
-    Attributes:
-        requests: The received requests, in order.
-        streams: The number of open chat streams.
-        cost: Estimated credits of the accepted jobs; failed ones are free.
-    """
+    """The state of an `Emulator`, which explains the fields. Safe to use from any thread."""
 
     speed: float = 1.0
     seed: int = 0
-    api_key: InitVar[str | Sequence[str] | None] = None
+    api_key: str | Sequence[str] | None = None
     models: str | Sequence[str] = ()
     quotas: bool = True
-    rpm: InitVar[int | None] = None
-    tpm: InitVar[int | None] = None
+    rpm: int | None = None
+    tpm: int | None = None
     latency: Latency = 0.0
     era: Era = "today"
 
-    def __post_init__(
-        self, api_key: str | Sequence[str] | None, rpm: int | None, tpm: int | None
-    ) -> None:
+    def __post_init__(self) -> None:
         """Refuse invalid settings, which would otherwise fail later."""
         if self.era not in get_args(Era):
             eras = " and ".join(get_args(Era))
@@ -216,93 +137,15 @@ class EmulatorState:
         self.faults = Faults()
         self.script = Script()
         self.is_unreachable = False
-        self.cache = PrefixCache()
-        self.rates = RateLimits(rpm, tpm)
-        self._keys = frozenset([api_key] if isinstance(api_key, str) else api_key or ())
+        self.conversations: set[int] = set()
+        self._spent: defaultdict[tuple[str, str], deque[TokenUse]] = defaultdict(deque)
         self._asked: Counter[bytes] = Counter()
         self._jobs: dict[str, Job] = {}
-        self._in_flight: dict[tuple[str, str], list[Job]] = {}
+        self._in_flight: defaultdict[tuple[str, str], list[Job]] = defaultdict(list)
         self._drawing: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._started = time.monotonic()
         self._advanced = 0.0
-
-    def reply(self, reply: Reply | Sequence[Reply | ReplyFunction] | ReplyFunction) -> None:
-        """Script the next answers of chat models; without a script answers are computed.
-
-        Args:
-            reply: A text, an `AIMessage` (with `tool_calls`, `reasoning_content` in
-                `additional_kwargs`, `usage_metadata` as you like) or a dict in the form of the
-                service's messages answers one request. A list answers one request with each
-                entry. A function is given the request (see `requests`) and returns a text, an
-                `AIMessage` or a dict: it answers every request that nothing else is scripted
-                for, in a list one request; what it raises is answered with HTTP 500. `recover`
-                removes what is left.
-
-        Raises:
-            TypeError: The reply is of another type.
-        """
-        self.script.add(reply)
-
-    def fail(
-        self,
-        kind: FaultKind = "status",
-        *,
-        status: int | None = None,
-        code: str = "",
-        message: str = "made by the emulator on request",
-        retry_after: float | str | None = None,
-        body: str | None = None,
-        after: int = 0,
-        seconds: float = 1.0,
-        times: int = 1,
-        path: str | None = None,
-    ) -> None:
-        """Make the next requests fail in a chosen way.
-
-        Args:
-            kind: `status` (an HTTP error), `reset` (the connection is reset without an answer),
-                `hang` (never answered), `drip` (the answer comes in tiny pieces), `garbage` (200
-                with HTML), `error-in-200`; in a chat stream `cut` (closed after some events),
-                `stall` (silence), `keep-alive` (comments only), `bad-sse` (a frame that is no
-                JSON), `duplicate` (a frame comes twice); for media `job` (the next job fails),
-                `refuse` (the submit is refused inside HTTP 200), `lost-answer` (the job is made,
-                the answer never comes). `black-hole` is not for single requests: until `recover`
-                the host is unreachable, and connecting to it times out.
-            status: HTTP status, else that of the code, else 500.
-            code: Code of the error.
-            message: Text of the error.
-            retry_after: The header, seconds or a date.
-            body: Sent in place of a JSON error.
-            after: Events of a stream (counted from the end where negative) or bytes of a file
-                before the failure.
-            seconds: Duration of a drip.
-            times: Number of requests.
-            path: Only for paths that begin with it.
-
-        Raises:
-            ValueError: The kind is unknown.
-        """
-        fault = Fault(kind, status, code, message, retry_after, body, after, seconds, times, path)
-        if fault.kind == "black-hole":
-            self._set_unreachable(value=True)
-        else:
-            self.faults.inject(fault)
-
-    def recover(self) -> None:
-        """Remove injected faults and scripted answers, and be reachable again."""
-        self.faults.clear()
-        self.script.clear()
-        self._set_unreachable(value=False)
-
-    def _set_unreachable(self, *, value: bool) -> None:
-        """Change whether the host answers."""
-        self.is_unreachable = value
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock of jobs, links and rate limits forward."""
-        with self._lock:
-            self._advanced += seconds
 
     def now(self) -> float:
         """Return the wall clock: seconds since 1970."""
@@ -316,17 +159,13 @@ class EmulatorState:
         """Return real seconds since the emulator was made."""
         return time.monotonic() - self._started
 
-    def is_valid_key(self, key: str) -> bool:
-        """Return True if an API key is valid."""
-        if self._keys:
-            return key in self._keys
-        return bool(key) and not key.startswith(_INVALID_KEY_PREFIXES)
+    async def sleep(self, seconds: float) -> None:
+        """Wait `seconds / speed`; at speed 0 only let other tasks run, also to see a disconnect."""
+        real = seconds / self.speed if self.speed else 0
+        await asyncio.sleep(real if real >= 0.001 else 0)
 
     def rng_for(self, *request: bytes) -> Rng:
-        """Return random numbers that depend on the seed, the request and how often it came.
-
-        They do not depend on the order of requests.
-        """
+        """Return random numbers that depend on the seed, the request and how often it came."""
         digest = hashlib.sha256(b"%d" % self.seed)
         for part in request:
             digest.update(b"%d:" % len(part) + part)
@@ -335,13 +174,22 @@ class EmulatorState:
             self._asked[mark] += 1
             return Rng(mark + b"%d" % self._asked[mark])
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait `seconds / speed`, at speed 0 not at all; below a millisecond yield to other tasks.
-
-        Yielding lets a stream detect a disconnect.
-        """
-        real = seconds / self.speed if self.speed else 0
-        await asyncio.sleep(real if real >= 0.001 else 0)
+    def admit_chat(self, key: str, model: str, tokens: int) -> TokenUse:
+        """Admit a request with the tokens of its prompt; the caller adds those of the answer."""
+        now, spent = self.now(), self._spent[key, model]
+        while spent and spent[0].at <= now - _MINUTE:
+            spent.popleft()
+        wait = spent[0].at + _MINUTE - now if spent else _MINUTE
+        used = sum(one.tokens for one in spent) + tokens if self.tpm is not None else 0
+        for code, unit, limit, total in (
+            ("429002", "requests", self.rpm, len(spent) + 1),
+            ("429003", "tokens", self.tpm, used),
+        ):
+            if limit is not None and total > limit:
+                text = f"The limit of {limit} {unit} per minute is reached for this key and model."
+                raise RefusedError(code, text, retry_after=math.ceil(wait))
+        spent.append(TokenUse(now, tokens))
+        return spent[-1]
 
     # -- jobs and their files --------------------------------------------------------------------
 
@@ -352,16 +200,10 @@ class EmulatorState:
             return dict(self._jobs)
 
     def accept(
-        self, kind: str, row: Row, body: Body, key: str, *, fault: Fault | None, rng: Rng
+        self, kind: str, row: Row, body: Body, key: str, *, error: RefusedError | None, rng: Rng
     ) -> Job:
-        """Create a job.
-
-        Raises:
-            MediaRefusedError: When too many are in flight.
-        """
-        model, error = str(body["model"]), None
-        if fault and fault.kind == "job":
-            error = fault.code or _MODERATION, fault.message
+        """Create a job, unless too many are in flight."""
+        model = str(body["model"])
         with self._lock:
             self._check_quota(row, model, key)
             job = Job(
@@ -369,7 +211,6 @@ class EmulatorState:
                 kind=kind,
                 model=model,
                 body=dict(body),
-                order=len(self._jobs),
                 row=row,
                 key=key,
                 seconds=row["seconds"] * rng.uniform(0.8, 1.2),
@@ -379,19 +220,10 @@ class EmulatorState:
                 clock=self.clock,
             )
             self._jobs[job.id] = job
-            self._in_flight.setdefault((model, key), []).append(job)
+            self._in_flight[model, key].append(job)
         if not error:
             self.cost += estimate_credits(row, body)
         return job
-
-    def _check_quota(self, row: Row, model: str, key: str) -> None:
-        jobs = self._in_flight.get((model, key), ())
-        open_jobs = [job for job in jobs if job.progress < 100]
-        self._in_flight[model, key] = open_jobs
-        busy = len(open_jobs) + self._drawing[model, key]
-        if self.quotas and busy >= row["in_flight"]:
-            message = f"{busy} jobs are running, the limit is {row['in_flight']}."
-            raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
 
     @contextmanager
     def count_drawing(self, row: Row, model: str, key: str) -> Iterator[None]:
@@ -405,12 +237,20 @@ class EmulatorState:
             with self._lock:
                 self._drawing[model, key] -= 1
 
-    def find(self, job_id: Any, model: Any) -> Job | None:
-        """Return a job of a model that is less than a day old."""
+    def _check_quota(self, row: Row, model: str, key: str) -> None:
+        if not self.quotas:
+            return
+        open_jobs = [job for job in self._in_flight[model, key] if job.progress < 100]
+        self._in_flight[model, key] = open_jobs
+        busy = len(open_jobs) + self._drawing[model, key]
+        if busy >= row["in_flight"]:
+            message = f"{busy} jobs are running, the limit is {row['in_flight']}."
+            raise MediaRefusedError("RequestLimitExceeded.JobNumExceed", message)
+
+    def find(self, job_id: Any) -> Job | None:
+        """Return a job that is less than a day old."""
         job = self._jobs.get(job_id) if isinstance(job_id, str) else None
-        if job is None or job.model != model:
-            return None
-        return job if self.now() - job.submitted_at < _JOB_LIFE else None
+        return job if job and self.now() - job.submitted_at < _JOB_LIFE else None
 
     def sign_link(self, base: str, file: SampleFile, life: float) -> str:
         """Sign a link to a file, in the form of the service's storage."""

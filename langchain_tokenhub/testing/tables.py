@@ -29,7 +29,10 @@ def blob(name: str) -> bytes:
 def chat_models() -> dict[str, Row]:
     """Return the rows of `models.toml` with the columns of their families, retired ones too."""
     families, rows = table("models")["family"], table("models")["model"]
-    return {row["id"]: families["any"] | families[row["family"]] | row for row in rows}
+    return {
+        name: families["any"] | families[row["family"]] | row | {"id": name}
+        for name, row in rows.items()
+    }
 
 
 def chat_model(model: str) -> Row:

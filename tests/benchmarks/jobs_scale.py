@@ -29,7 +29,7 @@ from typing import Any
 
 from langchain_tokenhub import Job, MediaResult, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.testing import Emulator
-from langchain_tokenhub.testing.faults import Fault, FaultKind, Faults
+from langchain_tokenhub.testing.errors import Fault, FaultKind, Faults
 from langchain_tokenhub.tools import TokenHubVideoTool
 
 SUBMITS_AT_ONCE = 32

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import pytest
 
 from langchain_tokenhub.jobs import media_file, schedule
@@ -33,6 +34,7 @@ def event(text: str = "", finish: str | None = None) -> bytes:
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 DONE = b"data: [DONE]\n\n"
+HEAD = {"authorization": "Bearer any"}
 WHOLE = {**CHUNK, "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
 
 
@@ -212,6 +214,13 @@ def _own_connections(monkeypatch):
     yield
     pool.sync_pool().close()
     sockets.tls_context.cache_clear()
+
+
+@pytest.fixture
+def client(hub):
+    """A plain HTTP client of the emulator, with a key."""
+    with httpx.Client(base_url=hub.url, headers=HEAD, trust_env=False) as made:
+        yield made
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def _python():
         pytest.param("langchain.mjs", marks=pytest.mark.needs_node),
     ],
 )
-def told(request):
+def output(request):
     """What a client understood."""
     program = _program(request.param)
     if program is None:
@@ -61,24 +61,24 @@ def told(request):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_stranger_reads_the_answer_its_thinking_and_its_bill(told):
-    assert (told["text"], told["thinks"]) == ("1+1=2", True)
-    assert told["tokens"] > 0
-    assert told.get("quiet") is None  # litellm's, with thinking switched off
+def test_a_stranger_reads_the_answer_its_thinking_and_its_bill(output):
+    assert (output["text"], output["thinks"]) == ("1+1=2", True)
+    assert output["tokens"] > 0
+    assert output.get("quiet") is None  # litellm's, with thinking switched off
 
 
-def test_a_stranger_reads_the_same_from_a_stream(told):
-    assert (told["streamed"], told["streamed_tokens"]) == (told["text"], told["tokens"])
-    assert told.get("asynchronous", told["text"]) == told["text"]
+def test_a_stranger_reads_the_same_from_a_stream(output):
+    assert (output["streamed"], output["streamed_tokens"]) == (output["text"], output["tokens"])
+    assert output.get("asynchronous", output["text"]) == output["text"]
 
 
-def test_a_stranger_reads_tool_calls_whole_and_streamed(told):
-    assert told["calls"] == told["streamed_calls"] == [{"city": "北京"}]
+def test_a_stranger_reads_tool_calls_whole_and_streamed(output):
+    assert output["calls"] == output["streamed_calls"] == [{"city": "北京"}]
 
 
-def test_a_stranger_reads_a_structured_answer(told):
-    assert told["object"] == ["name", "population"]
+def test_a_stranger_reads_a_structured_answer(output):
+    assert output["object"] == ["name", "population"]
 
 
-def test_a_stranger_sees_the_status_of_an_error(told):
-    assert (told["wrong_key"], told["no_model"]) == (401, 400)
+def test_a_stranger_sees_the_status_of_an_error(output):
+    assert (output["wrong_key"], output["no_model"]) == (401, 400)

@@ -76,10 +76,3 @@ def test_a_wrong_option_is_named(wrong):
         [*COMMANDS["module"], *wrong], capture_output=True, text=True, check=False
     )
     assert (done.returncode, wrong[0] in done.stderr.splitlines()[-1]) == (2, True)
-
-
-def test_two_run_beside_each_other():
-    with running("module") as (_, first), running("cli") as (_, second):
-        assert first != second
-        answers = [httpx.get(f"{url}/v1/models") for url in (first, second)]
-    assert [answer.status_code for answer in answers] == [401, 401]

@@ -49,50 +49,23 @@ ODD = [
     "0:0", "99999:99999", {"base64": 5}, [{"view_type": []}], {"logo_rect": {"x": "1"}},
 ]  # fmt: skip
 CHAT_FIELDS = [
-    "model",
-    "messages",
-    "stream",
-    "stream_options",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "n",
-    "seed",
-    "stop",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "thinking",
-    "reasoning_effort",
-    "response_format",
-    "user",
-    "logit_bias",
-]
+    "model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "n",
+    "seed", "stop", "tools", "tool_choice", "parallel_tool_calls", "thinking", "reasoning_effort",
+    "response_format", "user", "logit_bias",
+]  # fmt: skip
 MESSAGE_FIELDS = ["role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content"]
 MEDIA_FIELDS = [
-    "model",
-    "prompt",
-    "resolution",
-    "images",
-    "image",
-    "image_url",
-    "image_base64",
-    "seed",
-    "revise",
-    "logo_add",
-    "logo_param",
-    "template",
-    "result_format",
-    "generate_type",
-    "multi_view_images",
-    "face_count",
-    "audio_url",
-    "rsp_img_type",
-    "extra_param",
-    "negative_prompt",
-    "enable_geometry",
-    "polygon_type",
-]
+    "model", "prompt", "resolution", "images", "image", "image_url", "image_base64", "seed",
+    "revise", "logo_add", "logo_param", "template", "result_format", "generate_type",
+    "multi_view_images", "face_count", "audio_url", "rsp_img_type", "extra_param",
+    "negative_prompt", "enable_geometry", "polygon_type",
+]  # fmt: skip
+MEDIA_MODELS = {
+    "image/submit": ["hy-image-v3.0", "ep-1"],
+    "image/lite": ["hy-image-lite"],
+    "video/submit": ["hy-video-1.5", "yt-video-fx", "yt-video-humanactor"],
+    "3d/submit": ["hy-3d-3.1", "hy-3d-express"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +105,9 @@ def test_no_value_in_a_message_breaks_it(client, field):
 
 
 @pytest.mark.parametrize("field", MEDIA_FIELDS)
-@pytest.mark.parametrize("path", ["image/submit", "image/lite", "video/submit", "3d/submit"])
+@pytest.mark.parametrize("path", MEDIA_MODELS)
 def test_no_value_of_a_media_field_breaks_it(client, path, field):
-    models = {
-        "image/submit": ["hy-image-v3.0", "ep-1"],
-        "image/lite": ["hy-image-lite"],
-        "video/submit": ["hy-video-1.5", "yt-video-fx", "yt-video-humanactor"],
-        "3d/submit": ["hy-3d-3.1", "hy-3d-express"],
-    }[path]
-    asked = itertools.product(models, ODD)
+    asked = itertools.product(MEDIA_MODELS[path], ODD)
     bodies = [{"model": model, "prompt": "x", field: odd} for model, odd in asked]
     assert codes(client, f"/v1/api/{path}", bodies) == []
 
@@ -154,23 +121,25 @@ def test_no_query_breaks_it(client, kind):
 @pytest.mark.parametrize(
     "raw",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"\xff\xfe\x00",
-        b'{"model": "\xff"}',
-        b'{"model": "ep-1", "temperature": NaN}',
-        b'{"seed": ' + b"9" * 5000 + b"}",
-        b"[" * 100_000,
-        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
-        b'{"a":' * 200 + b"1" + b"}" * 200,
+        b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b'{"model": "\xff"}',
+        b'{"model": "ep-1", "temperature": NaN}', b'{"seed": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000, b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     ],
     ids=lambda raw: f"{raw[:12]!r}",
-)
+)  # fmt: skip
 def test_a_body_that_is_no_object_is_400001(client, raw):
     answer = client.post(CHAT, content=raw)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "400001")
+
+
+@pytest.mark.parametrize("depth", [60, 120, 250, 400])
+def test_no_depth_of_a_schema_breaks_it(client, depth):
+    schema = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    function = {"name": "f", "parameters": schema}
+    body = {**BODY, "tools": [{"type": "function", "function": function}]}
+    assert codes(client, CHAT, [{**body, "tool_choice": "required"}]) == []
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x"])

@@ -14,12 +14,9 @@ import pytest
 
 import langchain_tokenhub
 from langchain_tokenhub import (
-    APIConnectionError,
-    APITimeoutError,
     AuthenticationError,
     ChatTokenHub,
     JobNotFoundError,
-    RateLimitError,
     TokenHubError,
     TokenHubImageTool,
     TokenHubVideoTool,
@@ -175,21 +172,9 @@ def test_rate_limits_are_per_key_and_model():
         assert ask(hub).status_code == 429
 
 
-def test_rate_limits_speak_as_the_guide_in_its_era():
-    with Emulator(speed=1e6, rpm=0, era="guide") as hub:
-        answer = ask(hub)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (429, GUIDE[429])
-
-
 def test_rate_limits_let_media_pass():
     with Emulator(speed=1e6, rpm=0) as hub:
         assert ask(hub, "/v1/api/video/submit", VIDEO).json()["id"]
-
-
-def test_the_model_tells_of_the_minute_left():
-    with Emulator(speed=1e6, rpm=0) as hub:
-        error = raised(model_on(hub).invoke, "你好")
-    assert (type(error), error.code, error.retry_after) == (RateLimitError, "429002", 60)
 
 
 # -- latency -------------------------------------------------------------------------------------
@@ -209,11 +194,6 @@ def test_latency_can_change_and_be_a_range():
         begun = time.monotonic()
         ask(hub)
         assert time.monotonic() - begun >= 0.05
-
-
-def test_latency_beyond_the_timeout_is_a_timeout():
-    with Emulator(speed=1e6, latency=30) as hub, pytest.raises(APITimeoutError):
-        model_on(hub, timeout=0.2).invoke("你好")
 
 
 # -- slow and double -----------------------------------------------------------------------------
@@ -283,19 +263,19 @@ def test_a_frame_that_comes_twice_is_not_counted_twice(today, call, at):
 
 
 @pytest.fixture
-def gone():
+def unreachable():
     with Emulator(speed=1e6) as hub:
         hub.fail("black-hole")
         yield hub
 
 
-def test_nobody_can_connect_to_a_black_hole_until_it_recovers(gone):
-    with client_of(gone) as client:
+def test_nobody_can_connect_to_a_black_hole_until_it_recovers(unreachable):
+    with client_of(unreachable) as client:
         with pytest.raises(httpx.ConnectTimeout):
             client.get("/v1/models", timeout=0.1)
-        gone.recover()
+        unreachable.recover()
         assert client.get("/v1/models").status_code == 200
-    assert [request.path for request in gone.requests] == ["/v1/models"]
+    assert [request.path for request in unreachable.requests] == ["/v1/models"]
 
 
 def test_a_black_hole_swallows_what_is_sent_on_an_open_connection():
@@ -307,31 +287,22 @@ def test_a_black_hole_swallows_what_is_sent_on_an_open_connection():
         assert len(hub.requests) == 1
 
 
-def test_a_black_hole_can_be_there_from_the_start_and_again(gone):
-    gone.stop()
-    with gone:
+def test_a_black_hole_can_be_there_from_the_start_and_again(unreachable):
+    unreachable.stop()
+    with unreachable:
         for _ in range(2):
             with pytest.raises(httpx.ConnectTimeout):
-                httpx.get(gone.url, timeout=0.1)
-            gone.recover()
-            assert httpx.get(gone.url).status_code == 404
-            gone.fail("black-hole")
+                httpx.get(unreachable.url, timeout=0.1)
+            unreachable.recover()
+            assert httpx.get(unreachable.url).status_code == 404
+            unreachable.fail("black-hole")
 
 
-def test_a_model_in_a_black_hole_times_out_or_goes_to_the_next_host(gone, today, call):
-    error = raised(call, model_on(gone, timeout=0.2), "invoke", "你好")
-    assert isinstance(error, APIConnectionError | APITimeoutError)
-    both = model_on(gone, timeout=1, base_url=[gone.url, today.url], max_retries=2)
-    seen = len(today.requests)
-    assert call(both, "invoke", "你好").text
-    assert len(today.requests) == seen + 1
-
-
-def test_a_submit_into_a_black_hole_is_made_elsewhere_and_paid_once(gone, today):
-    tool = TokenHubVideoTool(base_url=[gone.url, today.url], api_key="any", timeout=1)
+def test_a_submit_into_a_black_hole_is_made_elsewhere_and_paid_once(unreachable, today):
+    tool = TokenHubVideoTool(base_url=[unreachable.url, today.url], api_key="any", timeout=1)
     made = len(today.jobs)
     assert tool.generate(prompt="小河流水").files
-    assert (len(gone.jobs), len(today.jobs)) == (0, made + 1)
+    assert (len(unreachable.jobs), len(today.jobs)) == (0, made + 1)
 
 
 def test_recovering_forgets_all_orders(today):
@@ -351,13 +322,6 @@ def test_the_key_of_another_site_is_refused_and_its_jobs_are_unknown():
         job = TokenHubVideoTool(base_url=china.url, api_key="sk-cn").submit(prompt="小河流水")
         with pytest.raises(JobNotFoundError):
             TokenHubVideoTool(base_url=abroad.url, api_key="sk-intl").result(job.id)
-
-
-def test_a_port_that_is_taken_says_so():
-    with Emulator() as hub:
-        port = int(hub.url.rpartition(":")[2])
-        with pytest.raises(OSError, match=f"{port}"):
-            Emulator(port=port).start()
 
 
 @pytest.mark.parametrize(

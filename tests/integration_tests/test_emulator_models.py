@@ -24,15 +24,9 @@ PATHS = [
     *(f"/v1/api/{p}" for p in ("image/submit", "image/lite", "video/submit", "3d/submit")),
 ]
 UNKNOWN = [
-    "gpt-4o",
-    "glm5",
-    "glm-5.2 ",
-    "GLM-5",
-    "kling-video-v3",
-    "hy-image-v3",
-    "HY-Image-V3.0",
-    "Ep-1",
-]
+    "gpt-4o", "glm5", "glm-5.2 ", "GLM-5", "Ep-1", "qwen3.5-plus",  # the last one is retired
+    "kling-video-v3", "hy-image-v3", "HY-Image-V3.0",
+]  # fmt: skip
 EMBEDDINGS = ["kinfra-text-embedding-0.6b", "kinfra-vl-embedding-8b"]
 
 

@@ -86,10 +86,6 @@ def test_a_story_takes_at_least_sixty_deltas():
     assert len(pieces(ask("Write a story about a cat.").content)) >= 60
 
 
-def test_the_same_request_has_the_same_answer():
-    assert ask("你好") == ask("你好")
-
-
 @pytest.mark.parametrize(
     ("question", "tool", "arguments"),
     [
@@ -117,10 +113,6 @@ def test_a_small_talk_calls_no_tool():
     assert not ask("Hello", tools=[WEATHER, MAGIC]).calls
 
 
-def test_a_forced_choice_always_calls():
-    assert ask("Hello!", tools=[MAGIC], tool_choice="required").finish == "tool_calls"
-
-
 def test_a_named_choice_calls_that_tool():
     choice = {"type": "function", "function": {"name": "magic_function"}}
     reply = ask("北京今天天气怎么样?", tools=[WEATHER, MAGIC], tool_choice=choice)
@@ -139,16 +131,8 @@ def test_a_forced_choice_goes_on_to_a_tool_that_has_not_answered():
     question, tools = "Hello!", [MAGIC, WEATHER]
     first = ask(question, tools=tools, tool_choice="required")
     second = ask(after(first, question, "5"), tools=tools, tool_choice="required")
-    assert [call.name for call in (*first.calls, *second.calls)] == [
-        "magic_function",
-        "get_weather",
-    ]
-
-
-def test_chinese_arguments_are_not_escaped():
-    tool = function("unicode_customer", "", customer_name=TEXT)
-    reply = ask("Create a customer named '你好啊集团'", tools=[tool], tool_choice="required")
-    assert "你好啊集团" in reply.calls[0].arguments.replace("\\u", "escaped")
+    names = [call.name for call in (*first.calls, *second.calls)]
+    assert names == ["magic_function", "get_weather"]
 
 
 def test_enums_bounds_nested_objects_and_references_are_respected():
@@ -220,17 +204,6 @@ def test_a_failed_picture_is_not_handed_on():
     history = after(first, STUDIO, f"Image job {IMAGE_JOB} failed: blocked")
     ((_, film),) = calls(ask(history, tools=[IMAGE, VIDEO]))
     assert "image" not in film
-
-
-def test_an_earlier_picture_can_be_spoken_of_in_a_new_turn():
-    first = ask("画一张招牌图", tools=[IMAGE, VIDEO])
-    history = after(first, "画一张招牌图", f"Image job {IMAGE_JOB} completed")
-    history += [
-        {"role": "assistant", "content": "好了"},
-        {"role": "user", "content": "把刚才的图变成视频"},
-    ]
-    ((name, film),) = calls(ask(history, tools=[IMAGE, VIDEO]))
-    assert (name, film["image"]) == ("tokenhub_video", IMAGE_JOB)
 
 
 def test_a_picture_handed_on_after_a_tool_is_no_new_question():

@@ -7,7 +7,7 @@ import struct
 import pytest
 from PIL import Image
 
-from langchain_tokenhub.testing.errors import MediaRefusedError, RefusedError
+from langchain_tokenhub.testing.errors import MediaRefusedError
 from langchain_tokenhub.testing.media_validation import check_media
 from langchain_tokenhub.testing.state import estimate_credits
 from langchain_tokenhub.testing.tables import table
@@ -120,18 +120,6 @@ def test_what_the_service_takes_is_accepted(model, body):
 def test_what_the_service_refuses_is_refused(model, body):
     with pytest.raises(MediaRefusedError):
         check_media(PATHS.get(model, "image"), {"model": model, **body})
-
-
-@pytest.mark.parametrize(("model", "code"), [("hy-3d-3.0", "400005"), ("hy-video-1", "400004")])
-def test_a_model_that_is_not_served_on_the_path_is_refused(model, code):
-    with pytest.raises(RefusedError) as caught:
-        check_media("video", {"model": model, "prompt": "塔"})
-    assert caught.value.code == code
-
-
-def test_a_refused_submit_has_an_empty_id():
-    body = MediaRefusedError("InvalidParameter.X", "no").body("today", "r1")
-    assert (body["id"], body["status"], body["error"]["type"]) == ("", "failed", "api_error")
 
 
 @pytest.mark.parametrize(
