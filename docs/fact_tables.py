@@ -231,7 +231,7 @@ def _status_and_code(key: str) -> tuple[int | None, str | None]:
 
 def known_codes() -> set[str]:
     """Return the keys of the catalogue's rows in the spelling of `errors.toml`."""
-    from langchain_tokenhub.catalogue.toml import rows
+    from langchain_tokenhub.catalogue.tables import rows
 
     keys: set[str] = set()
     for raw in rows("error_codes")["row"]:

@@ -1,5 +1,7 @@
 """`ChatTokenHub`: LangChain's chat model over TokenHub's chat completions."""
 
+# ruff: noqa: ARG002 - the base class reports to `run_manager`
+
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -14,7 +16,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils import get_pydantic_field_names
 from langchain_core.utils.utils import LC_ID_PREFIX, _build_model_kwargs
 from langchain_protocol.protocol import MessagesData
@@ -24,9 +25,9 @@ from langchain_tokenhub import catalogue, telemetry
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import SiteName
 from langchain_tokenhub.chat import request, response, tokens
-from langchain_tokenhub.chat.blocks import EventWriter
-from langchain_tokenhub.chat.messages import Rules, encode_messages
-from langchain_tokenhub.chat.response import Delta, Ending, ListedModel, PartialAnswer
+from langchain_tokenhub.chat.content import Rules
+from langchain_tokenhub.chat.messages import encode_messages
+from langchain_tokenhub.chat.response import Delta, Ending, EventWriter, ListedModel, PartialAnswer
 from langchain_tokenhub.chat.tools import (
     Tool,
     answer_tools,
@@ -47,11 +48,13 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport import Transport
 
 _ALIASES = frozenset({"model_name", "stop_sequences", "request_timeout"})
-_PATH = "/v1/chat/completions"
-_MODELS_PATH = "/v1/models"
-_WHOLE = Timeouts(read=600.0)
-_STREAM = Timeouts(read=60.0)
 T = TypeVar("T")
+Part = Delta | Ending
+Messages = list[BaseMessage]
+Kwargs = Mapping[str, Any]
+Stop = list[str] | None
+Run = CallbackManagerForLLMRun | None
+AsyncRun = AsyncCallbackManagerForLLMRun | None
 Thinking = bool | Literal["enabled", "disabled", "adaptive"] | dict[str, Any] | None
 
 
@@ -292,22 +295,16 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """The settings that change an answer, without secrets."""
         return {"site": self.site, "base_url": self.base_url, **self._settings()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         # called before a run is traced: keywords that a call must not have are refused
         body = {**self._settings(), **request.read_kwargs(kwargs)}
-        stops = stop or body.get("stop")
-        params = {
-            "ls_provider": response.PROVIDER,
-            "ls_model_name": str(body["model"]),
-            "ls_model_type": "chat",
-            "ls_temperature": body.get("temperature"),
-            "ls_max_tokens": body.get("max_tokens"),
-            "ls_stop": [stops] if isinstance(stops, str) else list(stops or ()) or None,
-        }
-        return cast("LangSmithParams", {k: v for k, v in params.items() if v is not None})
+        stops = stop or body.pop("stop", None)
+        body["stop"] = [stops] if isinstance(stops, str) else stops
+        params = super()._get_ls_params(**body)
+        params["ls_provider"] = response.PROVIDER
+        return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         known = ModelProfile.__annotations__
@@ -337,37 +334,22 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
     # -- requests ---------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
-        """Return the model's id and the body's fields that the caller set."""
         given = ((name, getattr(self, name)) for name in request.SETTINGS)
         known = {name: value for name, value in given if value is not None and value != []}
         return {"model": self.model, **known, **self.model_kwargs, **(self.extra_body or {})}
 
-    def _call(
-        self,
-        messages: Sequence[BaseMessage],
-        stop: Sequence[str] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        stream: bool,
-    ) -> Call:
-        """Return the request for these messages, with usage in a stream if it is requested."""
+    def _call(self, messages: Messages, stop: Stop, kwargs: Kwargs, *, stream: bool) -> Call:
         body = request.build_body(self._settings(), messages, stop, kwargs)
         if stream:
             has_usage = kwargs.get("stream_usage", self.stream_usage)
             usage = {"stream_options": {"include_usage": True}} if has_usage else {}
             body = {**usage, **body, "stream": True}
         timeout = self.timeout if kwargs.get("timeout") is None else kwargs["timeout"]
-        timeouts = Timeouts.of(timeout, _STREAM if stream else _WHOLE)
-        return Call(path=_PATH, body=body, retry_class="chat", timeouts=timeouts)
+        timeouts = Timeouts.of(timeout, Timeouts(read=60.0 if stream else 600.0))
+        return Call(path="/v1/chat/completions", body=body, retry_class="chat", timeouts=timeouts)
 
-    def _for_call(
-        self, transport: Transport, kwargs: Mapping[str, Any]
-    ) -> tuple[Transport, dict[str, Any]]:
-        """Return the transport and the keywords of a call; its keywords may change both.
-
-        Raises:
-            InvalidRequestError: A call cannot change one of them, or its value is wrong.
-        """
+    def _for_call(self, transport: Transport, kwargs: Kwargs) -> tuple[Transport, Kwargs]:
+        """Return the transport and the keywords of a call; its keywords may change both."""
         given = request.read_kwargs(kwargs)
         request.warn_of_misspelling(given)
         changed = {k: given[k] for k in request.CONNECTION if given.get(k) is not None}
@@ -380,32 +362,24 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         else:
             own = transport.endpoint
             retries = checked.max_retries if "max_retries" in changed else own.max_retries
-            new = checked.default_headers or {}
-            names = {name.lower() for name in new}
-            kept = {k: v for k, v in own.headers.items() if k.lower() not in names}
-            endpoint = replace(own, headers={**kept, **new}, max_retries=retries)
+            headers = {**own.headers, **(checked.default_headers or {})}
+            endpoint = replace(own, headers=headers, max_retries=retries)
             return replace(transport, endpoint=endpoint), given
         raise InvalidRequestError("; ".join(reasons))
 
     # -- sync and async, written once ---------------------------------------------------------
 
     async def _answer(
-        self,
-        transport: Transport,
-        messages: Sequence[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        stream: bool = True,
-    ) -> AsyncGenerator[Sequence[Delta | Ending], None]:
+        self, transport: Transport, messages: Messages, stop: Stop, kwargs: Kwargs, *, stream: bool
+    ) -> AsyncGenerator[Sequence[Part], None]:
         """Yield the parts of an answer as they arrive, and its ending.
 
         The request is sent again if the model refuses a forced tool call, and once if it answers
         with text although the agent's answer is a tool call.
         """
         transport, kwargs = self._for_call(transport, kwargs)
-        names, warn = kwargs.get("answer_tools"), request.warns_if_not_called(kwargs)
-        changes: Mapping[str, Any] = {}
+        names = kwargs.get("answer_tools")
+        changes: Kwargs = {}
         first: Ending | None = None
         while True:
             call = self._call(messages, stop, {**kwargs, **changes}, stream=stream)
@@ -417,7 +391,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
             except InvalidRequestError as refusal:
                 if received.deltas:
                     raise
-                changes = request.fields_after_refusal(call.body or {}, refusal, changes, warn=warn)
+                changes = request.fields_after_refusal(call.body or {}, refusal, changes, kwargs)
                 continue
             if first:
                 received.ending.usage = add_usage(first.usage, received.ending.usage)
@@ -461,79 +435,56 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         generation = ChatGeneration(message=response.message_of(received))
         return ChatResult(generations=[generation])
 
-    def _writer(self, run_id: object, kwargs: Mapping[str, Any]) -> EventWriter:
+    def _iterate(self, encode: Callable[[Sequence[Part]], Sequence[T]], *call: Any) -> Iterator[T]:
+        with closing(iterate_sync(self._answer(self._sync(), *call, stream=True))) as stream:
+            for parts in stream:
+                yield from encode(parts)
+
+    async def _aiterate(
+        self, encode: Callable[[Sequence[Part]], Sequence[T]], *call: Any
+    ) -> AsyncIterator[T]:
+        async with aclosing(self._answer(self._async(), *call, stream=True)) as stream:
+            async for parts in stream:
+                for item in encode(parts):
+                    yield item
+
+    def _event_writer(self, run: Run | AsyncRun, kwargs: Kwargs) -> EventWriter:
         model = str(request.read_kwargs(kwargs).get("model") or self.model)
-        return EventWriter(f"{LC_ID_PREFIX}-{run_id}" if run_id else "", model)
+        return EventWriter(f"{LC_ID_PREFIX}-{run.run_id}" if run else "", model)
 
     # -- LangChain's methods ------------------------------------------------------------------
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Run = None, **kwargs: Any
     ) -> ChatResult:
         return run_sync(self._complete(self._sync(), messages, stop, kwargs))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         return await self._complete(self._async(), messages, stop, kwargs)
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Run = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
-            for items in stream:
-                yield from map(response.chunk_of, items)
+        return self._iterate(response.chunks_of, messages, stop, kwargs)
 
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - core reports
-        **kwargs: Any,
+    def _astream(
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(self._answer(self._async(), messages, stop, kwargs)) as stream:
-            async for items in stream:
-                for item in items:
-                    yield response.chunk_of(item)
+        return self._aiterate(response.chunks_of, messages, stop, kwargs)
 
     def _stream_chat_model_events(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Run = None, **kwargs: Any
     ) -> Iterator[MessagesData]:
-        writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        with closing(iterate_sync(self._answer(self._sync(), messages, stop, kwargs))) as stream:
-            for items in stream:
-                for item in items:
-                    yield from writer.write(item)
+        writer = self._event_writer(run_manager, kwargs)
+        return self._iterate(writer.write, messages, stop, kwargs)
 
-    async def _astream_chat_model_events(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+    def _astream_chat_model_events(
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[MessagesData]:
-        writer = self._writer(run_manager and run_manager.run_id, kwargs)
-        async with aclosing(self._answer(self._async(), messages, stop, kwargs)) as stream:
-            async for items in stream:
-                for item in items:
-                    for event in writer.write(item):
-                        yield event
+        writer = self._event_writer(run_manager, kwargs)
+        return self._aiterate(writer.write, messages, stop, kwargs)
 
     # -- tools and structured output ----------------------------------------------------------
 
@@ -667,7 +618,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return await self._list_models(self._async())
 
     async def _list_models(self, transport: Transport) -> list[ListedModel]:
-        call = Call(path=_MODELS_PATH, timeouts=Timeouts.of(self.timeout, Timeouts()))
+        call = Call(path="/v1/models", timeouts=Timeouts.of(self.timeout, Timeouts()))
         return response.decode_models((await transport.json(call)).data)
 
     # -- counting -----------------------------------------------------------------------------
@@ -690,9 +641,7 @@ class ChatTokenHub(ConnectionSettings, BaseChatModel):
         return len(self.get_token_ids(text)) if self.custom_get_token_ids else tokens.estimate(text)
 
     def get_num_tokens_from_messages(
-        self,
-        messages: Sequence[BaseMessage],
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+        self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None
     ) -> int:
         """Return the estimated number of tokens of a request with these messages and tools."""
         rules = Rules(model=self.model, row=None, is_reasoning=True)

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Unpack
 
 from langchain_core.embeddings import Embeddings
 from pydantic import AfterValidator, ConfigDict, Field, PositiveInt
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from langchain_tokenhub.transport import Runtime, Transport
 
 PATH = "/v1/embeddings"
-_TIMEOUTS = Timeouts(read=60.0)
 Vector = list[float]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class EmbeddingsOptions(ConnectionOptions, total=False):
@@ -109,12 +111,8 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
     async def _embed(self, transport: Transport, texts: Sequence[str]) -> list[Vector]:
         size = self.chunk_size
         chunks = [texts[at : at + size] for at in range(0, len(texts), size)]
-        found: list[list[Vector]] = [[] for _ in chunks]
-
-        async def embed(place: int) -> None:
-            found[place] = await self._request(transport, chunks[place])
-
-        await _for_each(transport.runtime, embed, range(len(chunks)), self.max_concurrency)
+        request = partial(self._request, transport)
+        found = await _map(transport.runtime, request, chunks, self.max_concurrency)
         vectors = [vector for part in found for vector in part]
         if len(sizes := {len(vector) for vector in vectors}) > 1:
             raise ServerError(f"the answers hold vectors of different sizes: {sorted(sizes)}")
@@ -122,7 +120,7 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
 
     async def _request(self, transport: Transport, texts: Sequence[str]) -> list[Vector]:
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
-        timeouts = Timeouts.of(self.timeout, _TIMEOUTS)
+        timeouts = Timeouts.of(self.timeout, Timeouts(read=60.0))
         call = Call(path=PATH, body=body, retry_class="chat", timeouts=timeouts)
         answer = await transport.json(call)
         vectors = read_vectors(answer, len(texts), self._row.dimensions)
@@ -132,17 +130,18 @@ class TokenHubEmbeddings(ConnectionSettings, Embeddings):
         return vectors
 
 
-async def _for_each(
-    runtime: Runtime, work: Callable[[int], Awaitable[None]], items: Sequence[int], most: int
-) -> None:
-    """Run `work` on each item, at most `most` at a time; the first failure cancels the rest."""
-    remaining = iter(items)  # shared by the workers
+async def _map(
+    runtime: Runtime, work: Callable[[T], Awaitable[R]], items: Sequence[T], most: int
+) -> list[R]:
+    """Return `work` of each item, at most `most` at a time; the first failure cancels the rest."""
+    remaining = iter(enumerate(items))  # shared by the workers
+    found: dict[int, R] = {}
     ended: Future[BaseException | None] = Future()
 
     async def run() -> None:
         try:
-            for item in remaining:
-                await work(item)
+            for place, item in remaining:
+                found[place] = await work(item)
         finally:
             deque(remaining, maxlen=0)  # after a failure nothing more is started
 
@@ -153,7 +152,8 @@ async def _for_each(
                 ended.set_result(failure)
 
     if min(len(items), most) < 2:
-        return await run()
+        await run()
+        return list(found.values())
     workers = [runtime.start(run()) for _ in items[:most]]
     try:
         for worker in workers:
@@ -165,7 +165,7 @@ async def _for_each(
             worker.cancel()
     if failure := ended.result():
         raise failure
-    return None
+    return [found[place] for place in range(len(items))]
 
 
 # -- requests and answers: pure -----------------------------------------------------------------
@@ -200,13 +200,7 @@ def check_text(name: str, text: object, row: EmbeddingModel) -> None:
 def read_vectors(answer: Answer, count: int, size: int | None) -> list[Vector]:
     """Return the vectors in an answer, in the order of their texts.
 
-    Args:
-        answer: The answer.
-        count: Number of texts that were sent.
-        size: Numbers of a vector; None if that is not known.
-
-    Raises:
-        ServerError: A vector is missing, repeated, or not a list of `size` finite numbers.
+    Raises `ServerError` if a vector is missing, repeated, or not a list of `size` finite numbers.
     """
 
     def error(problem: str) -> ServerError:

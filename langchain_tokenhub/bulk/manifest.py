@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from langchain_tokenhub.catalogue import toml
+from langchain_tokenhub.catalogue import tables
 from langchain_tokenhub.errors import InvalidRequestError
 
 Rows: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
@@ -164,7 +164,7 @@ def _header(cells: list[str], place: str, faults: list[str]) -> list[str]:
 
 def column(name: str, fields: Iterable[str]) -> str:
     """Return the English name of a column, for a model that has `fields`."""
-    known: list[str] = toml.rows("columns")["columns"].get(name, [name])
+    known: list[str] = tables.rows("columns")["columns"].get(name, [name])
     return next((one for one in known if one in fields), known[0])
 
 

@@ -5,12 +5,6 @@ Each file is read once, on first use. Models that are not listed work too.
 
 from __future__ import annotations
 
-from langchain_tokenhub.catalogue.chat import ChatModel, chat_model, chat_models, profile
-from langchain_tokenhub.catalogue.embeddings import (
-    EmbeddingModel,
-    embedding_model,
-    embedding_models,
-)
 from langchain_tokenhub.catalogue.media import (
     FxTemplate,
     Kind,
@@ -25,14 +19,23 @@ from langchain_tokenhub.catalogue.media import (
     media_models,
     similar_media_model,
 )
-from langchain_tokenhub.catalogue.service import (
+from langchain_tokenhub.catalogue.tables import (
     SITE_NAMES,
     ErrorRow,
     SiteName,
     error_row,
+    similar_id,
     site_hosts,
 )
-from langchain_tokenhub.catalogue.toml import similar_id
+from langchain_tokenhub.catalogue.text import (
+    ChatModel,
+    EmbeddingModel,
+    chat_model,
+    chat_models,
+    embedding_model,
+    embedding_models,
+    profile,
+)
 
 __all__ = ["SITE_NAMES", "ChatModel", "EmbeddingModel", "ErrorRow", "FxTemplate", "Kind"]
 __all__ += ["MediaKind", "MediaModel", "Price", "SiteName", "chat_model", "chat_models"]

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_tokenhub.catalogue.toml import rows, similar_id
+from langchain_tokenhub.catalogue.tables import rows, similar_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +44,6 @@ class MediaKind:
     """The defaults of a kind, which also hold for unknown and `ep-…` ids."""
 
     kind: Kind
-    object: str
-    """Value of `object` in the service's answers."""
     default_model: str
     submit_path: str
     query_path: str | None

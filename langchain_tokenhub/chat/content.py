@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from langchain_tokenhub.catalogue import ChatModel
 from langchain_tokenhub.errors import InvalidRequestError
 
 Part = dict[str, Any]
@@ -24,8 +26,6 @@ _IGNORED = frozenset(
 )
 """Blocks that are sent in other fields of the message, or belong to another provider."""
 _TEXT_TYPES = frozenset({"text", "text-plain", "output_text", "input_text"})
-MAX_IMAGES = 20
-"""Images in one request."""
 MAX_IMAGE_BYTES = 10_000_000
 """Bytes of one image."""
 MAX_REQUEST_BYTES = 100_000_000
@@ -38,8 +38,6 @@ def content_of(content: Any) -> str | list[Part]:
 
     Text blocks are separated by a line break.
     """
-    if isinstance(content, str):
-        return content
     parts = [part for block in _blocks(content) for part in _part(block)]
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
@@ -49,44 +47,41 @@ def content_of(content: Any) -> str | list[Part]:
 def text_of(content: Any, separator: str = "\n") -> str:
     """Return the text of a content, without its other blocks.
 
-    Args:
-        content: A string, blocks, or a tool's own value.
-        separator: Text between two blocks. The blocks of an assistant are one text; those of
-            other roles are separate texts.
+    The blocks of an assistant are one text; those of other roles are separate texts.
     """
-    if isinstance(content, str):
-        return content
     if isinstance(content, Mapping):
         return to_json(content)
     return separator.join(filter(None, map(_text, _blocks(content))))
 
 
-def split_tool_results(content: Any) -> tuple[list[Block], Any]:
+def split_tool_results(content: Any) -> tuple[list[Block], list[Block]]:
     """Return the Anthropic `tool_result` blocks of a user's content, and the rest."""
-    if isinstance(content, str):
-        return [], content
     blocks = _blocks(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     return results, [block for block in blocks if block.get("type") != "tool_result"]
 
 
-def result_text(content: Any) -> str:
-    """Return the text of a tool's result, one line or more for each block.
+def read_result(content: Any) -> tuple[str, list[Part]]:
+    """Return the text of a tool's result, one line or more for each block, and its media.
 
     A block without a type is the tool's own data and becomes JSON on one line, unless it holds
     only a text.
     """
     if isinstance(content, Mapping):
-        return to_json(content)
-    return "\n".join(filter(None, (_data(block) or _text(block) for block in _blocks(content))))
+        return to_json(content), []
+    parts = [part for block in _blocks(content) for part in _result_part(block)]
+    text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+    return text, [part for part in parts if part["type"] != "text"]
 
 
-def media_of(content: Any) -> list[Part]:
-    """Return the images, videos, files and audio of a content, as parts."""
-    if isinstance(content, Mapping):
-        return []
-    blocks = [block for block in _blocks(content) if not _text(block) and not _data(block)]
-    return [part for block in blocks for part in _part(block) if part["type"] != "text"]
+def _result_part(block: Block) -> list[Part]:
+    match block:
+        case {"type": _}:
+            return _part(block)
+        case {"text": str(), **rest} if not rest:
+            return _part(block)
+        case _:
+            return [{"type": "text", "text": to_json(block)}]
 
 
 def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
@@ -94,19 +89,13 @@ def calls_of(content: Any) -> list[tuple[str, Any, str | None]]:
     found = []
     for block in _blocks(content):
         match block:
-            case {"type": "tool_use", "name": str(name), "input": args}:
-                found.append((name, args, block.get("id")))
-            case {"type": "tool_call", "name": str(name), "args": args}:
-                found.append((name, args, block.get("id")))
+            case {"type": "tool_use" | "tool_call", "name": str(name)}:
+                found.append((name, block.get("input", block.get("args")), block.get("id")))
     return found
 
 
 def to_json(value: Any) -> str:
-    """Return a value as JSON; what JSON lacks is written as its string.
-
-    Raises:
-        InvalidRequestError: It holds an array, whose string would be truncated.
-    """
+    """Return a value as JSON; what JSON lacks is written as its string, and an array is refused."""
     return json.dumps(value, ensure_ascii=False, default=_as_string)
 
 
@@ -117,15 +106,6 @@ def _as_string(value: Any) -> str:
             hint="send numbers as a list, an image as base64",
         )
     return str(value)
-
-
-def _data(block: Block) -> str:
-    """Return a block without a type as JSON; an empty string for any other block."""
-    return "" if "type" in block or _is_text(block) else to_json(block)
-
-
-def _is_text(block: Block) -> bool:
-    return block.keys() == {"text"} and isinstance(block["text"], str)
 
 
 def _blocks(content: Any) -> list[Block]:
@@ -177,12 +157,10 @@ def _decode_text(data: str) -> str:
     try:
         return base64.b64decode(data).decode("utf-8", "replace")
     except ValueError as problem:
-        reason = str(problem)
-    raise InvalidRequestError(f"a plain text is not base64: {reason}")
+        raise InvalidRequestError(f"a plain text is not base64: {problem}") from None
 
 
 def _part(block: Block) -> list[Part]:
-    """Return the part for a block, or none if it holds nothing for a model."""
     text = _text(block)
     if text:
         return [{"type": "text", "text": text}]
@@ -217,7 +195,6 @@ def _part(block: Block) -> list[Part]:
 
 
 def _native_part(kind: str, value: object) -> Part:
-    """Return a part that is in the service's form already, with its URL checked."""
     match value:
         case str() if value:
             return _link(kind, value)
@@ -228,11 +205,9 @@ def _native_part(kind: str, value: object) -> Part:
 
 
 def _link(kind: str, url: str) -> Part:
-    """Return a part with a URL.
+    """Return a part with a URL that the service can read.
 
-    Raises:
-        InvalidRequestError: The service cannot read it. Local files are never read, because a
-            model or a tool may have named them.
+    Local files are never read, because a model or a tool may have named them.
     """
     scheme = url.partition(":")[0].lower() if ":" in url[:32] else ""
     if scheme not in {"http", "https", "data"}:
@@ -273,11 +248,55 @@ def _is_plain(block: Block) -> bool:
     return str(kind).startswith("text/")
 
 
-# -- limits of a request --------------------------------------------------------------------------
+# -- what a model accepts -------------------------------------------------------------------------
 
 
-def check_image(url: str) -> None:
-    """Refuse an image, sent as a data URL, that is of another type or too large."""
+@dataclass(frozen=True)
+class Rules:
+    """What a model accepts in a history, and whether it reasons in this request."""
+
+    model: str
+    row: ChatModel | None
+    is_reasoning: bool
+
+    def refuses(self, part: Part) -> bool:
+        """Return True if the model is known not to accept parts of this kind."""
+        known = {
+            "audio": False,  # the service has no such part
+            "image_url": self.row and self.row.image,
+            "video_url": self.row and self.row.video,
+            "file_url": self.row and self.row.accepts_files,
+        }
+        return known.get(part["type"]) is False
+
+    def check(self, part: Part) -> None:
+        """Refuse a part that the model or the service is known not to accept."""
+        kind = part["type"].removesuffix("_url")
+        if self.refuses(part):
+            instead = "send a transcript" if kind == "audio" else "choose another model"
+            raise InvalidRequestError(f"{self.model!r} accepts no {kind} input; {instead}")
+        match part:
+            case {"image_url": {"url": str(url)}} if self.row and url.startswith("data:"):
+                _check_image(url)
+            case {"video_url": {"url": str(url)}} if self.row and url.startswith("data:"):
+                if self.row.video_by_link_only:
+                    raise self._by_link_only("videos", "upload the video")
+                _check_video(url)
+            case {"file_url": {"url": str(url)}} if url.startswith("data:"):
+                raise self._by_link_only("files", "upload it, or send its text")
+
+    def _by_link_only(self, things: str, advice: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"{self.model!r} accepts {things} by http(s) link only; {advice}"
+        )
+
+    def echoes(self, *, with_tools: bool) -> bool:
+        """Return True if reasoning goes back with an assistant's message."""
+        echo = self.row.echo_reasoning if self.row else "tool_calls"
+        return self.is_reasoning and (echo == "always" or (echo == "tool_calls" and with_tools))
+
+
+def _check_image(url: str) -> None:
     head, _, data = url.partition(",")
     kind = head.removeprefix("data:").partition(";")[0].lower()
     if kind not in _IMAGE_TYPES:
@@ -292,22 +311,9 @@ def check_image(url: str) -> None:
         )
 
 
-def check_video(url: str) -> None:
-    """Refuse a video, sent as a data URL, that is too large."""
+def _check_video(url: str) -> None:
     if len(url) > MAX_REQUEST_BYTES:
         raise InvalidRequestError(
             f"a video has {len(url) / 1e6:.0f} MB as base64, a request at most "
             f"{MAX_REQUEST_BYTES / 1e6:.0f} MB; send a link"
-        )
-
-
-def check_image_count(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse more images than one request may hold."""
-    contents = (message["content"] for message in messages)
-    parts = [part for content in contents if isinstance(content, list) for part in content]
-    number = sum(part["type"] == "image_url" for part in parts)
-    if number > MAX_IMAGES:
-        raise InvalidRequestError(
-            f"the history holds {number} images, at most {MAX_IMAGES} per request",
-            hint="drop the oldest ones, for instance with trim_messages",
         )

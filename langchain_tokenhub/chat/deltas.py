@@ -1,4 +1,4 @@
-"""Streamed tool calls as chunks that LangChain merges correctly. Pure.
+"""The pieces of streamed text, reasoning and tool calls, joined. Pure.
 
 Servers behind the gateway repeat ids and names in every delta, use one id for two calls, leave
 `index` out or always send 0, and send arguments whole, twice, growing, or as an object. LangChain
@@ -6,8 +6,7 @@ concatenates strings, so each of these would corrupt a name or the JSON. Therefo
 one number, one id and its name once, and each chunk holds only the new part of its arguments.
 
 LangChain also completes truncated JSON when it adds chunks, so a tool would be called with half a
-path or half an amount. Truncated arguments therefore end in text that no JSON parser accepts, so
-that they are an invalid call in every output format.
+path or half an amount. Truncated arguments therefore end in text that no JSON parser accepts.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from typing import Any
 
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
+from langchain_tokenhub.catalogue import ChatModel
+
+_OPEN, _CLOSE = "<think>", "</think>"
 _TOKENS = re.compile(
     r'"(?:[^"\\]|\\.)*(?:"|(?P<open>\\?\Z))'  # a string, or a truncated one
     r"|(?P<bracket>[\[\]{}])",
@@ -54,6 +56,82 @@ class SurrogateJoiner:
         """Return the rest: the replacement character for a half without its other half."""
         held, self._held = self._held, ""
         return "\N{REPLACEMENT CHARACTER}" if held else ""
+
+
+class ThinkTags:
+    """Splits `<think>…</think>` at the beginning of a text from the text, in any pieces.
+
+    Such blocks in the middle of a text are text. `</think>` without `<think>` ends reasoning only
+    where that is known: at the beginning of the text of a model that reasons, or anywhere in the
+    text of a model that always writes its reasoning there (`reasoning_in_content` in the
+    catalogue), as long as no reasoning came in a field of its own.
+    """
+
+    def __init__(self, row: ChatModel | None) -> None:
+        self.is_active = True
+        """False once the text has started, which is passed on unchanged."""
+        self._held = ""
+        self._is_open = self._is_closed = self._has_thought = False
+        self._may_lack_open = bool(row and row.reasoning_in_content)
+        self._may_close = bool(row and row.can_reason)
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Return the reasoning and the text in `text`."""
+        if not self.is_active:
+            return "", text
+        self._held += text
+        thought = ""
+        while self.is_active and (found := self._read()) is not None:
+            thought += found
+        if not self._has_thought:
+            thought = thought.lstrip()
+            self._has_thought = bool(thought)
+        return thought, "" if self.is_active else self._take()
+
+    def note_reasoning(self) -> None:
+        """Record that reasoning came in a field of its own."""
+        self._may_close, self._may_lack_open = True, False
+
+    def finish(self) -> tuple[str, str]:
+        """Return the reasoning and the text that were held back."""
+        if self._is_open:
+            return self._take(), ""
+        self._start_text()
+        return "", self._take()
+
+    def _read(self) -> str | None:
+        """Return the reasoning that is certain, or None if there is no more."""
+        text = self._held.lstrip()
+        if not self._is_open and text.startswith(_OPEN):
+            self._is_open, self._held = True, text.removeprefix(_OPEN)
+        may_end = self._may_lack_open or (self._may_close and text.startswith(_CLOSE))
+        if not self._is_open and not may_end:
+            tags = (_OPEN, _CLOSE) if self._may_close else (_OPEN,)
+            if not any(tag.startswith(text) for tag in tags):
+                self._start_text()
+            return None
+        thought, found, rest = self._held.partition(_CLOSE)
+        if found:
+            self._is_open, self._is_closed, self._held = False, True, rest
+            self.note_reasoning()
+            return thought
+        return self._take_certain() or None if self._is_open else None
+
+    def _take_certain(self) -> str:
+        """Take all but what may be the beginning of a closing tag."""
+        held = self._held
+        keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if held.endswith(_CLOSE[:n]))
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def _start_text(self) -> None:
+        self.is_active = False
+        if self._is_closed:
+            self._held = self._held.lstrip("\n")
+
+    def _take(self) -> str:
+        held, self._held = self._held, ""
+        return held
 
 
 class ArgumentsJoiner:
@@ -132,8 +210,6 @@ def _can_follow(text: str, piece: str) -> bool:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tool call, or the part of one in a delta."""
-
     index: int | None
     id: str | None
     name: str | None
@@ -216,7 +292,6 @@ class ToolCallAssembler:
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self._latest: _Call | None = None
-        self._changed: dict[int, _Call] = {}
         self._announced = 0
         self._ids: set[str] = set()
 
@@ -228,7 +303,7 @@ class ToolCallAssembler:
             call.add(piece.arguments)
             self._register(call, piece.index, piece.id)
             if call.original and call.arguments.is_complete:
-                self._compare(call, call.original)
+                self._add_copy(call, call.original)
 
     def feed_message(self, calls: object) -> None:
         """Add the `tool_calls` of a whole message, except what the deltas before it held."""
@@ -241,36 +316,26 @@ class ToolCallAssembler:
 
     def take_chunks(self) -> list[ToolCallChunk]:
         """Return the new parts, one chunk per call: LangChain does not merge those of a message."""
-        if not self._changed:
+        if not self._calls:
             return []
-        changed, self._changed = self._changed, {}
-        chunks = [
-            call.take_chunk()
-            for call in changed.values()
-            if call.ready and call.number < self._announced
-        ]
+        announced = self._calls[: self._announced]
+        chunks = [call.take_chunk() for call in announced if call.ready]
         while self._announced < len(self._calls) and self._is_ready(self._calls[self._announced]):
             chunks.append(self._announce(self._calls[self._announced]))
         return chunks
 
     def finish(self, *, ended: bool) -> list[ToolCallChunk]:
-        """Return the chunks held back.
-
-        Args:
-            ended: Whether the model ended its answer; False if the answer was truncated.
-        """
+        """Return the chunks held back; `ended` is False for a truncated answer."""
         for copy in self._copies:
             if copy.original and not copy.arguments.is_complete:
-                self._add_different(copy, copy.original)
+                self._add_copy(copy, copy.original)
         for call in self._calls:
             call.close(ended=ended)
-        announced = self._calls[: self._announced]
-        chunks = [call.take_chunk() for call in announced if call.ready]
+        chunks = self.take_chunks()
         return chunks + [self._announce(call) for call in self._calls[self._announced :]]
 
     def _find(self, piece: _Piece) -> _Call:
-        """Return the call that a piece belongs to, a new one if it begins one."""
-        known = self._known(piece.index, piece.id, opens=bool(piece.name) and piece.can_open)
+        known = self._known(piece)
         if known is None or known.ends_before(piece):
             return self._admit(_Call(piece.index))
         if known.is_repeated_by(piece):
@@ -278,15 +343,17 @@ class ToolCallAssembler:
             return self._copies[-1]
         return known
 
-    def _known(self, index: int | None, sent_id: str | None, *, opens: bool) -> _Call | None:
-        by_id = self._by_id.get(sent_id) if sent_id else None
-        by_index = self._by_index.get(index) if index is not None else by_id or self._latest
+    def _known(self, piece: _Piece) -> _Call | None:
+        opens = bool(piece.name) and piece.can_open
+        by_id = self._by_id.get(piece.id) if piece.id else None
+        latest = by_id or self._latest
+        by_index = latest if piece.index is None else self._by_index.get(piece.index)
         if by_id is None:
             lacked_index = self._latest and self._latest.index is None and not opens
             return by_index or (self._latest if lacked_index else None)
         if by_index is None:
             return None if opens else by_id  # two calls under one id have an index each
-        return by_index if by_index.sent_id == sent_id else by_id
+        return by_index if by_index.sent_id == piece.id else by_id
 
     def _register(self, call: _Call, index: int | None, sent_id: str | None) -> None:
         call.sent_id = call.sent_id or sent_id
@@ -295,31 +362,26 @@ class ToolCallAssembler:
         if index is not None:
             self._by_index[index] = call
         self._latest = call
-        if call.number >= 0:
-            self._changed[call.number] = call
 
     def _admit(self, call: _Call) -> _Call:
         call.number, call.original = len(self._calls), None
         self._calls.append(call)
-        self._changed[call.number] = call
         return call
 
-    def _compare(self, copy: _Call, original: _Call) -> None:
-        """Ignore arguments that were sent twice."""
-        sent = (arguments(call.arguments.text) for call in (copy, original))
-        if len({json.dumps(value, sort_keys=True) for value in sent}) > 1:
-            self._add_different(copy, original)
+    def _add_copy(self, copy: _Call, original: _Call) -> None:
+        """Add arguments that follow complete ones, unless they are the same again.
 
-    def _add_different(self, copy: _Call, original: _Call) -> None:
-        """Add arguments that follow complete ones; they are another call if their delta had a name.
-
-        With the index of the first call they contradict it, and both become one invalid call.
+        They are another call if their delta had a name. With the index of the first call they
+        contradict it, and both become one invalid call.
         """
+        sent = (arguments(call.arguments.text) for call in (copy, original))
+        values = {json.dumps(value, sort_keys=True) for value in sent}
+        if copy.arguments.is_complete and len(values) == 1:
+            return
         if copy.name and copy.index is None:
             self._admit(copy)
-            return
-        original.add(copy.arguments.text)
-        self._changed[original.number] = original
+        else:
+            original.add(copy.arguments.text)
 
     def _is_ready(self, call: _Call) -> bool:
         has_started = call.arguments.text or call.number < len(self._calls) - 1

@@ -8,7 +8,6 @@ changing their meaning are reordered; any other is refused with the position of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import (
@@ -21,17 +20,13 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_tokenhub import catalogue
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.chat.content import (
     Part,
+    Rules,
     calls_of,
-    check_image,
-    check_image_count,
-    check_video,
     content_of,
-    media_of,
-    result_text,
+    read_result,
     split_tool_results,
     text_of,
     to_json,
@@ -40,74 +35,18 @@ from langchain_tokenhub.chat.deltas import arguments
 from langchain_tokenhub.errors import InvalidRequestError
 
 Message = dict[str, Any]
-_ASSISTANTS = frozenset({"ai", "AIMessageChunk", "chat"})
+MAX_IMAGES = 20
+"""Images in one request."""
 CONTINUE = "Continue. 请继续。"
 """The user's turn that is added to a history that ends with the assistant."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a model accepts in a history.
-
-    Args:
-        model: Model id, for error messages.
-        row: The model's row in the catalogue; None for unknown ids.
-        is_reasoning: Whether the model reasons in this request.
-    """
-
-    model: str
-    row: catalogue.ChatModel | None
-    is_reasoning: bool
-
-    def refuses(self, part: Part) -> bool:
-        """Return True if the model is known not to accept parts of this kind."""
-        known = {
-            "audio": False,  # the service has no such part
-            "image_url": self.row and self.row.image,
-            "video_url": self.row and self.row.video,
-            "file_url": self.row and self.row.accepts_files,
-        }
-        return known.get(part["type"]) is False
-
-    def check(self, part: Part) -> None:
-        """Refuse a part that the model or the service is known not to accept."""
-        kind = part["type"].removesuffix("_url")
-        if self.refuses(part):
-            instead = "send a transcript" if kind == "audio" else "choose another model"
-            raise InvalidRequestError(f"{self.model!r} accepts no {kind} input; {instead}")
-        match part:
-            case {"image_url": {"url": str(url)}} if self.row and url.startswith("data:"):
-                check_image(url)
-            case {"video_url": {"url": str(url)}} if self.row and url.startswith("data:"):
-                if self.row.video_by_link_only:
-                    raise self._by_link_only("videos", "upload the video")
-                check_video(url)
-            case {"file_url": {"url": str(url)}} if url.startswith("data:"):
-                raise self._by_link_only("files", "upload it, or send its text")
-
-    def _by_link_only(self, things: str, advice: str) -> InvalidRequestError:
-        return InvalidRequestError(
-            f"{self.model!r} accepts {things} by http(s) link only; {advice}"
-        )
-
-    def echoes(self, *, with_tools: bool) -> bool:
-        """Return True if reasoning goes back with an assistant's message."""
-        echo = self.row.echo_reasoning if self.row else "tool_calls"
-        return self.is_reasoning and (echo == "always" or (echo == "tool_calls" and with_tools))
 
 
 def encode_messages(
     messages: Sequence[BaseMessage], rules: Rules, *, complete: bool = True
 ) -> list[Message]:
-    """Return the service's messages for a history.
+    """Return the service's messages for a history, oldest first.
 
-    Args:
-        messages: The history, oldest first.
-        rules: What the model accepts.
-        complete: Whether it is to be sent; a part of a history is only counted.
-
-    Raises:
-        InvalidRequestError: A message cannot be sent; names its position and what to change.
+    An error names the position of its message. A history that is not `complete` is only counted.
     """
     encoded: list[Message] = []
     for position, message in enumerate(messages):
@@ -121,7 +60,7 @@ def encode_messages(
     if not complete:
         return encoded
     if rules.row:
-        check_image_count(encoded)
+        _check_image_count(encoded)
     return _check_order(encoded, messages)
 
 
@@ -134,7 +73,7 @@ def _encode(message: BaseMessage, rules: Rules) -> list[Message]:
         case AIMessage():
             return _assistant(message, rules)
         case ToolMessage():
-            return _tool(message.tool_call_id, message.content, rules)
+            return [_tool(message.tool_call_id, message.content, rules)]
         case ChatMessage(role="assistant"):
             return _assistant(AIMessage(content=message.content), rules)
         case ChatMessage():
@@ -146,32 +85,30 @@ def _encode(message: BaseMessage, rules: Rules) -> list[Message]:
 
 
 def _system(message: BaseMessage) -> list[Message]:
-    if media_of(message.content):
+    content = content_of(message.content)
+    if not isinstance(content, str):
         raise InvalidRequestError("a system message is text; move the media to a HumanMessage")
-    return [{"role": "system", "content": text_of(message.content)}]
+    return [{"role": "system", "content": content}]
 
 
 def _user(message: BaseMessage, rules: Rules) -> list[Message]:
     results, content = split_tool_results(message.content)
     encoded = [
-        sent
+        _tool(str(result.get("tool_use_id")), result.get("content", ""), rules)
         for result in results
-        for sent in _tool(str(result.get("tool_use_id")), result.get("content", ""), rules)
     ]
-    if content:
-        name = {"name": message.name} if message.name else {}
+    if content or not results:
+        name = {"name": message.name} if message.name and content else {}
         parts = content_of(content)
         for part in parts if isinstance(parts, list) else ():
             rules.check(part)
         encoded.append({"role": "user", "content": parts, **name})
-    elif not results:
-        encoded.append({"role": "user", "content": ""})
     return encoded
 
 
-def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
-    """Return a tool's result as text; its media follow as a user's turn."""
-    text, media = result_text(content), media_of(content)
+def _tool(call_id: str, content: Any, rules: Rules) -> Message:
+    """Return a tool's result as text; `_pair_results` puts its media into a user's turn."""
+    text, media = read_result(content)
     seen = [part for part in media if not rules.refuses(part)]
     for part in seen:
         rules.check(part)
@@ -179,10 +116,7 @@ def _tool(call_id: str, content: Any, rules: Rules) -> list[Message]:
         warn_user(f"{rules.model!r} cannot see the images or files that a tool returned")
     if media and not text:
         text = "see the next message" if seen else "(media that you cannot see)"
-    encoded: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": text}]
-    if seen:
-        encoded.append({"role": "user", "content": seen, "_is_tool_media": True})
-    return encoded
+    return {"role": "tool", "tool_call_id": call_id, "content": text, "_media": seen}
 
 
 def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
@@ -202,18 +136,13 @@ def _assistant(message: AIMessage, rules: Rules) -> list[Message]:
 
 
 def _calls(message: AIMessage) -> list[dict[str, Any]]:
-    """Return a message's tool calls, those with broken arguments included."""
-    calls: list[tuple[str, Any, str | None]]
-    calls = [(call["name"], call["args"], call["id"]) for call in message.tool_calls]
-    calls += [
-        (call["name"] or "unknown", call["args"] or "{}", call["id"])
-        for call in message.invalid_tool_calls
-    ]
+    known = [*message.tool_calls, *message.invalid_tool_calls]
+    calls = [(call["name"], call["args"], call["id"]) for call in known]
     return [
         {
             "id": call_id or f"call_{number}",
             "type": "function",
-            "function": {"name": name, "arguments": _arguments(args)},
+            "function": {"name": name or "unknown", "arguments": _arguments(args or {})},
         }
         for number, (name, args, call_id) in enumerate(calls or calls_of(message.content))
     ]
@@ -233,7 +162,6 @@ def _arguments(args: Any) -> str:
 
 
 def _reasoning(message: AIMessage) -> str:
-    """Return the model's reasoning, from wherever LangChain stores it."""
     reasoning = message.additional_kwargs.get("reasoning_content")
     if isinstance(reasoning, str) and reasoning:
         return reasoning
@@ -245,49 +173,56 @@ def _reasoning(message: AIMessage) -> str:
 
 
 def _pair_results(encoded: list[Message]) -> list[Message]:
-    """Put the results of tool calls directly after the calls, and then the media of the results.
+    """Put the results of tool calls directly after the calls, and then the media of the results."""
+    turns: list[list[Message]] = [[]]  # a message and the results that follow it
+    for message in encoded:
+        if message["role"] == "tool":
+            turns[-1].append(message)
+        else:
+            turns.append([message])
+    return [message for turn in turns for message in _pair_turn(turn)]
+
+
+def _pair_turn(turn: list[Message]) -> list[Message]:
+    """Return one turn in order, its calls with an id each.
 
     A result whose call was trimmed away becomes a user's turn; a call without a result gets the
     text "(no result)".
     """
-    paired: list[Message] = []
-    open_calls: dict[str, list[str]] = {}  # sent ids by the original ids
-    media: list[Message] = []
-
-    def close() -> None:
-        paired.extend(
-            {"role": "tool", "tool_call_id": sent, "content": "(no result)"}
-            for ids in open_calls.values()
-            for sent in ids
-        )
-        paired.extend(media)
-        open_calls.clear()
-        media.clear()
-
-    for message in encoded:
-        if message["role"] == "tool" and (ids := open_calls.get(message["tool_call_id"])):
-            paired.append({**message, "tool_call_id": ids.pop(0)})
-        elif message["role"] == "tool":
-            text = f"(result of an earlier tool call)\n{message['content']}"
-            media.append({"role": "user", "content": text})
-        elif message.pop("_is_tool_media", False):
-            media.append(message)
+    paired = [message for message in turn if message["role"] != "tool"]
+    waiting = _ids_of_calls(paired[0].get("tool_calls", ()) if paired else ())
+    others: list[Message] = []
+    for result in turn[len(paired) :]:
+        media = result.pop("_media")
+        if ids := waiting.get(result["tool_call_id"]):
+            paired.append({**result, "tool_call_id": ids.pop(0)})
         else:
-            close()
-            paired.append(message)
-            sent_ids: set[str] = set()
-            for call in message.get("tool_calls", ()):
-                ids = open_calls.setdefault(call["id"], [])
-                while call["id"] in sent_ids:
-                    call["id"] += "_"
-                sent_ids.add(call["id"])
-                ids.append(call["id"])
-    close()
-    return paired
+            text = f"(result of an earlier tool call)\n{result['content']}"
+            others.append({"role": "user", "content": text})
+        if media:
+            others.append({"role": "user", "content": media})
+    paired += [
+        {"role": "tool", "tool_call_id": call_id, "content": "(no result)"}
+        for ids in waiting.values()
+        for call_id in ids
+    ]
+    return paired + others
+
+
+def _ids_of_calls(calls: Sequence[Message]) -> dict[str, list[str]]:
+    """Give each call an id of its own, and return these by the original ids."""
+    ids: dict[str, list[str]] = {}
+    used: set[str] = set()
+    for call in calls:
+        same = ids.setdefault(call["id"], [])
+        while call["id"] in used:
+            call["id"] += "_"
+        used.add(call["id"])
+        same.append(call["id"])
+    return ids
 
 
 def _merge_turns(encoded: list[Message]) -> list[Message]:
-    """Merge adjacent turns of one role, which the guide's rule of order forbids."""
     merged: list[Message] = []
     for message in encoded:
         last = merged[-1] if merged else {}
@@ -326,7 +261,8 @@ def _check_order(encoded: list[Message], messages: Sequence[BaseMessage]) -> lis
             "the history has no user message", hint="append a HumanMessage with the question"
         )
     if turns[0]["role"] == "assistant":
-        first = next(i for i, message in enumerate(messages) if message.type in _ASSISTANTS)
+        kinds = {"ai", "AIMessageChunk", "chat"}
+        first = next(i for i, message in enumerate(messages) if message.type in kinds)
         raise InvalidRequestError(
             f"message {first} (ai): the history begins with the assistant; "
             "TokenHub requires a user message first",
@@ -335,3 +271,14 @@ def _check_order(encoded: list[Message], messages: Sequence[BaseMessage]) -> lis
     if turns[-1]["role"] == "assistant":
         return [*encoded, {"role": "user", "content": CONTINUE}]
     return encoded
+
+
+def _check_image_count(encoded: list[Message]) -> None:
+    contents = (message["content"] for message in encoded)
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    number = sum(part["type"] == "image_url" for part in parts)
+    if number > MAX_IMAGES:
+        raise InvalidRequestError(
+            f"the history holds {number} images, at most {MAX_IMAGES} per request",
+            hint="drop the oldest ones, for instance with trim_messages",
+        )

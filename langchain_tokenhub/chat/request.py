@@ -18,11 +18,14 @@ from langchain_core.messages import BaseMessage, SystemMessage
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.chat.messages import Rules, encode_messages
+from langchain_tokenhub.chat.content import Rules
+from langchain_tokenhub.chat.messages import encode_messages
 from langchain_tokenhub.chat.tools import encode_tools, without_nullable
 from langchain_tokenhub.errors import InvalidRequestError
 
 Body = dict[str, Any]
+Fields = Mapping[str, Any]
+Row = catalogue.ChatModel | None
 
 MAX_STOPS = 4
 """Stop sequences in one request (the guide, parameter `stop`)."""
@@ -48,7 +51,7 @@ ALIASES = {
 """Other names of fields, as used by LangChain's packages and OpenAI's."""
 _OF_CALLS = frozenset({*CONNECTION, "model_kwargs", "extra_body", "stream_usage"})
 _OPTIONS = _OF_CALLS | {
-    *("stream", "ls_structured_output_format", "answer_schema", "answer_tools", "has_fallback"),
+    *("stream", "ls_structured_output_format", "answer_schema", "answer_tools", "has_fallback")
 }
 """Keywords of a call that are not fields of the body."""
 _NOT_SENT = FIXED | _OF_CALLS | ALIASES.keys()
@@ -61,18 +64,16 @@ _KNOWN = frozenset({*SETTINGS, *ALIASES, *_OPTIONS, *FIXED}) | {
 _SIMILARITY = 0.87
 """Similarity from which a name is taken for a misspelt one: `max_token`, but not `top_k`."""
 _SECRET_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie"})
-_THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}, "reasoning_effort": None}
-_UNFORCED: Mapping[str, Any] = {"tool_choice": "auto"}
+_UNFORCED: Fields = {"tool_choice": "auto"}
 
 
 # -- the keywords of a call -----------------------------------------------------------------------
 
 
-def read_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def read_kwargs(kwargs: Fields) -> dict[str, Any]:
     """Return a call's keywords by the names of the fields, including those in `model_kwargs`.
 
-    Raises:
-        InvalidRequestError: A call cannot change one of them.
+    Those that a call cannot change are refused.
     """
     given = {**_mapping(kwargs, "model_kwargs"), **kwargs}
     given.pop("model_kwargs", None)
@@ -104,7 +105,7 @@ def warn_of_misspelling(names: Iterable[str]) -> None:
             warn_user(f"{name!r} is sent, but is not a known parameter; did you mean {near[0]!r}?")
 
 
-def _mapping(kwargs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _mapping(kwargs: Fields, name: str) -> Fields:
     value = kwargs.get(name) or {}
     if not isinstance(value, Mapping):
         raise InvalidRequestError(f"{name}: a {type(value).__name__}, not a dict")
@@ -116,7 +117,7 @@ def _is_secret(name: str) -> bool:
     return plain.endswith(("api_key", "apikey")) or plain == "authorization"
 
 
-def check_parameters(body: Mapping[str, Any]) -> None:
+def check_parameters(body: Fields) -> None:
     """Refuse values that the service refuses according to the guide, and what must not be sent."""
     for name in body:
         if name in _NOT_SENT or _is_secret(name):
@@ -142,15 +143,12 @@ def check_parameters(body: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: Any, kind: type | UnionType, least: float, most: float) -> bool:
-    """Return True if a value is a number in a range, or not set."""
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     return value is None or (is_number and least <= value <= most)
 
 
 def _check_stops(stop: object) -> None:
-    stops = [stop] if isinstance(stop, str) else stop
-    if stops is None:
-        return
+    stops = [stop] if isinstance(stop, str) else stop or ()
     if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
         raise InvalidRequestError(f"stop: {stop!r} is not a string, or a list of strings")
     if len(stops) > MAX_STOPS:
@@ -161,21 +159,12 @@ def _check_stops(stop: object) -> None:
 
 
 def build_body(
-    settings: Mapping[str, Any],
-    messages: Sequence[BaseMessage],
-    stop: Sequence[str] | None,
-    kwargs: Mapping[str, Any],
+    settings: Fields, messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Fields
 ) -> Body:
     """Return the body of a request, without the fields that only a stream has.
 
-    Args:
-        settings: The model's id and the body's fields that the caller set on it.
-        messages: The history, oldest first.
-        stop: Stop sequences of this call.
-        kwargs: What `read_kwargs` returned for this call; its fields override the settings.
-
-    Raises:
-        InvalidRequestError: The service or the model would refuse it.
+    `settings` are the model's id and the fields that the caller set on it; `stop` and `kwargs`, as
+    `read_kwargs` returned them, are of this call and override them.
     """
     body = {**settings, **{name: v for name, v in kwargs.items() if name not in _OPTIONS}}
     body |= {"stop": stop} if stop else {}
@@ -184,7 +173,8 @@ def build_body(
     model = body["model"] = str(body["model"])
     row = catalogue.chat_model(model)
     body = _with_thinking(_with_tools(_with_format(body), row), row)
-    body = _with_forced_tools(body, row, warn=warns_if_not_called(kwargs))
+    if row and not row.forced_tools_while_thinking and _forces(body) and _is_reasoning(row, body):
+        body |= _fields_to_change(body, row, kwargs, is_second=False)
     history = [*map(SystemMessage, _prompts(body, kwargs)), *messages]
     rules = Rules(model=model, row=row, is_reasoning=_is_reasoning(row, body))
     body = {"model": model, "messages": encode_messages(history, rules), **body}
@@ -195,7 +185,6 @@ def build_body(
 
 
 def _with_format(body: Body) -> Body:
-    """Return the body with the schema of its `response_format` as the service accepts it."""
     match body.get("response_format"):
         case {"json_schema": {"schema": Mapping() as schema, **named}, **rest}:
             shape = {**named, "schema": without_nullable(schema)}
@@ -203,7 +192,7 @@ def _with_format(body: Body) -> Body:
     return {**body}
 
 
-def _with_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
+def _with_tools(body: Body, row: Row) -> Body:
     """Return the body with its tools encoded; an empty list would be refused, and is omitted."""
     tools, choice, strict = (body.pop(name, None) for name in ("tools", "tool_choice", "strict"))
     encoded = encode_tools(tools or (), choice, strict=strict) if tools or choice else {}
@@ -217,13 +206,13 @@ def _with_tools(body: Body, row: catalogue.ChatModel | None) -> Body:
     return {**body, **encoded}
 
 
-def _prompts(body: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """Return instructions for the model that no field of the body can express."""
+def _prompts(body: Fields, kwargs: Fields) -> list[str]:
+    """Return instructions that no field of the body can express."""
     prompts = []
     if schema := kwargs.get("answer_schema"):
         prompts.append(
             "Answer with one JSON object and nothing else. It matches this JSON schema: "
-            + json.dumps(without_nullable(schema), ensure_ascii=False)
+            + json.dumps(schema, ensure_ascii=False)
         )
     if (tools := kwargs.get("answer_tools")) and body.get("tool_choice") == "auto":
         names = " or ".join(tools)
@@ -234,8 +223,7 @@ def _prompts(body: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[str]:
 # -- reasoning ------------------------------------------------------------------------------------
 
 
-def _is_reasoning(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> bool:
-    """Return True if the model reasons in a request with this body."""
+def _is_reasoning(row: Row, body: Fields) -> bool:
     asked = body.get("thinking")
     if isinstance(asked, Mapping) and "type" in asked:
         return bool(asked["type"] != "disabled")
@@ -244,37 +232,29 @@ def _is_reasoning(row: catalogue.ChatModel | None, body: Mapping[str, Any]) -> b
     return row.reasons_by_default if row else asked is None
 
 
-def _with_thinking(body: Body, row: catalogue.ChatModel | None) -> Body:
-    """Return the body with `thinking` and `reasoning_effort` as the model accepts them."""
+def _with_thinking(body: Body, row: Row) -> Body:
     body = {**body}
     asked, effort = body.pop("thinking", None), body.pop("reasoning_effort", None)
-    if asked is None and effort == "none" and row and "none" not in row.reasoning_effort:
-        asked = (
-            False if row.thinking_switchable else None
-        )  # it has no such effort, but can be switched off
-    if asked is not None:
-        effort = _effort_with(effort, asked)
-        body["thinking"] = _thinking(asked, row, body["model"])
-    body["reasoning_effort"] = None if effort is None else _effort(effort, row)
-    return body
-
-
-def _effort_with(effort: object, asked: object) -> object:
-    """Return the effort to send together with `thinking`; None if reasoning is off."""
+    can_stop = row and row.thinking_switchable and "none" not in row.reasoning_effort
+    if asked is None and effort == "none" and can_stop:
+        asked = False
     word = asked.get("type") if isinstance(asked, Mapping) else asked
-    off = word is False or word == "disabled"
-    if effort == "none" and not off and word is not None:
+    is_off = word is False or word == "disabled"
+    if is_off and effort not in (None, "none"):
+        warn_user(f"thinking is off: reasoning_effort {effort!r} is not sent")
+    elif effort == "none" and word is not None and not is_off:
         raise InvalidRequestError(
             f"thinking={word!r} and reasoning_effort='none' contradict each other",
             hint="leave one of them out",
         )
-    if off and effort not in (None, "none"):
-        warn_user(f"thinking is off: reasoning_effort {effort!r} is not sent")
-    return None if off else effort
+    if asked is not None:
+        body["thinking"] = _thinking(asked, row, body["model"])
+    if effort is not None and not is_off:
+        body["reasoning_effort"] = _effort(effort, row)
+    return body
 
 
-def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body | None:
-    """Return the field `thinking` as the model accepts it, None if there is nothing to send."""
+def _thinking(asked: Any, row: Row, model: str) -> Body | None:
     match asked:
         case Mapping() if row and not row.thinking_field:
             raise InvalidRequestError(
@@ -292,7 +272,7 @@ def _thinking(asked: Any, row: catalogue.ChatModel | None, model: str) -> Body |
             )
 
 
-def _switch(asked: object, row: catalogue.ChatModel | None, model: str) -> Body | None:
+def _switch(asked: object, row: Row, model: str) -> Body | None:
     """Return the field that switches reasoning on or off, None if the model needs none."""
     is_off = asked in {False, "disabled"}
     word = "disabled" if is_off else "adaptive" if asked == "adaptive" else "enabled"
@@ -309,7 +289,7 @@ def _switch(asked: object, row: catalogue.ChatModel | None, model: str) -> Body 
     raise InvalidRequestError(f"thinking: {model!r} {problem}", hint=hint)
 
 
-def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
+def _effort(asked: object, row: Row) -> str:
     """Return the nearest effort that the model accepts; it would silently ignore any other."""
     effort = str(asked)
     if row is None:
@@ -335,56 +315,32 @@ def _effort(asked: object, row: catalogue.ChatModel | None) -> str:
 # -- forced tools and reasoning --------------------------------------------------------------------
 
 
-def warns_if_not_called(kwargs: Mapping[str, Any]) -> bool:
-    """Return True if nothing else handles a model that does not call a forced tool."""
-    return not (kwargs.get("answer_tools") or kwargs.get("has_fallback"))
-
-
-def _with_forced_tools(body: Body, row: catalogue.ChatModel | None, *, warn: bool) -> Body:
-    """Return a body whose forced tool call the model accepts, although it reasons by default."""
-    if row is None or row.forced_tools_while_thinking:
-        return body
-    if not _forces(body) or not _is_reasoning(row, body):
-        return body
-    return {**body, **_fields_to_change(body, row, is_second=False, warn=warn)}
-
-
 def fields_after_refusal(
-    body: Mapping[str, Any], refusal: InvalidRequestError, changes: Mapping[str, Any], *, warn: bool
-) -> Mapping[str, Any]:
-    """Return the fields with which a refused forced call is sent again.
+    body: Fields, refusal: InvalidRequestError, changes: Fields, kwargs: Fields
+) -> Fields:
+    """Return the fields with which a refused forced call is sent again, or raise the refusal.
 
     Nothing is known of an `ep-…` id in advance. All refusals of upstream name the field, such as
-    "Thinking mode does not support this tool_choice".
-
-    Args:
-        body: The body that was refused.
-        refusal: The service's error.
-        changes: What this function returned for the previous refusal; empty for the first one.
-        warn: Whether to warn that the call is no longer forced.
-
-    Raises:
-        InvalidRequestError: `refusal`, if nothing is left to try.
+    "Thinking mode does not support this tool_choice". `changes` is what was returned for the
+    previous refusal, empty for the first one.
     """
     is_about_tools = bool(changes) or "tool_choice" in refusal.message
     if not _forces(body) or not is_about_tools or changes == _UNFORCED:
         raise refusal
     row = catalogue.chat_model(body["model"])
-    return _fields_to_change(body, row, is_second=bool(changes), warn=warn)
+    return _fields_to_change(body, row, kwargs, is_second=bool(changes))
 
 
-def _forces(body: Mapping[str, Any]) -> bool:
+def _forces(body: Fields) -> bool:
     return body.get("tool_choice") not in (None, "auto", "none")
 
 
-def _fields_to_change(
-    body: Mapping[str, Any], row: catalogue.ChatModel | None, *, is_second: bool, warn: bool
-) -> Mapping[str, Any]:
+def _fields_to_change(body: Fields, row: Row, kwargs: Fields, *, is_second: bool) -> Fields:
     """Return the fields to change: reasoning is switched off, or the call is no longer forced."""
     can_stop = row is None or row.thinking_switchable
     if not is_second and can_stop and _is_reasoning(row, body):
-        return _THINKING_OFF
-    if warn:
+        return {"thinking": {"type": "disabled"}, "reasoning_effort": None}
+    if not (kwargs.get("answer_tools") or kwargs.get("has_fallback")):  # nothing else handles it
         model = body["model"]
         warn_user(
             f"{model!r} reasons and cannot be forced to call a tool; sent with tool_choice 'auto'"

@@ -1,4 +1,4 @@
-"""The service's answers as LangChain's messages. Pure.
+"""The service's answers as LangChain's messages, v1 content blocks and v3 events. Pure.
 
 Whole:  {"id", "created", "model", "choices": [{"message": {"content", "reasoning_content",
         "tool_calls"}, "finish_reason"}], "usage"}
@@ -10,21 +10,24 @@ A whole answer is read as a stream of one chunk, so that both give the same cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.block_translators import register_translator
+from langchain_core.messages.content import ContentBlock
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils._merge import merge_lists
+from langchain_protocol.protocol import MessagesData
 
 from langchain_tokenhub import catalogue
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.chat.deltas import SurrogateJoiner, ToolCallAssembler
+from langchain_tokenhub.chat.deltas import SurrogateJoiner, ThinkTags, ToolCallAssembler, arguments
 from langchain_tokenhub.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -36,7 +39,6 @@ from langchain_tokenhub.errors import (
 PROVIDER = "tokenhub"
 """`ls_provider` and `model_provider`; LangChain's middleware trusts usage if they are equal."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_OPEN, _CLOSE = "<think>", "</think>"
 
 
 class Delta(NamedTuple):
@@ -68,11 +70,7 @@ class PartialAnswer:
 
 
 def check_answer(data: object) -> dict[str, Any]:
-    """Return a whole answer.
-
-    Raises:
-        ServerError: The answer holds no message.
-    """
+    """Return a whole answer; raise `ServerError` if it holds no message."""
     match data:
         case {"choices": [{"message": dict()} | {"delta": dict()}, *_]}:
             return cast("dict[str, Any]", data)
@@ -101,7 +99,7 @@ _FAILED = frozenset(
 
 
 def check_finish_reason(received: PartialAnswer) -> None:
-    """Warn if the answer was truncated, or ended for a reason that is not known.
+    """Warn of an answer that was truncated or ended for an unknown reason.
 
     Raises:
         ServerError: The model failed while answering; `partial` is the message so far.
@@ -133,32 +131,31 @@ class DeltaReader:
         self._model = model
         self._tools = ToolCallAssembler()
         self._text, self._thought = SurrogateJoiner(), SurrogateJoiner()
-        self._tags = _ThinkTags(catalogue.chat_model(model))
+        self._tags = ThinkTags(catalogue.chat_model(model))
         self._contents: list[str] = []
         self._thoughts: list[str] = []
         self._has_deltas = False
         self._metadata: dict[str, Any] = {}
         self._has_metadata = False
-        self._finish_reason: str | None = None
-        self._usage: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
 
     def is_complete_despite(self, error: TokenHubError) -> bool:
         """Return True if the stream was cut by `error`, but after its finish reason."""
         is_cut = isinstance(error, APIConnectionError | APITimeoutError)
-        return is_cut and error.phase == "streaming" and self._finish_reason is not None
+        return is_cut and error.phase == "streaming" and "finish_reason" in self._metadata
 
     def read(self, value: dict[str, Any]) -> Delta | None:
         """Return what a chunk adds, or None if it adds nothing."""
         if not self._has_metadata:
             self._read_metadata(value)
         if usage := value.get("usage"):
-            _add_usage(self._usage, usage)
+            _add_counts(self._counts, usage)
         choices = value.get("choices")
         choice = choices[0] if type(choices) is list and choices else None
         if type(choice) is not dict:
             return None
         if (reason := choice.get("finish_reason")) and reason != "null":
-            self._finish_reason = str(reason)
+            self._metadata["finish_reason"] = str(reason)
         delta = choice.get("delta")
         if (  # nearly every chunk
             type(delta) is dict
@@ -176,22 +173,21 @@ class DeltaReader:
         return self._read(choice)
 
     def _read_metadata(self, value: dict[str, Any]) -> None:
-        """Read a chunk's metadata, until id and model are known."""
         known = self._metadata
         for name in ("id", "created", "request_id", "model"):
             if (found := value.get(name)) not in (None, ""):
-                known.setdefault("model_name" if name == "model" else name, found)
+                plain = found if isinstance(found, str | int) else str(found)
+                known.setdefault("model_name" if name == "model" else name, plain)
         self._has_metadata = "id" in known and "model_name" in known
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
-        delta = choice.get("delta")
+        delta, message = choice.get("delta"), choice.get("message")
         delta = delta if type(delta) is dict else _NOTHING
-        message = choice.get("message")
         message = message if type(message) is dict else _NOTHING
         for part in (choice, delta, message):
             if "usage" in part:
-                _add_usage(self._usage, part["usage"])
-        content, thought = _content(delta), _reasoning(delta)
+                _add_counts(self._counts, part["usage"])
+        content, thought, text = _content(delta), _reasoning(delta), ""
         if content or thought:
             self._has_deltas = True
         if calls := _calls(delta):
@@ -200,17 +196,6 @@ class DeltaReader:
             content += self._missing_part(_content(message), self._contents, content)
             thought += self._missing_part(_reasoning(message), self._thoughts, thought)
             self._tools.feed_message(_calls(message))
-        return self._delta(content, thought)
-
-    def _missing_part(self, whole: str, earlier: list[str], latest: str) -> str:
-        """Return what a message adds to the deltas before it."""
-        known = "".join(earlier) + latest
-        if whole.startswith(known):
-            return whole[len(known) :]
-        return "" if self._has_deltas else whole
-
-    def _delta(self, content: str, thought: str) -> Delta | None:
-        text = ""
         if thought:
             self._tags.note_reasoning()
         if content:
@@ -223,25 +208,23 @@ class DeltaReader:
         tools = self._tools.take_chunks()
         return Delta(thought, text, tools) if text or thought or tools else None
 
+    def _missing_part(self, whole: str, earlier: list[str], latest: str) -> str:
+        """Return what a message adds to the deltas before it."""
+        known = "".join(earlier) + latest
+        if whole.startswith(known):
+            return whole[len(known) :]
+        return "" if self._has_deltas else whole
+
     def finish(self, metadata: Mapping[str, Any] = _NOTHING) -> tuple[list[Delta], Ending]:
         """Return the deltas held back, and the ending with `metadata` added."""
         tagged, text = self._tags.finish()
         thought = self._thought.feed(tagged) + self._thought.finish()
         text = self._text.feed(text) + self._text.finish()
-        has_ended = (self._finish_reason or "").lower() in _ENDED
+        has_ended = self._metadata.get("finish_reason", "").lower() in _ENDED
         rest = Delta(thought, text, self._tools.finish(ended=has_ended))
-        ending = Ending(usage=decode_usage(self._usage))
-        ending.metadata["model_name"] = self._model
-        ending.metadata.update(metadata)
-        ending.metadata.update((name, _plain(value)) for name, value in self._metadata.items())
-        if self._finish_reason is not None:
-            ending.metadata["finish_reason"] = self._finish_reason
+        ending = Ending(usage=_decode_usage(self._counts))
+        ending.metadata |= {"model_name": self._model, **metadata, **self._metadata}
         return ([rest] if any(rest) else []), ending
-
-
-def _plain(value: Any) -> Any:
-    """Return a scalar unchanged, and anything else as text: metadata is merged and stored."""
-    return value if isinstance(value, (str, int)) else str(value)
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -269,98 +252,15 @@ def _calls(message: Mapping[str, Any]) -> object:
     return calls or (function and [{"index": 0, "function": function}])
 
 
-class _ThinkTags:
-    """Splits `<think>…</think>` at the beginning of a text from the text, in any pieces.
-
-    Such blocks in the middle of a text are text. `</think>` without `<think>` ends reasoning only
-    where that is known: at the beginning of the text of a model that reasons, or anywhere in the
-    text of a model that always writes its reasoning there (`reasoning_in_content` in the
-    catalogue), as long as no reasoning came in a field of its own.
-    """
-
-    def __init__(self, row: catalogue.ChatModel | None) -> None:
-        self.is_active = True
-        """False once the text has started, which is passed on unchanged."""
-        self._held = ""
-        self._state: Literal["start", "opened", "inside"] = "start"
-        self._is_closed = False
-        self._may_lack_open = bool(row and row.reasoning_in_content)
-        self._may_close = bool(row and row.can_reason)
-
-    def feed(self, text: str) -> tuple[str, str]:
-        """Return the reasoning and the text in `text`."""
-        if not self.is_active:
-            return "", text
-        self._held += text
-        thoughts = []
-        while self.is_active:
-            thought = self._begin() if self._state == "start" else self._think()
-            if thought is None:
-                break
-            thoughts.append(thought)
-        return "".join(thoughts), "" if self.is_active else self._take()
-
-    def note_reasoning(self) -> None:
-        """Record that reasoning came in a field of its own."""
-        self._may_close, self._may_lack_open = True, False
-
-    def finish(self) -> tuple[str, str]:
-        """Return the reasoning and the text that were held back."""
-        if self._state == "inside":
-            return self._take(), ""
-        self._start_text()
-        return "", self._take()
-
-    def _begin(self) -> str | None:
-        """Return reasoning that lacks `<think>`, or None if nothing is certain yet."""
-        text = self._held.lstrip()
-        if text.startswith(_OPEN):
-            self._state, self._held = "opened", text.removeprefix(_OPEN)
-            return ""
-        if self._may_lack_open or (self._may_close and text.startswith(_CLOSE)):
-            thought = self._close()
-            return thought and thought.lstrip()
-        tags = (_OPEN, _CLOSE) if self._may_close else (_OPEN,)
-        if not any(tag.startswith(text) for tag in tags):
-            self._start_text()
-        return None
-
-    def _start_text(self) -> None:
-        self.is_active = False
-        if self._is_closed:
-            self._held = self._held.lstrip("\n")
-
-    def _think(self) -> str | None:
-        """Return the reasoning that is certain, or None if there is no more."""
-        if self._state == "opened":
-            self._held = self._held.lstrip()
-            self._state = "inside" if self._held else "opened"
-        if (thought := self._close()) is not None:
-            return thought
-        keep = next(n for n in range(len(_CLOSE) - 1, -1, -1) if self._held.endswith(_CLOSE[:n]))
-        ready = self._held[: len(self._held) - keep]
-        self._held = self._held[len(ready) :]
-        return ready or None
-
-    def _close(self) -> str | None:
-        """Return the text before `</think>`, or None if it has not been received."""
-        thought, found, rest = self._held.partition(_CLOSE)
-        if not found:
-            return None
-        self._state, self._held, self._is_closed = "start", rest, True
-        self.note_reasoning()
-        return thought
-
-    def _take(self) -> str:
-        held, self._held = self._held, ""
-        return held
-
-
 # -- LangChain's messages -------------------------------------------------------------------------
 
 
-def chunk_of(item: Delta | Ending) -> ChatGenerationChunk:
-    """Return LangChain's chunk; only the last has the finish reason, the model name and usage."""
+def chunks_of(parts: Iterable[Delta | Ending]) -> list[ChatGenerationChunk]:
+    """Return LangChain's chunks; only the last has the finish reason, the model name and usage."""
+    return list(map(_chunk, parts))
+
+
+def _chunk(item: Delta | Ending) -> ChatGenerationChunk:
     if type(item) is Delta and not item.tools:
         return _plain_chunk(item)
     if isinstance(item, Ending):
@@ -394,17 +294,15 @@ def _plain_chunk(delta: Delta) -> ChatGenerationChunk:
     thought = delta.reasoning
     message = _EMPTY.__copy__()  # as `copy.copy` does, which costs as much again to find it
     vars(message).update(
-        {
-            "content": delta.text,
-            "additional_kwargs": {"reasoning_content": thought} if thought else {},
-            "response_metadata": {"model_provider": PROVIDER},
-            "tool_calls": [],
-            "invalid_tool_calls": [],
-            "tool_call_chunks": [],
-        }
+        content=delta.text,
+        additional_kwargs={"reasoning_content": thought} if thought else {},
+        response_metadata={"model_provider": PROVIDER},
+        tool_calls=[],
+        invalid_tool_calls=[],
+        tool_call_chunks=[],
     )
     chunk = _EMPTY_GENERATION.__copy__()
-    vars(chunk).update({"message": message, "text": delta.text})
+    vars(chunk).update(message=message, text=delta.text)
     return chunk
 
 
@@ -429,68 +327,149 @@ def message_of(items: Sequence[Delta | Ending]) -> AIMessage:
     return cast("AIMessage", message_chunk_to_message(chunk))
 
 
+# -- v1 content blocks and v3 events ---------------------------------------------------------------
+
+# LangChain merges blocks of one index: with an index of their own, text and calls in one delta, or
+# interleaved calls, stay apart
+_REASONING, _TEXT, _CALL = "lc_rs_0", "lc_txt_0", "lc_tc_{}"
+_CALL_CHUNK = {"type": "tool_call_chunk"}
+Block = dict[str, Any]
+
+
+def blocks_of(message: AIMessage) -> list[ContentBlock]:
+    """Return the v1 blocks of a message, those of a chunk with an index each."""
+    is_chunk = isinstance(message, AIMessageChunk)
+    blocks: list[Block] = []
+    if reasoning := message.additional_kwargs.get("reasoning_content"):
+        index = {"index": _REASONING} if is_chunk else {}
+        blocks.append({"type": "reasoning", "reasoning": reasoning, **index})
+    index = {"index": _TEXT} if is_chunk else {}
+    content = message.content
+    for part in [content] if isinstance(content, str) and content else content:
+        block = {"type": "text", "text": part} if isinstance(part, str) else part
+        blocks.append({**block, **index})
+    if isinstance(message, AIMessageChunk) and message.chunk_position != "last":
+        chunks = message.tool_call_chunks
+        blocks += [{**call, **_CALL_CHUNK, "index": _CALL.format(call["index"])} for call in chunks]
+    else:
+        blocks += [{"type": "tool_call", **call} for call in message.tool_calls]
+        blocks += [dict(call) for call in message.invalid_tool_calls]
+    return cast("list[ContentBlock]", blocks)
+
+
+register_translator(PROVIDER, blocks_of, blocks_of)
+
+
+class EventWriter:
+    """Converts a stream to v3 events; each block is started once, and finished at the end."""
+
+    def __init__(self, message_id: str, model: str) -> None:
+        start = {"event": "message-start", "role": "ai", "id": message_id}
+        self._events: list[Any] = [{**start, "metadata": {"provider": PROVIDER, "model": model}}]
+        self._blocks: dict[str, tuple[int, Block, list[str]]] = {}
+
+    def write(self, items: Iterable[Delta | Ending]) -> list[MessagesData]:
+        """Return the events of a stream's parts; the first ones begin with the message's start."""
+        for item in items:
+            if isinstance(item, Ending):
+                self._events += self._end(item)
+                continue
+            if piece := item.reasoning:
+                new = {"type": "reasoning-delta", "reasoning": piece}
+                self._add(_REASONING, {"type": "reasoning", "reasoning": ""}, new, piece)
+            if piece := item.text:
+                new = {"type": "text-delta", "text": piece}
+                self._add(_TEXT, {"type": "text", "text": ""}, new, piece)
+            for chunk in item.tools:
+                key, args = _CALL.format(chunk["index"]), chunk["args"] or ""
+                call = {"id": chunk["id"], "name": chunk["name"], "args": "", "index": key}
+                new = {"type": "tool-call-delta", "args": args}
+                self._add(key, {**_CALL_CHUNK, **call}, new, args)
+        events, self._events = self._events, []
+        return events
+
+    def _add(self, key: str, block: Block, delta: Block, piece: str) -> None:
+        """Add a piece to a block, and start the block with its first piece."""
+        found = self._blocks.get(key)
+        if found is None:
+            place = len(self._blocks)
+            found = self._blocks[key] = (place, {**block, "index": key}, [])
+            start = {"event": "content-block-start", "index": place, "content": block}
+            self._events.append(start)
+        place, _, pieces = found
+        if piece:
+            pieces.append(piece)
+            self._events.append({"event": "content-block-delta", "index": place, "delta": delta})
+
+    def _end(self, ending: Ending) -> Iterator[Block]:
+        finish: Block = {"event": "message-finish", "metadata": ending.metadata}
+        if ending.usage:
+            finish["usage"] = ending.usage
+        for key, (place, block, pieces) in self._blocks.items():
+            text = "".join(pieces)
+            if key == _REASONING:
+                finish["additional_kwargs"] = {"reasoning_content": text}
+            content = _finish_block(block, text)
+            yield {"event": "content-block-finish", "index": place, "content": content}
+        yield finish
+
+
+def _finish_block(block: Block, text: str) -> Block:
+    if block["type"] != "tool_call_chunk":
+        return {**block, block["type"]: text}
+    args = arguments(text)
+    call = {"id": block["id"], "name": block["name"]}
+    if args is None or not block["name"]:
+        error = "the arguments are not a JSON object"
+        return {"type": "invalid_tool_call", **call, "args": text, "error": error}
+    return {"type": "tool_call", **call, "args": args}
+
+
 # -- token counts ---------------------------------------------------------------------------------
 
 
-def _add_usage(known: dict[str, Any], usage: object) -> None:
-    """Update `known` counts by later ones: they are totals; a zero or null replaces nothing."""
+def _add_counts(known: dict[str, int], usage: object) -> None:
+    """Update `known` by later counts, which are totals; a zero or null replaces nothing."""
     for name, value in usage.items() if type(usage) is dict else ():
         if type(value) is dict:
-            part = known.get(name)
-            known[name] = part = part if type(part) is dict else {}
-            _add_usage(part, value)
-        elif (value if type(value) is int else _number(value)) or name not in known:
-            known[name] = value
-
-
-def decode_usage(usage: object) -> UsageMetadata | None:
-    """Return LangChain's counts, or None if there are none.
-
-    The guide spells `prompt_tokens_details.cached_token`, current answers `cached_tokens`; some
-    models send `prompt_cache_hit_tokens`, and some send numbers as strings. Details are limited to
-    the count that they are a part of.
-    """
-    if not isinstance(usage, Mapping) or not usage:
-        return None
-    given = _count(usage, "prompt_tokens", "input_tokens") or 0
-    made = _count(usage, "completion_tokens", "output_tokens") or 0
-    counts = UsageMetadata(
-        input_tokens=given,
-        output_tokens=made,
-        total_tokens=max(_count(usage, "total_tokens") or 0, given + made),
-    )
-    details = {**usage, **_part(usage, "prompt_tokens_details")}
-    cached = _count(
-        details, "cached_tokens", "cached_token", "cache_read_tokens", "prompt_cache_hit_tokens"
-    )
-    if cached is not None:
-        counts["input_token_details"] = InputTokenDetails(cache_read=min(cached, given))
-    thought = _count(_part(usage, "completion_tokens_details"), "reasoning_tokens")
-    if thought is not None:
-        counts["output_token_details"] = OutputTokenDetails(reasoning=min(thought, made))
-    return counts
-
-
-def _part(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = usage.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _count(values: Mapping[str, Any], *names: str) -> int | None:
-    """Return the count under the first of `names` that has one."""
-    for name in names:
-        if (count := _number(values.get(name))) is not None:
-            return count
-    return None
+            _add_counts(known, value)  # no two details have one name
+        elif (count := value if type(value) is int else _number(value)) is not None:
+            known[name] = count if count > 0 else known.get(name, 0)
 
 
 def _number(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if not isinstance(value, float | str):
         return None
     try:
-        return max(0, int(float(value)))
+        return int(float(value))
     except (ValueError, OverflowError):
         return None
+
+
+def _decode_usage(counts: Mapping[str, int]) -> UsageMetadata | None:
+    """Return LangChain's counts, or None if there are none.
+
+    The guide spells `cached_token`, current answers `cached_tokens`; some models send
+    `prompt_cache_hit_tokens`. Details are limited to the count that they are a part of.
+    """
+    if not counts:
+        return None
+    given = _first(counts, "prompt_tokens", "input_tokens") or 0
+    made = _first(counts, "completion_tokens", "output_tokens") or 0
+    total = max(counts.get("total_tokens", 0), given + made)
+    usage = UsageMetadata(input_tokens=given, output_tokens=made, total_tokens=total)
+    cached = _first(
+        counts, "cached_tokens", "cached_token", "cache_read_tokens", "prompt_cache_hit_tokens"
+    )
+    if cached is not None:
+        usage["input_token_details"] = InputTokenDetails(cache_read=min(cached, given))
+    if (thought := counts.get("reasoning_tokens")) is not None:
+        usage["output_token_details"] = OutputTokenDetails(reasoning=min(thought, made))
+    return usage
+
+
+def _first(counts: Mapping[str, int], *names: str) -> int | None:
+    return next((counts[name] for name in names if name in counts), None)
 
 
 # -- the service's list ---------------------------------------------------------------------------
@@ -514,11 +493,7 @@ class ListedModel:
 
 
 def decode_models(data: object) -> list[ListedModel]:
-    """Return the models in an answer.
-
-    Raises:
-        ServerError: The answer is not a list of models.
-    """
+    """Return the models in an answer; raise `ServerError` if it is not a list of models."""
     match data:
         case {"data": [*rows]}:
             return [_model(row) for row in rows if isinstance(row, Mapping) and row.get("id")]

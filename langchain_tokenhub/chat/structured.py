@@ -4,6 +4,8 @@ Models differ from the gateway's documentation (some answer `json_schema` with 4
 prose); the catalogue's rows hold the method that is known to work for a model.
 """
 
+# ruff: noqa: A002 - core calls a parameter `input`
+
 from __future__ import annotations
 
 import json
@@ -19,10 +21,7 @@ from langchain_core.output_parsers import (
     JsonOutputParser,
     PydanticOutputParser,
 )
-from langchain_core.output_parsers.openai_tools import (
-    JsonOutputKeyToolsParser,
-    PydanticToolsParser,
-)
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap
 from langchain_core.runnables.utils import AddableDict
@@ -48,15 +47,9 @@ _FAILURES = (ResponseFormatError, ValueError)
 def methods_for(
     asked: Method | None, row: ChatModel | None, schema: Schema | None
 ) -> tuple[Method, ...]:
-    """Return the methods to try, the best first.
+    """Return the methods to try, the best first: only `asked`, if the caller chose one.
 
-    Args:
-        asked: The caller's method, which is then the only one; None for those of the model.
-        row: The model's row in the catalogue.
-        schema: The schema of the answer, None for any JSON object.
-
-    Raises:
-        InvalidRequestError: There is no such method.
+    `schema` is None for any JSON object.
     """
     if asked is not None:
         if asked not in get_args(Method):
@@ -80,54 +73,34 @@ def bind_method(
 ) -> Bound:
     """Return a model bound to one method, and the parser of its answers.
 
-    Args:
-        bind: The model's `bind_tools`.
-        schema: The schema of the answer, None for any JSON object.
-        method: How to ask for it.
-        tools: Tools that may be called as well.
-        options: `strict`, and fields of the body.
-
-    Raises:
-        InvalidRequestError: The method needs a schema.
+    `bind` is the model's `bind_tools`; `tools` may be called as well; `options` are `strict` and
+    fields of the body.
     """
-    if schema is None:
-        if method != "json_mode":
-            raise InvalidRequestError(f"schema: needed for {method}")
-        options = {**options, **_trace_options(method, None)}
-        bound = bind(tools, **options).bind(response_format={"type": "json_object"})
-        return bound, _AnswerParser(inner=JsonOutputParser())
-    wanted = without_nullable(convert_to_json_schema(schema))
-    function = convert_to_openai_tool(schema, strict=options.get("strict"))["function"]
-    parser = _parser_for(schema, method, function["name"], wanted)
-    options = {**options, **_trace_options(method, wanted)}
-    if method == "function_calling":
-        choice = "any" if tools else function["name"]
-        return bind([schema, *tools], tool_choice=choice, **options), parser
+    wanted = None if schema is None else without_nullable(convert_to_json_schema(schema))
+    traced = {"kwargs": {"method": method}, "schema": wanted}  # shown by LangSmith
+    options = {**options, "ls_structured_output_format": traced}
     if method == "json_mode":
         asked = {"response_format": {"type": "json_object"}, "answer_schema": wanted}
-    else:
-        asked = {
-            "response_format": {"type": "json_schema", "json_schema": _json_schema_of(function)}
-        }
-    return bind(tools, **options).bind(**asked), parser
+        return bind(tools, **options).bind(**asked), _parser_of(schema, wanted)
+    if schema is None:
+        raise InvalidRequestError(f"schema: needed for {method}")
+    function = convert_to_openai_tool(schema, strict=options.get("strict"))["function"]
+    if method == "json_schema":
+        shape = {**function, "schema": function.get("parameters", {})}
+        shape.pop("parameters", None)
+        asked = {"response_format": {"type": "json_schema", "json_schema": shape}}
+        return bind(tools, **options).bind(**asked), _parser_of(schema, wanted)
+    name = function["name"]
+    bound = bind([schema, *tools], tool_choice="any" if tools else name, **options)
+    return bound, _parser_of(schema, wanted, name)
 
 
-def _trace_options(method: Method, schema: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the options with which LangSmith shows the schema."""
-    return {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
-
-
-def _json_schema_of(function: dict[str, Any]) -> dict[str, Any]:
-    """Return a function as the `json_schema` of a `response_format`."""
-    rest = {name: value for name, value in function.items() if name != "parameters"}
-    return {**rest, "schema": function.get("parameters", {})}
-
-
-def _parser_for(
-    schema: Schema, method: Method, name: str, wanted: dict[str, Any]
+def _parser_of(
+    schema: Schema | None, wanted: dict[str, Any] | None, tool: str | None = None
 ) -> BaseOutputParser[Any]:
+    """Return the parser of the calls of `tool`, or of answers in text if it is None."""
     inner: BaseOutputParser[Any]
-    is_json = method != "function_calling"
+    is_json = tool is None
     if _is_model(schema):
         if is_json:
             inner = PydanticOutputParser(pydantic_object=schema)
@@ -137,11 +110,11 @@ def _parser_for(
     if is_json:
         inner = JsonOutputParser()
     else:
-        inner = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        inner = JsonOutputKeyToolsParser(key_name=tool, first_tool_only=True)
     return _AnswerParser(inner=inner, is_json=is_json, wanted=wanted)
 
 
-def _is_model(schema: Schema) -> TypeGuard[type[BaseModel]]:
+def _is_model(schema: Schema | None) -> TypeGuard[type[BaseModel]]:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
@@ -156,7 +129,7 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
     """
 
     inner: SkipValidation[BaseOutputParser[Any]]
-    is_json: bool = True
+    is_json: bool
     """Whether the answer is text, not a tool call."""
     wanted: dict[str, Any] | None = None
     """The JSON schema that a dict must match."""
@@ -180,19 +153,13 @@ class _AnswerParser(BaseTransformOutputParser[Any]):
             raise OutputParserException(f"the model's answer does not match: {problem}")
         return parsed
 
-    def _transform(
-        self,
-        input: Iterator[str | BaseMessage],  # noqa: A002 - core's name
-    ) -> Iterator[Any]:
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
         parser = _PartialParser(self)
         for item in input:
             yield from parser.add(item)
         yield from parser.finish()
 
-    async def _atransform(
-        self,
-        input: AsyncIterator[str | BaseMessage],  # noqa: A002 - core's name
-    ) -> AsyncIterator[Any]:
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
         parser = _PartialParser(self)
         async for item in input:
             for parsed in parser.add(item):
@@ -276,53 +243,37 @@ class _ParseRaw(Runnable[Raw, Raw]):
         self._parser = parser
         self._lenient = lenient
 
-    def invoke(
-        self,
-        input: Raw,  # noqa: A002 - core's name
-        config: RunnableConfig | None = None,
-        **_: Any,
-    ) -> Raw:
+    def invoke(self, input: Raw, config: RunnableConfig | None = None, **_: Any) -> Raw:
         return {**input, **self._parse(input["raw"], config, lenient=self._lenient)}
 
-    async def ainvoke(
-        self,
-        input: Raw,  # noqa: A002 - core's name
-        config: RunnableConfig | None = None,
-        **_: Any,
-    ) -> Raw:
+    async def ainvoke(self, input: Raw, config: RunnableConfig | None = None, **_: Any) -> Raw:
         return self.invoke(input, config)  # parsing waits for nothing
 
     def transform(
-        self,
-        input: Iterator[Raw],  # noqa: A002 - core's name
-        config: RunnableConfig | None = None,
-        **_: Any,
+        self, input: Iterator[Raw], config: RunnableConfig | None = None, **_: Any
     ) -> Iterator[Raw]:
         received: list[Any] = []
         for item in input:
             received.append(item["raw"])
-            yield AddableDict(item)
-        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
+            yield item
+        yield self._parse(_joined_message(received), config, lenient=True)
 
     async def atransform(
-        self,
-        input: AsyncIterator[Raw],  # noqa: A002 - core's name
-        config: RunnableConfig | None = None,
-        **_: Any,
+        self, input: AsyncIterator[Raw], config: RunnableConfig | None = None, **_: Any
     ) -> AsyncIterator[Raw]:
         received: list[Any] = []
         async for item in input:
             received.append(item["raw"])
-            yield AddableDict(item)
-        yield AddableDict(self._parse(_joined_message(received), config, lenient=True))
+            yield item
+        yield self._parse(_joined_message(received), config, lenient=True)
 
     def _parse(self, raw: BaseMessage, config: RunnableConfig | None, *, lenient: bool) -> Raw:
         try:
-            return {"parsed": self._parser.invoke(raw, config), "parsing_error": None}
+            return AddableDict(parsed=self._parser.invoke(raw, config), parsing_error=None)
         except Exception as problem:  # a validator of the caller may raise anything
             if not lenient:
                 raise
-            return {"parsed": None, "parsing_error": problem}
+            return AddableDict(parsed=None, parsing_error=problem)
 
 
 def _joined_message(received: Sequence[Any]) -> BaseMessage:

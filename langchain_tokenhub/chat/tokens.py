@@ -79,7 +79,7 @@ def _character(character: str) -> float:
 
 
 def estimate_messages(
-    messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, count: Count = estimate
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, count: Count
 ) -> int:
     """Return the estimated number of tokens of messages and tools; `count` counts text."""
     total = sum(MESSAGE_TOKENS + _message(message, count) for message in messages)

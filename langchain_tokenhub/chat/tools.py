@@ -38,9 +38,6 @@ def encode_tools(
     """Return `tools` and `tool_choice` for the service; an empty dict if there are no tools.
 
     A forced tool is sent alone with `required`: the guide knows only `none`, `auto` and `required`.
-
-    Raises:
-        InvalidRequestError: The choice is neither one of those nor the name of a tool.
     """
     encoded = [_tool(tool, strict=strict) for tool in tools]
     choice = _choice(tool_choice)
@@ -74,7 +71,6 @@ def _name(tool: Mapping[str, Any]) -> str | None:
 
 
 def _choice(choice: object) -> str | None:
-    """Return a choice as one of the guide's words, or as a tool's name."""
     match choice:
         case None | "":
             return None
@@ -96,11 +92,7 @@ def _choice(choice: object) -> str | None:
 
 
 def check_format(response_format: Mapping[str, Any], model: str) -> None:
-    """Refuse `json_schema`, which `ProviderStrategy` uses, where it is known not to work.
-
-    Raises:
-        ResponseFormatError: The model does not support it; the hint names what works.
-    """
+    """Refuse `json_schema`, which `ProviderStrategy` uses, where it is known not to work."""
     row = catalogue.chat_model(model)
     if response_format.get("type") != "json_schema" or row is None or row.json_schema is not False:
         return
@@ -131,10 +123,8 @@ def ask_for_call(
 ) -> tuple[AIMessage, HumanMessage]:
     """Return the messages that ask for a tool call after an answer in text.
 
-    An agent that receives text instead of the call ends without its answer, or loops.
-
-    Raises:
-        ResponseFormatError: The model was asked before.
+    An agent that receives text instead of the call ends without its answer, or loops. A second such
+    answer is an error.
     """
     tools = " or ".join(names)
     if again:
@@ -154,24 +144,19 @@ def without_nullable(schema: Schema) -> dict[str, Any]:
 
     JSON schema has no such keyword, and readers ignore it. The whole value is never null.
     """
-    return {name: _convert(name, value) for name, value in schema.items() if name != "nullable"}
+    converted: dict[str, Any] = _convert({**schema, "nullable": False})
+    return converted
 
 
-def _convert(keyword: str, value: Any) -> Any:
-    if keyword in _VALUES:
+def _convert(value: Any, keyword: str = "") -> Any:
+    if keyword in _VALUES or not isinstance(value, Mapping | list):
         return value
     if isinstance(value, list):
-        return [_convert_nullable(one) for one in value]
-    if keyword in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return {name: _convert_nullable(one) for name, one in value.items()}
-    return _convert_nullable(value)
-
-
-def _convert_nullable(schema: Any) -> Any:
-    if not isinstance(schema, Mapping):
-        return schema
-    converted = without_nullable(schema)
-    if schema.get("nullable") is not True:
+        return [_convert(one) for one in value]
+    if keyword in _NAMED_SCHEMAS:
+        return {name: _convert(one) for name, one in value.items()}
+    converted = {name: _convert(one, name) for name, one in value.items() if name != "nullable"}
+    if value.get("nullable") is not True:
         return converted
     about = {name: converted.pop(name) for name in _ABOUT if name in converted}
     return {**about, "anyOf": [converted, {"type": "null"}]}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.catalogue.tables import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -101,17 +101,13 @@ def _mixed(order, queues):
 
 def _joined(deltas):
     """Put neighbours into one delta: text, reasoning and calls at once."""
-    for pair in itertools.batched(deltas, 2) if hasattr(itertools, "batched") else _pairs(deltas):
+    deltas = list(deltas)
+    for pair in (deltas[n : n + 2] for n in range(0, len(deltas), 2)):
         joined = {}
         for delta in pair:
             for key, value in delta.items():
                 joined[key] = joined[key] + value if key in joined else value
         yield joined
-
-
-def _pairs(deltas):
-    deltas = list(deltas)
-    return (deltas[n : n + 2] for n in range(0, len(deltas), 2))
 
 
 def _chunk(delta, **more):
@@ -299,6 +295,12 @@ def _one_call(args, cuts, name="f"):
     return [*chunks, _chunk({}, finish_reason="length")], {"model": "m", "choices": [choice]}
 
 
+def _faces(services, args, cuts, name="f"):
+    """Return one call's message, streamed as each face gives it, and whole."""
+    streamed, whole = _one_call(args, cuts, name)
+    return services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
+
+
 def _calls(message):
     """Return a message's calls, and those that are none."""
     broken = [(call["name"], call["args"], call["id"]) for call in message.invalid_tool_calls]
@@ -322,10 +324,7 @@ CUT = [
 
 @pytest.mark.parametrize("args", CUT)
 def test_arguments_that_were_cut_are_an_invalid_call_in_every_shape(services, args):
-    streamed, whole = _one_call(args, (3, 7))
-    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
-
-    for face, message in faces.items():
+    for face, message in _faces(services, args, (3, 7)).items():
         calls, ((name, said, call_id),) = _calls(message)
         assert (calls, name, call_id) == ([], "f", "c0"), face
         assert said.startswith(args), face
@@ -361,44 +360,21 @@ def test_section_4_complaint_24_an_agent_does_not_act_on_a_call_that_was_cut_off
 @example(args='{"a": 1} ', cuts=[8])
 @example(args=" \n", cuts=[1])
 def test_any_arguments_are_the_same_call_in_every_shape(services, args, cuts):
-    streamed, whole = _one_call(args, cuts)
-    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
-
-    first, *others = [_calls(message) for message in faces.values()]
+    first, *others = [_calls(message) for message in _faces(services, args, cuts).values()]
     assert all(other == first for other in others)
 
 
 @pytest.mark.parametrize("args", ["", "null", "{}", " "])
 def test_a_call_without_arguments_is_one_in_every_shape(services, args):
-    streamed, whole = _one_call(args, ())
-    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
-
-    for face, message in faces.items():
+    for face, message in _faces(services, args, ()).items():
         assert _calls(message) == ([("f", {}, "c0")], []), face
 
 
 @pytest.mark.parametrize("args", ['{"a": 1}', ""])
 def test_a_call_without_a_name_is_an_invalid_call_in_every_shape(services, args):
-    streamed, whole = _one_call(args, (), name=None)
-    faces = services()(streamed).faces() | {"invoke": services()(whole).model().invoke("hi")}
-
-    for face, message in faces.items():
+    for face, message in _faces(services, args, (), name=None).items():
         calls, broken = _calls(message)
         assert (calls, len(broken)) == ([], 1), face
-
-
-def test_core_keeps_the_chunk_of_an_invalid_call_in_the_sum_of_v1_blocks(services):
-    """Core turns such blocks into calls where they are valid, and leaves the others."""
-    streamed, _ = _one_call(CUT[0], ())
-    whole = services()(streamed).faces()["v1"]
-
-    assert [block["type"] for block in whole.content] == ["tool_call_chunk"]
-
-
-def test_v1_blocks_of_a_stream_merge_by_what_they_belong_to(services):
-    whole = services()(_two_calls()).faces()["v1"]
-
-    assert [block["type"] for block in whole.content] == ["tool_call", "tool_call"]
 
 
 def test_v3_sends_text_as_it_comes(services):

@@ -18,7 +18,8 @@ from langchain_core.messages import (
 
 from langchain_tokenhub import InvalidRequestError
 from langchain_tokenhub.catalogue import chat_model
-from langchain_tokenhub.chat.messages import CONTINUE, Rules, encode_messages
+from langchain_tokenhub.chat.content import Rules
+from langchain_tokenhub.chat.messages import CONTINUE, encode_messages
 
 LINK = "https://pictures.test/cat.png"
 IMAGE = {"type": "image", "url": LINK}
@@ -44,23 +45,17 @@ def _roles(wire):
 # -- roles -----------------------------------------------------------------------------------
 
 
-def test_system_user_and_assistant_keep_their_roles():
-    wire = _wire(SystemMessage("s"), HumanMessage("a"), AIMessage("b"), HumanMessage("c"))
-
-    assert _roles(wire) == ["system", "user", "assistant", "user"]
-
-
-@pytest.mark.parametrize(
-    ("role", "sent"), [("developer", "system"), ("system", "system"), ("user", "user")]
-)
-def test_a_chat_message_of_a_known_role_is_sent_under_the_guides_name(role, sent):
-    assert _wire(ChatMessage(role=role, content="x"), HumanMessage("y"))[0]["role"] == sent
+ROLES = [
+    (ChatMessage(role="developer", content="x"), "system"),
+    (SystemMessage("x", additional_kwargs={"__openai_role__": "developer"}), "system"),
+    (ChatMessage(role="system", content="x"), "system"),
+    (ChatMessage(role="user", content="x"), "user"),
+]
 
 
-def test_the_developer_role_of_openai_is_the_system():
-    developer = SystemMessage("x", additional_kwargs={"__openai_role__": "developer"})
-
-    assert _wire(developer, HumanMessage("y"))[0] == {"role": "system", "content": "x"}
+@pytest.mark.parametrize(("message", "role"), ROLES)
+def test_a_message_of_a_known_role_is_sent_under_the_guides_name(message, role):
+    assert _wire(message, HumanMessage("y"))[0]["role"] == role
 
 
 @pytest.mark.parametrize(
@@ -328,21 +323,25 @@ def test_a_model_that_cannot_see_gets_a_tools_text_and_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("block", "kind"),
+    ("kind", "models"),
     [
-        (IMAGE, "image"),
-        ({"type": "video", "url": "https://v.test/a.mp4"}, "video"),
-        ({"type": "file", "url": "https://f.test/a.pdf"}, "file"),
+        ("image", ["glm-5"]),
+        ("video", ["glm-5", "kimi-k2.5"]),
+        ("file", ["glm-5", "kimi-k2.6"]),
     ],
-    ids=["image", "video", "file"],
 )
-def test_row_65_a_part_that_a_model_cannot_take_is_refused_with_its_name(block, kind):
-    with pytest.raises(InvalidRequestError, match=f"message 0 .*'glm-5' accepts no {kind}"):
-        _wire(HumanMessage([block]))
+def test_row_65_a_part_that_a_model_cannot_take_is_refused_with_its_name(kind, models):
+    for model in models:
+        with pytest.raises(InvalidRequestError, match=f"message 0 .*'{model}' accepts no {kind}"):
+            _wire(HumanMessage([{"type": kind, "url": "https://f.test/a"}]), model=model)
 
 
 def _picture(kind="image/png", size=9):
     return {"type": "image", "base64": "A" * (size * 4 // 3), "mime_type": kind}
+
+
+def _video(size=9):
+    return {"type": "video", "base64": "A" * (size * 4 // 3), "mime_type": "video/mp4"}
 
 
 @pytest.mark.parametrize(
@@ -350,8 +349,9 @@ def _picture(kind="image/png", size=9):
     [
         (_picture("image/tiff"), "image/tiff; send jpeg, png or webp"),
         (_picture(size=12_000_000), r"12\.0 MB, at most 10 MB"),
+        (_video(81_000_000), "108 MB as base64, a request at most 100 MB"),
     ],
-    ids=["kind", "size"],
+    ids=["kind", "size", "video"],
 )
 def test_row_65_a_picture_that_the_service_refuses_is_refused_before_a_request(block, said):
     with pytest.raises(InvalidRequestError, match=f"message 0 .*{said}"):
@@ -363,10 +363,6 @@ def test_row_65_more_pictures_than_a_request_may_hold_are_refused():
         _wire(HumanMessage([IMAGE] * 21), model="kimi-k2.6")
 
 
-def _video(size=9):
-    return {"type": "video", "base64": "A" * (size * 4 // 3), "mime_type": "video/mp4"}
-
-
 LINK_ONLY = ["glm-5v-turbo", "youtu-vita", "hunyuan-turbos-vision-video-20250728"]
 
 
@@ -376,22 +372,13 @@ def test_row_65_a_video_as_bytes_is_refused_where_the_model_wants_a_link(model):
         _wire(HumanMessage([_video()]), model=model)
 
 
-@pytest.mark.parametrize("model", [*LINK_ONLY, "kimi-k2.6"])
-def test_row_62_a_video_by_link_is_sent_to_every_model_that_sees_videos(model):
-    block = {"type": "video", "url": "https://v.test/a.mp4"}
+VIDEO = {"type": "video", "url": "https://v.test/a.mp4"}
+SEEING = [*((model, VIDEO) for model in LINK_ONLY), ("kimi-k2.6", VIDEO), ("kimi-k2.6", _video())]
 
+
+@pytest.mark.parametrize(("model", "block"), SEEING)
+def test_row_62_a_video_is_sent_to_every_model_that_sees_videos(model, block):
     assert _wire(HumanMessage([block]), model=model)[0]["content"][0]["type"] == "video_url"
-
-
-def test_row_65_a_video_that_fills_a_request_is_refused():
-    with pytest.raises(InvalidRequestError, match="108 MB as base64, a request at most 100 MB"):
-        _wire(HumanMessage([_video(81_000_000)]), model="kimi-k2.6")
-
-
-def test_row_62_a_video_as_bytes_is_sent_where_nothing_speaks_against_it():
-    assert _wire(HumanMessage([_video()]), model="kimi-k2.6")[0]["content"][0]["type"] == (
-        "video_url"
-    )
 
 
 def test_row_65_a_tools_picture_is_checked_as_a_users():
@@ -419,9 +406,7 @@ def test_the_system_shows_no_pictures():
 def test_an_error_names_the_position_of_the_message():
     with pytest.raises(InvalidRequestError, match=r"^message 2 \(human\): .*audio"):
         _wire(
-            HumanMessage("a"),
-            AIMessage("b"),
-            HumanMessage([{"type": "audio", "base64": "aGk="}]),
+            HumanMessage("a"), AIMessage("b"), HumanMessage([{"type": "audio", "base64": "aGk="}])
         )
 
 

@@ -8,11 +8,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from langchain_tokenhub import ServerError
-from langchain_tokenhub.chat.response import (
-    DeltaReader,
-    check_answer,
-    chunk_of,
-)
+from langchain_tokenhub.chat.response import DeltaReader, check_answer, chunks_of
 
 
 def _chunk(finish=None, **delta):
@@ -26,7 +22,7 @@ def _whole(*values):
     items = [delta for value in values if (delta := reader.read(value))]
     rest, ending = reader.finish()
     items += rest
-    chunks = [chunk_of(item).message for item in [*items, ending]]
+    chunks = [chunk.message for chunk in chunks_of([*items, ending])]
     return sum(chunks[1:], chunks[0])
 
 
@@ -65,13 +61,6 @@ def test_think_tags_split_anywhere_give_the_same_reasoning_and_text(cut):
     assert (_thought(message), message.content) == ("hm, 天气\n", "晴")
 
 
-def test_think_tags_letter_by_letter_give_the_same_as_a_whole_answer():
-    streamed = _whole(*[_chunk(content=letter) for letter in TAGGED], _chunk("stop"))
-    whole = _answer(content=TAGGED)
-
-    assert (_thought(streamed), streamed.content) == (_thought(whole), whole.content)
-
-
 @pytest.mark.parametrize(
     ("text", "thought", "said"),
     [
@@ -93,20 +82,17 @@ def test_what_only_looks_like_a_think_tag_is_text(text, thought, said):
 
 
 @pytest.mark.parametrize("field", ["content", "reasoning_content"])
-def test_an_emoji_split_over_two_deltas_is_one_emoji(field):
-    message = _whole(_chunk(**{field: "a\ud83d"}), _chunk("stop", **{field: "\ude00b"}))
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [("\ude00b", "a😀b"), ("", "a\N{REPLACEMENT CHARACTER}")],
+    ids=["rest", "none"],
+)
+def test_an_emoji_split_over_two_deltas_is_one_emoji_and_half_of_one_never_leaves(
+    field, rest, whole
+):
+    message = _whole(_chunk(**{field: "a\ud83d"}), _chunk("stop", **{field: rest}))
 
-    text = message.content if field == "content" else _thought(message)
-    assert text == "a😀b"
-
-
-@pytest.mark.parametrize("field", ["content", "reasoning_content"])
-def test_half_an_emoji_never_leaves_the_package(field):
-    message = _whole(_chunk(**{field: "a\ud83d"}), _chunk("stop"))
-
-    text = message.content if field == "content" else _thought(message)
-    assert text == "a\N{REPLACEMENT CHARACTER}"
-    text.encode()
+    assert (message.content if field == "content" else _thought(message)) == whole
 
 
 # -- odd chunks --------------------------------------------------------------------------------
@@ -163,15 +149,8 @@ def test_section_4_complaint_20_a_finish_reason_that_is_no_string_becomes_one():
     assert _whole(_chunk(7, content="a")).response_metadata["finish_reason"] == "7"
 
 
-def test_a_server_that_ignores_stream_is_read_whole():
-    said = {"message": {"content": "hi", "reasoning_content": "hm"}, "finish_reason": "stop"}
-
-    message = _whole({"id": "x", "choices": [said]})
-
-    assert (message.content, _thought(message)) == ("hi", "hm")
-
-
 USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
+COUNTED = {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
 USAGES = {
     "trailing": [_chunk(content="a"), _chunk("stop"), {"choices": [], "usage": USAGE}],
     "on the finish": [_chunk(content="a"), _chunk("stop") | {"usage": USAGE}],
@@ -197,20 +176,14 @@ USAGES = {
 
 @pytest.mark.parametrize("values", USAGES.values(), ids=USAGES)
 def test_usage_is_counted_once_wherever_the_server_puts_it(values):
-    assert _whole(*values).usage_metadata == {
-        "input_tokens": 10,
-        "output_tokens": 3,
-        "total_tokens": 13,
-    }
+    assert _whole(*values).usage_metadata == COUNTED
 
 
 # -- whole answers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "odd",
-    [{}, {"choices": []}, {"choices": None}, {"choices": [{}]}, [], "text", None],
-    ids=str,
+    "odd", [{}, {"choices": []}, {"choices": None}, {"choices": [{}]}, [], "text", None], ids=str
 )
 def test_row_9_an_answer_without_a_message_is_the_servers_error(odd):
     with pytest.raises(ServerError, match="no message"):
@@ -244,18 +217,10 @@ def test_row_13_arguments_that_are_no_json_object_are_an_invalid_call(args):
     assert message.invalid_tool_calls[0]["args"].startswith(args)
 
 
-def test_whole_calls_without_ids_or_indices_stay_apart():
-    calls = [{"function": {"name": "f", "arguments": "{}"}} for _ in range(2)]
-
-    first, second = _answer(content="", tool_calls=calls).tool_calls
-
-    assert first["id"] != second["id"]
-
-
 def test_the_last_chunk_alone_says_that_it_is_the_last():
     reader = DeltaReader("m")
-    first = chunk_of(reader.read(_chunk(content="a"))).message
-    last = chunk_of(reader.finish()[1]).message
+    items = reader.read(_chunk(content="a")), reader.finish()[1]
+    first, last = (chunk.message for chunk in chunks_of(items))
 
     assert isinstance(first, AIMessageChunk)
     assert (first.chunk_position, last.chunk_position) == (None, "last")
@@ -337,17 +302,12 @@ def test_a_message_repeats_think_tags_that_were_streamed(services):
         assert (message.text, _thought(message)) == ("好", "hm"), face
 
 
-@pytest.mark.parametrize(
-    "beside", [{}, {"role": "assistant"}, {"role": "assistant", "content": ""}]
-)
-def test_a_message_beside_a_delta_is_read(service, call, beside):
-    choice = _framed({"content": "答案"})["choices"][0] | {"delta": beside}
+@pytest.mark.parametrize("delta", [{}, {"role": "assistant"}, {"role": "assistant", "content": ""}])
+def test_a_message_beside_a_delta_or_in_one_is_read(services, call, delta):
+    choice = _framed({"content": "答案"})["choices"][0] | {"delta": delta}
 
-    assert call(service({"choices": [choice]}).model(), "invoke", "hi").text == "答案"
-
-
-def test_a_whole_answer_in_a_delta_is_read(service, call):
-    assert call(service(_chunk("stop", content="答案")).model(), "invoke", "hi").text == "答案"
+    for answer in ({"choices": [choice]}, _chunk("stop", **delta | {"content": "答案"})):
+        assert call(services()(answer).model(), "invoke", "hi").text == "答案"
 
 
 PLACES = {
@@ -373,11 +333,7 @@ def test_usage_is_found_wherever_it_is_and_zeros_replace_nothing(services, place
     for nothing in NO_COUNTS:
         service = services()([*values, place(_chunk("stop"), nothing)])
         for face, message in service.faces().items():
-            assert message.usage_metadata == {
-                "input_tokens": 10,
-                "output_tokens": 3,
-                "total_tokens": 13,
-            }, face
+            assert message.usage_metadata == COUNTED, face
 
 
 def test_counts_that_come_one_by_one_are_put_together():

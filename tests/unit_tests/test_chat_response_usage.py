@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.chat.response import decode_usage
+from langchain_tokenhub.chat.response import DeltaReader
+
+
+def decode_usage(usage):
+    """Return the counts of an answer with this usage."""
+    reader = DeltaReader("m")
+    reader.read({"usage": usage})
+    return reader.finish()[1].usage
+
 
 GUIDE = {
     "prompt_tokens": 10,

@@ -22,11 +22,7 @@ PERSON = {
     },
     "required": ["name"],
     "$defs": {
-        "Home": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        }
+        "Home": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     },
 }
 GOOD = [

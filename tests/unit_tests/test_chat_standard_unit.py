@@ -34,11 +34,7 @@ class TestChatTokenHub(ChatModelUnitTests):
                 "TOKENHUB_BASE_URL": "https://gateway.test/v1",
             },
             {"model": "glm-5"},
-            {
-                "api_key": "sk-from-env",
-                "site": "overseas",
-                "base_url": "https://gateway.test/v1",
-            },
+            {"api_key": "sk-from-env", "site": "overseas", "base_url": "https://gateway.test/v1"},
         )
 
     @pytest.mark.xfail(

@@ -92,12 +92,17 @@ def test_row_46_every_shape_comes_back_by_every_method(service, call, schema, me
     assert isinstance(found, dict if schema in (SCHEMA, JokeDict) else schema)
 
 
-def test_function_calling_sends_the_one_tool_with_required(service, call):
+OTHER = {"name": "look", "description": "", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize("tools", [[], [OTHER]], ids=["alone", "beside a tool"])
+def test_function_calling_sends_the_tool_with_required(service, call, tools):
     service(_good("function_calling"))
 
-    call(service.model().with_structured_output(SCHEMA, method="function_calling"), "invoke", "x")
+    chain = service.model().with_structured_output(SCHEMA, method="function_calling", tools=tools)
+    call(chain, "invoke", "x")
 
-    assert _tools(service.bodies[0]) == ["Joke"]
+    assert _tools(service.bodies[0]) == ["Joke", *(tool["name"] for tool in tools)]
     assert service.bodies[0]["tool_choice"] == "required"
     assert "response_format" not in service.bodies[0]
 
@@ -148,12 +153,9 @@ def test_json_mode_without_a_schema_is_any_json(service, call):
     assert call(service.model().with_structured_output(), "invoke", "JSON please") == {"a": 1}
 
 
-def test_a_method_that_does_not_exist_is_refused(service):
+def test_a_method_that_does_not_exist_or_lacks_a_schema_is_refused(service):
     with pytest.raises(InvalidRequestError, match=r"'xml'.*function_calling"):
         service.model().with_structured_output(SCHEMA, method="xml")
-
-
-def test_function_calling_wants_a_schema(service):
     with pytest.raises(InvalidRequestError, match="schema: needed"):
         service.model().with_structured_output(method="function_calling")
 
@@ -181,10 +183,13 @@ def test_row_50_the_method_is_what_is_known_to_work_for_the_model(service, call,
     assert len(service.bodies) == 1
 
 
-def test_row_51_a_refused_response_format_falls_back_to_function_calling(service, call):
+@pytest.mark.parametrize("verb", ["invoke", "stream"])
+def test_row_51_a_refused_response_format_falls_back_to_function_calling(service, call, verb):
     service(REFUSED, status=400)(_good("function_calling"))
 
-    assert call(service.model("hy3").with_structured_output(SCHEMA), "invoke", "x") == VALUE
+    found = call(service.model("hy3").with_structured_output(SCHEMA), verb, "x")
+
+    assert (found if verb == "invoke" else found[-1]) == VALUE
     assert "response_format" in service.bodies[0]
     assert _tools(service.bodies[1]) == ["Joke"]
 
@@ -211,20 +216,16 @@ def test_an_answer_without_the_shape_is_asked_for_again_in_another_way(services,
         assert (value if isinstance(value, dict) else value.model_dump()) == VALUE, text
 
 
-def test_a_model_that_cannot_be_forced_is_asked_in_json_mode_if_it_talks(service, call):
+@pytest.mark.parametrize(("model", "choice"), [("glm-5.3", "auto"), ("ep-1", "required")])
+def test_a_model_that_may_not_be_forced_is_asked_in_json_mode_if_it_talks(
+    service, call, model, choice
+):
     service(_said("Here is a joke: …"), _good("json_mode"))
 
-    found = call(service.model("glm-5.3").with_structured_output(SCHEMA), "invoke", "x")
+    found = call(service.model(model).with_structured_output(SCHEMA), "invoke", "x")
 
     assert found == VALUE  # and no warning: nothing is left for the caller to do
-    assert service.bodies[0]["tool_choice"] == "auto"
-    assert service.bodies[1]["response_format"] == {"type": "json_object"}
-
-
-def test_an_unknown_model_that_talks_is_asked_in_json_mode(service, call):
-    service(_said("Here is a joke: …"), _good("json_mode"))
-
-    assert call(service.model("ep-1").with_structured_output(SCHEMA), "invoke", "x") == VALUE
+    assert service.bodies[0]["tool_choice"] == choice
     assert service.bodies[1]["response_format"] == {"type": "json_object"}
 
 
@@ -244,14 +245,6 @@ def test_a_chosen_method_that_is_refused_says_which_one_works(service, call):
 
     with pytest.raises(ResponseFormatError, match="function_calling"):
         call(chain, "invoke", "x")
-
-
-def test_row_51_a_stream_falls_back_too(service, call):
-    service(REFUSED, status=400)(_good("function_calling"))
-
-    found = call(service.model("hy3").with_structured_output(SCHEMA), "stream", "x")
-
-    assert found[-1] == VALUE
 
 
 # -- include_raw -------------------------------------------------------------------------------
@@ -460,39 +453,12 @@ def test_a_stream_of_prose_is_asked_for_again_in_another_way(service, call):
 # -- what goes along -----------------------------------------------------------------------------
 
 
-def test_other_tools_may_be_called_as_well(service, call):
-    other = {"name": "look", "description": "", "parameters": {"type": "object", "properties": {}}}
-    service(_good("function_calling"))
+def test_fields_of_the_body_are_sent_and_those_of_traces_are_not(service, call):
+    service(_good("json_schema"))
+    chain = service.model("hy3").with_structured_output(SCHEMA, temperature=0)
 
-    chain = service.model().with_structured_output(SCHEMA, tools=[other])
     call(chain, "invoke", "x")
-
-    assert _tools(service.bodies[0]) == ["Joke", "look"]
-    assert service.bodies[0]["tool_choice"] == "required"
-
-
-def test_fields_of_the_body_go_along(service, call):
-    service(_good("function_calling"))
-
-    call(service.model().with_structured_output(SCHEMA, temperature=0), "invoke", "x")
 
     assert service.bodies[0]["temperature"] == 0
-
-
-def test_traces_know_the_shape_and_the_wire_does_not(service, call):
-    service(_good("json_schema"))
-    chain = service.model("hy3").with_structured_output(SCHEMA)
-
-    call(chain, "invoke", "x")
-
     assert "ls_structured_output_format" not in service.bodies[0]
     assert "answer_schema" not in service.bodies[0]
-
-
-def test_a_thinking_model_that_refuses_forced_tools_is_told_not_to_think(service, call):
-    service(_good("function_calling"))
-
-    call(service.model("deepseek-v4-flash").with_structured_output(SCHEMA), "invoke", "x")
-
-    assert service.bodies[0]["thinking"] == {"type": "disabled"}
-    assert service.bodies[0]["tool_choice"] == "required"

@@ -14,7 +14,7 @@ from langchain_tokenhub.cli.messages import to_chinese
 PACKAGE = Path(langchain_tokenhub.__file__).parent
 ELSEWHERE = {
     "testing",  # the emulator, whose answers are those of the service
-    *("embeddings.py", "structured.py", "tools.py", "blocks.py"),  # no command uses them
+    *("embeddings.py", "structured.py", "tools.py"),  # no command uses them
     *("approval.py", "job_tool.py", "llm_text.py", "render.py"),
     *("_deepagents.py", "_lazy.py", "__init__.py", "telemetry.py", "retry.py"),
 }

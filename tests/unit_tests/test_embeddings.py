@@ -152,13 +152,6 @@ def test_a_text_of_2000_characters_is_sent_whatever_they_are(call):
     assert service.bodies[0]["input"] == texts
 
 
-def test_without_a_key_there_is_a_clear_error(call, monkeypatch):
-    monkeypatch.delenv("TOKENHUB_API_KEY", raising=False)
-    monkeypatch.delenv("TENCENT_TOKENHUB_API_KEY", raising=False)
-    with pytest.raises(AuthenticationError, match="no TokenHub API key"):
-        call(Service(numbered).client(api_key=None), "embed_query", "1")
-
-
 # -- answers ------------------------------------------------------------------------------------
 
 
@@ -175,6 +168,7 @@ def test_base64_of_floats_is_read_too(call):
     assert call(service.client(), "embed_query", "1") == [0.5, -1.0, 0.25]
 
 
+NO_VECTORS = [None, [], ["0.5"], [None], [[0.5]], {}, {"a": 1}, 5, "", "AAA", "AAAA", "é", "!!!!"]
 WRONG = [
     (7, "no list `data`"),
     ([], "no list `data`"),
@@ -188,25 +182,8 @@ WRONG = [
     ({"data": [7]}, r"the index None in data\[0\]"),
     ({"data": [row(0), row(1, [0.5])]}, r"different sizes: \[1, 2\]"),
     *(
-        (
-            {"data": [row(0), {"index": 1, "embedding": value}]},
-            r"no list of finite numbers in data\[1\]",
-        )
-        for value in (
-            None,
-            [],
-            ["0.5"],
-            [None],
-            [[0.5]],
-            {},
-            {"a": 1},
-            5,
-            "",
-            "AAA",
-            "AAAA",
-            "é",
-            "!!!!",
-        )
+        ({"data": [row(0), {"index": 1, "embedding": value}]}, r"no list of finite .* in data\[1\]")
+        for value in NO_VECTORS
     ),
 ]
 

@@ -12,7 +12,7 @@ from langchain_core import exceptions as core
 from langchain_core.messages import AIMessage
 
 from langchain_tokenhub import errors
-from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.catalogue.tables import rows
 from langchain_tokenhub.errors import (
     CLASSES,
     Response,

@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenhub.catalogue import media_models
-from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.catalogue.tables import rows
 from langchain_tokenhub.params import (
     MediaParams,
     file_fields,

@@ -1,4 +1,4 @@
-"""The chat models: sizes, reasoning, structured output, prices."""
+"""The text models: chat models with what each accepts, and embedding models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_tokenhub.catalogue.toml import rows
+from langchain_tokenhub.catalogue.tables import rows
 
 Thinking = Literal["enabled", "disabled", "adaptive", "none"]
 StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
+Confidence = Literal["high", "medium", "low"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class ChatModel:
     """Per million tokens: input, output."""
     status: Literal["online", "listed", "retiring", "pre-offline", "retired"] = "online"
     status_note: str = ""
-    confidence: Literal["high", "medium", "low"] = "low"
+    confidence: Confidence = "low"
     source: str = ""
 
     @property
@@ -84,12 +85,12 @@ class ChatModel:
 
 def chat_model(model: str) -> ChatModel | None:
     """Return the row of `model` in any letter case, None for an unknown or `ep-…` id."""
-    return _by_id().get(model.lower())
+    return _chat_models().get(model.lower())
 
 
 def chat_models() -> tuple[ChatModel, ...]:
     """Return every known chat model, the guide's thirteen first."""
-    return tuple(_by_id().values())
+    return tuple(_chat_models().values())
 
 
 def profile(model: str) -> dict[str, Any]:
@@ -131,14 +132,43 @@ def profile(model: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _by_id() -> dict[str, ChatModel]:
+def _chat_models() -> dict[str, ChatModel]:
     tables = rows("chat_models")
-    return {
-        name: _chat_model({"id": name, "display": name} | tables["family"][row["family"]] | row)
-        for name, row in tables["model"].items()
-    }
+    found: dict[str, ChatModel] = {}
+    for name, row in tables["model"].items():
+        columns = {"id": name, "display": name} | tables["family"][row["family"]] | row
+        lists = {key: tuple(value) for key, value in columns.items() if isinstance(value, list)}
+        found[name] = ChatModel(**columns | lists)
+    return found
 
 
-def _chat_model(row: dict[str, Any]) -> ChatModel:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-    return ChatModel(**fields)
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingModel:
+    """One row of embedding_models.toml, which explains the columns; None means not known."""
+
+    id: str
+    path: str
+    max_characters: int
+    dimensions: int | None = None
+    context: int | None = None
+    price_cny_per_m: float | None = None
+    confidence: Confidence = "low"
+    source: str = ""
+
+
+def embedding_model(model: str) -> EmbeddingModel:
+    """Return the row of `model` in any letter case, or the defaults for an unknown model."""
+    known = _embedding_models().get(model.lower())
+    return known or EmbeddingModel(id=model, **rows("embedding_models")["any"])
+
+
+def embedding_models() -> tuple[EmbeddingModel, ...]:
+    """Return every known embedding model."""
+    return tuple(_embedding_models().values())
+
+
+@functools.cache
+def _embedding_models() -> dict[str, EmbeddingModel]:
+    tables = rows("embedding_models")
+    found = tables["model"].items()
+    return {name: EmbeddingModel(**{"id": name} | tables["any"] | row) for name, row in found}

@@ -1,29 +1,41 @@
-"""The service's sites, and the error class and hint for a status and an error code."""
+"""The tables of the TOML files in this folder: their reader, the sites, and the error codes."""
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from langchain_tokenhub.catalogue.toml import rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 SiteName = Literal["mainland", "overseas", "international", "international-guangzhou"]
 SITE_NAMES: tuple[SiteName, ...] = get_args(SiteName)
 
 
 @functools.cache
-def site_hosts(name: str) -> tuple[str, ...]:
-    """Return the https origins of the site called `name`, the default host first.
+def rows(name: str) -> dict[str, Any]:
+    """Return the tables of `name`.toml, read once."""
+    text = Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
-    Raises:
-        ValueError: There is no site of that name.
+
+def similar_id(model: str, ids: Iterable[str]) -> str | None:
+    """Return the id that `model` may be a misspelling of.
+
+    None if it is one of `ids`, or begins with `ep-`, or if only another version is similar.
     """
-    if name not in SITE_NAMES:
-        raise ValueError(f"site: {name!r} is not known; choose one of {', '.join(SITE_NAMES)}")
+    digits = re.sub(r"\D", "", model)
+    similar = [one for one in ids if re.sub(r"\D", "", one) == digits]
+    near = difflib.get_close_matches(model.lower(), similar, n=1, cutoff=0.75)
+    return near[0] if near and near[0] != model.lower() else None
+
+
+@functools.cache
+def site_hosts(name: SiteName) -> tuple[str, ...]:
+    """Return the https origins of a site, the default host first."""
     return tuple(rows("sites")[name]["hosts"])
 
 
@@ -40,12 +52,10 @@ class ErrorRow:
 
 
 def error_row(status: int | None, code: str | None, message: str = "") -> ErrorRow:
-    """Return the row for an answer.
+    """Return the row for an answer, by its HTTP status and the `error.code` of its body.
 
-    Args:
-        status: HTTP status; None for an error inside a stream.
-        code: The body's `error.code`: six digits, a dotted upstream code, or a word.
-        message: The body's message; used only if status and code mean a plain bad request.
+    `status` is None inside a stream. The body's message is used only if status and code mean a
+    plain bad request.
     """
     table = _table()
     row = next(table[key] for key in _keys(status, code) if key in table)
@@ -56,7 +66,6 @@ def error_row(status: int | None, code: str | None, message: str = "") -> ErrorR
 
 
 def _keys(status: int | None, code: str | None) -> Iterator[str]:
-    """Yield the keys to look up, the most specific first."""
     if code:
         yield f"{code}@{status}"
         parts = code.split(".")
