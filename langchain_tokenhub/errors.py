@@ -95,7 +95,6 @@ class Response:
         return json.loads(self.text)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class TokenHubError(core.ModelError):
     """A call to TokenHub failed.
 
@@ -103,7 +102,7 @@ class TokenHubError(core.ModelError):
     store `args` alone.
 
     Args:
-        message: What failed, without context and hint.
+        message: What failed.
         status: HTTP status of the answer, if there was one.
         code: The service's error code, a word or six digits.
         request_id: The service's id of the request, for its support.
@@ -116,26 +115,43 @@ class TokenHubError(core.ModelError):
         retry_after: Seconds to wait, if the service sent them.
         job: The job concerned, if known.
         client_request_id: This package's id of the call, sent as `X-Client-Request-Id`.
-        host_unavailable: Whether no connection to the host could be opened, so that the backup host
-            is tried.
-        partial: The message so far, if a stream had started.
     """
 
-    message: str = field(default="", kw_only=False)
-    status: int | None = None
-    code: str | None = None
-    request_id: str | None = None
-    host: str | None = None
-    attempts: int = 0
-    hint: str | None = None
-    response: Response | None = None
-    phase: Phase | None = None
-    elapsed: float | None = None
-    retry_after: float | None = None
-    job: JobRef | None = None
-    client_request_id: str | None = None
     host_unavailable: bool = False
+    """Whether no connection to the host could be opened, so that the backup host is tried."""
     partial: AIMessage | None = None
+    """The message so far, if a stream had started."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        host: str | None = None,
+        attempts: int = 0,
+        hint: str | None = None,
+        response: Response | None = None,
+        phase: Phase | None = None,
+        elapsed: float | None = None,
+        retry_after: float | None = None,
+        job: JobRef | None = None,
+        client_request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.host = host
+        self.attempts = attempts
+        self.hint = hint
+        self.response = response
+        self.phase: Phase | None = phase
+        self.elapsed = elapsed
+        self.retry_after = retry_after
+        self.job = job
+        self.client_request_id = client_request_id
 
     if not TYPE_CHECKING:  # for type checkers `args` is the attribute of `BaseException`
 
@@ -146,8 +162,12 @@ class TokenHubError(core.ModelError):
 
         @args.setter
         def args(self, values: tuple[Any, ...]) -> None:
-            self.message = " ".join(map(str, values))
-            super().__init__(*values)  # what `BaseException` holds is pickled
+            Exception.__init__(self, *values)  # sets the message, which pickles restore
+
+    @property
+    def message(self) -> str:
+        """What failed, without context and hint."""
+        return Exception.__str__(self)
 
     def __str__(self) -> str:
         """Return message, context and hint on one line."""
@@ -291,8 +311,14 @@ FAULT_KEYS = frozenset(
 def fault_in(body: object) -> Fault | None:
     """Return the error that `body` reports, or None if it reports none.
 
-    Any of its forms may occur with any HTTP status. An error whose fields are empty, or whose code
-    is 0 next to content, is ignored.
+    The forms, which occur with any HTTP status: `{"error": {"code", "message", "message_zh",
+    "request_id"}}`, `{"error": "text"}`, `{"error": true, "message"}`, `{"error": [{...}]}`,
+    `{"errors": [{...}]}`,
+    `{"id": "", "status": "failed", "error": {...}}`, an `error` in a choice, its delta or message,
+    `{"error_code", "error_message"}`, `{"object": "error", "code", "message"}`, `{"base_resp":
+    {"status_code", "status_msg"}}`, `{"ErrorMsg": {"Code", "Msg"}}` and `{"Response": {"Error":
+    {"Code", "Message"}, "RequestId"}}`. An error whose fields are empty, or whose code is 0 next to
+    content, is ignored.
     """
     if not isinstance(body, Mapping):
         return None

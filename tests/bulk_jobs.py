@@ -31,7 +31,8 @@ class CountingEmulator(Emulator):
 
     def accept(self, *args, **kwargs):
         job = super().accept(*args, **kwargs)
-        self._note(job.model, job.key, len(self._in_flight[job.model, job.key]))
+        jobs = self._in_flight[job.model, job.key]
+        self._note(job.model, job.key, sum(one.progress < 100 for one in jobs))
         return job
 
     @contextmanager

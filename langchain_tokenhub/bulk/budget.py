@@ -14,8 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
 from langchain_tokenhub.errors import BudgetExceededError
 from langchain_tokenhub.jobs.ledger import Entry, entries_of
-from langchain_tokenhub.jobs.ledger_backends import call_backend
-from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
+from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links, call_backend
 from langchain_tokenhub.jobs.ledger_sql import METADATA, SqlBackend
 from langchain_tokenhub.transport import Runtime
 

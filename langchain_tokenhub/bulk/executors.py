@@ -26,7 +26,7 @@ from langchain_tokenhub.errors import (
     JobRef,
     TokenHubError,
 )
-from langchain_tokenhub.jobs.ledger_keys import account_hash
+from langchain_tokenhub.jobs.ledger import account_hash
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.settings import KEY_VARIABLES
 from langchain_tokenhub.tools.media_tools import TOOLS, MediaTool

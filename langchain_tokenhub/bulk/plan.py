@@ -30,7 +30,7 @@ from langchain_tokenhub.catalogue import (
 )
 from langchain_tokenhub.jobs.files import IMAGES
 from langchain_tokenhub.jobs.inputs import is_path
-from langchain_tokenhub.jobs.ledger_keys import digest_of
+from langchain_tokenhub.jobs.ledger import digest_of
 from langchain_tokenhub.params import (
     FileField,
     MediaParams,

@@ -6,7 +6,6 @@ At most `MAX_CONCURRENT` polls and downloads run at one time, so that a hanging 
 from __future__ import annotations
 
 import heapq
-import itertools
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -76,7 +75,6 @@ class _Driver:
     def __init__(self, runners: dict[Watch, JobRunner]) -> None:
         self.left = runners
         self._heap: list[tuple[float, int, Watch]] = []
-        self._count = itertools.count()
         self._running: dict[Future[Outcome | None], Watch] = {}
         self._ended: deque[Future[Outcome | None]] = deque()
         self._wakeup: Future[None] = Future()
@@ -85,7 +83,7 @@ class _Driver:
 
     def put(self, watch: Watch) -> None:
         """Schedule the next step of a job."""
-        heapq.heappush(self._heap, (watch.due, next(self._count), watch))
+        heapq.heappush(self._heap, (watch.due, id(watch), watch))
 
     def drop(self, watch: Watch) -> None:
         """Forget a job that has ended."""

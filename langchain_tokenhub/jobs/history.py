@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,28 +30,31 @@ MAX_HELD_BYTES = 64 * 1024**2
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """Errors that reading a JSON file may raise that is not a sidecar."""
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # no other thread may hold it then: a child has none
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 class RecentJobs:
     """The jobs of one account in their last known state, with their requests."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, tuple[Job, JobRequest | None]] = OrderedDict()
-        self._sizes: OrderedDict[str, int] = OrderedDict()
-        self.renew_lock()
-
-    def renew_lock(self) -> None:
-        """Replace the lock: in a forked child the thread that held it does not exist."""
-        self._lock = threading.Lock()
+        self._jobs: dict[str, tuple[Job, JobRequest | None]] = {}
+        self._sizes: dict[str, int] = {}
 
     def keep(self, job: Job, request: JobRequest | None = None) -> None:
         """Store a job in its current state, and its request without its files."""
         files = [file._without_bytes() if file.path else file for file in job.files]
         job = job.model_copy(update={"files": files})
         size = sum(len(file._data or b"") for file in files)
-        with self._lock:
+        with _lock:
             earlier = self._forget(job.id)
-            self._jobs[job.id] = job, _as_recorded(request, earlier)
+            if request is not None:  # a sidecar's has no key
+                key = request.key or (earlier.key if earlier else "")
+                earlier = request_from_record(request.as_record(), key)
+            self._jobs[job.id] = job, earlier
             if size:
                 self._sizes[job.id] = size
             while len(self._jobs) > MAX_JOBS:
@@ -61,32 +63,23 @@ class RecentJobs:
                 self._forget(next(iter(self._sizes)))
 
     def _forget(self, job_id: str) -> JobRequest | None:
-        """Drop a job, and return its request."""
         self._sizes.pop(job_id, 0)
         return self._jobs.pop(job_id, (None, None))[1]
 
     def find(self, job_id: str) -> Job | None:
         """Return the job of that id."""
-        with self._lock:
+        with _lock:
             return self._jobs.get(job_id, (None, None))[0]
 
     def request(self, job_id: str) -> JobRequest:
         """Return the request of a job; an empty one if it is not known."""
-        with self._lock:
+        with _lock:
             return self._jobs.get(job_id, (None, None))[1] or JobRequest(body={})
 
     def jobs(self) -> list[Job]:
         """Return the jobs, the newest first."""
-        with self._lock:
+        with _lock:
             return [job for job, _ in reversed(self._jobs.values())]
-
-
-def _as_recorded(request: JobRequest | None, earlier: JobRequest | None) -> JobRequest | None:
-    """Return a request as it is recorded; sidecars have no key, so an earlier one is kept."""
-    if request is None:
-        return earlier
-    key = request.key or (earlier.key if earlier else "")
-    return request_from_record(request.as_record(), key)
 
 
 _recent_by_owner: dict[tuple[object, ...], RecentJobs] = {}
@@ -95,15 +88,6 @@ _recent_by_owner: dict[tuple[object, ...], RecentJobs] = {}
 def shared_recent_jobs(*owner: object) -> RecentJobs:
     """Return the process's jobs of `owner` (hash of the key, hosts)."""
     return _recent_by_owner.get(owner) or _recent_by_owner.setdefault(owner, RecentJobs())
-
-
-def _renew_locks() -> None:
-    for recent in _recent_by_owner.values():
-        recent.renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
 
 
 @dataclass(kw_only=True)
@@ -131,7 +115,6 @@ class JobHistory:
         return list(jobs.values())[::-1]
 
     async def _recall(self, job_id: str) -> None:
-        """Load the ledger's jobs into this process, unless the job is known."""
         if self.ledger is None or self.is_recalled or self.recent.find(job_id):
             return
         self.is_recalled = True
@@ -265,7 +248,6 @@ def source_of(path: Path, data: bytes) -> str | None:
 
 
 def _job(sidecars: list[Sidecar]) -> Job:
-    """Return a job with the files of all its sidecars."""
     saved = {sidecar.number: sidecar.saved for sidecar in sidecars}
     count = max(*saved, *(sidecar.files for sidecar in sidecars))
     files = [saved.get(number) or MediaFile(type="") for number in range(1, count + 1)]

@@ -9,35 +9,37 @@ change is a pure function of the record, and is written by compare-and-replace.
 
 Of a request only the stem of its file names is written: no ledger holds a prompt, or the service's
 rewriting of it. The links of a completed job are written whole: they are what was paid for.
+Calls with the same key are the same call.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import re
 import secrets
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator
 
 from langchain_tokenhub._warnings import warn_user
 from langchain_tokenhub.errors import InvalidRequestError, SubmissionUnknownError, TokenHubError
 from langchain_tokenhub.jobs.files import stem_of
-from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, call_backend
-from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links, digest_of, strip_signature
-from langchain_tokenhub.jobs.models import Job, JobRequest, request_from_record
-from langchain_tokenhub.jobs.service import SubmitHooks
-from langchain_tokenhub.transport import Runtime
+from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, LedgerBackend, Links, call_backend
+from langchain_tokenhub.jobs.models import Job, JobRequest
+from langchain_tokenhub.transport import Runtime, SendState
 
 T = TypeVar("T")
 Record: TypeAlias = "tuple[Entry, ...]"
 """The entries under one key; the first is the one that a repeated call resumes."""
 _Change: TypeAlias = Callable[[Record], Record]
-_Tokens: TypeAlias = tuple[str, ...] | None
 
 OTHER_WORKER = 30.0
 """Seconds to wait for the id of a submit that another worker may be sending right now."""
@@ -48,8 +50,19 @@ LOOKUP_BATCH_SIZE = 500
 _SCHEMA = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+def _read_time(value: Any, read: Callable[[Any], datetime]) -> datetime:
+    """Return a time in UTC; one that cannot be read counts as 1970."""
+    try:
+        return read(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Entry(BaseModel):
     """What is known of a call.
 
     Args:
@@ -58,17 +71,19 @@ class Entry:
         job: The accepted job; None if the submit has not reported one.
         lost: Whether it is known that no id will be reported.
         again: Whether the call replaces an earlier one once it is accepted.
-        request: What was asked for.
+        stem: What the job's files are named after.
         account: Hash of the key that pays.
         key: The call.
     """
 
-    at: datetime
+    model_config = ConfigDict(frozen=True)
+
+    at: Annotated[datetime, WrapValidator(_read_time)] = Field(default_factory=_now)
     token: str = ""
     job: Job | None = None
     lost: bool = False
     again: bool = False
-    request: JobRequest | None = None
+    stem: str = ""
     account: str = ""
     key: str = ""
 
@@ -80,7 +95,7 @@ class Entry:
     @property
     def age(self) -> float:
         """Seconds since it was written; a clock that is ahead wrote it just now."""
-        return max(0.0, (datetime.now(UTC) - self.at).total_seconds())
+        return max(0.0, (_now() - self.at).total_seconds())
 
     @property
     def is_abandoned(self) -> bool:
@@ -100,17 +115,23 @@ def _without(record: Record, drop: Callable[[Entry], bool]) -> Record:
     return tuple(left)
 
 
-def _preventing(record: Record, claim: Entry, replaced: _Tokens) -> Entry | None:
-    """Return the entry that prevents a claim, preferably one whose call is under way."""
-    if not record:
-        return None
-    if not claim.again:
-        return record[0]
-    if replaced is None:
-        return None
-    pending = [entry for entry in record if entry.is_pending and not entry.is_abandoned]
-    others = [entry for entry in record if entry.token not in replaced]
-    return next(iter([*pending, *others]), None)
+def _with_claim(record: Record, claim: Entry, replaced: tuple[str, ...] | None) -> Record:
+    """Return a record with a claim.
+
+    Raises:
+        KnownCallError: Another entry prevents it; it has one whose call is under way, if any.
+    """
+    # the first attempt may have succeeded before its connection was lost
+    if any((entry.token, entry.at) == (claim.token, claim.at) for entry in record):
+        return record
+    preventing = record
+    if claim.again:
+        pending = [entry for entry in record if entry.is_pending and not entry.is_abandoned]
+        others = [entry for entry in record if entry.token not in (replaced or ())]
+        preventing = () if replaced is None else (*pending, *others)
+    if preventing:
+        raise KnownCallError(preventing[0])
+    return (*record, claim)
 
 
 def _with_outcome(record: Record, own: Entry) -> Record:
@@ -127,14 +148,14 @@ def _with_outcome(record: Record, own: Entry) -> Record:
 def _with_job(record: Record, job: Job, token: str, request: JobRequest) -> Record:
     """Return a record with the current state of a job, in the entry that it belongs to."""
     return tuple(
-        replace(entry, job=job, lost=False, request=request)
+        entry.model_copy(update={"job": job, "lost": False, "stem": stem_of(request.label)})
         if entry.is_about(job, token)
         else entry
         for entry in record
     )
 
 
-class KnownCallError(Exception):
+class KnownCallError(TokenHubError):
     """The call is in the ledger already."""
 
     def __init__(self, entry: Entry) -> None:
@@ -156,15 +177,10 @@ class Ledger:
         self._runtime = runtime
         self._account = account
         self._token = secrets.token_hex(8)
-        self._links: set[str] = set()
 
     async def record(self, key: str) -> Record:
         """Return all that is known of a call."""
         return entries_of(await self._do(self._backend.get, key))
-
-    async def look(self, key: str) -> Entry | None:
-        """Return the entry that a repeated call resumes."""
-        return next(iter(await self.record(key)), None)
 
     async def records(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return all that is known of some calls."""
@@ -175,82 +191,91 @@ class Ledger:
             found |= zip(batch, map(entries_of, texts), strict=True)
         return found
 
-    async def claim(
-        self, key: str, request: JobRequest | None = None, *, again: bool = False
-    ) -> Entry | None:
-        """Record that a submit begins; return the entry that prevents it, if any.
+    @asynccontextmanager
+    async def claimed(
+        self, request: JobRequest, send_state: SendState
+    ) -> AsyncGenerator[None, None]:
+        """Hold a claim during a submit; remove it if nothing was accepted.
 
-        Args:
-            key: The call.
-            request: What is asked for.
-            again: Claim in addition to the record of an earlier call, which stays until this one
-                is accepted.
+        Raises:
+            KnownCallError: The call is in the ledger already.
         """
-        entry = self._entry(key, request, again=again)
-        replaced = request.replaced if request else None
-        is_interrupted = threading.Event()
-        other: Entry | None = None
+        await self.claim(request)
+        try:
+            yield
+        except SubmissionUnknownError as unknown:
+            unknown.ledger_key = request.key
+            await self.mark_lost(request)
+            raise
+        except BaseException as error:
+            if isinstance(error, TokenHubError) or not send_state.is_under_way:
+                problem_text = "a refused submit stays in the ledger"
+                await self._try(problem_text, request.key, self._without_claim)
+            raise
 
-        def add(record: Record) -> Record:
-            nonlocal other
-            # the first attempt may have succeeded before its connection was lost
-            is_added = any((one.token, one.at) == (entry.token, entry.at) for one in record)
-            other = None if is_added else _preventing(record, entry, replaced)
-            return record if is_added or other else (*record, entry)
+    async def claim(self, request: JobRequest) -> None:
+        """Record that a submit begins.
+
+        With `again` it is claimed in addition to the record of an earlier call, which stays until
+        this one is accepted.
+
+        Raises:
+            KnownCallError: Another entry prevents it.
+        """
+        key, own = request.key, self._entry(request, again=request.again)
+        is_interrupted = threading.Event()
 
         def claim() -> None:
-            self._change(key, add)
+            add = functools.partial(_with_claim, claim=own, replaced=request.replaced)
+            change_record(self._backend, key, add)
             if is_interrupted.is_set():  # nobody waits for this thread any more
-                self._drop(key)
+                change_record(self._backend, key, self._without_claim)
 
         try:
             await self._do(claim)
         except (CancelledError, KeyboardInterrupt, SystemExit):
             is_interrupted.set()
             with suppress(TokenHubError):
-                await self._do(self._drop, key)
+                await self._do(change_record, self._backend, key, self._without_claim)
             raise
-        return other
 
-    async def keep(self, key: str, job: Job, request: JobRequest | None = None) -> None:
+    async def keep(self, job: Job, request: JobRequest) -> None:
         """Record the job of a call; a failure only warns, because the job is paid for."""
         files = [file._without_bytes() for file in job.files]  # they may be saved yet
-        own = self._entry(key, request, job=job.model_copy(update={"files": files}))
-        await self._record(key, job, functools.partial(_with_outcome, own=own))
+        own = self._entry(request, job=job.model_copy(update={"files": files}))
+        await self._record(job, request, functools.partial(_with_outcome, own=own))
 
-    async def update(self, key: str, job: Job, request: JobRequest) -> None:
+    async def update(self, job: Job, request: JobRequest) -> None:
         """Record the current state of a job, if the key's record has its entry."""
         change = functools.partial(_with_job, job=job, token=self._token, request=request)
-        await self._record(key, job, change)
+        await self._record(job, request, change)
 
-    async def forget(self, key: str, job: Job) -> None:
+    async def forget(self, job: Job, request: JobRequest) -> None:
         """Remove the entry of a job that failed."""
         change = functools.partial(_without, drop=lambda e: e.is_about(job, self._token))
-        await self._try("a failed job stays in the ledger", self._change, key, change)
+        await self._try("a failed job stays in the ledger", request.key, change)
 
-    async def mark_lost(self, key: str, request: JobRequest | None = None) -> None:
+    async def mark_lost(self, request: JobRequest) -> None:
         """Record that no id will be reported for this call's job."""
-        change = functools.partial(_with_outcome, own=self._entry(key, request, lost=True))
-        await self._try("a lost submit is not in the ledger", self._change, key, change)
+        change = functools.partial(_with_outcome, own=self._entry(request, lost=True))
+        await self._try("a lost submit is not in the ledger", request.key, change)
 
-    async def drop_claim(self, key: str) -> None:
-        """Remove this call's claim: nothing was accepted."""
-        await self._try("a refused submit stays in the ledger", self._drop, key)
-
-    async def known_jobs(self) -> list[tuple[Job, JobRequest | None]]:
+    async def known_jobs(self) -> list[tuple[Job, JobRequest]]:
         """Return the account's jobs and their requests, the newest first."""
         entries = read_entries(await self._do(lambda: list(self._backend.texts())))
         own = (entry for entry in entries if entry.account in {"", self._account})
         newest_first = sorted(own, key=lambda entry: entry.at, reverse=True)
-        return [(entry.job, entry.request) for entry in newest_first if entry.job is not None]
+        return [
+            (entry.job, JobRequest(body={}, label=entry.stem, key=entry.key))
+            for entry in newest_first
+            if entry.job is not None
+        ]
 
     async def source_of(self, link: str) -> str | None:
         """Return the `MediaFile.source` of the file that a link led to, or None."""
         return await self._do(self._backend.get, self._link_key(link))
 
-    async def await_other_worker(
-        self, key: str, entry: Entry, wait: float | None = None
-    ) -> Job | None:
+    async def await_other_worker(self, key: str, entry: Entry, wait: float) -> Job | None:
         """Return the job of an entry, for whose id another worker may still be waiting.
 
         Args:
@@ -264,8 +289,7 @@ class Ledger:
         Raises:
             SubmissionUnknownError: No id was reported.
         """
-        seconds = OTHER_WORKER - entry.age
-        until = self._runtime.now() + (seconds if wait is None else min(seconds, wait))
+        until = self._runtime.now() + min(OTHER_WORKER - entry.age, wait)
         found: Entry | None = entry
         while found and found.is_pending and (left := until - self._runtime.now()) > 0:
             await self._runtime.sleep(max(0.01, min(0.5, left)))
@@ -282,72 +306,33 @@ class Ledger:
         unknown.ledger_key = key
         raise unknown
 
-    def _entry(self, key: str, request: JobRequest | None, **fields: Any) -> Entry:
-        fields |= {"token": self._token, "account": self._account, "key": key}
-        return Entry(at=datetime.now(UTC), request=request, **fields)
+    def _entry(self, request: JobRequest, **fields: Any) -> Entry:
+        fields |= {"token": self._token, "account": self._account, "key": request.key}
+        return Entry(stem=stem_of(request.label), **fields)
 
-    def _change(self, key: str, change: _Change, links: Links = NO_LINKS) -> Record:
-        return change_record(self._backend, key, change, links)
-
-    def _drop(self, key: str) -> None:
-        """Remove this call's claim."""
-        self._change(
-            key, functools.partial(_without, drop=lambda e: e.token == self._token and e.is_pending)
-        )
+    def _without_claim(self, record: Record) -> Record:
+        return _without(record, lambda entry: entry.token == self._token and entry.is_pending)
 
     def _link_key(self, link: str) -> str:
         return f"links/{digest_of([self._account, strip_signature(link)])}"
 
-    async def _record(self, key: str, job: Job, change: _Change) -> None:
+    async def _record(self, job: Job, request: JobRequest, change: _Change) -> None:
         """Record a job, and the links to its files: a later input may be such a link."""
         files = [one for file in job.files for one in (file, file.preview) if one]
         links = {self._link_key(one.url): one.source for one in files if one.url and one.source}
-        new = {link: source for link, source in links.items() if link not in self._links}
-        problem_text = f"job {job.id} is not in the ledger"
-        if await self._try(problem_text, self._change, key, change, new):
-            self._links |= new.keys()
+        await self._try(f"job {job.id} is not in the ledger", request.key, change, links)
 
-    async def _try(self, problem_text: str, function: Callable[..., object], *args: Any) -> bool:
-        """Call `function`, and only warn if it fails; return True if it succeeded."""
+    async def _try(
+        self, problem_text: str, key: str, change: _Change, links: Links = NO_LINKS
+    ) -> None:
+        """Change a record, and only warn if that fails."""
         try:
-            await self._do(function, *args)
+            await self._do(change_record, self._backend, key, change, links)
         except TokenHubError as problem:
             warn_user(f"{problem_text}: {problem.message}")
-            return False
-        return True
 
     async def _do(self, function: Callable[..., T], *args: Any) -> T:
         return await call_backend(self._runtime, self._backend, function, *args)
-
-
-class LedgerHooks(SubmitHooks):
-    """Records one call's submits in a ledger.
-
-    Args:
-        ledger: Where to record.
-        request: The call.
-        again: Whether to submit although there is a record of an earlier call.
-    """
-
-    def __init__(self, ledger: Ledger, request: JobRequest, *, again: bool = False) -> None:
-        self.key = request.key
-        self._ledger = ledger
-        self._request = request
-        self._again = again
-
-    async def on_begin(self) -> None:  # noqa: D102
-        key = self._request.key
-        if entry := await self._ledger.claim(key, self._request, again=self._again):
-            raise KnownCallError(entry)
-
-    async def on_accepted(self, job: Job) -> None:  # noqa: D102
-        await self._ledger.keep(self._request.key, job, self._request)
-
-    async def on_lost(self) -> None:  # noqa: D102
-        await self._ledger.mark_lost(self._request.key, self._request)
-
-    async def on_refused(self) -> None:  # noqa: D102
-        await self._ledger.drop_claim(self._request.key)
 
 
 def read_entries(texts: Iterable[str]) -> Iterator[Entry]:
@@ -364,50 +349,25 @@ def remove_entries(backend: LedgerBackend, key: str, drop: Callable[[Entry], boo
 
 def change_record(
     backend: LedgerBackend, key: str, change: _Change, links: Links = NO_LINKS
-) -> Record:
-    """Replace a record by what `change` makes of it; return what it was before.
-
-    Args:
-        backend: Where it is.
-        key: The call.
-        change: The change.
-        links: Records of links to create with it.
-    """
+) -> None:
+    """Replace a record by what `change` makes of it, and create records of `links` with it."""
     for _ in range(MAX_RETRIES):
         text = backend.get(key)
         before = entries_of(text)
         after = change(before)
-        if after == before or backend.replace(key, text, _text(key, after), links):
-            return before
+        if after == before or backend.replace(key, text, _text(after), links):
+            return
     raise TimeoutError(0, "other workers keep changing this entry")
 
 
-def _text(key: str, record: Record) -> str | None:
+def _text(record: Record) -> str | None:
     if not record:
         return None
-    whole = {
-        "schema": _SCHEMA,
-        "key": key,
-        "account": next((entry.account for entry in record if entry.account), ""),
-        **_fields(record[0]),
-        "others": [_fields(entry) for entry in record[1:]],
-    }
-    text = json.dumps(whole, ensure_ascii=False, default=str)
+    secret: Any = {"job": {"raw_revised_prompt"}}
+    entries = [entry.model_dump(mode="json", exclude=secret) for entry in record]
+    text = json.dumps({"schema": _SCHEMA, "entries": entries}, ensure_ascii=False)
     # a lone surrogate has no UTF-8; with a backslash it is a JSON escape
     return text.encode(errors="backslashreplace").decode()
-
-
-def _fields(entry: Entry) -> dict[str, Any]:
-    job, request = entry.job, entry.request
-    return {
-        "state": "submitted" if job else "unknown" if entry.lost else "submitting",
-        "at": entry.at.isoformat(),
-        "token": entry.token,
-        "again": entry.again,
-        "account": entry.account,
-        "job": job.model_dump(mode="json", exclude={"raw_revised_prompt"}) if job else None,
-        "asked": {"title": stem_of(request.label), "parameters": {}} if request else None,
-    }
 
 
 def entries_of(text: str | None) -> Record:
@@ -424,7 +384,7 @@ def entries_of(text: str | None) -> Record:
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
-        return (Entry(at=datetime.now(UTC)),)
+        return (Entry(),)
     match whole:
         case {"schema": int() as schema} if schema > _SCHEMA:
             raise InvalidRequestError(
@@ -432,34 +392,86 @@ def entries_of(text: str | None) -> Record:
                 phase="not sent",
                 hint="update langchain-tokenhub, or give another `ledger`",
             )
-        case {"schema": 1}:
-            others = found if isinstance(found := whole.get("others"), list) else []
-            whose = {name: str(whole.get(name) or "") for name in ("key", "account")}
-            return tuple(_entry(fields, **whose) for fields in (whole, *others))
+        case {"schema": 1, "entries": [_, *_] as entries}:
+            return tuple(map(_entry, entries))
         case _:
-            return (Entry(at=datetime.now(UTC), lost=True),)
+            return (Entry(lost=True),)
 
 
-def _entry(fields: Any, key: str, account: str) -> Entry:
+def _entry(fields: Any) -> Entry:
     try:
-        job = Job.model_validate(fields["job"]) if fields["job"] else None
-        return Entry(
-            at=_time(fields["at"]),
-            token=str(fields.get("token") or ""),
-            job=job,
-            lost=job is None and fields["state"] != "submitting",
-            again=fields.get("again") is True,
-            request=request_from_record(fields.get("asked"), key),
-            account=str(fields.get("account") or account),
-            key=key,
-        )
-    except (ValueError, KeyError, TypeError):
-        return Entry(at=datetime.now(UTC), lost=True, account=account, key=key)
+        return Entry.model_validate(fields)
+    except ValueError:
+        return Entry(lost=True)
 
 
-def _time(text: Any) -> datetime:
-    """Return a time of a record; one that cannot be read counts as 1970."""
+# --- keys -----------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=64)
+def account_hash(key: str) -> str:
+    """Return a hash that distinguishes accounts, and from which no API key can be recovered."""
+    made = hashlib.pbkdf2_hmac("sha256", key.encode(), b"langchain-tokenhub ledger", 100_000)
+    return made.hex()[:32]
+
+
+def key_of(model: str, sites: Sequence[str], what: Mapping[str, Any], *scope: str) -> str:
+    """Return the key of a call.
+
+    Args:
+        model: Model id.
+        sites: Hosts of the site, as accounts have other jobs on other sites.
+        what: The request; the signatures of its links do not count.
+        scope: Account, then thread and tool call when inside a graph.
+    """
+    digest = digest_of([model, list(sites), _without_signatures(what), scope])
+    return f"{re.sub(r'[^a-z0-9.-]', '_', model.lower())}-{digest}"
+
+
+def digest_of(what: Any) -> str:
+    """Return a hash of plain values."""
+    whole = json.dumps(what, sort_keys=True, default=repr)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+_SIGNATURES = re.compile(
+    r"q-(?:sign-algorithm|ak|sign-time|key-time|header-list|url-param-list|signature)"
+    r"|x-(?:amz|goog|oss|tos|obs)-(?:algorithm|credential|date|expires|signedheaders|signature"
+    r"|signature-version|security-token|additional-headers)|x-cos-security-token"
+    r"|signature|sign|expires|policy|key-pair-id|security-token|auth_key|txsecret|txtime"
+    r"|(?:aws|oss)?accesskeyid|googleaccessid",
+    re.IGNORECASE,
+)
+"""Query fields with which object stores and CDNs sign a link; the rest names the file."""
+_AZURE = re.compile(r"s[vsetpr]|srt|sig|sip|spr|skoid|sktid|sk[tesv]", re.IGNORECASE)
+"""The fields of an Azure link, whose query has a `sig`; other links use the names too."""
+_LINK = re.compile(r"https?://\S+", re.IGNORECASE)
+
+
+def strip_signature(link: str) -> str:
+    """Return host, path and query of a link, without its signature."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return datetime.fromtimestamp(0, UTC)
+        parts = urlsplit(link)
+    except ValueError:
+        return link
+    fields = [field for field in parts.query.split("&") if field]
+    names = [field.partition("=")[0] for field in fields]
+    signed = [_SIGNATURES, *([_AZURE] if "sig" in map(str.lower, names) else [])]
+    kept = [
+        field
+        for name, field in zip(names, fields, strict=True)
+        if not any(pattern.fullmatch(name) for pattern in signed)
+    ]
+    return f"//{parts.netloc.lower()}{parts.path}{'?' if kept else ''}{'&'.join(kept)}"
+
+
+def _without_signatures(value: Any) -> Any:
+    match value:
+        case str() if _LINK.fullmatch(value):
+            return strip_signature(value)
+        case Mapping():
+            return {str(name): _without_signatures(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_without_signatures(inner) for inner in value]
+        case _:
+            return value

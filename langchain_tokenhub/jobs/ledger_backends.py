@@ -9,20 +9,23 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from langchain_core.stores import BaseStore
 
 from langchain_tokenhub.errors import InvalidRequestError, TokenHubError
 from langchain_tokenhub.jobs.files import move
-from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 from langchain_tokenhub.transport import AsyncRuntime, Runtime
 
 T = TypeVar("T")
+Links: TypeAlias = Mapping[str, str]
+"""`MediaFile.source` by the key of a link."""
+NO_LINKS: Links = MappingProxyType({})
 
 MAX_ENTRY_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
@@ -77,9 +80,11 @@ class FolderBackend:
 
     def _write(self, key: str, old: str | None, new: str | None) -> bool:
         file = self._file(key)
-        with _part(file, new) as part:
-            if old is None:
-                return part is None or _create(part, file)
+        with nullcontext() if new is None else _part(file, new) as part:
+            if old is None and part is not None:
+                with suppress(FileExistsError):
+                    return bool(move(part, file))
+                return False
             with _hold_lock(self._path / ".lock"):
                 if _read(file) != old:
                     return False
@@ -158,18 +163,9 @@ def _read(file: Path) -> str | None:
     )
 
 
-def _create(part: Path, file: Path) -> bool:
-    with suppress(FileExistsError):
-        return bool(move(part, file))
-    return False
-
-
 @contextmanager
-def _part(file: Path, text: str | None) -> Iterator[Path | None]:
+def _part(file: Path, text: str) -> Iterator[Path]:
     """Yield a temporary file next to `file` that holds `text`, and remove it if it is left."""
-    if text is None:
-        yield None
-        return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part-{secrets.token_hex(4)}")
     try:

@@ -7,10 +7,11 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -18,7 +19,6 @@ from sqlalchemy import event, exc
 from sqlalchemy.schema import CreateTable
 
 from langchain_tokenhub.errors import InvalidRequestError
-from langchain_tokenhub.jobs.ledger_keys import NO_LINKS, Links
 
 T = TypeVar("T")
 
@@ -87,17 +87,14 @@ class SqlBackend:
         key: str,
         old: str | None,
         new: str | None,
-        links: Links = NO_LINKS,
+        links: Mapping[str, str] = MappingProxyType({}),
         also: Callable[[sa.Connection], None] = lambda _: None,
     ) -> bool:
         """Replace a record, see `LedgerBackend`; `also` runs in the same transaction."""
-        if old is None and new is None:
-            return True
         statement = _CLAIM if old is None else _REMOVE if new is None else _CHANGE
-        known = {name: value for name, value in (("old", old), ("new", new)) if value is not None}
 
         def change(connection: sa.Connection) -> bool:
-            if connection.execute(statement, {"key": key, **known}).rowcount != 1:
+            if connection.execute(statement, {"key": key, "old": old, "new": new}).rowcount != 1:
                 return False
             for link, source in links.items():
                 connection.execute(_CLAIM, {"key": link, "new": source})

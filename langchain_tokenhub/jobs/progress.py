@@ -226,7 +226,8 @@ class JobSpan:
         if job is None:
             return {}
         low, high = (self.price if "submitted" in self._events else None) or (None, None)
-        queue = _seconds_between(job.submitted_at, self._events.get("started"))
+        begin, start = job.submitted_at, self._events.get("started")
+        queue = round(max(0.0, (start - begin).total_seconds()), 3) if begin and start else None
         run = None if queue is None or job.seconds is None else job.seconds - queue
         server = urlsplit(f"//{job.host or ''}")
         facts = {
@@ -263,12 +264,6 @@ class JobSpan:
 
 def _nanoseconds(at: datetime) -> int:
     return int(at.timestamp() * 1_000_000) * 1000
-
-
-def _seconds_between(begin: datetime | None, end: datetime | None) -> float | None:
-    if begin is None or end is None:
-        return None
-    return round(max(0.0, (end - begin).total_seconds()), 3)
 
 
 def _failure_facts(failure: BaseException) -> dict[str, Any]:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
+from collections import deque
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from langchain_tokenhub._warnings import warn_user
+from langchain_tokenhub.catalogue import error_row
 from langchain_tokenhub.errors import (
     RETRYABLE,
     InvalidRequestError,
+    JobBlockedError,
     JobFailedError,
     JobNotFoundError,
+    RateLimitError,
     ResultExpiredError,
     TokenHubError,
+    hint_text,
 )
 from langchain_tokenhub.jobs.files import stem_of
 from langchain_tokenhub.jobs.history import JobHistory, sidecar_job, write_job_sidecar
-from langchain_tokenhub.jobs.ledger import KnownCallError, LedgerHooks
+from langchain_tokenhub.jobs.ledger import KnownCallError
 from langchain_tokenhub.jobs.media_file import MediaFile
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, revised_text
 from langchain_tokenhub.jobs.progress import Reporter
-from langchain_tokenhub.jobs.schedule import JobLimiter
 from langchain_tokenhub.jobs.service import (
     Service,
-    SubmitHooks,
     attach_job,
     poll_until_ended,
-    raise_if_failed,
 )
 from langchain_tokenhub.transport import Runtime
 
@@ -121,13 +127,12 @@ class JobRunner:
         """
         with attach_job(job):
             job = await self._save_files(job, request)
-            if self.folder is not None and await self._count_missing(job):
+            if self.folder is not None and await self._missing(job):
                 job = await self._save_files(await self._refresh_links(job), request)
-                if missing := await self._count_missing(job):
-                    self._report_missing(job, missing)
+                _report_missing(job, len(await self._missing(job)))
             self.history.recent.keep(job, request)
             if (ledger := self.history.ledger) and request.key:
-                await ledger.update(request.key, job, request)
+                await ledger.update(job, request)
         pathless = [file.model_copy(update={"path": None}) for file in job.files]
         job = _with_files(job, await self._prefer_saved(job.files, pathless))
         await self.reporter.report_files(job)
@@ -136,34 +141,28 @@ class JobRunner:
     # --- before the wait ----------------------------------------------------------------------
 
     async def _check(self, request: JobRequest) -> None:
-        """Check, before queueing, that the call is to be submitted and its files can be saved.
-
-        Raises:
-            KnownCallError: The call is in the ledger.
-            TokenHubError: It cannot be sent.
-        """
+        """Check, before queueing, that the call is to be submitted and its files can be saved."""
         ledger = None if request.again or request.is_looked_up else self.history.ledger
-        if ledger is not None and (entry := await ledger.look(request.key)):
-            raise KnownCallError(entry)
+        if ledger is not None and (record := await ledger.record(request.key)):
+            raise KnownCallError(record[0])
         if request.problem is not None:
             raise request.problem
         if self.folder is not None:
             await self._runtime.blocking(check_folder, self.folder)
 
     async def _submit(self, request: JobRequest) -> Job:
-        ledger = self.history.ledger
-        hooks = LedgerHooks(ledger, request, again=request.again) if ledger else SubmitHooks()
-
-        def record_job(job: Job) -> None:
+        def record(job: Job) -> None:
             self.history.recent.keep(job, request)
             self.reporter.span.record_submit(job)
 
-        hooks.on_job = record_job
-        deadline = self._runtime.now() + self.wait
-        return await self.service.submit(request.body, deadline=deadline, hooks=hooks)
+        return await self.service.submit(
+            request,
+            deadline=self._runtime.now() + self.wait,
+            ledger=self.history.ledger,
+            on_job=record,
+        )
 
     async def _resume(self, job: Job) -> Job:
-        """Wait for the job of an earlier call."""
         try:
             return await self._restore_saved_files(await self.wait_until_ended(job))
         except JobNotFoundError as error:
@@ -178,32 +177,30 @@ class JobRunner:
         except JobFailedError as failed:
             job, ledger = failed.job, self.history.ledger
             if ledger and request.key and isinstance(job, Job) and not _is_completed(job):
-                await ledger.forget(request.key, job)
+                await ledger.forget(job, request)
             raise
 
     # --- links --------------------------------------------------------------------------------
 
     async def _refresh_links(self, job: Job) -> Job:
         """Return a completed job with fresh links in place of expired ones, unless saved."""
-        missing = await self._count_missing(job)
+        missing = await self._missing(job)
         if job.files and not missing:
             return job
         try:
             fresh = await self._query_fresh_links(job)
         except ResultExpiredError as expired:
-            saved = [file for file in job.files if await self._is_saved(file)]
+            others = [file for file in job.files if file not in missing]
             is_final = isinstance(expired.__cause__, JobNotFoundError | JobFailedError)
-            if not saved or not is_final:
+            if not others or not is_final:
                 raise
-            missing = len(job.files) - len(saved)
-            warn_user(f"{missing} of the job's files are missing: {expired.message}")
-            return _with_files(job, saved)
+            warn_user(f"{len(missing)} of the job's files are missing: {expired.message}")
+            return _with_files(job, others)
         if len(fresh.files) != len(job.files):
             return fresh
         return _with_files(fresh, await self._prefer_saved(job.files, fresh.files))
 
     async def _query_fresh_links(self, job: Job) -> Job:
-        """Query a job whose links have expired for new ones."""
         try:
             return raise_if_failed(await self.service.query(_with_files(job, [])))
         except (JobNotFoundError, JobFailedError) as error:  # it had completed, and was paid for
@@ -226,16 +223,9 @@ class JobRunner:
     async def _is_saved(self, file: MediaFile) -> bool:
         return file.path is not None and await self._runtime.blocking(file.path.is_file)
 
-    async def _count_missing(self, job: Job) -> int:
-        """Return how many files are neither saved nor can be read from their links."""
-        return len([f for f in job.files if not _is_readable(f) and not await self._is_saved(f)])
-
-    def _report_missing(self, job: Job, missing: int) -> None:
-        """Warn of missing files; raise if no file is available."""
-        problem = f"{missing} of {len(job.files)} files are missing: fresh links have expired too"
-        if missing == len(job.files):
-            raise ResultExpiredError(problem, job=job, hint="call result(job) later")
-        warn_user(f"job {job.id}: {problem}")
+    async def _missing(self, job: Job) -> list[MediaFile]:
+        """Return the files that are neither saved nor can be read from their links."""
+        return [f for f in job.files if not _is_readable(f) and not await self._is_saved(f)]
 
     async def _prefer_saved(
         self, files: list[MediaFile], others: list[MediaFile]
@@ -255,13 +245,12 @@ class JobRunner:
         return _with_files(job, await self._prefer_saved(found[0].files, job.files))
 
     async def _save_files(self, job: Job, request: JobRequest) -> Job:
-        previews: dict[str, Path] = {}
-        numbers = range(len(job.files))
-        return _with_files(job, [await self._save_file(job, n, request, previews) for n in numbers])
+        files = list(job.files)
+        for index in range(len(files)):
+            files[index] = await self._save_file(_with_files(job, files), index, request)
+        return _with_files(job, files)
 
-    async def _save_file(
-        self, job: Job, index: int, request: JobRequest, previews: dict[str, Path]
-    ) -> MediaFile:
+    async def _save_file(self, job: Job, index: int, request: JobRequest) -> MediaFile:
         """Save one file; if that fails, warn and return it as it was."""
         file = job.files[index]
         if self.folder is None or await self._is_saved(file):
@@ -271,7 +260,7 @@ class JobRunner:
             file = await file._save_as(self._runtime, self.folder, stem)
             # before the preview, which may be interrupted
             await self._runtime.blocking(write_job_sidecar, job, file, index, request)
-            if path := await self._save_preview(job, file, previews):
+            if path := await self._save_preview(job, file):
                 file = file.model_copy(update={"preview_path": path})
                 await self._runtime.blocking(write_job_sidecar, job, file, index, request)
         except ResultExpiredError:
@@ -281,21 +270,62 @@ class JobRunner:
             warn_user(f"job {job.id}: {file.type} {what}: {_reason(problem)}")
         return file
 
-    async def _save_preview(
-        self, job: Job, file: MediaFile, previews: dict[str, Path]
-    ) -> Path | None:
-        """Save a 3D model's preview next to it, unless `previews` has the file of that link."""
+    async def _save_preview(self, job: Job, file: MediaFile) -> Path | None:
+        """Save a 3D model's preview next to it, unless another file has saved that link."""
         link, preview = file.preview_url, file.preview
         if link is None or preview is None or file.path is None:
             return None
-        stem = f"{file.path.stem}.preview"
+        same = (other.preview_path for other in job.files if other.preview_url == link)
+        if path := next(filter(None, same), None):
+            return path
         try:
-            if link not in previews:
-                saved = await preview._save_as(self._runtime, file.path.parent, stem)
-                previews[link] = saved.path or file.path
+            stem = f"{file.path.stem}.preview"
+            return (await preview._save_as(self._runtime, file.path.parent, stem)).path
         except Exception as problem:  # noqa: BLE001 - the model itself is saved
             warn_user(f"job {job.id}: the preview was not saved: {_reason(problem)}")
-        return previews.get(link)
+            return None
+
+
+def _report_missing(job: Job, missing: int) -> None:
+    """Warn of missing files; raise if no file is available."""
+    problem = f"{missing} of {len(job.files)} files are missing: fresh links have expired too"
+    if 0 < missing == len(job.files):
+        raise ResultExpiredError(problem, job=job, hint="call result(job) later")
+    if missing:
+        warn_user(f"job {job.id}: {problem}")
+
+
+def raise_if_failed(job: Job) -> Job:
+    """Return a job that completed with files.
+
+    Raises:
+        JobNotFoundError: The service no longer knows the job, which is not a failure.
+        JobFailedError: The job ended without files.
+    """
+    if job.status == "completed" and job.files:
+        return job
+    reason, advice = _REASONS.get(job.status, _REASONS["failed"])
+    fault = job.error or {"code": None, "message": reason}
+    row = error_row(None, fault["code"] or fault["message"])
+    words = ": ".join(part for part in (fault["code"], fault["message"]) if part)
+    text = f"the job ended as {job.status!r}: {words}"
+    fields: dict[str, Any] = {"code": fault["code"], "request_id": job.request_id}
+    fields |= {"host": job.host, "job": job}
+    if row.name == "JobNotFoundError":
+        raise JobNotFoundError(f"the service no longer knows the job: {text}", **fields)
+    is_blocked = row.name == "ContentBlockedError"
+    hint = (hint_text(row) if fault["code"] else None) or advice
+    raise (JobBlockedError if is_blocked else JobFailedError)(text, hint=hint, **fields)
+
+
+_REASONS = {
+    "completed": (
+        "it completed without a file",
+        "call result(job) later; nothing is charged again",
+    ),
+    "cancelled": ("it was cancelled", "call again for a new job"),
+    "failed": ("no reason was given", "change the input, then call again for a new job"),
+}
 
 
 def _reason(problem: Exception) -> object:
@@ -358,3 +388,71 @@ def effective_wait(*seconds: float | None) -> float:
     if not first >= 0:
         raise InvalidRequestError(f"wait_timeout: {first} is not a number of seconds from 0")
     return min(first, MAX_WAIT)
+
+
+# --- jobs in flight -------------------------------------------------------------------------------
+
+
+class JobLimiter:
+    """Limits the jobs in flight that this process waits for; the waiters are served in order."""
+
+    def __init__(self) -> None:
+        self.releases = 0
+        """Number of releases; a waiter times out if it does not change."""
+        self._held = 0
+        self._queue: deque[tuple[Future[None], int]] = deque()
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def slot(self, runtime: Runtime, limit: int, wait: float) -> AsyncGenerator[None, None]:
+        """Hold one place of the limit.
+
+        Args:
+            runtime: Waits.
+            limit: Number of holders at which this one waits.
+            wait: Seconds to wait in a queue that does not move.
+
+        Raises:
+            RateLimitError: The queue did not move for `wait` seconds.
+        """
+        waiter: Future[None] = Future()
+        with self._lock:
+            self._queue.append((waiter, limit))
+            self._admit()
+        try:
+            releases = self.releases
+            while not waiter.done() and not await runtime.wait(waiter, wait):
+                if self.releases == releases:
+                    raise RateLimitError(
+                        f"no job of this account ended for {wait:g} s, so none was submitted",
+                        phase="not sent",
+                        hint="raise wait_timeout or max_in_flight; nothing was charged",
+                    )
+                releases = self.releases
+            yield
+        finally:
+            with self._lock:
+                if not waiter.cancel():
+                    self._held -= 1
+                    self.releases += 1
+                self._admit()
+
+    def _admit(self) -> None:
+        while self._queue and (self._queue[0][0].cancelled() or self._held < self._queue[0][1]):
+            waiter, _ = self._queue.popleft()
+            if waiter.set_running_or_notify_cancel():
+                self._held += 1
+                waiter.set_result(None)
+
+
+_limiters: dict[tuple[object, ...], JobLimiter] = {}
+
+
+def shared_limiter(*owner: object) -> JobLimiter:
+    """Return the process's limiter of `owner` (hash of the key, hosts, model)."""
+    return _limiters.get(owner) or _limiters.setdefault(owner, JobLimiter())
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked child does not wait for its parent's jobs, and would never release their places
+    os.register_at_fork(after_in_child=_limiters.clear)

@@ -1,4 +1,4 @@
-"""Submits jobs, and queries them until they end.
+"""Submits jobs, and polls them until they end.
 
 A submit costs money: it is sent again only if it is proven that it was not accepted. Its job id is
 recorded before anything else happens, and is in every later error.
@@ -10,8 +10,11 @@ import asyncio
 import functools
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+import random
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +22,6 @@ from typing import Any
 from langchain_tokenhub.catalogue import MediaKind, error_row
 from langchain_tokenhub.errors import (
     RETRYABLE,
-    JobBlockedError,
     JobError,
     JobFailedError,
     JobNotFoundError,
@@ -29,11 +31,11 @@ from langchain_tokenhub.errors import (
     TokenHubError,
     error_from,
     fault_in,
-    hint_text,
 )
-from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs.ledger import Ledger
 from langchain_tokenhub.jobs.models import (
     Job,
+    JobRequest,
     decode_query,
     decode_submit,
     is_accepted,
@@ -61,27 +63,6 @@ NEW_JOB_SECONDS = 15.0
 """Age in seconds up to which a new job may be unknown to a host."""
 JUST_SUBMITTED_SECONDS = 1.0
 """Age in seconds up to which a job counts as just submitted."""
-
-
-class SubmitHooks:
-    """Called around each submit; by default nothing is recorded."""
-
-    key: str | None = None
-
-    on_job: Callable[[Job], None] = staticmethod(lambda _job: None)
-    """Called as soon as the job's id is known, to record it in this process."""
-
-    async def on_begin(self) -> None:
-        """Record that a submit is about to be sent."""
-
-    async def on_accepted(self, job: Job) -> None:
-        """Record the job; called before an interruption is raised."""
-
-    async def on_lost(self) -> None:
-        """Record that the submit may have been accepted, and that its id is lost."""
-
-    async def on_refused(self) -> None:
-        """Record that nothing was accepted."""
 
 
 @contextmanager
@@ -139,69 +120,82 @@ class Service:
         return self.facts.typical_seconds or 60.0
 
     async def submit(
-        self, body: Mapping[str, Any], *, deadline: float, hooks: SubmitHooks | None = None
+        self,
+        request: JobRequest,
+        *,
+        deadline: float,
+        ledger: Ledger | None = None,
+        on_job: Callable[[Job], None] = lambda _: None,
     ) -> Job:
         """Submit a job; wait while the account is at its job limit.
 
         Args:
-            body: The parameters as they are sent, without the model.
+            request: The job.
             deadline: Monotonic seconds until which the submit is retried at the job limit.
-            hooks: Called at each step.
+            ledger: Where each attempt and the job are recorded.
+            on_job: Called as soon as the job's id is known, to record it in this process.
 
         Raises:
+            KnownCallError: The call is in the ledger already.
             SubmissionUnknownError: The submit may have been accepted, and no id is known.
         """
-        hooks, runtime, seconds = hooks or SubmitHooks(), self.transport.runtime, 1.0
+        runtime, seconds = self.transport.runtime, 1.0
         while True:
             try:
-                return await self._attempt(body, hooks, deadline)
+                return await self._attempt(request, deadline, ledger, on_job)
             except RateLimitError as error:
-                pause = schedule.add_jitter(max(seconds, error.retry_after or 0.0))
+                pause = add_jitter(max(seconds, error.retry_after or 0.0))
                 is_busy = error_row(error.status, error.code).busy
                 if not is_busy or runtime.now() + pause >= deadline:
                     raise
                 logger.debug("the account is at its job limit: again in %.1f s", pause)
             await runtime.sleep(pause)
-            seconds = min(seconds * 1.5, schedule.MAX_POLL_DELAY)
+            seconds = min(seconds * 1.5, MAX_POLL_DELAY)
 
-    async def _attempt(self, body: Mapping[str, Any], hooks: SubmitHooks, deadline: float) -> Job:
+    async def _attempt(
+        self,
+        request: JobRequest,
+        deadline: float,
+        ledger: Ledger | None,
+        on_job: Callable[[Job], None],
+    ) -> Job:
         """Send one submit; once its first byte was sent, an interruption waits for the job's id.
 
         The end of the wait is like an interruption: the answer may still take `INTERRUPT_GRACE`.
         """
-        send_state = SendState()
-        await hooks.on_begin()
+        runtime, send_state = self.transport.runtime, SendState()
+        until = max(deadline, runtime.now() + INTERRUPT_GRACE)
+
+        async def work() -> Job:
+            job = await self._send(request, send_state, until)
+            on_job(job)
+            if send_state.is_cancelled:  # the caller may have stopped waiting
+                logger.warning("interrupted while submitting; %s", interruption_note(job))
+            if ledger is not None:
+                await ledger.keep(job, request)
+            return job
+
         try:
-            until = max(deadline, self.transport.runtime.now() + INTERRUPT_GRACE)
-            work = self._send(body, hooks, send_state, until)
-            job, interrupted_by = await self.transport.runtime.run_shielded(work, send_state)
-        except SubmissionUnknownError as unknown:
-            unknown.ledger_key = hooks.key
-            await hooks.on_lost()
-            raise
+            async with ledger.claimed(request, send_state) if ledger else nullcontext():
+                job, interrupted_by = await runtime.run_shielded(work(), send_state)
         except TokenHubError:
-            await hooks.on_refused()
             raise
         except BaseException as interruption:
             if send_state.is_under_way:
                 note = "a submit was under way and may have been charged"
                 interruption.add_note(note)
                 logger.warning("interrupted: %s", note)  # notes of an ended loop are not shown
-            else:
-                await hooks.on_refused()
             raise
         if interrupted_by is not None:
             interrupted_by.add_note(interruption_note(job))
             raise interrupted_by
         return job
 
-    async def _send(
-        self, body: Mapping[str, Any], hooks: SubmitHooks, send_state: SendState, deadline: float
-    ) -> Job:
+    async def _send(self, request: JobRequest, send_state: SendState, deadline: float) -> Job:
         at_once = self.facts.query_path is None
         call = Call(
             path=self.facts.submit_path,
-            body={"model": self.model, **body},
+            body={"model": self.model, **request.body},
             retry_class="submit",
             is_fault=functools.partial(refusal_in, at_once=at_once),
             is_accepted=is_accepted,
@@ -211,26 +205,15 @@ class Service:
         )
         sent_at = datetime.now(UTC)
         try:
-            answer = await self.transport.json(call)
-            job = self._accepted_job(answer, sent_at)
+            return self._accepted_job(await self.transport.json(call), sent_at)
         except SubmissionUnknownError:
             raise
         except TokenHubError:
             send_state.renew()  # nothing may have been charged, interrupted or not
             raise
-        hooks.on_job(job)
-        if send_state.is_cancelled:  # the caller may have stopped waiting
-            logger.warning("interrupted while submitting; %s", interruption_note(job))
-        await hooks.on_accepted(job)
-        return job
 
     def _accepted_job(self, answer: Answer, sent_at: datetime) -> Job:
-        """Return the job that a submit was answered with.
-
-        Raises:
-            JobFailedError: The submit was refused.
-            SubmissionUnknownError: The answer does not show whether it was accepted.
-        """
+        """Return the job that a submit was answered with, or raise why there is none."""
         now = datetime.now(UTC)
         job = decode_submit(answer, self.facts, self.model, submitted_at=sent_at, now=now)
         if job is not None:
@@ -276,39 +259,6 @@ class Service:
         return seen, answer.retry_after
 
 
-def raise_if_failed(job: Job) -> Job:
-    """Return a job that completed with files.
-
-    Raises:
-        JobNotFoundError: The service no longer knows the job, which is not a failure.
-        JobFailedError: The job ended without files.
-    """
-    if job.status == "completed" and job.files:
-        return job
-    reason, advice = _REASONS.get(job.status, _REASONS["failed"])
-    fault = job.error or {"code": None, "message": reason}
-    row = error_row(None, fault["code"] or fault["message"])
-    words = ": ".join(part for part in (fault["code"], fault["message"]) if part)
-    text = f"the job ended as {job.status!r}: {words}"
-    fields: dict[str, Any] = {"code": fault["code"], "request_id": job.request_id}
-    fields |= {"host": job.host, "job": job}
-    if row.name == "JobNotFoundError":
-        raise JobNotFoundError(f"the service no longer knows the job: {text}", **fields)
-    is_blocked = row.name == "ContentBlockedError"
-    hint = (hint_text(row) if fault["code"] else None) or advice
-    raise (JobBlockedError if is_blocked else JobFailedError)(text, hint=hint, **fields)
-
-
-_REASONS = {
-    "completed": (
-        "it completed without a file",
-        "call result(job) later; nothing is charged again",
-    ),
-    "cancelled": ("it was cancelled", "call again for a new job"),
-    "failed": ("no reason was given", "change the input, then call again for a new job"),
-}
-
-
 class Watch:
     """The polling state of one job.
 
@@ -329,7 +279,7 @@ class Watch:
         self._is_just_submitted = age is not None and age < JUST_SUBMITTED_SECONDS
         self._failing_since: float | None = None
         self._gap = 0.0
-        self._rate = schedule.PollRate(service.site)
+        self._rate = PollRate(service.site)
         self._next = now
         if self._is_just_submitted:
             self._plan(None)
@@ -363,7 +313,7 @@ class Watch:
 
     def close(self) -> None:
         """Stop counting this job's polls."""
-        schedule.shared.record_rate(self._rate, math.inf)
+        stats.record_rate(self._rate, math.inf)
 
     def _age(self) -> float:
         return self._service.transport.runtime.now() - self._submitted
@@ -373,23 +323,23 @@ class Watch:
             return
         if retry_after is None:
             is_test = self._service.allow_loopback
-            load = 1.0 if is_test else schedule.shared.relative_load(self._service.site)
-            retry_after = schedule.poll_delay(self._prior(), self._age(), load=load)
-        self._gap = schedule.add_jitter(min(max(retry_after, 0.001), 60.0))
-        schedule.shared.record_rate(self._rate, self._gap)
+            load = 1.0 if is_test else stats.relative_load(self._service.site)
+            retry_after = poll_delay(self._prior(), self._age(), load=load)
+        self._gap = add_jitter(min(max(retry_after, 0.001), 60.0))
+        stats.record_rate(self._rate, self._gap)
         self._next = self._service.transport.runtime.now() + self._gap
 
-    def _prior(self) -> schedule.Prior:
+    def _prior(self) -> Prior:
         percent = self.job.progress
         if percent is not None and 5 <= percent < 100:
             total = max(0.1, self._age()) * 100 / percent
-            return schedule.Prior(math.log(total), 0.25**2, schedule.MAX_SEEN)
-        return schedule.shared.get(self._service.model, self._service.typical)
+            return Prior(math.log(total), 0.25**2, MAX_SEEN)
+        return stats.get(self._service.model, self._service.typical)
 
     def _learn(self, seen: Job) -> None:
         if seen.status == "completed" and self._is_just_submitted:
             seconds = self._age() - self._gap / 2
-            schedule.shared.learn(self._service.model, self._service.typical, seconds)
+            stats.learn(self._service.model, self._service.typical, seconds)
 
     def _tolerate(self, error: TokenHubError) -> None:
         """Ignore a temporary failure, or raise."""
@@ -406,14 +356,15 @@ class Watch:
         logger.debug("a poll of job %s failed, polling continues: %s", self.job.id, error.message)
 
     def _failing_error(self, error: TokenHubError, seconds: float) -> JobTimeoutError:
-        """Return the error for polls that keep failing.
-
-        It is not of the class of `error`, which retry middleware would answer with a new submit.
-        """
-        message = f"the job could not be queried for {seconds:.0f} s: {error.message}"
+        # it is not of the class of `error`, which retry middleware would answer with a new submit
         names = ("status", "code", "request_id", "host", "attempts", "response", "phase")
         facts: dict[str, Any] = {name: getattr(error, name) for name in names}
-        return JobTimeoutError(message, job=self.job, hint=interruption_note(self.job), **facts)
+        return JobTimeoutError(
+            f"the job could not be queried for {seconds:.0f} s: {error.message}",
+            job=self.job,
+            hint=interruption_note(self.job),
+            **facts,
+        )
 
     def _timeout_error(self) -> JobTimeoutError:
         job = self.job
@@ -447,3 +398,150 @@ async def poll_until_ended(service: Service, job: Job, *, wait: float) -> AsyncG
             yield seen
     finally:
         watch.close()
+
+
+# --- when to poll ---------------------------------------------------------------------------------
+
+# A poll costs a request; a longer pause detects the end later. The pause follows from the
+# probability that a job of this age ends within the next seconds. A schedule that knows the usual
+# duration needs half the requests of a geometric one at equal lateness.
+
+MIN_POLL_DELAY = 0.5
+"""Minimum seconds between two polls of a job."""
+MAX_POLL_DELAY = 10.0
+"""Maximum seconds between two polls of a job at normal load, and between two tries to submit."""
+POLL_COST = 0.004
+"""Cost of a poll, relative to lateness."""
+OUTLIERS = 0.15
+"""Share of jobs with unusual durations: early failures, stuck queues."""
+MAX_OUTLIER_SECONDS = 1200.0
+"""Seconds within which outliers end, spread evenly over the logarithm."""
+MAX_SEEN = 40
+"""Number of jobs after which each further duration is averaged in with a weight of 1/40."""
+MAX_POLLS = 16.0
+"""Polls per second from one process to one site; the service accepts 20."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Distribution of a model's job durations: ln(seconds) is normal.
+
+    Args:
+        mean: Of ln(seconds).
+        variance: Of ln(seconds).
+        seen: Number of jobs that it is based on; the catalogue's value counts as two.
+    """
+
+    mean: float
+    variance: float = 0.8**2
+    seen: int = 2
+
+    @classmethod
+    def from_estimate(cls, seconds: float) -> Prior:
+        """Return the distribution before the first job."""
+        return cls(math.log(max(0.1, seconds)))
+
+    def learn(self, seconds: float) -> Prior:
+        """Return the distribution after a job that took `seconds`."""
+        seen = min(self.seen + 1, MAX_SEEN)
+        share = 1 / seen
+        off = math.log(max(0.05, seconds)) - self.mean
+        return Prior(
+            self.mean + share * off, (1 - share) * (self.variance + share * off * off), seen
+        )
+
+    def probability_ended(self, seconds: float) -> float:
+        """Return the probability that a job has ended at this age."""
+        if seconds <= 0:
+            return 0.0
+        spread = max(0.15, math.sqrt(self.variance * (1 + 1 / self.seen))) * (1 + 1 / self.seen)
+        usual = 0.5 * (1 + math.erf((math.log(seconds) - self.mean) / spread / math.sqrt(2)))
+        unusual = min(1.0, max(0.0, math.log(seconds) / math.log(MAX_OUTLIER_SECONDS)))
+        return (1 - OUTLIERS) * usual + OUTLIERS * unusual
+
+
+def poll_delay(prior: Prior, age: float, *, load: float = 1.0) -> float:
+    """Return the seconds until the next poll of a job.
+
+    Args:
+        prior: Distribution of durations.
+        age: Seconds since the submit.
+        load: Polls of this process relative to `MAX_POLLS`, at least 1.
+    """
+    cost = POLL_COST * load**2
+    shortest, longest = MIN_POLL_DELAY * load, MAX_POLL_DELAY * load
+    done = prior.probability_ended(age)
+
+    def is_worth_it(seconds: float) -> bool:
+        chance = (prior.probability_ended(age + seconds) - done) / max(1e-9, 1 - done)
+        return chance * seconds / (2 * age + seconds) >= cost
+
+    low, high = shortest, longest
+    if is_worth_it(low):
+        return low
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_worth_it(middle) else (middle, high)
+    return high
+
+
+def add_jitter(seconds: float) -> float:
+    """Return `seconds` changed by up to 5 %, so that jobs submitted together are polled apart."""
+    return seconds * random.uniform(0.95, 1.05)  # noqa: S311 - jitter, not a secret
+
+
+@dataclass
+class PollRate:
+    """The rate at which one job is polled.
+
+    Args:
+        site: The site that is polled.
+        per_second: Polls per second; None after the last.
+    """
+
+    site: str
+    per_second: float | None = 0.0
+
+
+class DurationStats:
+    """The job durations of each model in this process, and the process's poll rates."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all, as in a forked child."""
+        self._priors: dict[str, Prior] = {}
+        self._rates: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def get(self, model: str, typical: float) -> Prior:
+        """Return the distribution for `model`; `typical` is in seconds, before the first job."""
+        return self._priors.get(model) or Prior.from_estimate(typical)
+
+    def learn(self, model: str, typical: float, seconds: float) -> None:
+        """Record the duration of a completed job."""
+        with self._lock:
+            self._priors[model] = self.get(model, typical).learn(seconds)
+
+    def relative_load(self, site: str) -> float:
+        """Return this process's polls of `site` relative to `MAX_POLLS`, at least 1."""
+        return max(1.0, self._rates.get(site, 0.0) / MAX_POLLS)
+
+    def record_rate(self, rate: PollRate, seconds: float) -> None:
+        """Record that a job is polled once in `seconds`; infinity ends its polls.
+
+        Later calls are ignored: a poll on another thread may still return.
+        """
+        with self._lock:
+            if rate.per_second is None:
+                return
+            total = self._rates.get(rate.site, 0.0) + 1 / seconds - rate.per_second
+            self._rates[rate.site] = max(0.0, total)
+            rate.per_second = 1 / seconds or None
+
+
+stats = DurationStats()
+"""The durations and rates of this process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=stats.reset)

@@ -29,13 +29,11 @@ from langchain_tokenhub.errors import AuthenticationError, InvalidRequestError, 
 from langchain_tokenhub.jobs.batch import Outcome, wait_for_all
 from langchain_tokenhub.jobs.history import JobHistory, shared_recent_jobs
 from langchain_tokenhub.jobs.inputs import Reader
-from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger import Ledger, account_hash, key_of
 from langchain_tokenhub.jobs.ledger_backends import LedgerBackend, backend_for
-from langchain_tokenhub.jobs.ledger_keys import account_hash, key_of
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult, id_of
 from langchain_tokenhub.jobs.progress import JobSpan, Progress, Reporter
-from langchain_tokenhub.jobs.runner import JobRunner, effective_wait
-from langchain_tokenhub.jobs.schedule import shared_limiter
+from langchain_tokenhub.jobs.runner import JobRunner, effective_wait, shared_limiter
 from langchain_tokenhub.jobs.service import Service, attach_job, poll_until_ended
 from langchain_tokenhub.params import MediaParams, encode_params, explain, has_files, params_class
 from langchain_tokenhub.settings import ConnectionOptions, ConnectionSettings

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from langchain_tokenhub.jobs.schedule import Prior, add_jitter, poll_delay
+from langchain_tokenhub.jobs.service import Prior, add_jitter, poll_delay
 
 Gaps = Callable[["Prior"], Iterator[float]]
 APPRENTICES = 5

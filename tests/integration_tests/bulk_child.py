@@ -14,10 +14,10 @@ import sys
 from collections import Counter
 
 from langchain_tokenhub.bulk import driver, run
-from langchain_tokenhub.jobs import ledger, schedule
+from langchain_tokenhub.jobs import ledger, service
 
 ledger.OTHER_WORKER = 1.5
-schedule.MIN_POLL_DELAY = 0.02
+service.MIN_POLL_DELAY = 0.02
 driver.PAUSES = (0.1, 0.2, 0.4)
 
 

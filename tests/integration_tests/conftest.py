@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from langchain_tokenhub.jobs import media_file, schedule
+from langchain_tokenhub.jobs import media_file, service
 from langchain_tokenhub.transport import retry
 from langchain_tokenhub.transport.http import pool, sockets
 from tests.integration_tests.answers import close, garbage, half, reset, silence
@@ -257,9 +258,15 @@ def model(peer):
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll and try again soon; unit tests cover how long the pauses are."""
-    monkeypatch.setattr(schedule, "add_jitter", lambda seconds: min(seconds, 0.02))
+    monkeypatch.setattr(service, "add_jitter", lambda seconds: min(seconds, 0.02))
     monkeypatch.setattr(retry, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(media_file, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Forget what this process knows, as another one would."""
+    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from langchain_tokenhub import TokenHubError, TokenHubVideoTool
-from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs import service
 
 POINTS = ("before", "claimed", "sent", "answered", "polled", "returned")
 CONFIG = {"configurable": {"thread_id": "film"}, "max_concurrency": 8}
@@ -255,7 +255,7 @@ def exit_code(work):
 
 
 if __name__ == "__main__":
-    schedule.add_jitter = lambda seconds: min(seconds, 0.02)
+    service.add_jitter = lambda seconds: min(seconds, 0.02)
     die, LEDGER = sys.argv[3:] == ["die"], sys.argv[2].format(sys.argv[1])
     tools(Path(sys.argv[1]), die=die)  # imports what the forks need
     for how in HOW:

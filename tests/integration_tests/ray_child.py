@@ -11,13 +11,13 @@ from collections import Counter
 from pathlib import Path
 
 from langchain_tokenhub.bulk import driver, run
-from langchain_tokenhub.jobs import ledger, schedule
+from langchain_tokenhub.jobs import ledger, service
 
 
 def hurry() -> None:
     """Wait as is fit for jobs that end in less than a second."""
     ledger.OTHER_WORKER = 3.0
-    schedule.MIN_POLL_DELAY = 0.05
+    service.MIN_POLL_DELAY = 0.05
     driver.PAUSES = (0.5, 1.0, 2.0)
 
 

@@ -10,7 +10,7 @@ import sys
 from multiprocessing.synchronize import Barrier
 
 from langchain_tokenhub import TokenHubVideoTool
-from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs import service
 
 
 def make_call(ledger: str, all_ready: Barrier) -> None:
@@ -21,7 +21,7 @@ def make_call(ledger: str, all_ready: Barrier) -> None:
 
 def main(ledger: str, number: str) -> int:
     TokenHubVideoTool(ledger=ledger)  # imports what the forks need
-    schedule.add_jitter = lambda seconds: min(seconds, 0.02)
+    service.add_jitter = lambda seconds: min(seconds, 0.02)
     fork = multiprocessing.get_context("fork")
     all_ready = fork.Barrier(int(number))
     workers = [fork.Process(target=make_call, args=(ledger, all_ready)) for _ in range(int(number))]

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,13 @@ from langchain_tokenhub.bulk import arun, driver, run
 from langchain_tokenhub.bulk.budget import Budget, RowBackend
 from langchain_tokenhub.bulk.executors import Executor
 from langchain_tokenhub.jobs import ledger, runner, service
-from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger import KnownCallError, Ledger
 from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
 from langchain_tokenhub.jobs.models import Job, JobRequest, MediaResult
 from langchain_tokenhub.testing import Emulator
 from langchain_tokenhub.transport import SyncRuntime, run_sync
 
+CALL = JobRequest(body={}, key="key")
 KEYS = ["sk-canary-one", "sk-canary-two"]
 
 
@@ -328,10 +330,10 @@ def test_a_failed_job_is_given_back_to_the_run_that_paid(hub, tmp_path, database
     budgets = [Budget(backend, SyncRuntime(), name) for name in "ab"]
     for budget in budgets:
         run_sync(budget.open())
-    run_sync(paying.claim("key"))
+    run_sync(paying.claim(CALL))
     job = Job(kind="image", model="hy-image-v3.0", id="job-1")
-    run_sync(paying.keep("key", job))
-    run_sync(other.forget("key", job))
+    run_sync(paying.keep(job, CALL))
+    run_sync(other.forget(job, CALL))
     for budget in budgets:
         run_sync(budget.refresh())
     assert [budget.spent for budget in budgets] == [0, 0]
@@ -458,28 +460,26 @@ def row_ledger(backend):
 def test_only_one_of_several_repeats_of_an_unknown_submit_is_claimed(database):
     backend = SqlBackend(database)
     first, *others = (row_ledger(backend) for _ in range(4))
-    run_sync(first.claim("key"))
-    run_sync(first.mark_lost("key"))
+    run_sync(first.claim(CALL))
+    run_sync(first.mark_lost(CALL))
     planned = tuple(entry.token for entry in run_sync(first.record("key")))
-    request = JobRequest(body={}, key="key", replaced=planned)
-    claimed = []
-    for other in others:
-        is_claimed = run_sync(other.claim("key", request, again=True)) is None
-        if is_claimed:
-            run_sync(other.mark_lost("key"))
-        claimed.append(is_claimed)
-    assert claimed == [True, False, False]
+    request = replace(CALL, again=True, replaced=planned)
+    run_sync(others[0].claim(request))
+    run_sync(others[0].mark_lost(request))
+    for other in others[1:]:
+        with pytest.raises(KnownCallError):
+            run_sync(other.claim(request))
 
 
 def test_a_job_is_recorded_although_its_claim_has_vanished(database):
     backend = SqlBackend(database)
     ledger_of_row, budget = row_ledger(backend), Budget(backend, SyncRuntime(), "run")
     run_sync(budget.open())
-    run_sync(ledger_of_row.claim("key"))
+    run_sync(ledger_of_row.claim(CALL))
     backend.run(lambda connection: connection.execute(CALLS.delete()))
     job = Job(kind="image", model="hy-image-v3.0", id="job-1")
-    run_sync(ledger_of_row.keep("key", job))
-    assert run_sync(ledger_of_row.look("key")).job == job
+    run_sync(ledger_of_row.keep(job, CALL))
+    assert run_sync(ledger_of_row.record("key"))[0].job == job
     run_sync(budget.refresh())
     assert budget.spent == 1.2
 
@@ -718,9 +718,8 @@ def test_an_entry_of_a_worker_that_may_still_wait_is_not_repeated(hub, tmp_path,
     hub.fail("lost-answer")
     do([still("a")], tmp_path)
     with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
-        database.execute(
-            "UPDATE tokenhub_calls SET record = replace(record, '\"unknown\"', '\"submitting\"')"
-        )
+        change = "UPDATE tokenhub_calls SET record = replace(record, ?, ?)"
+        database.execute(change, ('"lost": true', '"lost": false'))
     database.close()
     monkeypatch.setattr(ledger, "OTHER_WORKER", 3600.0)
     found, _ = do([still("a")], tmp_path, again="unknown", wait_timeout=0.2)

@@ -19,6 +19,7 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.bulk import arun, driver, run
+from langchain_tokenhub.jobs.ledger import read_entries
 from langchain_tokenhub.jobs.ledger_sql import CALLS, SqlBackend
 from tests.bulk_jobs import KEYS, MODELS, CountingEmulator, shots
 from tests.postgres import PASSWORD
@@ -245,7 +246,7 @@ async def test_a_run_that_is_stopped_ends_its_submits(hub, tmp_path):
     await asyncio.gather(first, return_exceptions=True)
     await shown.aclose()
     records = SqlBackend(f"sqlite:///{tmp_path}/ledger.sqlite").texts()
-    known = [json.loads(record)["job"]["id"] for record in records]
+    known = [entry.job.id for entry in read_entries(records)]
     assert sorted(known) == sorted(hub.jobs)
 
 

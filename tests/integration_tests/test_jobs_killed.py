@@ -39,7 +39,10 @@ def submitted(hub):
 
 
 def aged(record):
-    return json.dumps({**json.loads(record), "at": "2026-01-01T00:00:00+00:00"})
+    whole = json.loads(record)
+    for entry in whole["entries"]:
+        entry["at"] = "2026-01-01T00:00:00+00:00"
+    return json.dumps(whole)
 
 
 def age(folder):

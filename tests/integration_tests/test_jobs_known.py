@@ -24,12 +24,6 @@ BASE64 = {"prompt": "猫", "rsp_img_type": "base64"}
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
-    """Forget what this process knows, as another one would."""
-    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
-
-
-@pytest.fixture
 def tool(hub, tmp_path):
     return TokenHubImageTool(save_to=tmp_path / "out", ledger=tmp_path / "ledger")
 

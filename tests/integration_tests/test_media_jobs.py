@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -71,14 +69,6 @@ def test_every_model_generates_files_that_open(hub, call, tmp_path, model):
     assert len(submits(hub)) == 1
 
 
-def test_every_saved_file_has_a_sidecar(hub, tmp_path):
-    result = TokenHubImageTool(save_to=tmp_path).generate(prompt="雪地里的猫")
-    path = result.files[0].path
-    facts = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
-    assert facts["parameters"] == {"prompt": "雪地里的猫"}
-    assert Job.model_validate(facts["job"]).id == result.job.id
-
-
 def test_the_saved_bytes_are_the_services(hub, call, tmp_path):
     result = call(TokenHubImageTool(save_to=tmp_path), "generate", prompt="猫")
     bare = result.files[0].model_copy(update={"path": None})
@@ -140,12 +130,6 @@ def test_a_job_id_resumes_and_submits_nothing(hub, call, how):
         case "invoke":
             assert job.id in call(tool, "invoke", {"job_id": job.id})
     assert len(submits(hub)) == 1
-
-
-@pytest.fixture
-def elsewhere(monkeypatch):
-    """Forget what this process knows, as another one would."""
-    return lambda: monkeypatch.setattr("langchain_tokenhub.jobs.history._recent_by_owner", {})
 
 
 @pytest.mark.parametrize("known_by", ["process", "ledger", "ledger of many"])
@@ -220,55 +204,6 @@ def test_results_come_as_they_end_with_errors_among_them(hub, call):
     assert sum(isinstance(one, MediaResult) for one in found) == 4
 
 
-def test_a_refusal_inside_a_200_is_never_polled(hub, call):
-    hub.fail("refuse", code="InvalidParameterValue.UrlIllegal")
-    with pytest.raises(errors.InvalidRequestError):
-        call(TokenHubVideoTool(), "generate", prompt="猫")
-    assert [r.path for r in hub.requests] == ["/v1/api/video/submit"]
-
-
-def test_a_lost_answer_is_told_and_nothing_is_sent_twice(hub, call):
-    hub.fail("lost-answer")
-    with pytest.raises(errors.SubmissionUnknownError) as caught:
-        call(TokenHubVideoTool(), "generate", prompt="猫")
-    assert len(hub.requests) == 1
-    assert caught.value.host in hub.url
-
-
-def test_a_failed_job_raises_with_its_job(hub, call):
-    hub.fail("job")
-    with pytest.raises(errors.JobBlockedError) as caught:
-        call(TokenHubVideoTool(), "generate", prompt="猫")
-    assert caught.value.job.id in hub.jobs
-
-
-def test_passing_trouble_while_polling_loses_nothing(hub, call):
-    job = TokenHubVideoTool().submit(prompt="猫")
-    hub.fail("status", status=503, path="/v1/api/video/query")
-    hub.fail("reset", path="/v1/api/video/query")
-    hub.fail("garbage", path="/v1/api/video/query")
-    assert call(TokenHubVideoTool(), "result", job).files
-
-
-def test_a_wait_that_is_too_short_names_the_job(hub, call):
-    hub.speed = 0.001
-    with pytest.raises(errors.JobTimeoutError) as caught:
-        call(TokenHubVideoTool(), "generate", prompt="猫", wait_timeout=0.2)
-    assert caught.value.job.id in str(caught.value)
-    assert len(submits(hub)) == 1
-
-
-def test_more_jobs_than_the_account_takes_wait_for_each_other(hub):
-    tool = TokenHubImageTool()
-
-    async def six():
-        return await asyncio.gather(*(tool.agenerate(prompt=f"猫{i}") for i in range(6)))
-
-    results = asyncio.run(six())
-    assert len({result.job.id for result in results}) == 6
-    assert len(submits(hub)) == 6
-
-
 @pytest.mark.parametrize("verb", ["generate", "submit"])
 def test_a_full_account_is_waited_out(hub, call, verb):
     hub.fail("refuse", code="RequestLimitExceeded.JobNumExceed", times=2)
@@ -296,24 +231,6 @@ def test_an_account_that_stays_full_is_told_in_time_and_nothing_is_charged(hub, 
     assert not hub.jobs
 
 
-def test_cancelling_a_wait_notes_the_job(hub):
-    hub.speed = 0.001
-
-    async def cancelled():
-        asked = asyncio.Event()
-        tool = TokenHubVideoTool(progress=lambda _: asked.set())
-        task = asyncio.create_task(tool.agenerate(prompt="猫"))
-        await asked.wait()
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError as stopped:
-            return stopped.__notes__
-
-    (note,) = asyncio.run(cancelled())
-    assert next(iter(hub.jobs)) in note
-
-
 def test_a_failed_save_loses_nothing(hub, call, tmp_path):
     hub.fail("status", status=500, path="/files", times=9)
     with pytest.warns(UserWarning, match="not saved"):
@@ -338,12 +255,6 @@ def test_dead_links_are_asked_for_again(hub, call):
     assert call(tool, "result", old).files[0].expired() is False
 
 
-def test_a_link_that_died_before_it_was_fetched_is_refreshed_once(hub, call, tmp_path):
-    hub.fail("status", status=403, path="/files")
-    result = call(TokenHubImageTool(save_to=tmp_path), "generate", prompt="猫")
-    assert opens(result.files[0])
-
-
 @pytest.mark.parametrize("place", ["folder", "store"])
 def test_a_ledger_pays_once_for_the_same_request(hub, call, tmp_path, place):
     from langchain_core.stores import InMemoryByteStore
@@ -355,12 +266,6 @@ def test_a_ledger_pays_once_for_the_same_request(hub, call, tmp_path, place):
     assert len(submits(hub)) == 1
     assert call(TokenHubVideoTool(ledger=ledger), "generate", prompt="猫", again=True).job.id
     assert len(submits(hub)) == 2
-
-
-def test_a_ledger_resumes_what_was_only_submitted(hub, call, tmp_path):
-    job = TokenHubVideoTool(ledger=tmp_path).submit(prompt="猫")
-    assert call(TokenHubVideoTool(ledger=tmp_path), "generate", prompt="猫").job.id == job.id
-    assert len(submits(hub)) == 1
 
 
 def test_a_ledger_forgets_what_failed_and_what_was_refused(hub, call, tmp_path):
@@ -405,20 +310,4 @@ def test_processes_that_start_the_same_call_at_once_pay_once(hub, tmp_path):
     command = [sys.executable, Path(__file__).with_name("same_call_child.py"), tmp_path, "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == list(hub.jobs) * 3
-    assert len(submits(hub)) == 1
-
-
-def test_two_threads_with_one_folder_pay_once(hub, tmp_path):
-    results = []
-
-    def work():
-        results.append(TokenHubVideoTool(ledger=tmp_path).generate(prompt="猫").job.id)
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 6
-    assert len(set(results)) == 1
     assert len(submits(hub)) == 1

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,12 +43,15 @@ def keep(path, **whole):
     path.write_text(json.dumps(whole), "utf-8")
 
 
+CALL = JobRequest(body={}, key="hy-video-1.5-0a1b")
+
+
 def ledger(folder, account=""):
     return Ledger(FolderBackend(jobs.ledger_path(folder)), SyncRuntime(), account)
 
 
 def record(folder, known):
-    run_sync(ledger(folder).keep("hy-video-1.5-0a1b", known))
+    run_sync(ledger(folder).keep(known, CALL))
 
 
 def parsed(*arguments):
@@ -357,7 +361,8 @@ def test_a_job_is_found_by_the_end_of_its_id_that_the_list_shows(tmp_path):
     for shown in ("100-ebd19e838bd2-0", "…bd19e838bd2-0", "bd19e838bd2-0"):
         assert jobs.find_job(tmp_path, shown).id == "100-ebd19e838bd2-0"
     assert jobs.find_job(tmp_path, "bd2-0") is None
-    run_sync(ledger(tmp_path).keep("hy-video-1.5-0a1c", job(id="200-ebd19e838bd2-0")))
+    other = JobRequest(body={}, key="hy-video-1.5-0a1c")
+    run_sync(ledger(tmp_path).keep(job(id="200-ebd19e838bd2-0"), other))
     assert jobs.find_job(tmp_path, "bd19e838bd2-0") is None
 
 
@@ -480,20 +485,20 @@ def test_a_job_that_is_done_with_is_forgotten(tmp_path):
 
 def test_removing_a_job_keeps_the_other_calls_of_its_key(tmp_path):
     calls = [ledger(tmp_path, account="a") for _ in range(3)]
-    run_sync(calls[0].keep("hy-video-1.5-0a1b", job(id="100001")))
+    run_sync(calls[0].keep(job(id="100001"), CALL))
     for call in calls[1:]:
-        run_sync(call.claim("hy-video-1.5-0a1b", again=True))
-    run_sync(calls[1].mark_lost("hy-video-1.5-0a1b"))
+        run_sync(call.claim(replace(CALL, again=True)))
+    run_sync(calls[1].mark_lost(CALL))
     assert len(jobs.unanswered_submits(tmp_path)) == 2
     jobs.remove_entry(tmp_path, "100001")
     assert jobs.unfinished_jobs(tmp_path) == []
     assert len(jobs.unanswered_submits(tmp_path)) == 2
-    run_sync(calls[2].keep("hy-video-1.5-0a1b", job(id="100003")))
+    run_sync(calls[2].keep(job(id="100003"), CALL))
     assert [known.id for known, _ in run_sync(calls[0].known_jobs())] == ["100003"]
 
 
 def test_a_submit_without_an_answer_is_listed(capsys, tmp_path):
-    run_sync(ledger(tmp_path).claim("hy-3d-3.0-0a1b"))
+    run_sync(ledger(tmp_path).claim(JobRequest(body={}, key="hy-3d-3.0-0a1b")))
     assert main(["jobs", str(tmp_path)]) == 0
     assert re.search("may have been charged +hy-3d-3.0 ", capsys.readouterr().out)
 

@@ -145,9 +145,8 @@ def every_field(cls):
         elapsed=1.5,
         retry_after=2.0,
         client_request_id="ours",
-        host_unavailable=True,
-        partial=AIMessage("so far"),
     )
+    error.host_unavailable, error.partial = True, AIMessage("so far")
     error.ledger_key = "k"
     error.add_note("a note")
     return error

@@ -10,7 +10,7 @@ import pytest
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs import schedule
+from langchain_tokenhub.jobs import service as module
 from langchain_tokenhub.jobs.models import Job, decode_query, decode_submit
 from langchain_tokenhub.jobs.service import Service, poll_until_ended
 from langchain_tokenhub.transport import Answer, run_sync
@@ -24,7 +24,7 @@ DATA = {"url": "https://vc.test/a.mp4"}
 
 @pytest.fixture(autouse=True)
 def _nothing_learnt(monkeypatch):
-    monkeypatch.setattr(schedule, "shared", schedule.DurationStats())
+    monkeypatch.setattr(module, "stats", module.DurationStats())
 
 
 def service(*script):

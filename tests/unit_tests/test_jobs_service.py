@@ -9,14 +9,18 @@ from contextlib import aclosing
 
 import httpx
 import pytest
+from langchain_core.stores import InMemoryByteStore
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import media_model
-from langchain_tokenhub.jobs import schedule
-from langchain_tokenhub.jobs.models import Job
-from langchain_tokenhub.jobs.service import Service, SubmitHooks, poll_until_ended, raise_if_failed
+from langchain_tokenhub.jobs import service as module
+from langchain_tokenhub.jobs.ledger import Ledger
+from langchain_tokenhub.jobs.ledger_backends import backend_for
+from langchain_tokenhub.jobs.models import Job, JobRequest
+from langchain_tokenhub.jobs.runner import raise_if_failed
+from langchain_tokenhub.jobs.service import Service, poll_until_ended
 from langchain_tokenhub.transport import run_sync
-from tests.conftest import answer, scripted
+from tests.conftest import ScriptedRuntime, answer, scripted
 
 SUBMITTED = {
     "id": "1430000000000000128",
@@ -42,7 +46,7 @@ FULL = {
 
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch):
-    monkeypatch.setattr(schedule, "shared", schedule.DurationStats())
+    monkeypatch.setattr(module, "stats", module.DurationStats())
 
 
 def service(*script, **kwargs):
@@ -56,9 +60,19 @@ def again(*args, **kwargs):
     return functools.partial(answer, *args, **kwargs)
 
 
-def request(where, *, wait=60.0, hooks=None):
+def request(where, *, wait=60.0, ledger=None):
     deadline = where.transport.runtime.now() + wait
-    return run_sync(where.submit({"prompt": "雪"}, deadline=deadline, hooks=hooks))
+    asked = JobRequest(body={"prompt": "雪"}, key="k-1")
+    return run_sync(where.submit(asked, deadline=deadline, ledger=ledger))
+
+
+@pytest.fixture
+def ledger():
+    return Ledger(backend_for(InMemoryByteStore()), ScriptedRuntime())
+
+
+def recorded(ledger):
+    return run_sync(ledger.record("k-1"))
 
 
 def wait_for(where, job, wait=1800.0):
@@ -67,10 +81,6 @@ def wait_for(where, job, wait=1800.0):
             return [state async for state in states]
 
     return run_sync(all_of_it())
-
-
-def bodies(where):
-    return [request.url.path for request in where.transport.runtime.sent]
 
 
 JOB = Job(kind="video", model="hy-video-1.5", id="143", host="a.test")
@@ -217,24 +227,22 @@ def test_a_full_account_is_not_waited_for_beyond_the_deadline():
     assert sum(where.transport.runtime.slept) <= 10
 
 
-def test_an_interrupted_submit_keeps_its_id(caplog):
+def test_an_interrupted_submit_keeps_its_id(ledger, caplog):
     where = service(answer(SUBMITTED))
-    runtime = where.transport.runtime
 
     async def interrupted(work, progress):
         progress.is_under_way = progress.is_cancelled = True
         return await work, KeyboardInterrupt()
 
-    runtime.run_shielded = interrupted
-    log = Remembering()
+    where.transport.runtime.run_shielded = interrupted
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, hooks=log)
-    assert log.told == ["begin", "accepted 1430000000000000128"]
+        request(where, ledger=ledger)
+    assert recorded(ledger)[0].job.id == "1430000000000000128"
     assert "1430000000000000128" in caught.value.__notes__[0]
     assert "1430000000000000128" in caplog.text
 
 
-def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
+def test_an_interrupted_submit_that_is_refused_leaves_no_claim(ledger):
     where = service(answer({"error": {"code": "401001"}}, status=401))
 
     async def interrupted(work, progress):
@@ -244,54 +252,38 @@ def test_an_interrupted_submit_that_is_refused_leaves_no_claim():
         raise KeyboardInterrupt
 
     where.transport.runtime.run_shielded = interrupted
-    log = Remembering()
     with pytest.raises(KeyboardInterrupt) as caught:
-        request(where, hooks=log)
-    assert log.told == ["begin", "refused"]
+        request(where, ledger=ledger)
+    assert recorded(ledger) == ()
     assert "charged" not in str(getattr(caught.value, "__notes__", ""))
 
 
-def test_an_interruption_before_the_first_byte_leaves_no_trace():
+@pytest.mark.parametrize("is_under_way", [False, True])
+def test_an_interruption_before_the_first_byte_leaves_no_claim(ledger, is_under_way):
     where = service(answer(SUBMITTED))
 
     async def interrupted(work, progress):
         work.close()
+        progress.is_under_way = is_under_way
         raise asyncio.CancelledError
 
     where.transport.runtime.run_shielded = interrupted
-    log = Remembering()
-    with pytest.raises(asyncio.CancelledError):
-        request(where, hooks=log)
-    assert log.told == ["begin", "refused"]
+    with pytest.raises(asyncio.CancelledError) as caught:
+        request(where, ledger=ledger)
+    assert [entry.is_pending for entry in recorded(ledger)] == [True] * is_under_way
+    assert ("charged" in str(getattr(caught.value, "__notes__", ""))) == is_under_way
 
 
-class Remembering(SubmitHooks):
-    def __init__(self):
-        self.told = []
-        self.key = "k-1"
-
-    async def on_begin(self):
-        self.told.append("begin")
-
-    async def on_accepted(self, job):
-        self.told.append(f"accepted {job.id}")
-
-    async def on_refused(self):
-        self.told.append("refused")
-
-
-def test_a_refused_submit_is_taken_out_of_the_log():
-    log = Remembering()
+def test_a_refused_submit_is_not_in_the_ledger(ledger):
     with pytest.raises(errors.QuotaExhaustedError):
-        request(service(answer({"error": {"code": "401008"}}, status=402)), hooks=log)
-    assert log.told == ["begin", "refused"]
+        request(service(answer({"error": {"code": "401008"}}, status=402)), ledger=ledger)
+    assert recorded(ledger) == ()
 
 
-def test_an_unknown_submit_stays_in_the_log_under_its_key():
-    log = Remembering()
+def test_an_unknown_submit_stays_in_the_ledger_under_its_key(ledger):
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        request(service(httpx.ReadTimeout("slow")), hooks=log)
-    assert log.told == ["begin"]
+        request(service(httpx.ReadTimeout("slow")), ledger=ledger)
+    assert recorded(ledger)[0].lost
     assert caught.value.ledger_key == "k-1"
 
 
@@ -313,14 +305,6 @@ def test_a_query_of_a_failed_job_returns_it():
     failed = {"status": "failed", "error": {"code": "FailedOperation.InnerError", "message": "x"}}
     job = run_sync(service(answer(failed)).query(JOB))
     assert job.error == {"code": "FailedOperation.InnerError", "message": "x"}
-
-
-@pytest.mark.parametrize("status", [200, 400])
-def test_a_job_nobody_knows_is_not_found(status):
-    body = {"error": {"code": "FailedOperation.JobNotFound", "message": "gone"}}
-    with pytest.raises(errors.JobNotFoundError) as caught:
-        run_sync(service(answer(body, status=status)).query(JOB))
-    assert caught.value.job == JOB
 
 
 def test_polls_go_first_to_the_host_that_took_the_job():
@@ -445,18 +429,6 @@ def test_an_unknown_word_is_waited_for_with_one_warning(caplog):
     states = wait_for(where, JOB)
     assert [state.status for state in states] == ["queued", "unknown", "unknown", "completed"]
     assert caplog.text.count("MARINATING") == 1
-
-
-def test_cancellation_names_the_job():
-    where = service(answer(RUNNING))
-
-    async def cancelled(seconds):
-        raise asyncio.CancelledError
-
-    where.transport.runtime.sleep = cancelled
-    with pytest.raises(asyncio.CancelledError) as caught:
-        wait_for(where, JOB)
-    assert "143" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from langchain_tokenhub.jobs.history import sidecar_job, write_job_sidecar
@@ -42,16 +40,6 @@ def test_a_folder_that_was_moved_knows_its_files(job, tmp_path):
     found, _ = sidecar_job(moved, "143000")
     assert all(file.path.is_file() for file in found.files)
     assert all(file.preview_path.is_file() for file in found.files)
-
-
-def test_sidecars_of_an_earlier_version_are_read(job, tmp_path):
-    for file in tmp_path.glob("*.json"):
-        facts = json.loads(file.read_text("utf-8"))
-        save_results = {key: facts[key] for key in ("file", "type", "job")}
-        file.write_text(json.dumps(save_results), "utf-8")
-    found, request = sidecar_job(tmp_path, "143000")
-    assert len(found.files) == 1
-    assert request is None
 
 
 @pytest.mark.parametrize("text", ["", "[143000", "{}", '{"job": "143000"}', "\ud83d"])
