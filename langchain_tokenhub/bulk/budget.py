@@ -1,8 +1,7 @@
 """What a run has submitted and what that is estimated to cost, in the ledger's database.
 
-A claim and the price of its submit are written in one transaction, and so are a claim that is
-removed and its refund: the sum counts each submit once, whatever becomes of the processes. Neither
-prompts nor API keys are stored. This module needs SQLAlchemy, the extra `bulk`.
+A claim and its price are written in one transaction, and so are a removed claim and its refund: the
+sum counts each submit once, whatever becomes of the processes. Requires SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, text
 
+from langchain_tokenhub.bulk.report import Counts
 from langchain_tokenhub.errors import BudgetExceededError
 from langchain_tokenhub.jobs.ledger import Entry, entries_of
 from langchain_tokenhub.jobs.ledger_backends import NO_LINKS, Links, call_backend
@@ -68,28 +68,15 @@ _FAILURES = text("SELECT key, token, error FROM tokenhub_failures WHERE run = :r
 
 
 class RowBackend:
-    """The ledger's records for one row, whose price is spent and refunded with its claims.
-
-    Args:
-        backend: The database.
-        run: The run's id.
-        key: The row's call.
-        cny: Price of a submit.
-        budget_cny: What the run may spend; None is any amount.
-    """
+    """The ledger's records for one row, whose price is spent and refunded with its claims."""
 
     def __init__(
         self, backend: SqlBackend, run: str, key: str, cny: float, budget_cny: float | None
     ) -> None:
         self._backend = backend
-        self._most = UNLIMITED if budget_cny is None else _micro(budget_cny)
         self._cny = _micro(cny)
-        self._values: dict[str, str | int] = {
-            "run": run,
-            "key": key,
-            "cny": self._cny,
-            "most": self._most,
-        }
+        self._most = UNLIMITED if budget_cny is None else _micro(budget_cny)
+        self._row = {"run": run, "key": key, "cny": self._cny}
         self.get = backend.get
         self.start_call = backend.start_call
         self.texts = backend.texts
@@ -114,9 +101,9 @@ class RowBackend:
         return self._backend.replace(key, old, new, links, update_budget)
 
     def _spend(self, connection: Connection, entry: Entry) -> None:
-        values = {**self._values, "token": entry.token}
-        if not entry.is_pending:  # it was submitted, whatever the budget
-            values["most"] = UNLIMITED
+        # one that is not pending was submitted, whatever the budget
+        most = self._most if entry.is_pending else UNLIMITED
+        values = {**self._row, "token": entry.token, "most": most}
         if connection.execute(_INSERT_SUBMIT, values).rowcount != 1:
             return
         if connection.execute(_SPEND, values).rowcount == 1:
@@ -145,20 +132,13 @@ def _by_token(record: str | None) -> Mapping[str, Entry]:
 
 
 class Budget:
-    """What a run has spent, and which of its rows failed.
+    """What a run has spent, also in other processes: each call writes it to `counts`."""
 
-    Args:
-        backend: The ledger's database.
-        runtime: Waits.
-        run: The run's id.
-    """
-
-    def __init__(self, backend: SqlBackend, runtime: Runtime, run: str) -> None:
+    def __init__(self, backend: SqlBackend, runtime: Runtime, run: str, counts: Counts) -> None:
         self._backend = backend
         self._runtime = runtime
         self._run = {"run": run}
-        self.spent = 0.0
-        """CNY of all submits at the last call, those of other processes too."""
+        self._counts = counts
 
     async def open(self) -> tuple[set[str], dict[tuple[str, str], str]]:
         """Return the calls that the run has submitted, and errors by key and entry."""
@@ -176,12 +156,10 @@ class Budget:
         await self._do(lambda _: None)
 
     async def record_end(self, key: str, token: str, error: str | None) -> bool:
-        """Record how a call ended; return True if the run has paid for the call.
+        """Record how a call ended, with an error's class if it is not to be repeated.
 
-        Args:
-            key: The call.
-            token: Token of the ledger's entry that the error is about; empty if it has none.
-            error: Class of an error that is not to be repeated.
+        Returns:
+            Whether the run has paid for the call.
         """
         values = {**self._run, "key": key, "token": token, "error": error}
 
@@ -199,7 +177,7 @@ class Budget:
         result, spent = await call_backend(
             self._runtime, self._backend, lambda: self._backend.run(both)
         )
-        self.spent = _cny(spent)
+        self._counts.spent = _cny(spent)
         return result
 
 

@@ -9,31 +9,23 @@ exceeds the budget is queued again after a refund.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import re
 import secrets
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Literal, TypeAlias
+
+from typing_extensions import TypedDict
 
 from langchain_tokenhub._warnings import warn_user
-from langchain_tokenhub.bulk.budget import Budget
-from langchain_tokenhub.bulk.executors import (
-    Accounts,
-    Executor,
-    Result,
-    Task,
-    ToolSettings,
-    missing_key_error,
-    tool_for,
-)
+from langchain_tokenhub.bulk.executors import Executor, Result, Task, missing_key_error
 from langchain_tokenhub.bulk.manifest import refuse
-from langchain_tokenhub.bulk.options import RunOptions
-from langchain_tokenhub.bulk.plan import Row, with_files
+from langchain_tokenhub.bulk.plan import Cny, Row, with_files
 from langchain_tokenhub.bulk.report import Counts, Outcome, Report, State
 from langchain_tokenhub.errors import (
     CLASSES,
@@ -49,10 +41,9 @@ from langchain_tokenhub.errors import (
 from langchain_tokenhub.gallery import write_gallery
 from langchain_tokenhub.jobs.files import create_part, move
 from langchain_tokenhub.jobs.ledger import Entry, Ledger, Record
-from langchain_tokenhub.jobs.ledger_sql import SqlBackend
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.jobs.runner import check_folder, is_lost, result_of
-from langchain_tokenhub.tools.media_tools import MediaTool
+from langchain_tokenhub.params import Language
 from langchain_tokenhub.transport import AsyncRuntime
 
 logger = logging.getLogger("langchain_tokenhub.bulk")
@@ -61,65 +52,54 @@ PAUSES = (5.0, 20.0, 60.0)
 """Seconds before a row with a temporary error is repeated."""
 RUN_FILE = ".tokenhub-run"
 """Holds the run's id, which its submits are recorded under."""
+REFRESH = 2.0
+"""Seconds after which the amount that is spent is read."""
 _ACCOUNT_ERRORS = (AuthenticationError, QuotaExhaustedError, ModelNotAvailableError)
 """Errors after which an account gets no further row of a model."""
-_Prepared: TypeAlias = tuple[Task, Record] | TokenHubError
-_End: TypeAlias = tuple[Result, Record]
-"""A row's result and, of an error, its record."""
-REFRESH = 2.0
-"""Seconds without a change after which the amount that is spent is read."""
+_Ready: TypeAlias = tuple[Task, Record]
+_Wrong: TypeAlias = tuple[Row, TokenHubError]
+
+
+class DriverOptions(TypedDict, total=False):
+    """Which rows are submitted; see `RunOptions`."""
+
+    budget_cny: Cny | None
+    on_error: Literal["continue", "stop"]
+    retry_failed: bool
+    again: Literal["unknown"] | None
+    language: Language
 
 
 class Driver:
     """Runs the rows of a plan.
 
-    Args:
-        rows: The rows, checked.
-        options: Options of the run; see `RunOptions`.
-        tools: How tools are made.
-        accounts: The keys.
-        executor: Runs the rows.
-
     Raises:
         InvalidRequestError: A connection field is wrong.
     """
 
-    def __init__(
-        self,
-        rows: list[Row],
-        options: RunOptions,
-        tools: ToolSettings,
-        accounts: Accounts,
-        executor: Executor,
-    ) -> None:
-        self.rows = {row.id: row for row in rows}
-        self.budget_cny = options.get("budget_cny")
-        self.counts = Counts(rows=len(rows), budget=self.budget_cny)
+    def __init__(self, rows: list[Row], options: DriverOptions, executor: Executor) -> None:
+        self.counts = Counts(rows=len(rows), budget=options.get("budget_cny"))
+        self._rows = {row.id: row for row in rows}
+        """Rows that need others which have not ended; at first all."""
         self._options = options
-        self._out = tools.out
-        self._ledger_url = tools.ledger
-        self._in_flight = tools.in_flight
-        self._accounts = accounts
         self._executor = executor
-        self._planners: dict[str, MediaTool] = {}
-        self._missing: dict[str, set[str]] = {}
-        self._users: dict[str, list[Row]] = {}
+        self._accounts = list(executor.accounts)
+        self._out = executor.fields["save_to"]
+        self._graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(self._rows, ()))
+        self._sources: set[str] = set()
         for row in rows:
-            if row.model not in self._planners:
-                tool = tool_for(tools, accounts, accounts.hashes[0], row.model, row.kind)
-                self._planners[row.model] = tool
-            self._missing[row.id] = {ref.id for ref in row.sources}
-            for source in self._missing[row.id]:
-                self._users.setdefault(source, []).append(row)
+            executor.tool(self._accounts[0], row)
+            needed = [ref.id for ref in row.sources]
+            self._graph.add(row.id, *needed)
+            self._sources.update(needed)
+        self._graph.prepare()
         self._results: dict[str, MediaResult] = {}
-        self._queues: dict[tuple[str, str], deque[Task]] = {}
+        self._queues: defaultdict[tuple[str, str], deque[Task]] = defaultdict(deque)
         self._over_budget: list[tuple[Task, BudgetExceededError]] = []
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
         self._halted = ""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._changes: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._report: Report | None = None
+        """Why nothing new is submitted; what has a job is collected."""
 
     async def run(self, emit: Callable[[Outcome], object]) -> None:
         """Run all rows; `emit` gets each outcome.
@@ -131,84 +111,66 @@ class Driver:
         self._emit = emit
         try:
             await self._open()
-            await self._check()
-            try:
-                await self._run_all()
-            except InvalidRequestError as error:
-                error.phase = None  # jobs may have been submitted
-                raise
+            ready, wrong = await self._read(self._graph.get_ready())
+            refuse([f"{row.place}: {error.message}" for row, error in wrong])
+            await self._run_all(ready)
             self._end_rest()
         finally:
-            await self._close()
+            await self._executor.close()
         await asyncio.to_thread(self._write_gallery)
 
     # --- begin and end ------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        runtime, backend = AsyncRuntime(), SqlBackend(self._ledger_url)
+        from langchain_tokenhub.bulk.budget import Budget  # it needs SQLAlchemy
+        from langchain_tokenhub.jobs.ledger_sql import SqlBackend
+
         await asyncio.to_thread(check_folder, self._out)
         await self._executor.open()
-        self._ledger = Ledger(backend, runtime)
         try:
             self._run_id = await asyncio.to_thread(run_id, self._out)
             self._report = await asyncio.to_thread(Report, self._out)
         except OSError as problem:
             reason = f"out: {problem.filename or self._out}: {problem.strerror}"
             raise InvalidRequestError(reason, phase="not sent") from None
-        self._budget = Budget(backend, runtime, self._run_id)
+        runtime, backend = AsyncRuntime(), SqlBackend(self._executor.fields["ledger"])
+        self._ledger = Ledger(backend, runtime)
+        self._budget = Budget(backend, runtime, self._run_id, self.counts)
         self._submitted, self._failures = await self._budget.open()
-        self.counts.spent = self._budget.spent
 
-    async def _check(self) -> None:
-        """Read the files of all rows, and queue those that need no other row."""
-        faults: list[str] = []
-        ready: list[tuple[Row, Task, TokenHubError | None]] = []
-        for row in self.rows.values():
-            if not row.sources:
-                try:
-                    ready.append((row, *await self._task(row)))
-                except TokenHubError as error:
-                    faults.append(f"{row.place}: {error.message}")
-        found = await self._ledger.records([task.key for _, task, _ in ready])
-        for row, task, problem in ready:
-            if problem and not found[task.key]:
-                faults.append(f"{row.place}: {problem.message}")
-        refuse(faults)
-        for _, task, _ in ready:
-            self._place(task, found[task.key])
+    async def _run_all(self, ready: list[_Ready]) -> None:
+        """Run rows that need no other row, and then those that need them."""
+        refreshing = asyncio.create_task(self._refresh())
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for task, record in ready:
+                    self._place(task, record)
+                self._start()
+        except ExceptionGroup as group:
+            error = group.exceptions[0]
+            if isinstance(error, InvalidRequestError):
+                error.phase = None  # jobs may have been submitted
+            raise error from None
+        finally:
+            refreshing.cancel()
 
-    async def _run_all(self) -> None:
-        self._start()
-        while self._tasks or not self._changes.empty():
-            try:
-                async with asyncio.timeout(REFRESH):
-                    change = await self._changes.get()
-            except TimeoutError:
-                with suppress(InvalidRequestError):  # the database may be back at the next call
-                    await self._budget.refresh()
-            else:
-                change()
-            self.counts.spent = self._budget.spent
-            self._start()
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH)
+            with suppress(InvalidRequestError):  # the database may be back at the next call
+                await self._budget.refresh()
 
     def _end_rest(self) -> None:
-        """Skip what is left: the budget or an error ended the run before."""
+        """Skip what is left: the budget, an error or a row that failed ended the run before."""
         for task, error in self._over_budget:
-            self._end(task.id, "skipped", error)
+            self._end(task, "skipped", error)
         for queue in self._queues.values():
             for task in queue:
-                self._end(task.id, "skipped", _not_submitted(self._halted))
-        while not self._changes.empty():  # rows that need those
-            self._changes.get_nowait()()
-
-    async def _close(self) -> None:
-        """Take nothing new; a submit under way is finished."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._executor.close()
-        if self._report is not None:
-            self._report.close()
+                self._end(task, "skipped", _not_submitted(self._halted))
+        for row in self._rows.values():
+            missing = next(ref.id for ref in row.sources if ref.id not in self._results)
+            reason = f"it needs row {missing!r}, which is not done"
+            self._end(row, "skipped", _not_submitted(reason))
 
     def _write_gallery(self) -> None:
         try:
@@ -216,38 +178,44 @@ class Driver:
         except OSError as problem:
             warn_user(f"the gallery page was not written: {problem.strerror or problem}")
 
-    # --- rows that wait for others ------------------------------------------------------------
+    # --- rows that are ready ------------------------------------------------------------------
+
+    async def _read(self, ids: Iterable[str]) -> tuple[list[_Ready], list[_Wrong]]:
+        """Read the files and the records of rows; return those that can run, and the others."""
+        wrong: list[_Wrong] = []
+        tasks: list[tuple[Task, TokenHubError | None]] = []
+        for row in map(self._rows.pop, ids):
+            try:
+                tasks.append(await self._task(row))
+            except TokenHubError as error:
+                wrong.append((row, error))
+        found = await self._ledger.records([task.key for task, _ in tasks])
+        # a row that cannot be sent any more may have a job
+        wrong += [(task, problem) for task, problem in tasks if problem and not found[task.key]]
+        ready = [task for task, problem in tasks if found[task.key] or not problem]
+        return [(task, found[task.key]) for task in ready], wrong
 
     async def _task(self, row: Row) -> tuple[Task, TokenHubError | None]:
         """Return a row as a task, and what is wrong with its files."""
         params = with_files(row.params, lambda id_: self._results[id_].model_dump(mode="json"))
-        request = await self._planners[row.model]._plan_row(row.id, params, row.extra)
+        tool = self._executor.tool(self._accounts[0], row)
+        request = await tool._plan_row(row.id, params, row.extra)
         task = Task(
-            id=row.id,
+            **vars(row) | {"params": params, "sources": ()},
             key=request.key,
-            model=row.model,
-            kind=row.kind,
-            params=params,
-            extra=row.extra,
             run=self._run_id,
-            cny=row.cny or 0.0,
-            budget_cny=self.budget_cny,
+            budget_cny=self.counts.budget,
         )
         return task, request.problem
 
-    async def _prepare(self, row: Row) -> _Prepared:
-        try:
-            task, problem = await self._task(row)
-            record = await self._ledger.record(task.key)
-        except TokenHubError as error:
-            return error
-        return problem if problem and not record else (task, record)
-
-    def _on_prepared(self, row: Row, found: _Prepared) -> None:
-        if isinstance(found, TokenHubError):
-            self._end(row.id, "failed", found)
-        else:
-            self._place(*found)
+    async def _prepare(self, ids: Iterable[str]) -> None:
+        """Place rows that need others, which are done."""
+        ready, wrong = await self._read(ids)
+        for row, error in wrong:
+            self._end(row, "failed", error)
+        for task, record in ready:
+            self._place(task, record)
+        self._start()
 
     def _place(self, task: Task, record: Record) -> None:
         """Report a row that ended before, or queue it."""
@@ -255,14 +223,13 @@ class Driver:
         job = entry.job if entry else None
         failed = self._failures.get((task.key, entry.token if entry else ""))
         is_unknown = any(one.job is None for one in record)
+        cny = task.cny if task.key in self._submitted else 0.0
         if job and is_saved(job):
-            self._end(task.id, "done", result_of(job), self._cny(task))
+            self._end(task, "done", result_of(job), cny)
         elif failed and not is_unknown and not self._options.get("retry_failed"):
-            error = _failed_before(failed, job)
-            self._end(task.id, "failed", error, self._cny(task), is_new=False)
+            self._end(task, "failed", _failed_before(failed, job), cny, is_new=False)
         elif entry is None or self._is_submitted_again(record, is_lost=failed is not None):
-            tokens = tuple(one.token for one in record)
-            self._enqueue(replace(task, again=bool(record), replaced=tokens))
+            self._enqueue(replace(task, replaced=tuple(one.token for one in record)))
         else:
             self._enqueue_collection(task, entry)
 
@@ -276,30 +243,24 @@ class Driver:
 
     def _enqueue_collection(self, task: Task, entry: Entry) -> None:
         """Queue a row for the account that submitted it; nothing is submitted."""
-        if entry.account not in self._accounts.hashes:
-            self._end(task.id, "failed", missing_key_error(entry.account, entry.job))
+        if entry.account not in self._accounts:
+            self._end(task, "failed", missing_key_error(entry.account, entry.job))
         else:
-            task = replace(task, account=entry.account, again=False, replaced=(), is_collected=True)
-            self._enqueue(task)
+            self._enqueue(replace(task, account=entry.account, replaced=(), is_collected=True))
 
     def _enqueue(self, task: Task) -> None:
-        self._queues.setdefault((task.account, task.model), deque()).append(task)
-
-    def _cny(self, task: Task) -> float | None:
-        """Return the estimate of a row, or 0 if no run in this folder submitted it."""
-        return self.rows[task.id].cny if task.key in self._submitted else 0.0
+        self._queues[task.account, task.model].append(task)
 
     # --- rows that run ------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Start rows while there is room, those that have jobs already first."""
         for model in dict.fromkeys(model for _, model in self._queues):
-            for account in self._accounts.hashes:
+            for account in self._accounts:
                 while (task := self._next(account, model)) is not None:
                     self._running[account, model] += 1
                     self.counts.running += 1
-                    then = functools.partial(self._on_task_end, task, account)
-                    self._spawn(self._run(task, account), then)
+                    self._group.create_task(self._run(task, account))
         self._end_closed()
 
     def _next(self, account: str, model: str) -> Task | None:
@@ -307,45 +268,44 @@ class Driver:
             return None
         for owner in [account] if self._halted else [account, ""]:
             queue = self._queues.get((owner, model))
-            if queue and self._running[account, model] < self._quota(queue[0]):
-                return queue.popleft()
+            if queue:
+                quota = self._executor.fields["max_in_flight"] or queue[0].facts.max_in_flight
+                return queue.popleft() if self._running[account, model] < quota else None
         return None
-
-    def _quota(self, task: Task) -> int:
-        return self._in_flight or self.rows[task.id].facts.max_in_flight
 
     def _end_closed(self) -> None:
         """Fail the rows whose model is closed on every account."""
         for (account, model), queue in self._queues.items():
-            accounts = [account] if account else self._accounts.hashes
+            accounts = [account] if account else self._accounts
             closed = [self._closed[one, model] for one in accounts if (one, model) in self._closed]
             while queue and len(closed) == len(accounts):
-                self._end(queue.popleft().id, "failed", closed[0])
+                self._end(queue.popleft(), "failed", closed[0])
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
-        def on_end(task: asyncio.Task[Any]) -> None:
-            self._tasks.discard(task)
-            if not task.cancelled():
-                self._changes.put_nowait(lambda: then(task.result()))
-
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(on_end)
-
-    async def _run(self, task: Task, account: str) -> _End:
-        """Run a row, and record what it cost and an error that is not to be repeated."""
+    async def _run(self, task: Task, account: str) -> None:
+        """Run a row, record how it ended, and start others in its place."""
         result = await self._run_repeatedly(replace(task, account=account))
         error = result if isinstance(result, TokenHubError) else None
-        if error is None and task.account:  # an earlier invocation submitted it
-            return result, ()
         record = await self._ledger.record(task.key) if error else ()
         token = record[0].token if record else ""
         name = type(error).__name__ if error and _is_final(error, record, account) else None
-        if await self._budget.record_end(task.key, token, name):
-            self._submitted.add(task.key)
-        else:
-            self._submitted.discard(task.key)
-        return result, record
+        is_paid = await self._budget.record_end(task.key, token, name)
+        self._running[account, task.model] -= 1
+        self.counts.running -= 1
+        cny = task.cny if is_paid else 0.0
+        match result:
+            case BudgetExceededError():
+                self._over_budget.append((task, result))
+            case MediaResult():
+                self._end(task, "done", result, cny)
+                if any(file.path is None for file in result.files):
+                    self._halted = (
+                        self._halted or f"the files of row {task.id!r} could not be saved"
+                    )
+            case TokenHubError() if record and _is_of_other(record[0], task, account):
+                self._enqueue_collection(task, record[0])
+            case TokenHubError():
+                self._handle_failure(task, account, result, record, cny)
+        self._start()
 
     async def _run_repeatedly(self, task: Task) -> Result:
         """Run a row, and repeat it after a temporary error; with the ledger it is paid once."""
@@ -356,26 +316,11 @@ class Driver:
             logger.info("row %s is repeated in %g s", task.id, pause)
             await asyncio.sleep(pause)
             if result.job is not None:
-                task = replace(task, again=False, is_collected=True)
+                task = replace(task, replaced=(), is_collected=True)
         return await self._executor.run(task)
 
-    def _on_task_end(self, task: Task, account: str, end: _End) -> None:
-        self._running[account, task.model] -= 1
-        self.counts.running -= 1
-        match end:
-            case BudgetExceededError() as error, _:
-                self._over_budget.append((task, error))
-            case MediaResult() as result, _:
-                self._end(task.id, "done", result, self._cny(task))
-                if any(file.path is None for file in result.files):
-                    self._halt(f"the files of row {task.id!r} could not be saved")
-            case TokenHubError(), (first, *_) if _is_of_other(first, task, account):
-                self._enqueue_collection(task, first)
-            case TokenHubError() as error, record:
-                self._handle_failure(task, account, error, record)
-
     def _handle_failure(
-        self, task: Task, account: str, error: TokenHubError, record: Record
+        self, task: Task, account: str, error: TokenHubError, record: Record, cny: float | None
     ) -> None:
         for waiting, _ in self._over_budget:  # a refund may allow these rows
             self._enqueue(waiting)
@@ -383,7 +328,7 @@ class Driver:
         is_unsubmitted = all(entry.token in task.replaced for entry in record)
         if is_unsubmitted and isinstance(error, _ACCOUNT_ERRORS):
             self._closed[account, task.model] = error
-            self._queues.setdefault(("", task.model), deque()).appendleft(task)
+            self._queues["", task.model].appendleft(task)
             return
         state: State = "failed"
         if any(entry.job is None for entry in record) or isinstance(error, SubmissionUnknownError):
@@ -392,48 +337,34 @@ class Driver:
                 "see the console's usage; --again unknown (again='unknown') submits it again, "
                 "which is charged again"
             )
-        self._end(task.id, state, error, self._cny(task) if record else 0.0)
+        self._end(task, state, error, cny)
         if self._options.get("on_error") == "stop":
-            self._halt(f"row {task.id!r} failed")
-
-    def _halt(self, reason: str) -> None:
-        """Submit nothing new; what has a job is collected."""
-        self._halted = self._halted or reason
+            self._halted = self._halted or f"row {task.id!r} failed"
 
     def _end(
         self,
-        row_id: str,
+        row: Row,
         state: State,
         found: Result,
         cny: float | None = 0.0,
         *,
         is_new: bool = True,
     ) -> None:
-        """Report how a row ended; a row that needs it becomes ready, or is skipped."""
+        """Report how a row ended, and prepare the rows for which it was the last that they need."""
         result = found if isinstance(found, MediaResult) else None
         error = found if isinstance(found, TokenHubError) else None
-        outcome = Outcome(id=row_id, state=state, result=result, error=error, cny=cny)
+        outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
         self.counts.add(outcome)
-        if self._report is not None and is_new:
-            self._report.add(outcome, self.rows[row_id].model)
+        if is_new:
+            self._report.add(outcome, row.model)
         self._emit(outcome)
-        users = self._users.pop(row_id, [])
-        if result is not None and users:
-            self._results[row_id] = result
-        for row in users:
-            self._on_source_end(row, row_id, is_done=result is not None)
-
-    def _on_source_end(self, row: Row, source: str, *, is_done: bool) -> None:
-        missing = self._missing.get(row.id)
-        if missing is None:  # it was skipped
+        if result is None:
             return
-        missing.discard(source)
-        if not is_done:
-            del self._missing[row.id]
-            error = _not_submitted(f"it needs row {source!r}, which is not done")
-            self._changes.put_nowait(lambda: self._end(row.id, "skipped", error))
-        elif not missing:
-            self._spawn(self._prepare(row), functools.partial(self._on_prepared, row))
+        if row.id in self._sources:
+            self._results[row.id] = result
+        self._graph.done(row.id)
+        if ready := self._graph.get_ready():
+            self._group.create_task(self._prepare(ready))
 
 
 def run_id(out: Path) -> str:
@@ -458,12 +389,8 @@ def run_id(out: Path) -> str:
 
 def is_saved(job: Job) -> bool:
     """Return True if all files of a job that completed are on this machine."""
-    files = job.files
-    return (
-        job.status == "completed"
-        and bool(files)
-        and all(f.path and f.path.is_file() for f in files)
-    )
+    paths = [file.path for file in job.files]
+    return job.status == "completed" and bool(paths) and all(p and p.is_file() for p in paths)
 
 
 def _is_temporary(result: Result) -> bool:

@@ -12,7 +12,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,33 +21,12 @@ from langchain_tokenhub.errors import InvalidRequestError
 Rows: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
 """A manifest's path, `-` for standard input, or the rows."""
 
+_Placed: TypeAlias = tuple[str, Any]
+"""A row and where it was written, for errors: `line 3`."""
 MAX_FAULTS = 50
 """Faults in one error."""
 _BOOLEANS = {"true": True, "yes": True, "是": True, "false": False, "no": False, "否": False}
 _SEPARATORS = re.compile(r"\s*[\n|]\s*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawRow:
-    """A row as it was written.
-
-    Args:
-        place: Where, for errors: `line 3`.
-        values: The values by column.
-        is_text: Whether all values are text, which is to be parsed.
-    """
-
-    place: str
-    values: Mapping[str, Any]
-    is_text: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The rows of a manifest, and the folder that its files are relative to."""
-
-    rows: list[RawRow]
-    folder: Path
 
 
 def refuse(faults: list[str]) -> None:
@@ -68,8 +46,12 @@ def refuse(faults: list[str]) -> None:
     )
 
 
-def read_manifest(rows: Rows, faults: list[str]) -> Manifest:
+def read_manifest(rows: Rows, faults: list[str]) -> tuple[list[_Placed], Path, bool]:
     """Read all rows; what is wrong with lines is added to `faults`.
+
+    Returns:
+        The values of each row by column and where they were written; the folder that files are
+        relative to; whether all values are text, which is to be parsed.
 
     Raises:
         InvalidRequestError: The file cannot be read.
@@ -78,16 +60,15 @@ def read_manifest(rows: Rows, faults: list[str]) -> Manifest:
         text = f"rows: {type(rows).__name__}; a file's path or several mappings are needed"
         raise InvalidRequestError(text, phase="not sent")
     if not isinstance(rows, str | Path):
-        found = [_checked(f"row {n}", row, faults) for n, row in enumerate(rows, 1)]
-        return Manifest(rows=[row for row in found if row], folder=Path.cwd())
+        return [(f"row {n}", row) for n, row in enumerate(rows, 1)], Path.cwd(), False
     data, name = _read(rows)
     text = _decoded(data, name)
-    lines = _json_rows if text.lstrip()[:1] in {"{", "["} else _csv_rows
-    found = list(lines(text, faults))
+    is_json = text.lstrip()[:1] in {"{", "["}
+    found = list(_json_rows(text, faults) if is_json else _csv_rows(text, faults))
     if not found and not faults:
         faults.append(f"{name} has no rows")
     parent = Path.cwd() if str(rows) == "-" else Path(rows).expanduser().absolute().parent
-    return Manifest(rows=[row for row in found if row], folder=parent)
+    return found, parent, not is_json
 
 
 def _read(rows: str | Path) -> tuple[bytes, str]:
@@ -113,27 +94,20 @@ def _decoded(data: bytes, name: str) -> str:
     )
 
 
-def _checked(place: str, row: Any, faults: list[str]) -> RawRow | None:
-    if isinstance(row, Mapping):
-        return RawRow(place=place, values={str(name).strip(): row[name] for name in row})
-    faults.append(f"{place}: {type(row).__name__}, an object with columns is needed")
-    return None
-
-
-def _json_rows(text: str, faults: list[str]) -> Iterator[RawRow | None]:
+def _json_rows(text: str, faults: list[str]) -> Iterator[_Placed]:
     # not `splitlines`: a prompt may hold U+2028
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            yield _checked(f"line {number}", json.loads(line), faults)
+            yield f"line {number}", json.loads(line)
         except (ValueError, RecursionError) as problem:
             reason = getattr(problem, "msg", None) or "too deep"
             column = getattr(problem, "colno", 1)
             faults.append(f"line {number}: not one JSON object a line ({reason}, column {column})")
 
 
-def _csv_rows(text: str, faults: list[str]) -> Iterator[RawRow | None]:
+def _csv_rows(text: str, faults: list[str]) -> Iterator[_Placed]:
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     names: list[str] = []
@@ -149,8 +123,7 @@ def _csv_rows(text: str, faults: list[str]) -> Iterator[RawRow | None]:
                 faults.append(f"{place}: {len(cells)} cells, the header has {len(names)} columns")
             else:
                 pairs = zip(names, cells, strict=False)
-                given = {name: cell.strip() for name, cell in pairs if cell.strip()}
-                yield RawRow(place=place, values=given, is_text=True)
+                yield place, {name: cell.strip() for name, cell in pairs if cell.strip()}
     except csv.Error as problem:
         faults.append(f"line {reader.line_num}: {problem}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -17,8 +17,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
-from langchain_tokenhub.bulk.manifest import Manifest, RawRow, Rows, column, parsed, read_manifest
-from langchain_tokenhub.bulk.manifest import refuse as refuse_faults
+from langchain_tokenhub.bulk.manifest import Rows, column, parsed, read_manifest, refuse
 from langchain_tokenhub.catalogue import (
     Kind,
     MediaKind,
@@ -49,8 +48,6 @@ MOST_ID = 200
 """Characters of a row's id."""
 _QUICK_SECONDS = 15.0
 """Estimate for models that answer at once."""
-
-
 _MADE: Mapping[Kind, frozenset[str]] = {
     "image": frozenset(IMAGES),
     "video": frozenset({"mp4"}),
@@ -61,13 +58,7 @@ _MADE: Mapping[Kind, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class RowRef:
-    """A parameter that is another row's result.
-
-    Args:
-        id: The other row.
-        field: The parameter.
-        formats: The file types that it takes.
-    """
+    """A parameter that is the result of the row `id`, as one of some file types."""
 
     id: str
     field: str
@@ -106,14 +97,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What the rows of one model cost and how long they take.
-
-    Args:
-        model: Model id.
-        rows: Number of rows.
-        cny: Highest estimated price of all; None where it is not known.
-        hours: Expected hours at the quota.
-    """
+    """What the rows of one model cost at most (None: not known), and hours at its quota."""
 
     model: str
     rows: int
@@ -154,25 +138,26 @@ def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False)
         InvalidRequestError: It names every wrong row by line and field.
     """
     faults: list[str] = []
-    manifest = read_manifest(rows, faults)
+    found, folder, is_text = read_manifest(rows, faults)
     by_id: dict[str, Row] = {}
-    for raw in manifest.rows:
-        row = _Reading(raw, manifest, price_cny, faults).row()
+    for place, values in found:
+        if not isinstance(values, Mapping):
+            faults.append(f"{place}: {type(values).__name__}, an object with columns is needed")
+            continue
+        given = {str(name).strip(): value for name, value in values.items() if value is not None}
+        reading = _Reading(place, given, folder, faults)
+        row = reading.row(price_cny, is_text=is_text)
         if row is None:
             continue
         if (first := by_id.setdefault(row.id, row)) is not row:
-            faults.append(_twice(row, first, given="id" in _names(raw)))
+            faults.append(_twice(row, first, given="id" in reading.own))
         if has_budget and row.cny is None:
             advice = "with a budget give price_cny (--price MODEL=CNY)"
-            faults.append(f"{row.place}: model: no price of {row.model} is known; {advice}")
+            faults.append(f"{place}: model: no price of {row.model} is known; {advice}")
     for row in by_id.values():
         faults += _wrong_sources(row, by_id)
-    refuse_faults(faults or _circles(by_id))
+    refuse(faults or _circles(by_id))
     return list(by_id.values())
-
-
-def _names(raw: RawRow) -> set[str]:
-    return {column(name, OWN_COLUMNS) for name in raw.values}
 
 
 def _twice(row: Row, first: Row, *, given: bool) -> str:
@@ -184,28 +169,29 @@ def _twice(row: Row, first: Row, *, given: bool) -> str:
 class _Reading:
     """Reads one row and collects its faults."""
 
-    def __init__(self, raw: RawRow, manifest: Manifest, prices: Prices, faults: list[str]) -> None:
-        self._raw = raw
-        self._folder = manifest.folder
-        self._prices = prices
+    def __init__(
+        self, place: str, given: Mapping[str, Any], folder: Path, faults: list[str]
+    ) -> None:
+        self.own = {column(name, OWN_COLUMNS): value for name, value in given.items()}
+        self._place = place
+        self._given = given
+        self._folder = folder
         self._faults = faults
         self._count = len(faults)
         self._sources: dict[RowRef, None] = {}
 
-    def row(self) -> Row | None:
+    def row(self, prices: Prices, *, is_text: bool) -> Row | None:
         """Return the row, or None if it has faults."""
-        own = self._columns(OWN_COLUMNS)
-        found = self._model(own)
-        if found is None:
+        if (found := self._model()) is None:
             return None
         model, kind = found
         cls = params_class(model, kind)
-        values = self._columns((*OWN_COLUMNS, *cls.model_fields))
+        values = self._values(cls, is_text=is_text)
         given = {name: value for name, value in values.items() if name not in OWN_COLUMNS}
-        if self._raw.is_text:
-            given = self._parsed(given, cls)
-        row_id = self._id(own.get("id"), {"model": model, **given})
-        extra = self._extra(own.get("extra"))
+        row_id = self._id(values.get("id"), {"model": model, **given})
+        extra = values.get("extra")
+        if not isinstance(extra, Mapping | None):
+            self._fault("extra", "a JSON object is needed")
         if "job_id" in given:
             self._fault("job_id", "a row is a new job; collect that one with `tokenhub resume`")
         params = self._check(given, cls)
@@ -215,38 +201,27 @@ class _Reading:
             params = {"rsp_img_type": "url", **params}
         return Row(
             id=row_id,
-            place=self._raw.place,
+            place=self._place,
             model=model,
             kind=kind,
             params=params,
             extra=extra,
             sources=tuple(self._sources),
-            cny=_price(model, params, self._prices),
+            cny=_price(model, params, prices),
         )
 
     def _fault(self, name: str, text: str) -> None:
-        self._faults.append(f"{self._raw.place}: {name}: {text}")
+        self._faults.append(f"{self._place}: {name}: {text}")
 
-    def _columns(self, fields: Iterable[str]) -> dict[str, Any]:
-        """Return the values by English column; an empty one counts as not given."""
-        found: dict[str, Any] = {}
-        for name, value in self._raw.values.items():
-            if value is None:
-                continue
-            if (english := column(name, fields)) in found:
-                self._fault(name, f"{english} is given twice")
-            found[english] = value
-        return found
-
-    def _model(self, own: Mapping[str, Any]) -> tuple[str, Kind] | None:
-        model = str(own.get("model") or "").strip().lower()
+    def _model(self) -> tuple[str, Kind] | None:
+        model = str(self.own.get("model") or "").strip().lower()
         if not model:
-            near = difflib.get_close_matches("model", own, n=1)
+            near = difflib.get_close_matches("model", self.own, n=1)
             self._fault("model", f"missing; did you mean {near[0]!r}?" if near else "missing")
             return None
         if known := media_model(model):
             return known.id, known.kind
-        match str(own.get("kind") or "").strip().lower():
+        match str(self.own.get("kind") or "").strip().lower():
             case "image" | "video" | "3d" as kind:
                 return model, kind
             case "":
@@ -255,14 +230,18 @@ class _Reading:
                 self._fault("kind", f"{other!r} is none of image, video, 3d")
         return None
 
-    def _parsed(self, given: Mapping[str, Any], cls: type[BaseModel]) -> dict[str, Any]:
-        schemas = _schemas(cls)
+    def _values(self, cls: type[BaseModel], *, is_text: bool) -> dict[str, Any]:
+        """Return the values by English column, text as its parameter's type."""
+        fields, schemas = (*OWN_COLUMNS, *cls.model_fields), _schemas(cls)
         found: dict[str, Any] = {}
-        for name, text in given.items():
+        for name, value in self._given.items():
+            if (english := column(name, fields)) in found:
+                self._fault(name, f"{english} is given twice")
             try:
-                found[name] = parsed(text, schemas.get(name, {"type": "string"}))
+                schema = schemas.get(english, {"type": "string"})
+                found[english] = parsed(value, schema) if is_text else value
             except ValueError:
-                self._fault(name, "JSON is needed")
+                self._fault(english, "JSON is needed")
         return found
 
     def _id(self, given: Any, content: Mapping[str, Any]) -> str:
@@ -279,22 +258,13 @@ class _Reading:
             self._fault("id", f"{len(row_id)} characters, at most {MOST_ID}")
         return row_id
 
-    def _extra(self, given: Any) -> Mapping[str, Any] | None:
-        if self._raw.is_text and given:
-            with suppress(ValueError):
-                given = json.loads(given)
-        if given is None or isinstance(given, Mapping):
-            return given
-        self._fault("extra", "a JSON object is needed")
-        return None
-
     def _check(self, given: Mapping[str, Any], cls: type[MediaParams]) -> dict[str, Any]:
         """Return the parameters with files as absolute paths, if they are right."""
         try:
             checked = cls(**given)
         except ValidationError as error:
             for fault in explain(error, model=cls.model or "this model").splitlines():
-                self._faults.append(f"{self._raw.place}: {fault}")
+                self._faults.append(f"{self._place}: {fault}")
             return {}
         params = self._with_files(given, cls)
         for name, value in checked:
@@ -354,8 +324,7 @@ def _similar(model: str) -> str:
 
 @functools.cache
 def _schemas(cls: type[BaseModel]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = cls.model_json_schema()["properties"]
-    return found
+    return {**cls.model_json_schema()["properties"], "extra": {"type": "object"}}
 
 
 def _price(model: str, params: Mapping[str, Any], prices: Prices) -> float | None:

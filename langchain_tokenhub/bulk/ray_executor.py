@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +25,10 @@ from langchain_tokenhub.bulk.driver import RUN_FILE, is_saved
 from langchain_tokenhub.bulk.executors import (
     Accounts,
     Executor,
-    LocalExecutor,
     Result,
     Task,
-    ToolSettings,
-    run_task,
-    tool_for,
+    ToolFields,
+    load_accounts,
 )
 from langchain_tokenhub.errors import (
     APIConnectionError,
@@ -52,24 +50,19 @@ _ADDRESS = ("site", "base_url")
 
 
 class RayExecutor(Executor):
-    """Runs each task in a Ray worker.
+    """Runs each task in a Ray worker, and saves in this process what the worker cannot.
 
-    Args:
-        settings: How the tools are made.
-        accounts: The keys of this process, which never leave it.
-        keys_file: File with the keys on every node; None is the nodes' environment.
+    Keys never leave this process: a node has its own `keys_file`, or its environment if that is
+    None.
     """
 
     def __init__(
-        self, settings: ToolSettings, accounts: Accounts, keys_file: Path | None = None
+        self, fields: ToolFields, accounts: Accounts, keys_file: str | Path | None = None
     ) -> None:
-        given = {name: settings.options[name] for name in _ADDRESS if name in settings.options}
-        own = ConnectionSettings(**given)
-        options = {**settings.options, **{name: getattr(own, name) for name in _ADDRESS}}
-        self._settings = replace(settings, options=options)
-        self._keys_file = keys_file
-        self._local = LocalExecutor(settings, accounts)
-        self._workers: Iterator[Any] = iter(())
+        super().__init__(fields, accounts)
+        sent: dict[str, Any] = {**fields}
+        own = ConnectionSettings(**{name: sent[name] for name in _ADDRESS if name in sent})
+        self._sent = {**sent, **{name: getattr(own, name) for name in _ADDRESS}}, keys_file
         self._is_owner = False
 
     async def open(self) -> None:
@@ -90,7 +83,7 @@ class RayExecutor(Executor):
         listed: list[Any] = ray.nodes()  # type: ignore[no-untyped-call] # of Ray
         nodes = [node for node in listed if node["Alive"]]
         hosts = [node["NodeManagerHostname"] for node in nodes]
-        if self._settings.ledger.startswith("sqlite") and hosts != [socket.gethostname()]:
+        if self.fields["ledger"].startswith("sqlite") and hosts != [socket.gethostname()]:
             raise _refused(
                 f"the ledger is an SQLite file, which the nodes {', '.join(hosts)} cannot share",
                 "give a PostgreSQL database: ledger='postgresql+psycopg://user@host/name'",
@@ -101,11 +94,10 @@ class RayExecutor(Executor):
 
     async def run(self, task: Task) -> Result:  # noqa: D102
         method = next(self._workers).run
-        if task.again:  # a second attempt could pay twice
+        if task.replaced:  # a second attempt could pay twice
             method = method.options(max_task_retries=0)
-        plain = vars(task), vars(self._settings), self._keys_file
         try:
-            found = await _finished(method.remote(__version__, *plain))
+            found = await _finished(method.remote(__version__, vars(task), *self._sent))
         except RayTaskError as problem:
             return TokenHubError(
                 f"unexpected {type(problem.cause).__name__} in a Ray worker; see its log",
@@ -116,12 +108,12 @@ class RayExecutor(Executor):
         if isinstance(found, str):
             return _refused(found, "install the same version on every node; nothing was sent")
         if isinstance(found, MediaResult) and not await asyncio.to_thread(is_saved, found.job):
-            return await self._local.run(replace(task, again=False))
+            return await super().run(replace(task, replaced=()))
         return found
 
     async def close(self) -> None:  # noqa: D102
-        self._workers = iter(())  # Ray ends workers that nobody refers to
-        await self._local.close()
+        self._workers = itertools.cycle([])  # Ray ends workers that nobody refers to
+        await super().close()
         if self._is_owner:
             await asyncio.to_thread(ray.shutdown)
 
@@ -144,52 +136,40 @@ class Worker:
         self,
         version: str,
         task: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        keys_file: Path | None,
+        fields: ToolFields,
+        keys_file: str | Path | None,
     ) -> Result | str:
-        """Run a row; return what is wrong if this is another version.
-
-        Args:
-            version: Version of the driver's package.
-            task: A `Task`.
-            settings: A `ToolSettings`.
-            keys_file: File with the keys; None is the environment.
-        """
+        """Run a `Task`; return what is wrong if `version` is another one."""
         node = socket.gethostname()
         if version != __version__:
             return f"langchain-tokenhub is {__version__} on node {node}, {version} in the driver"
-        result = await _run(Task(**task), ToolSettings(**settings), keys_file)
+        result = await _run(Task(**task), fields, keys_file)
         if isinstance(result, TokenHubError) and result.phase == "not sent":
             result.hint = f"{result.hint or 'nothing was sent'} (on node {node})"
         return result
 
 
-async def _run(task: Task, settings: ToolSettings, keys_file: Path | None) -> Result:
-    is_shared = _is_run_folder(settings.out, task.run)
+async def _run(task: Task, fields: ToolFields, keys_file: str | Path | None) -> Result:
+    is_shared = False
+    with suppress(OSError):  # this machine does not see the driver's folder
+        is_shared = (fields["save_to"] / RUN_FILE).read_text("ascii").strip() == task.run
     if not is_shared and task.params.get("rsp_img_type") == "base64":
         return _refused("rsp_img_type='base64' needs the folder `out`", "share it")
     try:
-        accounts = Accounts.load(keys_file)
-        tool = tool_for(settings, accounts, task.account, task.model, task.kind)
+        executor = Executor(fields, load_accounts(keys_file))
+        tool = executor.tool(task.account, task)
     except OSError as problem:
         return _refused(f"{keys_file}: {problem.strerror}", "put the keys there")
     except TokenHubError as error:
         return error
     if not is_shared:
         tool.save_to = None  # the driver saves
-    return await run_task(tool, task)
-
-
-def _is_run_folder(out: Path, run: str) -> bool:
-    """Return True if this machine sees the driver's folder."""
-    with suppress(OSError):
-        return (out / RUN_FILE).read_text("ascii").strip() == run
-    return False
+    return await executor.run(task)
 
 
 def _died(task: Task, reason: str) -> TokenHubError:
     text = f"the Ray worker of row {task.id!r} died ({reason})"
-    if task.again:
+    if task.replaced:
         return SubmissionUnknownError(
             text, phase="sent", hint="run again to see whether it has a job"
         )

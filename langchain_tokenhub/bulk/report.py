@@ -81,25 +81,21 @@ class Counts:
 
 
 class Report:
-    """Appends to `report.jsonl`; what an earlier run wrote of the same job is not repeated.
-
-    Args:
-        out: Its folder.
-    """
+    """Appends to `report.jsonl`; what an earlier run wrote of the same job is not repeated."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
         self._known: set[tuple[str, str]] = set()
-        self._file = (out / FILE).open("ab", buffering=0)
         line = b"\n"
-        with (out / FILE).open("rb") as lines:
-            for line in lines:
+        with (out / FILE).open("a+b") as file:
+            file.seek(0)
+            for line in file:
                 with suppress(ValueError, KeyError, TypeError, RecursionError):
                     row = json.loads(line)
                     if row["state"] == "done":
                         self._known.add((row["row"], row["job"]))
-        if not line.endswith(b"\n"):  # it was cut off
-            self._file.write(b"\n")
+            if not line.endswith(b"\n"):  # it was cut off
+                file.write(b"\n")
 
     def add(self, outcome: Outcome, model: str) -> None:
         """Append a row's outcome."""
@@ -108,7 +104,8 @@ class Report:
             return
         line = json.dumps(self._facts(outcome, model), ensure_ascii=False, default=str)
         try:
-            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            with (self._out / FILE).open("ab", buffering=0) as file:
+                file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         except OSError as problem:
             warn_user(f"row {outcome.id!r} is not in {FILE}: {problem.strerror}")
 
@@ -116,21 +113,14 @@ class Report:
         result, error = outcome.result, outcome.error
         job = result.job if result else error and error.job
         paths = [file.path for file in result.files if file.path] if result else []
+        files = [p.relative_to(self._out) if p.is_relative_to(self._out) else p for p in paths]
         return {
             "row": outcome.id,
             "model": model,
             "state": outcome.state,
-            "files": [self._relative(path) for path in paths],
+            "files": [file.as_posix() for file in files],
             "seconds": result and result.seconds,
             "cny": outcome.cny,
             "job": job and job.id,
             "error": error and {"type": type(error).__name__, "message": str(error)},
         }
-
-    def _relative(self, path: Path) -> str:
-        inside = path.is_relative_to(self._out)
-        return (path.relative_to(self._out) if inside else path).as_posix()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

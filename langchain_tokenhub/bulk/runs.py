@@ -3,36 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Unpack
+from typing import Annotated, Literal, TypeAlias, Unpack, cast
 
-from langchain_tokenhub.bulk.executors import Accounts, Executor, LocalExecutor, ToolSettings
-from langchain_tokenhub.bulk.manifest import Rows
-from langchain_tokenhub.bulk.options import (
-    ExecutorName,
-    RunOptions,
-    ToolOptions,
-    accounts_of,
-    checked_options,
-    keys_file_of,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PositiveInt,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    with_config,
 )
-from langchain_tokenhub.bulk.plan import make_plan
+
+from langchain_tokenhub.bulk.driver import Driver, DriverOptions
+from langchain_tokenhub.bulk.executors import (
+    Accounts,
+    Executor,
+    ToolFields,
+    ToolOptions,
+    accounts_with,
+    load_accounts,
+    option_error,
+)
+from langchain_tokenhub.bulk.manifest import Rows
+from langchain_tokenhub.bulk.plan import Prices, make_plan
 from langchain_tokenhub.bulk.report import Counts, Outcome
 from langchain_tokenhub.errors import InvalidRequestError
 from langchain_tokenhub.jobs.ledger_backends import backend_for
+from langchain_tokenhub.tools.client import make_absolute
 from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE, run_on_thread
 
-if TYPE_CHECKING:
-    from langchain_tokenhub.bulk.driver import Driver
-
-LEDGER_FILE = "ledger.sqlite"
 _TICK = 0.5
 """Seconds after which a waiting main thread looks for Ctrl-C, which Windows needs."""
+_as_list = BeforeValidator(lambda keys: [keys] if isinstance(keys, str | SecretStr) else keys)
+_Keys: TypeAlias = Annotated[Sequence[str | SecretStr], _as_list]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class RunOptions(ToolOptions, DriverOptions, total=False):
+    """What `run` and `arun` take.
+
+    Args:
+        budget_cny: CNY that the submits of all runs with this `out` may cost by estimate, from 0.
+        executor: `local` for this process, `ray` for a Ray cluster.
+        ledger: Database URL; None is an SQLite file in `out`.
+        on_error: `stop` submits nothing new after a row failed.
+        price_cny: CNY of a job of each model without a known price; or by model, in place of it.
+        in_flight: Jobs at once per account and model, from 1; None is the catalogue's quota.
+        api_keys: Keys that share the rows; else those of `keys_file` or the environment
+            (`TOKENHUB_API_KEYS`, separated by commas, then `TOKENHUB_API_KEY`).
+        keys_file: File with one key per line.
+        retry_failed: Whether rows that failed in an earlier run are run again.
+        again: `unknown` submits rows again that may have been charged already.
+        language: Of the gallery page.
+    """
+
+    executor: Literal["local", "ray"]
+    ledger: str | None
+    price_cny: Prices
+    in_flight: PositiveInt | None
+    api_keys: _Keys | None
+    keys_file: Annotated[str | Path | None, AfterValidator(make_absolute)]
 
 
 def run(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Run:
@@ -67,43 +104,56 @@ def arun(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Async
     return AsyncRun(_driver(rows, Path(out), options))
 
 
-def _driver(rows: Rows, out: Path, given: RunOptions) -> Driver:
-    options = checked_options(given)
+def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
+    options = checked_options(options)
     plan = make_plan(
         rows,
         price_cny=options.get("price_cny"),
         has_budget=options.get("budget_cny") is not None,
     )
     out = out.expanduser().absolute()
-    ledger = options.get("ledger") or f"sqlite:///{out / LEDGER_FILE}"
+    ledger = options.get("ledger") or f"sqlite:///{out / 'ledger.sqlite'}"
     if "://" not in ledger:
         raise InvalidRequestError(
             f"ledger: {ledger!r} is not the URL of a database",
             phase="not sent",
             hint="use sqlite:///path/to/file.db or postgresql+psycopg://user@host/name",
         )
-    backend_for(ledger)  # raises if SQLAlchemy is missing, which the driver imports
-    from langchain_tokenhub.bulk.driver import Driver
-
+    backend_for(ledger)  # raises if SQLAlchemy is missing
     names = ToolOptions.__annotations__
-    tools = ToolSettings(
-        out=out,
-        ledger=ledger,
-        in_flight=options.get("in_flight"),
-        options={name: value for name, value in options.items() if name in names},
-    )
+    given = {name: value for name, value in options.items() if name in names}
+    fields = {"save_to": out, "ledger": ledger, "max_in_flight": options.get("in_flight"), **given}
+    return Driver(plan, options, _executor(options, cast("ToolFields", fields)))
+
+
+def checked_options(options: RunOptions) -> RunOptions:
+    """Return the options with their types.
+
+    Raises:
+        InvalidRequestError: One is wrong.
+    """
+    try:
+        return TypeAdapter(RunOptions).validate_python(options)
+    except ValidationError as problem:
+        raise option_error(problem) from None
+
+
+def accounts_of(options: RunOptions) -> Accounts:
+    """Return the accounts whose keys are given."""
+    keys, file = options.get("api_keys"), options.get("keys_file")
+    if keys is not None:
+        return accounts_with(k if isinstance(k, str) else k.get_secret_value() for k in keys)
+    try:
+        return load_accounts(file)
+    except OSError as problem:
+        reason = f"keys_file: {str(file)!r}: {problem.strerror}"
+    raise InvalidRequestError(reason, phase="not sent")
+
+
+def _executor(options: RunOptions, fields: ToolFields) -> Executor:
     accounts = accounts_of(options)
-    executor = options.get("executor", "local")
-    if isinstance(executor, str):
-        executor = _executor(executor, tools, accounts, keys_file_of(options))
-    return Driver(plan, options, tools, accounts, executor)
-
-
-def _executor(
-    name: ExecutorName, tools: ToolSettings, accounts: Accounts, keys_file: Path | None
-) -> Executor:
-    if name == "local":
-        return LocalExecutor(tools, accounts)
+    if options.get("executor", "local") == "local":
+        return Executor(fields, accounts)
     try:
         from langchain_tokenhub.bulk.ray_executor import RayExecutor
     except ModuleNotFoundError:
@@ -112,14 +162,14 @@ def _executor(
             phase="not sent",
             hint="pip install 'langchain-tokenhub[ray]'",
         ) from None
-    return RayExecutor(tools, accounts, keys_file)
+    return RayExecutor(fields, accounts, options.get("keys_file"))
 
 
 class AsyncRun(Counts):
     """An async iterable of outcomes, with the counts so far. It is iterated once."""
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__(rows=len(driver.rows), budget=driver.budget_cny)
+        super().__init__(**vars(driver.counts))
         driver.counts = self
         self._outcomes = _outcomes(driver)
 
@@ -145,8 +195,7 @@ async def _outcomes(driver: Driver) -> AsyncGenerator[Outcome, None]:
         await task
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Run(Counts):
@@ -157,7 +206,7 @@ class Run(Counts):
     """
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__(rows=len(driver.rows), budget=driver.budget_cny)
+        super().__init__(**vars(driver.counts))
         driver.counts = self
         self._outcomes = _iterate(driver)
 
@@ -174,25 +223,25 @@ class Run(Counts):
 
 def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
     outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
-    cancel: Future[Callable[[], object]] = Future()
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop = runner.get_loop()
+    task = loop.create_task(driver.run(outcomes.put))
+
+    def work() -> None:
+        with runner:
+            loop.run_until_complete(task)
+
     future: Future[None] = Future()
-
-    async def work() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task  # noqa: S101 - it runs in one
-        cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
-        await driver.run(outcomes.put)
-
     future.add_done_callback(lambda _: outcomes.put(None))
-    run_on_thread(lambda: asyncio.run(work()), future)
+    run_on_thread(work, future)
     try:
         while (outcome := _next(outcomes)) is not None:
             yield outcome
     finally:
         if not future.done():
             with suppress(RuntimeError):  # the loop has just ended
-                cancel.result()()
-            concurrent.futures.wait([future], INTERRUPT_GRACE + 2)
+                loop.call_soon_threadsafe(task.cancel)
+            wait([future], INTERRUPT_GRACE + 2)
     future.result()
 
 

@@ -11,26 +11,19 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from langchain_tokenhub.cli import (
-    bulk,
-    chat,
-    emulator,
-    exit_codes,
-    gallery,
-    jobs,
-    mcp,
-    media,
-    models,
-)
+from langchain_tokenhub.cli import bulk, chat, lists, media, servers
 from langchain_tokenhub.cli.console import (
+    INTERRUPTED,
+    USAGE_ERROR,
     Console,
-    Translator,
+    UsageError,
     configure_streams,
     decode_argument,
-    language_of,
+    report_error,
     show_warnings,
 )
-from langchain_tokenhub.cli.parser import KINDS, AddOptions, parse
+from langchain_tokenhub.cli.messages import Translator
+from langchain_tokenhub.cli.parser import KINDS, AddOptions, language_of, parse
 from langchain_tokenhub.errors import TokenHubError
 
 _BROKEN_PIPE = 141
@@ -39,12 +32,12 @@ COMMANDS: dict[str, AddOptions] = {
     **{kind: functools.partial(media.add_media, kind) for kind in KINDS},
     "bulk": bulk.add_bulk,
     "chat": chat.add_chat,
-    "jobs": jobs.add_jobs,
+    "jobs": lists.add_jobs,
     "resume": media.add_resume,
-    "gallery": gallery.add_gallery,
-    "models": models.add_models,
-    "emulator": emulator.add_emulator,
-    "mcp": mcp.add_mcp,
+    "gallery": lists.add_gallery,
+    "models": lists.add_models,
+    "emulator": servers.add_emulator,
+    "mcp": servers.add_mcp,
 }
 
 
@@ -65,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(COMMANDS, translate, given)
     if options.run is None:
         options.parser.print_help()
-        return exit_codes.USAGE_ERROR
+        return USAGE_ERROR
     quiet = getattr(options, "quiet", False)
     console = Console(translate, as_json=options.json, quiet=quiet)
     try:
@@ -79,22 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, console: Console) -> int:
     try:
         code: int = options.run(options, console)
-    except TokenHubError as error:
-        return exit_codes.report_error(console, error, options)
-    except ValidationError as error:
-        return exit_codes.report_invalid(console, error)
-    except exit_codes.UsageError as error:
-        return exit_codes.report(console, "UsageError", str(error), exit_codes.USAGE_ERROR)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        named = "" if error.filename is None else f": {error.filename!r}"
-        text = f"{error.strerror or error}{named}"
-        return exit_codes.report(console, "OSError", text, 1)
+    except (TokenHubError, ValidationError, UsageError, OSError) as problem:
+        return report_error(console, problem, options)
     except UnicodeError:
         console.write_message(f"tokenhub: {console.translate('locale')}")
         return 1
     except KeyboardInterrupt:
         console.write_message(f"tokenhub: {console.translate('stopped')}")
-        return exit_codes.INTERRUPTED
+        return INTERRUPTED
     return code

@@ -9,11 +9,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-from langchain_tokenhub.cli.console import Console, Translator, join_words, read_stdin
-from langchain_tokenhub.cli.exit_codes import UsageError, report_error
-from langchain_tokenhub.cli.parser import Parser, add_connection, add_output, connection
+from langchain_tokenhub.cli.console import (
+    Console,
+    UsageError,
+    join_words,
+    read_stdin,
+    report_error,
+)
+from langchain_tokenhub.cli.parser import Parser, connection
 from langchain_tokenhub.errors import TokenHubError
 from langchain_tokenhub.jobs.files import HEAD, MEDIA_TYPES, file_type_of
 
@@ -24,21 +29,19 @@ _FIELDS = ("temperature", "max_tokens", "reasoning_effort", "thinking")
 
 def add_chat(parser: Parser) -> None:
     """Add the options of `tokenhub chat`."""
-    translate = parser.translate
-    add = parser.add_argument
-    add("prompt", nargs="*", help=translate("prompt-chat"))
-    add("-m", "--model", default=MODEL, metavar="MODEL", help=translate("model", default=MODEL))
-    add("--system", metavar="TEXT", help=translate("system"))
-    add("--image", action="append", default=[], metavar="FILE", help=translate("chat-image"))
-    switch = argparse.BooleanOptionalAction
-    add("--think", dest="thinking", action=switch, default=None, help=translate("think"))
-    add("--effort", dest="reasoning_effort", metavar="WORD", help=translate("effort"))
-    add("--show-thinking", action="store_true", help=translate("show-thinking"))
-    add("--temperature", type=float, metavar="NUMBER", help=translate("temperature"))
-    add("--max-tokens", type=int, metavar="N", help=translate("max-tokens"))
-    add("--usage", action="store_true", help=translate("usage-option"))
-    add_output(parser)
-    add_connection(parser)
+    add, text = parser.add, parser.translate("model", default=MODEL)
+    add("prompt", nargs="*", text="prompt-chat")
+    parser.add_argument("-m", "--model", default=MODEL, metavar="MODEL", help=text)
+    add("--system", metavar="TEXT")
+    add("--image", action="append", default=[], metavar="FILE", text="chat-image")
+    add("--think", dest="thinking", action=argparse.BooleanOptionalAction, default=None)
+    add("--effort", dest="reasoning_effort", metavar="WORD")
+    add("--show-thinking", action="store_true")
+    add("--temperature", type=float, metavar="NUMBER")
+    add("--max-tokens", type=int, metavar="N")
+    add("--usage", action="store_true", text="usage-option")
+    parser.add_output()
+    parser.add_connection()
     parser.set_defaults(run=run)
 
 
@@ -46,11 +49,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Answer the prompt, or hold a conversation if there is none and stdin is a terminal."""
     from langchain_tokenhub.chat_models import ChatTokenHub
 
-    given = {name: getattr(options, name) for name in _FIELDS}
-    fields = {name: value for name, value in given.items() if value is not None}
-    conversation = Conversation(
-        console, ChatTokenHub(model=options.model, **fields, **connection(options)), options
-    )
+    model = ChatTokenHub(model=options.model, **connection(options, *_FIELDS))
+    conversation = Conversation(console, model, options)
     if not options.prompt and sys.stdin.isatty():
         return conversation.converse(_read_lines(console))
     prompt = join_words(options.prompt) if options.prompt else read_stdin()
@@ -58,13 +58,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise UsageError(console.translate("no-prompt"))
     conversation.ask(_content(prompt, options.image))
     return 0
-
-
-class Piece(NamedTuple):
-    """A piece of an answer, and where it is written."""
-
-    text: str
-    stream: TextIO
 
 
 class Conversation:
@@ -89,49 +82,53 @@ class Conversation:
         self._messages += [question, answer]
         if self._console.as_json:
             self._console.write_json(_answer_as_dict(answer))
-        if self._options.usage and answer.usage_metadata:
-            self._console.write_message(_usage(self._console.translate, answer.usage_metadata))
+        if self._options.usage and (usage := answer.usage_metadata):
+            self._console.write_text(
+                "tokens",
+                input=usage["input_tokens"],
+                output=usage["output_tokens"],
+                cached=usage.get("input_token_details", {}).get("cache_read", 0),
+                reasoning=usage.get("output_token_details", {}).get("reasoning", 0),
+            )
 
     def _answer(self, messages: list[Any]) -> Any:
         """Stream an answer: its reasoning to stderr, the rest to stdout."""
         whole: Any = None
-        end = Piece("", sys.stdout)
+        end = "", sys.stdout
         try:
             for chunk in self._model.stream(messages):
                 whole = chunk if whole is None else whole + chunk
-                for piece in self._pieces(chunk):
-                    if piece.stream is not end.stream:
+                for text, stream in self._pieces(chunk):
+                    if stream is not end[1]:
                         self._console.write(*end)
-                    self._console.write(*piece)
-                    end = Piece("\n\n" if piece.stream is sys.stderr else "\n", piece.stream)
+                    self._console.write(text, stream)
+                    end = "\n\n" if stream is sys.stderr else "\n", stream
         finally:
             self._console.write(*end)
         return whole
 
-    def _pieces(self, chunk: Any) -> Iterator[Piece]:
+    def _pieces(self, chunk: Any) -> Iterator[tuple[str, TextIO]]:
+        """Yield the parts of a chunk, and where each is written."""
         reasoning = chunk.additional_kwargs.get("reasoning_content")
         if reasoning and self._options.show_thinking:
-            yield Piece(reasoning, sys.stderr)
+            yield reasoning, sys.stderr
         if chunk.text and not self._console.as_json:
-            yield Piece(chunk.text, sys.stdout)
+            yield chunk.text, sys.stdout
 
     def converse(self, lines: Iterator[str]) -> int:
         """Answer each line; an error ends the turn, not the conversation."""
-        self._console.write_message(self._console.translate("repl", model=self._options.model))
+        self._console.write_text("repl", model=self._options.model)
         for line in lines:
             if line == "/clear":
                 self._clear()
             elif line:
-                self._turn(line)
+                try:
+                    self.ask(line)
+                except KeyboardInterrupt:
+                    self._console.write_text("stopped")
+                except TokenHubError as error:
+                    report_error(self._console, error, self._options)
         return 0
-
-    def _turn(self, line: str) -> None:
-        try:
-            self.ask(line)
-        except KeyboardInterrupt:
-            self._console.write_message(self._console.translate("stopped"))
-        except TokenHubError as error:
-            report_error(self._console, error, self._options)
 
 
 def _read_lines(console: Console) -> Iterator[str]:
@@ -172,13 +169,3 @@ def _answer_as_dict(answer: Any) -> dict[str, Any]:
         "request_id": answer.response_metadata.get("request_id"),
         "usage": answer.usage_metadata,
     }
-
-
-def _usage(translate: Translator, usage: Any) -> str:
-    return translate(
-        "tokens",
-        input=usage["input_tokens"],
-        output=usage["output_tokens"],
-        cached=usage.get("input_token_details", {}).get("cache_read", 0),
-        reasoning=usage.get("output_token_details", {}).get("reasoning", 0),
-    )

@@ -1,34 +1,50 @@
-"""Terminal output, for any encoding and character width, and the translated texts."""
+"""What the command prints, for any encoding and character width, and its exit codes."""
 
 from __future__ import annotations
 
-import functools
 import json
-import locale
 import os
 import re
+import shlex
 import sys
-import time
-import tomllib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TextIO
+from typing import Any, TextIO
 
-from langchain_tokenhub.cli.messages import to_chinese
-from langchain_tokenhub.jobs.live_lines import (
-    bar_line,
-    clock,
-    display_width,
-    live_lines,
-    terminal_size,
-    truncate,
+from pydantic import ValidationError
+
+from langchain_tokenhub import errors
+from langchain_tokenhub.catalogue import media_model
+from langchain_tokenhub.cli.messages import Translator
+from langchain_tokenhub.errors import NO_KEY, JobRef, TokenHubError
+from langchain_tokenhub.jobs.live_lines import display_width, terminal_size, truncate
+from langchain_tokenhub.jobs.models import Job
+
+
+class UsageError(Exception):
+    """The command line is wrong; the text explains how to correct it."""
+
+
+INTERRUPTED = 130
+USAGE_ERROR = 2
+NOT_SAVED = 8
+_EXITS: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
+    (USAGE_ERROR, (UsageError, ValidationError)),
+    (7, (errors.SubmissionUnknownError,)),
+    (6, (errors.JobTimeoutError,)),
+    (5, (errors.JobError, errors.ContentBlockedError)),
+    (3, (errors.BudgetExceededError,)),
+    (USAGE_ERROR, (errors.InvalidRequestError, errors.ModelNotAvailableError)),
+    (3, (errors.AuthenticationError, errors.PermissionDeniedError, errors.QuotaExhaustedError)),
+    (4, errors.RETRYABLE),
 )
-
+"""The first matching class decides; the help's epilog documents the codes."""
+_NEEDS_AGAIN = (errors.SubmissionUnknownError, errors.JobNotFoundError, errors.ResultExpiredError)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control codes except tab and line feed."""
+"""Control codes except tab and line feed, which could control a terminal."""
 _PIECES = re.compile(r"\s+|（*(?:[!-~]+|[^\s（])[，。；：、）]*|（+")
 """Line breaks are allowed between words and Chinese characters, never before ， or after （."""
 
@@ -43,9 +59,9 @@ class Console:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
 
     def write(self, text: str, stream: TextIO) -> None:
-        """Write text at once; control codes are kept on a stdout that is not a terminal."""
+        """Write text at once; control codes are replaced but on a stdout that is no terminal."""
         is_verbatim = stream is self.stdout and not stream.isatty()
-        stream.write(text if is_verbatim else strip_control_codes(text))
+        stream.write(text if is_verbatim else _CONTROL.sub("\ufffd", text))
         stream.flush()
 
     def write_line(self, text: str) -> None:
@@ -56,13 +72,13 @@ class Console:
         """Write a line to stderr."""
         self.write(f"{text}\n", sys.stderr)
 
+    def write_text(self, name: str, /, **values: Any) -> None:
+        """Write one of the command's own texts to stderr."""
+        self.write_message(self.translate(name, **values))
+
     def write_json(self, value: Any) -> None:
         """Write JSON to stdout."""
         self.write_line(json.dumps(value, ensure_ascii=False, indent=1, default=str))
-
-    def status_text(self, status: str) -> str:
-        """Return the word for a job's status."""
-        return self.translate(f"status-{status}")
 
     @property
     def columns(self) -> int:
@@ -77,11 +93,6 @@ class Console:
                 cell + " " * (w - display_width(cell)) for cell, w in zip(row, widths, strict=True)
             )
             self.write_line(truncate("  ".join(cells).rstrip(), self.columns))
-
-
-def strip_control_codes(text: str) -> str:
-    """Replace control codes, which could control a terminal."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def wrap_text(text: str, width: int) -> list[str]:
@@ -133,7 +144,7 @@ def show_warnings(console: Console) -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, UserWarning):
             text = console.translate.message(str(message))
-            console.write_message(console.translate("warning", text=text))
+            console.write_text("warning", text=text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -141,110 +152,78 @@ def show_warnings(console: Console) -> Iterator[None]:
         yield
 
 
-class RunProgress:
-    """A bar with counts and a status line for a run of many jobs.
-
-    On a terminal both are redrawn below other output; elsewhere a line is printed for each tenth of
-    the run.
-
-    Example:
-        ```python
-        with RunProgress(console, "shots.jsonl", total=200) as progress:
-            progress.update(12, "3 failed, ¥4.20 of ¥200.00")
-        ```
-
-    Args:
-        console: Its `quiet` option hides the bar.
-        label: Text before the bar.
-        total: Number of jobs.
-        done: Number of jobs that had ended before this run.
-    """
-
-    def __init__(self, console: Console, label: str, *, total: int, done: int = 0) -> None:
-        self._console, self._label, self._total = console, label, total
-        self._done = self._done_before = done
-        self._status = ""
-        self._started = time.monotonic()
-        self._tenths = -1
-        self._is_plain = not console.quiet and not live_lines.add(self._draw)
-
-    def update(self, done: int, status: str = "") -> None:
-        """Show that `done` jobs have ended, and `status` below the bar."""
-        self._done, self._status = done, status
-        tenths = 10 * done // max(1, self._total)
-        if self._is_plain and tenths > self._tenths:
-            self._tenths = tenths
-            parts = (self._label, f"{done}/{self._total}", status)
-            self._console.write_message("  ".join(part for part in parts if part))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        live_lines.remove(self._draw, keep=True)
-
-    def _draw(self, columns: int) -> str:
-        seconds = time.monotonic() - self._started
-        text = f"{self._done}/{self._total}  {clock(seconds)}"
-        ended = self._done - self._done_before
-        if ended and self._done < self._total:
-            text += f" / ~{clock(seconds * (self._total - self._done_before) / ended)}"
-        line = bar_line(self._label, self._done / max(1, self._total), text, columns)
-        return f"{line}\n{self._status}" if self._done < self._total else line
+def exit_code(error: Exception) -> int:
+    """Return the exit code of an error."""
+    return next((code for code, classes in _EXITS if isinstance(error, classes)), 1)
 
 
-Language = Literal["zh", "en"]
-_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
+def report_error(console: Console, problem: Exception, options: Any) -> int:
+    """Print what failed and what to do next; return the exit code."""
+    error = problem if isinstance(problem, TokenHubError) else TokenHubError(_text(problem))
+    if console.as_json:
+        name = "OSError" if isinstance(problem, OSError) else type(problem).__name__
+        console.write_json({"error": {"type": name, **_as_dict(error)}})
+    console.write_message(f"tokenhub: {error_text(console, error)}")
+    if hint := _hint(console, error, options):
+        console.write_text("hint", text=hint)
+    return exit_code(problem)
 
 
-class Translator:
-    """The texts of translations.toml in one language."""
-
-    def __init__(self, language: Language) -> None:
-        self.language: Language = language
-
-    def __call__(self, name: str, /, **values: Any) -> str:
-        """Return the text called `name`, with `values` filled in."""
-        text = _texts()[name][self.language]
-        return text.format(**values) if values else text
-
-    def joined(self, sentences: Sequence[str]) -> str:
-        """Return sentences as one text."""
-        return ("" if self.language == "zh" else " ").join(filter(None, sentences))
-
-    def message(self, text: str) -> str:
-        """Return a message of the package, or of a library, in this language."""
-        return to_chinese(text) if self.language == "zh" else text
-
-    def hint(self, text: str) -> str:
-        """Return a hint, which may be `English / 中文`, in this language."""
-        english = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)[0]
-        return to_chinese(text) if self.language == "zh" else english
+def error_text(console: Console, error: TokenHubError) -> str:
+    """Return what failed, the request ID and the host."""
+    request = console.translate("request-id", id=error.request_id) if error.request_id else ""
+    facts = ", ".join(fact for fact in (request, error.host) if fact)
+    text = console.translate.message(error.message) or type(error).__name__
+    return f"{text}{facts and f' [{facts}]'}"
 
 
-@functools.cache
-def _texts() -> dict[str, dict[str, str]]:
-    return tomllib.loads(Path(__file__).with_name("translations.toml").read_text("utf-8"))
+def _hint(console: Console, error: TokenHubError, options: Any) -> str:
+    job = error.job
+    if isinstance(job, Job) and not job.ended and not isinstance(error, _NEEDS_AGAIN):
+        return resume_text(console, job, options)
+    if isinstance(error, _NEEDS_AGAIN) and hasattr(options, "again"):
+        return console.translate("hint-again")
+    if error.message == NO_KEY:
+        return console.translate("hint-key")
+    return console.translate.hint(error.hint or "")
 
 
-def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Language:
-    """Return the language of `--lang`, else of the locale."""
-    chosen = argument_after(arguments, "--lang")
-    if chosen in {"zh", "en"}:
-        return "zh" if chosen == "zh" else "en"
-    named = next((environment[name] for name in _VARIABLES if environment.get(name)), None)
-    if named is None:  # not on Windows
-        named = locale.getlocale()[0] or ""
-    return "zh" if named.lower().startswith(("zh", "chinese")) else "en"
+def resume_text(console: Console, job: JobRef, options: Any) -> str:
+    """Return the text on how to collect a job that is paid for."""
+    return console.translate("goes-on", id=job.id, command=resume_command(job, options))
 
 
-def argument_after(arguments: Sequence[str], *options: str) -> str | None:
-    """Return the value of an option that the parser itself depends on."""
-    found = None
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, value = argument.partition("=")
-        if name in options and (equals or following):
-            found = value if equals else following
-        elif argument[:2] in options:
-            found = argument[2:]
-    return found
+def resume_command(job: JobRef, options: Any) -> str:
+    """Return the command that collects a job."""
+    command = ["tokenhub", "resume", job.id, "--model", job.model]
+    command += [] if options.save_to is None else ["-o", str(options.save_to)]
+    command += [] if media_model(job.model) else ["--kind", job.kind]
+    command += ["--site", options.site] if options.site else []
+    for address in options.base_url or ():
+        command += ["--base-url", address]
+    return shlex.join(command)
+
+
+def _as_dict(error: TokenHubError) -> dict[str, Any]:
+    """Return an error as plain data, without links."""
+    names = ("message", "status", "code", "request_id", "host", "hint")
+    job = error.job and error.job.model_dump(include={"id", "model", "kind", "status"})
+    return {**{name: getattr(error, name) for name in names}, "job": job}
+
+
+def _text(problem: Exception) -> str:
+    """Return the text of another library's error, without values, which may be keys."""
+    match problem:
+        case ValidationError():
+            faults = problem.errors(include_input=False, include_url=False, include_context=False)
+            return "; ".join(map(_setting, faults))
+        case OSError():
+            named = "" if problem.filename is None else f": {problem.filename!r}"
+            return f"{problem.strerror or problem}{named}"
+        case _:
+            return str(problem)
+
+
+def _setting(error: Any) -> str:
+    field, text = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+    return text if text.startswith(field) else f"{field}: {text}"

@@ -1,74 +1,80 @@
-"""`tokenhub image`, `video`, `3d` and `resume`: paid jobs from a terminal."""
+"""`tokenhub image`, `video`, `3d` and `resume`: paid jobs, and their records in a folder.
+
+A call stays in the folder's ledger until its files are saved: after Ctrl-C or a crash the same
+command resumes its job.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import mimetypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_tokenhub import errors
 from langchain_tokenhub.catalogue import Kind, media_kind, media_model
-from langchain_tokenhub.cli import exit_codes, jobs
 from langchain_tokenhub.cli.console import (
+    INTERRUPTED,
+    NOT_SAVED,
     Console,
-    Translator,
-    argument_after,
+    UsageError,
     join_words,
+    resume_command,
+    resume_text,
 )
+from langchain_tokenhub.cli.messages import Translator
 from langchain_tokenhub.cli.parser import (
     FOLDER,
     KINDS,
     Parser,
-    add_connection,
-    add_folder,
-    add_output,
+    argument_after,
+    connection,
 )
+from langchain_tokenhub.jobs.history import sidecar_jobs
+from langchain_tokenhub.jobs.ledger import Entry, read_entries, remove_entries
+from langchain_tokenhub.jobs.ledger_backends import FolderBackend
 from langchain_tokenhub.jobs.live_lines import Bar
 from langchain_tokenhub.jobs.models import Job, MediaResult
 from langchain_tokenhub.params import file_fields, params_class, schema_class
 
+if TYPE_CHECKING:
+    from langchain_tokenhub.tools.media_tools import MediaTool
+
+SHORT_ID = 12
+"""Length of the end of a job's id in file names."""
 _UNAVAILABLE = (errors.JobFailedError, errors.JobNotFoundError, errors.ResultExpiredError)
 
 
 def add_media(kind: Kind, parser: Parser) -> None:
     """Add the options of `tokenhub image`, `video` or `3d`."""
-    translate = parser.translate
     default = media_kind(kind).default_model
     model = argument_after(parser.arguments, "--model", "-m") or default
-    text = translate("model", default=default)
+    text = parser.translate("model", default=default)
     parser.add_argument("-m", "--model", default=model, metavar="MODEL", help=text)
-    _add_wait(parser)
-    parser.add_argument("--no-wait", action="store_true", help=translate("no-wait"))
-    parser.add_argument("--again", action="store_true", help=translate("again"))
-    parser.add_argument("--extra", type=json_object, metavar="JSON", help=translate("extra"))
+    parser.add_folder("-o", "--save-to", text="save-to")
+    parser.add_wait()
+    parser.add("--no-wait", action="store_true")
+    parser.add("--again", action="store_true")
+    parser.add("--extra", type=json_object, metavar="JSON")
     _add_params(parser, model, kind)
-    add_connection(parser)
+    parser.add_connection()
     parser.set_defaults(run=run, kind=kind)
 
 
 def add_resume(parser: Parser) -> None:
     """Add the options of `tokenhub resume`."""
-    translate = parser.translate
-    parser.add_argument("job_id", metavar="JOB_ID", help=translate("job-id"))
-    parser.add_argument("-m", "--model", metavar="MODEL", help=translate("model-resume"))
-    parser.add_argument("--kind", choices=KINDS, help=translate("kind"))
-    _add_wait(parser)
-    add_connection(parser)
+    parser.add("job_id", metavar="JOB_ID", text="job-id")
+    parser.add("-m", "--model", metavar="MODEL", text="model-resume")
+    parser.add("--kind", choices=KINDS)
+    parser.add_folder("-o", "--save-to", text="save-to")
+    parser.add_wait()
+    parser.add_connection()
     parser.set_defaults(run=resume)
-
-
-def _add_wait(parser: Parser) -> None:
-    add_folder(parser)
-    add_output(parser)
-    translate = parser.translate
-    parser.add_argument("-q", "--quiet", action="store_true", help=translate("quiet"))
-    wait = translate("wait-timeout")
-    parser.add_argument("--wait-timeout", type=float, metavar="SECONDS", help=wait)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -76,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     folder = _folder(options, console.translate)
     params = given_params(options)
     bar = _bar(console, options.model, options.kind)
-    tool = jobs.media_tool(options, options.model, options.kind, folder, bar)
+    tool = media_tool(options, options.model, options.kind, folder, bar)
     started_at = datetime.now(UTC)
     try:
         with closing(bar):
@@ -85,7 +91,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 return _report_submitted(console, job, options)
             result = tool.generate(**params, extra=options.extra, again=options.again)
     except KeyboardInterrupt as interrupt:
-        new = [job for job in jobs.unfinished_jobs(folder) if _is_newer(job, started_at)]
+        known = unfinished_jobs(folder)
+        new = [job for job in known if (job.submitted_at or started_at) >= started_at]
         running = [bar.job] if bar.job else new
         return _report_interrupted(console, interrupt, running, options)
     return _report_result(console, result, folder)
@@ -96,12 +103,12 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     folder = _folder(options, console.translate)
     job = _find_job(options, folder, console.translate)
     bar = _bar(console, job.model, job.kind)
-    tool = jobs.media_tool(options, job.model, job.kind, folder, bar)
+    tool = media_tool(options, job.model, job.kind, folder, bar)
     try:
         with closing(bar):
             result = tool.result(job)
     except _UNAVAILABLE:
-        jobs.remove_entry(folder, job.id)
+        remove_entry(folder, job.id)
         raise
     except KeyboardInterrupt as interrupt:
         return _report_interrupted(console, interrupt, [job], options)
@@ -109,25 +116,24 @@ def resume(options: argparse.Namespace, console: Console) -> int:
 
 
 def _find_job(options: argparse.Namespace, folder: Path, translate: Translator) -> Job:
-    known = jobs.find_job(folder, options.job_id)
-    if known is not None:
+    if (known := find_job(folder, options.job_id)) is not None:
         return known
     if options.model is None:
-        raise exit_codes.UsageError(translate("no-job", id=options.job_id, folder=folder))
+        raise UsageError(translate("no-job", id=options.job_id, folder=folder))
     model = media_model(options.model)
     kind = model.kind if model else options.kind
     if kind is None:
-        raise exit_codes.UsageError(translate("kind-needed", model=options.model))
+        raise UsageError(translate("kind-needed", model=options.model))
     return Job(kind=kind, model=options.model.lower(), id=options.job_id)
 
 
 def _folder(options: argparse.Namespace, translate: Translator) -> Path:
     """Return where to save; refuse a name that looks like a file's."""
-    folder = options.save_to or FOLDER
+    folder: Path = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if folder.is_file() or (media in {"image", "video", "model"} and not folder.is_dir()):
-        raise exit_codes.UsageError(translate("folder-wanted", name=folder.name))
-    return Path(folder)
+        raise UsageError(translate("folder-wanted", name=folder.name))
+    return folder
 
 
 def _bar(console: Console, model: str, kind: Kind) -> Bar:
@@ -135,13 +141,9 @@ def _bar(console: Console, model: str, kind: Kind) -> Bar:
     return Bar(
         f"{console.translate(f'kind-{kind}')}  {model}",
         facts.typical_seconds or 15.0,
-        status_text=console.status_text,
+        status_text=lambda status: console.translate(f"status-{status}"),
         quiet=console.quiet,
     )
-
-
-def _is_newer(job: Job, started_at: datetime) -> bool:
-    return job.submitted_at is None or job.submitted_at >= started_at
 
 
 def _report_submitted(console: Console, job: Job, options: argparse.Namespace) -> int:
@@ -149,8 +151,8 @@ def _report_submitted(console: Console, job: Job, options: argparse.Namespace) -
         console.write_json(job.model_dump(mode="json"))
     else:
         console.write_line(job.id)
-    command = exit_codes.resume_command(job, options)
-    console.write_message(console.translate("submitted", command=command))
+    command = resume_command(job, options)
+    console.write_text("submitted", command=command)
     return 0
 
 
@@ -159,10 +161,10 @@ def _report_interrupted(
 ) -> int:
     console.write_message(f"tokenhub: {console.translate('stopped')}")
     for job in running:
-        console.write_message(exit_codes.resume_text(console, job, options))
+        console.write_message(resume_text(console, job, options))
     for note in () if running else getattr(interrupt, "__notes__", ()):
         console.write_message(console.translate.message(note))
-    return exit_codes.INTERRUPTED
+    return INTERRUPTED
 
 
 def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
@@ -170,7 +172,7 @@ def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
     translate, job = console.translate, result.job
     unsaved = [file for file in result.files if file.path is None]
     if not unsaved:
-        jobs.remove_entry(folder, job.id)
+        remove_entry(folder, job.id)
     if console.as_json:
         console.write_json(result.model_dump(mode="json"))
     for file in result.files:
@@ -178,35 +180,123 @@ def _report_result(console: Console, result: MediaResult, folder: Path) -> int:
             console.write_line(str(file.path))
     if not console.quiet:
         took = "" if result.seconds is None else translate("took", seconds=result.seconds)
-        console.write_message(translate("saved", id=job.id, took=took))
+        console.write_text("saved", id=job.id, took=took)
     for file in unsaved:
-        console.write_message(translate("not-saved", url=file.url or "-"))
-    return exit_codes.NOT_SAVED if unsaved else 0
+        console.write_text("not-saved", url=file.url or "-")
+    return NOT_SAVED if unsaved else 0
+
+
+def media_tool(
+    options: argparse.Namespace,
+    model: str,
+    kind: Kind,
+    folder: Path,
+    progress: Bar | None = None,
+) -> MediaTool:
+    """Return the tool of a kind, with the fields from the options."""
+    from langchain_tokenhub.tools.media_tools import TOOLS
+
+    return TOOLS[kind](
+        model=model,
+        save_to=folder,
+        ledger=ledger_path(folder),
+        progress=progress,
+        **connection(options, "wait_timeout"),
+    )
+
+
+def ledger_path(folder: Path) -> Path:
+    """Return where a folder's unfinished calls are recorded."""
+    return folder / ".tokenhub-jobs"
+
+
+def unfinished_jobs(folder: Path) -> list[Job]:
+    """Return the jobs whose files are not saved yet."""
+    return [entry.job for entry in _entries(folder) if entry.job is not None]
+
+
+def unanswered_submits(folder: Path) -> list[Entry]:
+    """Return the submits without an answer, which may have been charged."""
+    return [entry for entry in _entries(folder) if entry.job is None]
+
+
+def known_jobs(folder: Path) -> list[Job]:
+    """Return every job recorded in a folder, the newest first."""
+    jobs = {job.id: job for job in [*unfinished_jobs(folder), *sidecar_jobs(folder)]}
+    oldest = datetime.min.replace(tzinfo=UTC)
+    by_time = sorted(jobs.values(), key=lambda job: job.submitted_at or job.completed_at or oldest)
+    return by_time[::-1]
+
+
+def find_job(folder: Path, job_id: str) -> Job | None:
+    """Return the folder's job of that id, or the only one whose id ends with it."""
+    known, ending = known_jobs(folder), job_id.removeprefix("…")
+    found = [job for job in known if job.id == job_id]
+    if not found and len(ending) >= SHORT_ID:
+        found = [job for job in known if job.id.endswith(ending)]
+    return found[0] if len(found) == 1 else None
+
+
+def remove_entry(folder: Path, job_id: str) -> None:
+    """Remove a finished job from the ledger; other calls under its key stay."""
+    backend = FolderBackend(ledger_path(folder))
+    for entry in _entries(folder):
+        if (job := entry.job) is not None and job.id == job_id:
+            remove_entries(backend, entry.key, functools.partial(Entry.is_about, job=job, token=""))
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """Return the entries of a folder's ledger; other files have no key."""
+    texts = FolderBackend(ledger_path(folder)).texts()
+    return [entry for entry in read_entries(texts) if entry.key]
 
 
 _DEST = "param:"
 """Prefix of a parameter in the parsed options, to distinguish it from other options."""
-AddOption = Callable[..., argparse.Action]
 
 
 def _add_params(parser: Parser, model: str, kind: Kind) -> None:
     """Add an option per parameter of `model`, and its prompt as an argument."""
     translate = parser.translate
     schema = schema_class(model, translate.language, kind).model_json_schema()
-    fields = {name: one for name, one in schema["properties"].items() if name != "job_id"}
-    files = file_fields(params_class(model, kind))
-    group = parser.add_argument_group(translate("parameters", model=model))
+    fields, files = schema["properties"], file_fields(params_class(model, kind))
+    add = parser.add_argument_group(translate("parameters", model=model)).add_argument
     if "prompt" not in fields:
-        group.add_argument("prompt", nargs="*", help=argparse.SUPPRESS)
+        add("prompt", nargs="*", help=argparse.SUPPRESS)
     for name, field in fields.items():
-        is_file = name in files
-        text = _option_help(name, field, schema, translate, is_file=is_file)
+        notes = {
+            "required": name in schema.get("required", ()),
+            "repeatable": field.get("type") == "array",
+            "any-file": name in files,
+            "prompt": name == "prompt",
+        }
+        texts = [translate(note) for note, holds in notes.items() if holds]
+        texts.insert(0, field.get("description", "").replace("%", "%%"))
+        text = ("" if translate.language == "zh" else " ").join(filter(None, texts))
         if name == "prompt":
-            group.add_argument(
-                "prompt", nargs="*", help=translate.joined([text, translate("prompt")])
-            )
-        else:
-            _add_option(group.add_argument, name, field, text, is_file=is_file)
+            add(name, nargs="*", help=text)
+        elif name != "job_id":
+            option, settings = name.replace("_", "-"), _settings(field, is_file=name in files)
+            add(f"--{option}", dest=f"{_DEST}{name}", help=text, **settings)
+
+
+def _settings(field: Mapping[str, Any], *, is_file: bool) -> dict[str, Any]:
+    """Return what argparse needs to know of a parameter."""
+    choices = "|".join(map(str, field.get("enum", ())))
+    choices = choices if len(choices) <= 40 else ""
+    match field:
+        case {"type": "array", "items": {"$ref": _}}:
+            return {"type": json_value, "action": "append", "metavar": "JSON"}
+        case {"type": "array"}:
+            return {"action": "append", "metavar": "FILE"}
+        case {"type": "boolean"}:
+            return {"action": argparse.BooleanOptionalAction, "default": None}
+        case {"type": "integer"}:
+            return {"type": _integer, "metavar": choices or "N"}
+        case {"type": "string"}:
+            return {"metavar": "FILE" if is_file else choices or "TEXT"}
+        case _:
+            return {"type": json_value, "metavar": "JSON"}
 
 
 def given_params(options: argparse.Namespace) -> dict[str, Any]:
@@ -242,48 +332,3 @@ def _integer(text: str) -> Any:
         return int(text)
     except ValueError:
         return text
-
-
-def _option_help(
-    name: str,
-    field: Mapping[str, Any],
-    schema: Mapping[str, Any],
-    translate: Translator,
-    *,
-    is_file: bool,
-) -> str:
-    texts = [field.get("description", "").replace("%", "%%")]
-    if name in schema.get("required", ()):
-        texts.append(translate("required"))
-    if field.get("type") == "array":
-        texts.append(translate("repeatable"))
-    if is_file:
-        texts.append(translate("any-file"))
-    return translate.joined(texts)
-
-
-def _add_option(
-    add: AddOption, name: str, field: Mapping[str, Any], text: str, *, is_file: bool
-) -> None:
-    settings: dict[str, Any]
-    option, dest = f"--{name.replace('_', '-')}", f"{_DEST}{name}"
-    match field:
-        case {"type": "array", "items": {"$ref": _}}:
-            settings = {"type": json_value, "action": "append", "metavar": "JSON"}
-        case {"type": "array"}:
-            settings = {"action": "append", "metavar": "FILE"}
-        case {"type": "boolean"}:
-            settings = {"action": argparse.BooleanOptionalAction, "default": None}
-        case {"type": "integer"}:
-            settings = {"type": _integer, "metavar": _placeholder(field, "N")}
-        case {"type": "string"}:
-            settings = {"metavar": "FILE" if is_file else _placeholder(field, "TEXT")}
-        case _:
-            settings = {"type": json_value, "metavar": "JSON"}
-    add(option, dest=dest, help=text, **settings)
-
-
-def _placeholder(field: Mapping[str, Any], other: str) -> str:
-    """Return the placeholder of an option's value in the help."""
-    choices = "|".join(map(str, field.get("enum", ())))
-    return choices if choices and len(choices) <= 40 else other

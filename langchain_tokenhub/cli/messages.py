@@ -1,4 +1,4 @@
-"""The package's messages in Chinese, as `messages_zh.toml` holds them."""
+"""The texts of the command in two languages, and the package's messages in Chinese."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+Language = Literal["zh", "en"]
 _QUOTED = re.compile(r"""(?<![\w'"])(['"])(?:\\.|(?!\1)[^\\\n])*\1(?![\w'"])""")
 """A value in quotes."""
 _MASK = {ord(char): 0xE000 + number for number, char in enumerate(" ;:,.(")}
@@ -21,6 +23,33 @@ _BILINGUAL = re.compile(
 _SLOT = re.compile(r"((?<![\x00-\x7f]) )?\{(\d?)\}( (?![\x00-\x7f]))?")
 """Where a value goes in a Chinese text, with the spaces around a word that is not Chinese."""
 _LETTERS = re.compile("[A-Za-z]")
+
+
+class Translator:
+    """The texts of translations.toml in one language."""
+
+    def __init__(self, language: Language) -> None:
+        self.language: Language = language
+
+    def __call__(self, name: str, /, **values: Any) -> str:
+        """Return the text called `name`, with `values` filled in."""
+        text = texts()[name][self.language]
+        return text.format(**values) if values else text
+
+    def message(self, text: str) -> str:
+        """Return a message of the package, or of a library, in this language."""
+        return to_chinese(text) if self.language == "zh" else text
+
+    def hint(self, text: str) -> str:
+        """Return a hint, which may be `English / 中文`, in this language."""
+        english = re.split(r" / (?=[\u4e00-\u9fff])", text, maxsplit=1)[0]
+        return to_chinese(text) if self.language == "zh" else english
+
+
+@functools.cache
+def texts() -> dict[str, dict[str, str]]:
+    """Return the texts of translations.toml, by name and language."""
+    return tomllib.loads(Path(__file__).with_name("translations.toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)

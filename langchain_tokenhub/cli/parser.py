@@ -1,10 +1,11 @@
-"""The argument parser, in the language of the user."""
+"""The argument parser, and the language of the user."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import functools
+import locale
 import re
 import shutil
 import sys
@@ -14,11 +15,13 @@ from typing import Any, NoReturn, get_args
 
 from langchain_tokenhub._version import __version__
 from langchain_tokenhub.catalogue import SITE_NAMES, Kind
-from langchain_tokenhub.cli.console import Language, Translator, wrap_text
+from langchain_tokenhub.cli.console import wrap_text
+from langchain_tokenhub.cli.messages import Language, Translator
 from langchain_tokenhub.jobs.live_lines import display_width
 
 FOLDER = Path("tokenhub-out")
 """Default folder for results."""
+_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -57,8 +60,36 @@ class Parser(argparse.ArgumentParser):
         self.translate = translate
         self._optionals.title = translate("options")
         self._positionals.title = translate("parameters", model=self.prog)
-        self.add_argument("-h", "--help", action="help", help=translate("help"))
-        self.add_argument("--lang", choices=get_args(Language), help=translate("lang"))
+        self.add("-h", "--help", action="help")
+        self.add("--lang", choices=get_args(Language))
+
+    def add(self, *names: str, text: str | None = None, **settings: Any) -> None:
+        """Add an argument whose help is the text of that name, by default of its last name."""
+        self.add_argument(*names, help=self.translate(text or names[-1].strip("-")), **settings)
+
+    def add_folder(self, *names: str, text: str, **settings: Any) -> None:
+        """Add an argument for a folder."""
+        help_ = self.translate(text, default=f"./{FOLDER}")
+        self.add_argument(*names, type=Path, metavar="FOLDER", help=help_, **settings)
+
+    def add_output(self) -> None:
+        """Add the option for JSON output."""
+        self.add("--json", action="store_true")
+
+    def add_wait(self) -> None:
+        """Add the options of commands that wait for jobs."""
+        self.add_output()
+        self.add("-q", "--quiet", action="store_true")
+        self.add("--wait-timeout", type=float, metavar="SECONDS")
+
+    def add_connection(self) -> None:
+        """Add the connection fields, except the key: other users can read command lines."""
+        translate = self.translate
+        add = self.add_argument_group(translate("connection")).add_argument
+        add("--site", metavar="SITE", help=translate("site", names=", ".join(SITE_NAMES)))
+        add("--base-url", metavar="URL", action="append", help=translate("base-url"))
+        add("--timeout", type=float, metavar="SECONDS", help=translate("timeout"))
+        add("--max-retries", type=int, metavar="N", help=translate("max-retries"))
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, and exit."""
@@ -102,8 +133,7 @@ def parse(
         description=translate("about"),
         epilog=translate("epilog").strip(),
     )
-    version = f"tokenhub {__version__}"
-    parser.add_argument("--version", action="version", version=version, help=translate("version"))
+    parser.add("--version", action="version", version=f"tokenhub {__version__}")
     parser.set_defaults(run=None, parser=parser)
     make_parser: Any = functools.partial(Parser, translate)
     subparsers = parser.add_subparsers(
@@ -121,30 +151,30 @@ def parse(
     return options
 
 
-def add_output(parser: Parser) -> None:
-    """Add the option for JSON output."""
-    parser.add_argument("--json", action="store_true", help=parser.translate("json"))
+def connection(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Return the connection fields, and `more` fields, that are on the command line."""
+    names = ("site", "base_url", "timeout", "max_retries", *more)
+    given = vars(options).items()
+    return {name: value for name, value in given if name in names and value is not None}
 
 
-def add_connection(parser: Parser) -> None:
-    """Add the connection fields, except the key: other users can read command lines."""
-    translate = parser.translate
-    group = parser.add_argument_group(translate("connection"))
-    names = ", ".join(SITE_NAMES)
-    group.add_argument("--site", metavar="SITE", help=translate("site", names=names))
-    group.add_argument("--base-url", metavar="URL", action="append", help=translate("base-url"))
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help=translate("timeout"))
-    group.add_argument("--max-retries", type=int, metavar="N", help=translate("max-retries"))
+def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Language:
+    """Return the language of `--lang`, else of the locale."""
+    named = argument_after(arguments, "--lang") or next(
+        (environment[name] for name in _VARIABLES if environment.get(name)), None
+    )
+    if named is None:  # on Windows
+        named = locale.getlocale()[0] or ""
+    return "zh" if named.lower().startswith(("zh", "chinese")) else "en"
 
 
-def add_folder(parser: Parser) -> None:
-    """Add the folder where results are saved."""
-    text = parser.translate("save-to", default=f"./{FOLDER}")
-    parser.add_argument("-o", "--save-to", type=Path, metavar="FOLDER", help=text)
-
-
-def connection(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the connection fields on the command line."""
-    names = ("site", "base_url", "timeout", "max_retries")
-    given = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
+def argument_after(arguments: Sequence[str], *options: str) -> str | None:
+    """Return the value of an option that the parser itself depends on."""
+    found = None
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in options and (equals or following):
+            found = value if equals else following
+        elif argument[:2] in options:
+            found = argument[2:]
+    return found

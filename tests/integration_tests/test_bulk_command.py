@@ -13,6 +13,7 @@ import pytest
 
 from langchain_tokenhub.bulk import driver
 from langchain_tokenhub.cli import main
+from tests.bulk_jobs import film, still, write
 
 COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli", "bulk"]
 
@@ -25,16 +26,8 @@ def _own_folder(monkeypatch, tmp_path):
 
 
 def manifest(*rows):
-    Path("shots.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    write(Path(), rows)
     return "shots.jsonl"
-
-
-def still(name, **more):
-    return {"id": name, "model": "hy-image-v3.0", "prompt": name, **more}
-
-
-def film(name, source):
-    return {"id": name, "model": "yt-video-2.0", "image": f"@{source}"}
 
 
 def test_paths_are_on_stdout_and_counts_on_stderr(hub, capsys):
@@ -98,18 +91,6 @@ def test_prices_of_models_are_options(hub, capsys):
     for price in (["ep-1=2", "HY-image-v3.0=1"], ["2"]):
         options = [part for one in price for part in ("--price", one)]
         assert main(["bulk", rows, "--dry-run", "--budget", "9", *options]) == 0
-
-
-def test_rows_come_from_standard_input(hub):
-    done = subprocess.run(
-        [*COMMAND, "-", "-o", "out"],
-        input=json.dumps(still("a")),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stdout.startswith(str(Path("out").absolute()))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child there")

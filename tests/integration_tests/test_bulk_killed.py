@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.bulk_jobs import KEYS, MODELS, CountingEmulator, shots
+from tests.bulk_jobs import (
+    CountingEmulator,
+    check_paid_once,
+    child,
+    shots,
+    submits,
+    summary,
+    write,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-
-CHILD = Path(__file__).with_name("bulk_child.py")
-
-
-def child(hub, folder, *more):
-    environment = os.environ | {"TOKENHUB_BASE_URL": hub.url, "TOKENHUB_API_KEYS": KEYS}
-    return subprocess.Popen(
-        [sys.executable, CHILD, folder / "shots.jsonl", folder / "out", *more],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def last_words(process):
-    return json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
-
-
-def submits(hub):
-    paid = [one for one in hub.requests if one.path.endswith(("/submit", "/lite"))]
-    return Counter(one.body["prompt"] for one in paid)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +28,7 @@ def submits(hub):
 )
 def test_a_driver_that_is_killed_pays_each_row_once(tmp_path, kills, number):
     rows = shots(number)
-    text = "\n".join(json.dumps(row) for row in rows)
-    (tmp_path / "shots.jsonl").write_text(text, "utf-8")
+    write(tmp_path, rows)
     with CountingEmulator(speed=60) as hub:
         for _ in range(kills):
             process = child(hub, tmp_path)
@@ -54,16 +36,10 @@ def test_a_driver_that_is_killed_pays_each_row_once(tmp_path, kills, number):
             time.sleep(random.uniform(0.3, 1.1))
             process.kill()
             process.communicate()
-        ended = last_words(child(hub, tmp_path))
-        unknown = {row for row, state in ended["states"].items() if state == "unknown"}
-        assert set(ended["states"].values()) <= {"done", "unknown"}
-        for row in rows:
-            paid = submits(hub)[row["prompt"]]
-            assert paid == 1 or (row["id"] in unknown and paid == 0)
-        assert all(most <= MODELS[model] for (model, _), most in hub.most.items())
-        again = last_words(child(hub, tmp_path, "again"))
+        unknown = check_paid_once(hub, rows, summary(child(hub, tmp_path))["states"])
+        again = summary(child(hub, tmp_path, "again"))
         assert again["count"] == {"done": len(rows)}
-        assert sum(submits(hub).values()) <= len(rows) + len(unknown)
+        assert len(submits(hub)) <= len(rows) + len(unknown)
     for file in filter(Path.is_file, (tmp_path / "out").rglob("*")):
         assert b"sk-canary" not in file.read_bytes()
     assert b"canary hy" not in (tmp_path / "out" / "ledger.sqlite").read_bytes()
@@ -71,30 +47,20 @@ def test_a_driver_that_is_killed_pays_each_row_once(tmp_path, kills, number):
 
 @pytest.mark.parametrize(
     ("method", "state", "jobs"),
-    [("claim", "unknown", 0), ("keep", "done", 1), ("update", "done", 1)],
+    [("claim", "unknown", 0), ("", "unknown", 1), ("keep", "done", 1), ("update", "done", 1)],
 )
 def test_a_row_counts_once_wherever_its_driver_is_killed(tmp_path, method, state, jobs):
-    (tmp_path / "shots.jsonl").write_text(json.dumps(shots(3)[1]), "utf-8")
+    write(tmp_path, shots(3)[1:2])
     with CountingEmulator(speed=60) as hub:
         killed = child(hub, tmp_path, method)
+        if not method:  # between the answer and its record
+            hub.accepted = lambda _: killed.kill()
         killed.communicate()
         assert (killed.returncode, len(hub.jobs)) == (-signal.SIGKILL, jobs)
-        ended = last_words(child(hub, tmp_path))
+        ended = summary(child(hub, tmp_path))
         assert (list(ended["states"].values()), ended["spent"]) == ([state], 1.8)
-        again = last_words(child(hub, tmp_path, "again"))
-        assert (again["count"], again["spent"]) == ({"done": 1}, 1.8 if jobs else 3.6)
-        assert len(hub.jobs) == 1
-
-
-def test_a_driver_that_is_killed_between_answer_and_record_lists_its_row(tmp_path):
-    (tmp_path / "shots.jsonl").write_text(json.dumps(shots(3)[1]), "utf-8")
-    with CountingEmulator(speed=60) as hub:
-        killed = child(hub, tmp_path)
-        hub.accepted = lambda _: killed.kill()
-        killed.communicate()
-        ended = last_words(child(hub, tmp_path))
-        assert (list(ended["states"].values()), ended["spent"], len(hub.jobs)) == (
-            ["unknown"],
-            1.8,
-            1,
-        )
+        assert len(hub.jobs) == jobs
+        again = summary(child(hub, tmp_path, "again"))
+        is_paid_again = state == "unknown"
+        assert (again["count"], again["spent"]) == ({"done": 1}, 3.6 if is_paid_again else 1.8)
+        assert len(hub.jobs) == jobs + is_paid_again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -14,14 +15,17 @@ from pathlib import Path
 import pytest
 
 from langchain_tokenhub.chat_models import ChatTokenHub
-from langchain_tokenhub.cli import jobs, main
+from langchain_tokenhub.cli import main, media
 from langchain_tokenhub.cli.chat import Conversation
-from langchain_tokenhub.cli.console import Console, Translator
+from langchain_tokenhub.cli.console import Console
+from langchain_tokenhub.cli.messages import Translator
 from langchain_tokenhub.jobs.models import MediaResult
 from langchain_tokenhub.testing import Emulator
+from tests.bulk_jobs import submits
 
 COMMAND = [sys.executable, "-m", "langchain_tokenhub.cli"]
 OUT = Path("tokenhub-out")
+ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +42,6 @@ def still(monkeypatch):
         monkeypatch.setenv("TOKENHUB_BASE_URL", emulator.url)
         monkeypatch.setenv("TOKENHUB_API_KEY", "sk-test-canary")
         yield emulator
-
-
-def submits(hub):
-    return [r for r in hub.requests if r.path.endswith(("/submit", "/lite"))]
 
 
 def sidecar(path):
@@ -106,16 +106,10 @@ def test_warnings_are_lines_for_people(hub, capsys):
     assert capsys.readouterr().err.startswith("warning: seed has no effect")
 
 
-def test_nothing_unfinished_is_left_after_success(hub):
-    main(["image", "cat"])
-    assert jobs.unfinished_jobs(OUT) == []
-    assert len(jobs.known_jobs(OUT)) == 1
-
-
 def test_the_same_command_after_success_makes_another(hub):
     assert [main(["image", "cat"]), main(["image", "cat"])] == [0, 0]
-    assert len(submits(hub)) == 2
-    assert len(list(OUT.glob("*.png"))) == 2
+    assert media.unfinished_jobs(OUT) == []
+    assert len(media.known_jobs(OUT)) == len(submits(hub)) == len(list(OUT.glob("*.png"))) == 2
 
 
 def test_a_wait_that_was_too_short_names_the_command_that_collects(still, capsys):
@@ -125,10 +119,10 @@ def test_a_wait_that_was_too_short_names_the_command_that_collects(still, capsys
     assert main(command) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()
     assert len(submits(still)) == 1
-    assert jobs.unfinished_jobs(OUT) == []
+    assert media.unfinished_jobs(OUT) == []
 
 
-def test_the_same_command_goes_on_with_an_unfinished_job(still, capsys):
+def test_the_same_command_goes_on_with_an_unfinished_job(still):
     assert main(["video", "雪", "--wait-timeout", "0.05"]) == 6
     still.advance(1000)
     assert main(["video", "雪"]) == 0
@@ -169,31 +163,26 @@ def test_a_failed_job_is_reported_and_removed(hub, capsys):
     hub.fail("job", code="FailedOperation.ModerationFailed")
     assert main(["image", "cat", "--json"]) == 5
     error = json.loads(capsys.readouterr().out)["error"]
-    assert error["job"]["id"]
-    assert jobs.unfinished_jobs(OUT) == []
+    assert (error["type"], error["job"]["id"]) == ("JobBlockedError", *hub.jobs)
+    assert media.unfinished_jobs(OUT) == []
 
 
-def test_a_submit_without_an_answer_has_a_code_of_its_own(hub, capsys):
+def test_a_submit_without_an_answer_has_its_own_code_and_is_repeated_only_if_asked(hub, capsys):
     hub.fail("lost-answer")
     assert main(["image", "cat"]) == 7
     assert "--again" in capsys.readouterr().err
-    assert len(jobs.unanswered_submits(OUT)) == 1
+    assert len(media.unanswered_submits(OUT)) == 1
     assert main(["image", "cat"]) == 7
     assert len(submits(hub)) == 1
-
-
-def test_again_submits_a_call_without_an_answer(hub):
-    hub.fail("lost-answer")
-    assert main(["image", "cat"]) == 7
     assert main(["image", "cat", "--again"]) == 0
-    assert jobs.unanswered_submits(OUT) == []
+    assert media.unanswered_submits(OUT) == []
 
 
 def test_a_file_that_could_not_be_saved_is_reported_with_its_link(hub, capsys):
     hub.fail("status", status=500, path="/files", times=9)
     assert main(["image", "cat"]) == 8
     assert f"{hub.url}/files/" in capsys.readouterr().err
-    assert len(jobs.unfinished_jobs(OUT)) == 1
+    assert len(media.unfinished_jobs(OUT)) == 1
 
 
 def test_a_wrong_key_is_reported(hub, capsys, monkeypatch):
@@ -224,16 +213,13 @@ def test_chat_prints_reasoning_to_stderr_alone(hub, capsys):
     assert said.err.strip() not in said.out
 
 
-def test_chat_reads_stdin(hub, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", open_text("杭州在哪里"))
-    assert main(["chat"]) == 0
-    assert hub.requests[-1].body["messages"] == [{"role": "user", "content": "杭州在哪里"}]
-
-
-def test_chat_without_words_is_wrong_use(hub, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", open_text(""))
+def test_chat_reads_stdin_and_needs_words(hub, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["chat"]) == 2
     assert hub.requests == []
+    monkeypatch.setattr("sys.stdin", io.StringIO("杭州在哪里"))
+    assert main(["chat"]) == 0
+    assert hub.requests[-1].body["messages"] == [{"role": "user", "content": "杭州在哪里"}]
 
 
 def test_chat_as_json(hub, capsys):
@@ -259,12 +245,6 @@ def test_chat_looks_at_a_picture(hub, capsys):
     assert kinds == ["image_url", "text"]
 
 
-def open_text(text):
-    import io
-
-    return io.StringIO(text)
-
-
 @pytest.fixture
 def talk(hub):
     options = Namespace(
@@ -273,14 +253,11 @@ def talk(hub):
     return Conversation(Console(Translator("en")), ChatTokenHub(model="hy3"), options)
 
 
-def test_a_conversation_sends_its_earlier_messages(hub, talk):
+def test_a_conversation_sends_its_earlier_messages_until_they_are_cleared(hub, talk):
     assert talk.converse(iter(["我叫小明", "", "我叫什么"])) == 0
     roles = [message["role"] for message in hub.requests[-1].body["messages"]]
     assert roles == ["user", "assistant", "user"]
-
-
-def test_clear_removes_the_earlier_messages(hub, talk):
-    talk.converse(iter(["我叫小明", "/clear", "我叫什么"]))
+    talk.converse(iter(["/clear", "我叫什么"]))
     assert len(hub.requests[-1].body["messages"]) == 1
 
 
@@ -299,22 +276,19 @@ def test_models_live_is_the_services_list(hub, capsys):
     assert {row["id"] for row in json.loads(capsys.readouterr().out)} >= {"hy-image-v3.0"}
 
 
-def test_a_gallery_is_made_of_what_was_saved(hub, capsys):
+def test_a_gallery_is_made_of_what_was_saved_without_a_request(hub, capsys):
     main(["image", "雪地里的猫", "-q"])
     main(["3d", "一把椅子", "-q"])
     capsys.readouterr()
     before = len(hub.requests)
-    assert main(["gallery", "--lang", "zh"]) == 0
-    page = Path(capsys.readouterr().out.strip())
-    assert page == OUT / "index.html"
-    assert page.read_text("utf-8").count("<article") == 2
-    assert ".preview.png" in page.read_text("utf-8")
+    assert main(["gallery"]) == 0
     assert len(hub.requests) == before
-
-
-def test_a_missing_folder_is_reported(capsys):
-    assert main(["gallery", "nowhere"]) == 1
-    assert "nowhere" in capsys.readouterr().err
+    assert capsys.readouterr().out.strip() == str(OUT / "index.html")
+    assert main(["gallery", "--lang", "zh"]) == 0
+    page = (OUT / "index.html").read_text("utf-8")
+    assert page.count("<article") == 2
+    assert ".preview.png" in page
+    assert len(list(OUT.glob("*.preview.png"))) == 1
 
 
 # --- as a process of its own ----------------------------------------------------------------------
@@ -333,25 +307,17 @@ def test_chinese_names_are_saved_in_the_c_locale(hub):
     assert Path(done.stdout.decode().strip()).is_file()
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"LC_ALL": "C"},
-        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    ],
-    ids=["utf-8 mode", "ascii streams", "ascii everywhere"],
-)
-def test_a_locale_without_chinese_causes_no_error(hub, environment):
-    done = run("chat", "你好", "--lang", "zh", "--usage", **environment)
-    assert done.returncode == 0
-    assert done.stdout.strip()
-    assert b"Traceback" not in done.stderr
-    assert hub.requests[-1].body["messages"][0]["content"] == "你好"
+def test_a_locale_without_chinese_causes_no_error(hub):
+    for environment in ({}, {"PYTHONIOENCODING": "ascii"}, ASCII):
+        done = run("chat", "你好", "--lang", "zh", "--usage", LC_ALL="C", **environment)
+        assert done.returncode == 0
+        assert done.stdout.strip()
+        assert b"Traceback" not in done.stderr
+        assert hub.requests[-1].body["messages"][0]["content"] == "你好"
 
 
 def test_a_disk_without_chinese_names_saves_files(hub):
-    done = run("image", "小狗 dog", "-q", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = run("image", "小狗 dog", "-q", LC_ALL="C", **ASCII)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.decode().strip())
     assert path.name.startswith("dog-")

@@ -107,7 +107,7 @@ def test_every_wrong_row_is_named_by_line_and_field(tmp_path):
         (13, "模型: model is given twice"),
     ]:
         assert f"line {line}: {name}" in found, (line, found)
-    assert found.startswith("the rows have 13 faults")
+    assert found.startswith("the rows have 12 faults")
 
 
 def test_a_manifest_that_is_not_utf_8_is_refused_with_advice(tmp_path):

@@ -6,14 +6,7 @@ import pytest
 
 from langchain_tokenhub import InvalidRequestError
 from langchain_tokenhub.bulk.plan import estimates, make_plan, with_files
-
-
-def film(name, source):
-    return {"id": name, "model": "yt-video-2.0", "image": f"@{source}"}
-
-
-def still(name):
-    return {"id": name, "model": "hy-image-v3.0", "prompt": name}
+from tests.bulk_jobs import film, still
 
 
 def faults(rows, **options):

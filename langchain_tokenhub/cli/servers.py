@@ -1,43 +1,62 @@
-"""`tokenhub mcp`."""
+"""`tokenhub emulator` and `mcp`: commands that run a server until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
-from langchain_tokenhub.cli.console import Console
-from langchain_tokenhub.cli.exit_codes import UsageError
+from langchain_tokenhub.cli.console import Console, UsageError
 from langchain_tokenhub.cli.parser import (
     Parser,
-    add_connection,
-    add_folder,
     connection,
 )
 
 TOKEN = "TOKENHUB_MCP_TOKEN"  # noqa: S105 - the name of a variable
-PORT = 8765
+
+
+def add_emulator(parser: Parser) -> None:
+    """Add the options of `tokenhub emulator`."""
+    from langchain_tokenhub.testing.__main__ import add_options
+
+    add_options(parser, parser.translate)
+    parser.add_output()
+    parser.set_defaults(run=serve_emulator)
+
+
+def serve_emulator(options: argparse.Namespace, console: Console) -> int:
+    """Run the emulator until Ctrl-C."""
+    from langchain_tokenhub.testing.__main__ import exports, make_emulator, serve
+
+    def announce(url: str) -> None:
+        if console.as_json:
+            console.write_json({"url": url})
+        else:
+            console.write_text("emulator-on")
+            console.write_line(exports(options, url))
+
+    try:
+        hub = make_emulator(options)
+    except ImportError:
+        raise UsageError(console.translate("emulator-missing")) from None
+    serve(hub, announce)
+    return 0
 
 
 def add_mcp(parser: Parser) -> None:
     """Add the options of `tokenhub mcp`."""
-    translate = parser.translate
-    parser.add_argument("-m", "--model", action="append", metavar="ID", help=translate("mcp-model"))
-    add_folder(parser)
-    allow = translate("mcp-allow")
-    parser.add_argument(
-        "--allow-files", type=Path, action="append", default=[], metavar="FOLDER", help=allow
-    )
-    parser.add_argument("--ledger", metavar="LOCATION", help=translate("mcp-ledger"))
-    approve = translate("mcp-approve")
-    parser.add_argument("--approve-above", type=float, metavar="CNY", help=approve)
-    parser.add_argument("--http", action="store_true", help=translate("mcp-http", name=TOKEN))
-    parser.add_argument("--host", default="127.0.0.1", help=translate("mcp-host"))
-    parser.add_argument("--port", type=_port, default=PORT, help=translate("mcp-port"))
-    add_connection(parser)
-    parser.set_defaults(run=run, json=False)
+    add, http = parser.add, parser.translate("mcp-http", name=TOKEN)
+    add("-m", "--model", action="append", metavar="ID", text="mcp-model")
+    parser.add_folder("-o", "--save-to", text="mcp-save-to")
+    parser.add_folder("--allow-files", text="mcp-allow", action="append", default=[])
+    add("--ledger", metavar="LOCATION", text="mcp-ledger")
+    add("--approve-above", type=float, metavar="CNY", text="mcp-approve")
+    parser.add_argument("--http", action="store_true", help=http)
+    add("--host", default="127.0.0.1", text="mcp-host")
+    add("--port", type=_port, default=8765, text="mcp-port")
+    parser.add_connection()
+    parser.set_defaults(run=serve_mcp, json=False)
 
 
 def _port(text: str) -> int:
@@ -46,7 +65,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def serve_mcp(options: argparse.Namespace, console: Console) -> int:
     """Run the server, on standard input and output or over HTTP, until Ctrl-C."""
     translate = console.translate
     try:
@@ -75,7 +94,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         # uvicorn logs that a port is in use, and raises nothing
         socket.create_server((options.host, options.port), family=family).close()
-        console.write_message(translate("mcp-on", url=f"http://{options.host}:{options.port}/mcp"))
+        console.write_text("mcp-on", url=f"http://{options.host}:{options.port}/mcp")
         made.run("http", host=options.host, port=options.port, **log)
     else:
         made.run("stdio", **log)
