@@ -192,7 +192,7 @@ class Ledger:
         return found
 
     @asynccontextmanager
-    async def claimed(
+    async def hold_claim(
         self, request: JobRequest, send_state: SendState
     ) -> AsyncGenerator[None, None]:
         """Hold a claim during a submit; remove it if nothing was accepted.
