@@ -1,7 +1,7 @@
 """Many jobs: from a list of rows to files, within a budget, on one machine or many.
 
 `run` and `arun` take rows, or a JSONL or CSV file, and yield how each ended. Run again, they start
-nothing twice and go on. Requires the extra `bulk`.
+nothing twice and continue. Requires the extra `bulk`.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Driver:
         self._over_budget: list[tuple[Task, BudgetExceededError]] = []
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
-        self._halted = ""
+        self._halt_reason = ""
         """Why nothing new is submitted; what has a job is collected."""
 
     async def run(self, emit: Callable[[Outcome], object]) -> None:
@@ -114,7 +114,7 @@ class Driver:
             ready, wrong = await self._read(self._graph.get_ready())
             refuse([f"{row.place}: {error.message}" for row, error in wrong])
             await self._run_all(ready)
-            self._end_rest()
+            self._skip_rest()
         finally:
             await self._executor.close()
         await asyncio.to_thread(self._write_gallery)
@@ -144,7 +144,7 @@ class Driver:
         try:
             async with asyncio.TaskGroup() as self._group:
                 for task, record in ready:
-                    self._place(task, record)
+                    self._dispatch(task, record)
                 self._start()
         except ExceptionGroup as group:
             error = group.exceptions[0]
@@ -160,17 +160,17 @@ class Driver:
             with suppress(InvalidRequestError):  # the database may be back at the next call
                 await self._budget.refresh()
 
-    def _end_rest(self) -> None:
-        """Skip what is left: the budget, an error or a row that failed ended the run before."""
+    def _skip_rest(self) -> None:
+        """Skip the remaining rows: the budget, an error or a failed row ended the run early."""
         for task, error in self._over_budget:
             self._end(task, "skipped", error)
         for queue in self._queues.values():
             for task in queue:
-                self._end(task, "skipped", _not_submitted(self._halted))
+                self._end(task, "skipped", _not_submitted_error(self._halt_reason))
         for row in self._rows.values():
             missing = next(ref.id for ref in row.sources if ref.id not in self._results)
             reason = f"it needs row {missing!r}, which is not done"
-            self._end(row, "skipped", _not_submitted(reason))
+            self._end(row, "skipped", _not_submitted_error(reason))
 
     def _write_gallery(self) -> None:
         try:
@@ -209,15 +209,15 @@ class Driver:
         return task, request.problem
 
     async def _prepare(self, ids: Iterable[str]) -> None:
-        """Place rows that need others, which are done."""
+        """Queue or report rows whose sources are done."""
         ready, wrong = await self._read(ids)
         for row, error in wrong:
             self._end(row, "failed", error)
         for task, record in ready:
-            self._place(task, record)
+            self._dispatch(task, record)
         self._start()
 
-    def _place(self, task: Task, record: Record) -> None:
+    def _dispatch(self, task: Task, record: Record) -> None:
         """Report a row that ended before, or queue it."""
         entry = next(iter(record), None)
         job = entry.job if entry else None
@@ -227,7 +227,7 @@ class Driver:
         if job and is_saved(job):
             self._end(task, "done", result_of(job), cny)
         elif failed and not is_unknown and not self._options.get("retry_failed"):
-            self._end(task, "failed", _failed_before(failed, job), cny, is_new=False)
+            self._end(task, "failed", _earlier_failure(failed, job), cny, is_new=False)
         elif entry is None or self._is_submitted_again(record, is_lost=failed is not None):
             self._enqueue(replace(task, replaced=tuple(one.token for one in record)))
         else:
@@ -266,7 +266,7 @@ class Driver:
     def _next(self, account: str, model: str) -> Task | None:
         if (account, model) in self._closed:
             return None
-        for owner in [account] if self._halted else [account, ""]:
+        for owner in [account] if self._halt_reason else [account, ""]:
             queue = self._queues.get((owner, model))
             if queue:
                 quota = self._executor.fields["max_in_flight"] or queue[0].facts.max_in_flight
@@ -298,8 +298,8 @@ class Driver:
             case MediaResult():
                 self._end(task, "done", result, cny)
                 if any(file.path is None for file in result.files):
-                    self._halted = (
-                        self._halted or f"the files of row {task.id!r} could not be saved"
+                    self._halt_reason = (
+                        self._halt_reason or f"the files of row {task.id!r} could not be saved"
                     )
             case TokenHubError() if record and _is_of_other(record[0], task, account):
                 self._enqueue_collection(task, record[0])
@@ -339,7 +339,7 @@ class Driver:
             )
         self._end(task, state, error, cny)
         if self._options.get("on_error") == "stop":
-            self._halted = self._halted or f"row {task.id!r} failed"
+            self._halt_reason = self._halt_reason or f"row {task.id!r} failed"
 
     def _end(
         self,
@@ -415,7 +415,7 @@ def _is_of_other(entry: Entry, task: Task, account: str) -> bool:
     return is_new and entry.job is not None and entry.account not in {"", account}
 
 
-def _failed_before(name: str, job: Job | None) -> TokenHubError:
+def _earlier_failure(name: str, job: Job | None) -> TokenHubError:
     return CLASSES.get(name, TokenHubError)(
         "it failed before",
         job=job,
@@ -423,5 +423,5 @@ def _failed_before(name: str, job: Job | None) -> TokenHubError:
     )
 
 
-def _not_submitted(reason: str) -> TokenHubError:
+def _not_submitted_error(reason: str) -> TokenHubError:
     return InvalidRequestError(f"not submitted: {reason}", phase="not sent")

@@ -62,7 +62,7 @@ def read_manifest(rows: Rows, faults: list[str]) -> tuple[list[_Placed], Path, b
     if not isinstance(rows, str | Path):
         return [(f"row {n}", row) for n, row in enumerate(rows, 1)], Path.cwd(), False
     data, name = _read(rows)
-    text = _decoded(data, name)
+    text = _decode(data, name)
     is_json = text.lstrip()[:1] in {"{", "["}
     found = list(_json_rows(text, faults) if is_json else _csv_rows(text, faults))
     if not found and not faults:
@@ -81,7 +81,7 @@ def _read(rows: str | Path) -> tuple[bytes, str]:
     raise InvalidRequestError(f"{rows}: {reason}", phase="not sent")
 
 
-def _decoded(data: bytes, name: str) -> str:
+def _decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -135,13 +135,13 @@ def _header(cells: list[str], place: str, faults: list[str]) -> list[str]:
     return [name or f"(column {number})" for number, name in enumerate(names, 1)]
 
 
-def column(name: str, fields: Iterable[str]) -> str:
+def column_name(name: str, fields: Iterable[str]) -> str:
     """Return the English name of a column, for a model that has `fields`."""
     known: list[str] = tables.rows("columns")["columns"].get(name, [name])
     return next((one for one in known if one in fields), known[0])
 
 
-def parsed(text: str, schema: Mapping[str, Any]) -> Any:
+def parse_cell(text: str, schema: Mapping[str, Any]) -> Any:
     """Return a cell as its parameter's type; what is none stays, so that the check refuses it.
 
     Raises:

@@ -1,6 +1,6 @@
 """Checks the rows of a manifest and plans them as a graph. Nothing is read or sent.
 
-`estimates` tells what they cost and how long they take.
+`estimates` returns what they cost and how long they take.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
-from langchain_tokenhub.bulk.manifest import Rows, column, parsed, read_manifest, refuse
+from langchain_tokenhub.bulk.manifest import Rows, column_name, parse_cell, read_manifest, refuse
 from langchain_tokenhub.catalogue import (
     Kind,
     MediaKind,
@@ -44,11 +44,11 @@ Prices: TypeAlias = Cny | Mapping[str, Cny] | None
 """CNY of a job: for each model without a known price, or by model in place of the known ones."""
 
 OWN_COLUMNS = ("id", "model", "kind", "extra")
-MOST_ID = 200
+MAX_ID_LENGTH = 200
 """Characters of a row's id."""
 _QUICK_SECONDS = 15.0
 """Estimate for models that answer at once."""
-_MADE: Mapping[Kind, frozenset[str]] = {
+_RESULT_TYPES: Mapping[Kind, frozenset[str]] = {
     "image": frozenset(IMAGES),
     "video": frozenset({"mp4"}),
     "3d": frozenset(IMAGES),  # its preview
@@ -150,17 +150,17 @@ def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False)
         if row is None:
             continue
         if (first := by_id.setdefault(row.id, row)) is not row:
-            faults.append(_twice(row, first, given="id" in reading.own))
+            faults.append(_duplicate_fault(row, first, given="id" in reading.own))
         if has_budget and row.cny is None:
             advice = "with a budget give price_cny (--price MODEL=CNY)"
             faults.append(f"{place}: model: no price of {row.model} is known; {advice}")
     for row in by_id.values():
         faults += _wrong_sources(row, by_id)
-    refuse(faults or _circles(by_id))
+    refuse(faults or _cycles(by_id))
     return list(by_id.values())
 
 
-def _twice(row: Row, first: Row, *, given: bool) -> str:
+def _duplicate_fault(row: Row, first: Row, *, given: bool) -> str:
     if given:
         return f"{row.place}: id: {row.id!r} is that of {first.place} too"
     return f"{row.place}: the same as {first.place}; to make both, give each an id"
@@ -172,7 +172,7 @@ class _Reading:
     def __init__(
         self, place: str, given: Mapping[str, Any], folder: Path, faults: list[str]
     ) -> None:
-        self.own = {column(name, OWN_COLUMNS): value for name, value in given.items()}
+        self.own = {column_name(name, OWN_COLUMNS): value for name, value in given.items()}
         self._place = place
         self._given = given
         self._folder = folder
@@ -235,11 +235,11 @@ class _Reading:
         fields, schemas = (*OWN_COLUMNS, *cls.model_fields), _schemas(cls)
         found: dict[str, Any] = {}
         for name, value in self._given.items():
-            if (english := column(name, fields)) in found:
+            if (english := column_name(name, fields)) in found:
                 self._fault(name, f"{english} is given twice")
             try:
                 schema = schemas.get(english, {"type": "string"})
-                found[english] = parsed(value, schema) if is_text else value
+                found[english] = parse_cell(value, schema) if is_text else value
             except ValueError:
                 self._fault(english, "JSON is needed")
         return found
@@ -254,8 +254,8 @@ class _Reading:
         row_id = str(given).strip()
         if not isinstance(given, str | int) or not row_id or not row_id.isprintable():
             self._fault("id", "one line of text is needed")
-        elif len(row_id) > MOST_ID:
-            self._fault("id", f"{len(row_id)} characters, at most {MOST_ID}")
+        elif len(row_id) > MAX_ID_LENGTH:
+            self._fault("id", f"{len(row_id)} characters, at most {MAX_ID_LENGTH}")
         return row_id
 
     def _check(self, given: Mapping[str, Any], cls: type[MediaParams]) -> dict[str, Any]:
@@ -281,7 +281,7 @@ class _Reading:
         params = dict(given)
         for name, one in file_fields(cls).items():
             value = params.get(name)
-            if one.many and isinstance(value, list | tuple):
+            if one.is_list and isinstance(value, list | tuple):
                 params[name] = [self._file(f"{where}{name}", item, one) for item in value]
             elif value is not None:
                 params[name] = self._file(f"{where}{name}", value, one)
@@ -342,14 +342,14 @@ def _wrong_sources(row: Row, by_id: Mapping[str, Row]) -> Iterator[str]:
         if ref.id not in by_id:
             near = difflib.get_close_matches(ref.id, by_id, n=1)
             yield f"{place}: no row has this id{f'; did you mean @{near[0]}?' if near else ''}"
-        elif not _MADE[by_id[ref.id].kind] & set(ref.formats):
+        elif not _RESULT_TYPES[by_id[ref.id].kind] & set(ref.formats):
             yield f"{place}: that row makes {by_id[ref.id].kind}; {', '.join(ref.formats)} is taken"
 
 
-def _circles(rows: Mapping[str, Row]) -> list[str]:
+def _cycles(rows: Mapping[str, Row]) -> list[str]:
     try:
         TopologicalSorter({row.id: [r.id for r in row.sources] for row in rows.values()}).prepare()
     except CycleError as error:
         named = [f"{one} ({rows[one].place})" for one in reversed(error.args[1])]
-        return [f"rows need each other in a circle: {' → '.join(named)}"]
+        return [f"rows need each other in a cycle: {' → '.join(named)}"]
     return []

@@ -42,7 +42,7 @@ from langchain_tokenhub.transport.runtime import INTERRUPT_GRACE
 
 RETRIES = 3
 """Times that Ray runs a row again whose worker died."""
-MOST_ROWS = 5000
+MAX_ROWS = 5000
 """Rows at once in one worker."""
 _PACKAGE = f"langchain-tokenhub[ray]=={__version__}"
 _ADDRESS = ("site", "base_url")
@@ -78,17 +78,17 @@ class RayExecutor(Executor):
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError) as problem:
-                raise _refused(f"Ray cannot be used: {problem}", "see `ray status`") from None
+                raise _refusal(f"Ray cannot be used: {problem}", "see `ray status`") from None
             self._is_owner = True
         listed: list[Any] = ray.nodes()  # type: ignore[no-untyped-call] # of Ray
         nodes = [node for node in listed if node["Alive"]]
         hosts = [node["NodeManagerHostname"] for node in nodes]
         if self.fields["ledger"].startswith("sqlite") and hosts != [socket.gethostname()]:
-            raise _refused(
+            raise _refusal(
                 f"the ledger is an SQLite file, which the nodes {', '.join(hosts)} cannot share",
                 "give a PostgreSQL database: ledger='postgresql+psycopg://user@host/name'",
             )
-        how = {"max_restarts": -1, "max_task_retries": RETRIES, "max_concurrency": MOST_ROWS}
+        how = {"max_restarts": -1, "max_task_retries": RETRIES, "max_concurrency": MAX_ROWS}
         worker = ray.remote(Worker).options(num_cpus=0, scheduling_strategy="SPREAD", **how)
         return [worker.remote() for _ in nodes]
 
@@ -97,16 +97,16 @@ class RayExecutor(Executor):
         if task.replaced:  # a second attempt could pay twice
             method = method.options(max_task_retries=0)
         try:
-            found = await _finished(method.remote(__version__, vars(task), *self._sent))
+            found = await _wait_for_row(method.remote(__version__, vars(task), *self._sent))
         except RayTaskError as problem:
             return TokenHubError(
                 f"unexpected {type(problem.cause).__name__} in a Ray worker; see its log",
                 hint=f"is {_PACKAGE} on every node?",
             )
         except RayError as problem:
-            return _died(task, type(problem).__name__)
+            return _dead_worker_error(task, type(problem).__name__)
         if isinstance(found, str):
-            return _refused(found, "install the same version on every node; nothing was sent")
+            return _refusal(found, "install the same version on every node; nothing was sent")
         if isinstance(found, MediaResult) and not await asyncio.to_thread(is_saved, found.job):
             return await super().run(replace(task, replaced=()))
         return found
@@ -118,7 +118,7 @@ class RayExecutor(Executor):
             await asyncio.to_thread(ray.shutdown)
 
 
-async def _finished(ref: ray.ObjectRef[Result | str]) -> Result | str:
+async def _wait_for_row(ref: ray.ObjectRef[Result | str]) -> Result | str:
     """Wait for a row; if this is cancelled, cancel the row, which ends its submit first."""
     future = asyncio.wrap_future(ref.future())
     try:
@@ -130,7 +130,7 @@ async def _finished(ref: ray.ObjectRef[Result | str]) -> Result | str:
 
 
 class Worker:
-    """Runs rows on a node, as a Ray actor. It gets all by each call, as Ray stores an actor."""
+    """Runs rows on a node, as a Ray actor. Each call passes all data: Ray stores an actor's own."""
 
     async def run(
         self,
@@ -154,12 +154,12 @@ async def _run(task: Task, fields: ToolFields, keys_file: str | Path | None) -> 
     with suppress(OSError):  # this machine does not see the driver's folder
         is_shared = (fields["save_to"] / RUN_FILE).read_text("ascii").strip() == task.run
     if not is_shared and task.params.get("rsp_img_type") == "base64":
-        return _refused("rsp_img_type='base64' needs the folder `out`", "share it")
+        return _refusal("rsp_img_type='base64' needs the folder `out`", "share it")
     try:
         executor = Executor(fields, load_accounts(keys_file))
         tool = executor.tool(task.account, task)
     except OSError as problem:
-        return _refused(f"{keys_file}: {problem.strerror}", "put the keys there")
+        return _refusal(f"{keys_file}: {problem.strerror}", "put the keys there")
     except TokenHubError as error:
         return error
     if not is_shared:
@@ -167,7 +167,7 @@ async def _run(task: Task, fields: ToolFields, keys_file: str | Path | None) -> 
     return await executor.run(task)
 
 
-def _died(task: Task, reason: str) -> TokenHubError:
+def _dead_worker_error(task: Task, reason: str) -> TokenHubError:
     text = f"the Ray worker of row {task.id!r} died ({reason})"
     if task.replaced:
         return SubmissionUnknownError(
@@ -177,5 +177,5 @@ def _died(task: Task, reason: str) -> TokenHubError:
     return APIConnectionError(text, hint=hint)
 
 
-def _refused(problem: str, hint: str) -> InvalidRequestError:
+def _refusal(problem: str, hint: str) -> InvalidRequestError:
     return InvalidRequestError(problem, phase="not sent", hint=hint)

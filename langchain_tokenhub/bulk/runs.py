@@ -105,7 +105,7 @@ def arun(rows: Rows, *, out: str | Path, **options: Unpack[RunOptions]) -> Async
 
 
 def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
-    options = checked_options(options)
+    options = check_options(options)
     plan = make_plan(
         rows,
         price_cny=options.get("price_cny"),
@@ -126,7 +126,7 @@ def _driver(rows: Rows, out: Path, options: RunOptions) -> Driver:
     return Driver(plan, options, _executor(options, cast("ToolFields", fields)))
 
 
-def checked_options(options: RunOptions) -> RunOptions:
+def check_options(options: RunOptions) -> RunOptions:
     """Return the options with their types.
 
     Raises:
@@ -201,7 +201,7 @@ async def _outcomes(driver: Driver) -> AsyncGenerator[Outcome, None]:
 class Run(Counts):
     """An iterable of outcomes, with the counts so far. It is iterated once.
 
-    The rows run on a thread of their own, so a caller that is slow delays none. Ctrl-C, or the end
+    The rows run on a thread of their own, so a slow caller delays none. Ctrl-C, or the end
     of the loop, submits nothing new; what is under way ends its submit.
     """
 

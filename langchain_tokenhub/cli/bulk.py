@@ -102,9 +102,9 @@ def _prices(options: argparse.Namespace, console: Console) -> float | dict[str, 
 
 def _estimate(options: argparse.Namespace, console: Console) -> int:
     from langchain_tokenhub.bulk.plan import estimates, make_plan
-    from langchain_tokenhub.bulk.runs import accounts_of, checked_options
+    from langchain_tokenhub.bulk.runs import accounts_of, check_options
 
-    given = checked_options(_run_options(options, console))
+    given = check_options(_run_options(options, console))
     try:
         accounts = len(accounts_of(given))
     except AuthenticationError:

@@ -190,7 +190,7 @@ def _hint(console: Console, error: TokenHubError, options: Any) -> str:
 
 def resume_text(console: Console, job: JobRef, options: Any) -> str:
     """Return the text on how to collect a job that is paid for."""
-    return console.translate("goes-on", id=job.id, command=resume_command(job, options))
+    return console.translate("job-continues", id=job.id, command=resume_command(job, options))
 
 
 def resume_command(job: JobRef, options: Any) -> str:

@@ -1,4 +1,4 @@
-"""`tokenhub models`, `jobs` and `gallery`: what there is. Nothing is charged."""
+"""`tokenhub models`, `jobs` and `gallery`. Nothing is charged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from langchain_tokenhub.gallery import write_gallery
 from langchain_tokenhub.jobs.models import Job
 
 Row = dict[str, str]
-_CLOSING = ("retiring", "pre-offline", "retired")
+_RETIRING = ("retiring", "pre-offline", "retired")
 _LONG_ID = 20
 _WIDE = 130
 """Columns of a terminal in which long ids are shown whole."""
@@ -56,7 +56,7 @@ def list_models(options: argparse.Namespace, console: Console) -> int:
 
 def _cells(row: Row, translate: Translator) -> list[str]:
     name, status = row["id"], row["status"]
-    if status in _CLOSING:
+    if status in _RETIRING:
         name = translate("model-note", name=name, note=translate(f"model-{status}"))
     kind = row["kind"] and translate(f"kind-{row['kind']}")
     return [name, kind, row["context"], row["price"]]
@@ -66,7 +66,7 @@ def _catalogue_rows(options: argparse.Namespace, translate: Translator) -> list[
     chats = [row for row in chat_models() if options.all or row.status != "retired"]
     media = [_media_row(row, translate) for row in media_models()]
     rows = media + [_chat_row(row, translate) for row in chats]
-    return sorted(rows, key=lambda row: row["status"] in _CLOSING)
+    return sorted(rows, key=lambda row: row["status"] in _RETIRING)
 
 
 def _service_rows(options: argparse.Namespace) -> list[Row]:

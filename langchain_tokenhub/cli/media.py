@@ -132,7 +132,7 @@ def _folder(options: argparse.Namespace, translate: Translator) -> Path:
     folder: Path = options.save_to or FOLDER
     media = (mimetypes.guess_type(folder.name)[0] or "").partition("/")[0]
     if folder.is_file() or (media in {"image", "video", "model"} and not folder.is_dir()):
-        raise UsageError(translate("folder-wanted", name=folder.name))
+        raise UsageError(translate("folder-needed", name=folder.name))
     return folder
 
 
