@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from langchain_tokenhub.testing.chat_script import Answer, ToolCall
 from langchain_tokenhub.testing.chat_validation import is_schema, parts_of, pieces
-from langchain_tokenhub.testing.tables import Body, Row, table, thinks
+from langchain_tokenhub.testing.tables import Body, Row, is_reasoning, table
 
 Schema = Mapping[str, Any]
 Tool = Mapping[str, Any]
@@ -37,7 +37,7 @@ def compute_answer(body: Body, row: Row) -> Answer:
     stops = body.get("stop") or []
     for stop in filter(None, [stops] if isinstance(stops, str) else stops):
         content = content.partition(stop)[0]
-    reasoning = _say(turn, "thinking", text=_truncate(turn.text)) if thinks(row, body) else ""
+    reasoning = _say(turn, "thinking", text=_truncate(turn.text)) if is_reasoning(row, body) else ""
     answer = Answer(content, reasoning, calls, "tool_calls" if calls else "stop")
     limit = body.get("max_tokens") or body.get("max_completion_tokens")
     return _shorten(answer, limit) if limit and answer.tokens > limit else answer

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_tokenhub.testing.errors import Era, bad, check_model
-from langchain_tokenhub.testing.tables import Body, Row, chat_model, table, thinks
+from langchain_tokenhub.testing.tables import Body, Row, chat_model, is_reasoning, table
 
 
 def check_chat(body: Body, era: Era, added: Collection[str] = ()) -> tuple[Row, int]:
@@ -124,13 +124,13 @@ class _Part(_Closed):
     file_url: _Link | None = None
 
     @model_validator(mode="after")
-    def _has_its_field(self) -> Self:
+    def _check_field(self) -> Self:
         if self.model_fields_set != {"type", self.type} or getattr(self, self.type) is None:
             raise ValueError(f"a part of the type {self.type} has the field {self.type} alone")
         return self
 
 
-class _Called(_Open):
+class _CalledFunction(_Open):
     name: str
     arguments: str
 
@@ -138,7 +138,7 @@ class _Called(_Open):
 class _Call(_Closed):
     id: str
     type: Literal["function"] = "function"
-    function: _Called
+    function: _CalledFunction
     index: Any = None
 
 
@@ -158,7 +158,7 @@ class _Message(_Closed):
     reasoning_details: Any = None
 
     @model_validator(mode="after")
-    def _fits_its_role(self) -> Self:
+    def _check_role_fields(self) -> Self:
         known = {"role", "content", "name"} | _ROLE_FIELDS.get(self.role, set())
         if unknown := self.model_fields_set - known:
             raise ValueError(f"role {self.role} has no {min(unknown)}")
@@ -181,7 +181,7 @@ class _Tool(_Open):
     function: _Function | None = None
 
     @model_validator(mode="after")
-    def _describes_a_function(self) -> Self:
+    def _check_function(self) -> Self:
         if self.type == "function":
             if self.function is None:
                 raise ValueError("function is required")
@@ -232,7 +232,7 @@ class _Chat(_Open):
     response_format: _PlainFormat | _SchemaFormat | None = Field(None, discriminator="type")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if "stream_options" in self.model_fields_set and not self.stream:
             raise ValueError("stream_options is only allowed when stream is true")
         names = [tool.function.name for tool in self.tools if tool.function]
@@ -363,7 +363,7 @@ def _check_thinking(body: Body, row: Row) -> None:
     kind = (body.get("thinking") or {}).get("type")
     if kind is not None and kind not in row["thinking_types"]:
         raise bad(f"thinking.type '{kind}' is not supported by {row['id']}.")
-    if not thinks(row, body):
+    if not is_reasoning(row, body):
         return
     if body.get("tool_choice") not in (None, "none", "auto") and not row["forced_tools"]:
         raise bad("Thinking mode does not support this tool_choice")

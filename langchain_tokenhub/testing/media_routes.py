@@ -135,10 +135,10 @@ async def serve_file(x: Exchange) -> Response:
     """Answer GET /files/{name} as an object storage does."""
     asked = x.request.headers
     if "authorization" in asked:
-        return _denied(400, "InvalidArgument", "Two ways of signing at once")
+        return _denial(400, "InvalidArgument", "Two ways of signing at once")
     file = x.hub.open_link(x.received.path.removeprefix("/files/"), x.request.query_params)
     if isinstance(file, str):
-        return _denied(404 if file == "NoSuchKey" else 403, file, "Request denied")
+        return _denial(404 if file == "NoSuchKey" else 403, file, "Request denied")
     raw = await asyncio.to_thread(file.make)
     tag = f'"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"'
     kind = table("media_rules")["types"][file.type]
@@ -154,7 +154,7 @@ async def serve_file(x: Exchange) -> Response:
     return Response(shown, 206, headers | {"content-range": span})
 
 
-def _denied(status: int, code: str, message: str) -> Response:
+def _denial(status: int, code: str, message: str) -> Response:
     text = (
         "<?xml version='1.0' encoding='utf-8' ?>\n"
         f"<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n</Error>\n"

@@ -134,7 +134,7 @@ def _base64(name: str, value: Any, field: Row) -> None:
 
 
 def _file(name: str, value: Any, field: Row) -> None:
-    """Check an object with a url or raw base64; the url wins."""
+    """Check an object with a url or raw base64; the url takes precedence."""
     _object(name, value, field)
     is_known = value and not value.keys() - {"url", "base64"}
     _require(is_known, f"{name} must be an object with url or base64")

@@ -40,7 +40,7 @@ def chat_model(model: str) -> Row:
     return chat_models().get(model) or table("models")["family"]["any"] | {"id": model}
 
 
-def thinks(row: Row, body: Body) -> bool:
+def is_reasoning(row: Row, body: Body) -> bool:
     """Return True if a request to the model is answered with reasoning."""
     default = "disabled" if body.get("reasoning_effort") == "none" else row["thinking"]
     return (body.get("thinking") or {}).get("type", default) in {"enabled", "adaptive"}
