@@ -84,7 +84,7 @@ def _check(language: Language, check: base.Validator) -> Iterator[str]:
             yield "`true`, `false`"
         case base.PixelSize():
             yield from _size(language, check)
-        case base.Base64(most_bytes=most):
+        case base.Base64(max_bytes=most):
             yield pick(
                 language,
                 f"base64 text of at most {most // MB} MB",
@@ -110,7 +110,7 @@ def _size(language: Language, size: base.PixelSize) -> Iterator[str]:
 
 
 def _file(language: Language, field: FileField) -> Iterator[str]:
-    if field.many:
+    if field.is_list:
         count = f"{field.least}–{field.most}"
         yield pick(language, f"list of {count} files", f"{count} 个文件的列表")
     else:

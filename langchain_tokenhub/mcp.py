@@ -85,7 +85,7 @@ def server(
         version=__version__,
         instructions="Image, video and 3D tools submit a paid job and return its ID: call "
         "tokenhub_wait with it. Never submit again to check on a job.",
-        auth=_OneToken(token) if token else None,
+        auth=_BearerTokenVerifier(token) if token else None,
         mask_error_details=True,
     )
     for tool in toolkit.get_tools():
@@ -115,7 +115,7 @@ def models() -> dict[str, Any]:
     }
 
 
-class _OneToken(TokenVerifier):
+class _BearerTokenVerifier(TokenVerifier):
     """Accepts one bearer token."""
 
     def __init__(self, token: str) -> None:

@@ -161,7 +161,7 @@ class ConnectionSettings(BaseModel):
         default_factory=lambda: os.environ.get("TOKENHUB_SITE") or "mainland",
         validate_default=True,
     )
-    """Site that the key belongs to; fail-over stays inside it.
+    """Site that the key belongs to; failover stays inside it.
 
     Default: `TOKENHUB_SITE` from the environment, then `"mainland"`.
     """

@@ -47,11 +47,11 @@ _HISTOGRAMS: dict[str, tuple[str, str, list[float] | None]] = {
 
 
 class _ErrorLog(AbstractContextManager[None]):
-    """Logs errors of telemetry: the call goes on."""
+    """Logs errors of telemetry: the call continues."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if isinstance(error, Exception):
-            logger.warning("telemetry failed; the call goes on", exc_info=error)
+            logger.warning("telemetry failed; the call continues", exc_info=error)
         return isinstance(error, Exception)
 
 

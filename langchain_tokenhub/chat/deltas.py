@@ -88,7 +88,7 @@ class ThinkTags:
             self._has_thought = bool(thought)
         return thought, "" if self.is_active else self._take()
 
-    def note_reasoning(self) -> None:
+    def record_reasoning(self) -> None:
         """Record that reasoning came in a field of its own."""
         self._may_close, self._may_lack_open = True, False
 
@@ -113,7 +113,7 @@ class ThinkTags:
         thought, found, rest = self._held.partition(_CLOSE)
         if found:
             self._is_open, self._is_closed, self._held = False, True, rest
-            self.note_reasoning()
+            self.record_reasoning()
             return thought
         return self._take_certain() or None if self._is_open else None
 
@@ -143,12 +143,12 @@ class ArgumentsJoiner:
     `{}` and `null` are held back too: some servers send them before the real arguments.
     """
 
-    __slots__ = ("_grows", "_latest", "_returned", "text")
+    __slots__ = ("_is_cumulative", "_latest", "_returned", "text")
 
     def __init__(self) -> None:
         self.text = ""
         self._latest = ""  # the last piece, as long as each piece began with the one before it
-        self._grows = False
+        self._is_cumulative = False
         self._returned = 0
 
     @property
@@ -163,8 +163,8 @@ class ArgumentsJoiner:
         if not self.text or (self.is_placeholder and piece.lstrip().startswith("{")):
             self.text = self._latest = piece.lstrip()
         elif self._latest.startswith("{") and piece.startswith(self._latest):
-            self._grows = self._grows or not _can_follow(self.text, piece)
-            self.text = piece if self._grows else self.text + piece
+            self._is_cumulative = self._is_cumulative or not _can_follow(self.text, piece)
+            self.text = piece if self._is_cumulative else self.text + piece
             self._latest = piece
         else:
             self.text += piece

@@ -320,7 +320,7 @@ def fields_after_refusal(
 ) -> Fields:
     """Return the fields with which a refused forced call is sent again, or raise the refusal.
 
-    Nothing is known of an `ep-…` id in advance. All refusals of upstream name the field, such as
+    Nothing is known of an `ep-…` id in advance. All known refusals name the field, such as
     "Thinking mode does not support this tool_choice". `changes` is what was returned for the
     previous refusal, empty for the first one.
     """

@@ -197,7 +197,7 @@ class DeltaReader:
             thought += self._missing_part(_reasoning(message), self._thoughts, thought)
             self._tools.feed_message(_calls(message))
         if thought:
-            self._tags.note_reasoning()
+            self._tags.record_reasoning()
         if content:
             self._contents.append(content)
             tagged, text = self._tags.feed(content)

@@ -86,7 +86,7 @@ class _Driver:
         heapq.heappush(self._heap, (watch.due, id(watch), watch))
 
     def drop(self, watch: Watch) -> None:
-        """Forget a job that has ended."""
+        """Remove a job that has ended."""
         watch.close()
         del self.left[watch]
 

@@ -99,9 +99,9 @@ class Reader:
         The latter hold the identity of each file in place of its link, which may change.
         """
         sent, call = await self._encode(params, encode_params(params))
-        if params.most_bytes:
+        if params.max_bytes:
             with self._defer_problems():
-                _check_body(sent, params.most_bytes)
+                _check_body(sent, params.max_bytes)
         return sent, call | self.identities
 
     @contextmanager
@@ -139,7 +139,7 @@ class Reader:
         return sent, call
 
     async def _field(self, where: str, name: str, value: Any, field: FileField) -> dict[str, Any]:
-        if field.many:
+        if field.is_list:
             files = [await self._file(f"{where}[{i}]", one, field) for i, one in enumerate(value)]
             as_text = field.shape == "string_list"
             return {name: [file.text if as_text else file.as_object for file in files]}

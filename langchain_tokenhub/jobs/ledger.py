@@ -63,7 +63,7 @@ def _now() -> datetime:
 
 
 class Entry(BaseModel):
-    """What is known of a call.
+    """What is known of one call.
 
     Args:
         at: When it was written.
@@ -258,7 +258,7 @@ class Ledger:
     async def mark_lost(self, request: JobRequest) -> None:
         """Record that no id will be reported for this call's job."""
         change = functools.partial(_with_outcome, own=self._entry(request, lost=True))
-        await self._try("a lost submit is not in the ledger", request.key, change)
+        await self._try("a submit without an answer is not in the ledger", request.key, change)
 
     async def known_jobs(self) -> list[tuple[Job, JobRequest]]:
         """Return the account's jobs and their requests, the newest first."""
@@ -280,7 +280,7 @@ class Ledger:
 
         Args:
             key: The call.
-            entry: Its record.
+            entry: Its entry, which has no job yet.
             wait: Seconds to wait at most.
 
         Returns:

@@ -27,7 +27,7 @@ Links: TypeAlias = Mapping[str, str]
 """`MediaFile.source` by the key of a link."""
 NO_LINKS: Links = MappingProxyType({})
 
-MAX_ENTRY_BYTES = 16 * 1024**2
+MAX_RECORD_BYTES = 16 * 1024**2
 _NAMESPACE = "tokenhub"
 
 
@@ -144,9 +144,9 @@ def _read(file: Path) -> str | None:
     """
     try:
         facts = file.stat()
-        if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_ENTRY_BYTES:
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_RECORD_BYTES:
             return file.read_bytes().decode(errors="replace")
-        reason = f"is not a regular file of at most {MAX_ENTRY_BYTES // 1024**2} MB"
+        reason = f"is not a regular file of at most {MAX_RECORD_BYTES // 1024**2} MB"
     except FileNotFoundError:
         if not file.is_symlink():
             return None

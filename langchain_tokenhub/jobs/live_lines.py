@@ -299,7 +299,7 @@ def bar_line(label: str, share: float, text: str, columns: int, steps: int = 0) 
         share: The full part of the bar, 0 to 1.
         text: Text after the bar.
         columns: The width of the terminal.
-        steps: Cells by which the full part has moved, to and fro.
+        steps: Cells by which the full part has moved, back and forth.
     """
     room = columns - display_width(label) - display_width(text) - 4
     cells = max(0, min(_CELLS, room))

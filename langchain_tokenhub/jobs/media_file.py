@@ -291,7 +291,7 @@ class _Download:
                 if tries == MAX_STALLED_TRIES or not error.is_retryable:
                     raise
                 await self.runtime.sleep(PAUSE * tries)
-        raise APIConnectionError(f"the file was cut {MAX_TRIES} times")
+        raise APIConnectionError(f"the download was cut {MAX_TRIES} times")
 
     async def probe(self) -> None:
         """Fetch the first bytes only."""

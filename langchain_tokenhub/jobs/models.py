@@ -207,7 +207,7 @@ _STATUS: dict[str, Status] = {w: status for status, words in _WORDS.items() for 
 _URLS = ("url", "model_url", "image_url", "video_url")
 _PREVIEWS = ("preview_image_url", "preview_url", "rendered_image_url")
 _BASE64 = ("b64_json", "base64", "image_base64", "image")
-_PLACES = ("data", "output", "result", "result_files", "videos", "images")
+_RESULT_FIELDS = ("data", "output", "result", "result_files", "videos", "images")
 _DEFAULT_TYPES = {"image": "png", "video": "mp4", "3d": "glb"}
 _WITHOUT_FILES = frozenset({"failed", "cancelled"})
 _unknown_words: set[str] = set()
@@ -379,7 +379,7 @@ def _fault(data: Mapping[str, Any]) -> JobFault:
 
 
 def _entries(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    place = next((data[name] for name in _PLACES if data.get(name)), None)
+    place = next((data[name] for name in _RESULT_FIELDS if data.get(name)), None)
     for entry in place if isinstance(place, list) else [place]:
         match entry:
             case str() if re.match(r"https?://", entry):

@@ -405,11 +405,11 @@ class JobLimiter:
 
     @asynccontextmanager
     async def slot(self, runtime: Runtime, limit: int, wait: float) -> AsyncGenerator[None, None]:
-        """Hold one place of the limit.
+        """Hold one of `limit` slots.
 
         Args:
             runtime: Waits.
-            limit: Number of holders at which this one waits.
+            limit: Number of slots; while all are held, this call waits.
             wait: Seconds to wait in a queue that does not move.
 
         Raises:
@@ -454,5 +454,5 @@ def shared_limiter(*owner: object) -> JobLimiter:
 
 
 if hasattr(os, "register_at_fork"):
-    # a forked child does not wait for its parent's jobs, and would never release their places
+    # a forked child does not wait for its parent's jobs, and would never release their slots
     os.register_at_fork(after_in_child=_limiters.clear)

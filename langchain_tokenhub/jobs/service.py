@@ -176,7 +176,7 @@ class Service:
             return job
 
         try:
-            async with ledger.claimed(request, send_state) if ledger else nullcontext():
+            async with ledger.hold_claim(request, send_state) if ledger else nullcontext():
                 job, interrupted_by = await runtime.run_shielded(work(), send_state)
         except TokenHubError:
             raise
@@ -486,7 +486,7 @@ def poll_delay(prior: Prior, age: float, *, load: float = 1.0) -> float:
 
 
 def add_jitter(seconds: float) -> float:
-    """Return `seconds` changed by up to 5 %, so that jobs submitted together are polled apart."""
+    """Return `seconds` changed by up to 5 %, so that simultaneous jobs are not polled together."""
     return seconds * random.uniform(0.95, 1.05)  # noqa: S311 - jitter, not a secret
 
 

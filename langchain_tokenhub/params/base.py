@@ -202,7 +202,7 @@ class PixelSize(Validator):
 class Base64(Validator):
     """A file as raw base64; the prefix of a data URL is removed."""
 
-    most_bytes: int
+    max_bytes: int
     """Bytes of the base64 text."""
 
     def _validate(self, value: Any) -> str:
@@ -212,8 +212,8 @@ class Base64(Validator):
         text = re.sub(r"^\s*data:[^,]{0,200};base64,|\s+", "", value)
         if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text):
             raise param_error("this is not base64", "give a link in the field for links")
-        if len(text) > self.most_bytes:
-            what = f"{len(text) / MB:.1f} MB of base64, at most {self.most_bytes / MB:.0f} MB"
+        if len(text) > self.max_bytes:
+            what = f"{len(text) / MB:.1f} MB of base64, at most {self.max_bytes / MB:.0f} MB"
             raise param_error(what, "make the file smaller, or pass a link")
         return text
 
@@ -257,12 +257,12 @@ class FileField(Validator):
     seconds_max: float | None = None
 
     @property
-    def many(self) -> bool:
+    def is_list(self) -> bool:
         """Whether the field holds a list."""
         return self.shape in {"string_list", "object_list"}
 
     def _validate(self, value: Any) -> Any:
-        if not self.many:
+        if not self.is_list:
             return _check_file(value)
         files = list(value) if isinstance(value, list | tuple) else [value]
         if not self.least <= len(files) <= self.most:
@@ -271,7 +271,7 @@ class FileField(Validator):
         return [_check_file(file) for file in files] or None
 
     def _json_schema(self) -> dict[str, Any]:
-        if not self.many:
+        if not self.is_list:
             return {"type": "string"}
         limits = _schema("array", minItems=self.least or None, maxItems=self.most)
         return {**limits, "items": {"type": "string"}}
@@ -339,7 +339,7 @@ class MediaParams(_Params):
     model: ClassVar[str] = ""
     defaults: ClassVar[dict[str, Any]] = {}
     """Sent unless the caller sets them, because the service's defaults do not suit a client."""
-    most_bytes: ClassVar[int | None] = None
+    max_bytes: ClassVar[int | None] = None
     """Maximum bytes of the whole request, if that is limited."""
 
     @model_validator(mode="wrap")

@@ -59,7 +59,7 @@ class LogoRect(ParamObject):
 
 
 class LogoParam(ParamObject):
-    """A custom mark; `logo_url` wins over `logo_image`."""
+    """A custom mark; `logo_url` takes precedence over `logo_image`."""
 
     logo_url: Annotated[str | None, String()] = None
     logo_image: Annotated[str | None, Base64(10 * MB)] = None
@@ -252,7 +252,7 @@ class YtVideoHumanactor(MediaParams):
     """yt-video-humanactor: a speaking face, from an image and a recording (vclm, 1616/125458)."""
 
     model: ClassVar[str] = "yt-video-humanactor"
-    most_bytes: ClassVar[int | None] = 10 * MB
+    max_bytes: ClassVar[int | None] = 10 * MB
 
     prompt: Annotated[str | None, String(5000)]
     audio_url: Annotated[Any, _SPEECH]

@@ -1,4 +1,4 @@
-"""A media model as plain methods: submit, watch, collect; and the settings that the tools share."""
+"""A media model as plain methods: submit, query, collect; and the settings that the tools share."""
 
 from __future__ import annotations
 

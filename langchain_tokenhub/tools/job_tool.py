@@ -17,7 +17,7 @@ from langchain_tokenhub.transport import Transport, run_sync
 MAX_LISTED = 20
 
 
-class JobQuestion(BaseModel):
+class JobToolInput(BaseModel):
     """The input of `TokenHubJobTool`."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -56,7 +56,7 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         "查看、列出或取回已提交的图片、视频、3D 任务，不产生费用。"
         "Lists, checks or collects image, video and 3D jobs submitted earlier; costs nothing."
     )
-    args_schema: SkipValidation[ArgsSchema | None] = JobQuestion
+    args_schema: SkipValidation[ArgsSchema | None] = JobToolInput
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
 
     if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class TokenHubJobTool(JobSettings, ToolErrorMixin):
         def __init__(self, **options: Unpack[JobToolOptions]) -> None: ...
 
     def _run(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return run_sync(self._answer(self._sync(), JobQuestion(**params)))
+        return run_sync(self._answer(self._sync(), JobToolInput(**params)))
 
     async def _arun(self, *_: Any, **params: Any) -> tuple[str, dict[str, Any]]:
-        return await self._answer(self._async(), JobQuestion(**params))
+        return await self._answer(self._async(), JobToolInput(**params))
 
     async def _answer(
-        self, transport: Transport, question: JobQuestion
+        self, transport: Transport, question: JobToolInput
     ) -> tuple[str, dict[str, Any]]:
         if question.action == "list":
             return _listing(await self._history(transport).jobs())

@@ -1,7 +1,7 @@
 """The values that the transport receives and returns, and those that its connections exchange.
 
 The latter are our own: httpx's are slow to create, and have no types for the limits of time. They
-are no tuples and have no fields in their `repr`, as reports of errors show the local variables.
+are not tuples, and their `repr` shows no fields, because error reports show local variables.
 """
 
 from __future__ import annotations

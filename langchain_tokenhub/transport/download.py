@@ -273,7 +273,7 @@ class _Rate:
         rate = self._bytes / self._seconds
         if rate < MIN_RATE:
             error = APITimeoutError(
-                f"the download has {rate:.0f} bytes/s, at least {MIN_RATE} bytes/s are needed",
+                f"the download rate is {rate:.0f} bytes/s, at least {MIN_RATE} bytes/s are needed",
                 phase="answered",
                 hint="result(job) fetches it again within 24 hours, while the job is known",
             )

@@ -1,4 +1,4 @@
-"""Whether, when and at which host to send a request again: it decides and never sleeps.
+"""Decide whether, when and at which host to send a request again. Nothing here waits.
 
 The call declares what may be repeated; it is not inferred from the HTTP method:
 
@@ -28,7 +28,7 @@ and 499 without a code come from a gateway, which does not know what the service
 
 A host that cannot be connected to is not used for a cooldown, which doubles with each further
 failure. After the cooldown one request tries the host while the others stay with the backup.
-Failover never leaves the site, as other sites have other keys, models and laws.
+Failover never leaves the site, as other sites have other keys, models and legal terms.
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ class AsyncRuntime(_Runtime):
         return asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
 
     async def wait(self, future: Future[Any], seconds: float | None) -> bool:  # noqa: D102
-        twin = asyncio.wrap_future(future)
+        wrapped = asyncio.wrap_future(future)
         try:
-            await asyncio.wait({twin}, timeout=seconds)
+            await asyncio.wait({wrapped}, timeout=seconds)
         except BaseException:
             future.cancel()
             raise

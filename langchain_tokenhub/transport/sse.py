@@ -58,7 +58,7 @@ class EventDecoder:
         self._data: list[bytes] = []
         self._data_size = 0
         self._is_bare = False  # the data are JSON without `data:`
-        self._is_line_parted = False  # an object ends with its line; no blank line follows
+        self._is_line_delimited = False  # an object ends with its line; no blank line follows
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes.
@@ -152,14 +152,14 @@ class EventDecoder:
         """Add a line of data; a complete JSON object before it is an event of its own."""
         is_first = len(self._data) == 1 or (self._is_bare and not is_bare)
         if is_first and self._has_whole_value():
-            self._is_line_parted = True
+            self._is_line_delimited = True
             self._dispatch(self._name_before_data, events)
         if not self._data:
             self._name_before_data = self._name
         self._is_bare = is_bare
         self._data.append(data)
         self._data_size += size + 1
-        if self._is_line_parted and len(self._data) == 1 and self._has_whole_value():
+        if self._is_line_delimited and len(self._data) == 1 and self._has_whole_value():
             self._dispatch(self._name, events)
 
     def _dispatch(self, name: bytes, events: list[Event]) -> None:
@@ -286,7 +286,7 @@ class StreamReader:
         return values
 
     def seconds_left(self) -> float | None:
-        """Return the seconds for which the stream may still have no content; None: for ever."""
+        """Return the seconds for which the stream may still have no content; None is no limit."""
         if self._limit is None:
             return None
         return max(0.0, self._content_at + self._limit - self._now())

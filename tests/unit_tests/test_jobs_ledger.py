@@ -40,7 +40,7 @@ def end(call, error, request=CALL):
     """Claim, and end the submit with an error."""
 
     async def submit():
-        async with call.claimed(request, SendState()):
+        async with call.hold_claim(request, SendState()):
             raise error
 
     with pytest.raises(type(error)):
@@ -235,7 +235,7 @@ class Calls(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def begin(self, again):
         call, before = Ledger(self.backend, ScriptedRuntime()), self.record()
-        call.held = call.claimed(replace(CALL, again=again), SendState())
+        call.held = call.hold_claim(replace(CALL, again=again), SendState())
         is_known = bool(before and not again)
         with pytest.raises(KnownCallError) if is_known else contextlib.nullcontext():
             run_sync(call.held.__aenter__())

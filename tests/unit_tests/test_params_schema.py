@@ -70,7 +70,7 @@ def test_a_schema_is_short_and_has_no_alternatives(model, language):
 def test_a_file_is_a_string_to_a_language_model(model):
     properties = seen(model, "en")["properties"]
     for name, field in file_fields(params_class(model)).items():
-        shown = properties[name]["items"] if field.many else properties[name]
+        shown = properties[name]["items"] if field.is_list else properties[name]
         assert shown["type"] == "string", name
 
 

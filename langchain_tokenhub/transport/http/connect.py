@@ -25,7 +25,7 @@ _TICKS = 8
 
 LOCAL_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 """System errors that mean that this machine can open no further connection."""
-_UNREMARKABLE = LOCAL_ERRORS | {errno.EAFNOSUPPORT}
+_UNINFORMATIVE = LOCAL_ERRORS | {errno.EAFNOSUPPORT}
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """An item of what `getaddrinfo` returns."""
@@ -79,7 +79,7 @@ def connect_sync(target: Target, timeout: float | None) -> socket.socket:
             sock = _connect(address, _part(deadline, len(addresses) - number))
         except OSError as error:
             # an error of this machine, such as no IPv6, is the least informative
-            failure = failure if failure and error.errno in _UNREMARKABLE else error
+            failure = failure if failure and error.errno in _UNINFORMATIVE else error
         else:
             sock.settimeout(_part(deadline, 1))
             return sock

@@ -46,7 +46,7 @@ MAX_IDLE_CONNECTIONS = 128
 """Idle connections per origin; the oldest beyond it are closed."""
 
 SWEEP_INTERVAL = 1.0
-"""Seconds between two looks for idle connections that are too old."""
+"""Seconds between two searches for idle connections that are too old."""
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = r"(?:[!-~](?:[\t -~]*[!-~])?)?"
