@@ -63,17 +63,17 @@ class ChatModel:
 
     @property
     def reasons_by_default(self) -> bool:
-        """Return True if the model is known to reason unless that is switched off."""
+        """Whether the model is known to reason unless that is switched off."""
         return self.thinking_default in {"enabled", "adaptive"}
 
     @property
     def can_reason(self) -> bool:
-        """Return True if the model is known to reason, always or on request."""
+        """Whether the model is known to reason, always or on request."""
         return bool(self.thinking_switchable or self.reasons_by_default)
 
     @property
     def can_force_tools(self) -> bool:
-        """Return True if a forced tool is known to be called, if need be with reasoning off."""
+        """Whether a forced tool is known to be called, if need be with reasoning off."""
         return bool(self.forced_tools_while_thinking or self.thinking_switchable)
 
     @property

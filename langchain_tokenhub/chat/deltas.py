@@ -153,7 +153,7 @@ class ArgumentsJoiner:
 
     @property
     def is_complete(self) -> bool:
-        """Return True if the arguments so far are a JSON object."""
+        """Whether the arguments so far are a JSON object."""
         return self.text.rstrip().endswith("}") and arguments(self.text) is not None
 
     def feed(self, piece: str) -> str:
@@ -197,7 +197,7 @@ class ArgumentsJoiner:
 
     @property
     def is_placeholder(self) -> bool:
-        """Return True if the text is an empty object or null, which others may replace."""
+        """Whether the text is an empty object or null, which others may replace."""
         return self._is_held and self.text.rstrip()[-1:] in {"}", "l"}
 
 
@@ -217,12 +217,12 @@ class _Piece:
 
     @property
     def can_open(self) -> bool:
-        """Return True if it may begin the arguments."""
+        """Whether it may begin the arguments."""
         return self.arguments.lstrip()[:1] in {"", "{", "n"}
 
     @property
     def opens_object(self) -> bool:
-        """Return True if it begins an object."""
+        """Whether it begins an object."""
         return self.arguments.lstrip().startswith("{")
 
 

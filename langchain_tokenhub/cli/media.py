@@ -80,7 +80,7 @@ def add_resume(parser: Parser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Submit a job and wait for it, or resume the same call where it was left unfinished."""
     folder = _folder(options, console.translate)
-    params = given_params(options)
+    params = read_params(options)
     bar = _bar(console, options.model, options.kind)
     tool = media_tool(options, options.model, options.kind, folder, bar)
     started_at = datetime.now(UTC)
@@ -299,7 +299,7 @@ def _settings(field: Mapping[str, Any], *, is_file: bool) -> dict[str, Any]:
             return {"type": json_value, "metavar": "JSON"}
 
 
-def given_params(options: argparse.Namespace) -> dict[str, Any]:
+def read_params(options: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters on the command line."""
     found = {
         name.removeprefix(_DEST): value

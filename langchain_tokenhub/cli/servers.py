@@ -27,14 +27,14 @@ def add_emulator(parser: Parser) -> None:
 
 def serve_emulator(options: argparse.Namespace, console: Console) -> int:
     """Run the emulator until Ctrl-C."""
-    from langchain_tokenhub.testing.__main__ import exports, make_emulator, serve
+    from langchain_tokenhub.testing.__main__ import export_line, make_emulator, serve
 
     def announce(url: str) -> None:
         if console.as_json:
             console.write_json({"url": url})
         else:
             console.write_text("emulator-on")
-            console.write_line(exports(options, url))
+            console.write_line(export_line(options, url))
 
     try:
         hub = make_emulator(options)

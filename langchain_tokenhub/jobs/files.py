@@ -51,7 +51,7 @@ def tail_of(job_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]", "", job_id)[-12:].strip("-")
 
 
-def _encodable(stem: str) -> str:
+def _make_encodable(stem: str) -> str:
     """Return `stem` in the file system's encoding, which may lack Chinese."""
     coding = sys.getfilesystemencoding()
     try:
@@ -85,7 +85,7 @@ def _is_reserved(name: str) -> bool:
 def create_part(folder: Path, stem: str) -> Path:
     """Create a temporary file for `stem`, and `folder` if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{_encodable(stem)}.part-{secrets.token_hex(4)}"
+    part = folder / f"{_make_encodable(stem)}.part-{secrets.token_hex(4)}"
     part.open("xb").close()
     return part
 
@@ -161,7 +161,7 @@ def _extract_all(opened: zipfile.ZipFile, folder: Path) -> list[str]:
         name = PurePosixPath(text)
         if not name.parts or text.endswith("/"):
             continue  # nameless, or a folder
-        reason = _unsafe(name, member)
+        reason = _unsafe_reason(name, member)
         if reason is None:
             target = folder.joinpath(*name.parts)
             try:
@@ -177,7 +177,7 @@ def _extract_all(opened: zipfile.ZipFile, folder: Path) -> list[str]:
     return skipped
 
 
-def _unsafe(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
+def _unsafe_reason(name: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
     """Return why a member is not written, or None."""
     outside = name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts)
     if outside or (member.external_attr >> 28) == 0xA:  # a symbolic link

@@ -99,14 +99,14 @@ class JobHistory:
         recent: The jobs that this process knows.
         ledger: The account's recorded calls.
         folders: Folders with saved files and their sidecars.
-        is_recalled: Whether this call has read the ledger.
+        is_ledger_read: Whether this call has read the ledger.
     """
 
     runtime: Runtime
     recent: RecentJobs
     ledger: Ledger | None
     folders: tuple[Path, ...]
-    is_recalled: bool = False
+    is_ledger_read: bool = False
 
     async def jobs(self) -> list[Job]:
         """Return the jobs of this process and of the ledger, the newest first."""
@@ -114,17 +114,17 @@ class JobHistory:
         jobs = {job.id: job for job in [*recorded[::-1], *self.recent.jobs()[::-1]]}
         return list(jobs.values())[::-1]
 
-    async def _recall(self, job_id: str) -> None:
-        if self.ledger is None or self.is_recalled or self.recent.find(job_id):
+    async def _read_ledger(self, job_id: str) -> None:
+        if self.ledger is None or self.is_ledger_read or self.recent.find(job_id):
             return
-        self.is_recalled = True
+        self.is_ledger_read = True
         for job, request in reversed(await self.ledger.known_jobs()):  # others may be asked for
             if self.recent.find(job.id) is None:
                 self.recent.keep(job, request)
 
     async def find(self, job_id: str) -> Job | None:
         """Return a job, with the files of its sidecars if it has none."""
-        await self._recall(job_id)
+        await self._read_ledger(job_id)
         for folder in self.folders:
             if (known := self.recent.find(job_id)) and known.files:
                 break
@@ -140,7 +140,7 @@ class JobHistory:
 
     async def latest(self, job: Job) -> Job:
         """Return a job with its files, if this process or the ledger knows them."""
-        await self._recall(job.id)
+        await self._read_ledger(job.id)
         known = self.recent.find(job.id)
         return known if known and known.files and not job.files else job
 

@@ -161,7 +161,7 @@ class Reader:
         match value:
             case str():
                 return await self._from_text(where, value, field)
-            case Mapping() if self.folders is None and (files := _dumped_files(value)):
+            case Mapping() if self.folders is None and (files := _files_in(value)):
                 return await self._from_files(where, files, field)
             case {"image_url": {"url": str() as text}} | {"image_url": str() as text}:
                 return await self._from_text(where, text, field)
@@ -337,7 +337,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _dumped_files(value: Mapping[str, Any]) -> list[MediaFile]:
+def _files_in(value: Mapping[str, Any]) -> list[MediaFile]:
     """Return the files of a result, a job or a file as JSON, which a tool's artifact is."""
     with suppress(ValidationError):
         match value:

@@ -266,7 +266,7 @@ class _Download:
     tail: bytes = b""
     etag: str | None = None
     md5: str | None = None
-    md5_failed: bool = False
+    has_md5_failed: bool = False
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -378,11 +378,11 @@ class _Download:
         md5 = hashlib.file_digest(self.target, lambda: hashlib.md5(usedforsecurity=False))
         if self.md5 == base64.b64encode(md5.digest()).decode():
             return
-        if self.md5_failed:
+        if self.has_md5_failed:
             warn_user("the MD5 of a file differs from its host's, twice; the file was kept")
             return
         self._restart()
-        self.md5_failed = True
+        self.has_md5_failed = True
         raise APIConnectionError("the MD5 of the file differs from its host's")
 
 

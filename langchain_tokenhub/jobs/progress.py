@@ -70,7 +70,7 @@ class Reporter:
         if now == self._last:
             return
         self._last = now
-        with _logging_errors(job):
+        with _log_errors(job):
             self._call_listener(job)
         await self._send(job)
 
@@ -92,9 +92,9 @@ class Reporter:
             "tool_call_id": self.tool_call_id,
             **more,
         }
-        with _logging_errors(job):
+        with _log_errors(job):
             _write_to_graph(data)
-        with _logging_errors(job):
+        with _log_errors(job):
             if _run_manager().parent_run_id is None:
                 return
             if self.is_async:
@@ -116,7 +116,7 @@ class Reporter:
 
 
 @contextmanager
-def _logging_errors(job: Job) -> Iterator[None]:
+def _log_errors(job: Job) -> Iterator[None]:
     try:
         yield
     except Exception:

@@ -365,7 +365,7 @@ class MediaParams(_Params):
     def _check_rules(self) -> None:
         """Check the rules between parameters."""
 
-    def given(self, *names: str) -> list[str]:
+    def names_set(self, *names: str) -> list[str]:
         """Return those of `names` that have a value."""
         return [name for name in names if getattr(self, name) is not None]
 

@@ -265,7 +265,7 @@ class YtVideoHumanactor(MediaParams):
     job_id: ResumedJob = None
 
     def _check_rules(self) -> None:
-        given = self.given("image_url", "image_base64")
+        given = self.names_set("image_url", "image_base64")
         if not given:
             raise param_error("image_url, image_base64: none given, one is needed", "pass one")
         if len(given) > 1:
@@ -345,7 +345,7 @@ class Hy3D(MediaParams):
         self._check_sources()
 
     def _check_sources(self) -> None:
-        given = self.given(*_SOURCES)
+        given = self.names_set(*_SOURCES)
         if len(given) != 1:
             what = f"{', '.join(_SOURCES)}: {len(given)} given, exactly one is needed"
             advice = f"keep one of {', '.join(given)}" if given else "pass one"
@@ -369,7 +369,7 @@ class Hy3DPro(Hy3D):
 
 
 def _check_views(params: MediaParams, views: Sequence[_View]) -> None:
-    if params.given("prompt") or not params.given("image_url", "image_base64"):
+    if params.names_set("prompt") or not params.names_set("image_url", "image_base64"):
         what = "multi_view_images needs a front image and no prompt"
         raise param_error(what, "pass image_url and leave prompt out")
     types = [view.view_type for view in views]
@@ -405,9 +405,9 @@ class Hy3D30(Hy3DPro):
         """Allow a drawing, a text, or both for a sketch; exactly one source for the rest."""
         if self.generate_type != "Sketch":
             super()._check_sources()
-        elif not self.given(*_SOURCES):
+        elif not self.names_set(*_SOURCES):
             raise param_error(f"{', '.join(_SOURCES)}: none given", "pass an image, a text or both")
-        elif len(self.given("image_url", "image_base64")) > 1:
+        elif len(self.names_set("image_url", "image_base64")) > 1:
             raise param_error("image_url, image_base64: 2 given, one is needed", "leave one out")
 
 

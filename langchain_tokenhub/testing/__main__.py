@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def announce(url: str) -> None:
-        sys.stderr.write(f"{exports(options, url)}\nCtrl-C stops it.\n")
+        sys.stderr.write(f"{export_line(options, url)}\nCtrl-C stops it.\n")
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
 
@@ -70,7 +70,7 @@ def make_emulator(options: argparse.Namespace) -> Emulator:
     return Emulator(**{name: getattr(options, name) for name in _SETTINGS})
 
 
-def exports(options: argparse.Namespace, url: str) -> str:
+def export_line(options: argparse.Namespace, url: str) -> str:
     """Return the shell line that sets the environment variables of clients."""
     key = options.api_key[0] if options.api_key else "emulator"
     return f"export TOKENHUB_BASE_URL={url} TOKENHUB_API_KEY={key}"

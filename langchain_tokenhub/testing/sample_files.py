@@ -63,7 +63,7 @@ class _Scene:
     size: Size
     images: tuple[bytes, ...]
     fps: int
-    white: bool
+    is_white: bool
 
 
 def file_of(kind: str, job_id: str, row: Row, body: Body, sources: Sequence[Source]) -> SampleFile:
@@ -104,7 +104,7 @@ def _make(kind: str, row: Row, body: Body, sources: Sequence[Source]) -> bytes:
         size=size,
         images=images,
         fps=fps if type(fps) is int and 0 < fps <= _MAX_FPS else 24,
-        white=body.get("generate_type") == "Geometry" or bool(body.get("enable_geometry")),
+        is_white=body.get("generate_type") == "Geometry" or bool(body.get("enable_geometry")),
     )
     return _render(kind, scene)
 
@@ -174,7 +174,7 @@ def _render(kind: str, scene: _Scene) -> bytes:
 
 def _texture(scene: _Scene) -> Image.Image:
     """Return what the sides of a cube show: nothing, the whole image that was sent, or a card."""
-    if scene.white:
+    if scene.is_white:
         return Image.new("RGB", _TEXTURE, _WHITE)
     if scene.images:
         return ImageOps.pad(open_image(scene.images[0]), _TEXTURE, color=_WHITE)

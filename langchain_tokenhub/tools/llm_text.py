@@ -27,7 +27,7 @@ def error_text(error: TokenHubError) -> str:
     return f"{type(error).__name__}: {error} {_cost(error)} {_advice(error)}".strip()
 
 
-def charged(error: TokenHubError) -> Literal["no", "maybe", "yes"]:
+def charge_state(error: TokenHubError) -> Literal["no", "maybe", "yes"]:
     """Return whether the call that raised `error` was charged, as far as is known."""
     match error:
         case SubmissionUnknownError():
@@ -42,7 +42,7 @@ def _cost(error: TokenHubError) -> str:
     if error.job is not None:
         return f"Job ID: {error.job.id}."
     may_be = "No job ID is known; this may have been charged."
-    return may_be if charged(error) == "maybe" else "Nothing was charged."
+    return may_be if charge_state(error) == "maybe" else "Nothing was charged."
 
 
 def _advice(error: TokenHubError) -> str:

@@ -38,7 +38,7 @@ from langchain_tokenhub.params import Language, schema_class
 from langchain_tokenhub.params.models import FxExtraParam, LogoParam, ViewImage, ViewImage31
 from langchain_tokenhub.tools.budget import MESSAGES, Budget, with_messages
 from langchain_tokenhub.tools.client import MediaClient, MediaOptions, ModelId, call_id
-from langchain_tokenhub.tools.llm_text import charged, description_of, error_text
+from langchain_tokenhub.tools.llm_text import charge_state, description_of, error_text
 from langchain_tokenhub.transport import Runtime, Transport, run_sync
 
 Content: TypeAlias = str | list[str | dict[str, Any]]
@@ -99,7 +99,7 @@ class ToolErrorMixin(BaseTool):
             artifact={
                 "error": type(error).__name__,
                 "job_id": error.job.id if error.job else None,
-                "charged": charged(error),
+                "charged": charge_state(error),
             },
         )
 

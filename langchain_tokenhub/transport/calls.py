@@ -46,7 +46,7 @@ class Timeouts:
         content: Between two events of a stream that bring content. Comments, heartbeats and empty
             events do not count.
         first: Until the first event of a stream that brings content.
-        chosen: Whether the user set them.
+        is_chosen: Whether the user set them.
     """
 
     connect: float | None = 5.0
@@ -55,7 +55,7 @@ class Timeouts:
     write: float | None = 30.0
     content: float | None = 300.0
     first: float | None = 300.0
-    chosen: bool = False
+    is_chosen: bool = False
 
     @property
     def total(self) -> float | None:
@@ -78,12 +78,12 @@ class Timeouts:
                 seconds = _check_seconds(float(timeout))
                 alone = min(seconds, default.connect or seconds)
                 backed = min(seconds, default.connect_backed or seconds)
-                return cls(alone, backed, seconds, seconds, seconds, seconds, chosen=True)
+                return cls(alone, backed, seconds, seconds, seconds, seconds, is_chosen=True)
             case _:
                 read, connect, write = timeout.read, timeout.connect, timeout.write
                 for limit in (read, connect, write):
                     _check_seconds(1.0 if limit is None else limit)
-                return cls(connect, connect, read, write, content=read, first=read, chosen=True)
+                return cls(connect, connect, read, write, content=read, first=read, is_chosen=True)
 
     def within(self, left: float | None, *, backed: bool = False) -> dict[str, float | None]:
         """Return httpx's timeouts, none longer than the `left` seconds of the whole call."""

@@ -136,7 +136,7 @@ async def _check_host(
     if scheme != "https" or not name:
         raise InvalidRequestError(f"a result's link is {scheme!r}, not https", hint=_HINT)
     if _is_private(name):
-        raise _not_public(name)
+        raise _not_public_error(name)
     if proxy := find_proxy_address("https", name):
         return replace(request, proxy=proxy)  # it resolves the name, and decides what is allowed
     try:
@@ -144,7 +144,7 @@ async def _check_host(
     except OSError:
         raise APIConnectionError(f"{name!r} has no address", phase="not sent") from None
     if not addresses or not all(_is_public(ipaddress.ip_address(found)) for found in addresses):
-        raise _not_public(name)
+        raise _not_public_error(name)
     # the name might resolve differently next time, and the settings have a proxy by then
     return replace(request, addresses=addresses[:MAX_ADDRESSES])
 
@@ -155,7 +155,7 @@ def resolve(host: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
 
-def _not_public(name: str) -> InvalidRequestError:
+def _not_public_error(name: str) -> InvalidRequestError:
     problem = f"a result's link leads to {name!r}, which is not public"
     return InvalidRequestError(problem, hint=_HINT)
 

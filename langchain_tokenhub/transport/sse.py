@@ -51,7 +51,7 @@ class EventDecoder:
 
     def __init__(self, largest: int = MAX_EVENT_BYTES) -> None:
         self._largest = largest
-        self._after_cr = False
+        self._is_after_cr = False
         self._tail: list[bytes] = []  # pieces of the incomplete line
         self._tail_size = 0
         self._name = self._name_before_data = b""
@@ -66,7 +66,7 @@ class EventDecoder:
         Raises:
             ServerError: An event is larger than the limit.
         """
-        if self._after_cr or b"\r" in piece:
+        if self._is_after_cr or b"\r" in piece:
             piece = self._normalize_line_ends(piece)
         events: list[Event] = []
         if self._tail or self._data or self._name:  # an event is incomplete
@@ -102,7 +102,7 @@ class EventDecoder:
             else:
                 events += self._feed(block + b"\n\n")
         if len(piece) > self._largest and any(len(data) > self._largest for _, data in events):
-            raise self._too_large()
+            raise self._too_large_error()
         return events
 
     def _feed(self, piece: bytes) -> list[Event]:
@@ -119,10 +119,10 @@ class EventDecoder:
             self._tail.append(piece)
             self._tail_size += len(piece)
         if self._tail_size + self._data_size > self._largest:
-            raise self._too_large()
+            raise self._too_large_error()
         return events
 
-    def _too_large(self) -> ServerError:
+    def _too_large_error(self) -> ServerError:
         problem = f"an event of the stream is larger than {self._largest} bytes"
         return ServerError(problem, phase="streaming")
 
@@ -130,8 +130,8 @@ class EventDecoder:
         """Replace CRLF and CR by LF; the CRLF may be split between two pieces."""
         if piece:
             ends_in_cr = piece.endswith(b"\r")
-            piece = piece.removeprefix(b"\n") if self._after_cr else piece
-            self._after_cr = ends_in_cr
+            piece = piece.removeprefix(b"\n") if self._is_after_cr else piece
+            self._is_after_cr = ends_in_cr
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:

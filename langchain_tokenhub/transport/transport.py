@@ -146,7 +146,7 @@ class Attempt:
         """Return a 2xx answer whose body is not yet read."""
         own = self.call.timeouts
         # the user's timeouts, else those of their own client, else those of the call
-        self._timeouts = own if own.chosen else Timeouts.of(self.runtime.timeout, own)
+        self._timeouts = own if own.is_chosen else Timeouts.of(self.runtime.timeout, own)
         request = self._request(stream=stream)
         sent_at = self.runtime.now()
         try:

@@ -265,7 +265,7 @@ async def test_a_submit_refused_while_its_caller_is_cancelled_is_not_sent_again(
 async def test_the_timeouts_of_the_callers_own_client_hold_for_a_submit(peers):
     async with httpx.AsyncClient() as own:
         transport = Client(peers(silence).url, http_async_client=own).asynchronous
-        timeouts = Timeouts(read=0.2, chosen=True)
+        timeouts = Timeouts(read=0.2, is_chosen=True)
         with pytest.raises(SubmissionUnknownError):
             await asyncio.wait_for(shielded(transport, SendState(), timeouts=timeouts), 5)
 

@@ -60,7 +60,7 @@ def parsed(*arguments):
 
 
 def given(*arguments):
-    return media.given_params(parsed(*arguments))
+    return media.read_params(parsed(*arguments))
 
 
 @pytest.fixture(autouse=True)
