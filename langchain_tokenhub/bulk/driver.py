@@ -334,8 +334,8 @@ class Driver:
         if any(entry.job is None for entry in record) or isinstance(error, SubmissionUnknownError):
             state = "unknown"
             error.hint = (
-                "see the console's usage; --again unknown (again='unknown') submits it again, "
-                "which is charged again"
+                "check the usage in the console; --again unknown (again='unknown') "
+                "submits it again, which is charged again"
             )
         self._end(task, state, error, cny)
         if self._options.get("on_error") == "stop":
@@ -383,7 +383,7 @@ def run_id(out: Path) -> str:
     raise InvalidRequestError(
         f"out: {str(file)!r} is damaged",
         phase="not sent",
-        hint="remove it: the next run then counts what it spends from 0",
+        hint="remove it: the next run then counts its spending from 0",
     )
 
 
@@ -417,9 +417,9 @@ def _is_of_other(entry: Entry, task: Task, account: str) -> bool:
 
 def _earlier_failure(name: str, job: Job | None) -> TokenHubError:
     return CLASSES.get(name, TokenHubError)(
-        "it failed before",
+        "it failed in an earlier run",
         job=job,
-        hint="the report says why; --retry-failed (retry_failed=True) runs it again",
+        hint="see the report for the reason; --retry-failed (retry_failed=True) runs it again",
     )
 
 

@@ -162,7 +162,7 @@ def make_plan(rows: Rows, *, price_cny: Prices = None, has_budget: bool = False)
 
 def _duplicate_fault(row: Row, first: Row, *, given: bool) -> str:
     if given:
-        return f"{row.place}: id: {row.id!r} is that of {first.place} too"
+        return f"{row.place}: id: {row.id!r} is also the id of {first.place}"
     return f"{row.place}: the same as {first.place}; to make both, give each an id"
 
 
@@ -249,7 +249,7 @@ class _Reading:
             try:
                 json.dumps(content)
             except (TypeError, ValueError):
-                self._fault("id", "needed, because a value of the row is no plain JSON")
+                self._fault("id", "needed, because a value of the row is not plain JSON")
             return f"{content['model']}-{digest_of(content)[:12]}"
         row_id = str(given).strip()
         if not isinstance(given, str | int) or not row_id or not row_id.isprintable():

@@ -233,7 +233,7 @@ def _address(block: Block, media_type: str) -> str:
             kind = block.get("mime_type") or block.get("media_type") or media_type
             return data if data.startswith("data:") else f"data:{kind};base64,{data}"
         case {"file_id": _} | {"id": str(_), "type": "file"}:
-            raise InvalidRequestError("TokenHub does not know file IDs of other services")
+            raise InvalidRequestError("TokenHub does not accept file IDs of other services")
         case {"base64": data} | {"data": data} | {"url": data}:
             raise InvalidRequestError(
                 f"a block of type {block.get('type')!r} holds a {type(data).__name__}; "

@@ -403,7 +403,7 @@ def _fault_of_size(width: int, height: int, field: FileField) -> str | None:
         limit = f"each side is {least} to {most}"
         return f"{width}x{height} pixels, {limit}; scale the image"
     if field.ratio_max and long > short * field.ratio_max:
-        limit = f"sides differ by {field.ratio_max:g} times at most"
+        limit = f"the long side is at most {field.ratio_max:g} times the short one"
         return f"{width}x{height} pixels, {limit}; crop the image"
     return None
 

@@ -220,7 +220,7 @@ class Service:
             return job
         error: TokenHubError = SubmissionUnknownError(
             "the submit was answered without a job ID; it may have been charged",
-            hint="it was not sent again; look at the console's usage before you submit once more",
+            hint="it was not sent again; check the usage in the console before submitting again",
         )
         if reason := refusal_text(answer.data):
             error = JobFailedError(f"the service refused the submit: {reason}")
@@ -373,7 +373,8 @@ class Watch:
             job=job,
             host=job.host,
             request_id=job.request_id,
-            hint=f"call result(job) or pass job_id={job.id!r} to wait on; nothing is charged again",
+            hint=f"call result(job) or pass job_id={job.id!r} to keep waiting; "
+            "nothing is charged again",
         )
 
 

@@ -219,13 +219,13 @@ async def _inflate(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
                 try:
                     plain = engine.decompress(piece, _STEP)
                 except zlib.error:
-                    raise ServerError("the answer's compression is invalid") from None
+                    raise ServerError("the answer's compressed data is invalid") from None
                 if plain:
                     yield plain
                 piece = engine.unused_data or engine.unconsumed_tail
                 more = bool(piece) or (len(plain) == _STEP and not engine.eof)
     if has_begun and not engine.eof:
-        raise httpx.RemoteProtocolError("the answer ended in the middle of its compression")
+        raise httpx.RemoteProtocolError("the answer's compressed data is truncated")
 
 
 async def read_whole(

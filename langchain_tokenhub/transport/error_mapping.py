@@ -57,7 +57,7 @@ def final_error(call: Call, failure: TokenHubError) -> TokenHubError:
         return failure
     unknown = SubmissionUnknownError(
         f"the submit may have been accepted and charged, no job ID was returned: {failure.message}",
-        hint="it was not sent again; look at the console's usage before you submit once more",
+        hint="it was not sent again; check the usage in the console before submitting again",
         **{name: getattr(failure, name) for name in _COPIED},
     )
     unknown.__cause__ = failure

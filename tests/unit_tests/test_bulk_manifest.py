@@ -149,7 +149,7 @@ def test_an_id_from_the_content_changes_with_its_row_alone():
 def test_double_rows_are_named():
     row = {"model": "hy-image-lite", "prompt": "x"}
     assert "row 2: the same as row 1" in faults([row, row])
-    assert "row 2: id: 'a' is that of row 1 too" in faults(
+    assert "row 2: id: 'a' is also the id of row 1" in faults(
         [{**row, "id": "a"}, {"编号": "a", **row}]
     )
     assert len(make_plan([{**row, "id": n} for n in (1, 2)])) == 2

@@ -183,7 +183,7 @@ class AsyncStream(asyncio.Protocol):
         deadline = None if limit is None else self._loop.time() + limit
         while (self._is_write_paused or has_failed) and not self._is_ended:
             if not await self._wait_for_change(deadline):
-                raise httpx.WriteTimeout("the server does not read")
+                raise httpx.WriteTimeout("the server does not read the request")
         # if the connection was lost after all was written, `read` raises: the request was sent
         if self._is_write_paused or has_failed:
             raise httpx.WriteError(str(self._failure)) from self._failure
@@ -196,7 +196,7 @@ class AsyncStream(asyncio.Protocol):
                 return b""
             deadline = None if limit is None else self._loop.time() + limit
             if not await self._wait_for_change(deadline):
-                raise httpx.ReadTimeout("nothing arrived in time")
+                raise httpx.ReadTimeout("no data arrived in time")
         data = bytes(self._buffer)
         self._buffer.clear()
         if len(data) > _MAX_BUFFER and self._transport is not None:
