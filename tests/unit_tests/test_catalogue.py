@@ -299,7 +299,7 @@ def test_status_and_code_together_name_the_error(name):
             assert row.name == name, (status, code)
 
 
-def test_a_full_account_is_told_from_a_fast_one():
+def test_a_full_account_is_distinguished_from_a_fast_one():
     for code in ("RequestLimitExceeded", "RequestLimitExceeded.JobNumExceed"):
         assert catalogue.error_row(200, code).busy
     assert catalogue.error_row(200, "ResourceInsufficient").busy

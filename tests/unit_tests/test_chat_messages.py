@@ -394,7 +394,7 @@ def test_row_61_pictures_of_the_services_kinds_are_sent(kind):
     assert len(wire[0]["content"]) == 20
 
 
-def test_nothing_is_guessed_of_a_model_that_nobody_knows():
+def test_nothing_is_guessed_of_a_model_that_is_not_listed():
     assert _wire(HumanMessage([IMAGE]), model="ep-1234")[0]["content"] == [SHOWN]
 
 

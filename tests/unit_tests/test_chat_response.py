@@ -439,7 +439,7 @@ def test_an_end_that_is_not_normal_is_a_warning_and_in_the_metadata(services, ca
     "reason",
     [*("stop", "length", "tool_calls", "function_call", "null", None), "end_turn", "max_tokens"],
 )
-def test_a_normal_end_is_told_by_the_metadata_alone(services, call, reason):
+def test_a_normal_end_is_reported_by_the_metadata_alone(services, call, reason):
     for ask in _both(services, call, reason):
         ask()
 

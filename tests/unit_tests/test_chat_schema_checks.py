@@ -51,7 +51,7 @@ def test_a_value_of_the_shape_has_no_fault(value):
 
 
 @pytest.mark.parametrize(("value", "said"), BAD.values(), ids=BAD)
-def test_a_fault_is_told_with_its_place(value, said):
+def test_a_fault_is_reported_with_its_place(value, said):
     assert re.match(said, schema_error(value, PERSON))
 
 

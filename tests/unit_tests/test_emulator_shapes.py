@@ -96,7 +96,7 @@ def test_long_words_and_long_prompts_stay_within_the_margins():
         assert edge.convert("L").getextrema()[1] < 200  # the text is white
 
 
-def test_a_text_without_a_font_is_told_by_its_length(monkeypatch):
+def test_a_text_without_a_font_is_described_by_its_length(monkeypatch):
     monkeypatch.setattr(cards, "_FONTS", {})
     cards._fonts.cache_clear()
     lines = " ".join(cards._fit("雨中竹林", (2000, 500), 720)[1])

@@ -136,7 +136,7 @@ def test_an_empty_folder_has_a_page(tmp_path):
     assert "这个文件夹里还没有结果" in page_of(tmp_path)
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_gallery(tmp_path / "none")
 

@@ -174,7 +174,7 @@ def test_links_count_without_their_signatures():
     assert len(set(keys)) == 1 + len(others)
 
 
-def test_an_account_is_told_by_a_hash_that_does_not_hold_its_key():
+def test_an_account_is_identified_by_a_hash_that_does_not_hold_its_key():
     assert account_hash("sk-a") == account_hash("sk-a") != account_hash("sk-b")
     assert "sk-a" not in account_hash("sk-a")
     assert account_hash("sk-a") != hashlib.sha256(b"sk-a").hexdigest()[:32]

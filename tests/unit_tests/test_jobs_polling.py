@@ -49,7 +49,7 @@ def test_a_timeout_names_the_services_own_word(word):
 
 @pytest.mark.parametrize("code", ["FailedOperation.JobNotExist", "FailedOperation.JobNotFound"])
 @pytest.mark.parametrize("status", [200, 400, 404])
-def test_a_job_that_is_gone_is_no_failed_job(code, status):
+def test_a_job_that_is_not_known_any_more_is_no_failed_job(code, status):
     body = {"status": "failed", "error": {"code": code, "message": "gone"}}
     for ask in (lambda where: run_sync(where.query(JOB)), wait_for):
         with pytest.raises(errors.JobNotFoundError) as caught:

@@ -120,7 +120,7 @@ def test_a_large_model_is_a_link(tmp_path, monkeypatch, cube):
     assert "<iframe" not in page_of(saved(tmp_path, "a.glb", cube))
 
 
-def test_a_file_that_is_gone_is_named(tmp_path):
+def test_a_file_that_is_missing_is_named(tmp_path):
     file = saved(tmp_path, "a.png")
     file.path.unlink()
     assert page_of(file) == f"<div>{file.path}</div>"

@@ -313,7 +313,7 @@ def test_polls_go_first_to_the_host_that_took_the_job():
     assert where.transport.runtime.sent[0].url.host == "b.test"
 
 
-def test_the_job_is_told_before_the_first_poll():
+def test_the_job_is_reported_before_the_first_poll():
     where = service(answer(SUBMITTED))
     job = request(where)
     sent = len(where.transport.runtime.sent)

@@ -80,7 +80,7 @@ def test_an_address_that_is_silent_gives_way_to_the_next(connecting, named, list
 
 
 @both
-def test_the_last_failure_is_told_where_all_addresses_refuse(connecting, named, refused_port):
+def test_the_last_failure_is_raised_where_all_addresses_refuse(connecting, named, refused_port):
     with pytest.raises(ConnectionRefusedError):
         connecting(named(refused_port, refused_port))
 
@@ -149,7 +149,7 @@ def test_a_sync_address_has_its_part_of_the_time_that_is_left(named, monkeypatch
 
 
 @both
-def test_a_name_without_addresses_is_told_as_such(connecting, named):
+def test_a_name_without_addresses_is_reported_as_such(connecting, named):
     with pytest.raises(OSError, match="no address"):
         connecting(named())
 

@@ -296,7 +296,7 @@ def test_a_failure_of_the_wire_is_ours(failure, cls):
     assert (error.host, error.__cause__, error.__context__) == ("cos.test", None, None)
 
 
-def test_a_name_without_an_address_is_told():
+def test_a_name_without_an_address_is_an_error():
     assert isinstance(refusal(named()), APIConnectionError)
 
 

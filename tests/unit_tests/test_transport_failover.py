@@ -45,13 +45,13 @@ def test_a_probe_that_never_reports_is_forgotten(hosts):
     assert hosts.order(LATER + PROBE_INTERVAL + 0.1)[0] == A
 
 
-def test_a_host_that_answers_again_is_healthy_and_the_news_is_told_once(hosts):
+def test_a_host_that_answers_again_is_healthy_and_that_is_logged_once(hosts):
     hosts.record_failure(A, 0.0, proven=True)
     assert [hosts.record_success(A), hosts.record_success(A)] == [True, False]
     assert [hosts.order(1.0)[0] for _ in range(3)] == [A, A, A]
 
 
-def test_a_rest_is_told_once(hosts):
+def test_a_cooldown_is_logged_once(hosts):
     told = [hosts.record_failure(A, float(t), proven=True) for t in range(3)]
     assert [cooldown is not None for cooldown in told] == [True, False, False]
 

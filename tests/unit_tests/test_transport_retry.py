@@ -160,7 +160,7 @@ def test_retry_after_is_a_floor_with_a_little_spread():
     assert len(set(found)) > 100
 
 
-def test_more_than_a_minute_is_told_at_once():
+def test_more_than_a_minute_is_raised_at_once():
     assert repeats("read", RateLimitError("m", status=429, retry_after=61.0)) == 0
 
 
