@@ -124,7 +124,7 @@ def test_files_are_relative_to_the_manifest(hub, tmp_path, do, monkeypatch):
     assert set(states(found).values()) == {"done"}
 
 
-def test_a_wrong_file_is_told_before_anything_is_sent(hub, tmp_path, do):
+def test_a_wrong_file_is_reported_before_anything_is_sent(hub, tmp_path, do):
     (tmp_path / "a.png").write_bytes(b"no picture")
     rows = [lite("a"), {"id": "b", "model": "yt-video-2.0", "image": str(tmp_path / "a.png")}]
     with pytest.raises(InvalidRequestError, match=r"row 2: image: .*no known type"):
@@ -635,7 +635,7 @@ def test_strange_files_in_the_folder_are_no_obstacle_or_a_clear_error(hub, tmp_p
     assert len(hub.jobs) == 1
 
 
-def test_a_database_that_cannot_be_used_is_told_before_anything_is_sent(hub, tmp_path, do):
+def test_a_database_that_cannot_be_used_is_reported_before_anything_is_sent(hub, tmp_path, do):
     with pytest.raises(InvalidRequestError, match="not the URL of a database"):
         do([still("a")], tmp_path, ledger=str(tmp_path / "folder"))
     (tmp_path / "file.sqlite").write_bytes(b"no database" * 100)

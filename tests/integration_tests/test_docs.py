@@ -204,7 +204,7 @@ def test_every_media_model_has_its_facts_and_parameters_on_a_page(language):
 
 
 @pytest.mark.parametrize("page", [DOCS / "architecture.md", DOCS / "zh" / "architecture.md"])
-def test_the_architecture_names_every_room_and_no_file_that_is_gone(page):
+def test_the_architecture_names_every_part_and_no_file_that_does_not_exist(page):
     package = ROOT / "langchain_tokenhub"
     named = set(re.findall(r"`([\w./]+)`", page.read_text("utf-8")))
     rooms = {path.name for path in package.iterdir() if path.name[0] not in "_."}

@@ -171,7 +171,7 @@ def test_an_unknown_job_another_model_and_another_key_are_not_found(client):
     assert {answer["error"]["code"] for answer in answers} == {"FailedOperation.JobNotFound"}
 
 
-def test_a_job_is_gone_after_a_day(hub, client):
+def test_a_job_is_unknown_after_a_day(hub, client):
     job = submit(client, "video", VIDEO)["id"]
     hub.advance(86_401)
     assert "error" in query(client, "video", VIDEO, job)

@@ -205,7 +205,7 @@ def test_a_claim_that_is_cancelled_during_its_commit_is_removed(database):
 
 
 @pytest.mark.needs_postgres
-def test_a_server_that_is_away_is_told_before_money_is_spent(hub, call, postgres, caplog):
+def test_a_server_that_is_away_is_reported_before_money_is_spent(hub, call, postgres, caplog):
     caplog.set_level(0)
     tool = TokenHubVideoTool(ledger=postgres.url)
     postgres.stop()
@@ -225,7 +225,7 @@ def test_a_process_that_loses_its_network_in_a_transaction_holds_no_lock_for_lon
 
 
 @pytest.mark.needs_postgres
-def test_a_wrong_password_is_told_and_not_shown(hub, call, postgres):
+def test_a_wrong_password_is_reported_and_not_shown(hub, call, postgres):
     error = refused(call, TokenHubVideoTool(ledger=postgres.url.replace(PASSWORD, "db-canary")))
     assert "password authentication failed" in str(error)
     assert "db-canary" not in repr(error)
@@ -290,7 +290,7 @@ def test_a_job_that_a_stopped_server_did_not_take_is_written_at_the_end(
     assert submits(hub) == 1
 
 
-def test_a_file_that_is_no_database_is_told_before_money_is_spent(hub, call, tmp_path):
+def test_a_file_that_is_no_database_is_reported_before_money_is_spent(hub, call, tmp_path):
     (tmp_path / "a.txt").write_text("no database " * 100)
     for place in ("a.txt", "a.txt/b.db", "."):
         refused(call, TokenHubVideoTool(ledger=f"sqlite:///{tmp_path}/{place}"))
@@ -321,7 +321,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_a_database_that_cannot_be_used_is_told_when_the_tool_is_made(url):
+def test_a_database_that_cannot_be_used_is_reported_when_the_tool_is_made(url):
     with pytest.raises(errors.InvalidRequestError, match=r"postgresql\+psycopg://") as caught:
         TokenHubVideoTool(ledger=url)
     assert "sqlite:///" in str(caught.value)
@@ -349,7 +349,9 @@ def test_a_path_is_a_folder_whatever_its_name():
     ("library", "url", "extra"),
     [("sqlalchemy", "sqlite:///x.db", "bulk"), ("psycopg", "postgresql://h/absent", "psycopg")],
 )
-def test_a_library_that_is_missing_is_told_when_the_tool_is_made(monkeypatch, library, url, extra):
+def test_a_library_that_is_missing_is_reported_when_the_tool_is_made(
+    monkeypatch, library, url, extra
+):
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.delitem(sys.modules, "langchain_tokenhub.jobs.ledger_sql")
     monkeypatch.setattr(jobs, "ledger_sql", ledger_sql)  # restores what the import replaces

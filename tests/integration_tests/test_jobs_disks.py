@@ -52,7 +52,7 @@ def files_in(folder):
 # --- before the submit ----------------------------------------------------------------------------
 
 
-def test_a_full_disk_under_the_ledger_is_told_and_leaves_no_call(hub, call, tmp_path, disk):
+def test_a_full_disk_under_the_ledger_is_reported_and_leaves_no_call(hub, call, tmp_path, disk):
     tool = TokenHubVideoTool(ledger=tmp_path)
     disk.full = True
     for verb in ("generate", "submit"):
@@ -66,7 +66,7 @@ def test_a_full_disk_under_the_ledger_is_told_and_leaves_no_call(hub, call, tmp_
 
 
 @needs_proc
-def test_a_read_only_folder_is_told_before_money_is_spent(hub, call):
+def test_a_read_only_folder_is_reported_before_money_is_spent(hub, call):
     tool = TokenHubVideoTool(ledger=READ_ONLY)
     for verb in ("generate", "submit"):
         with pytest.raises(errors.InvalidRequestError, match="ledger cannot be used") as caught:
@@ -199,7 +199,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_an_entry_that_is_no_file_is_told_by_its_name_and_nothing_is_sent(hub, call, entry, kind):
+def test_an_entry_that_is_no_file_is_reported_by_its_name_and_nothing_is_sent(
+    hub, call, entry, kind
+):
     entry()
     entry.file.unlink()
     BAD[kind](entry.file)
@@ -217,7 +219,7 @@ def test_an_entry_that_is_no_file_is_told_by_its_name_and_nothing_is_sent(hub, c
     ["[]", "{}", '"x"', "1", "null", '{"schema": 1}']
     + [f'{{"schema": 1, "entries": {entries}}}' for entries in ("1", "[]", '[{"job": {"id": 1}}]')],
 )
-def test_json_of_another_shape_is_told_at_once_by_its_name(hub, call, entry, whole):
+def test_json_of_another_shape_is_reported_at_once_by_its_name(hub, call, entry, whole):
     entry(whole.encode())
     with pytest.raises(errors.SubmissionUnknownError, match=entry.file.stem):
         call(TokenHubVideoTool(ledger=entry.file.parent), "generate", prompt="猫")

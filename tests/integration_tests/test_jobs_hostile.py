@@ -171,7 +171,7 @@ class Broken(InMemoryByteStore):
 
 
 @pytest.mark.parametrize("verb", ["mset", "mget"])
-def test_a_ledger_that_fails_first_is_told_and_nothing_is_sent(hub, call, verb):
+def test_a_ledger_that_fails_first_is_reported_and_nothing_is_sent(hub, call, verb):
     store = Broken()
     store.verbs = (verb,)
     error = refused(call, TokenHubVideoTool(ledger=store), "generate", prompt="猫")
@@ -192,7 +192,7 @@ def test_a_ledger_that_fails_later_costs_no_result(hub, call):
     assert result.job.id in hub.jobs
 
 
-def test_a_ledger_that_is_a_file_is_told_to_a_tool_call(hub, call, tmp_path):
+def test_a_ledger_that_is_a_file_is_reported_to_a_tool_call(hub, call, tmp_path):
     (tmp_path / "file").write_text("")
     tool = TokenHubVideoTool(ledger=tmp_path / "file")
     asked = {"type": "tool_call", "id": "1", "name": tool.name, "args": {"prompt": "猫"}}

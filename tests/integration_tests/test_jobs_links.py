@@ -87,7 +87,7 @@ def test_a_dead_link_given_to_another_tool_is_refreshed_once(hub, call, how, num
     assert [request.path for request in queries(hub)].count("/v1/api/image/query") >= 2
 
 
-def test_one_that_stays_dead_is_told_with_its_job_and_nothing_is_submitted(hub, call):
+def test_one_that_stays_dead_is_reported_with_its_job_and_nothing_is_submitted(hub, call):
     result = TokenHubImageTool().generate(prompt="猫")
     kill(hub, 403, times=99)
     with pytest.raises(errors.ResultExpiredError) as caught:

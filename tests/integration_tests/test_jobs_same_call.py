@@ -221,7 +221,9 @@ def test_folders_stay_where_they_were_when_the_tool_was_made(hub, call, tmp_path
 
 
 @pytest.mark.parametrize("verb", ["generate", "submit", "invoke"])
-def test_a_folder_that_cannot_be_written_is_told_before_money_is_spent(hub, call, tmp_path, verb):
+def test_a_folder_that_cannot_be_written_is_reported_before_money_is_spent(
+    hub, call, tmp_path, verb
+):
     (tmp_path / "file").write_text("")
     read_only = ["/proc/tokenhub"] if sys.platform == "linux" else []  # even for root
     for folder in (tmp_path / "file", tmp_path / "file" / "out", "a\0b", *read_only):
@@ -247,7 +249,7 @@ GONE = {"status": "failed", "error": {"code": "FailedOperation.JobNotExist", "me
         GONE | {"error": "JobNotExist"},
     ],
 )
-def test_a_job_that_is_gone_stays_in_the_ledger_and_is_not_paid_for_again(
+def test_a_job_that_is_not_known_any_more_stays_in_the_ledger_and_is_not_paid_for_again(
     peers, call, tmp_path, monkeypatch, told
 ):
     async def answer(connection, request):
@@ -266,7 +268,7 @@ def test_a_job_that_is_gone_stays_in_the_ledger_and_is_not_paid_for_again(
     assert service.paths().count("/v1/api/video/submit") == 1
 
 
-def test_a_job_that_failed_when_it_was_submitted_is_told_with_its_id(peers, call, tmp_path):
+def test_a_job_that_failed_when_it_was_submitted_is_reported_with_its_id(peers, call, tmp_path):
     failed = {"id": "job-1", "status": "failed", "error": {"code": "X.Y", "message": "no"}}
 
     async def answer(connection, request):

@@ -172,7 +172,7 @@ def test_a_file_that_is_missing_is_fetched_again_and_the_others_are_not(
     assert lost.path.is_file()
 
 
-def test_what_is_here_is_returned_although_the_rest_is_gone(hub, call, tmp_path, elsewhere):
+def test_saved_files_are_returned_although_the_others_are_missing(hub, call, tmp_path, elsewhere):
     tool = Tokenhub3DTool(save_to=tmp_path)
     lost, save_results = tool.generate(prompt="椅子").files
     lost.path.unlink()
@@ -222,7 +222,7 @@ def test_submits_alone_are_held_back_by_the_service_and_not_by_the_gate(hub, cal
     assert len(submits(hub)) > 2
 
 
-def test_an_account_that_stays_full_is_told_in_time_and_nothing_is_charged(hub, call):
+def test_an_account_that_stays_full_is_reported_in_time_and_nothing_is_charged(hub, call):
     hub.fail("refuse", code="RequestLimitExceeded.JobNumExceed", times=99)
     for verb in ("generate", "submit"):
         with pytest.raises(errors.RateLimitError) as caught:

@@ -167,7 +167,7 @@ def test_a_client_without_a_timeout_does_not_cut_a_model_that_thinks(http, model
         assert model(http_client=client)._sync().runtime.timeout == httpx.Timeout(7)
 
 
-def test_a_closed_client_is_told_as_such(own, model):
+def test_a_closed_client_is_reported_as_such(own, model):
     closed = own.http.AsyncClient() if own.is_async else own.http.Client()
     asyncio.run(closed.aclose()) if own.is_async else closed.close()
     with pytest.raises(InvalidRequestError, match="closed"):
@@ -518,7 +518,7 @@ def test_a_proxy_that_closes_its_tunnel_at_once_is_not_the_hosts_fault(
     assert time.monotonic() - begun < 4
 
 
-def test_what_answers_as_no_socks_proxy_does_is_told_as_such(distant, call, monkeypatch):
+def test_what_answers_as_no_socks_proxy_does_is_reported_as_such(distant, call, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=say_http, args=(listener,))
         thread.start()

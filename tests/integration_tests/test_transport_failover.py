@@ -89,7 +89,7 @@ def test_a_host_that_does_not_finish_the_handshake_of_tls_fails_over(answer, cal
         assert call(Client(url, peer.url), "ask", a_call("submit")).attempts == 2
 
 
-def test_without_a_backup_a_refused_connection_is_told(call, refused):
+def test_without_a_backup_a_refused_connection_is_reported(call, refused):
     with pytest.raises(APIConnectionError) as caught:
         call(Client(refused), "ask", a_call())
     assert (caught.value.phase, caught.value.attempts) == ("not sent", 3)

@@ -48,7 +48,7 @@ def complaining(then, tls=None):
     thread.join()
 
 
-def test_an_answer_that_comes_before_the_request_was_read_is_heard(model, call):
+def test_an_answer_that_comes_before_the_request_was_read_is_read(model, call):
     """On asyncio, httpx 0.28.1 says that the connection broke."""
 
     def read_some(connection):
@@ -62,7 +62,7 @@ def test_an_answer_that_comes_before_the_request_was_read_is_heard(model, call):
 
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
-def test_an_answer_of_a_server_that_leaves_at_once_is_heard(is_tls, model, call, raw, trusted):
+def test_an_answer_of_a_server_that_leaves_at_once_is_read(is_tls, model, call, raw, trusted):
     """asyncio's TLS drops it."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if is_tls else None
     if tls:
@@ -72,7 +72,7 @@ def test_an_answer_of_a_server_that_leaves_at_once_is_heard(is_tls, model, call,
     assert (caught.value.status, caught.value.attempts) == (413, 1)
 
 
-def test_an_answer_of_a_server_that_reads_no_more_is_heard(model, call):
+def test_an_answer_of_a_server_that_reads_no_more_is_read(model, call):
     """httpx 0.28.1 waits until its patience is gone, and then says that it is."""
     over = threading.Event()
     with complaining(lambda _: over.wait(30)) as url:

@@ -34,7 +34,7 @@ def test_one_refused_connection_sends_the_next_requests_to_the_backup(hosts):
     assert [hosts.order(t)[0] for t in (0.1, 5.0, BASE_COOLDOWN * 0.7)] == [B, B, B]
 
 
-def test_after_its_rest_one_request_alone_tries_the_primary(hosts):
+def test_after_its_cooldown_one_request_alone_tries_the_primary(hosts):
     hosts.record_failure(A, 0.0, proven=True)
     assert [hosts.order(LATER)[0] for _ in range(5)] == [A, B, B, B, B]
 
@@ -56,7 +56,7 @@ def test_a_cooldown_is_logged_once(hosts):
     assert [cooldown is not None for cooldown in told] == [True, False, False]
 
 
-def test_relapses_double_the_rest_up_to_a_limit(hosts):
+def test_further_failures_double_the_cooldown_up_to_a_limit(hosts):
     now = 0.0
     for _ in range(12):
         hosts.record_failure(A, now, proven=True)
@@ -84,7 +84,7 @@ def test_an_answer_between_two_gateway_pages_clears_the_first(hosts):
     assert not hosts.record_failure(A, 1.0, proven=False)
 
 
-def test_when_both_rest_the_primary_is_tried_first(hosts):
+def test_when_both_are_in_their_cooldown_the_primary_is_tried_first(hosts):
     hosts.record_failure(A, 0.0, proven=True)
     hosts.record_failure(B, 0.0, proven=True)
     assert hosts.order(1.0) == (A, B)
@@ -94,7 +94,7 @@ def test_a_job_is_asked_for_where_it_was_taken(hosts):
     assert hosts.order(0.0, prefer="b.test") == (B, A)
 
 
-def test_a_preferred_host_that_rests_is_not_asked_first(hosts):
+def test_a_preferred_host_in_its_cooldown_is_not_asked_first(hosts):
     hosts.record_failure(B, 0.0, proven=True)
     assert hosts.order(1.0, prefer="b.test") == (A, B)
 
