@@ -118,28 +118,28 @@ class SendState:
     def renew(self, target: tuple[str, int] | None = None) -> None:
         """Reset for another attempt, at `target` (host and port)."""
         self._target, self._is_tunnel = target, False
-        self.is_under_way = self.traced = self.is_by_proxy = False
+        self.is_under_way = self.is_traced = self.is_by_proxy = False
         """Whether the first byte may have been sent, the state is reported, a proxy is used."""
-        self.body_sent = self.held_back = self.answered = False
+        self.is_body_sent = self.is_body_truncated = self.has_answer = False
         """Whether the last byte was sent, part of the body is never sent, an answer has started."""
 
-    def mark_started(self, *, traced: bool = True) -> None:
+    def mark_started(self, *, is_traced: bool = True) -> None:
         """Record that the first byte is about to be sent; raise if the submit was interrupted.
 
         Args:
-            traced: Whether the state is reported; a caller's own client may report nothing.
+            is_traced: Whether the state is reported; a caller's own client may report nothing.
         """
-        self.traced, self.is_under_way = traced, True
+        self.is_traced, self.is_under_way = is_traced, True
         # The state is set before `is_cancelled` is read, and `SyncRuntime.run_shielded` sets
         # `is_cancelled` before it reads the state, so that one of them notices the other.
         if self.is_cancelled:
             self.is_under_way = False
             raise SubmitCancelledError("interrupted before anything was sent")
 
-    def note(self, name: str, info: dict[str, Any]) -> None:
+    def record_event(self, name: str, info: dict[str, Any]) -> None:
         """Record one event of the HTTP library's trace."""
-        if not self.traced:
-            self.traced, self.is_under_way = True, False
+        if not self.is_traced:
+            self.is_traced, self.is_under_way = True, False
         match name.partition(".")[2]:
             case "connect_tcp.started":
                 self.is_by_proxy = (info["host"], info["port"]) != self._target
@@ -149,9 +149,9 @@ class SendState:
                 if not self._is_tunnel:
                     self.mark_started()
             case "send_request_body.complete":
-                self.body_sent = not self._is_tunnel
+                self.is_body_sent = not self._is_tunnel
             case "receive_response_headers.complete":
-                self.answered = not self._is_tunnel
+                self.has_answer = not self._is_tunnel
 
 
 @dataclass(frozen=True, kw_only=True)

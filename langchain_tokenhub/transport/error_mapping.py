@@ -74,12 +74,14 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
     """Return the phase of the request at `failure`."""
     if isinstance(failure, _NOT_SENT):
         return "not sent"
-    if send_state.answered:
+    if send_state.has_answer:
         return "answered"
     # what is in the socket's buffer may still be sent
-    is_buffered = send_state.is_under_way and not send_state.held_back
+    is_buffered = send_state.is_under_way and not send_state.is_body_truncated
     may_leave = isinstance(failure, httpx.WriteTimeout) and is_buffered
-    return "sent" if may_leave or send_state.body_sent or not send_state.traced else "not sent"
+    return (
+        "sent" if may_leave or send_state.is_body_sent or not send_state.is_traced else "not sent"
+    )
 
 
 def map_invalid_request(failure: Exception) -> TokenHubError:
@@ -91,7 +93,7 @@ def map_invalid_request(failure: Exception) -> TokenHubError:
 
 def failure_to_send(failure: httpx.HTTPError, send_state: SendState) -> TokenHubError:
     """Return the error for a request without an answer."""
-    if isinstance(failure, httpx.LocalProtocolError) and send_state.body_sent:
+    if isinstance(failure, httpx.LocalProtocolError) and send_state.is_body_sent:
         failure = httpx.RemoteProtocolError(str(failure))  # h2 calls the server's violation local
     error = map_error(failure, phase_of(failure, send_state))
     if _is_untrusted(failure):

@@ -43,7 +43,7 @@ class Library:
 def request(**limits):
     timeouts = dict.fromkeys(("pool", "connect", "read", "write"), 0.2) | limits
     send_state = SendState()
-    send_state.mark_started(traced=False)
+    send_state.mark_started(is_traced=False)
     url = parse_url("https://a.test")
     return HTTPRequest("POST", url, {}, timeouts, 0.01, send_state, content=b"{}")
 

@@ -97,8 +97,8 @@ def test_a_write_that_failed_without_an_answer_is_the_failure():
     with pytest.raises(httpx.WriteError):
         send(stream, b"x" * 3 * WRITE_SIZE, send_state)
     assert send_state.is_under_way
-    assert not send_state.body_sent
-    assert not send_state.answered
+    assert not send_state.is_body_sent
+    assert not send_state.has_answer
 
 
 def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
@@ -145,7 +145,7 @@ def test_no_piece_is_begun_after_the_deadline(pieces, monkeypatch):
 @pytest.mark.parametrize("kind", [httpx.WriteTimeout, httpx.ReadTimeout, httpx.ReadError])
 def test_a_request_that_waits_for_its_tunnel_was_not_sent(kind):
     send_state = SendState()
-    send_state.is_by_proxy = send_state.traced = True
+    send_state.is_by_proxy = send_state.is_traced = True
     error = failure_to_send(kind("the proxy"), send_state)
     assert (error.phase, error.host_unavailable) == ("not sent", False)
     assert "HTTPS_PROXY" in str(error)
@@ -155,7 +155,7 @@ def test_a_breach_that_h2_finds_after_the_last_byte_is_the_servers():
     """It calls every breach a local one."""
     send_state = SendState()
     send_state.mark_started()
-    send_state.body_sent = True
+    send_state.is_body_sent = True
     error = failure_to_send(httpx.LocalProtocolError("frame"), send_state)
     assert (type(error), error.phase) == (APIConnectionError, "sent")
 
@@ -164,8 +164,8 @@ def test_the_send_state_records_how_far_a_request_came():
     send_state = SendState()
     send(Scripted(ANSWER), send_state=send_state)
     assert send_state.is_under_way
-    assert send_state.body_sent
-    assert send_state.answered
+    assert send_state.is_body_sent
+    assert send_state.has_answer
     assert not send_state.is_by_proxy
 
 

@@ -85,7 +85,7 @@ class SyncCallerClient(CallerClient):
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.send_state.mark_started(traced=False)
+        request.send_state.mark_started(is_traced=False)
         with _map_errors():
             response = send_in_time(partial(self._send, request), request)
         return _convert(response, _SyncBody(response))
@@ -96,7 +96,7 @@ class AsyncCallerClient(CallerClient):
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request."""
-        request.send_state.mark_started(traced=False)
+        request.send_state.mark_started(is_traced=False)
         with _map_errors():
             response = await _send_in_time_async(partial(self._send, request), request)
         return _convert(response, _AsyncBody(response))
@@ -140,8 +140,8 @@ def send_in_time(send: Callable[[Trace], T], request: HTTPRequest) -> T:
         with lock:
             if future.cancelled():
                 raise SubmitCancelledError("the request timed out")
-            send_state.note(name, info)
-        if name.endswith(_SENT) and send_state.body_sent:
+            send_state.record_event(name, info)
+        if name.endswith(_SENT) and send_state.is_body_sent:
             until = time.monotonic() + _seconds_until_head(request, is_sent=True)
 
     try:
@@ -166,8 +166,8 @@ async def _send_in_time_async(
     send_state = request.send_state
 
     async def trace(name: str, info: dict[str, Any]) -> None:
-        send_state.note(name, info)
-        if name.endswith(_SENT) and send_state.body_sent:
+        send_state.record_event(name, info)
+        if name.endswith(_SENT) and send_state.is_body_sent:
             seconds = _seconds_until_head(request, is_sent=True)
             timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
@@ -190,7 +190,7 @@ def _seconds_until_head(request: HTTPRequest, *, is_sent: bool = False) -> float
 
 
 def _timeout_error(send_state: SendState) -> httpx.TimeoutException:
-    if send_state.body_sent or not send_state.traced:
+    if send_state.is_body_sent or not send_state.is_traced:
         return httpx.ReadTimeout("the answer's head was not complete in time")
     if send_state.is_under_way:
         return httpx.WriteTimeout("the request was not sent in time")

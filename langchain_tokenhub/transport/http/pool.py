@@ -75,7 +75,7 @@ class Connection:
         send_state = request.send_state
         send_state.mark_started()
         failure = await _write(self._stream, head, request)
-        send_state.body_sent = failure is None
+        send_state.is_body_sent = failure is None
         closes = b"\r\nconnection: close\r\n" in head.lower()  # a default header of the user
         # connections to given addresses (downloads) are used once
         self._is_reusable = failure is None and not (closes or self.target.addresses)
@@ -87,7 +87,7 @@ class Connection:
             parser = await self._read_head()
         except httpx.TransportError as error:
             raise failure or error from None
-        send_state.answered = True
+        send_state.has_answer = True
         self._deadline = request.deadline  # the time for the body is limited by its reader
         return HTTPResponse(parser.status, decode_headers(parser.headers), self)
 
@@ -174,11 +174,11 @@ async def _write(
         try:
             await stream.write(part, time_left(request.deadline, request.timeouts["write"]))
         except httpx.ReadTimeout:  # of `time_left`
-            send_state.held_back = True
+            send_state.is_body_truncated = True
             return httpx.WriteTimeout("the request was not sent in time")
         except (httpx.WriteError, httpx.WriteTimeout) as failure:
             if number < len(parts):
-                send_state.held_back = True
+                send_state.is_body_truncated = True
             return failure
     return None
 
@@ -211,7 +211,7 @@ class ConnectionPool:
             sockets.tls_context()  # fails before it connects
         if target.proxy is None:
             return Connection(self, target, await self.stream_type.open(target, limit))
-        request.send_state.is_by_proxy = request.send_state.traced = True
+        request.send_state.is_by_proxy = request.send_state.is_traced = True
         tunnel = await open_tunnel(self.stream_type, target.proxy, target, limit, request.deadline)
         return Connection(self, target, tunnel)
 
