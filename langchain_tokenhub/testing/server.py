@@ -169,7 +169,7 @@ class Emulator(EmulatorState):
             self._server.unblock()
 
     def advance(self, seconds: float) -> None:
-        """Move the clock of jobs, links and rate limits forward."""
+        """Move the clock of jobs, links and rate limits forward by `seconds`."""
         with self._lock:
             self._advanced += seconds
 

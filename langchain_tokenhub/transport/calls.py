@@ -120,8 +120,8 @@ class SendState:
         self._target, self._is_tunnel = target, False
         self.is_under_way = self.is_traced = self.is_by_proxy = False
         """Whether the first byte may have been sent, the state is reported, a proxy is used."""
-        self.is_body_sent = self.is_body_truncated = self.has_answer = False
-        """Whether the last byte was sent, part of the body is never sent, an answer has started."""
+        self.is_body_sent = self.is_body_truncated = self.has_response = False
+        """Whether the last byte was sent, part of the body is never sent, a response began."""
 
     def mark_started(self, *, is_traced: bool = True) -> None:
         """Record that the first byte is about to be sent; raise if the submit was interrupted.
@@ -151,12 +151,12 @@ class SendState:
             case "send_request_body.complete":
                 self.is_body_sent = not self._is_tunnel
             case "receive_response_headers.complete":
-                self.has_answer = not self._is_tunnel
+                self.has_response = not self._is_tunnel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request.
+    """A call: one request, which may be sent in several attempts.
 
     Args:
         path: Path, without host and query.
@@ -165,7 +165,7 @@ class Call:
         timeouts: The timeouts of one attempt.
         is_fault: Returns whether the body of a 2xx is an error. For a job's query it is the job's
             state and never an error.
-        is_accepted: Returns whether the body of an answer that is not a 2xx names a job, so that
+        is_accepted: Returns whether the body of a response that is not a 2xx names a job, so that
             the call was accepted.
         prefer: Name of the host to try first: the one that accepted the job.
         deadline: Monotonic seconds at which the whole call, retries included, ends.

@@ -214,7 +214,7 @@ async def _read_head(runtime: Runtime, response: HTTPResponse, host: str) -> Rem
     etag = headers.get("etag", "")
     part = re.match(r"bytes (\d{1,18})-", headers.get("content-range", ""))
     pieces = _pieces(runtime, response, host)
-    await anext(pieces)  # started, so that closing it closes the answer
+    await anext(pieces)  # started, so that closing it closes the response
     return RemoteFile(
         start=0 if status != 206 else int(part[1]) if part else None,
         size=int(length) if length.isdecimal() and not encoding else None,

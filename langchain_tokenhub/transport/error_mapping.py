@@ -1,4 +1,4 @@
-"""Map answers, and the HTTP library's errors, to the errors of this package. Pure."""
+"""Map responses, and the HTTP library's errors, to the errors of this package. Pure."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def phase_of(failure: Exception, send_state: SendState) -> Phase:
     """Return the phase of the request at `failure`."""
     if isinstance(failure, _NOT_SENT):
         return "not sent"
-    if send_state.has_answer:
+    if send_state.has_response:
         return "answered"
     # what is in the socket's buffer may still be sent
     is_buffered = send_state.is_under_way and not send_state.is_body_truncated

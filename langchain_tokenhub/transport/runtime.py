@@ -76,7 +76,7 @@ class SyncRuntime(_Runtime):
     """Waits by blocking the thread."""
 
     def send(self, request: HTTPRequest) -> Coroutine[Any, Any, HTTPResponse]:
-        """Send, and return the answer with its body not yet read."""
+        """Send a request, and return the response; its body is not yet read."""
         from langchain_tokenhub.transport.http.pool import sync_pool  # loads httpx
 
         return (self._client or sync_pool()).send(request)

@@ -143,7 +143,7 @@ class Attempt:
     # -- the request ------------------------------------------------------------------------
 
     async def _send(self, *, stream: bool) -> HTTPResponse:
-        """Return a 2xx answer whose body is not yet read."""
+        """Return a 2xx response whose body is not yet read."""
         own = self.call.timeouts
         # the user's timeouts, else those of their own client, else those of the call
         self._timeouts = own if own.is_chosen else Timeouts.of(self.runtime.timeout, own)
@@ -247,7 +247,7 @@ class Attempt:
         return Events(values=values, failure=failure and self.annotate(failure))
 
     async def _read_error(self, response: HTTPResponse) -> TokenHubError:
-        """Return the error for an answer that is not a 2xx."""
+        """Return the error for a response that is not a 2xx."""
         status = response.status
         if response.is_redirect:
             await response.body.aclose()
@@ -433,7 +433,7 @@ _parse_url = functools.lru_cache(maxsize=256)(parse_url)
 
 
 def _is_stream(response: HTTPResponse) -> bool:
-    """Return True if the answer may be a stream of events, not a whole answer."""
+    """Return True if the response may be a stream of events, not a whole answer."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return not kind.endswith("json") and kind != "text/html"
 

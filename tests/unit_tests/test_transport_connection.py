@@ -98,7 +98,7 @@ def test_a_write_that_failed_without_an_answer_is_the_failure():
         send(stream, b"x" * 3 * WRITE_SIZE, send_state)
     assert send_state.is_under_way
     assert not send_state.is_body_sent
-    assert not send_state.has_answer
+    assert not send_state.has_response
 
 
 def test_what_was_said_by_a_server_that_reads_no_more_is_the_answer_and_its_last():
@@ -165,7 +165,7 @@ def test_the_send_state_records_how_far_a_request_came():
     send(Scripted(ANSWER), send_state=send_state)
     assert send_state.is_under_way
     assert send_state.is_body_sent
-    assert send_state.has_answer
+    assert send_state.has_response
     assert not send_state.is_by_proxy
 
 

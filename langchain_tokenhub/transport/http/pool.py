@@ -87,7 +87,7 @@ class Connection:
             parser = await self._read_head()
         except httpx.TransportError as error:
             raise failure or error from None
-        send_state.has_answer = True
+        send_state.has_response = True
         self._deadline = request.deadline  # the time for the body is limited by its reader
         return HTTPResponse(parser.status, decode_headers(parser.headers), self)
 

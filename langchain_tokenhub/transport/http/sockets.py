@@ -247,7 +247,7 @@ SocketStream = SyncStream | AsyncStream
 class TLSStream:
     """TLS over another stream, which may use TLS itself: to a server through a proxy.
 
-    asyncio's TLS drops an answer that came before the request was sent, and raises a TypeError on
+    asyncio's TLS drops a response that came before the request was sent, and raises a TypeError on
     CPython 3.11 if a handshake over TLS fails.
     """
 
