@@ -391,14 +391,14 @@ def test_a_driver_that_comes_second_with_another_key_collects_the_new_job(
 
 
 def test_a_job_of_another_key_is_no_failure(slow_hub, tmp_path, do, monkeypatch):
-    place = driver.Driver._place
+    place = driver.Driver._dispatch
 
     def come_second(self, task, record):
-        monkeypatch.setattr(driver.Driver, "_place", place)
+        monkeypatch.setattr(driver.Driver, "_dispatch", place)
         by_run([still("a")], tmp_path, wait_timeout=0.05, api_keys=KEYS[:1])
         place(self, task, record)
 
-    monkeypatch.setattr(driver.Driver, "_place", come_second)
+    monkeypatch.setattr(driver.Driver, "_dispatch", come_second)
     found, _ = do([still("a")], tmp_path, wait_timeout=0.05, api_keys=KEYS[1:])
     assert isinstance(found["a"].error, AuthenticationError)
     slow_hub.advance(1000)
@@ -585,13 +585,13 @@ def test_a_file_that_changes_under_way_is_not_submitted(hub, tmp_path, do, monke
     before = len(submits(hub))
     (tmp_path / "a.png").write_bytes(picture.read_bytes())
     rows = [{"id": "f", "model": "yt-video-2.0", "image": str(tmp_path / "a.png")}]
-    placed = driver.Driver._place
+    placed = driver.Driver._dispatch
 
     def change(self, ready, entry):
         (tmp_path / "a.png").write_bytes(other.read_bytes())
         placed(self, ready, entry)
 
-    monkeypatch.setattr(driver.Driver, "_place", change)
+    monkeypatch.setattr(driver.Driver, "_dispatch", change)
     found, _ = do(rows, tmp_path / "out")
     assert "changed since" in str(found["f"].error)
     assert len(submits(hub)) == before

@@ -21,7 +21,7 @@ def test_rows_may_stand_in_any_order():
     assert with_files(rows[0].params, str.upper)["image"] == "A"
 
 
-def test_a_circle_is_an_error_that_names_its_rows():
+def test_a_cycle_is_an_error_that_names_its_rows():
     rows = [{**still(name), "images": [f"@{source}"]} for name, source in ("ab", "bc", "ca")]
     assert "circle: a (row 1) → b (row 2) → c (row 3) → a (row 1)" in faults(rows)
     assert "circle: a (row 1) → a (row 1)" in faults([{**still("a"), "images": ["@a"]}])
