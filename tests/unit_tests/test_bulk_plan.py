@@ -23,8 +23,8 @@ def test_rows_may_stand_in_any_order():
 
 def test_a_cycle_is_an_error_that_names_its_rows():
     rows = [{**still(name), "images": [f"@{source}"]} for name, source in ("ab", "bc", "ca")]
-    assert "circle: a (row 1) → b (row 2) → c (row 3) → a (row 1)" in faults(rows)
-    assert "circle: a (row 1) → a (row 1)" in faults([{**still("a"), "images": ["@a"]}])
+    assert "cycle: a (row 1) → b (row 2) → c (row 3) → a (row 1)" in faults(rows)
+    assert "cycle: a (row 1) → a (row 1)" in faults([{**still("a"), "images": ["@a"]}])
 
 
 def test_a_source_that_does_not_fit_is_named():
