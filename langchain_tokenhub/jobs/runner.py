@@ -275,9 +275,9 @@ class JobRunner:
         link, preview = file.preview_url, file.preview
         if link is None or preview is None or file.path is None:
             return None
-        same = (other.preview_path for other in job.files if other.preview_url == link)
-        if path := next(filter(None, same), None):
-            return path
+        for same in (other.preview for other in job.files if other.preview_url == link):
+            if same is not None and await self._is_saved(same):
+                return same.path
         try:
             stem = f"{file.path.stem}.preview"
             return (await preview._save_as(self._runtime, file.path.parent, stem)).path

@@ -7,6 +7,7 @@ import base64
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -296,6 +297,14 @@ def test_a_sidecar_names_the_preview(hub, call, tmp_path):
         assert facts["preview"] == file.preview_path.name
         assert Job.model_validate(facts["job"]).files[0].preview_path == file.preview_path
     assert not list(tmp_path.glob("*.preview*.json"))
+
+
+def test_a_preview_that_was_deleted_with_its_model_is_saved_again(hub, call, tmp_path):
+    fields = {"ledger": tmp_path / "ledger"}
+    chair(call, tmp_path / "out", **fields)
+    shutil.rmtree(tmp_path / "out")
+    files = chair(call, tmp_path / "out", **fields).files
+    assert {file.preview_path for file in files} == {*tmp_path.rglob("*.preview.png")}
 
 
 def test_a_preview_that_fails_costs_a_warning_and_nothing_else(hub, call, tmp_path, monkeypatch):
