@@ -30,7 +30,7 @@ MAX_HELD_BYTES = 64 * 1024**2
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """Errors that reading a JSON file may raise that is not a sidecar."""
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal's handler may fork while this thread holds it
 if hasattr(os, "register_at_fork"):  # no other thread may hold it then: a child has none
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release

@@ -456,6 +456,7 @@ def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 def _text(value: Any) -> str | None:
     """Return a value as text without half characters, which have no UTF-8."""
-    if value is None:
-        return None
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = None if value is None else str(value)
+    if text is None or text.isascii():  # of base64 there may be megabytes
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
