@@ -132,7 +132,7 @@ class _SubmitTool(Tool):
     """Submits a job of one model."""
 
     media_tool: SkipValidation[MediaTool] = Field(exclude=True, repr=False)
-    approve_above: float | None = Field(exclude=True)
+    approve_above: float | None = Field(exclude=True, repr=False)
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         tool = self.media_tool

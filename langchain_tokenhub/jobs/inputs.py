@@ -201,7 +201,7 @@ class Reader:
 
     async def _from_path(self, where: str, path: Path) -> _File:
         blocking = self.history.runtime.blocking
-        path = await blocking(path.expanduser)
+        path = await blocking(_expand, path)
         data = await self._load(where, str(path), lambda: _read(path))
         return _File(data=data, source=await blocking(source_of, path, data))
 
@@ -326,6 +326,13 @@ def _path(text: str, folders: tuple[Path, ...] | None) -> Path | None:
                 if path.is_relative_to(allowed) and path.is_file():
                     return path
     return None
+
+
+def _expand(path: Path) -> Path:
+    """Return a path without `~`; the one of a user who does not exist is unchanged."""
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
 
 
 def _read(path: Path) -> bytes:

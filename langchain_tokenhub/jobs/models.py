@@ -315,8 +315,8 @@ def _job_id(data: Any) -> str | None:
     match data:
         case {"id": bool()}:
             return None
-        case {"id": str() | int() as value} if str(value).strip("0- "):
-            return str(value).strip()
+        case {"id": str() | int() as value} if (text := _text(value)) and text.strip("0- "):
+            return text.strip()
         case _:
             return None
 

@@ -77,6 +77,10 @@ def test_an_id_stays_text_though_it_comes_as_a_number():
     assert submitted({"id": 1429890795996585984}).id == "1429890795996585984"
 
 
+def test_an_id_with_half_a_character_is_the_id_of_a_paid_job():
+    assert submitted({"id": "14\ud83d"}).id == "14\ufffd"
+
+
 @pytest.mark.parametrize("data", [{}, {"id": None}, {"id": ""}, {"id": "000"}, [], "x", None])
 def test_an_answer_without_an_id_is_no_job(data):
     assert submitted(data) is None

@@ -234,6 +234,7 @@ def test_an_array_is_refused_with_what_to_do(shape):
         (closed(), "cannot be read"),
         (Path("/"), "Is a directory"),
         (Path("nowhere.png"), "No such file"),
+        (Path("~nobody-of-that-name/a.png"), "No such file"),
         ("/nowhere/" + "long/" * 20 + "a.png", "nowhere.*no such file"),
         ("/", "no such file"),
         ("file:///etc/hostname", "no known type"),
