@@ -223,3 +223,20 @@ def test_a_forked_child_waits_for_none_of_its_parents_jobs():
     command = [sys.executable, "-W", "ignore", "-c", FORK]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FORK_IN_HANDLER = """
+import os, signal
+from langchain_tokenhub.jobs import history
+
+signal.signal(signal.SIGUSR1, lambda *_: os.fork() or os._exit(0))
+with history._lock:
+    signal.raise_signal(signal.SIGUSR1)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+def test_a_signals_handler_may_fork_while_a_job_is_recorded():
+    command = [sys.executable, "-c", FORK_IN_HANDLER]
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0
