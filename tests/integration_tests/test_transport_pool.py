@@ -391,7 +391,7 @@ class Wire:
         self.received.write(data)
 
     async def read(self, limit):
-        with contextlib.suppress(ssl.SSLWantReadError):
+        with contextlib.suppress(ssl.SSLError):
             self.server.do_handshake()
         return self.to_send.read()
 
@@ -424,8 +424,33 @@ def test_the_end_of_a_stream_over_another_is_nothing(notifies, wire):
     assert [run_sync(wire.stream.read(1.0)) for _ in range(2)] == [b"", b""]
 
 
-def test_a_record_that_is_broken_is_a_failed_read(wire):
+BROKEN = b"\x17\x03\x03\x00\x20" + b"x" * 32
+
+
+def test_bytes_after_the_servers_end_are_not_read(wire):
     wire.server.write(b"answer")
-    wire.to_send.write(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-    with pytest.raises(httpx.ReadError):
-        run_sync(wire.stream.read(1.0))
+    with contextlib.suppress(ssl.SSLWantReadError):
+        wire.server.unwrap()
+    wire.to_send.write(BROKEN)
+    assert [run_sync(wire.stream.read(1.0)) for _ in range(3)] == [b"answer", b"", b""]
+
+
+def send_broken_record(wire):
+    wire.to_send.write(BROKEN)
+
+
+def send_fatal_alert(wire):
+    wire.received.write(BROKEN)
+    with pytest.raises(ssl.SSLError):
+        wire.server.read(1)
+
+
+@pytest.mark.parametrize("fail", [send_broken_record, send_fatal_alert])
+def test_what_came_before_a_failure_of_tls_is_read_first(fail, wire):
+    """OpenSSL reports the failure once, and afterwards an end: a cut file would seem whole."""
+    wire.server.write(b"answer")
+    fail(wire)
+    assert run_sync(wire.stream.read(1.0)) == b"answer"
+    for _ in range(2):
+        with pytest.raises(httpx.ReadError, match="BAD_RECORD_MAC"):
+            run_sync(wire.stream.read(1.0))

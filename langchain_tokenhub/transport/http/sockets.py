@@ -254,6 +254,7 @@ class TLSStream:
     def __init__(self, outer: Stream, name: str) -> None:
         self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
+        self._failure: OSError | None = None
 
     @classmethod
     async def open(cls, outer: Stream, name: str, limit: float | None) -> Self:
@@ -289,23 +290,31 @@ class TLSStream:
 
     def _decrypt(self) -> bytes:
         """Return the content of the records received: OpenSSL reads one at a time."""
-        data = self._tls.read(_READ_SIZE)
-        with contextlib.suppress(ssl.SSLWantReadError):  # a part of a record
-            while data and self._received.pending:
-                data += self._tls.read(_READ_SIZE)
-        return data
+        if self._failure is not None:
+            raise self._failure
+        records = [self._tls.read(_READ_SIZE)]
+        try:
+            while records[-1] and self._received.pending:
+                records.append(self._tls.read(_READ_SIZE))
+        except ssl.SSLWantReadError:  # a part of a record
+            pass
+        except OSError as error:  # OpenSSL raises it once; afterwards it reports an end
+            self._failure = error
+        return b"".join(records)
 
     async def _run(self, step: Callable[[], T], limit: float | None) -> T:
         """Call `step` again until it has received what it needs."""
-        until = None if limit is None else time.monotonic() + limit
+        until: float | None = None
         while True:
             try:
                 return step()
             except ssl.SSLWantReadError:
-                pass
+                left = time_left(until, limit)
+            if until is None and limit is not None:
+                until = time.monotonic() + limit
             if data := self._to_send.read():
-                await self._outer.write(data, time_left(until))
-            if data := await self._outer.read(time_left(until)):
+                await self._outer.write(data, left)
+            if data := await self._outer.read(left):
                 self._received.write(data)
             else:
                 self._received.write_eof()
@@ -349,8 +358,10 @@ def _map_errors() -> Iterator[None]:
     """Raise errors while connecting as httpx's errors of connecting."""
     try:
         yield
-    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
+    except TimeoutError as error:
         raise httpx.ConnectTimeout(str(error)) from error
+    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+        raise httpx.ConnectTimeout("the TLS handshake was not complete in time") from error
     except (httpx.ReadError, httpx.WriteError) as error:
         raise httpx.ConnectError(str(error)) from error
     except OSError as error:
