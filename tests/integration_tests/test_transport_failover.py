@@ -44,6 +44,11 @@ def test_a_black_holed_primary_costs_one_connect_timeout(call, black_hole, peer)
     assert [answer.attempts for answer in answers] == [2, 1, 1, 1, 1]
 
 
+def test_a_connection_that_takes_too_long_says_so(call, black_hole):
+    with pytest.raises(APITimeoutError, match="no connection in time: timed out"):
+        call(Client(black_hole), "ask", a_call(deadline=time.monotonic() + 0.2))
+
+
 def test_a_refused_primary_fails_over_and_stays_there(call, refused, peer):
     client = Client(refused, peer.url)
     answers = [call(client, "ask", a_call("submit")) for _ in range(3)]

@@ -395,6 +395,9 @@ class Wire:
             self.server.do_handshake()
         return self.to_send.read()
 
+    async def time_out(self, limit):
+        raise httpx.ReadTimeout("timed out")
+
     def close(self):
         self.server = None
 
@@ -409,6 +412,13 @@ def wire(raw, trusted):
     return made
 
 
+def test_a_handshake_without_an_answer_is_no_connection_in_time(raw, trusted):
+    wire = Wire(raw.certificate)
+    wire.read = wire.time_out
+    with pytest.raises(httpx.ConnectTimeout, match="the TLS handshake was not complete"):
+        run_sync(sockets.TLSStream.open(wire, "localhost", 1.0))
+
+
 def test_records_that_arrived_together_are_read_together(wire):
     wire.server.write(b"answer")
     wire.server.write(b"stray")
@@ -419,8 +429,7 @@ def test_records_that_arrived_together_are_read_together(wire):
 @pytest.mark.parametrize("notifies", [True, False], ids=["close_notify", "none"])
 def test_the_end_of_a_stream_over_another_is_nothing(notifies, wire):
     if notifies:
-        with contextlib.suppress(ssl.SSLWantReadError):
-            wire.server.unwrap()
+        send_close_notify(wire)
     assert [run_sync(wire.stream.read(1.0)) for _ in range(2)] == [b"", b""]
 
 
@@ -429,8 +438,7 @@ BROKEN = b"\x17\x03\x03\x00\x20" + b"x" * 32
 
 def test_bytes_after_the_servers_end_are_not_read(wire):
     wire.server.write(b"answer")
-    with contextlib.suppress(ssl.SSLWantReadError):
-        wire.server.unwrap()
+    send_close_notify(wire)
     wire.to_send.write(BROKEN)
     assert [run_sync(wire.stream.read(1.0)) for _ in range(3)] == [b"answer", b"", b""]
 
@@ -443,6 +451,19 @@ def send_fatal_alert(wire):
     wire.received.write(BROKEN)
     with pytest.raises(ssl.SSLError):
         wire.server.read(1)
+
+
+def send_close_notify(wire):
+    with contextlib.suppress(ssl.SSLWantReadError):
+        wire.server.unwrap()
+
+
+@pytest.mark.parametrize("end", [send_broken_record, send_fatal_alert, send_close_notify])
+def test_a_connection_whose_tls_ended_with_the_answer_carries_no_other_request(end, wire):
+    wire.server.write(b"answer")
+    end(wire)
+    assert run_sync(wire.stream.read(1.0)) == b"answer"
+    assert not wire.stream.is_idle
 
 
 @pytest.mark.parametrize("fail", [send_broken_record, send_fatal_alert])

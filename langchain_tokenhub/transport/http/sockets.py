@@ -254,7 +254,8 @@ class TLSStream:
     def __init__(self, outer: Stream, name: str) -> None:
         self._outer, self._received, self._to_send = outer, ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = tls_context().wrap_bio(self._received, self._to_send, server_hostname=name)
-        self._failure: OSError | None = None
+        self._end: ssl.SSLError | None = None
+        """How TLS ended, after the content that was returned."""
 
     @classmethod
     async def open(cls, outer: Stream, name: str, limit: float | None) -> Self:
@@ -271,7 +272,7 @@ class TLSStream:
 
     @property
     def is_idle(self) -> bool:  # noqa: D102
-        return self._outer.is_idle and not self._received.pending and not self._tls.pending()
+        return self._end is None and self._outer.is_idle and not self._received.pending
 
     async def write(self, data: bytes | memoryview, limit: float | None) -> None:  # noqa: D102
         try:
@@ -283,23 +284,25 @@ class TLSStream:
     async def read(self, limit: float | None) -> bytes:  # noqa: D102
         try:
             return await self._run(self._decrypt, limit)
-        except ssl.SSLEOFError:  # as `SSLSocket.recv` without a close_notify
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # with a close_notify, and without
             return b""
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
 
     def _decrypt(self) -> bytes:
         """Return the content of the records received: OpenSSL reads one at a time."""
-        if self._failure is not None:
-            raise self._failure
+        if self._end is not None:
+            raise self._end
         records = [self._tls.read(_READ_SIZE)]
         try:
             while records[-1] and self._received.pending:
                 records.append(self._tls.read(_READ_SIZE))
         except ssl.SSLWantReadError:  # a part of a record
             pass
-        except OSError as error:  # OpenSSL raises it once; afterwards it reports an end
-            self._failure = error
+        except ssl.SSLError as error:  # OpenSSL raises it once; afterwards it reports an end
+            self._end = error
+        if not records[-1]:
+            self._end = ssl.SSLZeroReturnError("the server closed the connection")
         return b"".join(records)
 
     async def _run(self, step: Callable[[], T], limit: float | None) -> T:
@@ -359,7 +362,7 @@ def _map_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise httpx.ConnectTimeout(str(error)) from error
+        raise httpx.ConnectTimeout(str(error) or "timed out") from error  # asyncio's has no text
     except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise httpx.ConnectTimeout("the TLS handshake was not complete in time") from error
     except (httpx.ReadError, httpx.WriteError) as error:
