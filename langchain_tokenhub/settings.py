@@ -78,7 +78,7 @@ def origin_of(address: str) -> str:
             host.encode("idna").decode("idna")
     except ValueError:
         parts, host = urlsplit(""), ""
-    if parts.username or parts.password:
+    if parts.username or parts.password or (not host and "@" in shown):
         raise ValueError("base_url holds a user name or password; pass the key as `api_key`")
     if not host or parts.scheme not in {"http", "https"}:
         raise ValueError(f"base_url {shown!r} is not an http(s) address like https://host")

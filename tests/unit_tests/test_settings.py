@@ -128,7 +128,8 @@ def test_a_secret_in_a_refused_address_is_not_shown():
         *(f"https://h.test?key={CANARY}", f"http://h.test/v1?key={CANARY}", f"ftp://h?{CANARY}"),
         *("https://h.test?token=s3cret-canary", "https://h.test#s3cret-canary", CANARY),
         *("https://[h?s3cret-canary", "https://user:s3cret-canary@h.test"),
-        "https://user:s3cret-canary@h.test:port",
+        *("https://user:s3cret-canary@h.test:port", "user:s3cret-canary@h.test"),
+        "https:/user:s3cret-canary@h.test",
     ):
         with pytest.raises(ValidationError, match="base_url") as caught:
             ConnectionSettings(base_url=address)
