@@ -47,6 +47,19 @@ both = pytest.mark.parametrize("streams", [sync, asynchronous])
 # -- reuse ------------------------------------------------------------------------------------
 
 
+def test_a_stream_that_the_garbage_collector_ends_leaves_no_closed_connection(model, peer, raw):
+    async def serve(connection, request):
+        await connection.stream(raw.event("hi"), raw.event("", "stop"), raw.DONE)
+
+    peer.answer = serve
+    cycle = [model().stream("q")]
+    cycle.append(cycle)
+    next(cycle[0])
+    del cycle
+    gc.collect()
+    assert streamed(model()) == "hi"
+
+
 @both
 def test_twenty_streams_use_one_connection(streams, model, peer):
     """openai 3.54.0, langchain-openai 1.7.3 and mistralai 3.7.0 open twenty."""

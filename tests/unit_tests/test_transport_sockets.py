@@ -158,6 +158,9 @@ class Socket:
     def recv(self, size):
         return b"x"
 
+    def close(self):
+        pass
+
 
 def test_a_sync_stream_sets_its_timeout_only_when_it_changes():
     sock = Socket()
@@ -165,3 +168,4 @@ def test_a_sync_stream_sets_its_timeout_only_when_it_changes():
     for limit in (5.0, 5.0, 7.0, 7.0, None):
         assert run_sync(made.read(limit)) == b"x"
     assert sock.limits == [7.0, None]
+    made.close()

@@ -16,7 +16,6 @@ import select
 import socket
 import ssl
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar, cast
 
@@ -46,7 +45,7 @@ class SyncStream:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._timeout = sock.gettimeout()
-        _open_streams[id(self)] = self
+        _open_streams.add(self)
 
     @classmethod
     async def open(cls, target: Target, limit: float | None) -> Stream:
@@ -89,6 +88,7 @@ class SyncStream:
 
     def close(self) -> None:
         """Close the stream at once."""
+        _open_streams.discard(self)
         self._socket.close()
 
 
@@ -343,7 +343,8 @@ def time_left(deadline: float | None, limit: float | None = None) -> float | Non
     return left if limit is None or left < limit else limit
 
 
-_open_streams: weakref.WeakValueDictionary[int, SyncStream] = weakref.WeakValueDictionary()
+_open_streams: set[SyncStream] = set()
+"""The garbage collector would close a socket before the generator that returns it to its pool."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_open_streams.clear)
@@ -351,9 +352,8 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _close_all() -> None:
-    for ref in _open_streams.valuerefs():
-        if (stream := ref()) is not None:
-            stream.close()
+    for stream in list(_open_streams):
+        stream.close()
 
 
 @contextlib.contextmanager
