@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_tokenhub.testing.errors import Era, bad, check_model
 from langchain_tokenhub.testing.tables import Body, Row, chat_model, is_reasoning, table
@@ -249,10 +249,14 @@ class _Chat(_Open):
 _Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class _Embeddings(_Open):
     """A request for embeddings; the service recommends at most 128 texts."""
 
-    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=128)]
+    input: Annotated[list[_Text], BeforeValidator(_as_list), Field(min_length=1, max_length=128)]
     encoding_format: Literal["float"] = "float"
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenhub.testing.chat_validation import check_chat
+from langchain_tokenhub.testing.chat_validation import check_chat, check_embeddings
 from langchain_tokenhub.testing.errors import RefusedError
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -184,3 +184,20 @@ def test_a_family_accepts_what_it_can_do(model, messages, body):
 
 def test_the_guide_knows_no_family_rules():
     check([U, C, T], model="kimi-k2.6", era="guide", tools=[TOOL])
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ("", "input[0]"),
+        ([], "at least 1 item"),
+        (["a"] * 129, "at most 128 items"),
+        (["a", "a" * 2001], "input[1]"),
+        (3, "valid list"),
+    ],
+    ids=["empty", "none", "many", "long", "number"],
+)
+def test_the_refusal_of_texts_to_embed_names_the_fault(texts, reason):
+    with pytest.raises(RefusedError) as caught:
+        check_embeddings({"model": "ep-1", "input": texts})
+    assert reason in caught.value.message
