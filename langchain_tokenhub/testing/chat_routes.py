@@ -72,12 +72,7 @@ async def chat(x: Exchange) -> Response:
         return json_response(completion(answer, envelope, usage))
     options = x.body.get("stream_options") or {}
     events = list(frames(answer, envelope, usage if options.get("include_usage") else None))
-    match x.fault:
-        case Fault(kind="drip", seconds=seconds):
-            sent = drip(b"".join(events), seconds)
-        case fault:
-            sent = _send_events(x, events, fault)
-    return StreamingResponse(sent, headers={"content-type": "text/event-stream"})
+    return StreamingResponse(_send_events(x, events), headers={"content-type": "text/event-stream"})
 
 
 def _count_cached(body: Body, conversations: set[int]) -> int:
@@ -111,12 +106,15 @@ def _count_usage(answer: Answer, prompt: int, cached: int, era: Era) -> Json:
     }
 
 
-async def _send_events(
-    x: Exchange, events: list[bytes], fault: Fault | None
-) -> AsyncGenerator[bytes, None]:
+async def _send_events(x: Exchange, events: list[bytes]) -> AsyncGenerator[bytes, None]:
     """Send a stream token by token, and count it while it is open."""
+    fault = x.fault
     x.hub.streams += 1
     try:
+        if fault and fault.kind == "drip":
+            async for piece in drip(b"".join(events), fault.seconds):
+                yield piece
+            return
         for number, event in enumerate(events):
             if fault and fault.after in (number, number - len(events)):
                 async for extra in _fail(x, fault, event):

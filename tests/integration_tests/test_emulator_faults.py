@@ -121,6 +121,15 @@ def test_it_sees_a_client_leave_an_open_stream(hub, client):
     wait_for(lambda: hub.streams == 0)
 
 
+def test_a_stream_that_drips_is_an_open_stream(hub, client):
+    hub.fail("drip", seconds=30)
+    with client.stream("POST", CHAT, json=STREAM) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        assert hub.streams == 1
+    wait_for(lambda: hub.streams == 0)
+
+
 def test_a_stream_can_be_kept_alive_with_comments_alone(hub, client):
     hub.fail("keep-alive", after=1)
     with client.stream("POST", CHAT, json=STREAM) as answer:
