@@ -67,12 +67,13 @@ class ToolResult(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The user's last question, and the tools' results since then."""
+    """The user's last question, and the tools' results since then and before."""
 
     system: str
     text: str
     history: str
     results: list[ToolResult]
+    earlier: list[ToolResult]
     has_media: bool
 
 
@@ -87,6 +88,7 @@ def read_turn(messages: Sequence[Body]) -> Turn:
         text=_text_of(messages[start]),
         history="\n".join(_text_of(m) for m in reversed(messages) if m["role"] == "user"),
         results=list(_read_results(messages[start:])),
+        earlier=list(_read_results(messages[:start])),
         has_media=_has_media(messages[start]),
     )
 
@@ -209,10 +211,11 @@ def _part_about(topic: str, text: str) -> str:
 
 
 def _find_image(turn: Turn, topic: str, text: str) -> str:
-    """Return the image of this turn that a call starts from: a video, or what refers to it."""
-    images = [result.job for result in turn.results if result.job and result.topic == "image"]
-    is_used = topic == "video" or re.search(table("topics")["media"]["reference"], text)
-    return images[-1] if images and is_used else ""
+    """Return the image that a call starts from: of this turn, or an earlier one referred to."""
+    is_referred = re.search(table("topics")["media"]["reference"], text)
+    results = [*(turn.earlier if is_referred else ()), *turn.results]
+    images = [result.job for result in results if result.job and result.topic == "image"]
+    return images[-1] if images and (is_referred or topic == "video") else ""
 
 
 # -- values that fit a schema -------------------------------------------------------------------

@@ -206,6 +206,17 @@ def test_a_failed_picture_is_not_handed_on():
     assert "image" not in film
 
 
+def test_a_new_turn_can_refer_to_an_earlier_picture():
+    first = ask("画一张招牌图", tools=[IMAGE, VIDEO])
+    history = after(first, "画一张招牌图", f"Image job {IMAGE_JOB} completed")
+    history += [
+        {"role": "assistant", "content": "好了"},
+        {"role": "user", "content": "把刚才的图变成视频"},
+    ]
+    ((name, film),) = calls(ask(history, tools=[IMAGE, VIDEO]))
+    assert (name, film["image"]) == ("tokenhub_video", IMAGE_JOB)
+
+
 def test_a_picture_handed_on_after_a_tool_is_no_new_question():
     question = "画一张招牌图"
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}
