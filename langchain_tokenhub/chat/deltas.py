@@ -115,7 +115,7 @@ class ThinkTags:
             self._is_open, self._is_closed, self._held = False, True, rest
             self.record_reasoning()
             return thought
-        return self._take_certain() or None if self._is_open else None
+        return (self._take_certain() or None) if self._is_open else None
 
     def _take_certain(self) -> str:
         """Take all but what may be the beginning of a closing tag."""

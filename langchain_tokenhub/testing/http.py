@@ -107,7 +107,8 @@ def authorise(x: Exchange) -> None:
     keys = [x.hub.api_key] if isinstance(x.hub.api_key, str) else x.hub.api_key
     if not x.key:
         raise RefusedError("401001", "No API Key: send it as 'Authorization: Bearer <key>'.")
-    if x.key not in keys if keys else x.key.startswith(_INVALID_KEY_PREFIXES):
+    is_valid = x.key in keys if keys else not x.key.startswith(_INVALID_KEY_PREFIXES)
+    if not is_valid:
         raise RefusedError("401002", "API Key does not exist or signature verification failed.")
     if len(x.raw) > _BODY_LIMIT:
         raise RefusedError("413001", f"The request body exceeds {_BODY_LIMIT >> 20} MB.")
