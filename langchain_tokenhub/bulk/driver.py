@@ -86,16 +86,20 @@ class Driver:
         self._accounts = list(executor.accounts)
         self._out = executor.fields["save_to"]
         self._graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(self._rows, ()))
-        self._sources: set[str] = set()
+        self._users: defaultdict[str, list[Row]] = defaultdict(list)
+        """The rows that need a row."""
         for row in rows:
             executor.tool(self._accounts[0], row)
-            needed = [ref.id for ref in row.sources]
+            needed = {ref.id for ref in row.sources}
             self._graph.add(row.id, *needed)
-            self._sources.update(needed)
+            for source in needed:
+                self._users[source].append(row)
         self._graph.prepare()
         self._results: dict[str, MediaResult] = {}
         self._queues: defaultdict[tuple[str, str], deque[Task]] = defaultdict(deque)
         self._over_budget: list[tuple[Task, BudgetExceededError]] = []
+        self._failed = 0
+        """Failures so far; each may have been refunded."""
         self._running: Counter[tuple[str, str]] = Counter()
         self._closed: dict[tuple[str, str], TokenHubError] = {}
         self._halt_reason = ""
@@ -111,7 +115,7 @@ class Driver:
         self._emit = emit
         try:
             await self._open()
-            ready, wrong = await self._read(self._graph.get_ready())
+            ready, wrong = await self._read(map(self._rows.pop, self._graph.get_ready()))
             refuse([f"{row.place}: {error.message}" for row, error in wrong])
             await self._run_all(ready)
             self._skip_rest()
@@ -161,16 +165,12 @@ class Driver:
                 await self._budget.refresh()
 
     def _skip_rest(self) -> None:
-        """Skip the remaining rows: the budget, an error or a failed row ended the run early."""
+        """Skip the remaining rows: the budget or an error ended the run early."""
         for task, error in self._over_budget:
             self._end(task, "skipped", error)
         for queue in self._queues.values():
             for task in queue:
                 self._end(task, "skipped", _not_submitted_error(self._halt_reason))
-        for row in self._rows.values():
-            missing = next(ref.id for ref in row.sources if ref.id not in self._results)
-            reason = f"it needs row {missing!r}, which is not done"
-            self._end(row, "skipped", _not_submitted_error(reason))
 
     def _write_gallery(self) -> None:
         try:
@@ -180,11 +180,11 @@ class Driver:
 
     # --- rows that are ready ------------------------------------------------------------------
 
-    async def _read(self, ids: Iterable[str]) -> tuple[list[_Ready], list[_Wrong]]:
+    async def _read(self, rows: Iterable[Row]) -> tuple[list[_Ready], list[_Wrong]]:
         """Read the files and the records of rows; return those that can run, and the others."""
         wrong: list[_Wrong] = []
         tasks: list[tuple[Task, TokenHubError | None]] = []
-        for row in map(self._rows.pop, ids):
+        for row in rows:
             try:
                 tasks.append(await self._task(row))
             except TokenHubError as error:
@@ -208,9 +208,13 @@ class Driver:
         )
         return task, request.problem
 
-    async def _prepare(self, ids: Iterable[str]) -> None:
+    async def _prepare(self, rows: list[Row]) -> None:
         """Queue or report rows whose sources are done."""
-        ready, wrong = await self._read(ids)
+        ready: list[_Ready] = []
+        try:
+            ready, wrong = await self._read(rows)
+        except InvalidRequestError as problem:  # the ledger may be back for other rows
+            wrong = [(row, problem) for row in rows]
         for row, error in wrong:
             self._end(row, "failed", error)
         for task, record in ready:
@@ -283,6 +287,7 @@ class Driver:
 
     async def _run(self, task: Task, account: str) -> None:
         """Run a row, record how it ended, and start others in its place."""
+        failed_before = self._failed
         result = await self._run_repeatedly(replace(task, account=account))
         error = result if isinstance(result, TokenHubError) else None
         record = await self._ledger.record(task.key) if error else ()
@@ -293,6 +298,8 @@ class Driver:
         self.counts.running -= 1
         cny = task.cny if is_paid else 0.0
         match result:
+            case BudgetExceededError() if self._failed > failed_before:
+                self._enqueue(task)
             case BudgetExceededError():
                 self._over_budget.append((task, result))
             case MediaResult():
@@ -322,6 +329,7 @@ class Driver:
     def _handle_failure(
         self, task: Task, account: str, error: TokenHubError, record: Record, cny: float | None
     ) -> None:
+        self._failed += 1
         for waiting, _ in self._over_budget:  # a refund may allow these rows
             self._enqueue(waiting)
         self._over_budget.clear()
@@ -350,7 +358,40 @@ class Driver:
         *,
         is_new: bool = True,
     ) -> None:
-        """Report how a row ended, and prepare the rows for which it was the last that they need."""
+        """Report how a row ended, and prepare or skip the rows that need it."""
+        self._report_end(row, state, found, cny, is_new=is_new)
+        if isinstance(found, MediaResult):
+            self._prepare_users(row, found)
+        else:
+            self._skip_users(row)
+
+    def _prepare_users(self, row: Row, result: MediaResult) -> None:
+        """Prepare the rows for which this was the last that they need."""
+        if row.id in self._users:
+            self._results[row.id] = result
+        self._graph.done(row.id)
+        if ready := [self._rows.pop(id_) for id_ in self._graph.get_ready()]:
+            self._group.create_task(self._prepare(ready))
+
+    def _skip_users(self, row: Row) -> None:
+        ended = deque([row])
+        while ended:  # not by recursion: a chain may have thousands of rows
+            source = ended.popleft().id
+            error = _not_submitted_error(f"it needs row {source!r}, which is not done")
+            for user in self._users.get(source, ()):
+                if self._rows.pop(user.id, None):  # it is skipped once
+                    self._report_end(user, "skipped", error)
+                    ended.append(user)
+
+    def _report_end(
+        self,
+        row: Row,
+        state: State,
+        found: Result,
+        cny: float | None = 0.0,
+        *,
+        is_new: bool = True,
+    ) -> None:
         result = found if isinstance(found, MediaResult) else None
         error = found if isinstance(found, TokenHubError) else None
         outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
@@ -358,13 +399,6 @@ class Driver:
         if is_new:
             self._report.add(outcome, row.model)
         self._emit(outcome)
-        if result is None:
-            return
-        if row.id in self._sources:
-            self._results[row.id] = result
-        self._graph.done(row.id)
-        if ready := self._graph.get_ready():
-            self._group.create_task(self._prepare(ready))
 
 
 def run_id(out: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -171,31 +171,30 @@ class AsyncRun(Counts):
     def __init__(self, driver: Driver) -> None:
         super().__init__(**vars(driver.counts))
         driver.counts = self
-        self._outcomes = _outcomes(driver)
+        self._driver: Driver | None = driver
+        self._task: asyncio.Task[None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._task = task = asyncio.create_task(driver.run(outcomes.put_nowait))
+        task.add_done_callback(lambda _: outcomes.put_nowait(None))
         try:
-            async for outcome in self._outcomes:
+            while (outcome := await outcomes.get()) is not None:
                 yield outcome
+            if not task.cancelled():
+                await task
         finally:  # also after `break`: the rows do not end with the last reference to this run
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Submit nothing new; what is under way ends its submit."""
-        await self._outcomes.aclose()
-
-
-async def _outcomes(driver: Driver) -> AsyncGenerator[Outcome, None]:
-    outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
-    task = asyncio.create_task(driver.run(outcomes.put_nowait))
-    task.add_done_callback(lambda _: outcomes.put_nowait(None))
-    try:
-        while (outcome := await outcomes.get()) is not None:
-            yield outcome
-        await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        """Submit nothing new; what is under way ends its submit. Another task may iterate."""
+        self._driver = None
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
 
 class Run(Counts):
@@ -208,41 +207,42 @@ class Run(Counts):
     def __init__(self, driver: Driver) -> None:
         super().__init__(**vars(driver.counts))
         driver.counts = self
-        self._outcomes = _iterate(driver)
+        self._driver: Driver | None = driver
+        self._stop: Callable[[], object] = lambda: None
 
     def __iter__(self) -> Iterator[Outcome]:
-        try:
-            yield from self._outcomes
-        finally:  # also after `break`: the rows do not end with the last reference to this run
-            self.close()
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        loop = runner.get_loop()
+        task = loop.create_task(driver.run(outcomes.put))
 
-    def close(self) -> None:
-        """Submit nothing new; what is under way ends its submit."""
-        self._outcomes.close()
+        def work() -> None:
+            with runner, suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
 
-
-def _iterate(driver: Driver) -> Generator[Outcome, None, None]:
-    outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
-    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-    loop = runner.get_loop()
-    task = loop.create_task(driver.run(outcomes.put))
-
-    def work() -> None:
-        with runner:
-            loop.run_until_complete(task)
-
-    future: Future[None] = Future()
-    future.add_done_callback(lambda _: outcomes.put(None))
-    run_on_thread(work, future)
-    try:
-        while (outcome := _next(outcomes)) is not None:
-            yield outcome
-    finally:
-        if not future.done():
-            with suppress(RuntimeError):  # the loop has just ended
+        def stop() -> None:
+            with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(task.cancel)
             wait([future], INTERRUPT_GRACE + 2)
-    future.result()
+
+        future: Future[None] = Future()
+        future.add_done_callback(lambda _: outcomes.put(None))
+        run_on_thread(work, future)
+        self._stop = stop
+        try:
+            while (outcome := _next(outcomes)) is not None:
+                yield outcome
+        finally:  # also after `break`: the rows do not end with the last reference to this run
+            self.close()
+        future.result()
+
+    def close(self) -> None:
+        """Submit nothing new; what is under way ends its submit. Another thread may iterate."""
+        self._driver = None
+        self._stop()
 
 
 def _next(outcomes: SimpleQueue[Outcome | None]) -> Outcome | None:

@@ -8,6 +8,7 @@ import logging
 import re
 import sqlite3
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -142,6 +143,14 @@ def test_rows_that_need_a_failed_row_are_not_submitted(hub, tmp_path, do):
     assert shots.spent == 0
 
 
+def test_rows_that_need_a_failed_row_are_reported_at_once(hub, tmp_path, do):
+    hub.fail("refuse")
+    chain = [still(str(n), images=[f"@{n - 1}"]) for n in range(1, 1500)]
+    found, _ = do([still("0"), *chain, still("last")], tmp_path, in_flight=1)
+    assert Counter(states(found).values()) == {"failed": 1, "skipped": 1499, "done": 1}
+    assert list(found)[-1] == "last"
+
+
 def test_a_failed_row_is_repeated_only_when_asked(hub, tmp_path, do):
     hub.fail("job")
     found, _ = do([still("a"), still("b")], tmp_path)
@@ -237,6 +246,47 @@ def test_money_of_a_failed_row_goes_to_another(hub, tmp_path, do):
     hub.fail("job")
     found, _ = do([still("a"), still("b"), still("c")], tmp_path, budget_cny=2.4)
     assert Counter(states(found).values()) == {"done": 2, "failed": 1}
+
+
+def test_money_that_is_given_back_before_a_row_is_put_aside_goes_to_it(
+    hub, tmp_path, do, monkeypatch
+):
+    record_end, failure = Budget.record_end, asyncio.Event()
+
+    async def late(self, key, token, error):
+        if error is None and not token:  # the row over the budget
+            await failure.wait()
+        return await record_end(self, key, token, error)
+
+    handle = driver.Driver._handle_failure
+
+    def handle_first(*args):
+        handle(*args)
+        failure.set()
+
+    monkeypatch.setattr(Budget, "record_end", late)
+    monkeypatch.setattr(driver.Driver, "_handle_failure", handle_first)
+    hub.fail("job")
+    found, _ = do([still("a"), still("b")], tmp_path, budget_cny=1.2, in_flight=2)
+    assert Counter(states(found).values()) == {"failed": 1, "done": 1}
+
+
+def test_a_ledger_that_is_away_for_a_moment_does_not_stop_the_other_rows(
+    hub, tmp_path, do, monkeypatch
+):
+    records, calls = Ledger.records, []
+
+    async def fail_once(self, keys):
+        calls.append(keys)
+        if len(calls) == 2:
+            raise InvalidRequestError("the ledger cannot be used", phase="not sent")
+        return await records(self, keys)
+
+    monkeypatch.setattr(Ledger, "records", fail_once)
+    rows = [still("a"), film("b", "a"), still("c"), film("d", "c")]
+    found, _ = do(rows, tmp_path, in_flight=1)
+    assert states(found) == {"a": "done", "b": "failed", "c": "done", "d": "done"}
+    assert states(do(rows, tmp_path)[0])["b"] == "done"
 
 
 def test_jobs_in_flight_stay_within_the_quota(hub, tmp_path, do):
@@ -577,6 +627,49 @@ def test_a_caller_that_breaks_ends_the_run_and_another_goes_on(hub, tmp_path, le
     found, _ = by_run(rows, tmp_path)
     assert set(states(found).values()) == {"done"}
     assert len(submits(hub)) == 8
+
+
+def wait_for_submit(hub):
+    while not submits(hub):
+        time.sleep(0.01)
+
+
+def close_run(hub, rows, out):
+    shots = run(rows, out=out)
+    with ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(list, shots)
+        wait_for_submit(hub)
+        shots.close()
+        return [*loop.result(), *shots]
+
+
+def close_arun(hub, rows, out):
+    async def collect(shots):
+        return [one async for one in shots]
+
+    async def close():
+        shots = arun(rows, out=out)
+        loop = asyncio.create_task(collect(shots))
+        await asyncio.to_thread(wait_for_submit, hub)
+        await shots.aclose()
+        return [*await loop, *await collect(shots)]
+
+    return asyncio.run(close())
+
+
+@pytest.mark.parametrize("close", [close_run, close_arun])
+def test_a_run_is_closed_while_another_iterates_over_it(hub, tmp_path, close):
+    hub.speed = 0
+    rows = [still(str(n)) for n in range(8)]
+    assert close(hub, rows, tmp_path) == []
+    assert len(hub.jobs) < 8
+
+
+def test_a_run_that_was_closed_before_it_began_runs_nothing(hub, tmp_path):
+    shots = run([still("a")], out=tmp_path)
+    shots.close()
+    assert list(shots) == []
+    assert not hub.requests
 
 
 def test_a_file_that_changes_under_way_is_not_submitted(hub, tmp_path, do, monkeypatch):
