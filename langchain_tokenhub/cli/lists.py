@@ -157,6 +157,7 @@ def add_gallery(parser: Parser) -> None:
     parser.add("--title", metavar="TEXT")
     for name in ("--force", "--open"):
         parser.add(name, action="store_true")
+    parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)  # it always is
     parser.add_output()
     parser.set_defaults(run=write_page)
 

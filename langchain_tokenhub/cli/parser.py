@@ -160,9 +160,9 @@ def connection(options: argparse.Namespace, *more: str) -> dict[str, Any]:
 
 def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Language:
     """Return the language of `--lang`, else of the locale."""
-    named = argument_after(arguments, "--lang") or next(
-        (environment[name] for name in _VARIABLES if environment.get(name)), None
-    )
+    named = argument_after(arguments, "--lang")
+    if named not in get_args(Language):
+        named = next((environment[name] for name in _VARIABLES if environment.get(name)), None)
     if named is None:  # on Windows
         named = locale.getlocale()[0] or ""
     return "zh" if named.lower().startswith(("zh", "chinese")) else "en"

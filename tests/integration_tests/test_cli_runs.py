@@ -284,7 +284,7 @@ def test_a_gallery_is_made_of_what_was_saved_without_a_request(hub, capsys):
     assert main(["gallery"]) == 0
     assert len(hub.requests) == before
     assert capsys.readouterr().out.strip() == str(OUT / "index.html")
-    assert main(["gallery", "--lang", "zh"]) == 0
+    assert main(["gallery", "--offline", "--lang", "zh"]) == 0
     page = (OUT / "index.html").read_text("utf-8")
     assert page.count("<article") == 2
     assert ".preview.png" in page

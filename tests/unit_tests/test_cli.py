@@ -87,6 +87,7 @@ def test_the_language_is_as_asked_for_else_the_locales():
         ([], {"LANG": "en_US", "LC_MESSAGES": "zh_TW"}, "zh"),
         (["--lang", "zh"], {"LANG": "en_US"}, "zh"),
         (["image", "--lang=en"], {"LANG": "zh_CN"}, "en"),
+        (["--lang", "fr"], {"LANG": "zh_CN"}, "zh"),
     ):
         assert language_of(arguments, environment) == language
 
