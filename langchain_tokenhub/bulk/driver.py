@@ -208,14 +208,14 @@ class Driver:
         )
         return task, request.problem
 
-    async def _prepare(self, rows: list[Row]) -> None:
-        """Queue or report rows whose sources are done."""
+    async def _prepare(self, row: Row) -> None:
+        """Queue or report a row whose sources are done."""
         ready: list[_Ready] = []
         try:
-            ready, wrong = await self._read(rows)
+            ready, wrong = await self._read([row])
         except InvalidRequestError as problem:  # the ledger may be back for other rows
-            wrong = [(row, problem) for row in rows]
-        for row, error in wrong:
+            wrong = [(row, problem)]
+        for _, error in wrong:
             self._end(row, "failed", error)
         for task, record in ready:
             self._dispatch(task, record)
@@ -359,19 +359,22 @@ class Driver:
         is_new: bool = True,
     ) -> None:
         """Report how a row ended, and prepare or skip the rows that need it."""
-        self._report_end(row, state, found, cny, is_new=is_new)
-        if isinstance(found, MediaResult):
-            self._prepare_users(row, found)
-        else:
+        result = found if isinstance(found, MediaResult) else None
+        error = found if isinstance(found, TokenHubError) else None
+        outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
+        self._report_end(row, outcome, is_new=is_new)
+        if result is None:
             self._skip_users(row)
+        else:
+            self._prepare_users(row, result)
 
     def _prepare_users(self, row: Row, result: MediaResult) -> None:
         """Prepare the rows for which this was the last that they need."""
         if row.id in self._users:
             self._results[row.id] = result
         self._graph.done(row.id)
-        if ready := [self._rows.pop(id_) for id_ in self._graph.get_ready()]:
-            self._group.create_task(self._prepare(ready))
+        for id_ in self._graph.get_ready():
+            self._group.create_task(self._prepare(self._rows.pop(id_)))
 
     def _skip_users(self, row: Row) -> None:
         ended = deque([row])
@@ -380,21 +383,11 @@ class Driver:
             error = _not_submitted_error(f"it needs row {source!r}, which is not done")
             for user in self._users.get(source, ()):
                 if self._rows.pop(user.id, None):  # it is skipped once
-                    self._report_end(user, "skipped", error)
+                    skipped = Outcome(id=user.id, state="skipped", error=error, cny=0.0)
+                    self._report_end(user, skipped)
                     ended.append(user)
 
-    def _report_end(
-        self,
-        row: Row,
-        state: State,
-        found: Result,
-        cny: float | None = 0.0,
-        *,
-        is_new: bool = True,
-    ) -> None:
-        result = found if isinstance(found, MediaResult) else None
-        error = found if isinstance(found, TokenHubError) else None
-        outcome = Outcome(id=row.id, state=state, result=result, error=error, cny=cny)
+    def _report_end(self, row: Row, outcome: Outcome, *, is_new: bool = True) -> None:
         self.counts.add(outcome)
         if is_new:
             self._report.add(outcome, row.model)
