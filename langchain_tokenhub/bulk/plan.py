@@ -169,10 +169,9 @@ def _duplicate_fault(row: Row, first: Row, *, given: bool) -> str:
 class _Reading:
     """Reads one row and collects its faults."""
 
-    def __init__(
-        self, place: str, given: Mapping[str, Any], folder: Path, faults: list[str]
-    ) -> None:
-        self.own = {column_name(name, OWN_COLUMNS): value for name, value in given.items()}
+    def __init__(self, place: str, given: dict[str, Any], folder: Path, faults: list[str]) -> None:
+        # of two columns with one name the first, so that the second is the fault
+        self.own = {column_name(name, OWN_COLUMNS): given[name] for name in reversed(given)}
         self._place = place
         self._given = given
         self._folder = folder

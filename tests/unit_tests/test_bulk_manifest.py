@@ -87,7 +87,7 @@ def test_every_wrong_row_is_named_by_line_and_field(tmp_path):
         "[1]",
         '{"model": "ep-1", "prompt": "雨", "kind": "music"}',
         '{"model": "ep-1", "prompt": "雨"}',
-        '{"model": "hy-image-lite", "prompt": "雨", "模型": "hy-image-lite"}',
+        '{"model": "hy-image-lite", "prompt": "雨", "模型": "another"}',
     ]
     file = tmp_path / "shots.jsonl"
     file.write_text("\n".join(lines), "utf-8")
