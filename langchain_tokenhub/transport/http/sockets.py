@@ -302,7 +302,7 @@ class TLSStream:
         except ssl.SSLError as error:  # OpenSSL raises it once; afterwards it reports an end
             self._end = error
         if not records[-1]:
-            self._end = ssl.SSLZeroReturnError("the server closed the connection")
+            self._end = ssl.SSLZeroReturnError()
         return b"".join(records)
 
     async def _run(self, step: Callable[[], T], limit: float | None) -> T:
