@@ -368,7 +368,8 @@ class MediaClient(MediaSettings):
         history = self._history(transport)
         known = [await history.latest(await self._job(history, job)) for job in by_id.values()]
         tool = self if self.progress is not True else self.model_copy(update={"progress": None})
-        found = wait_for_all(known, functools.partial(tool._runner, transport, wait))  # noqa: SLF001
+        runner_of = functools.partial(tool._runner, transport, wait)  # noqa: SLF001 - of this class
+        found = wait_for_all(known, runner_of)
         async with aclosing(found):
             async for outcome in found:
                 yield outcome
