@@ -73,6 +73,8 @@ async def respond(hub: EmulatorState, handler: Handler, request: Request) -> Res
     await asyncio.sleep(x.rng.uniform(*latency) if isinstance(latency, tuple) else latency)
     try:
         response = await _fail(x) or await handler(x)
+        if x.fault and x.fault.kind == "lost-answer":
+            return await close_connection(x.request)
     except RefusedError as error:
         response = _refuse(x, error)
     except RecursionError:
@@ -188,15 +190,13 @@ async def drip(raw: bytes, seconds: float) -> AsyncGenerator[bytes, None]:
 
 
 async def _alter_response(x: Exchange, response: Response) -> Response:
-    """Cut an answer short, let it drip or lose it; a stream does so itself."""
+    """Cut an answer short, or let it drip; a stream does so itself."""
     if isinstance(response, StreamingResponse):
         return response
     raw, headers = bytes(response.body), dict(response.headers)
     match x.fault:
         case Fault(kind="drip", seconds=seconds):
             body = drip(raw, seconds)
-        case Fault(kind="lost-answer"):
-            return await close_connection(x.request)
         case Fault(kind="cut", after=after):
             is_file = x.request.method == "GET"
             body = _cut(x.request, raw[: after if is_file else len(raw) // 2])

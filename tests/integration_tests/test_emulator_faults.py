@@ -167,6 +167,13 @@ def test_an_answer_can_be_lost_after_the_job_was_made(hub, client):
     assert len(hub.jobs) == 1
 
 
+def test_the_answer_of_a_refused_submit_is_not_lost(hub, client):
+    hub.fail("lost-answer")
+    refusal = client.post(SUBMIT, json={**VIDEO, "prompt": ""})
+    assert (refusal.status_code, hub.jobs) == (200, {})
+    assert refusal.json()["error"]
+
+
 def test_a_download_can_be_cut(hub, client):
     job = client.post(SUBMIT, json=VIDEO).json()["id"]
     link = client.post("/v1/api/video/query", json={**VIDEO, "id": job}).json()["data"]["url"]
