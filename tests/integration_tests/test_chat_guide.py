@@ -164,7 +164,8 @@ def test_example_5_a_tools_result_is_sent_word_for_word(hub, call):
 
 def test_example_6_sends_what_the_openai_python_sdk_sends(hub, call):
     body = _json("example_6_request.json")
-    OpenAI(api_key="sk-test-canary", base_url=f"{hub.url}/v1").chat.completions.create(**body)
+    with OpenAI(api_key="sk-test-canary", base_url=f"{hub.url}/v1") as client:
+        client.chat.completions.create(**body)
     call(ChatTokenHub(model="deepseek-v3.1-terminus"), "invoke", HELPFUL)
 
     theirs, ours = hub.requests[-2:]

@@ -205,9 +205,9 @@ def test_an_answer_has_openais_form(hub):
 
 
 def test_other_clients_of_floats_can_talk_to_it(hub):
-    client = openai.OpenAI(base_url=hub.url + "/v1", api_key="any")
     model = "kinfra-text-embedding-4b"
-    made = client.embeddings.create(model=model, input="茶", encoding_format="float")
+    with openai.OpenAI(base_url=hub.url + "/v1", api_key="any") as client:
+        made = client.embeddings.create(model=model, input="茶", encoding_format="float")
     assert len(made.data[0].embedding) == 2560
     langchain = OpenAIEmbeddings(
         model=model,
