@@ -158,6 +158,8 @@ def _best_tools(turn: Turn, tools: list[Tool]) -> list[Tool]:
     chosen = [tool for _, tool in best.values()]
     if not chosen and not done and re.search(table("topics")["words"]["use"], turn.text):
         chosen = tools[:1]
+    if any(f"{tool['name']} or " in turn.text for tool in chosen):  # one of them is asked for
+        chosen = chosen[:1]
     return [tool for tool in chosen if _topic(tool) == "image"] or chosen
 
 

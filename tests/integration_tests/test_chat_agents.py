@@ -35,6 +35,10 @@ from langchain_tokenhub import (
 from langchain_tokenhub.chat.messages import CONTINUE
 
 
+class City(BaseModel):
+    name: str
+
+
 class Joke(BaseModel):
     """A joke."""
 
@@ -85,6 +89,17 @@ def test_section_4_complaint_8_others_are_asked_through_a_tool(hub, ask, model):
     body = hub.requests[-1].body
     assert "response_format" not in body
     assert body["tool_choice"] == "required"
+
+
+@FACES
+@pytest.mark.parametrize("model", ["hy3", "kimi-k3"], ids=["forced", "asked"])
+def test_an_answer_may_have_one_of_two_shapes(hub, ask, model):
+    strategy = ToolStrategy(Joke | City)
+    agent = create_agent(ChatTokenHub(model=model), tools=[get_weather], response_format=strategy)
+
+    found = ask(agent.with_config(recursion_limit=12), "hi")
+
+    assert isinstance(found["structured_response"], Joke | City)
 
 
 WAYS = {"bare": lambda schema: schema, "tool": ToolStrategy, "provider": ProviderStrategy}
